@@ -1,0 +1,68 @@
+"""The two consoles and the progress bar: stdout is data, stderr is everything else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+out = Console(soft_wrap=False, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Tick(Protocol):
+    """Call it with the number of items done; ``note`` replaces the text behind the bar."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+def silent(done: int, note: str = "") -> None:
+    """A Tick that shows nothing, for use as a library."""
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters, line breaks and lone surrogates escaped as Python would.
+
+    File names come from anywhere: none of them may move the cursor, break a line or colour a terminal.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def say(message: str, *, quiet: bool = False, style: str = "") -> None:
+    """One line of information on stderr."""
+    if not quiet:
+        err.print(escape(message), style=style or None)
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, done: int = 0, quiet: bool = False) -> Iterator[Tick]:
+    """A bar with counts and ETA on stderr; nothing at all when quiet or not on a terminal."""
+    if quiet or not err.is_terminal:
+        yield silent
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        task = bars.add_task(escape(label), total=total, completed=done, note="")
+
+        def tick(step: int, note: str = "") -> None:
+            bars.update(task, advance=step, note=escape(note))
+
+        yield tick

@@ -1,0 +1,43 @@
+"""The errors a user can meet, each with the exit code it ends the program with.
+
+An error says what is wrong, where, what was expected and what was found (``message``), and what to do
+next (``hint``). Only the command line turns one into text; library code raises it and never prints.
+"""
+
+
+class LsnError(Exception):
+    """Bad data or a bad store (exit code 1), and the parent of every other error of ours."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(LsnError):
+    """An option or an argument that cannot be meant (exit code 2)."""
+
+    exit_code = 2
+
+
+class TooManyFailures(LsnError):
+    """Everything was done, but more images failed than allowed (exit code 3)."""
+
+    exit_code = 3
+
+
+class FingerprintMismatch(LsnError):
+    """Features, prompts or a detector of another model (exit code 4)."""
+
+    exit_code = 4
+
+
+class Unavailable(LsnError):
+    """A dependency, a device or a pretrained model that is not here (exit code 5)."""
+
+    exit_code = 5

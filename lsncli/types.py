@@ -1,0 +1,101 @@
+"""The few types that every layer shares: array aliases and the records that travel between rooms."""
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+"""Features (N, D), text features (C, D) or scores (N,), in any float precision."""
+
+Float64s = NDArray[np.float64]
+"""What scores and metrics are computed and returned in."""
+
+Labels = NDArray[np.int32]
+"""Class indices (N,); -1 means unlabelled."""
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be used: its key and the reason, in one line each."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled feature rows: ``features`` (N, D) raw (not normalised), ``labels`` (N,)."""
+
+    features: Floats
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a score knows about the classes: a linear classifier on unit image features.
+
+    ``text`` (C, D) unit text features, one row a class, so that logits = ``scale`` * x @ text.T;
+    ``scale`` is CLIP's logit scale (100, not its logarithm); ``negative`` (K, C, D) are the unit text
+    features of K sets of negative prompts, None where none were learned.
+    """
+
+    classes: tuple[str, ...]
+    text: Float64s
+    scale: float = 100.0
+    negative: Float64s | None = None
+
+
+def unit(vectors: Floats) -> Float64s:
+    """Rows scaled to length one along the last axis, in float64. A zero row stays zero."""
+    wide = np.asarray(vectors, dtype=np.float64)
+    norms = np.linalg.norm(wide, axis=-1, keepdims=True)
+    return wide / np.where(norms == 0, 1.0, norms)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Which model, to the bit, made some features. Two digests are equal or nothing may be mixed.
+
+    ``pretrained`` (where the weights were found) is kept so that the model can be loaded again, but does
+    not count towards the digest: the same weights at another path are the same model.
+    """
+
+    model: str
+    pretrained: str
+    weights: str  # sha256 of all weights, hexadecimal
+    dim: int
+    image_size: int
+    interpolation: str
+    resize_mode: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: str
+    logit_scale: float
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of the sha256 over every field but ``pretrained``."""
+        fields = {name: value for name, value in asdict(self).items() if name != "pretrained"}
+        return sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The fields as one line of JSON, for a store or an artefact."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Fingerprint":
+        """The inverse of ``to_json``."""
+        fields = json.loads(text)
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.precision} [{self.digest}]"
