@@ -1,0 +1,80 @@
+"""Backbones: one protocol, one dict, one loader. Only this room imports open_clip."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsncli.errors import FingerprintMismatch
+from lsncli.types import Fingerprint
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from lsncli.prompts.tower import TextTower
+
+DEFAULT_MODEL = "ViT-B-16-quickgelu:openai"
+
+BACKBONES: dict[str, str] = {
+    "mini": "lsncli.backbones.mini:load",
+    "open_clip": "lsncli.backbones.openclip:load",
+}
+
+
+class Backbone(Protocol):
+    """A frozen dual encoder."""
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    def preprocess(self, image: "Image") -> "torch.Tensor":
+        """An RGB image -> (3, H, W) float32; safe to call from many threads."""
+
+    def encode(self, pixels: "torch.Tensor") -> NDArray[np.float16]:
+        """(B, 3, H, W) float32 -> raw (not normalised) image features (B, D)."""
+
+    def text_tower(self) -> "TextTower":
+        """The text encoder as prompt learning needs it. Raises LsnError for a tower without causal mask."""
+
+
+def load_backbone(
+    model: str, *, pretrained: str = "", device: str = "auto", precision: str = "fp32"
+) -> Backbone:
+    """Load ``mini`` or any open_clip model.
+
+    ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``;
+    ``pretrained`` is a tag or a checkpoint file and wins over the tag in ``model``. ``precision`` is the
+    image tower's. Raises UsageError for unknown names, Unavailable where weights cannot be had.
+    """
+    module, function = BACKBONES["mini" if model == "mini" else "open_clip"].split(":")
+    load: Any = getattr(import_module(module), function)
+    backbone: Backbone = load(model, pretrained, device, precision)
+    return backbone
+
+
+def load_again(
+    fingerprint: Fingerprint, *, pretrained: str = "", device: str = "auto", what: str = "features"
+) -> Backbone:
+    """The model that made something, loaded again and checked; ``pretrained`` if its file has moved.
+
+    Raises FingerprintMismatch (exit code 4) if the weights found now are not those of ``fingerprint``.
+    """
+    if fingerprint.model.startswith("imported:"):
+        raise FingerprintMismatch(
+            f"The {what} were imported ('{fingerprint.model}'): there is no model here that made them.",
+            "Extract with a model of `lsn extract --model`, or import features for these images, too.",
+        )
+    backbone = load_backbone(
+        fingerprint.model,
+        pretrained=pretrained or fingerprint.pretrained,
+        device=device,
+        precision=fingerprint.precision,
+    )
+    if backbone.fingerprint.digest != fingerprint.digest:
+        raise FingerprintMismatch(
+            f"The {what} are of another model: expected {fingerprint}, found {backbone.fingerprint}.",
+            "Give the original weights with --pretrained, or start a new --work folder.",
+        )
+    return backbone

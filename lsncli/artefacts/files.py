@@ -1,0 +1,73 @@
+"""One safetensors file with JSON metadata, written atomically: the form of every learned artefact.
+
+The format is ``format`` = "lsn-<kind>", ``format_version`` = 1, and one metadata entry a field, each a JSON
+text. safetensors holds no code, so loading a stranger's file runs nothing.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from lsncli import __version__
+from lsncli.errors import LsnError
+
+FORMAT_VERSION = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_artefact(
+    path: Path, kind: str, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]
+) -> None:
+    """Write ``arrays`` and JSON-able ``fields`` to ``path`` by temporary file, fsync and rename."""
+    metadata = {name: json.dumps(value, sort_keys=True) for name, value in fields.items()}
+    metadata |= {
+        "format": f"lsn-{kind}",
+        "format_version": str(FORMAT_VERSION),
+        "created_by": f"lsn {__version__}",
+    }
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and fields of an artefact of this kind.
+
+    Raises LsnError if the file is missing (with ``hint``: how to make one), broken, of another kind or
+    written by a newer lsn.
+    """
+    if not path.is_file():
+        raise LsnError(f"There is no {kind} artefact at {path}.", hint)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise LsnError(f"{path} is not a readable safetensors file: {error}", hint) from error
+    found = metadata.pop("format", "no format")
+    if found != f"lsn-{kind}":
+        raise LsnError(f"{path}: expected an artefact of format lsn-{kind}, found {found}.", hint)
+    version = metadata.pop("format_version", "0")
+    if version != str(FORMAT_VERSION):
+        raise LsnError(
+            f"{path}: expected format version {FORMAT_VERSION}, found {version}.",
+            "It was written by another release of lsn; update lsn or make the file again.",
+        )
+    metadata.pop("created_by", None)
+    return arrays, {name: json.loads(value) for name, value in metadata.items()}

@@ -1,0 +1,165 @@
+"""Any open_clip architecture with a tag, a hub name, a folder or a local checkpoint."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.backbones.text import text_tower
+from lsncli.device import pick_device, pick_dtype
+from lsncli.errors import Unavailable, UsageError
+from lsncli.prompts.tower import TextTower
+from lsncli.types import Fingerprint
+
+ensure_torchvision()
+import open_clip  # noqa: E402  (needs a torchvision that imports)
+
+OFFLINE_HINT = "With no network, give a local checkpoint with --pretrained FILE, or use --model mini."
+
+
+@dataclass(frozen=True)
+class OpenClip:
+    """A loaded open_clip model; the image tower in the asked precision, the text tower in float32."""
+
+    fingerprint: Fingerprint
+    model: nn.Module
+    transform: Callable[[Image], Tensor]
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def preprocess(self, image: Image) -> Tensor:
+        """open_clip's own evaluation transform: resize, centre crop, normalise; (3, H, W) float32."""
+        return self.transform(image)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> NDArray[np.float16]:
+        """(B, 3, H, W) float32 -> raw image features (B, D) float16."""
+        tower: Any = self.model.visual
+        features: Tensor = tower(pixels.to(self.device, self.dtype))
+        return features.half().cpu().numpy()
+
+    def text_tower(self) -> TextTower:
+        """The text encoder for prompt learning; LsnError if it is not a causal CLIP text transformer."""
+        return text_tower(self.model, self.tokenizer)
+
+
+def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
+    """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``; see ``load_backbone``.
+
+    Raises UsageError for an unknown name or a QuickGELU mismatch, Unavailable if weights cannot be had.
+    """
+    if model.startswith(("hf-hub:", "local-dir:")):
+        return create(model, model, "", device, precision)
+    name, _, tag = model.partition(":")
+    weights = pretrained or tag
+    check_name(name, weights)
+    return create(model, name, weights, device, precision)
+
+
+def create(
+    model: str, name: str, weights: str, device: str, precision: str, **tokenizer_options: str
+) -> OpenClip:
+    """Make open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), place and cast it."""
+    where, dtype = pick_device(device), pick_dtype(precision)
+    with clear_errors(model, weights):
+        made: Any
+        made, _, transform = open_clip.create_model_and_transforms(name, pretrained=weights or None)
+        tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
+        dim = open_clip.get_model_config(name)["embed_dim"]
+    made.eval().requires_grad_(False)
+    config = made.visual.preprocess_cfg
+    size = config["size"]
+    fingerprint = Fingerprint(
+        model=model,
+        pretrained=str(Path(weights).resolve()) if Path(weights).is_file() else weights,
+        weights=weights_digest(made),
+        dim=dim,
+        image_size=size if isinstance(size, int) else int(size[0]),
+        interpolation=config["interpolation"],
+        resize_mode=config["resize_mode"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        precision=precision,
+        logit_scale=round(float(made.logit_scale.detach().exp()), 4),
+    )
+    made.to(where)
+    made.visual.to(dtype)
+    return OpenClip(fingerprint, made, transform, tokenizer, where, dtype)
+
+
+def check_name(name: str, weights: str) -> None:
+    """UsageError unless ``name`` is an architecture and ``weights`` a file or a matching tag of it."""
+    config = open_clip.get_model_config(name.replace("/", "-"))
+    if config is None:
+        close = [known for known in open_clip.list_models() if known.lower().startswith(name.lower()[:5])]
+        raise UsageError(
+            f"--model: open_clip has no architecture '{name}'.",
+            f"Close names: {', '.join(close[:8]) or 'none'}; or use mini, hf-hub:ORG/NAME, local-dir:PATH.",
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not weights:
+        raise UsageError(
+            f"--model {name}: no weights named; random weights tell nothing.",
+            f"Write {name}:TAG with one of {', '.join(tags) or '(no tags)'}, or give --pretrained FILE.",
+        )
+    if Path(weights).is_file():
+        return
+    if weights not in tags:
+        raise UsageError(
+            f"--pretrained '{weights}' is neither a file nor a tag of {name}.",
+            f"Tags: {', '.join(tags) or 'none'}.",
+        )
+    trained_quick = bool(open_clip.get_pretrained_cfg(name, weights).get("quick_gelu", False))
+    if trained_quick != bool(config.get("quick_gelu", False)):
+        right = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
+        raise UsageError(
+            f"QuickGELU mismatch: the weights '{weights}' were trained "
+            f"{'with' if trained_quick else 'without'} QuickGELU, but {name} is the other kind.",
+            f"Use --model {right}:{weights}; the wrong activation changes every score.",
+        )
+
+
+@contextmanager
+def clear_errors(model: str, weights: str) -> Iterator[None]:
+    """Turn what open_clip and the hub raise into one sentence, and keep their log lines away."""
+    quiet = logging.getLogger()
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:140]
+        if Path(weights).is_file():
+            raise Unavailable(
+                f"The checkpoint {weights} does not load into {model}: {reason}",
+                "It must hold a state dict of exactly this architecture (safetensors, or .pt of tensors).",
+            ) from error
+        if model.startswith("local-dir:"):
+            raise Unavailable(f"{model} does not load: {reason}") from error
+        raise Unavailable(
+            f"The weights of {model} ({weights or 'hub'}) are not here and could not be fetched: {reason}",
+            OFFLINE_HINT,
+        ) from error
+    finally:
+        quiet.setLevel(level)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """sha256 over names, shapes and float32 bytes of every weight, in order of name."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(array.shape)}".encode())
+        digest.update(memoryview(array.float().numpy()).cast("B"))
+    return digest.hexdigest()
