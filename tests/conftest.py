@@ -16,3 +16,47 @@ from hypothesis import settings
 
 settings.register_profile("lsn", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("lsn")
+
+import json
+
+import pytest
+import torch
+
+TINY = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {"layers": 2, "width": 64, "head_width": 32, "patch_size": 16, "image_size": 32},
+        "text_cfg": {"context_length": 40, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.3], "interpolation": "bicubic"},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a small CLIP with random weights, every parameter moved off its initial value."""
+    from safetensors.torch import save_file
+
+    from lsncli.backbones._torchvision import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    (folder / "open_clip_config.json").write_text(json.dumps(TINY))
+    generator = torch.Generator().manual_seed(7)
+    model = open_clip.CLIP(**TINY["model_cfg"])
+    weights = {
+        name: value + 0.1 * torch.randn(value.shape, generator=generator)
+        for name, value in model.state_dict().items()
+    }
+    weights["logit_scale"] = torch.tensor(100.0).log()
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_model: str):
+    from lsncli.backbones import load_backbone
+
+    return load_backbone(tiny_model, device="cpu")

@@ -1,0 +1,45 @@
+# make demo   set up, then watch lsn learn and score on real images (offline, about a minute)
+# make test   set up, lint, then the whole test suite
+# Everything lives in .venv; set PYTHON to choose the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints-cpu.txt
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint format bench clean
+
+demo: $(READY)
+	$(BIN)/lsn demo
+
+test: lint
+	$(BIN)/python -m pytest -W error
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -W error -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check lsncli tests benchmarks
+	$(BIN)/ruff format --check lsncli tests benchmarks
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix lsncli tests benchmarks
+	$(BIN)/ruff format lsncli tests benchmarks
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.extraction
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The constraint goes through the environment so that isolated builds see it, too: without it a second
+# install step would swap the CPU torch for a CUDA one of several GB.
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lsn needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT="$(abspath $(CONSTRAINTS))" $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check -e '.[demo,parquet,dev]'
+	touch $@

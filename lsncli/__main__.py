@@ -1,0 +1,5 @@
+"""``python -m lsncli`` is ``lsn``."""
+
+from lsncli.cli.app import main
+
+main()

@@ -1,0 +1,80 @@
+"""Split labelled rows into those that prompts learn from and those that only calibrate the threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsncli.artefacts.prompts import HeldOut
+from lsncli.errors import LsnError, UsageError
+from lsncli.store.format import Split
+from lsncli.types import UNLABELLED, Labels, Rows
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Two disjoint sets of rows of one split, and the rule that finds them again."""
+
+    train: Rows
+    held_out: Rows
+    rule: HeldOut
+
+
+def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Parts:
+    """Hold out ``fraction`` of each class (at least one row of a class with two or more), train on the rest.
+
+    ``shots`` keeps only so many training rows a class. Which rows is decided by the seed and the class alone,
+    so positive and negative prompts agree. Unlabelled rows take no part. Raises LsnError if a class has
+    no row to train on, UsageError for a fraction or a number of shots that cannot be meant.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"--held-out: expected a fraction between 0 and 1, found {fraction}.")
+    if shots is not None and shots < 1:
+        raise UsageError(f"--shots: expected at least 1, found {shots}.")
+    train: list[int] = []
+    held: list[int] = []
+    for label, name in enumerate(split.classes):
+        rows = np.flatnonzero(split.labels == label)
+        if len(rows) == 0:
+            raise LsnError(
+                f"Split '{split.name}' has no image of class '{name}' to train on.",
+                "Extract images of every class, or remove the empty class folder.",
+            )
+        order = np.random.default_rng([seed, label]).permutation(rows)
+        count = max(1, round(fraction * len(rows))) if len(rows) > 1 else 0
+        held.extend(order[:count])
+        train.extend(order[count:][:shots])
+    rule = HeldOut(split.name, split.listing, fraction, shots, seed)
+    return Parts(_take(split, train), _take(split, held), rule)
+
+
+def hold_out_again(split: Split, rule: HeldOut) -> Parts:
+    """The same rows as before; LsnError if the split has been extracted anew from other images."""
+    if split.listing != rule.listing:
+        raise LsnError(
+            f"Split '{split.name}' holds other images than the positive prompts were trained on.",
+            "Run `lsn train-pos` again first.",
+        )
+    return hold_out(split, rule.fraction, rule.shots, rule.seed)
+
+
+def labels_as(split: Split, classes: tuple[str, ...]) -> Labels:
+    """The split's labels as indices into ``classes``, matched by class name; unlabelled rows stay so.
+
+    Raises LsnError if the split uses a class that is not among them.
+    """
+    unknown = [name for i, name in enumerate(split.classes) if name not in classes and i in split.labels]
+    if unknown:
+        raise LsnError(
+            f"Split '{split.name}' has {len(unknown)} classes that the prompts do not know, "
+            f"such as '{unknown[0]}'.",
+            "ID splits must have the classes of the training split; name OOD splits with --ood.",
+        )
+    table = [classes.index(name) if name in classes else UNLABELLED for name in split.classes]
+    lookup = np.array([*table, UNLABELLED], dtype=np.int32)
+    labels: Labels = lookup[split.labels]
+    return labels
+
+
+def _take(split: Split, rows: list[int]) -> Rows:
+    index = np.sort(np.array(rows, dtype=np.int64))
+    return Rows(split.features[index], split.labels[index])

@@ -1,0 +1,128 @@
+"""Learn prompts from the store, then calibrate a detector with them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lsncli.app.calibrate import HELD_OUT, TARGET_TPR, make_detector
+from lsncli.app.heads import load_checked
+from lsncli.app.heldout import Parts, hold_out, hold_out_again
+from lsncli.app.methods import parse_method
+from lsncli.app.workspace import Workspace
+from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.prompts import HeldOut, Kind, LearnedPrompts, save_prompts
+from lsncli.backbones import Backbone
+from lsncli.console import Tick, silent
+from lsncli.errors import LsnError
+from lsncli.prompts.loop import Learned
+from lsncli.prompts.negative import learn_negative
+from lsncli.prompts.positive import learn_positive
+from lsncli.prompts.settings import NegativeSettings, PositiveSettings
+from lsncli.store.format import Split
+from lsncli.store.reader import read_split
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was learned, from how many rows, and the detector that it made."""
+
+    path: Path
+    prompts: LearnedPrompts
+    rows: int
+    detector: Detector
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A labelled split and its rows, read once, so that the caller can size a progress bar."""
+
+    split: Split
+    rows: Parts
+
+
+def plan_positive(
+    work: Workspace,
+    *,
+    split_name: str = "train",
+    fraction: float = HELD_OUT,
+    shots: int | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Choose the rows that prompts will learn from; LsnError for a split without classes."""
+    split = read_split(work.features, split_name)
+    if not split.classes:
+        raise LsnError(
+            f"Split '{split_name}' has no classes to learn prompts for.",
+            "Extract a folder with one folder per class, or give --classes.",
+        )
+    return Plan(split, hold_out(split, fraction, shots, seed))
+
+
+def plan_negative(work: Workspace) -> Plan:
+    """The rows that the positive prompts learned from; LsnError if there are no positive prompts."""
+    rule = load_checked(work, "positive").held_out
+    split = read_split(work.features, rule.split)
+    return Plan(split, hold_out_again(split, rule))
+
+
+def train_positive(
+    work: Workspace,
+    backbone: Backbone,
+    plan: Plan,
+    settings: PositiveSettings,
+    *,
+    target_tpr: float = TARGET_TPR,
+    tick: Tick = silent,
+) -> Training:
+    """CoOp on the planned rows; writes ``positive.safetensors`` and a CoOp + MCM detector.
+
+    Negative prompts learned beside earlier positive ones are removed: their held-out rows may differ.
+    """
+    learned = learn_positive(backbone.text_tower(), plan.rows.train, plan.split.classes, settings, tick)
+    work.negative.unlink(missing_ok=True)
+    prompts = _record("positive", backbone, plan.split.classes, learned, asdict(settings), plan.rows.rule)
+    return _finish(work, work.positive, prompts, plan, "mcm:positive", target_tpr)
+
+
+def train_negative(
+    work: Workspace,
+    backbone: Backbone,
+    plan: Plan,
+    settings: NegativeSettings,
+    *,
+    target_tpr: float = TARGET_TPR,
+    tick: Tick = silent,
+) -> Training:
+    """K sets of negative prompts on the same rows; writes ``negative.safetensors`` and an LSN detector."""
+    learned = learn_negative(backbone.text_tower(), plan.rows.train, plan.split.classes, settings, tick)
+    prompts = _record("negative", backbone, plan.split.classes, learned, asdict(settings), plan.rows.rule)
+    return _finish(work, work.negative, prompts, plan, "lsn", target_tpr)
+
+
+def _record(
+    kind: Kind,
+    backbone: Backbone,
+    classes: Sequence[str],
+    learned: Learned,
+    settings: dict[str, object],
+    rule: HeldOut,
+) -> LearnedPrompts:
+    return LearnedPrompts(
+        kind=kind,
+        fingerprint=backbone.fingerprint,
+        classes=tuple(classes),
+        context=learned.context.numpy(),
+        text=learned.text,
+        learner="CoOp",
+        settings=settings,
+        history=learned.history,
+        held_out=rule,
+    )
+
+
+def _finish(
+    work: Workspace, path: Path, prompts: LearnedPrompts, plan: Plan, method: str, target_tpr: float
+) -> Training:
+    save_prompts(path, prompts)
+    detector = make_detector(work, parse_method(method), split_name=plan.split.name, target_tpr=target_tpr)
+    return Training(path, prompts, len(plan.rows.train), detector)

@@ -1,0 +1,27 @@
+"""The folder that a set of commands shares: one feature store and what was learned from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """``./lsn-work`` unless told otherwise; every command reads and writes its own file in it."""
+
+    folder: Path
+
+    @property
+    def features(self) -> Path:
+        return self.folder / "features.h5"
+
+    @property
+    def positive(self) -> Path:
+        return self.folder / "positive.safetensors"
+
+    @property
+    def negative(self) -> Path:
+        return self.folder / "negative.safetensors"
+
+    @property
+    def detector(self) -> Path:
+        return self.folder / "detector.safetensors"

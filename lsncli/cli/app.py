@@ -1,0 +1,83 @@
+"""The ``lsn`` program: commands put together, configuration read, errors turned into text and exit codes."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from lsncli import __version__, config, console
+from lsncli.cli import calibrate, demo, evaluate, extract, methods, score, store, train_neg, train_pos
+from lsncli.errors import LsnError
+
+DEBUG = "LSN_DEBUG"
+
+app = typer.Typer(
+    name="lsn",
+    help="Which of these images does not belong? OOD detection with CLIP and learned negative prompts.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LSN"},
+)
+for name, command in {
+    "demo": demo.demo,
+    "extract": extract.extract,
+    "train-pos": train_pos.train_pos,
+    "train-neg": train_neg.train_neg,
+    "calibrate": calibrate.calibrate,
+    "score": score.score,
+    "eval": evaluate.evaluate,
+    "methods": methods.methods,
+}.items():
+    app.command(name)(command)
+app.add_typer(store.app, name="store")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"lsn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="Options file; ./lsn.toml if it exists.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
+    if debug:
+        os.environ[DEBUG] = "1"
+    context.default_map = config.defaults(config.read_config(config_file), _options(context.command))
+
+
+def _options(command: Any) -> Any:
+    """The command tree as ``config.defaults`` wants it."""
+    if hasattr(command, "commands"):
+        return {name: _options(inside) for name, inside in command.commands.items()}
+    return {parameter.name for parameter in command.params if parameter.param_type_name == "option"}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``lsn`` and exit: 0, or the exit code of the error that ended it."""
+    try:
+        app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        if not isinstance(error, LsnError):
+            error = LsnError(
+                f"Unexpected {type(error).__name__}: {error}", "This is a bug in lsn; see --debug."
+            )
+        console.say(f"Error: {console.printable(error.message)}", style="bold red")
+        if error.hint:
+            console.say(console.printable(error.hint))
+        sys.exit(error.exit_code)
+    sys.exit(0)

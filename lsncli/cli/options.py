@@ -1,0 +1,61 @@
+"""The options that several commands share, so that they are spelled and explained once."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lsncli.app.workspace import Workspace
+
+MODEL_PANEL = "Model"
+OUTPUT_PANEL = "Output"
+
+WorkFolder = Annotated[
+    Path, typer.Option("--work", envvar="LSN_WORK", help="Workspace folder: features, prompts, detector.")
+]
+DEFAULT_WORK = Path("lsn-work")
+
+Pretrained = Annotated[
+    str,
+    typer.Option(
+        envvar="LSN_PRETRAINED", help="Weights: a tag or a checkpoint file.", rich_help_panel=MODEL_PANEL
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(envvar="LSN_DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL_PANEL),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images encoded at a time.", rich_help_panel=MODEL_PANEL)]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Decoding threads; 0 = one per core.", rich_help_panel=MODEL_PANEL)
+]
+MaxFailureRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Exit with 3 if a larger fraction of images is unreadable.")
+]
+TargetTpr = Annotated[
+    float, typer.Option(help="Fraction of ID images that the threshold keeps (TPR), such as 0.95.")
+]
+
+FormatName = Literal["table", "csv", "json", "jsonl", "md", "tex"]
+Format = Annotated[
+    FormatName,
+    typer.Option("--format", envvar="LSN_FORMAT", help="How rows are printed.", rich_help_panel=OUTPUT_PANEL),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", help="Write rows here.", rich_help_panel=OUTPUT_PANEL)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        envvar="LSN_QUIET",
+        help="No progress and no remarks, only rows and errors.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+
+
+def workspace(folder: Path) -> Workspace:
+    """The workspace of ``--work``."""
+    return Workspace(folder)

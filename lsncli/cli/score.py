@@ -1,0 +1,91 @@
+"""``lsn score``: which of these images does not belong?"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lsncli.cli import options
+from lsncli.console import progress, say
+from lsncli.errors import LsnError, TooManyFailures
+from lsncli.report.render import Column, render
+
+COLUMNS = [
+    Column("path", "Path", wide=True),
+    Column("predicted", "Predicted"),
+    Column("score", "Score", digits=6),
+    Column("threshold", "Threshold", digits=6),
+    Column("is_ood", "OOD"),
+    Column("error", "Unreadable because", wide=True),
+]
+
+
+def score(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Images, folders, list files or tars.", metavar="PATH...")
+    ],
+    only_ood: Annotated[
+        bool, typer.Option("--only-ood", help="Show only images that do not belong.")
+    ] = False,
+    batch_size: options.BatchSize = 64,
+    workers: options.Workers = 0,
+    max_failure_rate: options.MaxFailureRate = 0.05,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
+    format_name: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score images with the workspace's detector: path, predicted class, score, threshold, is_ood.
+
+    An image is OOD if its score is below the threshold. Unreadable images are listed with the reason.
+    """
+    from lsncli.app.detect import Verdict, detect
+    from lsncli.artefacts.detector import load_detector
+    from lsncli.backbones import load_again
+    from lsncli.images.sources import list_images
+
+    place = options.workspace(work)
+    detector = load_detector(place.detector)
+    listing = list_images(paths)
+    if not listing.items and not listing.problems:
+        raise LsnError(
+            f"No images in {', '.join(str(path) for path in paths)} ({listing.ignored} other files).",
+            "Images end in .jpg, .png, .webp, .bmp, .gif, .tif or .ppm.",
+        )
+    backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
+    counts: Counter[str] = Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        stream = detect(listing, detector, backbone, batch_size=batch_size, workers=workers)
+        with progress("images", len(listing.items), quiet=quiet) as tick:
+            for done, found in stream:
+                for one in found:
+                    if isinstance(one, Verdict):
+                        counts["ood" if one.is_ood else "id"] += 1
+                        if one.is_ood or not only_ood:
+                            yield {**vars(one), "error": None}
+                    else:
+                        counts["failed"] += 1
+                        yield {"path": one.key, "error": one.reason}
+                tick(done)
+
+    render(rows(), COLUMNS, format_name, output)
+    total = counts.total()
+    say(
+        f"{total} images: {counts['id']} ID, {counts['ood']} OOD, {counts['failed']} unreadable "
+        f"({detector.method}, gamma {detector.threshold.gamma:.6f} for a TPR of "
+        f"{detector.threshold.target_tpr:.0%}, {len(detector.head.classes)} classes, {detector.fingerprint.model}).",
+        quiet=quiet,
+    )
+    if listing.ignored:
+        say(f"{listing.ignored} files without an image name were passed over.", quiet=quiet)
+    if counts["failed"] > max_failure_rate * total:
+        raise TooManyFailures(
+            f"{counts['failed']} of {total} images are unreadable, more than --max-failure-rate "
+            f"{max_failure_rate:.0%}.",
+            "All others were scored.",
+        )

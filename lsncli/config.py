@@ -1,0 +1,77 @@
+"""Options from ``lsn.toml``: a flag wins over the environment, that over this file, that over the default.
+
+work = "runs/birds"          # at the top: for every command that has such an option
+[extract]                    # one table a command; [store.import] for a command of a group
+model = "mini"
+batch-size = 128
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lsncli.errors import UsageError
+
+FILE = "lsn.toml"
+
+Options = Mapping[str, Any]
+"""The command tree: a command's name -> the set of its options, a group's name -> such a mapping."""
+
+
+def read_config(path: Path | None) -> dict[str, Any]:
+    """The tables of ``path``, or of ``lsn.toml`` here if there is one, or nothing.
+
+    Raises UsageError if a named file is missing or a file is not TOML.
+    """
+    if path is None:
+        path = Path(FILE)
+        if not path.is_file():
+            return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+
+
+def defaults(config: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Spread a configuration over the command tree as Typer's ``default_map`` wants it.
+
+    Raises UsageError for a table or key that no command knows, naming those it could have been.
+    """
+    shared = {_key(name): value for name, value in config.items() if not isinstance(value, dict)}
+    tables = {name: value for name, value in config.items() if isinstance(value, dict)}
+    for name in shared:
+        _check(name, _every(options), "no command has an option")
+    return _spread(shared, tables, options, "")
+
+
+def _spread(shared: Options, tables: Options, options: Options, where: str) -> dict[str, Any]:
+    for name in tables:
+        _check(name, options, f"there is no command {where}".rstrip())
+    spread: dict[str, Any] = {}
+    for command, inside in options.items():
+        table = tables.get(command, {})
+        if isinstance(inside, Mapping):
+            spread[command] = _spread(shared, table, inside, f"{command} ")
+            continue
+        own = {_key(name): value for name, value in table.items()}
+        for name in own:
+            _check(name, inside, f"[{where}{command}] has no option")
+        spread[command] = {name: value for name, value in shared.items() if name in inside} | own
+    return spread
+
+
+def _check(name: str, known: Iterable[str], complaint: str) -> None:
+    if name not in known:
+        raise UsageError(f"{FILE}: {complaint} '{name}'.", f"Expected one of {', '.join(sorted(known))}.")
+
+
+def _every(options: Options) -> set[str]:
+    return set().union(*(_every(o) if isinstance(o, Mapping) else o for o in options.values()))
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")

@@ -1,0 +1,160 @@
+"""One way to show rows: a table for people, csv / json / jsonl for programs, md / tex for papers."""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lsncli.console import out, printable
+from lsncli.errors import LsnError
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field of the rows: its key (also its name in csv and json) and how people see it."""
+
+    key: str
+    title: str
+    digits: int | None = None
+    """Digits after the point for numbers; None shows the value as it is."""
+    percent: bool = False
+    """Show a fraction as percent to people; programs get the fraction."""
+    wide: bool = False
+    """The column that gives way when a table is too wide."""
+
+    def shown(self, value: Any) -> str:
+        """The value as people read it: escaped, rounded, empty for None and NaN."""
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return ""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if self.digits is not None:
+            return f"{value * (100 if self.percent else 1):.{self.digits}f}"
+        return printable(str(value))
+
+
+def render(
+    rows: Iterable[Row],
+    columns: Sequence[Column],
+    format_name: str,
+    output: Path | None = None,
+    title: str = "",
+) -> None:
+    """Write rows to stdout or to ``output`` in one of ``FORMATS``; csv and jsonl line by line as they come.
+
+    Raises LsnError if the file cannot be written.
+    """
+    with _target(output) as file:
+        FORMATS[format_name](rows, columns, file, title)
+
+
+def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    table = Table(title=escape(title) or None, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(
+            escape(column.title),
+            justify="right" if column.digits is not None else "left",
+            overflow="fold" if column.wide else "ellipsis",
+            no_wrap=not column.wide,
+        )
+    for row in rows:
+        table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
+    (out if file is out.file else Console(file=file, width=100)).print(table)
+
+
+def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([column.key for column in columns])
+    for row in rows:
+        writer.writerow([_plain(row.get(column.key)) for column in columns])
+        file.flush()
+
+
+def _jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    for row in rows:
+        file.write(json.dumps(_record(row, columns)) + "\n")
+        file.flush()
+
+
+def _json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    file.write(json.dumps([_record(row, columns) for row in rows], indent=1) + "\n")
+
+
+def _markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |\n"
+
+    text = line(column.title for column in columns)
+    text += "|" + "|".join("---:" if column.digits is not None else "---" for column in columns) + "|\n"
+    text += "".join(line(column.shown(row.get(column.key)) for column in columns) for row in rows)
+    file.write(text)
+
+
+def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    special = {c: "\\" + c for c in "&%$#_{}"} | {
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "↓": "$\\downarrow$",
+        "↑": "$\\uparrow$",
+    }
+
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join("".join(special.get(c, c) for c in cell) for cell in cells) + " \\\\\n"
+
+    text = (
+        "\\begin{tabular}{"
+        + "".join("r" if c.digits is not None else "l" for c in columns)
+        + "}\n\\toprule\n"
+    )
+    text += line(column.title for column in columns) + "\\midrule\n"
+    text += "".join(line(column.shown(row.get(column.key)) for column in columns) for row in rows)
+    file.write(text + "\\bottomrule\n\\end{tabular}\n")
+
+
+Renderer = Callable[[Iterable[Row], Sequence[Column], TextIO, str], None]
+FORMATS: dict[str, Renderer] = {
+    "table": _table,
+    "csv": _csv,
+    "json": _json,
+    "jsonl": _jsonl,
+    "md": _markdown,
+    "tex": _latex,
+}
+
+
+def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
+    return {column.key: _plain(row.get(column.key)) for column in columns}
+
+
+def _plain(value: Any) -> Any:
+    """NaN has no JSON; a lone surrogate of a file name has no UTF-8: escape what cannot be written."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+@contextmanager
+def _target(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield out.file  # type: ignore[misc]
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise LsnError(
+            f"--output {output} cannot be written: {error.strerror}.", "Name another file."
+        ) from error
+    with file:
+        yield file
