@@ -2,14 +2,15 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lsncli import __version__, config, console
+from lsncli import __version__, console
 from lsncli.cli import calibrate, demo, evaluate, extract, methods, score, store, train_neg, train_pos
+from lsncli.config import defaults, read_config
 from lsncli.errors import LsnError
 
 DEBUG = "LSN_DEBUG"
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LSN"},
 )
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "extract": extract.extract,
     "train-pos": train_pos.train_pos,
@@ -30,7 +31,8 @@ for name, command in {
     "score": score.score,
     "eval": evaluate.evaluate,
     "methods": methods.methods,
-}.items():
+}
+for name, command in COMMANDS.items():
     app.command(name)(command)
 app.add_typer(store.app, name="store")
 
@@ -44,18 +46,23 @@ def _version(asked: bool) -> None:
 @app.callback()
 def settings(
     context: typer.Context,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="Options file; ./lsn.toml if it exists.")
+    config: Annotated[
+        Path | None, typer.Option(envvar="LSN_CONFIG", help="Options file; ./lsn.toml if it exists.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar=DEBUG, help="Show a traceback with every error.")
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
     if debug:
         os.environ[DEBUG] = "1"
-    context.default_map = config.defaults(config.read_config(config_file), _options(context.command))
+    context.default_map = defaults(read_config(config), _options(context.command))
 
 
 def _options(command: Any) -> Any:

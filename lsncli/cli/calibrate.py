@@ -16,7 +16,7 @@ def calibrate(
     split: Annotated[str, typer.Option(help="Labelled ID split whose held-out rows set gamma.")] = "train",
     target_tpr: options.TargetTpr = 0.95,
     work: options.WorkFolder = options.DEFAULT_WORK,
-    format_name: options.Format = "table",
+    format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -48,5 +48,5 @@ def calibrate(
         Column("tpr_low", "TPR from %", digits=1, percent=True),
         Column("tpr_high", "to %", digits=1, percent=True),
     ]
-    render([row], columns, format_name, output)
+    render([row], columns, format, output)
     describe_threshold(detector, quiet)

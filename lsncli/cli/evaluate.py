@@ -26,7 +26,7 @@ COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", d
 
 
 def evaluate(
-    id_split: Annotated[str, typer.Option("--id", help="Labelled ID split to test on.")] = "test",
+    id: Annotated[str, typer.Option("--id", help="Labelled ID split to test on.")] = "test",
     ood: Annotated[
         list[str] | None, typer.Option("--ood", help="OOD split, repeatable; every other split if left out.")
     ] = None,
@@ -36,7 +36,7 @@ def evaluate(
     ] = None,
     train: Annotated[str, typer.Option(help="Training split: classes, and KNN's rows.")] = "train",
     work: options.WorkFolder = options.DEFAULT_WORK,
-    format_name: options.Format = "table",
+    format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -50,12 +50,12 @@ def evaluate(
 
     place = options.workspace(work)
     methods = [parse_method(text) for text in method or use.default_methods(place)]
-    inside, outside = use.choose_splits(place, id_split, ood or (), train)
+    inside, outside = use.choose_splits(place, id, ood or (), train)
     with progress("methods", len(methods), quiet=quiet) as tick:
         found = use.evaluate(place, methods, inside, outside, train, tick=tick)
-    columns = COLUMNS if format_name in ("table", "md", "tex") else [*COLUMNS, *COUNTS]
-    title = f"ID: {id_split} ({len(inside.labels)} images). Higher score = more ID; values in percent."
-    render([result_row(result) for result in found.results], columns, format_name, output, title)
+    columns = COLUMNS if format in ("table", "md", "tex") else [*COLUMNS, *COUNTS]
+    title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
+    render([result_row(result) for result in found.results], columns, format, output, title)
     for failed, reason in found.failed:
         say(f"{failed.label}: not evaluated. {reason}", style="yellow")
     if not found.results:

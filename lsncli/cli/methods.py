@@ -11,7 +11,7 @@ COLUMNS = [
 ]
 
 
-def methods(format_name: options.Format = "table", output: options.Output = None) -> None:
+def methods(format: options.Format = "table", output: options.Output = None) -> None:
     """List every score with what it needs beside text features, its settings and its formula."""
     from lsncli.scores import SCORES, load_score, score_settings
 
@@ -27,4 +27,4 @@ def methods(format_name: options.Format = "table", output: options.Output = None
                 "summary": (type(score).__doc__ or "").strip().splitlines()[0],
             }
         )
-    render(rows, COLUMNS, format_name, output)
+    render(rows, COLUMNS, format, output)

@@ -1,5 +1,6 @@
 """The options that several commands share, so that they are spelled and explained once."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,6 +55,11 @@ Quiet = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+
+
+def threads(workers: int) -> int:
+    """``--workers``, 0 meaning one thread a core."""
+    return workers or os.cpu_count() or 1
 
 
 def workspace(folder: Path) -> Workspace:

@@ -23,19 +23,15 @@ COLUMNS = [
 
 
 def score(
-    paths: Annotated[
-        list[Path], typer.Argument(help="Images, folders, list files or tars.", metavar="PATH...")
-    ],
-    only_ood: Annotated[
-        bool, typer.Option("--only-ood", help="Show only images that do not belong.")
-    ] = False,
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders, lists or tars.", metavar="PATH")],
+    only_ood: Annotated[bool, typer.Option("--only-ood", help="Show only OOD images.")] = False,
     batch_size: options.BatchSize = 64,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
-    format_name: options.Format = "table",
+    format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -60,7 +56,7 @@ def score(
     counts: Counter[str] = Counter()
 
     def rows() -> Iterator[dict[str, Any]]:
-        stream = detect(listing, detector, backbone, batch_size=batch_size, workers=workers)
+        stream = detect(listing, detector, backbone, batch_size=batch_size, workers=options.threads(workers))
         with progress("images", len(listing.items), quiet=quiet) as tick:
             for done, found in stream:
                 for one in found:
@@ -73,12 +69,12 @@ def score(
                         yield {"path": one.key, "error": one.reason}
                 tick(done)
 
-    render(rows(), COLUMNS, format_name, output)
+    render(rows(), COLUMNS, format, output)
     total = counts.total()
     say(
         f"{total} images: {counts['id']} ID, {counts['ood']} OOD, {counts['failed']} unreadable "
-        f"({detector.method}, gamma {detector.threshold.gamma:.6f} for a TPR of "
-        f"{detector.threshold.target_tpr:.0%}, {len(detector.head.classes)} classes, {detector.fingerprint.model}).",
+        f"({detector.method} on {len(detector.head.classes)} classes with {detector.fingerprint.model}; "
+        f"gamma {detector.threshold.gamma:.6f} for a TPR of {detector.threshold.target_tpr:.0%}).",
         quiet=quiet,
     )
     if listing.ignored:

@@ -13,18 +13,18 @@ def train_neg(
     mode: Mode = "paper",
     epochs: Epochs = None,
     batch_size: TrainBatch = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate. [paper 0.001, official 0.002]")] = None,
-    context_length: Annotated[int | None, typer.Option(help="Learned vectors. [16]")] = None,
-    sets: Annotated[int | None, typer.Option(help="Sets of negative prompts, K. [3]")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate. (paper 0.001, official 0.002)")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Learned vectors. (16)")] = None,
+    sets: Annotated[int | None, typer.Option(help="Sets of negative prompts, K. (3)")] = None,
     weight: Annotated[
-        float | None, typer.Option(help="Lambda, weight of the orthogonality term. [paper 0.1, official 1]")
+        float | None, typer.Option(help="Lambda, weight of the orthogonality term. (paper 0.1, official 1)")
     ] = None,
     seed: int = 0,
     target_tpr: options.TargetTpr = 0.95,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
-    format_name: options.Format = "table",
+    format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -52,4 +52,4 @@ def train_neg(
     backbone = workspace_backbone(place, pretrained, device)
     with progress("negative prompts", negative_steps(len(plan.rows.train), settings), quiet=quiet) as tick:
         training = train.train_negative(place, backbone, plan, settings, target_tpr=target_tpr, tick=tick)
-    show(training, format_name, output, quiet, following="lsn score ./images")
+    show(training, format, output, quiet, following="lsn score ./images")

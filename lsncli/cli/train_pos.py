@@ -14,11 +14,9 @@ def train_pos(
     mode: Mode = "paper",
     epochs: Epochs = None,
     batch_size: TrainBatch = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate. [paper 0.002, official 0.001]")] = None,
-    context_length: Annotated[int | None, typer.Option(help="Learned vectors. [16]")] = None,
-    shots: Annotated[
-        int | None, typer.Option(help="Rows of each class to learn from; all if left out.")
-    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate. (paper 0.002, official 0.001)")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Learned vectors. (16)")] = None,
+    shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None,
     held_out: Annotated[
         float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
     ] = 0.2,
@@ -27,7 +25,7 @@ def train_pos(
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
-    format_name: options.Format = "table",
+    format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -47,4 +45,4 @@ def train_pos(
     steps = settings.epochs * -(-len(plan.rows.train) // settings.batch_size)
     with progress("positive prompts", steps, quiet=quiet) as tick:
         training = train.train_positive(place, backbone, plan, settings, target_tpr=target_tpr, tick=tick)
-    show(training, format_name, output, quiet, following="lsn train-neg")
+    show(training, format, output, quiet, following="lsn train-neg")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Mode = Annotated[
     Literal["paper", "official"], typer.Option(help="The paper's equations, or what the authors' code does.")
 ]
-Epochs = Annotated[int | None, typer.Option(help="[positive 50, negative 100]")]
-TrainBatch = Annotated[int | None, typer.Option("--batch-size", help="Rows a step. [8]")]
+Epochs = Annotated[int | None, typer.Option(help="(positive 50, negative 100)")]
+TrainBatch = Annotated[int | None, typer.Option("--batch-size", help="Rows a step. (8)")]
 
 
 def workspace_backbone(place: "Workspace", pretrained: str, device: str) -> "Backbone":
@@ -31,7 +31,7 @@ def workspace_backbone(place: "Workspace", pretrained: str, device: str) -> "Bac
 
 
 def show(
-    training: "Training", format_name: FormatName, output: Path | None, quiet: bool, *, following: str
+    training: "Training", format: FormatName, output: Path | None, quiet: bool, *, following: str
 ) -> None:
     """One row about what was learned, the remarks on its threshold, and the command to type next."""
 
@@ -60,7 +60,7 @@ def show(
         Column("held_out", "Held out", digits=0),
         Column("file", "File", wide=True),
     ]
-    render([row], columns, format_name, output)
+    render([row], columns, format, output)
     describe_threshold(training.detector, quiet)
     say(f"Next: {following}", quiet=quiet)
 
@@ -76,7 +76,7 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
     )
     if threshold.coarse:
         say(
-            f"Warning: {threshold.n} held-out images cannot resolve a TPR of {threshold.target_tpr:.0%}; gamma is "
-            "the lowest score among them. Use more images or a larger --held-out.",
+            f"Warning: {threshold.n} held-out images cannot resolve a TPR of {threshold.target_tpr:.0%}; "
+            "gamma is the lowest score among them. Use more images or a larger --held-out.",
             style="yellow",
         )

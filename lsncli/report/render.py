@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,6 +19,9 @@ from lsncli.console import out, printable
 from lsncli.errors import LsnError
 
 Row = Mapping[str, Any]
+
+WIDTH = 100
+"""Columns of a table that goes to a file or a pipe, unless COLUMNS says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def render(
 
 
 def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
-    table = Table(title=escape(title) or None, title_justify="left", pad_edge=False)
+    table = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(
             escape(column.title),
@@ -69,7 +74,8 @@ def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: 
         )
     for row in rows:
         table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
-    (out if file is out.file else Console(file=file, width=100)).print(table)
+    live = file is out.file and out.is_terminal
+    (out if live else Console(file=file, width=int(os.environ.get("COLUMNS", WIDTH)))).print(table)
 
 
 def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:

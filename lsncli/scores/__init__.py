@@ -1,0 +1,87 @@
+"""The scores, one file each, by name. To add one: a file here, a row in ``SCORES``, a test file.
+
+Higher = more ID, always. A score is a frozen dataclass of settings; ``fit`` gives a function from raw
+features to scores, and ``score_in_chunks`` applies it to any number of rows in bounded memory.
+"""
+
+from dataclasses import fields
+from importlib import import_module
+from numbers import Integral, Real
+from typing import Any, cast, get_args, get_type_hints
+
+import numpy as np
+
+from lsncli.errors import UsageError
+from lsncli.scores.common import Score, Scorer
+from lsncli.types import Float64s, Floats
+
+__all__ = ["SCORES", "Score", "Scorer", "load_score", "score_in_chunks", "score_settings"]
+
+SCORES = {
+    "mcm": "lsncli.scores.mcm:Mcm",
+    "msp": "lsncli.scores.msp:Msp",
+    "maxlogit": "lsncli.scores.maxlogit:MaxLogit",
+    "energy": "lsncli.scores.energy:Energy",
+    "knn": "lsncli.scores.knn:Knn",
+    "lsn": "lsncli.scores.lsn:Lsn",
+}
+
+
+def load_score(name: str, **settings: object) -> Score:
+    """The score ``name`` of ``SCORES`` with ``settings`` in place of its defaults.
+
+    Raises UsageError for an unknown name (listing the names), and for an unknown setting, a wrong type
+    or an impossible value (listing the settings).
+    """
+    kinds = score_settings(name)
+    described = ", ".join(f"{key} ({_describe(kind)}, {default})" for key, (kind, default) in kinds.items())
+    hint = f"Its settings and defaults: {described}." if kinds else "It has no settings."
+    values: dict[str, object] = {}
+    for key, value in settings.items():
+        if key not in kinds:
+            raise UsageError(f"The score '{name}' has no setting '{key}'.", hint)
+        kind = kinds[key][0]
+        if not _fits(kind, value):
+            raise UsageError(
+                f"The setting '{key}' of the score '{name}' must be {_describe(kind)}, found {value!r}.", hint
+            )
+        values[key] = kind(value) if kind in (float, int) else value
+    return cast(Score, _class(name)(**values))
+
+
+def score_settings(name: str) -> dict[str, tuple[Any, object]]:
+    """Each setting of the score ``name``: its type (float, int or a Literal) and its default."""
+    cls = _class(name)
+    hints = get_type_hints(cls)
+    return {field.name: (hints[field.name], field.default) for field in fields(cls)}
+
+
+def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192) -> Float64s:
+    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time.
+
+    The default keeps the logits of 1,000 classes to 64 MB whatever N is. Only ``len(features)`` and row
+    slices are used, so a memory-mapped array or an HDF5 dataset is read piece by piece.
+    """
+    if chunk < 1:
+        raise UsageError(f"The chunk must be at least 1 row, found {chunk}.")
+    scores = np.empty(len(features), dtype=np.float64)
+    for start in range(0, len(scores), chunk):
+        scores[start : start + chunk] = scorer(features[start : start + chunk])
+    return scores
+
+
+def _class(name: str) -> type[Any]:
+    if name not in SCORES:
+        raise UsageError(f"There is no score '{name}'.", f"Expected one of {', '.join(SCORES)}.")
+    module, attribute = SCORES[name].split(":")
+    return cast(type[Any], getattr(import_module(module), attribute))
+
+
+def _fits(kind: Any, value: object) -> bool:
+    if kind in (float, int):
+        return isinstance(value, Real if kind is float else Integral) and not isinstance(value, bool)
+    return value in get_args(kind)
+
+
+def _describe(kind: Any) -> str:
+    return {float: "a number", int: "a whole number"}.get(kind) or " or ".join(map(repr, get_args(kind)))

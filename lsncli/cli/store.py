@@ -1,0 +1,117 @@
+"""``lsn store``: look into a feature store, check it, and move features in and out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsncli.cli import options
+from lsncli.console import say
+from lsncli.errors import LsnError
+from lsncli.report.render import Column, render
+
+app = typer.Typer(help="Look into the feature store, check it, import and export.", no_args_is_help=True)
+
+
+@app.command()
+def info(
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    failures: Annotated[bool, typer.Option(help="List the images that failed, with reasons.")] = False,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the splits of the store: rows, classes, failures and where they came from."""
+    from lsncli.store.reader import list_splits, read_fingerprint
+
+    path = options.workspace(work).features
+    say(f"{path}: features of {read_fingerprint(path)}", quiet=quiet)
+    splits = list_splits(path).values()
+    rows: list[dict[str, object]]
+    if failures:
+        rows = [{"split": s.name, "key": f.key, "reason": f.reason} for s in splits for f in s.failures]
+        columns = [
+            Column("split", "Split"),
+            Column("key", "Image", wide=True),
+            Column("reason", "Reason", wide=True),
+        ]
+    else:
+        rows = [
+            {
+                "split": split.name,
+                "rows": split.rows,
+                "dim": split.dim,
+                "classes": len(split.classes),
+                "failures": len(split.failures),
+                "source": split.source,
+            }
+            for split in splits
+        ]
+        columns = [
+            Column("split", "Split"),
+            Column("rows", "Rows", digits=0),
+            Column("dim", "D", digits=0),
+            Column("classes", "Classes", digits=0),
+            Column("failures", "Failures", digits=0),
+            Column("source", "Source", wide=True),
+        ]
+    render(rows, columns, format, output)
+
+
+@app.command()
+def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet = False) -> None:
+    """Check every split: checksums, counts, labels, finite features, unique keys; 1 if not sound."""
+    from lsncli.store.verify import verify as check
+
+    path = options.workspace(work).features
+    problems = check(path)
+    for problem in problems:
+        say(problem, style="red")
+    if problems:
+        raise LsnError(f"{path} is not sound: {len(problems)} problems.", "Extract the named splits again.")
+    say(f"{path} is sound.", quiet=quiet)
+
+
+@app.command("import")
+def import_split(
+    source: Annotated[Path, typer.Argument(help="Features (N, D): .npy, .npz, .parquet or .csv.")],
+    model: Annotated[str, typer.Option(help="Name of the model that made them.")],
+    split: Annotated[str, typer.Option(help="Name of the new split.")] = "train",
+    labels: Annotated[Path | None, typer.Option(help="Labels (N,) as .npy or text, one a line.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Class text features (C, D) as .npy.")] = None,
+    logit_scale: Annotated[float, typer.Option(help="The model's logit scale.")] = 100.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the split.")] = False,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    quiet: options.Quiet = False,
+) -> None:
+    """Bring in features made elsewhere, so that they can be evaluated like our own."""
+    from lsncli.app.exchange import import_features
+
+    path = options.workspace(work).features
+    made = import_features(
+        path,
+        split,
+        source,
+        labels_file=labels,
+        classes_file=classes,
+        text_file=text,
+        model_name=model,
+        logit_scale=logit_scale,
+        replace=overwrite,
+    )
+    say(f"{path}: split '{split}' has {len(made.labels)} rows of {len(made.classes)} classes.", quiet=quiet)
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(help="File to write: .npz, .npy, .parquet or .csv.")],
+    split: Annotated[str, typer.Option(help="Split to export.")] = "train",
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the features, labels and keys of a split for other tools."""
+    from lsncli.app.exchange import export_features
+
+    export_features(options.workspace(work).features, split, target)
+    say(f"Wrote {target}.", quiet=quiet)

@@ -1,0 +1,36 @@
+"""MCM: maximum concept matching."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lsncli.scores.common import Scorer, cosines, max_softmax, positive
+from lsncli.types import Float64s, Floats, Head, Rows
+
+
+@dataclass(frozen=True)
+class Mcm:
+    """S(x) = max_c softmax_c(cos(x, t_c) / tau); higher = more ID, in [1/C, 1].
+
+    Formula: the cosines as they are, not times CLIP's logit scale of 100: at tau = 1 the softmax is
+    almost flat and the signal is in the 4th to 6th decimal at 1,000 classes, hence float64.
+
+    Paper: Ming et al., Delving into out-of-distribution detection with vision-language representations,
+    NeurIPS 2022; the first term of Eq. 9 of the LSN paper.
+    Source: github.com/deeplearning-wisc/MCM, utils/detection_util.py.
+    Default: tau = 1, theirs.
+    """
+
+    tau: float = 1.0
+
+    NEEDS: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        positive(tau=self.tau)
+
+    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
+        """The scorer for ``head``; nothing is learned."""
+
+        def score(features: Floats) -> Float64s:
+            return max_softmax(cosines(features, head.text) / self.tau)
+
+        return score

@@ -1,0 +1,121 @@
+"""The calibrated threshold against brute force, and its interval against simulation and closed forms."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, binomtest
+
+from lsncli.errors import LsnError
+from lsncli.threshold import calibrate, is_ood
+
+held_out = st.one_of(
+    st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=80),
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=80),
+).map(np.array)
+targets = st.one_of(st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]), st.floats(0.01, 0.99))
+
+
+@given(held_out, targets)
+def test_gamma_is_the_largest_score_that_keeps_the_target(scores, target):
+    enough = [s for s in scores if np.mean(scores >= s) >= target]
+    assert calibrate(scores, target).gamma == max(enough)
+
+
+@given(held_out, targets)
+def test_no_larger_gamma_would_keep_the_target(scores, target):
+    gamma = calibrate(scores, target).gamma
+    assert np.mean(scores >= gamma) >= target
+    assert np.mean(scores >= np.nextafter(gamma, np.inf)) < target
+
+
+@pytest.mark.parametrize(
+    ("n", "target", "rejected"), [(100, 0.95, 5), (20, 0.95, 1), (10, 0.9, 1), (19, 0.95, 0)]
+)
+def test_exactly_the_allowed_number_of_distinct_scores_is_rejected(n, target, rejected):
+    scores = np.random.default_rng(n).permutation(n).astype(float)
+    assert is_ood(scores, calibrate(scores, target).gamma).sum() == rejected
+
+
+def test_interval_is_the_beta_of_the_order_statistic():
+    found = calibrate(np.arange(200.0), 0.95)
+    assert found.gamma == 10
+    low, high = beta.ppf([0.025, 0.975], 190, 11)
+    assert (found.tpr_low, found.tpr_high) == pytest.approx((low, high), abs=1e-12)
+    assert found.tpr_low < 0.95 < found.tpr_high
+
+
+def test_one_score_says_almost_nothing_about_the_rate():
+    found = calibrate(np.array([0.3]))
+    assert (found.gamma, found.n, found.coarse) == (0.3, 1, True)
+    assert (found.tpr_low, found.tpr_high) == pytest.approx((0.025, 0.975))
+
+
+def test_interval_of_tied_scores_is_that_of_clopper_and_pearson():
+    found = calibrate(np.repeat([0.0, 1.0, 2.0], [4, 50, 46]), 0.95)
+    exact = binomtest(96, 100).proportion_ci(0.95, method="exact")
+    assert found.gamma == 1
+    assert (found.tpr_low, found.tpr_high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_constant_scores_may_all_be_kept():
+    found = calibrate(np.ones(100), 0.95)
+    assert (found.gamma, found.tpr_high) == (1, 1)
+    assert found.tpr_low == pytest.approx(0.025 ** (1 / 100))
+
+
+def test_interval_covers_the_true_rate_of_continuous_scores_95_times_in_100():
+    rng = np.random.default_rng(0)
+    found = [calibrate(rng.random(150)) for _ in range(2000)]
+    covered = np.mean([t.tpr_low <= 1 - t.gamma <= t.tpr_high for t in found])
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_interval_covers_the_true_rate_of_discrete_scores_at_least_as_often():
+    rng = np.random.default_rng(1)
+    found = [calibrate(rng.integers(0, 30, 150).astype(float)) for _ in range(2000)]
+    covered = np.mean([t.tpr_low <= 1 - t.gamma / 30 <= t.tpr_high for t in found])
+    assert covered >= 0.94
+
+
+@pytest.mark.parametrize(
+    ("n", "target", "coarse"),
+    [(19, 0.95, True), (20, 0.95, False), (9, 0.9, True), (10, 0.9, False), (1, 0.5, True), (2, 0.5, False)],
+)
+def test_coarse_means_that_no_score_may_be_rejected(n, target, coarse):
+    scores = np.arange(float(n))
+    found = calibrate(scores, target)
+    assert found.coarse is coarse
+    assert bool(found.gamma == scores.min()) is coarse
+
+
+def test_a_score_equal_to_gamma_is_id():
+    assert is_ood(np.array([0.1, 0.2, 0.3]), 0.2).tolist() == [True, False, False]
+
+
+def test_no_scores_give_no_decisions():
+    decisions = is_ood(np.array([]), 0.2)
+    assert decisions.shape == (0,)
+    assert decisions.dtype == bool
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 95, -0.5, np.nan])
+def test_a_target_that_is_no_proper_fraction_is_refused(target):
+    with pytest.raises(LsnError, match="above 0 and below 1, found"):
+        calibrate(np.ones(10), target)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [([], "at least one held-out ID score"), ([1.0, np.nan, np.inf], "2 of 3 are NaN or infinite")],
+)
+def test_unusable_held_out_scores_are_refused(scores, expected):
+    with pytest.raises(LsnError, match=expected):
+        calibrate(np.array(scores))
+
+
+def test_a_nan_is_neither_id_nor_ood():
+    with pytest.raises(LsnError, match="1 of 2 are NaN"):
+        is_ood(np.array([1.0, np.nan]), 0.5)
+    with pytest.raises(LsnError, match="threshold must be finite"):
+        is_ood(np.array([1.0]), np.nan)
