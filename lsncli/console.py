@@ -21,12 +21,12 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class Tick(Protocol):
-    """Call it with the number of items done; ``note`` replaces the text behind the bar."""
+    """Call it with the number of items just done; ``note`` replaces the text behind the bar."""
 
-    def __call__(self, done: int, note: str = "") -> None: ...
+    def __call__(self, step: int, note: str = "") -> None: ...
 
 
-def silent(done: int, note: str = "") -> None:
+def silent(step: int, note: str = "") -> None:
     """A Tick that shows nothing, for use as a library."""
 
 

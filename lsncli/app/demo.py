@@ -1,21 +1,23 @@
 """The whole way on bundled material: learn, compare, then score real photos. Reduced schedules, named so."""
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 
+from lsncli.app.detect import Verdict, detect
 from lsncli.app.evaluate import Evaluation, choose_splits, evaluate
 from lsncli.app.methods import parse_method
-from lsncli.app.train import Plan, plan_negative, plan_positive, train_negative, train_positive
+from lsncli.app.train import Plan, train_negative, train_positive
 from lsncli.app.workspace import Workspace
+from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone, load_again
 from lsncli.console import Tick
-from lsncli.prompts.negative import negative_steps
+from lsncli.images.sources import list_images
+from lsncli.prompts.negative import negative_steps as count_steps
 from lsncli.prompts.settings import NEGATIVE, POSITIVE
-from lsncli.store.reader import read_fingerprint
+from lsncli.store.reader import list_splits, read_fingerprint
 
 POSITIVE_SETTINGS = replace(POSITIVE["paper"], epochs=20, batch_size=64, rate=0.02)
 NEGATIVE_SETTINGS = replace(NEGATIVE["paper"], epochs=20, batch_size=64, rate=0.002)
@@ -26,31 +28,46 @@ REDUCED = (
 METHODS = ("mcm", "mcm:positive", "lsn")
 
 PHOTOS = {
-    "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
+    "sklearn": ("datasets/images", "china.jpg flower.jpg"),
     "skimage": (
         "data",
-        ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "grass.png")
-        + ("hubble_deep_field.jpg", "motorcycle_left.png", "retina.jpg", "rocket.jpg"),
+        "astronaut.png brick.png chelsea.png coffee.png coins.png grass.png hubble_deep_field.jpg "
+        "motorcycle_left.png retina.jpg rocket.jpg",
     ),
 }
-"""Sample photos that other packages bring along."""
+"""Sample photos that other packages bring along: package -> folder in it, files."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A workspace with the bundled features, the mini model, and what there is to do."""
+    """A workspace with the bundled features, and the model that made them."""
 
     work: Workspace
     backbone: Backbone
 
 
 def prepare(folder: Path) -> Demo:
-    """Copy the bundled store of features into ``folder`` and load the model that made them."""
+    """Copy the bundled store of features into ``folder`` and load the mini model."""
     work = Workspace(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("lsncli.facts") / "demo_features.h5") as bundled:
         shutil.copyfile(bundled, work.features)
     return Demo(work, load_again(read_fingerprint(work.features), device="cpu"))
+
+
+def contents(demo: Demo) -> list[dict[str, object]]:
+    """One row a split: name, rows, classes and what its images are."""
+    splits = list_splits(demo.work.features).values()
+    return [{"split": s.name, "rows": s.rows, "classes": len(s.classes), "source": s.source} for s in splits]
+
+
+def positive_steps(plan: Plan) -> int:
+    """Steps of ``learn_yes``, for a progress bar."""
+    return POSITIVE_SETTINGS.epochs * -(-len(plan.rows.train) // POSITIVE_SETTINGS.batch_size)
+
+
+def negative_steps(plan: Plan) -> int:
+    """Steps of ``learn_no``, for a progress bar."""
+    return count_steps(len(plan.rows.train), NEGATIVE_SETTINGS)
 
 
 def learn_yes(demo: Demo, plan: Plan, tick: Tick) -> None:
@@ -58,6 +75,38 @@ def learn_yes(demo: Demo, plan: Plan, tick: Tick) -> None:
     train_positive(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, tick=tick)
 
 
-def learn_no(demo: Demo, plan: Plan, tick: Tick) -> None:
-    """Negative prompts on the same rows; the detector that remains is LSN's."""
-    train_negative(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, tick=tick)
+def learn_no(demo: Demo, plan: Plan, tick: Tick) -> Detector:
+    """Negative prompts on the same rows, and the LSN detector that they make."""
+    return train_negative(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, tick=tick).detector
+
+
+def compare(demo: Demo) -> Evaluation:
+    """MCM, CoOp + MCM and CoOp + LSN on every bundled OOD split."""
+    inside, outside = choose_splits(demo.work, "test", (), "train")
+    return evaluate(demo.work, [parse_method(name) for name in METHODS], inside, outside, "train")
+
+
+def score_photos(demo: Demo, detector: Detector, tick: Tick) -> list[Verdict]:
+    """Verdicts on the sample photos of installed packages, those that belong most first."""
+    listing = list_images(sample_photos())
+    found: list[Verdict] = []
+    for done, batch in detect(listing, detector, demo.backbone, batch_size=16, workers=2):
+        found += [one for one in batch if isinstance(one, Verdict)]
+        tick(done)
+    shown = [replace(verdict, path=Path(verdict.path).name) for verdict in found]
+    return sorted(shown, key=lambda verdict: -verdict.score)
+
+
+def sample_photos() -> list[Path]:
+    """The photo files of ``PHOTOS`` that are installed here."""
+    folders = {package: Path(str(files(package))) for package in PHOTOS if find_spec(package)}
+    places = [
+        folders[name] / PHOTOS[name][0] / photo for name in folders for photo in PHOTOS[name][1].split()
+    ]
+    return [place for place in places if place.is_file()]
+
+
+def missing_packages() -> list[str]:
+    """Packages that would bring more photos."""
+    names = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
+    return [names[package] for package in PHOTOS if not find_spec(package)]

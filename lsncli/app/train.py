@@ -13,6 +13,7 @@ from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import HeldOut, Kind, LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
+from lsncli.device import threads_for
 from lsncli.errors import LsnError
 from lsncli.prompts.loop import Learned
 from lsncli.prompts.negative import learn_negative
@@ -78,7 +79,9 @@ def train_positive(
 
     Negative prompts learned beside earlier positive ones are removed: their held-out rows may differ.
     """
-    learned = learn_positive(backbone.text_tower(), plan.rows.train, plan.split.classes, settings, tick)
+    tower = backbone.text_tower()
+    with threads_for(tower.width):
+        learned = learn_positive(tower, plan.rows.train, plan.split.classes, settings, tick)
     work.negative.unlink(missing_ok=True)
     prompts = _record("positive", backbone, plan.split.classes, learned, asdict(settings), plan.rows.rule)
     return _finish(work, work.positive, prompts, plan, "mcm:positive", target_tpr)
@@ -94,7 +97,9 @@ def train_negative(
     tick: Tick = silent,
 ) -> Training:
     """K sets of negative prompts on the same rows; writes ``negative.safetensors`` and an LSN detector."""
-    learned = learn_negative(backbone.text_tower(), plan.rows.train, plan.split.classes, settings, tick)
+    tower = backbone.text_tower()
+    with threads_for(tower.width):
+        learned = learn_negative(tower, plan.rows.train, plan.split.classes, settings, tick)
     prompts = _record("negative", backbone, plan.split.classes, learned, asdict(settings), plan.rows.rule)
     return _finish(work, work.negative, prompts, plan, "lsn", target_tpr)
 

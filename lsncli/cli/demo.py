@@ -1,5 +1,89 @@
 """``lsn demo``: see it work, offline, in about a minute."""
 
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-def demo() -> None:
+from lsncli.cli import options
+from lsncli.cli.score import COLUMNS as VERDICTS
+from lsncli.cli.training import describe_threshold
+from lsncli.console import progress, say
+from lsncli.report.render import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.app.evaluate import Evaluation
+    from lsncli.metrics import OodMetrics
+
+NEXT = """\
+Now with your own images (one folder per class) and any CLIP model:
+  lsn extract ./photos --model mini      # or --model ViT-B-16-quickgelu:openai
+  lsn train-pos && lsn train-neg
+  lsn score ./images --only-ood"""
+
+
+def demo(quiet: options.Quiet = False) -> None:
     """Learn prompts, compare methods and score real photos with the bundled mini model."""
+    from lsncli.app import demo as use
+    from lsncli.app.train import plan_negative, plan_positive
+
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lsn-demo-") as folder:
+        say(
+            "1. Features of real images, made with the bundled mini model (see MODEL_CARD.md)",
+            quiet=quiet,
+        )
+        made = use.prepare(Path(folder))
+        render(use.contents(made), CONTENTS, "table")
+        say("2. Learn what each class is (CoOp), then what it is not (LSN)", quiet=quiet)
+        say(f"   {use.REDUCED}", quiet=quiet)
+        plan = plan_positive(made.work)
+        with progress("positive prompts", use.positive_steps(plan), quiet=quiet) as tick:
+            use.learn_yes(made, plan, tick)
+        plan = plan_negative(made.work)
+        with progress("negative prompts", use.negative_steps(plan), quiet=quiet) as tick:
+            detector = use.learn_no(made, plan, tick)
+        describe_threshold(detector, quiet)
+        say("3. Which method tells ID from OOD best? (percent; deltas against MCM)", quiet=quiet)
+        evaluation = use.compare(made)
+        render(comparison(evaluation), comparison_columns(evaluation), "table")
+        say("4. Real photos through the whole path: decode, encode, score", quiet=quiet)
+        with progress("photos", None, quiet=quiet) as tick:
+            verdicts = use.score_photos(made, detector, tick)
+        render((vars(verdict) for verdict in verdicts), VERDICTS[:-1], "table")
+        for package in use.missing_packages():
+            say(f"(more photos with: pip install {package})", quiet=quiet)
+    say(f"Done in {time.monotonic() - began:.0f} s. {NEXT}", quiet=quiet)
+
+
+CONTENTS = [
+    Column("split", "Split"),
+    Column("rows", "Rows", digits=0),
+    Column("classes", "Classes", digits=0),
+    Column("source", "What it is", wide=True),
+]
+
+
+def comparison_columns(evaluation: "Evaluation") -> list[Column]:
+    """One row an OOD set; for every method FPR95 and AUROC, with deltas after the first."""
+    columns = [Column("ood", "OOD set")]
+    for place, label in enumerate(dict.fromkeys(r.method.label for r in evaluation.results)):
+        columns.append(Column(f"fpr95 {label}", f"{label} FPR95↓", digits=1, percent=True, wide=True))
+        columns += [Column(f"dfpr95 {label}", "Δ", digits=1, percent=True)] if place else []
+        columns.append(Column(f"auroc {label}", "AUROC↑", digits=1, percent=True))
+        columns += [Column(f"dauroc {label}", "Δ", digits=1, percent=True)] if place else []
+    return columns
+
+
+def comparison(evaluation: "Evaluation") -> list[dict[str, Any]]:
+    """The rows of ``comparison_columns``."""
+    first: dict[str, OodMetrics] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for result in evaluation.results:
+        base = first.setdefault(result.ood, result.metrics)
+        row, label = rows.setdefault(result.ood, {"ood": result.ood}), result.method.label
+        for field in ("fpr95", "auroc"):
+            value = getattr(result.metrics, field)
+            row[f"{field} {label}"] = value
+            row[f"d{field} {label}"] = value - getattr(base, field)
+    return list(rows.values())

@@ -15,12 +15,12 @@ COLUMNS = [
     Column("method", "Method"),
     Column("prompts", "Prompts"),
     Column("ood", "OOD"),
-    Column("fpr95", "FPR95↓ (ID+)", digits=2, percent=True),
-    Column("fpr95_ood", "FPR95↓ (OOD+)", digits=2, percent=True),
+    Column("fpr95", "FPR95↓", digits=2, percent=True),
+    Column("fpr95_ood", "OOD+↓", digits=2, percent=True),
     Column("auroc", "AUROC↑", digits=2, percent=True),
-    Column("aupr_in", "AUPR-in↑", digits=2, percent=True),
-    Column("aupr_out", "AUPR-out↑", digits=2, percent=True),
-    Column("id_accuracy", "ID acc↑", digits=2, percent=True),
+    Column("aupr_in", "AUPR-in", digits=2, percent=True),
+    Column("aupr_out", "AUPR-out", digits=2, percent=True),
+    Column("id_accuracy", "ID acc", digits=2, percent=True),
 ]
 COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", digits=0)]
 

@@ -22,7 +22,6 @@ COLUMNS = [
     Column("images_per_second", "Images/s", digits=1),
     Column("wait_seconds", "Decoding s", digits=1),
     Column("encode_seconds", "Encoding s", digits=1),
-    Column("store", "Store", wide=True),
 ]
 
 
@@ -56,7 +55,7 @@ def extract(
         str, typer.Option(help="fp32, fp16 or bf16 (image tower).", rich_help_panel=options.MODEL_PANEL)
     ] = "fp32",
     device: options.Device = "auto",
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
@@ -85,7 +84,7 @@ def extract(
             store=place.features,
             split=split,
             backbone=backbone,
-            batch_size=batch_size,
+            batch_size=options.images_at_once(batch_size, device),
             workers=options.threads(workers),
             names_file=classes,
             overwrite=overwrite,
@@ -103,9 +102,9 @@ def extract(
         "images_per_second": done.images_per_second,
         "wait_seconds": done.wait_seconds,
         "encode_seconds": done.encode_seconds,
-        "store": str(place.features),
     }
     render([row], COLUMNS, format, output)
+    say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
     if done.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
     if done.ignored:

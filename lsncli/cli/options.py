@@ -26,7 +26,12 @@ Device = Annotated[
     str,
     typer.Option(envvar="LSN_DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL_PANEL),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images encoded at a time.", rich_help_panel=MODEL_PANEL)]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Images encoded at a time; 0 = 16 on a CPU, else 128.", rich_help_panel=MODEL_PANEL
+    ),
+]
 Workers = Annotated[
     int, typer.Option(min=0, help="Decoding threads; 0 = one per core.", rich_help_panel=MODEL_PANEL)
 ]
@@ -60,6 +65,16 @@ Quiet = Annotated[
 def threads(workers: int) -> int:
     """``--workers``, 0 meaning one thread a core."""
     return workers or os.cpu_count() or 1
+
+
+def images_at_once(batch_size: int, device: str) -> int:
+    """``--batch-size``, 0 meaning what suits the device.
+
+    On a CPU the activations of 16 images stay near the cache: twice as fast as 64 with the mini model.
+    """
+    from lsncli.device import pick_device
+
+    return batch_size or (16 if pick_device(device).type == "cpu" else 128)
 
 
 def workspace(folder: Path) -> Workspace:

@@ -25,7 +25,7 @@ COLUMNS = [
 def score(
     paths: Annotated[list[Path], typer.Argument(help="Images, folders, lists or tars.", metavar="PATH")],
     only_ood: Annotated[bool, typer.Option("--only-ood", help="Show only OOD images.")] = False,
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
     work: options.WorkFolder = options.DEFAULT_WORK,
@@ -56,7 +56,13 @@ def score(
     counts: Counter[str] = Counter()
 
     def rows() -> Iterator[dict[str, Any]]:
-        stream = detect(listing, detector, backbone, batch_size=batch_size, workers=options.threads(workers))
+        stream = detect(
+            listing,
+            detector,
+            backbone,
+            batch_size=options.images_at_once(batch_size, device),
+            workers=options.threads(workers),
+        )
         with progress("images", len(listing.items), quiet=quiet) as tick:
             for done, found in stream:
                 for one in found:

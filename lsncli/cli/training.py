@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Mode = Annotated[
     Literal["paper", "official"], typer.Option(help="The paper's equations, or what the authors' code does.")
 ]
-Epochs = Annotated[int | None, typer.Option(help="(positive 50, negative 100)")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the rows. (positive 50, negative 100)")]
 TrainBatch = Annotated[int | None, typer.Option("--batch-size", help="Rows a step. (8)")]
 
 
@@ -46,7 +46,6 @@ def show(
         "last_loss": prompts.history[-1],
         "gamma": threshold.gamma,
         "held_out": threshold.n,
-        "file": str(training.path),
     }
     columns = [
         Column("prompts", "Prompts"),
@@ -58,11 +57,10 @@ def show(
         Column("last_loss", "Last loss", digits=3),
         Column("gamma", "Gamma", digits=6),
         Column("held_out", "Held out", digits=0),
-        Column("file", "File", wide=True),
     ]
     render([row], columns, format, output)
     describe_threshold(training.detector, quiet)
-    say(f"Next: {following}", quiet=quiet)
+    say(f"Wrote {training.path} and the detector. Next: {following}", quiet=quiet)
 
 
 def describe_threshold(detector: "Detector", quiet: bool) -> None:

@@ -80,7 +80,7 @@ def test_features_and_gradients_match_the_full_length_reference(
 
 
 def test_a_prompt_that_does_not_fit_is_named(tower) -> None:
-    with pytest.raises(LsnError, match="class 'a rather long.*needs 43 tokens.*at most 40"):
+    with pytest.raises(LsnError, match=r"class 'a rather long.*needs 43 tokens.*at most 40"):
         slots(tower, CLASSES[2:], 32)
     with pytest.raises(LsnError, match="the text 'many"):
         text_features(tower, ["short", "many " * 50])

@@ -1,0 +1,197 @@
+"""Images -> features in a store: resumable, every failure recorded, nothing encoded twice."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from lsncli import console
+from lsncli.app.encode import EncodedBatch, Encoder, encode_stream
+from lsncli.app.retry import retry_failures
+from lsncli.backbones import Backbone
+from lsncli.errors import LsnError, TooManyFailures, UsageError
+from lsncli.images.names import class_names
+from lsncli.images.sources import Listing, list_images, short_classes, take_shots
+from lsncli.store.format import SplitInfo, check_split_name
+from lsncli.store.parts import Parts, Plan, remove_parts
+from lsncli.store.reader import list_splits, read_fingerprint
+from lsncli.store.writer import check_same_model
+from lsncli.types import Failure, Fingerprint
+
+__all__ = ["EncodedBatch", "Extraction", "encode_stream", "extract"]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What became of ``lsn extract``.
+
+    ``rows`` and ``failures`` are those of the finished split; ``resumed`` images were found done (all of
+    them, with ``already``, if there was nothing to do); the seconds waited for decoding and spent encoding
+    and ``images_per_second`` are of this run; ``short`` are the class folders with fewer images than shots.
+    """
+
+    split: str
+    rows: int
+    resumed: int
+    failures: tuple[Failure, ...]
+    ignored: int
+    short: tuple[str, ...]
+    wait_seconds: float
+    encode_seconds: float
+    images_per_second: float
+    already: bool
+
+
+def extract(
+    sources: Sequence[Path] | Listing,
+    *,
+    store: Path,
+    split: str,
+    backbone: Backbone,
+    batch_size: int = 64,
+    workers: int = 4,
+    shots: int | None = None,
+    seed: int = 0,
+    names_file: Path | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    max_failure_rate: float = 0.05,
+    commit_seconds: float = 10.0,
+    tick: console.Tick = console.silent,
+    source: str = "",
+) -> Extraction:
+    """Encode the images of ``sources`` (paths, or a listing made already) into one split of ``store``.
+
+    An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
+    an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
+    again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
+    then TooManyFailures is raised. ``tick`` hears of the images found done first, then of every batch.
+    ``source`` says where the images come from; by default the paths. Other errors: UsageError,
+    FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
+    """
+    check_split_name(split)
+    if not 0 <= max_failure_rate <= 1:
+        raise UsageError(f"--max-failure-rate: expected a fraction from 0 to 1, found {max_failure_rate}.")
+    listing = sources if isinstance(sources, Listing) else list_images(sources)
+    if not source and not isinstance(sources, Listing):
+        source = ", ".join(str(path) for path in sources)
+    source = console.printable(source)
+    short = short_classes(listing, shots) if shots is not None else ()
+    if shots is not None and listing.items:
+        listing = take_shots(listing, shots, seed)
+    _check_not_empty(listing, source)
+    classes = class_names(listing.folders, names_file)
+    encoder = Encoder(backbone, batch_size, workers, tick)
+    complete = _finished(store, split, encoder.fingerprint)
+    already = False
+    if retry_failed:
+        if complete is None:
+            raise LsnError(
+                f"{store} has no finished split '{split}', so there are no failures to read again.",
+                "Run the same command without --retry-failed.",
+            )
+        resumed = retry_failures(store, split, listing, classes, encoder, source)
+    elif complete is not None and not overwrite:
+        _check_same_images(store, complete, listing, classes)
+        remove_parts(store, split)  # of a run that was killed in its very last step
+        already, resumed = True, len(listing.items)
+        tick(resumed)
+    else:
+        resumed = _run(store, split, listing, classes, encoder, source, overwrite, commit_seconds)
+    info = list_splits(store)[split]
+    _check_failures(info, max_failure_rate, store)
+    return Extraction(
+        split=split,
+        rows=info.rows,
+        resumed=resumed,
+        failures=info.failures,
+        ignored=listing.ignored,
+        short=short,
+        wait_seconds=encoder.wait_seconds,
+        encode_seconds=encoder.encode_seconds,
+        images_per_second=encoder.images_per_second,
+        already=already,
+    )
+
+
+def _run(
+    store: Path,
+    split: str,
+    listing: Listing,
+    classes: tuple[str, ...],
+    encoder: Encoder,
+    source: str,
+    overwrite: bool,
+    commit_seconds: float,
+) -> int:
+    """Encode what is not done yet and finish the split. Returns how many images were found done."""
+    fingerprint = encoder.fingerprint
+    names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
+    plan = Plan(
+        listing=listing.digest,
+        fingerprint=fingerprint.digest,
+        items=len(listing.items),
+        dim=fingerprint.dim,
+        batch_size=encoder.batch_size,
+        options={"class names": names},
+    )
+    with Parts.open(store, split, plan, overwrite=overwrite, commit_seconds=commit_seconds) as parts:
+        resumed = parts.done
+        encoder.tick(resumed)
+        batches = encoder.stream(listing.items, resumed)
+        with closing(batches):
+            for batch in batches:
+                parts.add(batch)
+        parts.finish(
+            fingerprint, classes=classes, problems=listing.problems, source=source, replace=overwrite
+        )
+    return resumed
+
+
+def _finished(store: Path, split: str, fingerprint: Fingerprint) -> SplitInfo | None:
+    """The finished split, None if there is none. Raises FingerprintMismatch before any work is done."""
+    if not store.exists():
+        return None
+    check_same_model(store, read_fingerprint(store), fingerprint)
+    return list_splits(store).get(split)
+
+
+def _check_not_empty(listing: Listing, source: str) -> None:
+    if listing.items or listing.problems:
+        return
+    raise LsnError(
+        f"There are no images in {source or 'the listing'} ({listing.ignored} other files were passed over).",
+        "Images end in .jpg, .png, .webp, .bmp, .gif, .tif, .ppm or .jfif; hidden files do not count.",
+    )
+
+
+def _check_same_images(store: Path, complete: SplitInfo, listing: Listing, classes: tuple[str, ...]) -> None:
+    if complete.listing != listing.digest:
+        before, now = complete.rows + len(complete.failures), len(listing.items) + len(listing.problems)
+        retry = " If only failed images were repaired, use --retry-failed." if complete.failures else ""
+        raise LsnError(
+            f"{store} has a split '{complete.name}' of other images: {before} then, {now} now, and their "
+            "names, classes or sizes differ.",
+            f"Replace it with --overwrite, or choose another name with --split.{retry}",
+        )
+    for old, new in zip_longest(complete.classes, classes, fillvalue=""):
+        if old != new:
+            raise LsnError(
+                f"The split '{complete.name}' of {store} has other class names: '{old}' then, '{new}' now.",
+                "Give the same --classes file, or replace the split with --overwrite.",
+            )
+
+
+def _check_failures(info: SplitInfo, max_failure_rate: float, store: Path) -> None:
+    failed, total = len(info.failures), info.rows + len(info.failures)
+    if failed <= max_failure_rate * total:
+        return
+    first = "; ".join(f"{one.key}: {one.reason}" for one in info.failures[:3])
+    raise TooManyFailures(
+        f"{failed} of {total} images failed, more than the allowed {max_failure_rate:.1%} "
+        f"({console.printable(first)}{'; ...' if failed > 3 else ''}).",
+        f"The other {info.rows} are in {store}. Repair the images and run again with --retry-failed, "
+        "or raise --max-failure-rate.",
+    )

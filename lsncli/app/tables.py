@@ -1,0 +1,119 @@
+"""Feature tables in the formats of other tools. Nothing here can execute what a file holds: no pickles."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsncli.errors import LsnError, UsageError
+from lsncli.types import Failure, Floats, Labels
+
+READERS: dict[str, str] = {
+    ".npz": "lsncli.app.arrayfiles:read_npz",
+    ".npy": "lsncli.app.arrayfiles:read_npy",
+    ".safetensors": "lsncli.app.arrayfiles:read_safetensors",
+    ".parquet": "lsncli.app.framefiles:read_parquet",
+    ".csv": "lsncli.app.framefiles:read_csv",
+    ".tsv": "lsncli.app.framefiles:read_csv",
+}
+
+WRITERS: dict[str, str] = {
+    ".npz": "lsncli.app.arrayfiles:write_npz",
+    ".npy": "lsncli.app.arrayfiles:write_npy",
+    ".parquet": "lsncli.app.framefiles:write_parquet",
+    ".csv": "lsncli.app.framefiles:write_csv",
+}
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a file may hold: features (N, D), and beside them labels (numbers or class names), keys, class
+    names, failures and text features (C, D) of ``text_classes``; None = not in the file."""
+
+    features: Floats
+    labels: Labels | tuple[str, ...] | None = None
+    keys: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    failures: tuple[Failure, ...] = ()
+    text: Floats | None = None
+    text_classes: tuple[str, ...] | None = None
+
+
+def read_table(path: Path) -> Table:
+    """Read a table in the format that the file's extension says (a key of READERS).
+
+    Raises LsnError for a file that is missing or damaged, UsageError for another extension, Unavailable for
+    .parquet without pyarrow.
+    """
+    if path.suffix.lower() in PICKLES:
+        raise UsageError(
+            f"{path}: a pickle can run code when it is opened, so it never is.",
+            "Convert it where it was made: numpy.savez('features.npz', features=..., labels=..., keys=...).",
+        )
+    table: Table = _by_extension(path, READERS)(path)
+    return table
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write a table in the format that the file's extension says (a key of WRITERS).
+
+    Raises LsnError if it cannot be written, UsageError and Unavailable as ``read_table`` does.
+    """
+    write = _by_extension(path, WRITERS)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, table)
+    except OSError as error:
+        raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Texts or numbers from a file: .npy (1-dimensional), .json (a list), or one a line."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        values = parsed(path, lambda: np.load(path, allow_pickle=False))
+        if values.ndim != 1:
+            raise LsnError(f"{path}: expected one dimension, found the shape {values.shape}.")
+        return tuple(str(value) for value in values.tolist())
+    text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+    if suffix == ".json":
+        values = parsed(path, lambda: json.loads(text))
+        if not isinstance(values, list) or not all(isinstance(value, str | int) for value in values):
+            raise LsnError(f"{path}: expected a JSON list of names or numbers.")
+        return tuple(str(value) for value in values)
+    return tuple(line.strip() for line in text.split("\n") if line.strip())
+
+
+def parsed(path: Path, read: Callable[[], Any]) -> Any:
+    """The result of ``read``; every way in which a file can be broken becomes one sentence."""
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise LsnError(f"There is no file {path}.") from error
+    except Exception as error:  # zipfile, struct, json, pandas and arrow have errors of their own
+        text = " ".join(str(error).split()) or type(error).__name__
+        hint = "Object arrays are pickles and never opened: save plain numbers." if "pickle" in text else ""
+        raise LsnError(f"{path} cannot be read: {text}.", hint) from error
+
+
+def numbers(path: Path, value: Any) -> Floats:
+    """An array of floats of at least their own precision. Raises LsnError for anything but numbers."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise LsnError(f"{path}: expected numbers, found {array.dtype}.")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _by_extension(path: Path, table: dict[str, str]) -> Callable[..., Any]:
+    found = table.get(path.suffix.lower())
+    if found is None:
+        raise UsageError(f"{path}: expected a file ending in {', '.join(table)}, found '{path.suffix}'.")
+    module, _, name = found.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function

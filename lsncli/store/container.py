@@ -1,0 +1,165 @@
+"""HDF5 with care: nothing but plain groups, contiguous datasets and UTF-8 strings is ever read, a file is
+replaced whole or not at all, and every error is one sentence."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lsncli.errors import LsnError
+from lsncli.store.format import to_bytes
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+STRING = h5py.string_dtype("utf-8")
+BLOCK = 65536  # rows read or written at a time
+READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # what h5py raises on broken files
+WRITE_ERRORS = (OSError, RuntimeError)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Open a file of ours to read. Raises LsnError for a file that is missing, foreign or damaged, also
+    when the damage only shows while it is read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(SIGNATURE))
+    except FileNotFoundError as error:
+        raise LsnError(
+            f"There is no feature store at {path}.", "Make one with `lsn extract FOLDER`, or give --work."
+        ) from error
+    except OSError as error:
+        raise LsnError(f"The feature store {path} cannot be read: {error.strerror}.") from error
+    if head != SIGNATURE:
+        what = "is empty" if not head else "is not an HDF5 file"
+        raise LsnError(f"{path} {what}, so it is no feature store.", "Is it the right file?")
+    try:
+        # A store is never changed in place, so HDF5's own locks (which fail on some file systems) are moot.
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except READ_ERRORS as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path | str, error: Exception) -> LsnError:
+    """The sentence for an error that h5py met while reading."""
+    cut = "its end is missing" if "truncated file" in str(error) else " ".join(str(error).split())
+    return LsnError(
+        f"The feature store {path} is damaged: {cut}.", "Restore it from a copy, or extract again."
+    )
+
+
+def unwritable(path: Path, error: Exception) -> LsnError:
+    """The sentence for an error that h5py or the system met while writing."""
+    text = " ".join(str(error).split())
+    return LsnError(f"{path} could not be written: {text}.", "Is the disk full or read-only?")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that takes the place of ``path`` when the block ends well, and never exists otherwise.
+
+    Temp file in the same folder, fsync, rename, fsync of the folder: after a crash there is the old file
+    or the new one. The caller holds a lock, so one temp name is enough and a leftover is overwritten.
+    """
+    path = Path(os.path.realpath(path))
+    temp = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.unlink(missing_ok=True)
+        with h5py.File(temp, "w", locking=False) as file:
+            yield file
+        sync(temp)
+        os.replace(temp, path)
+        sync(path.parent)
+    except WRITE_ERRORS as error:
+        raise unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temp.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk (folders cannot be opened for that on Windows, nor need they)."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def group_at(parent: h5py.Group, name: str) -> h5py.Group:
+    """The group ``name`` lying directly in ``parent``; no soft or external link is followed."""
+    found = _child(parent, name)
+    if not isinstance(found, h5py.Group):
+        raise LsnError(f"{_where(parent, name)} is not a group.")
+    return found
+
+
+def dataset_at(parent: h5py.Group, name: str, dtype: str, ndim: int) -> h5py.Dataset:
+    """A contiguous dataset of exactly ``dtype`` ('<f2', '<f4', '<i4' or 'text') with ``ndim`` axes."""
+    found = _child(parent, name)
+    where = _where(parent, name)
+    if not isinstance(found, h5py.Dataset):
+        raise LsnError(f"{where} is not a dataset.")
+    plist = found.id.get_create_plist()
+    if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
+        raise LsnError(
+            f"{where} is virtual, external, chunked or compressed; expected plain contiguous data."
+        )
+    text = h5py.check_string_dtype(found.dtype)
+    if dtype == "text":
+        right = text is not None and text.length is None and text.encoding == "utf-8"
+    else:
+        right = found.dtype == np.dtype(dtype)
+    if not right or found.ndim != ndim:
+        raise LsnError(
+            f"{where}: expected {ndim}-dimensional {dtype}, found {found.ndim}-dimensional {found.dtype}."
+        )
+    # A shape is only a claim: without its bytes in the file it could ask for any amount of memory.
+    width = 16 if dtype == "text" else found.dtype.itemsize
+    if found.size and found.id.get_storage_size() != found.size * width:
+        raise LsnError(f"{where} claims {found.shape} values that are not in the file.")
+    return found
+
+
+def strings_at(parent: h5py.Group, name: str) -> tuple[str, ...]:
+    """A dataset of strings; bytes that are not UTF-8 come back as surrogates, as in file names."""
+    stored = dataset_at(parent, name, "text", 1)[()]
+    return tuple(value.decode("utf-8", "surrogateescape") for value in stored)
+
+
+def attribute(group: h5py.Group | h5py.File, name: str, kind: type[Any]) -> Any:
+    """A string or integer attribute."""
+    value = group.attrs.get(name)
+    if kind is int and isinstance(value, np.integer):
+        return int(value)
+    if not isinstance(value, kind):
+        raise LsnError(f"{group.name}: expected the attribute '{name}' ({kind.__name__}), found {value!r}.")
+    return value
+
+
+def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    """Store strings; always in blocks of one size, because the layout of the file depends on it."""
+    dataset = group.create_dataset(name, shape=(len(values),), dtype=STRING)
+    for start in range(0, len(values), BLOCK):
+        encoded = [to_bytes(value) for value in values[start : start + BLOCK]]
+        dataset[start : start + len(encoded)] = np.array(encoded, dtype=object)
+
+
+def _child(parent: h5py.Group, name: str) -> Any:
+    link = parent.get(name, getlink=True)
+    if link is None:
+        raise LsnError(f"{_where(parent, name)} is missing.")
+    if not isinstance(link, h5py.HardLink):
+        raise LsnError(f"{_where(parent, name)} is a link to somewhere else; links are never followed.")
+    return parent[name]
+
+
+def _where(parent: h5py.Group, name: str) -> str:
+    return f"{parent.file.filename}, {parent.name.rstrip('/')}/{name}"

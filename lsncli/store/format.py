@@ -1,0 +1,157 @@
+"""What a split of a store is, what makes it valid, and its checksum (see README.md)."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsncli.errors import UsageError
+from lsncli.types import UNLABELLED, Failure, Floats, Labels, Rows
+
+FORMAT = "lsn-features"
+FORMAT_VERSION = 1
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What became of the items ``start`` to ``stop`` of a listing: ``features`` (n, D) float16, ``labels``
+    (n,) and ``keys`` of those that could be encoded, ``failures`` of the others."""
+
+    start: int
+    stop: int
+    features: NDArray[np.float16]
+    labels: Labels
+    keys: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split: ``features`` (N, D) float16 raw (not normalised), ``labels`` (N,) int32 indexing
+    ``classes`` (-1 = unlabelled), unique ``keys``, the ``failures``, a description of the ``source`` and
+    the digest of the ``listing`` it was made from ("" where there was none)."""
+
+    name: str
+    features: Floats
+    labels: Labels
+    keys: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    source: str = ""
+    listing: str = ""
+
+    @property
+    def rows(self) -> Rows:
+        """Features and labels, for everything that computes."""
+        return Rows(self.features, self.labels)
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """What can be said of a split without reading its rows."""
+
+    name: str
+    rows: int
+    dim: int
+    classes: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    source: str
+    listing: str
+    created_by: str
+
+
+def check_split_name(name: str) -> None:
+    """Raise UsageError unless ``name`` is 1 to 64 letters, digits, '-', '_' or '.'.
+
+    Not only dots, which are folders, and not ``*.lock``, which is where the lock of a split lies.
+    """
+    if not SPLIT_NAME.fullmatch(name) or not name.strip(".") or name.endswith(".lock"):
+        raise UsageError(
+            f"'{name}' cannot be the name of a split.", "Use 1 to 64 letters, digits, '-', '_' or '.'."
+        )
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8, with the undecodable bytes of file names as they were (surrogateescape)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def is_storable(text: str) -> bool:
+    """Whether ``text`` comes back as it was: no NUL, no surrogate that is not an escaped byte."""
+    try:
+        return "\0" not in text and to_bytes(text).decode("utf-8", "surrogateescape") == text
+    except UnicodeEncodeError:
+        return False
+
+
+class Checksum:
+    """sha256 over the sha256s of the features' bytes, the labels' bytes and the keys (each ended by NUL).
+
+    The three run side by side so that rows can be added piece by piece.
+    """
+
+    def __init__(self) -> None:
+        self._parts = (hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
+
+    def add(self, features: Floats, labels: Labels, keys: Sequence[str]) -> None:
+        """Add rows: ``features`` (n, D), ``labels`` (n,), ``keys`` n."""
+        of_features, of_labels, of_keys = self._parts
+        of_features.update(np.ascontiguousarray(features, dtype="<f2").data)
+        of_labels.update(np.ascontiguousarray(labels, dtype="<i4").data)
+        of_keys.update(b"".join(to_bytes(key) + b"\0" for key in keys))
+
+    def hexdigest(self) -> str:
+        """The checksum of all rows so far, hexadecimal."""
+        return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
+
+
+def problems_of(split: Split, dim: int) -> list[str]:
+    """Everything that is wrong with a split whose model gives ``dim`` features, a sentence each."""
+    found = _shape_problems(split, dim)
+    if found:
+        return found
+    if len(split.labels):
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < UNLABELLED or high >= len(split.classes):
+            found.append(f"labels must lie in -1..{len(split.classes) - 1}, found {low}..{high}")
+    # One block at a time: a mask of a million rows would be as large as the features.
+    bad = zero = 0
+    for start in range(0, len(split.features), 65536):
+        block = split.features[start : start + 65536]
+        bad += int((~np.isfinite(block)).any(axis=1).sum())
+        zero += int((~block.any(axis=1)).sum())
+    if bad:
+        found.append(f"{bad} rows are not finite")
+    if zero:
+        found.append(f"{zero} rows are all zero")
+    for what, texts in (("key", split.keys), ("class", split.classes)):
+        if len(set(texts)) < len(texts):
+            repeated, count = Counter(texts).most_common(1)[0]
+            found.append(f"the {what} {repeated!r} occurs {count} times")
+    failures = [text for failure in split.failures for text in (failure.key, failure.reason)]
+    for text in (*split.keys, *split.classes, *failures, split.source, split.listing):
+        if not is_storable(text):
+            found.append(f"{text!r} holds a character that cannot be stored")
+            break
+    return found
+
+
+def _shape_problems(split: Split, dim: int) -> list[str]:
+    shape = split.features.shape
+    if len(shape) != 2 or shape[1] != dim:
+        return [f"features must be (rows, {dim}), found {shape}"]
+    if split.features.dtype != np.float16:
+        return [f"features must be float16, found {split.features.dtype}"]
+    if split.labels.dtype != np.int32:
+        return [f"labels must be int32, found {split.labels.dtype}"]
+    if split.labels.shape != (shape[0],) or len(split.keys) != shape[0]:
+        return [
+            f"features, labels and keys must be equally many, "
+            f"found {shape[0]}, {split.labels.shape} and {len(split.keys)}"
+        ]
+    return []

@@ -1,0 +1,70 @@
+"""One writer at a time, also across processes."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lsncli.errors import LsnError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def locked(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock of ``path`` (the file ``<path>.lock``), trying for ``wait`` seconds.
+
+    The operating system frees it when the process dies, however it dies. Raises LsnError if another writer
+    holds it, or if this file system has no locks.
+    """
+    file = path.with_name(path.name + ".lock")
+    deadline = time.monotonic() + wait
+    while (handle := _acquired(file)) is None:
+        if time.monotonic() >= deadline:
+            raise LsnError(f"{path} is being written by another process.", "Try again when that one is done.")
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove an open file: there the empty file stays
+            file.unlink()
+        os.close(handle)
+
+
+def _acquired(file: Path) -> int | None:
+    """An open handle that holds the lock, None if somebody else does."""
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the folder was just removed by the previous holder
+            continue
+        except OSError as error:
+            raise LsnError(f"{file} cannot be created: {error.strerror}.") from error
+        try:
+            _lock(handle)
+            # The previous holder removes the file on release: a lock on a removed file locks nobody out.
+            if os.path.exists(file) and os.path.samestat(os.fstat(handle), os.stat(file)):
+                return handle
+        except (BlockingIOError, PermissionError):
+            os.close(handle)
+            return None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(handle)
+            raise LsnError(
+                f"{file} cannot be locked: {error.strerror}.", "Keep --work on a file system with file locks."
+            ) from error
+        os.close(handle)

@@ -1,0 +1,130 @@
+"""Read a store: its model, what splits it has, and one split whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from lsncli.errors import LsnError
+from lsncli.store.container import attribute, dataset_at, group_at, reading, strings_at
+from lsncli.store.format import FORMAT, FORMAT_VERSION, Split, SplitInfo, check_split_name
+from lsncli.types import Failure, Fingerprint, Floats
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The store at ``path``, known to be one of a version this program reads. Raises LsnError."""
+    with reading(path) as file:
+        found = file.attrs.get("format")
+        if found != FORMAT:
+            raise LsnError(
+                f"{path} is an HDF5 file of another program: expected the format '{FORMAT}', found {found!r}."
+            )
+        version = attribute(file, "format_version", int)
+        if version != FORMAT_VERSION:
+            raise LsnError(
+                f"{path} has format version {version}; this lsn reads version {FORMAT_VERSION}.",
+                "Upgrade lsn (pip install -U lsncli).",
+            )
+        yield file
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """The model that made the features. Raises LsnError."""
+    with opened(path) as file:
+        return fingerprint_of(file)
+
+
+def list_splits(path: Path) -> dict[str, SplitInfo]:
+    """Every split by name, sorted, without reading rows. Raises LsnError."""
+    with opened(path) as file:
+        splits = group_at(file, "splits")
+        return {name: info_of(group_at(splits, name), name) for name in sorted(splits)}
+
+
+def read_split(path: Path, name: str) -> Split:
+    """One split. Raises LsnError, naming the splits there are, if it is not in the store."""
+    check_split_name(name)
+    with opened(path) as file:
+        splits = group_at(file, "splits")
+        if name not in splits:
+            there = ", ".join(sorted(splits)) or "none"
+            raise LsnError(
+                f"{path} has no split '{name}'; there are: {there}.",
+                f"Extract it with `lsn extract FOLDER --split {name}`.",
+            )
+        return split_of(group_at(splits, name), name)
+
+
+def read_text(path: Path) -> tuple[tuple[str, ...], Floats] | None:
+    """Class names and their imported text features (C, D) float32, or None if there are none."""
+    with opened(path) as file:
+        return text_of(file)
+
+
+def fingerprint_of(file: h5py.File) -> Fingerprint:
+    """The fingerprint of an open store."""
+    return Fingerprint.from_json(attribute(file, "fingerprint", str))
+
+
+def info_of(group: h5py.Group, name: str) -> SplitInfo:
+    """The description of the split in ``group``. Raises LsnError if its row counts contradict each other."""
+    features = dataset_at(group, "features", "<f2", 2)
+    rows = attribute(group, "rows_committed", int)
+    counts = {
+        "features": features.shape[0],
+        "labels": dataset_at(group, "labels", "<i4", 1).shape[0],
+        "keys": dataset_at(group, "keys", "text", 1).shape[0],
+    }
+    for what, count in counts.items():
+        if count != rows:
+            raise LsnError(f"{group.file.filename}, split '{name}': expected {rows} {what}, found {count}.")
+    return SplitInfo(
+        name,
+        rows,
+        features.shape[1],
+        strings_at(group, "classes"),
+        failures_of(group),
+        attribute(group, "source", str),
+        attribute(group, "listing", str),
+        attribute(group, "created_by", str),
+    )
+
+
+def split_of(group: h5py.Group, name: str) -> Split:
+    """The whole split in ``group``."""
+    info = info_of(group, name)
+    return Split(
+        name=name,
+        features=dataset_at(group, "features", "<f2", 2)[()],
+        labels=dataset_at(group, "labels", "<i4", 1)[()],
+        keys=strings_at(group, "keys"),
+        classes=info.classes,
+        failures=info.failures,
+        source=info.source,
+        listing=info.listing,
+    )
+
+
+def failures_of(group: h5py.Group) -> tuple[Failure, ...]:
+    """The recorded failures of the split in ``group``."""
+    failures = group_at(group, "failures")
+    keys, reasons = strings_at(failures, "keys"), strings_at(failures, "reasons")
+    if len(keys) != len(reasons):
+        raise LsnError(
+            f"{failures.file.filename}, {failures.name}: {len(keys)} keys, {len(reasons)} reasons."
+        )
+    return tuple(Failure(key, reason) for key, reason in zip(keys, reasons, strict=True))
+
+
+def text_of(file: h5py.File) -> tuple[tuple[str, ...], Floats] | None:
+    """The text features of an open store."""
+    if "text" not in file:
+        return None
+    group = group_at(file, "text")
+    classes = strings_at(group, "classes")
+    features: Floats = dataset_at(group, "features", "<f4", 2)[()]
+    if len(classes) != len(features):
+        raise LsnError(f"{file.filename}, /text: {len(classes)} classes, {len(features)} rows of features.")
+    return classes, features

@@ -1,0 +1,220 @@
+"""Write a store. It is always written whole, in one canonical order, into a new file that then takes the old
+one's place: equal content gives equal bytes, and a reader never sees half a store."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lsncli import __version__
+from lsncli.errors import FingerprintMismatch, LsnError
+from lsncli.store.container import (
+    BLOCK,
+    READ_ERRORS,
+    WRITE_ERRORS,
+    attribute,
+    damaged,
+    dataset_at,
+    group_at,
+    replacing,
+    strings_at,
+    unwritable,
+    write_strings,
+)
+from lsncli.store.format import (
+    FORMAT,
+    FORMAT_VERSION,
+    Checksum,
+    Split,
+    SplitInfo,
+    check_split_name,
+    problems_of,
+)
+from lsncli.store.lock import locked
+from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
+from lsncli.types import Failure, Fingerprint, Floats, Labels
+
+__all__ = ["locked", "put_split", "write_split", "write_text"]
+
+CREATOR = f"lsn {__version__}"
+
+Chunk = tuple[Floats, Labels, Sequence[str]]
+"""Some rows: features (n, D), labels (n,), keys."""
+
+Fill = Callable[[h5py.Group], None]
+"""Writes the content of a group."""
+
+
+def write_split(
+    path: Path, split: Split, fingerprint: Fingerprint, *, replace: bool = False, wait: float = 0.0
+) -> None:
+    """Add a split to the store at ``path``, which is made if need be; the other splits stay.
+
+    ``wait`` is how many seconds to wait for another writer.
+
+    Raises LsnError for an invalid split, one that exists already (unless ``replace``) or a store that is
+    being written; FingerprintMismatch if the store's features are of another model.
+    """
+    problems = problems_of(split, fingerprint.dim)
+    if problems:
+        raise LsnError(f"The split '{split.name}' cannot be stored: {problems[0]}.")
+
+    info = SplitInfo(
+        name=split.name,
+        rows=len(split.labels),
+        dim=fingerprint.dim,
+        classes=split.classes,
+        failures=split.failures,
+        source=split.source,
+        listing=split.listing,
+        created_by=CREATOR,
+    )
+
+    def fill(group: h5py.Group) -> None:
+        fill_split(group, info, [(split.features, split.labels, split.keys)])
+
+    put_split(path, split.name, fingerprint, fill, replace=replace, wait=wait)
+
+
+def write_text(path: Path, classes: Sequence[str], features: Floats, *, replace: bool = False) -> None:
+    """Give an existing store the text features (C, D) of ``classes``.
+
+    Raises LsnError for a store that has others already (unless ``replace``), and for features that do not
+    match the classes or the store, or are not finite.
+    """
+    with locked(path):
+        with opened(path) as old:
+            fingerprint, there = fingerprint_of(old), text_of(old)
+        dim = fingerprint.dim
+        wide = np.asarray(features, dtype="<f4")
+        if wide.shape != (len(classes), dim) or not np.isfinite(wide).all():
+            raise LsnError(
+                f"Text features: expected finite numbers ({len(classes)}, {dim}), found {wide.shape}."
+            )
+        same = there is not None and there[0] == tuple(classes) and np.array_equal(there[1], wide)
+        if same:
+            return
+        if there is not None and not replace:
+            raise LsnError(f"{path} has other text features already.", "Replace them with --overwrite.")
+        with replacing(path) as new:
+            _write_store(new, path, fingerprint, {}, (tuple(classes), wide))
+
+
+def put_split(
+    path: Path, name: str, fingerprint: Fingerprint, fill: Fill, *, replace: bool, wait: float = 0.0
+) -> None:
+    """Write the store at ``path`` again with one split more (or another one), whose group ``fill`` fills.
+
+    Errors and ``wait`` as for ``write_split``.
+    """
+    check_split_name(name)
+    with locked(path, wait=wait):
+        text = None
+        if path.exists():
+            with opened(path) as old:
+                check_same_model(path, fingerprint_of(old), fingerprint)
+                if name in group_at(old, "splits") and not replace:
+                    raise LsnError(
+                        f"{path} has a split '{name}' already.",
+                        "Replace it with --overwrite, or choose another name with --split.",
+                    )
+                fingerprint, text = fingerprint_of(old), text_of(old)
+        with replacing(path) as new:
+            _write_store(new, path, fingerprint, {name: fill}, text)
+
+
+def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> None:
+    """Raise FingerprintMismatch unless both are the same model."""
+    if stored.digest != wanted.digest:
+        raise FingerprintMismatch(
+            f"The store {path} holds features of {stored}, not of {wanted}.",
+            "Give each model a workspace of its own (--work DIR); --overwrite replaces a split, not a model.",
+        )
+
+
+def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[Chunk], checksum: str = "") -> None:
+    """Write a split whose rows come in ``chunks``, with its own checksum unless one is given."""
+    computed = fill_rows(group, info.rows, info.dim, chunks)
+    write_strings(group, "classes", info.classes)
+    fill_failures(group, info.failures)
+    group.attrs["rows_committed"] = np.int64(info.rows)
+    group.attrs["source"] = info.source
+    group.attrs["listing"] = info.listing
+    group.attrs["created_by"] = info.created_by
+    group.attrs["checksum"] = checksum or computed
+
+
+def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -> str:
+    """Write ``rows`` rows of ``dim`` features that come in ``chunks``; returns their checksum."""
+    features = group.create_dataset("features", shape=(rows, dim), dtype="<f2")
+    labels = group.create_dataset("labels", shape=(rows,), dtype="<i4")
+    keys: list[str] = []
+    checksum = Checksum()
+    for chunk in chunks:
+        start, stop = len(keys), len(keys) + len(chunk[2])
+        if stop > start:
+            features[start:stop], labels[start:stop] = chunk[0], chunk[1]
+        keys.extend(chunk[2])
+        checksum.add(*chunk)
+    if len(keys) != rows:
+        raise LsnError(f"Expected {rows} rows, found {len(keys)}.")
+    write_strings(group, "keys", keys)
+    return checksum.hexdigest()
+
+
+def fill_failures(group: h5py.Group, failures: Sequence[Failure]) -> None:
+    """Write the failures of a split or piece."""
+    inside = group.create_group("failures")
+    write_strings(inside, "keys", [failure.key for failure in failures])
+    write_strings(inside, "reasons", [failure.reason for failure in failures])
+
+
+def rows_in_blocks(group: h5py.Group) -> Iterator[Chunk]:
+    """The rows of a split or piece, at most BLOCK at a time (the keys are read at once)."""
+    features, labels = dataset_at(group, "features", "<f2", 2), dataset_at(group, "labels", "<i4", 1)
+    keys = strings_at(group, "keys")
+    for start in range(0, len(keys), BLOCK):
+        block = slice(start, start + BLOCK)
+        try:
+            chunk = (features[block], labels[block], keys[block])
+        except READ_ERRORS as error:
+            raise damaged(group.file.filename, error) from error
+        yield chunk
+
+
+def _write_store(
+    new: h5py.File,
+    path: Path,
+    fingerprint: Fingerprint,
+    filled: dict[str, Fill],
+    text: tuple[tuple[str, ...], Floats] | None,
+) -> None:
+    new.attrs["format"] = FORMAT
+    new.attrs["format_version"] = np.int64(FORMAT_VERSION)
+    new.attrs["fingerprint"] = fingerprint.to_json()
+    new.attrs["digest"] = fingerprint.digest
+    splits = new.create_group("splits")
+    with ExitStack() as stack:
+        before = group_at(stack.enter_context(opened(path)), "splits") if path.exists() else {}
+        for name in sorted({*before, *filled}):
+            fill = filled.get(name) or _copy_of(group_at(before, name), name)
+            try:
+                fill(splits.create_group(name))
+            except WRITE_ERRORS as error:  # not an error of ``before``, which is open to be read here
+                raise unwritable(path, error) from error
+    if text is not None:
+        group = new.create_group("text")
+        group.create_dataset("features", data=text[1], dtype="<f4")
+        write_strings(group, "classes", text[0])
+
+
+def _copy_of(old: h5py.Group, name: str) -> Fill:
+    """Copies a split in the canonical order. Its checksum goes along as it is: damage stays visible."""
+    info, checksum = info_of(old, name), attribute(old, "checksum", str)
+
+    def fill(group: h5py.Group) -> None:
+        fill_split(group, info, rows_in_blocks(old), checksum)
+
+    return fill

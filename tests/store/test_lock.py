@@ -1,0 +1,93 @@
+"""One writer at a time."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from store_samples import fingerprint, split
+
+from lsncli.errors import LsnError
+from lsncli.store.lock import locked
+from lsncli.store.reader import list_splits
+from lsncli.store.verify import verify
+from lsncli.store.writer import write_split
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from lsncli.store.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_gets_a_clear_error_and_a_killed_one_frees_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LsnError, match="is being written by another process"):
+            write_split(path, split(), fingerprint())
+        assert not path.exists()
+    finally:
+        holder.kill()
+        holder.communicate()
+    write_split(path, split(), fingerprint())
+    assert verify(path) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_the_lock_makes_its_folder_and_leaves_nothing(tmp_path: Path) -> None:
+    with locked(tmp_path / "new/f.h5"):
+        assert (tmp_path / "new/f.h5.lock").exists()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_waiting_writers_take_turns(tmp_path: Path) -> None:
+    inside = 0
+    worst = 0
+
+    def work() -> None:
+        nonlocal inside, worst
+        for _ in range(5):
+            with locked(tmp_path / "f.h5", wait=30):
+                inside += 1
+                worst = max(worst, inside)
+                time.sleep(0.001)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert worst == 1
+
+
+def test_concurrent_writers_lose_no_split(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    names = [f"s{index}" for index in range(8)]
+    threads = [
+        threading.Thread(target=write_split, args=(path, split(name), fingerprint()), kwargs={"wait": 30})
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(list_splits(path)) == names
+    assert verify(path) == []
+
+
+def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("lsncli.store.lock._lock", refuse)
+    with pytest.raises(LsnError, match="cannot be locked: No locks available"), locked(tmp_path / "f.h5"):
+        pass
