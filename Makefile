@@ -29,6 +29,7 @@ format: $(READY)
 	$(BIN)/ruff format lsncli tests benchmarks
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.extraction
 
 clean:

@@ -99,10 +99,10 @@ def score_photos(demo: Demo, detector: Detector, tick: Tick) -> list[Verdict]:
 
 def sample_photos() -> list[Path]:
     """The photo files of ``PHOTOS`` that are installed here."""
-    folders = {package: Path(str(files(package))) for package in PHOTOS if find_spec(package)}
-    places = [
-        folders[name] / PHOTOS[name][0] / photo for name in folders for photo in PHOTOS[name][1].split()
-    ]
+    places: list[Path] = []
+    for package, (folder, names) in PHOTOS.items():
+        if find_spec(package):
+            places += [Path(str(files(package))) / folder / name for name in names.split()]
     return [place for place in places if place.is_file()]
 
 
