@@ -1,6 +1,5 @@
 """Any open_clip architecture with a tag, a hub name, a folder or a local checkpoint."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.text import text_tower
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import Unavailable, UsageError
@@ -133,11 +133,9 @@ def check_name(name: str, weights: str) -> None:
 @contextmanager
 def clear_errors(model: str, weights: str) -> Iterator[None]:
     """Turn what open_clip and the hub raise into one sentence, and keep their log lines away."""
-    quiet = logging.getLogger()
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL)
     try:
-        yield
+        with patient_only_online():
+            yield
     except Exception as error:
         reason = " ".join(str(error).split())[:140]
         if Path(weights).is_file():
@@ -147,12 +145,11 @@ def clear_errors(model: str, weights: str) -> Iterator[None]:
             ) from error
         if model.startswith("local-dir:"):
             raise Unavailable(f"{model} does not load: {reason}") from error
+        label = model if model.endswith(weights) else f"{model} ({weights})"
         raise Unavailable(
-            f"The weights of {model} ({weights or 'hub'}) are not here and could not be fetched: {reason}",
+            f"The weights of {label} are not here and could not be fetched: {reason}",
             OFFLINE_HINT,
         ) from error
-    finally:
-        quiet.setLevel(level)
 
 
 def weights_digest(model: nn.Module) -> str:
