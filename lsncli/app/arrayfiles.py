@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.app.tables import Table, numbers, parsed
+from lsncli.app.tables import Table, load_array, numbers, parsed
 from lsncli.errors import LsnError
 from lsncli.types import Failure
 
 
 def read_npy(path: Path) -> Table:
     """Features alone."""
-    return Table(numbers(path, parsed(path, lambda: np.load(path, allow_pickle=False))))
+    return Table(numbers(path, parsed(path, lambda: load_array(path))))
 
 
 def write_npy(path: Path, table: Table) -> None:
@@ -26,12 +26,10 @@ def write_npy(path: Path, table: Table) -> None:
 def read_npz(path: Path) -> Table:
     """Arrays ``features`` and any of ``labels``, ``keys``, ``classes``, ``failure_keys``,
     ``failure_reasons``, ``text`` and ``text_classes``."""
-
-    def load() -> dict[str, Any]:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-
-    return _from_arrays(path, parsed(path, load))
+    arrays = parsed(path, lambda: load_array(path))
+    if not isinstance(arrays, dict):
+        raise LsnError(f"{path} is not a file of named arrays, whatever its name says.")
+    return _from_arrays(path, arrays)
 
 
 def write_npz(path: Path, table: Table) -> None:

@@ -1,7 +1,9 @@
 """Make a calibrated detector: a method, with gamma from held-out ID rows."""
 
+from dataclasses import replace
+
 from lsncli.app.heads import load_checked, make_head
-from lsncli.app.heldout import Parts, hold_out, hold_out_again
+from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.app.methods import Method, settled
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, save_detector
@@ -14,6 +16,9 @@ from lsncli.threshold import calibrate
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
 """Fraction of the labelled rows of each class that no prompt learns from."""
+MARGIN = 1e-12
+"""Gamma is the score of an image, and that image must be kept: in a batch of another size the same score can
+differ in its last bit."""
 
 
 def known_rows(work: Workspace, split: Split) -> Parts:
@@ -42,22 +47,19 @@ def make_detector(
             "Extract a folder with one folder per class.",
         )
     rows = known_rows(work, split)
-    if len(rows.held_out) == 0:
-        raise LsnError(
-            f"Split '{split_name}' has one image per class: none is left to set the threshold.",
-            "Extract at least two images of each class.",
-        )
+    check_held_out(split, rows)
     score, settings = settled(method, work)
     head = make_head(work, method.prompts, split.classes, negatives="negative" in method.needs)
     train = rows.train if "train" in method.needs else None
     scorer = score.fit(head, train)
+    threshold = calibrate(score_in_chunks(scorer, rows.held_out.features), target_tpr)
     detector = Detector(
         method=method.score,
         settings=settings,
         prompts=method.prompts,
         head=head,
         fingerprint=read_fingerprint(work.features),
-        threshold=calibrate(score_in_chunks(scorer, rows.held_out.features), target_tpr),
+        threshold=replace(threshold, gamma=threshold.gamma - MARGIN * max(1.0, abs(threshold.gamma))),
         train=train,
     )
     save_detector(work.detector, detector)

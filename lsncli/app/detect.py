@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsncli.app.extract import encode_stream
+from lsncli.app.encode import encode_stream
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
 from lsncli.images.sources import ImageItem, Listing

@@ -92,8 +92,8 @@ def _sound_rows(
     batch: Batch, features: NDArray[np.float16], wait_seconds: float, encode_seconds: float
 ) -> EncodedBatch:
     """The rows that can be used; the others are failures, in the order of the listing with the rest."""
-    finite: NDArray[np.bool_] = np.isfinite(features).all(axis=1)
-    good: NDArray[np.bool_] = finite & features.any(axis=1)
+    finite = np.asarray(np.isfinite(features).all(axis=1))
+    good = finite & features.any(axis=1)
     unsound = tuple(
         Failure(key, "the features are all zero" if is_finite else "the features are not finite")
         for key, is_good, is_finite in zip(batch.keys, good, finite, strict=True)

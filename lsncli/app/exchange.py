@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lsncli.app.tables import Table, read_lines, read_table, write_table
+from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split, read_text
@@ -53,7 +54,7 @@ def import_features(
         keys=keys,
         classes=names if raw_labels is not None else (),
         failures=table.failures,
-        source=f"imported from {features_file.name}",
+        source=f"imported from {printable(features_file.name)}",
     )
     text, text_classes = table.text, table.text_classes or classes or names
     if text_file:
@@ -136,16 +137,16 @@ def _halved(features: Floats, path: Path) -> Floats:
 def _labels(
     raw: tuple[str, ...] | Labels | None, classes: tuple[str, ...] | None, rows: int
 ) -> tuple[Labels, tuple[str, ...]]:
-    """Labels as indices, and the class names they index; ``raw`` are indices or class names."""
+    """Labels as indices, and the class names they index; ``raw`` are indices or class names, "" neither."""
     if raw is None:
         return np.full(rows, UNLABELLED, dtype=np.int32), classes or ()
     if len(raw) != rows:
         raise LsnError(f"Expected {rows} labels, one a row of features, found {len(raw)}.")
     if isinstance(raw, tuple):
-        if not all(value.removeprefix("-").isdecimal() for value in raw):
+        if not all(value.removeprefix("-").isdecimal() for value in raw if value):
             return _from_names(raw, classes)
         try:
-            raw = np.array([int(value) for value in raw], dtype=np.int32)
+            raw = np.array([int(value) if value else UNLABELLED for value in raw], dtype=np.int32)
         except OverflowError as error:
             raise LsnError("A label is larger than any class number can be.") from error
     count = len(classes) if classes is not None else int(raw.max(initial=UNLABELLED)) + 1

@@ -1,26 +1,23 @@
 """Images -> features in a store: resumable, every failure recorded, nothing encoded twice."""
 
 import hashlib
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 from lsncli import console
-from lsncli.app.encode import EncodedBatch, Encoder, encode_stream
+from lsncli.app.encode import Encoder
 from lsncli.app.retry import retry_failures
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.images.names import class_names
-from lsncli.images.sources import Listing, list_images, short_classes, take_shots
+from lsncli.images.sources import Listing
 from lsncli.store.format import SplitInfo, check_split_name
-from lsncli.store.parts import Parts, Plan, remove_parts
+from lsncli.store.parts import Parts, Plan, claimed, parts_folder, remove_parts
 from lsncli.store.reader import list_splits, read_fingerprint
 from lsncli.store.writer import check_same_model
 from lsncli.types import Failure, Fingerprint
-
-__all__ = ["EncodedBatch", "Extraction", "encode_stream", "extract"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Extraction:
 
     ``rows`` and ``failures`` are those of the finished split; ``resumed`` images were found done (all of
     them, with ``already``, if there was nothing to do); the seconds waited for decoding and spent encoding
-    and ``images_per_second`` are of this run; ``short`` are the class folders with fewer images than shots.
+    and ``images_per_second`` are of this run.
     """
 
     split: str
@@ -37,7 +34,6 @@ class Extraction:
     resumed: int
     failures: tuple[Failure, ...]
     ignored: int
-    short: tuple[str, ...]
     wait_seconds: float
     encode_seconds: float
     images_per_second: float
@@ -45,42 +41,33 @@ class Extraction:
 
 
 def extract(
-    sources: Sequence[Path] | Listing,
+    listing: Listing,
     *,
+    source: str,
     store: Path,
     split: str,
     backbone: Backbone,
     batch_size: int = 64,
     workers: int = 4,
-    shots: int | None = None,
-    seed: int = 0,
     names_file: Path | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
     max_failure_rate: float = 0.05,
     commit_seconds: float = 10.0,
     tick: console.Tick = console.silent,
-    source: str = "",
 ) -> Extraction:
-    """Encode the images of ``sources`` (paths, or a listing made already) into one split of ``store``.
+    """Encode the images of ``listing``, which came from ``source``, into one split of ``store``.
 
     An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
     an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
     then TooManyFailures is raised. ``tick`` hears of the images found done first, then of every batch.
-    ``source`` says where the images come from; by default the paths. Other errors: UsageError,
-    FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
+    Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
     if not 0 <= max_failure_rate <= 1:
         raise UsageError(f"--max-failure-rate: expected a fraction from 0 to 1, found {max_failure_rate}.")
-    listing = sources if isinstance(sources, Listing) else list_images(sources)
-    if not source and not isinstance(sources, Listing):
-        source = ", ".join(str(path) for path in sources)
-    source = console.printable(source)
-    short = short_classes(listing, shots) if shots is not None else ()
-    if shots is not None and listing.items:
-        listing = take_shots(listing, shots, seed)
+    source = console.printable(source)[:4000]
     _check_not_empty(listing, source)
     classes = class_names(listing.folders, names_file)
     encoder = Encoder(backbone, batch_size, workers, tick)
@@ -95,7 +82,9 @@ def extract(
         resumed = retry_failures(store, split, listing, classes, encoder, source)
     elif complete is not None and not overwrite:
         _check_same_images(store, complete, listing, classes)
-        remove_parts(store, split)  # of a run that was killed in its very last step
+        if parts_folder(store, split).parent.exists():  # a run was killed in its very last steps
+            with claimed(store, split):
+                remove_parts(store, split)
         already, resumed = True, len(listing.items)
         tick(resumed)
     else:
@@ -108,7 +97,6 @@ def extract(
         resumed=resumed,
         failures=info.failures,
         ignored=listing.ignored,
-        short=short,
         wait_seconds=encoder.wait_seconds,
         encode_seconds=encoder.encode_seconds,
         images_per_second=encoder.images_per_second,

@@ -12,7 +12,7 @@ import numpy as np
 
 from lsncli.app.tables import Table, numbers, parsed
 from lsncli.errors import LsnError, Unavailable
-from lsncli.types import UNLABELLED, Failure
+from lsncli.types import UNLABELLED, Failure, Floats
 
 BESIDE = ("key", "label", "class")
 
@@ -29,7 +29,6 @@ def read_csv(path: Path) -> Table:
             # A key or a class may be called NA, null or nothing at all: only numbers can be missing.
             keep_default_na=False,
             encoding_errors="surrogateescape",
-            float_precision="round_trip",
         )
 
     return _from_frame(path, parsed(path, load))
@@ -52,7 +51,15 @@ def read_parquet(path: Path) -> Table:
     stored = parsed(path, lambda: parquet.read_table(path))
     ours = (stored.schema.metadata or {}).get(b"lsn")
     known = parsed(path, lambda: json.loads(ours)) if ours else {}
-    table = _from_frame(path, stored.to_pandas(), known.get("classes"))
+    lists = stored.column("features") if "features" in stored.column_names else None
+    if lists is not None and hasattr(lists.type, "list_size") and not lists.null_count:
+        # Lists of one size are one block of numbers; by way of pandas each row would be an object.
+        block = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        features = numbers(path, block).reshape(-1, lists.type.list_size)
+        beside = stored.select([name for name in BESIDE if name in stored.column_names])
+        table = _table(path, beside.to_pandas(), features, known.get("classes"))
+    else:
+        table = _from_frame(path, stored.to_pandas(), known.get("classes"))
     return replace(table, failures=tuple(starmap(Failure, known.get("failures", ()))))
 
 
@@ -110,6 +117,11 @@ def _from_frame(path: Path, frame: Any, classes: Sequence[str] | None = None) ->
     else:
         found = ", ".join(names) or "none"
         raise LsnError(f"{path}: expected a column 'features' or columns f0, f1, ..., found {found}.")
+    return _table(path, frame, features, classes)
+
+
+def _table(path: Path, frame: Any, features: Floats, classes: Sequence[str] | None) -> Table:
+    """The table of ``features`` and of what a frame holds beside them."""
     labels, named = _column(frame, "label"), _column(frame, "class")
     if classes is None and labels is not None and named is not None:
         classes = _classes(path, labels, named)

@@ -64,11 +64,16 @@ def make_head(work: Workspace, prompts: str, classes: tuple[str, ...], *, negati
     if prompts == "positive":
         return learned_head(work, negatives=negatives)
     head = hand_head(work, classes)
-    return (
-        Head(classes, head.text, head.scale, learned_head(work, negatives=True).negative)
-        if negatives
-        else head
-    )
+    if not negatives:
+        return head
+    learned = learned_head(work, negatives=True)
+    if learned.classes != classes:
+        raise LsnError(
+            f"{work.negative} was learned for {len(learned.classes)} classes that are not the "
+            f"{len(classes)} of this split.",
+            "Name the split that the prompts were trained on.",
+        )
+    return Head(classes, head.text, head.scale, learned.negative)
 
 
 def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:

@@ -1,5 +1,6 @@
 """Split labelled rows into those that prompts learn from and those that only calibrate the threshold."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class Parts:
 
 
 def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Parts:
-    """Hold out ``fraction`` of each class (at least one row of a class with two or more), train on the rest.
+    """Hold out ``fraction`` of each class (at least one row of two or more, never all), train on the rest.
 
     ``shots`` keeps only so many training rows a class. Which rows is decided by the seed and the class alone,
     so positive and negative prompts agree. Unlabelled rows take no part. Raises LsnError if a class has
@@ -40,21 +41,40 @@ def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Par
                 "Extract images of every class, or remove the empty class folder.",
             )
         order = np.random.default_rng([seed, label]).permutation(rows)
-        count = max(1, round(fraction * len(rows))) if len(rows) > 1 else 0
+        count = min(len(rows) - 1, max(1, round(fraction * len(rows))))
         held.extend(order[:count])
         train.extend(order[count:][:shots])
-    rule = HeldOut(split.name, split.listing, fraction, shots, seed)
+    rule = HeldOut(split.name, rows_digest(split), fraction, shots, seed)
     return Parts(_take(split, train), _take(split, held), rule)
 
 
 def hold_out_again(split: Split, rule: HeldOut) -> Parts:
-    """The same rows as before; LsnError if the split has been extracted anew from other images."""
-    if split.listing != rule.listing:
+    """The same rows as before; LsnError if the split has other images or labels since then."""
+    if rows_digest(split) != rule.rows:
         raise LsnError(
             f"Split '{split.name}' holds other images than the positive prompts were trained on.",
             "Run `lsn train-pos` again first.",
         )
     return hold_out(split, rule.fraction, rule.shots, rule.seed)
+
+
+def check_held_out(split: Split, rows: Parts) -> None:
+    """LsnError if no row is left to set the threshold with."""
+    if len(rows.held_out) == 0:
+        raise LsnError(
+            f"Split '{split.name}' has one image per class: none is left to set the threshold.",
+            "Extract at least two images of each class.",
+        )
+
+
+def rows_digest(split: Split) -> str:
+    """sha256 over the classes, the keys and the labels: with equal digests the same rows are held out.
+
+    Not the listing's digest: imported splits have none, and a failed image read again is one row more.
+    """
+    digest = hashlib.sha256("\0".join([*split.classes, "", *split.keys]).encode("utf-8", "surrogateescape"))
+    digest.update(split.labels.astype("<i4").tobytes())
+    return digest.hexdigest()
 
 
 def labels_as(split: Split, classes: tuple[str, ...]) -> Labels:

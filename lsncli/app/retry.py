@@ -11,8 +11,7 @@ from lsncli.app.encode import EncodedBatch, Encoder
 from lsncli.errors import LsnError
 from lsncli.images.sources import ImageItem, Listing
 from lsncli.store.format import Split
-from lsncli.store.lock import locked
-from lsncli.store.parts import FINISH_WAIT, parts_folder
+from lsncli.store.parts import FINISH_WAIT, claimed
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
 
@@ -25,7 +24,7 @@ def retry_failures(
     Returns how many images were left alone because they are in the split. What was done before an
     interruption is kept. Raises LsnError if anything but failed images has changed since.
     """
-    with locked(parts_folder(store, split)):
+    with claimed(store, split):
         stored = read_split(store, split)
         todo = failed_items(stored, listing, classes)
         kept = len(listing.items) - len(todo)

@@ -77,7 +77,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """Texts or numbers from a file: .npy (1-dimensional), .json (a list), or one a line."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        values = parsed(path, lambda: np.load(path, allow_pickle=False))
+        values = parsed(path, lambda: load_array(path))
         if values.ndim != 1:
             raise LsnError(f"{path}: expected one dimension, found the shape {values.shape}.")
         return tuple(str(value) for value in values.tolist())
@@ -102,10 +102,17 @@ def parsed(path: Path, read: Callable[[], Any]) -> Any:
         raise LsnError(f"{path} cannot be read: {text}.", hint) from error
 
 
+def load_array(path: Path) -> Any:
+    """The array in a .npy file, or the file of arrays that a .npz is, read whole; never a pickle."""
+    with open(path, "rb") as file:  # NumPy itself leaves a broken file open
+        loaded = np.load(file, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+
+
 def numbers(path: Path, value: Any) -> Floats:
     """An array of floats of at least their own precision. Raises LsnError for anything but numbers."""
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiu" and array.size:
         raise LsnError(f"{path}: expected numbers, found {array.dtype}.")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lsncli.app.calibrate import HELD_OUT, TARGET_TPR, make_detector
 from lsncli.app.heads import load_checked
-from lsncli.app.heldout import Parts, hold_out, hold_out_again
+from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
@@ -49,14 +49,19 @@ def plan_positive(
     shots: int | None = None,
     seed: int = 0,
 ) -> Plan:
-    """Choose the rows that prompts will learn from; LsnError for a split without classes."""
+    """Choose the rows that prompts will learn from.
+
+    Raises LsnError for a split without classes or without a row that could be held out.
+    """
     split = read_split(work.features, split_name)
     if not split.classes:
         raise LsnError(
             f"Split '{split_name}' has no classes to learn prompts for.",
             "Extract a folder with one folder per class, or give --classes.",
         )
-    return Plan(split, hold_out(split, fraction, shots, seed))
+    rows = hold_out(split, fraction, shots, seed)
+    check_held_out(split, rows)  # before the work of learning
+    return Plan(split, rows)
 
 
 def plan_negative(work: Workspace) -> Plan:

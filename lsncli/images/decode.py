@@ -49,6 +49,16 @@ LOOKS_LIKE = (
     (b"{", "JSON"),
 )
 
+SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"RIFF", "WebP"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+
 
 def read_bytes(item: ImageItem) -> bytes:
     """The encoded bytes of an image, from its file or its place in a tar. Raises Undecodable."""
@@ -136,6 +146,9 @@ def _eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
 
 
 def _not_an_image(data: bytes) -> str:
+    for start, kind in SIGNATURES:
+        if data.startswith(start):
+            return f"damaged: it begins like a {kind} image, but its header is broken or cut short"
     head = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for start, kind in LOOKS_LIKE:
         if head.startswith(start):

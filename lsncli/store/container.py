@@ -1,5 +1,9 @@
-"""HDF5 with care: nothing but plain groups, contiguous datasets and UTF-8 strings is ever read, a file is
-replaced whole or not at all, and every error is one sentence."""
+"""HDF5 with care: nothing but plain groups, contiguous numbers and short attributes is ever read, a file is
+replaced whole or not at all, and every error is one sentence.
+
+Texts are bytes in a dataset, each text ended by NUL, and not HDF5's strings of variable length: those lie in
+a "global heap", and HDF5 2.0 was seen to loop for ever on a damaged one. This is also smaller and faster.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +18,6 @@ from lsncli.errors import LsnError
 from lsncli.store.format import to_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-STRING = h5py.string_dtype("utf-8")
 BLOCK = 65536  # rows read or written at a time
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # what h5py raises on broken files
 WRITE_ERRORS = (OSError, RuntimeError)
@@ -102,54 +105,59 @@ def group_at(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def dataset_at(parent: h5py.Group, name: str, dtype: str, ndim: int) -> h5py.Dataset:
-    """A contiguous dataset of exactly ``dtype`` ('<f2', '<f4', '<i4' or 'text') with ``ndim`` axes."""
+    """A contiguous dataset of exactly ``dtype`` ('<f2', '<f4', '<i4' or '|u1') with ``ndim`` axes."""
     found = _child(parent, name)
     where = _where(parent, name)
     if not isinstance(found, h5py.Dataset):
         raise LsnError(f"{where} is not a dataset.")
     plist = found.id.get_create_plist()
     if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
-        raise LsnError(
-            f"{where} is virtual, external, chunked or compressed; expected plain contiguous data."
-        )
-    text = h5py.check_string_dtype(found.dtype)
-    if dtype == "text":
-        right = text is not None and text.length is None and text.encoding == "utf-8"
-    else:
-        right = found.dtype == np.dtype(dtype)
-    if not right or found.ndim != ndim:
+        raise LsnError(f"{where} is virtual, external, chunked or compressed; expected contiguous data.")
+    if found.dtype != np.dtype(dtype) or found.ndim != ndim:
         raise LsnError(
             f"{where}: expected {ndim}-dimensional {dtype}, found {found.ndim}-dimensional {found.dtype}."
         )
     # A shape is only a claim: without its bytes in the file it could ask for any amount of memory.
-    width = 16 if dtype == "text" else found.dtype.itemsize
-    if found.size and found.id.get_storage_size() != found.size * width:
+    if found.size and found.id.get_storage_size() != found.size * found.dtype.itemsize:
         raise LsnError(f"{where} claims {found.shape} values that are not in the file.")
     return found
 
 
-def strings_at(parent: h5py.Group, name: str) -> tuple[str, ...]:
-    """A dataset of strings; bytes that are not UTF-8 come back as surrogates, as in file names."""
-    stored = dataset_at(parent, name, "text", 1)[()]
-    return tuple(value.decode("utf-8", "surrogateescape") for value in stored)
+def texts_at(parent: h5py.Group, name: str) -> tuple[str, ...]:
+    """A dataset of texts; bytes that are not UTF-8 come back as surrogates, as in file names."""
+    stored = dataset_at(parent, name, "|u1", 1)[()].tobytes()
+    if stored and not stored.endswith(b"\0"):
+        raise LsnError(f"{_where(parent, name)}: the last text has no end.")
+    return tuple(stored.decode("utf-8", "surrogateescape").split("\0")[:-1])
+
+
+def write_texts(group: h5py.Group, name: str, values: Sequence[str]) -> None:
+    """Store texts, in UTF-8, each ended by NUL. Raises LsnError for a text that holds one itself."""
+    joined = b"".join(to_bytes(value) + b"\0" for value in values)
+    if joined.count(b"\0") != len(values):
+        raise LsnError(f"{_where(group, name)}: a text holds a NUL character.")
+    group.create_dataset(name, data=np.frombuffer(joined, dtype=np.uint8))
 
 
 def attribute(group: h5py.Group | h5py.File, name: str, kind: type[Any]) -> Any:
-    """A string or integer attribute."""
-    value = group.attrs.get(name)
-    if kind is int and isinstance(value, np.integer):
-        return int(value)
-    if not isinstance(value, kind):
-        raise LsnError(f"{group.name}: expected the attribute '{name}' ({kind.__name__}), found {value!r}.")
-    return value
+    """A text (``str``) or a whole number (``int``) that is stored in the group itself."""
+    if name not in group.attrs:
+        raise LsnError(f"{group.file.filename}, {group.name}: the attribute '{name}' is missing.")
+    stored = group.attrs.get_id(name)
+    wanted = "S" if kind is str else "i"
+    if stored.dtype.kind != wanted or stored.shape != ():
+        raise LsnError(
+            f"{group.file.filename}, {group.name}: the attribute '{name}' is not of the type {kind.__name__}."
+        )
+    value = group.attrs[name]
+    return value.decode("utf-8", "surrogateescape") if kind is str else int(value)
 
 
-def write_strings(group: h5py.Group, name: str, values: Sequence[str]) -> None:
-    """Store strings; always in blocks of one size, because the layout of the file depends on it."""
-    dataset = group.create_dataset(name, shape=(len(values),), dtype=STRING)
-    for start in range(0, len(values), BLOCK):
-        encoded = [to_bytes(value) for value in values[start : start + BLOCK]]
-        dataset[start : start + len(encoded)] = np.array(encoded, dtype=object)
+def write_attribute(group: h5py.Group | h5py.File, name: str, text: str) -> None:
+    """Store a text of less than 64 KiB, at its own length, in the group itself."""
+    encoded = to_bytes(text)
+    dtype = h5py.string_dtype("utf-8", max(1, len(encoded)))
+    group.attrs.create(name, np.bytes_(encoded), dtype=dtype)
 
 
 def _child(parent: h5py.Group, name: str) -> Any:

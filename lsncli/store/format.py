@@ -14,6 +14,7 @@ from lsncli.types import UNLABELLED, Failure, Floats, Labels, Rows
 
 FORMAT = "lsn-features"
 FORMAT_VERSION = 1
+SOURCE_BYTES = 32768  # an HDF5 attribute ends at 64 KiB
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
@@ -133,6 +134,8 @@ def problems_of(split: Split, dim: int) -> list[str]:
         if len(set(texts)) < len(texts):
             repeated, count = Counter(texts).most_common(1)[0]
             found.append(f"the {what} {repeated!r} occurs {count} times")
+    if len(split.source.encode("utf-8", "replace")) > SOURCE_BYTES:
+        found.append(f"the source must be at most {SOURCE_BYTES} bytes long")
     failures = [text for failure in split.failures for text in (failure.key, failure.reason)]
     for text in (*split.keys, *split.classes, *failures, split.source, split.listing):
         if not is_storable(text):

@@ -5,60 +5,26 @@ committed by temp file, fsync and rename. The finished split depends on the piec
 where they were cut: a run that was killed and resumed gives the very bytes of one that was not.
 """
 
-import json
-import os
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.store.container import BLOCK, attribute, reading, replacing, sync
-from lsncli.store.format import Checksum, Piece, SplitInfo, check_split_name
+from lsncli.store.container import BLOCK, reading
+from lsncli.store.format import Piece, SplitInfo, check_split_name
 from lsncli.store.lock import locked
-from lsncli.store.reader import failures_of
-from lsncli.store.writer import (
-    CREATOR,
-    Chunk,
-    fill_failures,
-    fill_rows,
-    fill_split,
-    put_split,
-    rows_in_blocks,
-)
+from lsncli.store.pieces import Committed, sound_pieces, write_piece
+from lsncli.store.plan import Plan, must_restart, write_plan
+from lsncli.store.writer import CREATOR, Chunk, fill_split, put_split, rows_in_blocks
 from lsncli.types import Failure, Fingerprint
 
-PIECE_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5")
+__all__ = ["Parts", "Plan", "claimed", "parts_folder", "remove_parts"]
+
 FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work hang on it
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an extraction set out to do. Pieces of one plan are never mixed with those of another."""
-
-    listing: str  # digest
-    fingerprint: str  # digest
-    items: int
-    dim: int
-    batch_size: int
-    options: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Committed:
-    """A piece on the disk: items ``start`` to ``stop``, of which ``rows`` were encoded."""
-
-    path: Path
-    start: int
-    stop: int
-    rows: int
-    failures: tuple[Failure, ...]
 
 
 class Parts:
@@ -85,19 +51,16 @@ class Parts:
         Raises LsnError if another plan is unfinished here, or another process works on this split.
         """
         check_split_name(split)
-        folder = parts_folder(store, split)
-        with locked(folder):
-            if _must_restart(folder, plan, overwrite):
+        with claimed(store, split) as folder:
+            if must_restart(folder, plan, overwrite):
                 remove_parts(store, split)
             if not (folder / "plan.json").exists():
-                _write_plan(folder, plan, overwrite)
-            parts = cls(store, split, plan, _scan(folder, plan), commit_seconds)
+                write_plan(folder, plan, overwrite)
+            parts = cls(store, split, plan, sound_pieces(folder, plan), commit_seconds)
             try:
                 yield parts
             finally:
                 parts.commit()
-        with suppress(OSError):  # other splits may be under way beside it
-            folder.parent.rmdir()
 
     @property
     def done(self) -> int:
@@ -129,11 +92,7 @@ class Parts:
     def commit(self) -> None:
         """Bring everything added so far to the disk, as one piece."""
         if self._buffer:
-            whole = _joined(self._buffer)
-            path = self._folder / f"rows-{whole.start:012d}-{whole.stop:012d}.h5"
-            with replacing(path) as file:
-                _write_piece(file, whole, self._plan.dim)
-            self._pieces.append(Committed(path, whole.start, whole.stop, len(whole.labels), whole.failures))
+            self._pieces.append(write_piece(self._folder, self._buffer, self._plan.dim))
             self._buffer = []
         self._last_commit = time.monotonic()
 
@@ -184,8 +143,20 @@ def parts_folder(store: Path, split: str) -> Path:
     return store.with_name(store.name + ".parts") / split
 
 
+@contextmanager
+def claimed(store: Path, split: str) -> Iterator[Path]:
+    """Keep other extractions off a split; gives its folder of pieces. Raises LsnError if one is under way."""
+    folder = parts_folder(store, split)
+    try:
+        with locked(folder):
+            yield folder
+    finally:
+        with suppress(OSError):  # unless something is unfinished, here or for another split
+            folder.parent.rmdir()
+
+
 def remove_parts(store: Path, split: str) -> None:
-    """Forget whatever is unfinished for a split."""
+    """Forget whatever is unfinished for a split; the caller has claimed it."""
     folder = parts_folder(store, split)
     try:
         # The plan goes first: pieces without one are never believed.
@@ -194,102 +165,3 @@ def remove_parts(store: Path, split: str) -> None:
             shutil.rmtree(folder)
     except OSError as error:
         raise LsnError(f"{folder} could not be removed: {error.strerror}.") from error
-
-
-def _must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
-    try:
-        text = (folder / "plan.json").read_text(encoding="utf-8")
-        stored = json.loads(text)
-        began_with_overwrite = stored.pop("overwrite")
-    except FileNotFoundError:
-        return folder.exists()
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return True  # a plan that cannot be read belongs to nothing that could be resumed
-    wanted = asdict(plan)
-    differing = sorted(name for name in {*wanted, *stored} if wanted.get(name) != stored.get(name))
-    if differing and not overwrite:
-        changes = "; ".join(
-            f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(wanted.get(name))}"
-            for name in differing
-        )
-        raise LsnError(
-            f"An unfinished extraction of this split had other arguments: {changes} ({folder}).",
-            "Finish it with the same arguments, or start again with --overwrite.",
-        )
-    return bool(differing) or (overwrite and not began_with_overwrite)
-
-
-def _short(value: object) -> str:
-    """A value of a plan for a message; the start of a sha256 is enough to see that it differs."""
-    return re.sub(r"([0-9a-f]{12})[0-9a-f]{20,}", r"\1...", str(value))
-
-
-def _write_plan(folder: Path, plan: Plan, overwrite: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temp = folder / "plan.json.tmp"
-        temp.write_text(json.dumps({**asdict(plan), "overwrite": overwrite}, indent=1) + "\n", "utf-8")
-        sync(temp)
-        os.replace(temp, folder / "plan.json")
-        sync(folder)
-    except OSError as error:
-        raise LsnError(f"{folder} could not be written: {error.strerror}.") from error
-
-
-def _scan(folder: Path, plan: Plan) -> list[Committed]:
-    """The sound pieces that follow one another from item 0; everything else in the folder is removed."""
-    by_start: dict[int, list[tuple[int, Path]]] = {}
-    for path in folder.iterdir():
-        if match := PIECE_NAME.fullmatch(path.name):
-            by_start.setdefault(int(match[1]), []).append((int(match[2]), path))
-    pieces: list[Committed] = []
-    at = 0
-    while candidates := by_start.get(at):
-        sound = (_read_piece(path, at, stop, plan) for stop, path in sorted(candidates, reverse=True))
-        piece = next((one for one in sound if one is not None), None)
-        if piece is None:
-            break
-        pieces.append(piece)
-        at = piece.stop
-    kept = {piece.path for piece in pieces} | {folder / "plan.json"}
-    for path in folder.iterdir():
-        if path not in kept:
-            path.unlink()
-    return pieces
-
-
-def _write_piece(file: h5py.File, piece: Piece, dim: int) -> None:
-    rows = len(piece.labels)
-    file.attrs["checksum"] = fill_rows(file, rows, dim, [(piece.features, piece.labels, piece.keys)])
-    fill_failures(file, piece.failures)
-
-
-def _read_piece(path: Path, start: int, stop: int, plan: Plan) -> Committed | None:
-    """The piece at ``path``, None if it is torn or not one of this plan: then it is done again."""
-    if not start < stop <= plan.items or (stop % plan.batch_size and stop != plan.items):
-        return None
-    try:
-        with reading(path) as file:
-            checksum = Checksum()
-            rows = 0
-            for chunk in rows_in_blocks(file):
-                checksum.add(*chunk)
-                rows += len(chunk[2])
-            failures = failures_of(file)
-            sound = checksum.hexdigest() == attribute(file, "checksum", str)
-    except LsnError:
-        return None
-    if not sound or rows + len(failures) != stop - start:
-        return None
-    return Committed(path, start, stop, rows, failures)
-
-
-def _joined(pieces: list[Piece]) -> Piece:
-    return Piece(
-        pieces[0].start,
-        pieces[-1].stop,
-        np.concatenate([piece.features for piece in pieces]),
-        np.concatenate([piece.labels for piece in pieces]),
-        tuple(key for piece in pieces for key in piece.keys),
-        tuple(failure for piece in pieces for failure in piece.failures),
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from lsncli.errors import LsnError
-from lsncli.store.container import attribute, dataset_at, group_at, reading, strings_at
+from lsncli.store.container import attribute, dataset_at, group_at, reading, texts_at
 from lsncli.store.format import FORMAT, FORMAT_VERSION, Split, SplitInfo, check_split_name
 from lsncli.types import Failure, Fingerprint, Floats
 
@@ -16,10 +16,15 @@ from lsncli.types import Failure, Fingerprint, Floats
 def opened(path: Path) -> Iterator[h5py.File]:
     """The store at ``path``, known to be one of a version this program reads. Raises LsnError."""
     with reading(path) as file:
-        found = file.attrs.get("format")
+        try:
+            found = attribute(file, "format", str)
+        except LsnError:
+            found = "none"
         if found != FORMAT:
             raise LsnError(
-                f"{path} is an HDF5 file of another program: expected the format '{FORMAT}', found {found!r}."
+                f"{path} is an HDF5 file of another program: expected the format '{FORMAT}', "
+                f"found '{found}'.",
+                "Is it the right file?",
             )
         version = attribute(file, "format_version", int)
         if version != FORMAT_VERSION:
@@ -75,7 +80,6 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
     counts = {
         "features": features.shape[0],
         "labels": dataset_at(group, "labels", "<i4", 1).shape[0],
-        "keys": dataset_at(group, "keys", "text", 1).shape[0],
     }
     for what, count in counts.items():
         if count != rows:
@@ -84,7 +88,7 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
         name,
         rows,
         features.shape[1],
-        strings_at(group, "classes"),
+        texts_at(group, "classes"),
         failures_of(group),
         attribute(group, "source", str),
         attribute(group, "listing", str),
@@ -95,11 +99,16 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
 def split_of(group: h5py.Group, name: str) -> Split:
     """The whole split in ``group``."""
     info = info_of(group, name)
+    keys = texts_at(group, "keys")
+    if len(keys) != info.rows:
+        raise LsnError(
+            f"{group.file.filename}, split '{name}': expected {info.rows} keys, found {len(keys)}."
+        )
     return Split(
         name=name,
         features=dataset_at(group, "features", "<f2", 2)[()],
         labels=dataset_at(group, "labels", "<i4", 1)[()],
-        keys=strings_at(group, "keys"),
+        keys=keys,
         classes=info.classes,
         failures=info.failures,
         source=info.source,
@@ -110,7 +119,7 @@ def split_of(group: h5py.Group, name: str) -> Split:
 def failures_of(group: h5py.Group) -> tuple[Failure, ...]:
     """The recorded failures of the split in ``group``."""
     failures = group_at(group, "failures")
-    keys, reasons = strings_at(failures, "keys"), strings_at(failures, "reasons")
+    keys, reasons = texts_at(failures, "keys"), texts_at(failures, "reasons")
     if len(keys) != len(reasons):
         raise LsnError(
             f"{failures.file.filename}, {failures.name}: {len(keys)} keys, {len(reasons)} reasons."
@@ -123,7 +132,7 @@ def text_of(file: h5py.File) -> tuple[tuple[str, ...], Floats] | None:
     if "text" not in file:
         return None
     group = group_at(file, "text")
-    classes = strings_at(group, "classes")
+    classes = texts_at(group, "classes")
     features: Floats = dataset_at(group, "features", "<f4", 2)[()]
     if len(classes) != len(features):
         raise LsnError(f"{file.filename}, /text: {len(classes)} classes, {len(features)} rows of features.")

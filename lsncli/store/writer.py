@@ -19,9 +19,10 @@ from lsncli.store.container import (
     dataset_at,
     group_at,
     replacing,
-    strings_at,
+    texts_at,
     unwritable,
-    write_strings,
+    write_attribute,
+    write_texts,
 )
 from lsncli.store.format import (
     FORMAT,
@@ -137,13 +138,13 @@ def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> No
 def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[Chunk], checksum: str = "") -> None:
     """Write a split whose rows come in ``chunks``, with its own checksum unless one is given."""
     computed = fill_rows(group, info.rows, info.dim, chunks)
-    write_strings(group, "classes", info.classes)
+    write_texts(group, "classes", info.classes)
     fill_failures(group, info.failures)
     group.attrs["rows_committed"] = np.int64(info.rows)
-    group.attrs["source"] = info.source
-    group.attrs["listing"] = info.listing
-    group.attrs["created_by"] = info.created_by
-    group.attrs["checksum"] = checksum or computed
+    write_attribute(group, "source", info.source)
+    write_attribute(group, "listing", info.listing)
+    write_attribute(group, "created_by", info.created_by)
+    write_attribute(group, "checksum", checksum or computed)
 
 
 def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -> str:
@@ -160,21 +161,26 @@ def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -
         checksum.add(*chunk)
     if len(keys) != rows:
         raise LsnError(f"Expected {rows} rows, found {len(keys)}.")
-    write_strings(group, "keys", keys)
+    write_texts(group, "keys", keys)
     return checksum.hexdigest()
 
 
 def fill_failures(group: h5py.Group, failures: Sequence[Failure]) -> None:
     """Write the failures of a split or piece."""
     inside = group.create_group("failures")
-    write_strings(inside, "keys", [failure.key for failure in failures])
-    write_strings(inside, "reasons", [failure.reason for failure in failures])
+    write_texts(inside, "keys", [failure.key for failure in failures])
+    write_texts(inside, "reasons", [failure.reason for failure in failures])
 
 
 def rows_in_blocks(group: h5py.Group) -> Iterator[Chunk]:
     """The rows of a split or piece, at most BLOCK at a time (the keys are read at once)."""
     features, labels = dataset_at(group, "features", "<f2", 2), dataset_at(group, "labels", "<i4", 1)
-    keys = strings_at(group, "keys")
+    keys = texts_at(group, "keys")
+    if not len(features) == len(labels) == len(keys):
+        raise LsnError(
+            f"{group.file.filename}, {group.name}: features, labels and keys must be equally many, "
+            f"found {len(features)}, {len(labels)} and {len(keys)}."
+        )
     for start in range(0, len(keys), BLOCK):
         block = slice(start, start + BLOCK)
         try:
@@ -191,10 +197,10 @@ def _write_store(
     filled: dict[str, Fill],
     text: tuple[tuple[str, ...], Floats] | None,
 ) -> None:
-    new.attrs["format"] = FORMAT
+    write_attribute(new, "format", FORMAT)
     new.attrs["format_version"] = np.int64(FORMAT_VERSION)
-    new.attrs["fingerprint"] = fingerprint.to_json()
-    new.attrs["digest"] = fingerprint.digest
+    write_attribute(new, "fingerprint", fingerprint.to_json())
+    write_attribute(new, "digest", fingerprint.digest)
     splits = new.create_group("splits")
     with ExitStack() as stack:
         before = group_at(stack.enter_context(opened(path)), "splits") if path.exists() else {}
@@ -207,7 +213,7 @@ def _write_store(
     if text is not None:
         group = new.create_group("text")
         group.create_dataset("features", data=text[1], dtype="<f4")
-        write_strings(group, "classes", text[0])
+        write_texts(group, "classes", text[0])
 
 
 def _copy_of(old: h5py.Group, name: str) -> Fill:

@@ -108,6 +108,8 @@ def test_exif_orientation_is_not_applied() -> None:
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
         (bytes(5000), "all zeros"),
+        (b"\x89PNG\r\n\x1a\n", "begins like a PNG image"),
+        (b"\xff\xd8\xff\xe0", "begins like a JPEG image"),
         (b"hello world", "starts with 68 65 6c"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     ],

@@ -41,6 +41,7 @@ def test_rows_carry_features_and_labels() -> None:
         ({"classes": ("x", "x")}, "the class 'x' occurs 2 times"),
         ({"keys": ("a", "b", "c", "d", "e", "\0")}, "cannot be stored"),
         ({"failures": (Failure("a", "\ud800"),)}, "cannot be stored"),
+        ({"source": "x" * 40_000}, "the source must be at most 32768 bytes long"),
         ({"features": np.full((6, 4), np.inf, np.float16)}, "6 rows are not finite"),
         ({"features": np.zeros((6, 4), np.float16)}, "6 rows are all zero"),
     ],

@@ -73,9 +73,16 @@ def edit(store: Path, change: Callable[[h5py.File], object]) -> None:
 
 
 def test_another_program_s_file_is_named_as_such(store: Path) -> None:
-    edit(store, lambda f: f.attrs.__setitem__("format", "keras"))
+    edit(store, lambda f: f.attrs.__setitem__("format", np.bytes_("keras")))
     with pytest.raises(LsnError, match=r"of another program: expected.*'lsn-features', found 'keras'"):
         read_fingerprint(store)
+
+
+def test_an_hdf5_file_without_our_attributes_is_another_program_s(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["x"] = [1, 2]
+    with pytest.raises(LsnError, match="found 'none'"):
+        list_splits(tmp_path / "f.h5")
 
 
 def test_a_newer_version_asks_for_an_upgrade(store: Path) -> None:
@@ -114,6 +121,10 @@ def chunked(group: h5py.Group, name: str) -> None:
     group.create_dataset(name, data=np.ones((6, 4), np.float16), compression="gzip")
 
 
+def texts(letters: str) -> np.ndarray:
+    return np.frombuffer("".join(letter + "\0" for letter in letters).encode(), np.uint8)
+
+
 def claimed(group: h5py.Group, name: str) -> None:
     group.create_dataset(name, (1 << 40, 4), "<f2")
 
@@ -136,14 +147,12 @@ def claimed(group: h5py.Group, name: str) -> None:
         ("features", lambda g, n: g.create_dataset(n, data=np.ones((5, 4), "<f2")), "expected 6 features"),
         ("labels", lambda g, n: g.create_dataset(n, data=np.ones(6, "<i8")), "expected 1-dimensional <i4"),
         ("labels", lambda g, n: g.create_dataset(n, data=np.ones(5, "<i4")), "expected 6 labels, found 5"),
-        ("keys", lambda g, n: g.create_dataset(n, data=np.array([b"a"] * 6)), "expected 1-dim.*text"),
-        (
-            "keys",
-            lambda g, n: g.create_dataset(n, (6,), h5py.vlen_dtype(np.uint8)),
-            "expected 1-dimensional text",
-        ),
-        ("keys", lambda g, n: g.create_dataset(n, (6,), h5py.ref_dtype), "expected 1-dimensional text"),
-        ("classes", lambda g, n: g.create_dataset(n, (), "<f2"), "expected 1-dimensional text"),
+        ("keys", lambda g, n: g.create_dataset(n, (6,), h5py.string_dtype()), "expected 1-dim.*object"),
+        ("keys", lambda g, n: g.create_dataset(n, (6,), h5py.vlen_dtype(np.uint8)), "expected 1-dim.*object"),
+        ("keys", lambda g, n: g.create_dataset(n, (6,), h5py.ref_dtype), "expected 1-dimensional .u1"),
+        ("keys", lambda g, n: g.create_dataset(n, data=texts("a" * 5)), "expected 6 keys, found 5"),
+        ("keys", lambda g, n: g.create_dataset(n, data=texts("a" * 6)[:-1]), "the last text has no end"),
+        ("classes", lambda g, n: g.create_dataset(n, (), "<f2"), "expected 1-dimensional .u1"),
     ],
 )
 def test_what_is_not_plain_data_is_refused(
@@ -160,7 +169,9 @@ def test_what_is_not_plain_data_is_refused(
     [
         (lambda a: a.__delitem__("source"), "attribute 'source'"),
         (lambda a: a.__setitem__("rows_committed", 5), "expected 5 features, found 6"),
-        (lambda a: a.__setitem__("rows_committed", "6"), r"'rows_committed' \(int\)"),
+        (lambda a: a.__setitem__("rows_committed", "6"), "'rows_committed' is not of the type int"),
+        (lambda a: a.__setitem__("source", "of variable length"), "'source' is not of the type str"),
+        (lambda a: a.__setitem__("source", np.array([b"a", b"b"])), "'source' is not of the type str"),
     ],
 )
 def test_a_bad_attribute_of_a_split_is_named(
@@ -174,7 +185,7 @@ def test_a_bad_attribute_of_a_split_is_named(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "damaged"), ('{"mean": [], "std": []}', "damaged"), (3, "attribute 'fingerprint'")],
+    [(np.bytes_("{"), "damaged"), (np.bytes_('{"mean": [], "std": []}'), "damaged"), (3, "'fingerprint'")],
 )
 def test_a_bad_fingerprint_is_one_sentence(store: Path, text: object, message: str) -> None:
     edit(store, lambda f: f.attrs.__setitem__("fingerprint", text))

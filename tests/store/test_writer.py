@@ -80,7 +80,7 @@ def test_the_model_is_stored_and_another_is_refused(tmp_path: Path) -> None:
     write_split(path, split(), fingerprint())
     assert read_fingerprint(path) == fingerprint()
     before = path.read_bytes()
-    with pytest.raises(FingerprintMismatch, match=r"holds features of fake fp32 \[.*not of other") as caught:
+    with pytest.raises(FingerprintMismatch, match=r"holds features of fake\b.*, not of other\b") as caught:
         write_split(path, split("other"), fingerprint(model="other"))
     assert caught.value.exit_code == 4
     assert "--work" in caught.value.hint
@@ -189,7 +189,7 @@ except LsnError as error:
 """
 
 
-@pytest.mark.parametrize("limit", [100, 20_000, 100_000, 250_000])
+@pytest.mark.parametrize("limit", [100, 20_000, 60_000, 110_000])
 def test_a_full_disk_is_one_sentence_and_harms_nothing(tmp_path: Path, limit: int) -> None:
     path = tmp_path / "f.h5"
     write_split(path, split(), fingerprint())

@@ -1,0 +1,108 @@
+"""Verdicts on real image files: those of the stored features, in order, with failures in their place."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsncli.app.calibrate import make_detector
+from lsncli.app.detect import Verdict, detect
+from lsncli.app.extract import extract
+from lsncli.app.methods import parse_method
+from lsncli.app.workspace import Workspace
+from lsncli.images.sources import list_images
+from lsncli.scores import load_score
+from lsncli.store.reader import read_split
+from lsncli.types import Failure
+
+
+def painted(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(-30, 30, (40, 48, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(noise + colour, 0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for name, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("blue", (40, 40, 200))):
+        for i in range(6):
+            painted(folder / name / f"{i}.png", colour, i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(photos: Path, tmp_path_factory, tiny_backbone):
+    work = Workspace(tmp_path_factory.mktemp("work"))
+    extract([photos], store=work.features, split="train", backbone=tiny_backbone, batch_size=4, workers=2)
+    return work, make_detector(work, parse_method("mcm"), target_tpr=0.5)
+
+
+def verdicts(paths: list[Path], detector, backbone, batch_size: int = 4):
+    done, found = 0, []
+    for count, batch in detect(list_images(paths), detector, backbone, batch_size=batch_size, workers=2):
+        done += count
+        found += batch
+    return done, found
+
+
+def test_verdicts_are_those_of_the_stored_features(photos: Path, made, tiny_backbone) -> None:
+    work, detector = made
+    done, found = verdicts([photos], detector, tiny_backbone)
+    split = read_split(work.features, "train")
+    scores = load_score("mcm").fit(detector.head, None)(split.features)
+    gamma = detector.threshold.gamma
+    assert done == len(found) == 18
+    assert [Path(one.path).relative_to(photos).as_posix() for one in found] == list(split.keys)
+    assert [one.score for one in found] == pytest.approx(scores.tolist(), abs=1e-12)
+    assert [one.is_ood for one in found] == (scores < gamma).tolist()
+    assert {one.is_ood for one in found} == {True, False}
+    assert {one.threshold for one in found} == {gamma}
+    assert {one.predicted for one in found} <= set(split.classes)
+    assert all(type(one.is_ood) is bool and type(one.score) is float for one in found)
+
+
+def test_failures_stand_where_their_image_would(photos: Path, made, tiny_backbone, tmp_path: Path) -> None:
+    for i in range(7):
+        painted(tmp_path / f"{i}.png", (200, 40, 40), i)
+    (tmp_path / "0.png").write_bytes(b"")
+    (tmp_path / "3.png").write_text("not an image")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    done, found = verdicts([tmp_path], made[1], tiny_backbone, batch_size=2)
+    assert done == 7
+    assert [type(one) for one in found] == [Failure, Failure, *[Verdict] * 2, Failure, *[Verdict] * 3]
+    assert found[0] == Failure("loop/", "a symbolic link back to one of its own parent folders")
+    assert found[1] == Failure(str(tmp_path / "0.png"), "an empty file")
+    assert found[4].key == str(tmp_path / "3.png")
+    assert found[4].reason.startswith("not an image")
+
+
+def test_a_batch_in_which_nothing_can_be_read_is_no_trouble(made, tiny_backbone, tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / f"{i}.jpg").write_bytes(b"")
+    done, found = verdicts([tmp_path], made[1], tiny_backbone, batch_size=2)
+    assert done == 5
+    assert all(isinstance(one, Failure) for one in found)
+
+
+def test_members_of_a_tar_are_shown_with_it(photos: Path, made, tiny_backbone, tmp_path: Path) -> None:
+    path = tmp_path / "some.tar"
+    with tarfile.open(path, "w") as tar:
+        data = (photos / "red" / "0.png").read_bytes()
+        member = tarfile.TarInfo("red/0.png")
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    _, found = verdicts([path], made[1], tiny_backbone)
+    _, loose = verdicts([photos / "red" / "0.png"], made[1], tiny_backbone)
+    assert found[0].path == f"{path}:red/0.png"
+    assert found[0].score == loose[0].score
+
+
+def test_the_batch_size_changes_no_verdict(photos: Path, made, tiny_backbone) -> None:
+    _, small = verdicts([photos], made[1], tiny_backbone, batch_size=1)
+    _, large = verdicts([photos], made[1], tiny_backbone, batch_size=64)
+    assert [one.predicted for one in small] == [one.predicted for one in large]
+    assert [one.score for one in small] == pytest.approx([one.score for one in large], abs=1e-5)

@@ -1,0 +1,74 @@
+"""Encoding without a store."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_backbone import DIM, FakeBackbone, make_images, png
+
+from lsncli.app.encode import Encoder, encode_stream
+from lsncli.errors import LsnError
+from lsncli.images.sources import list_images
+
+
+def test_batches_carry_features_keys_and_labels_in_order(tmp_path: Path) -> None:
+    items = list_images([make_images(tmp_path, 10)]).items
+    backbone = FakeBackbone()
+    batches = list(encode_stream(items, backbone, batch_size=4, workers=2))
+    assert [(batch.start, batch.stop) for batch in batches] == [(0, 4), (4, 8), (8, 10)]
+    assert [key for batch in batches for key in batch.keys] == [item.key for item in items]
+    assert [label for batch in batches for label in batch.labels] == [item.label for item in items]
+    for batch in batches:
+        assert batch.features.dtype == np.float16
+        assert batch.features.shape == (batch.stop - batch.start, DIM)
+        assert batch.wait_seconds >= 0
+        assert batch.encode_seconds > 0
+    (later,) = encode_stream(items, backbone, batch_size=4, workers=2, start=8)
+    assert (later.features == batches[2].features).all()
+
+
+def test_broken_infinite_and_zero_images_are_failures_in_order(tmp_path: Path) -> None:
+    for name, data in [("a", png(1, 2, 3)), ("b", b""), ("c", png(255, 0, 0)), ("d", png(0, 255, 0))]:
+        (tmp_path / f"{name}.png").write_bytes(data)
+    (batch,) = encode_stream(list_images([tmp_path]).items, FakeBackbone(), batch_size=8, workers=1)
+    assert batch.keys == ("a.png",)
+    assert len(batch.features) == len(batch.labels) == 1
+    assert [(failure.key, failure.reason) for failure in batch.failures] == [
+        ("b.png", "an empty file"),
+        ("c.png", "the features are not finite"),
+        ("d.png", "the features are all zero"),
+    ]
+
+
+def test_a_batch_that_is_all_broken_is_not_encoded(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    backbone = FakeBackbone()
+    (batch,) = encode_stream(list_images([tmp_path]).items, backbone, batch_size=8, workers=1)
+    assert batch.features.shape == (0, DIM)
+    assert backbone.encoded == 0
+
+
+def test_an_encoder_counts_and_ticks_after_the_batch_was_used(tmp_path: Path) -> None:
+    items = list_images([make_images(tmp_path, 10)]).items
+    steps: list[int] = []
+    encoder = Encoder(FakeBackbone(pause=0.001), 4, 2, lambda step, note="": steps.append(step))
+    assert encoder.images_per_second == 0
+    for done, _ in enumerate(encoder.stream(items)):
+        assert len(steps) == done
+    assert steps == [4, 4, 2]
+    assert encoder.images == 10
+    assert encoder.encode_seconds >= 0.003
+    seconds = encoder.wait_seconds + encoder.encode_seconds
+    assert encoder.images_per_second == pytest.approx(10 / seconds)
+
+
+def test_a_device_out_of_memory_says_to_use_smaller_batches(tmp_path: Path) -> None:
+    class Full(FakeBackbone):
+        def encode(self, pixels: torch.Tensor) -> np.ndarray:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    stream = encode_stream(list_images([make_images(tmp_path, 3)]).items, Full(), batch_size=4, workers=1)
+    with pytest.raises(LsnError, match="no memory for a batch of 3 images") as caught:
+        next(stream)
+    assert "--batch-size" in caught.value.hint

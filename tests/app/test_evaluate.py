@@ -1,0 +1,170 @@
+"""Many methods on many splits: the numbers are those of the definitions, and one failure stops nothing."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workspace_samples import CLASSES, NEG, POS, clusters, workspace
+
+from lsncli.app import train
+from lsncli.app.calibrate import known_rows
+from lsncli.app.evaluate import choose_splits, default_methods, evaluate, id_accuracy
+from lsncli.app.heads import hand_head
+from lsncli.app.methods import parse_method
+from lsncli.app.workspace import Workspace
+from lsncli.errors import LsnError, UsageError
+from lsncli.metrics import evaluate_scores
+from lsncli.store.reader import read_split
+from lsncli.store.writer import write_split
+from lsncli.types import Head
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, tiny_backbone) -> Workspace:
+    made = workspace(tmp_path_factory.mktemp("work"), tiny_backbone.fingerprint)
+    train.train_positive(made, tiny_backbone, train.plan_positive(made), POS)
+    train.train_negative(made, tiny_backbone, train.plan_negative(made), replace(NEG, epochs=1, sets=2))
+    return made
+
+
+@pytest.fixture
+def bare(tmp_path: Path, tiny_backbone) -> Workspace:
+    return workspace(tmp_path, tiny_backbone.fingerprint)
+
+
+def run(work: Workspace, *methods: str, ood: tuple[str, ...] = (), train_split: str = "train"):
+    inside, outside = choose_splits(work, "test", ood, train_split)
+    return evaluate(work, [parse_method(text) for text in methods], inside, outside, train_split)
+
+
+def cosines(features, text) -> list[list[float]]:
+    def length(v) -> float:
+        return math.sqrt(math.fsum(x * x for x in v))
+
+    return [
+        [math.fsum(a * b for a, b in zip(x, t, strict=True)) / length(x) / length(t) for t in text.tolist()]
+        for x in features.astype(float).tolist()
+    ]
+
+
+def mcm(rows: list[list[float]]) -> list[float]:
+    return [max(map(math.exp, row)) / math.fsum(map(math.exp, row)) for row in rows]
+
+
+def test_mcm_by_hand(work: Workspace) -> None:
+    found = run(work, "mcm", ood=("far",)).results
+    assert len(found) == 1  # one OOD split has no average
+    text = hand_head(work, CLASSES).text
+    test, far = read_split(work.features, "test"), read_split(work.features, "far")
+    inside, outside = mcm(cosines(test.features, text)), mcm(cosines(far.features, text))
+    metrics = found[0].metrics
+    assert (metrics.n_id, metrics.n_ood) == (21, 12)
+    wins = sum((i > o) + 0.5 * (i == o) for i in inside for o in outside)
+    assert metrics.auroc == pytest.approx(wins / (21 * 12), abs=1e-12)
+    # 20 of 21 kept is nearest to 95 %: the threshold that accepts the most OOD lies just above the lowest.
+    lowest = min(inside)
+    assert metrics.fpr95 == pytest.approx(sum(o > lowest for o in outside) / 12)
+    assert metrics == evaluate_scores(
+        np.array(inside), np.array(outside)
+    ) or metrics.aupr_in == pytest.approx(evaluate_scores(np.array(inside), np.array(outside)).aupr_in)
+    right = [
+        row.index(max(row)) == label
+        for row, label in zip(cosines(test.features, text), test.labels, strict=True)
+    ]
+    assert found[0].id_accuracy == pytest.approx(sum(right) / 21)
+
+
+def test_the_average_is_the_plain_mean_over_ood_splits(work: Workspace) -> None:
+    results = run(work, "mcm", "lsn").results
+    assert [(r.method.label, r.ood) for r in results] == [
+        (label, ood) for label in ("MCM", "CoOp + LSN") for ood in ("far", "near", "average")
+    ]
+    far, near, mean = (result.metrics for result in results[:3])
+    for field in ("fpr95", "fpr95_ood", "auroc", "aupr_in", "aupr_out"):
+        assert getattr(mean, field) == pytest.approx((getattr(far, field) + getattr(near, field)) / 2)
+    assert (mean.n_id, mean.n_ood) == (21, 12 + 9)
+    assert results[2].id_accuracy == results[0].id_accuracy
+
+
+def test_a_method_that_fails_is_reported_and_the_others_go_on(bare: Workspace) -> None:
+    ticks: list[str] = []
+    inside, outside = choose_splits(bare, "test", (), "train")
+    methods = [parse_method(text) for text in ("lsn", "mcm", "knn", "mcm:positive", "energy")]
+    found = evaluate(bare, methods, inside, outside, "train", tick=lambda n, note="": ticks.append(note))
+    assert {result.method.label for result in found.results} == {"MCM", "energy"}
+    reasons = {method.label: reason for method, reason in found.failed}
+    assert "no negative-prompts artefact" in reasons["CoOp + LSN"]
+    assert "lsn train-neg" in reasons["CoOp + LSN"]
+    assert "k = 50 neighbours among only 24 training rows" in reasons["knn"]
+    assert "no positive-prompts artefact" in reasons["CoOp + MCM"]
+    assert ticks == ["CoOp + LSN", "MCM", "knn", "CoOp + MCM", "energy"]
+
+
+def test_what_is_compared_by_default_depends_on_what_was_learned(work, bare) -> None:
+    assert default_methods(bare) == ["mcm", "msp", "maxlogit", "energy", "knn"]
+    assert default_methods(work)[:3] == ["mcm", "mcm:positive", "lsn"]
+
+
+def test_knn_never_sees_the_rows_held_out(work: Workspace) -> None:
+    rows = known_rows(work, read_split(work.features, "train"))
+    by_hand = [
+        -sorted(
+            math.dist(x / np.linalg.norm(x), t / np.linalg.norm(t)) for t in rows.train.features.astype(float)
+        )[2]
+        for x in np.concatenate([read_split(work.features, n).features for n in ("test", "far")]).astype(
+            float
+        )
+    ]
+    expected = evaluate_scores(np.array(by_hand[:21]), np.array(by_hand[21:]))
+    found = run(work, "knn,k=3", ood=("far",)).results[0].metrics
+    assert found.auroc == pytest.approx(expected.auroc)
+    assert found.fpr95 == pytest.approx(expected.fpr95)
+
+
+def test_accuracy_follows_names_not_numbers(work: Workspace) -> None:
+    test = read_split(work.features, "test")
+    head = hand_head(work, CLASSES)
+    turned = Head(head.classes[::-1], head.text[::-1], head.scale)
+    assert id_accuracy(turned, test) == id_accuracy(head, test)
+    unlabelled = replace(test, labels=np.full(21, -1, np.int32))
+    assert math.isnan(id_accuracy(head, unlabelled))
+
+
+def test_an_id_split_of_other_classes_is_refused(work: Workspace, tiny_backbone) -> None:
+    strange = replace(clusters("strange", 9), classes=("cat", "fox", "owl"))
+    write_split(work.features, strange, tiny_backbone.fingerprint, replace=True)
+    inside, outside = choose_splits(work, "strange", ("far",), "train")
+    with pytest.raises(LsnError, match="'strange' has 2 classes that the prompts do not know, such as 'fox'"):
+        evaluate(work, [parse_method("mcm")], inside, outside, "train")
+    # As an OOD split its classes do not matter.
+    assert run(work, "mcm", ood=("strange",)).results[0].metrics.n_ood == 9
+
+
+def test_an_empty_split_is_named(bare: Workspace, tiny_backbone) -> None:
+    write_split(bare.features, clusters("none", 0, labelled=False), tiny_backbone.fingerprint)
+    with pytest.raises(LsnError, match="Split 'none' has no rows"):
+        run(bare, "mcm", ood=("none",))
+
+
+def test_the_training_split_must_have_classes(bare: Workspace) -> None:
+    with pytest.raises(LsnError, match="Split 'far' has no classes") as caught:
+        run(bare, "mcm", train_split="far")
+    assert "--train" in caught.value.hint
+
+
+def test_splits_are_chosen_and_misnamed_ones_explained(bare: Workspace, tmp_path, tiny_backbone) -> None:
+    inside, outside = choose_splits(bare, "test", (), "train")
+    assert (inside.name, [split.name for split in outside]) == ("test", ["far", "near"])
+    assert [split.name for split in choose_splits(bare, "test", ("near",), "train")[1]] == ["near"]
+    with pytest.raises(LsnError, match="no split 'nope'; there are: far, near, test, train"):
+        choose_splits(bare, "test", ("nope",), "train")
+    with pytest.raises(UsageError, match="--ood: expected splits other than 'test', found test"):
+        choose_splits(bare, "test", ("test",), "train")
+    lonely = Workspace(tmp_path / "lonely")
+    lonely.folder.mkdir()
+    write_split(lonely.features, clusters("test"), tiny_backbone.fingerprint)
+    with pytest.raises(UsageError, match="found none") as caught:
+        choose_splits(lonely, "test", (), "train")
+    assert "lsn extract" in caught.value.hint

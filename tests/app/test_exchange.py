@@ -1,0 +1,368 @@
+"""Features come in from other tools and go out again, to the bit, and never as code."""
+
+import builtins
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsncli.app import exchange
+from lsncli.app.exchange import export_features, import_features
+from lsncli.app.tables import READERS, WRITERS
+from lsncli.errors import FingerprintMismatch, LsnError, Unavailable, UsageError
+from lsncli.store.format import Split
+from lsncli.store.reader import read_fingerprint, read_split, read_text
+from lsncli.store.verify import verify
+from lsncli.store.writer import write_split, write_text
+from lsncli.types import Failure
+
+RNG = np.random.default_rng(0)
+FEATURES = RNG.standard_normal((6, 4)).astype(np.float16)
+LABELS = np.array([0, 1, 2, -1, 0, 2], np.int32)
+FINGERPRINT = exchange.imported_fingerprint("other", 4, 100.0)
+
+
+def split(**changes: object) -> Split:
+    content = Split(
+        name="train",
+        features=FEATURES,
+        labels=LABELS,
+        keys=("a.jpg", "b,c.jpg", 'd"\n.jpg', "NA", "", "é.jpg"),
+        classes=("cat", "null", "a, dog"),
+        failures=(Failure("x.jpg", "an empty file"),),
+        source="photos",
+        listing="ab",
+    )
+    return replace(content, **changes)
+
+
+def stored(path: Path, content: Split, text: bool = False) -> Path:
+    write_split(path, content, FINGERPRINT)
+    if text:
+        write_text(path, ("cat", "dog"), np.eye(2, 4, dtype=np.float32) / 3)
+    return path
+
+
+def same_rows(one: Split, other: Split) -> bool:
+    return (
+        one.features.tobytes() == other.features.tobytes()
+        and one.labels.tolist() == other.labels.tolist()
+        and one.keys == other.keys
+        and one.classes == other.classes
+    )
+
+
+@pytest.mark.parametrize("extension", [".npz", ".parquet", ".csv"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_round_trip_is_exact(tmp_path: Path, extension: str, labelled: bool) -> None:
+    content = split() if labelled else split(labels=np.full(6, -1, np.int32), classes=())
+    store = stored(tmp_path / "a.h5", content)
+    export_features(store, "train", tmp_path / f"out{extension}")
+    made = import_features(tmp_path / "b.h5", "train", tmp_path / f"out{extension}", model_name="other")
+    back = read_split(tmp_path / "b.h5", "train")
+    assert same_rows(back, content)
+    assert same_rows(made, back)
+    assert back.failures == (() if extension == ".csv" else content.failures)
+    assert verify(tmp_path / "b.h5") == []
+
+
+def test_npz_also_carries_text_features(tmp_path: Path) -> None:
+    store = stored(tmp_path / "a.h5", split(), text=True)
+    export_features(store, "train", tmp_path / "out.npz")
+    import_features(tmp_path / "b.h5", "train", tmp_path / "out.npz", model_name="other")
+    before, after = read_text(store), read_text(tmp_path / "b.h5")
+    assert before is not None
+    assert after is not None
+    assert before[0] == after[0]
+    assert (before[1] == after[1]).all()
+
+
+def test_npy_carries_features_alone(tmp_path: Path) -> None:
+    export_features(stored(tmp_path / "a.h5", split()), "train", tmp_path / "new/out.npy")
+    made = import_features(tmp_path / "b.h5", "train", tmp_path / "new/out.npy", model_name="other")
+    assert (made.features == FEATURES).all()
+    assert made.labels.tolist() == [-1] * 6
+    assert made.keys == ("0", "1", "2", "3", "4", "5")
+    assert made.classes == ()
+
+
+@pytest.mark.parametrize("extension", [".npz", ".parquet", ".csv"])
+def test_an_empty_split_goes_out_and_in(tmp_path: Path, extension: str) -> None:
+    empty = split(features=FEATURES[:0], labels=LABELS[:0], keys=(), classes=())
+    export_features(stored(tmp_path / "a.h5", empty), "train", tmp_path / f"out{extension}")
+    made = import_features(tmp_path / "b.h5", "train", tmp_path / f"out{extension}", model_name="other")
+    assert made.features.shape == (0, 4)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+half = st.floats(-60000, 60000, width=16).filter(lambda value: value != 0)
+
+
+@given(st.lists(texts, unique=True, max_size=5), st.data(), st.sampled_from([".npz", ".parquet", ".csv"]))
+def test_any_keys_and_features_come_back(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str], data: st.DataObject, extension: str
+) -> None:
+    folder = tmp_path_factory.mktemp("exchange")
+    rows = len(keys)
+    values = data.draw(st.lists(st.lists(half, min_size=4, max_size=4), min_size=rows, max_size=rows))
+    content = split(
+        features=np.array(values, np.float16).reshape(rows, 4),
+        labels=np.arange(rows, dtype=np.int32) % 2,
+        keys=tuple(keys),
+        classes=("0", "x")[: min(rows, 2)],
+    )
+    export_features(stored(folder / "a.h5", content), "train", folder / f"out{extension}")
+    assert same_rows(
+        import_features(folder / "b.h5", "train", folder / f"out{extension}", model_name="m"), content
+    )
+
+
+@pytest.mark.parametrize("extension", [".npz", ".csv"])
+def test_a_key_that_is_not_utf8_comes_back(tmp_path: Path, extension: str) -> None:
+    content = split(keys=("caf\udce9.jpg", "b", "c", "d", "e", "f"))
+    export_features(stored(tmp_path / "a.h5", content), "train", tmp_path / f"out{extension}")
+    made = import_features(tmp_path / "b.h5", "train", tmp_path / f"out{extension}", model_name="m")
+    assert made.keys == content.keys
+
+
+def test_parquet_cannot_hold_a_key_that_is_not_utf8_and_says_so(tmp_path: Path) -> None:
+    store = stored(tmp_path / "a.h5", split(keys=("caf\udce9.jpg", "b", "c", "d", "e", "f")))
+    with pytest.raises(LsnError, match="UTF-8 only") as caught:
+        export_features(store, "train", tmp_path / "out.parquet")
+    assert ".npz" in caught.value.hint
+
+
+def save(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def bring(tmp_path: Path, source: Path, **options: object) -> Split:
+    return import_features(tmp_path / "f.h5", "train", source, **{"model_name": "other", **options})
+
+
+def test_the_fingerprint_is_the_name_so_that_models_never_mix(tmp_path: Path) -> None:
+    source = save(tmp_path / "f.npz", features=FEATURES)
+    bring(tmp_path, source, logit_scale=50.0)
+    found = read_fingerprint(tmp_path / "f.h5")
+    assert (found.model, found.dim, found.logit_scale) == ("imported:other", 4, 50.0)
+    with pytest.raises(FingerprintMismatch):
+        import_features(tmp_path / "f.h5", "test", source, model_name="another", logit_scale=50.0)
+    with pytest.raises(LsnError, match="already"):
+        bring(tmp_path, source, logit_scale=50.0)
+    bring(tmp_path, source, logit_scale=50.0, replace=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected_labels", "expected_classes"),
+    [
+        ([0, 2, 0, -1, 0, 0], None, [0, 2, 0, -1, 0, 0], ("0", "1", "2")),
+        (list("bacbab"), None, [1, 0, 2, 1, 0, 1], ("a", "b", "c")),
+        (list("bacbab"), ["c", "b", "a"], [1, 2, 0, 1, 2, 1], ("c", "b", "a")),
+        (["a", "", "a", "", "a", "a"], None, [0, -1, 0, -1, 0, 0], ("a",)),
+        ([0, 1, 0, 1, 0, 1], ["x", "y", "z"], [0, 1, 0, 1, 0, 1], ("x", "y", "z")),
+    ],
+)
+def test_labels_are_numbers_or_names(
+    tmp_path: Path,
+    labels: list[object],
+    classes: list[str] | None,
+    expected_labels: list[int],
+    expected_classes: tuple[str, ...],
+) -> None:
+    named = {} if classes is None else {"classes": np.array(classes)}
+    made = bring(tmp_path, save(tmp_path / "f.npz", features=FEATURES, labels=np.array(labels), **named))
+    assert made.labels.tolist() == expected_labels
+    assert made.labels.dtype == np.int32
+    assert made.classes == expected_classes
+
+
+def test_files_beside_win_over_arrays_inside(tmp_path: Path) -> None:
+    source = save(
+        tmp_path / "f.npz", features=FEATURES, labels=np.zeros(6, int), keys=np.array(list("abcdef"))
+    )
+    np.save(tmp_path / "labels.npy", np.arange(6, dtype=np.int64) % 2)
+    (tmp_path / "keys.txt").write_text("1\n2\n3\n4\n5\n6\n")
+    (tmp_path / "classes.json").write_text(json.dumps(["cat", "dog"]))
+    np.save(tmp_path / "text.npy", np.eye(2, 4))
+    made = bring(
+        tmp_path,
+        source,
+        labels_file=tmp_path / "labels.npy",
+        keys_file=tmp_path / "keys.txt",
+        classes_file=tmp_path / "classes.json",
+        text_file=tmp_path / "text.npy",
+    )
+    assert made.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert made.keys == tuple("123456")
+    assert made.classes == ("cat", "dog")
+    text = read_text(tmp_path / "f.h5")
+    assert text is not None
+    assert text[0] == ("cat", "dog")
+    assert (text[1] == np.eye(2, 4)).all()
+
+
+def test_a_csv_may_have_columns_of_any_name_and_order(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("f10,key,f2,f1,label\n3,x,2,1,dog\n6,y,5,4,cat\n")
+    made = bring(tmp_path, tmp_path / "a.csv")
+    assert made.features.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert (made.keys, made.labels.tolist(), made.classes) == (("x", "y"), [1, 0], ("cat", "dog"))
+    (tmp_path / "b.tsv").write_text("name\tu\tv\nx\t1\t2\n")
+    made = import_features(tmp_path / "g.h5", "train", tmp_path / "b.tsv", model_name="m")
+    assert made.features.tolist() == [[1, 2]]
+
+
+def test_a_parquet_of_another_tool_is_read(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"features": [[1.0, 2.0], [3.0, 4.0]], "label": [1.0, None], "key": ["x", "y"]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    made = bring(tmp_path, tmp_path / "a.parquet", classes_file=write(tmp_path, "c.txt", "cat\ndog\n"))
+    assert made.features.tolist() == [[1, 2], [3, 4]]
+    assert made.labels.tolist() == [1, -1]
+    assert (made.keys, made.classes) == (("x", "y"), ("cat", "dog"))
+    frame["features"] = [[1.0, 2.0], [3.0]]
+    frame.to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(LsnError, match="cannot be read"):
+        bring(tmp_path, tmp_path / "b.parquet", replace=True)
+
+
+def write(tmp_path: Path, name: str, text: str) -> Path:
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"features": FEATURES.astype(np.float32), "labels": LABELS}, tmp_path / "f.safetensors")
+    made = bring(tmp_path, tmp_path / "f.safetensors")
+    assert (made.features == FEATURES).all()
+    assert made.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_wider_numbers_become_half(tmp_path: Path, dtype: type) -> None:
+    made = bring(tmp_path, save(tmp_path / "f.npz", features=np.arange(1, 9).reshape(2, 4).astype(dtype)))
+    assert made.features.dtype == np.float16
+    assert made.features.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": FEATURES}, "expected an array 'features', found x"),
+        ({"features": FEATURES[0]}, r"expected features \(rows, dimension\), found the shape \(4,\)"),
+        ({"features": np.empty((3, 0))}, "found the shape"),
+        ({"features": np.array([["a"]])}, "expected numbers"),
+        ({"features": np.array([[1, np.nan]])}, "1 of 1 rows hold NaN or infinity"),
+        ({"features": np.array([[7e4, 1]])}, "largest feature is 7e.04, more than float16 holds"),
+        ({"features": np.array([[1e-9, 0]])}, "1 rows are zero, or become zero"),
+        ({"features": FEATURES, "labels": LABELS[:5]}, "Expected 6 labels, one a row of features, found 5"),
+        ({"features": FEATURES, "labels": LABELS - 1}, r"Expected labels in -1\.\.1, found -2\.\.1"),
+        ({"features": FEATURES, "labels": np.full(6, 2**40)}, "larger than any class number"),
+        ({"features": FEATURES, "labels": LABELS, "classes": np.array(["a"])}, r"Expected labels in -1\.\.0"),
+        (
+            {"features": FEATURES, "labels": np.array(list("aaabbb")), "classes": np.array(["a"])},
+            "'b' is not",
+        ),
+        ({"features": FEATURES, "keys": np.array(list("aabcde"))}, "the key 'a' occurs 2 times"),
+        ({"features": FEATURES, "keys": np.array(["a"])}, "equally many"),
+        ({"features": FEATURES, "keys": np.array([["a"]])}, "expected one dimension of 'keys'"),
+        ({"features": FEATURES, "text": np.eye(4), "classes": np.array(["a"])}, "1 classes, found 4 rows"),
+        ({"features": FEATURES, "failure_keys": np.array(["a"])}, "1 failure_keys but 0"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    with pytest.raises(LsnError, match=message):
+        bring(tmp_path, save(tmp_path / "f.npz", **arrays))
+    assert not (tmp_path / "f.h5").exists()
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return (Path.write_text, (Path("exploded"), "x"))
+
+
+@pytest.mark.parametrize("extension", [".npy", ".npz"])
+def test_pickles_inside_numpy_files_are_never_opened(
+    tmp_path: Path, extension: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    array = np.array([Bomb(), None], dtype=object)
+    path = tmp_path / f"f{extension}"
+    with open(path, "wb") as file:
+        if extension == ".npy":
+            np.save(file, array, allow_pickle=True)
+        else:
+            np.savez(file, features=array)
+    with pytest.raises(LsnError, match="cannot be read") as caught:
+        bring(tmp_path, path)
+    assert "pickles" in caught.value.hint
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("extension", [".pt", ".pth", ".pkl", ".joblib"])
+def test_pickle_files_are_refused_by_name(tmp_path: Path, extension: str) -> None:
+    (tmp_path / f"f{extension}").write_bytes(pickle.dumps(1))
+    with pytest.raises(UsageError, match="a pickle can run code"):
+        bring(tmp_path, tmp_path / f"f{extension}")
+
+
+@pytest.mark.parametrize("extension", sorted(READERS))
+def test_missing_and_broken_files_are_one_sentence(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"f{extension}"
+    with pytest.raises(LsnError, match="There is no file"):
+        bring(tmp_path, path)
+    for data in (b"", b"PK\x03\x04junk", b"\x93NUMPY\x01\x00", b"\xff" * 100):
+        path.write_bytes(data)
+        with pytest.raises(LsnError):
+            bring(tmp_path, path)
+
+
+def test_other_extensions_name_those_there_are(tmp_path: Path) -> None:
+    for call in (
+        lambda: bring(tmp_path, tmp_path / "f.xlsx"),
+        lambda: export_features(stored(tmp_path / "a.h5", split()), "train", tmp_path / "f.xlsx"),
+    ):
+        with pytest.raises(UsageError, match=r"ending in \.npz, \.npy.*found '\.xlsx'"):
+            call()
+    assert set(WRITERS) < set(READERS)
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    store = stored(tmp_path / "a.h5", split())
+    with pytest.raises(Unavailable) as caught:
+        export_features(store, "train", tmp_path / "f.parquet")
+    assert caught.value.exit_code == 5
+    assert caught.value.hint == "pip install 'lsncli[parquet]'"
+
+
+@pytest.mark.parametrize(("name", "scale"), [("", 100.0), (" ", 100.0), ("m", 0.0), ("m", float("nan"))])
+def test_a_model_needs_a_name_and_a_scale(tmp_path: Path, name: str, scale: float) -> None:
+    with pytest.raises(UsageError):
+        bring(tmp_path, save(tmp_path / "f.npz", features=FEATURES), model_name=name, logit_scale=scale)
+
+
+def test_a_csv_with_two_names_of_one_label_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LsnError, match="label 0 has two classes"):
+        bring(tmp_path, write(tmp_path, "a.csv", "f0,label,class\n1,0,cat\n2,0,dog\n"))
+    with pytest.raises(LsnError, match="whole-number labels, found 'x'"):
+        bring(tmp_path, write(tmp_path, "a.csv", "f0,label,class\n1,x,cat\n"))
+    with pytest.raises(LsnError, match="expected a column 'features'"):
+        bring(tmp_path, write(tmp_path, "a.csv", "key,label\na,0\n"))
