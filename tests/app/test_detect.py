@@ -37,7 +37,15 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(photos: Path, tmp_path_factory, tiny_backbone):
     work = Workspace(tmp_path_factory.mktemp("work"))
-    extract([photos], store=work.features, split="train", backbone=tiny_backbone, batch_size=4, workers=2)
+    extract(
+        list_images([photos]),
+        source="photos",
+        store=work.features,
+        split="train",
+        backbone=tiny_backbone,
+        batch_size=4,
+        workers=2,
+    )
     return work, make_detector(work, parse_method("mcm"), target_tpr=0.5)
 
 
