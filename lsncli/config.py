@@ -36,37 +36,42 @@ def read_config(path: Path | None) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
 
 
-def defaults(config: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def defaults(config: Mapping[str, Any], options: Options, file: str = FILE) -> dict[str, Any]:
     """Spread a configuration over the command tree as Typer's ``default_map`` wants it.
 
-    Raises UsageError for a table or key that no command knows, naming those it could have been.
+    Raises UsageError for a table or key that no command knows, naming ``file`` and what it could have been.
     """
     shared = {_key(name): value for name, value in config.items() if not isinstance(value, dict)}
     tables = {name: value for name, value in config.items() if isinstance(value, dict)}
     for name in shared:
-        _check(name, _every(options), "no command has an option")
-    return _spread(shared, tables, options, "")
+        _check(name, _every(options), f"{file}: no command has an option")
+    return _spread(shared, tables, options, f"{file}: ", "")
 
 
-def _spread(shared: Options, tables: Options, options: Options, where: str) -> dict[str, Any]:
+def _spread(shared: Options, tables: Options, options: Options, file: str, group: str) -> dict[str, Any]:
     for name in tables:
-        _check(name, options, f"there is no command {where}".rstrip())
+        _check(name, options, f"{file}there is no command {group}".rstrip())
     spread: dict[str, Any] = {}
     for command, inside in options.items():
         table = tables.get(command, {})
+        if not isinstance(table, Mapping):
+            raise UsageError(
+                f"{file}expected a table of options [{group}{command}], found {command} = {table!r}."
+            )
         if isinstance(inside, Mapping):
-            spread[command] = _spread(shared, table, inside, f"{command} ")
+            spread[command] = _spread(shared, table, inside, file, f"{command}.")
             continue
         own = {_key(name): value for name, value in table.items()}
         for name in own:
-            _check(name, inside, f"[{where}{command}] has no option")
+            _check(name, inside, f"{file}[{group}{command}] has no option")
         spread[command] = {name: value for name, value in shared.items() if name in inside} | own
     return spread
 
 
 def _check(name: str, known: Iterable[str], complaint: str) -> None:
     if name not in known:
-        raise UsageError(f"{FILE}: {complaint} '{name}'.", f"Expected one of {', '.join(sorted(known))}.")
+        shown = ", ".join(sorted(one.replace("_", "-") for one in known))
+        raise UsageError(f"{complaint} '{name.replace('_', '-')}'.", f"Expected one of {shown}.")
 
 
 def _every(options: Options) -> set[str]:

@@ -98,4 +98,5 @@ class Fingerprint:
         return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
     def __str__(self) -> str:
-        return f"{self.model} {self.precision} [{self.digest}]"
+        weights = f":{self.pretrained}" if self.pretrained else ""
+        return f"{self.model}{weights} {self.precision} [{self.digest}]"

@@ -14,6 +14,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone, load_again
 from lsncli.console import Tick
+from lsncli.errors import LsnError
 from lsncli.images.sources import list_images
 from lsncli.prompts.negative import negative_steps as count_steps
 from lsncli.prompts.settings import NEGATIVE, POSITIVE
@@ -81,9 +82,12 @@ def learn_no(demo: Demo, plan: Plan, tick: Tick) -> Detector:
 
 
 def compare(demo: Demo) -> Evaluation:
-    """MCM, CoOp + MCM and CoOp + LSN on every bundled OOD split."""
+    """MCM, CoOp + MCM and CoOp + LSN on every bundled OOD split. Raises LsnError if one of them fails."""
     inside, outside = choose_splits(demo.work, "test", (), "train")
-    return evaluate(demo.work, [parse_method(name) for name in METHODS], inside, outside, "train")
+    found = evaluate(demo.work, [parse_method(name) for name in METHODS], inside, outside, "train")
+    for method, reason in found.failed:
+        raise LsnError(f"{method.label}: {reason}")
+    return found
 
 
 def score_photos(demo: Demo, detector: Detector, tick: Tick) -> list[Verdict]:

@@ -57,7 +57,9 @@ def choose_splits(
     Raises LsnError for a split that is not there, UsageError if no OOD split is left.
     """
     names = list(list_splits(work.features))
-    chosen = list(ood_splits) or [name for name in names if name not in (id_split, train_split)]
+    chosen = list(dict.fromkeys(ood_splits)) or [
+        name for name in names if name not in (id_split, train_split)
+    ]
     if not chosen or id_split in chosen:
         raise UsageError(
             f"--ood: expected splits other than '{id_split}', found {', '.join(chosen) or 'none'}.",

@@ -4,11 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lsncli.artefacts.files import read_artefact, write_artefact
+from lsncli.artefacts.files import complete, read_artefact, write_artefact
 from lsncli.threshold import Threshold
-from lsncli.types import Fingerprint, Head, Rows, unit
+from lsncli.types import Fingerprint, Head, Rows
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,13 @@ class Detector:
 
 
 def save_detector(path: Path, detector: Detector) -> None:
-    """Write a detector; features of training rows stay float16 as in the store."""
-    arrays: dict[str, Any] = {"text": detector.head.text.astype(np.float32)}
+    """Write a detector; features of training rows stay float16 as in the store.
+
+    Text features are float64, to the bit those that gamma was set with: rounded ones would move the scores.
+    """
+    arrays: dict[str, Any] = {"text": detector.head.text}
     if detector.head.negative is not None:
-        arrays["negative"] = detector.head.negative.astype(np.float32)
+        arrays["negative"] = detector.head.negative
     if detector.train is not None:
         arrays |= {"train_features": detector.train.features, "train_labels": detector.train.labels}
     fields = {
@@ -49,14 +50,14 @@ def load_detector(path: Path) -> Detector:
     """Read a detector; raises LsnError as ``read_artefact`` does."""
     hint = "Run `lsn train-pos` and `lsn train-neg`, or `lsn calibrate --method mcm`."
     arrays, fields = read_artefact(path, "detector", hint)
-    negative = unit(arrays["negative"]) if "negative" in arrays else None
-    train = Rows(arrays["train_features"], arrays["train_labels"]) if "train_features" in arrays else None
-    return Detector(
-        method=fields["method"],
-        settings=fields["settings"],
-        prompts=fields["prompts"],
-        head=Head(tuple(fields["classes"]), unit(arrays["text"]), fields["scale"], negative),
-        fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-        threshold=Threshold(**fields["threshold"]),
-        train=train,
-    )
+    with complete(path, hint):
+        train = Rows(arrays["train_features"], arrays["train_labels"]) if "train_features" in arrays else None
+        return Detector(
+            method=fields["method"],
+            settings=fields["settings"],
+            prompts=fields["prompts"],
+            head=Head(tuple(fields["classes"]), arrays["text"], fields["scale"], arrays.get("negative")),
+            fingerprint=Fingerprint.from_json(fields["fingerprint"]),
+            threshold=Threshold(**fields["threshold"]),
+            train=train,
+        )

@@ -6,7 +6,8 @@ text. safetensors holds no code, so loading a stranger's file runs nothing.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +27,30 @@ Arrays = dict[str, NDArray[Any]]
 def write_artefact(
     path: Path, kind: str, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]
 ) -> None:
-    """Write ``arrays`` and JSON-able ``fields`` to ``path`` by temporary file, fsync and rename."""
+    """Write ``arrays`` and JSON-able ``fields`` to ``path`` by temporary file, fsync and rename.
+
+    Equal content gives equal bytes. Raises LsnError if the file cannot be written; an old one then stays.
+    """
     metadata = {name: json.dumps(value, sort_keys=True) for name, value in fields.items()}
     metadata |= {
         "format": f"lsn-{kind}",
         "format_version": str(FORMAT_VERSION),
         "created_by": f"lsn {__version__}",
     }
-    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    data = _canonical(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, Any]]:
@@ -70,4 +77,25 @@ def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, A
             "It was written by another release of lsn; update lsn or make the file again.",
         )
     metadata.pop("created_by", None)
-    return arrays, {name: json.loads(value) for name, value in metadata.items()}
+    with complete(path, hint):
+        return arrays, {name: json.loads(value) for name, value in metadata.items()}
+
+
+@contextmanager
+def complete(path: Path, hint: str) -> Iterator[None]:
+    """Turn a field or an array that is missing or not what it should be into an LsnError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise LsnError(f"{path} is damaged: {type(error).__name__} {error}.", hint) from error
+
+
+def _canonical(data: bytes) -> bytes:
+    """The same safetensors file with a sorted header: safetensors itself writes metadata in random order.
+
+    A file is an 8-byte length, a JSON header padded with spaces to a multiple of 8, and the arrays.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]

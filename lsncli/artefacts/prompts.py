@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.artefacts.files import read_artefact, write_artefact
+from lsncli.artefacts.files import complete, read_artefact, write_artefact
 from lsncli.types import Fingerprint, Float64s, unit
 
 Kind = Literal["positive", "negative"]
@@ -20,8 +20,8 @@ class HeldOut:
     """Which labelled rows no prompt was trained on: how to find them again."""
 
     split: str
-    listing: str
-    """Digest of the split's image listing when the rows were held out."""
+    rows: str
+    """Digest of the split's keys and labels when the rows were held out."""
     fraction: float
     shots: int | None
     seed: int
@@ -61,15 +61,17 @@ def save_prompts(path: Path, prompts: LearnedPrompts) -> None:
 
 def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
     """Read a prompts artefact; raises LsnError as ``read_artefact`` does."""
-    arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.")
-    return LearnedPrompts(
-        kind=kind,
-        fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-        classes=tuple(fields["classes"]),
-        context=arrays["context"],
-        text=unit(arrays["text"]),
-        learner=fields["learner"],
-        settings=fields["settings"],
-        history=tuple(fields["history"]),
-        held_out=HeldOut(**fields["held_out"]),
-    )
+    hint = f"Run `{COMMANDS[kind]}` first."
+    arrays, fields = read_artefact(path, f"{kind}-prompts", hint)
+    with complete(path, hint):
+        return LearnedPrompts(
+            kind=kind,
+            fingerprint=Fingerprint.from_json(fields["fingerprint"]),
+            classes=tuple(fields["classes"]),
+            context=arrays["context"],
+            text=unit(arrays["text"]),
+            learner=fields["learner"],
+            settings=fields["settings"],
+            history=tuple(fields["history"]),
+            held_out=HeldOut(**fields["held_out"]),
+        )

@@ -64,7 +64,7 @@ def load_again(
     if fingerprint.model.startswith("imported:"):
         raise FingerprintMismatch(
             f"The {what} were imported ('{fingerprint.model}'): there is no model here that made them.",
-            "Extract with a model of `lsn extract --model`, or import features for these images, too.",
+            "Bring the classes' text features along with `lsn store import --text`, or extract with a model.",
         )
     backbone = load_backbone(
         fingerprint.model,

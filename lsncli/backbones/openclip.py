@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,25 @@ class OpenClip:
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
     """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``; see ``load_backbone``.
 
-    Raises UsageError for an unknown name or a QuickGELU mismatch, Unavailable if weights cannot be had.
+    The fingerprint tells the architecture from the place of its weights: they are the same model as a tag,
+    as a file and in a folder that has moved. Raises UsageError for an unknown name or a QuickGELU mismatch,
+    Unavailable if weights cannot be had.
     """
-    if model.startswith(("hf-hub:", "local-dir:")):
+    if model.startswith("hf-hub:"):
+        if pretrained:
+            raise UsageError(
+                f"--model {model} brings its own weights; found --pretrained '{pretrained}'.",
+                "Leave --pretrained out.",
+            )
         return create(model, model, "", device, precision)
     name, _, tag = model.partition(":")
     weights = pretrained or tag
+    if name == "local-dir":
+        if not weights:
+            raise UsageError("--model local-dir: no folder named.", "Write local-dir:PATH.")
+        return create(name, f"local-dir:{weights}", weights, device, precision)
     check_name(name, weights)
-    return create(model, name, weights, device, precision)
+    return create(name, name, weights, device, precision)
 
 
 def create(
@@ -72,17 +84,20 @@ def create(
 ) -> OpenClip:
     """Make open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), place and cast it."""
     where, dtype = pick_device(device), pick_dtype(precision)
-    with clear_errors(model, weights):
+    with clear_errors(f"{model}:{weights}" if weights else model, weights):
         made: Any
-        made, _, transform = open_clip.create_model_and_transforms(name, pretrained=weights or None)
+        made, _, transform = open_clip.create_model_and_transforms(
+            name, pretrained=weights if weights and name == model else None
+        )
         tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
         dim = open_clip.get_model_config(name)["embed_dim"]
     made.eval().requires_grad_(False)
+    is_path = model == "local-dir" or Path(weights).is_file()
     config = made.visual.preprocess_cfg
     size = config["size"]
     fingerprint = Fingerprint(
         model=model,
-        pretrained=str(Path(weights).resolve()) if Path(weights).is_file() else weights,
+        pretrained=str(Path(weights).resolve()) if is_path else weights,
         weights=weights_digest(made),
         dim=dim,
         image_size=size if isinstance(size, int) else int(size[0]),
@@ -137,17 +152,19 @@ def clear_errors(model: str, weights: str) -> Iterator[None]:
         with patient_only_online():
             yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:140]
+        reason = shorten(str(error), 200, placeholder=" ...")
         if Path(weights).is_file():
             raise Unavailable(
-                f"The checkpoint {weights} does not load into {model}: {reason}",
+                f"The checkpoint {weights} does not load into {model.partition(':')[0]}: {reason}",
                 "It must hold a state dict of exactly this architecture (safetensors, or .pt of tensors).",
             ) from error
         if model.startswith("local-dir:"):
-            raise Unavailable(f"{model} does not load: {reason}") from error
-        label = model if model.endswith(weights) else f"{model} ({weights})"
+            raise Unavailable(
+                f"{model} does not load: {reason}",
+                "Name a folder with open_clip_config.json and the weights, as open_clip saves them.",
+            ) from error
         raise Unavailable(
-            f"The weights of {label} are not here and could not be fetched: {reason}",
+            f"The weights of {model} are not here and could not be fetched: {reason}",
             OFFLINE_HINT,
         ) from error
 

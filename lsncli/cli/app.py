@@ -2,7 +2,9 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -10,7 +12,7 @@ import typer
 
 from lsncli import __version__, console
 from lsncli.cli import calibrate, demo, evaluate, extract, methods, score, store, train_neg, train_pos
-from lsncli.config import defaults, read_config
+from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
 
 DEBUG = "LSN_DEBUG"
@@ -62,7 +64,7 @@ def settings(
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
     if debug:
         os.environ[DEBUG] = "1"
-    context.default_map = defaults(read_config(config), _options(context.command))
+    context.default_map = defaults(read_config(config), _options(context.command), str(config or FILE))
 
 
 def _options(command: Any) -> Any:
@@ -74,11 +76,14 @@ def _options(command: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``lsn`` and exit: 0, or the exit code of the error that ended it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal or a pipe that is not UTF-8 gets escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
     except Exception as error:
         if os.environ.get(DEBUG):
-            raise
+            traceback.print_exc()
         if not isinstance(error, LsnError):
             error = LsnError(
                 f"Unexpected {type(error).__name__}: {error}", "This is a bug in lsn; see --debug."

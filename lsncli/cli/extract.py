@@ -52,8 +52,12 @@ def extract(
     ] = None,
     pretrained: options.Pretrained = "",
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or bf16 (image tower).", rich_help_panel=options.MODEL_PANEL)
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            help="fp32, fp16 or bf16 (image tower). Default: the store's, else fp32.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
@@ -114,12 +118,19 @@ def extract(
 
 
 def model_for(
-    place: Workspace, model: str | None, pretrained: str, precision: str, device: str
+    place: Workspace, model: str | None, pretrained: str, precision: str | None, device: str
 ) -> "Backbone":
-    """The model asked for; without a name that of the store, else the default."""
+    """The model asked for; whatever was not asked for is the store's, else the default.
+
+    Another precision than the store's is another model: it is loaded, and the store then refuses it.
+    """
     from lsncli.backbones import DEFAULT_MODEL, load_again, load_backbone
     from lsncli.store.reader import read_fingerprint
 
-    if model is None and place.features.is_file():
-        return load_again(read_fingerprint(place.features), pretrained=pretrained, device=device)
+    stored = read_fingerprint(place.features) if place.features.is_file() else None
+    if model is None and stored is not None:
+        if precision in (None, stored.precision):
+            return load_again(stored, pretrained=pretrained, device=device)
+        model, pretrained = stored.model, pretrained or stored.pretrained
+    precision = precision or (stored.precision if stored is not None else "") or "fp32"
     return load_backbone(model or DEFAULT_MODEL, pretrained=pretrained, device=device, precision=precision)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from lsncli.app.workspace import Workspace
+from lsncli.errors import UsageError
 
 MODEL_PANEL = "Model"
 OUTPUT_PANEL = "Output"
@@ -38,8 +39,20 @@ Workers = Annotated[
 MaxFailureRate = Annotated[
     float, typer.Option(min=0, max=1, help="Exit with 3 if a larger fraction of images is unreadable.")
 ]
+
+
+def _target_tpr(value: float) -> float:
+    # Checked before the work: learning may take hours, and the threshold comes after it.
+    if not 0 < value < 1:
+        raise UsageError(f"--target-tpr: expected a fraction above 0 and below 1, found {value}.")
+    return value
+
+
 TargetTpr = Annotated[
-    float, typer.Option(help="Fraction of ID images that the threshold keeps (TPR), such as 0.95.")
+    float,
+    typer.Option(
+        help="Fraction of ID images that the threshold keeps (TPR), such as 0.95.", callback=_target_tpr
+    ),
 ]
 
 FormatName = Literal["table", "csv", "json", "jsonl", "md", "tex"]

@@ -16,7 +16,9 @@ app = typer.Typer(help="Look into the feature store, check it, import and export
 @app.command()
 def info(
     work: options.WorkFolder = options.DEFAULT_WORK,
-    failures: Annotated[bool, typer.Option(help="List the images that failed, with reasons.")] = False,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List the images that failed, with reasons.")
+    ] = False,
     format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
@@ -61,9 +63,12 @@ def info(
 @app.command()
 def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet = False) -> None:
     """Check every split: checksums, counts, labels, finite features, unique keys; 1 if not sound."""
+    from lsncli.store.reader import read_fingerprint
     from lsncli.store.verify import verify as check
 
     path = options.workspace(work).features
+    if not path.exists():
+        read_fingerprint(path)  # says so, and what to do
     problems = check(path)
     for problem in problems:
         say(problem, style="red")

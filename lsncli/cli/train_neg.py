@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.cli.training import Epochs, Mode, TrainBatch, show, workspace_backbone
+from lsncli.cli.training import Epochs, Mode, Seed, TrainBatch, show, workspace_backbone
 from lsncli.console import progress
 
 
@@ -19,7 +19,7 @@ def train_neg(
     weight: Annotated[
         float | None, typer.Option(help="Lambda, weight of the orthogonality term. (paper 0.1, official 1)")
     ] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     target_tpr: options.TargetTpr = 0.95,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.cli.training import Epochs, Mode, TrainBatch, show, workspace_backbone
+from lsncli.cli.training import Epochs, Mode, Seed, TrainBatch, show, workspace_backbone
 from lsncli.console import progress
 
 
@@ -20,7 +20,7 @@ def train_pos(
     held_out: Annotated[
         float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
     ] = 0.2,
-    seed: int = 0,
+    seed: Seed = 0,
     target_tpr: options.TargetTpr = 0.95,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",

@@ -19,6 +19,7 @@ Mode = Annotated[
     Literal["paper", "official"], typer.Option(help="The paper's equations, or what the authors' code does.")
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the rows. (positive 50, negative 100)")]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal prompts.")]
 TrainBatch = Annotated[int | None, typer.Option("--batch-size", help="Rows a step. (8)")]
 
 
@@ -34,7 +35,6 @@ def show(
     training: "Training", format: FormatName, output: Path | None, quiet: bool, *, following: str
 ) -> None:
     """One row about what was learned, the remarks on its threshold, and the command to type next."""
-
     prompts, threshold = training.prompts, training.detector.threshold
     row = {
         "prompts": prompts.kind,
@@ -76,5 +76,6 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
         say(
             f"Warning: {threshold.n} held-out images cannot resolve a TPR of {threshold.target_tpr:.0%}; "
             "gamma is the lowest score among them. Use more images or a larger --held-out.",
+            quiet=quiet,
             style="yellow",
         )

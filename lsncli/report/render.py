@@ -75,14 +75,25 @@ def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: 
     for row in rows:
         table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
     live = file is out.file and out.is_terminal
-    (out if live else Console(file=file, width=int(os.environ.get("COLUMNS", WIDTH)))).print(table)
+    (out if live else Console(file=file, width=_width())).print(table)
+
+
+def _width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) else WIDTH
 
 
 def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
     writer = csv.writer(file, lineterminator="\n")
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([column.key for column in columns])
     for row in rows:
-        writer.writerow([_plain(row.get(column.key)) for column in columns])
+        cells = [_plain(row.get(column.key)) for column in columns]
+        if file.isatty():  # programs get names as they are, a terminal must not
+            cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+        # Python before 3.13 leaves a carriage return unquoted, and then takes it for the end of the row.
+        bare = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (quoting if bare else writer).writerow(cells)
         file.flush()
 
 
@@ -144,8 +155,8 @@ def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """NaN has no JSON; a lone surrogate of a file name has no UTF-8: escape what cannot be written."""
-    if isinstance(value, float) and math.isnan(value):
+    """JSON has no NaN or infinity, UTF-8 no lone surrogate of a file name: replace what cannot be written."""
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_verdicts_are_those_of_the_stored_features(photos: Path, made, tiny_back
     assert all(type(one.is_ood) is bool and type(one.score) is float for one in found)
 
 
+def test_a_score_that_equals_the_threshold_is_id(photos: Path, made, tiny_backbone) -> None:
+    detector = made[1]
+    _, found = verdicts([photos], detector, tiny_backbone)
+    middle = sorted(one.score for one in found)[9]
+    strict = replace(detector, threshold=replace(detector.threshold, gamma=middle))
+    _, again = verdicts([photos], strict, tiny_backbone)
+    assert [one.is_ood for one in again] == [one.score < middle for one in found]
+    assert sum(one.is_ood for one in again) < sum(one.score <= middle for one in found)
+
+
 def test_failures_stand_where_their_image_would(photos: Path, made, tiny_backbone, tmp_path: Path) -> None:
     for i in range(7):
         painted(tmp_path / f"{i}.png", (200, 40, 40), i)
@@ -99,14 +110,15 @@ def test_a_batch_in_which_nothing_can_be_read_is_no_trouble(made, tiny_backbone,
 def test_members_of_a_tar_are_shown_with_it(photos: Path, made, tiny_backbone, tmp_path: Path) -> None:
     path = tmp_path / "some.tar"
     with tarfile.open(path, "w") as tar:
-        data = (photos / "red" / "0.png").read_bytes()
-        member = tarfile.TarInfo("red/0.png")
-        member.size = len(data)
-        tar.addfile(member, io.BytesIO(data))
+        for name in ("green/0.png", "red/0.png"):
+            data = (photos / name).read_bytes()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     _, found = verdicts([path], made[1], tiny_backbone)
     _, loose = verdicts([photos / "red" / "0.png"], made[1], tiny_backbone)
-    assert found[0].path == f"{path}:red/0.png"
-    assert found[0].score == loose[0].score
+    assert [one.path for one in found] == [f"{path}:green/0.png", f"{path}:red/0.png"]
+    assert found[1].score == pytest.approx(loose[0].score, abs=1e-5)
 
 
 def test_the_batch_size_changes_no_verdict(photos: Path, made, tiny_backbone) -> None:

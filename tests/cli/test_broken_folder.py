@@ -1,0 +1,145 @@
+"""``lsn score`` on a folder in which all that can go wrong did: good images scored, bad ones named."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from lsncli.cli.app import main
+
+GOOD = ("animated.gif", "cmyk.jpg", "deep.png", "fine.jpg", "two\nlines.jpg", "linked.jpg")
+BAD = {
+    "empty.jpg": "an empty file",
+    "text.jpg": "not an image",
+    "truncated.jpg": "truncated",
+    "loop.jpg": "a symbolic link loop",
+    "sub/": "a symbolic link back to one of its own parent folders",
+}
+
+
+def crops(photo: str, folder: Path, count: int) -> None:
+    pixels = load_sample_image(photo)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(pixels[20 * i : 20 * i + 120, 30 * i : 30 * i + 120]).save(folder / f"{i}.jpg")
+
+
+def make_broken(folder: Path) -> None:
+    photo = Image.fromarray(load_sample_image("flower.jpg")).resize((160, 120))
+    folder.mkdir()
+    photo.save(folder / "fine.jpg")
+    photo.save(folder / "two\nlines.jpg")
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    frames = [photo.convert("P"), photo.rotate(90).convert("P")]
+    frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    data = (folder / "fine.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "text.jpg").write_text("This is not an image.\n")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "linked.jpg").symlink_to("fine.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "sub").symlink_to(".")
+    (folder / "notes.md").write_text("passed over")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with ``broken/`` and a workspace whose detector knows two classes by their names alone."""
+    place = tmp_path_factory.mktemp("broken-folder")
+    crops("flower.jpg", place / "photos" / "flower", 8)
+    crops("china.jpg", place / "photos" / "temple", 8)
+    make_broken(place / "broken")
+    work = ["--work", str(place / "work"), "--quiet"]
+    for words in (
+        ["extract", str(place / "photos"), "--model", "mini", "--device", "cpu"],
+        ["calibrate", "--method", "mcm"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, *work, "--output", str(place / "log")])
+        assert stop.value.code == 0
+    return place
+
+
+@pytest.fixture
+def score(lsn, place, monkeypatch):
+    def run(*words: str):
+        monkeypatch.chdir(place)
+        return lsn("score", "broken", "--work", "work", "--device", "cpu", *words)
+
+    return run
+
+
+def check(rows: list[dict[str, str | None]]) -> None:
+    found = {str(row["path"]).removeprefix("broken/"): row for row in rows}
+    assert found.keys() == {*GOOD, *BAD}
+    for name in GOOD:
+        row = found[name]
+        assert not row["error"]
+        assert row["predicted"] in ("flower", "temple")
+        assert 0.5 <= float(row["score"] or 0) <= 1
+        assert str(row["is_ood"]) == str(float(row["score"] or 0) < float(row["threshold"] or 0))
+    for name, reason in BAD.items():
+        row = found[name]
+        assert str(row["error"]).startswith(reason)
+        assert not row["predicted"]
+        assert not row["score"]
+        assert not row["is_ood"]
+    assert found["fine.jpg"]["score"] == found["linked.jpg"]["score"] == found["two\nlines.jpg"]["score"]
+
+
+def test_csv_names_every_good_and_every_bad_image(score) -> None:
+    done = score("--format", "csv")
+    check(list(csv.DictReader(io.StringIO(done.out, newline=""))))
+    assert done.code == 3
+    assert "11 images: " in done.err
+    assert "5 unreadable" in done.err
+    assert "5 of 11 images are unreadable, more than --max-failure-rate 5%." in done.err
+    assert "1 file" in done.err  # the notes
+
+
+def test_jsonl_names_every_good_and_every_bad_image(score) -> None:
+    done = score("--format", "jsonl", "--max-failure-rate", "1")
+    assert (done.code, done.out.count("\n")) == (0, 11)
+    check([json.loads(line) for line in done.out.splitlines()])
+
+
+def test_a_table_shows_them_without_breaking_a_line(score) -> None:
+    done = score("--max-failure-rate", "1", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert "two\\nlines.jpg" in done.out
+    for name in (*GOOD, *BAD):
+        assert name.replace("\n", "\\n") in done.out
+    for reason in ("an empty file", "truncated", "link loop"):
+        assert reason in done.out
+    assert max(map(len, done.out.splitlines())) <= 100
+
+
+def test_only_ood_hides_no_failure(score) -> None:
+    done = score("--only-ood", "--format", "jsonl", "--max-failure-rate", "1")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert sum(row["error"] is not None for row in rows) == len(BAD)
+    assert all(row["is_ood"] for row in rows if row["error"] is None)
+
+
+def test_a_rate_between_decides(score, lsn, place) -> None:
+    assert score("--max-failure-rate", "0.46").code == 0
+    assert score("--max-failure-rate", "0.45").code == 3
+    two = ["score", place / "broken" / "fine.jpg", place / "broken" / "empty.jpg", "--work", place / "work"]
+    assert lsn(*two, "--max-failure-rate", "0.5").code == 0  # as many as allowed are allowed
+    assert lsn(*two, "--max-failure-rate", "0.49").code == 3
+
+
+def test_extract_records_the_same_failures(lsn, place, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(place)
+    words = ["extract", "broken", "--model", "mini", "--device", "cpu", "--work", tmp_path / "w"]
+    done = lsn(*words)
+    assert done.code == 3
+    assert "5 of 11 images failed" in done.err
+    listed = lsn("store", "info", "--failures", "--format", "json", "--work", tmp_path / "w")
+    assert {row["key"]: row["reason"].split(":")[0].split(" (")[0] for row in json.loads(listed.out)} == BAD

@@ -1,0 +1,91 @@
+"""Text that is safe to show, and progress that knows when to be silent."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lsncli import console
+
+
+@given(st.text())
+def test_printable_text_has_no_character_that_a_terminal_would_obey(text: str) -> None:
+    shown = console.printable(text)
+    assert shown.isprintable()
+    shown.encode("utf-8")
+    assert console.printable(shown) == shown
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"])))
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert console.printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb", "a\\nb"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\udcff", "\\udcff"),
+        ("\u202e", "\\u202e"),
+        ("\u2028", "\\u2028"),
+        ("naïve 日本 🦊", "naïve 日本 🦊"),
+        ('it\'s "fine"', 'it\'s "fine"'),
+        ("a\\b", "a\\b"),
+    ],
+)
+def test_what_is_escaped_looks_like_a_python_string(text: str, shown: str) -> None:
+    assert console.printable(text) == shown
+
+
+def test_say_goes_to_stderr_takes_no_markup_and_can_be_quiet(capsys) -> None:
+    console.say("[red]not red[/red] [/]", style="yellow")
+    console.say("nothing", quiet=True)
+    assert capsys.readouterr() == ("", "[red]not red[/red] [/]\n")
+
+
+def test_long_lines_are_not_broken(capsys) -> None:
+    console.say("word " * 100)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_is_silent_when_quiet_or_not_on_a_terminal(capsys, quiet: bool) -> None:
+    with console.progress("work", 3, quiet=quiet) as tick:
+        tick(1)
+        tick(2, "a note")
+    assert tick is console.silent
+    assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_means_quiet_on_a_terminal_too(monkeypatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=100))
+    with console.progress("work", 3, quiet=True) as tick:
+        tick(3)
+    assert screen.getvalue() == ""
+
+
+def test_a_terminal_sees_label_count_and_note(monkeypatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120))
+    with console.progress("extracting [train]", 4, done=1) as tick:
+        tick(2, "loss [0.5]")
+    assert "extracting [train]" in screen.getvalue()
+    assert "3/4" in screen.getvalue()
+    assert "loss [0.5]" in screen.getvalue()
+
+
+def test_progress_without_a_total_only_counts(monkeypatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120))
+    with console.progress("photos", None) as tick:
+        tick(7)
+    assert "7/?" in screen.getvalue()
+
+
+def test_an_error_inside_progress_is_not_swallowed() -> None:
+    with pytest.raises(ValueError, match="inside"), console.progress("work", 3, quiet=True):
+        raise ValueError("inside")
