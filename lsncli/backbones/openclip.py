@@ -136,8 +136,10 @@ def check_name(name: str, weights: str) -> None:
             f"Tags: {', '.join(tags) or 'none'}.",
         )
     trained_quick = bool(open_clip.get_pretrained_cfg(name, weights).get("quick_gelu", False))
-    if trained_quick != bool(config.get("quick_gelu", False)):
-        right = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
+    right = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
+    # Where open_clip has no architecture of the other kind, its table of tags is what is incomplete.
+    has_twin = right != name and right in open_clip.list_models()
+    if trained_quick != bool(config.get("quick_gelu", False)) and has_twin:
         raise UsageError(
             f"QuickGELU mismatch: the weights '{weights}' were trained "
             f"{'with' if trained_quick else 'without'} QuickGELU, but {name} is the other kind.",

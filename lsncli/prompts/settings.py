@@ -59,6 +59,9 @@ def choose(presets: dict[str, S], mode: str, **given: float | int | None) -> S:
     settings = replace(presets[mode], **changes)
     for name in ("length", "epochs", "batch_size", "rate", "sets"):
         value = getattr(settings, name, 1)
-        if value <= 0:
+        if not 0 < value < float("inf"):
             raise UsageError(f"--{name.replace('_', '-')}: expected a number above zero, found {value}.")
+    weight = getattr(settings, "weight", 0.0)
+    if not 0 <= weight < float("inf"):
+        raise UsageError(f"--weight: expected zero or a number above it, found {weight}.")
     return settings

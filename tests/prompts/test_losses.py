@@ -88,5 +88,9 @@ def test_choose_replaces_only_what_is_given() -> None:
     assert (settings.epochs, settings.rate, settings.weight) == (3, 0.001, 0.0)
     with pytest.raises(UsageError, match="--batch-size: expected a number above zero, found 0"):
         choose(POSITIVE, "paper", batch_size=0)
+    with pytest.raises(UsageError, match="--rate: expected a number above zero, found nan"):
+        choose(POSITIVE, "paper", rate=math.nan)
+    with pytest.raises(UsageError, match="--weight: expected zero or a number above it, found -1"):
+        choose(NEGATIVE, "paper", weight=-1)
     with pytest.raises(UsageError, match="--mode"):
         choose(POSITIVE, "fancy")
