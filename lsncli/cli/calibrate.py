@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import describe_threshold
 from lsncli.report.render import Column, render
@@ -28,7 +29,7 @@ def calibrate(
     from lsncli.app.methods import parse_method
 
     chosen = parse_method(method)
-    detector = make_detector(options.workspace(work), chosen, split_name=split, target_tpr=target_tpr)
+    detector = make_detector(Workspace(work), chosen, split_name=split, target_tpr=target_tpr)
     threshold = detector.threshold
     row = {
         "method": chosen.label,

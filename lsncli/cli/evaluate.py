@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.console import progress, say
 from lsncli.report.render import Column, render
@@ -48,7 +49,7 @@ def evaluate(
     from lsncli.app import evaluate as use
     from lsncli.app.methods import parse_method
 
-    place = options.workspace(work)
+    place = Workspace(work)
     methods = [parse_method(text) for text in method or use.default_methods(place)]
     inside, outside = use.choose_splits(place, id, ood or (), train)
     with progress("methods", len(methods), quiet=quiet) as tick:

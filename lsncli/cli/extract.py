@@ -73,7 +73,7 @@ def extract(
     from lsncli.app import extract as use
     from lsncli.images.sources import list_images, short_classes, take_shots
 
-    place = options.workspace(work)
+    place = Workspace(work)
     listing = list_images(sources)
     if shots is not None:
         short = short_classes(listing, shots)

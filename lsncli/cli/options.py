@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.errors import UsageError
 
 MODEL_PANEL = "Model"
@@ -88,8 +87,3 @@ def images_at_once(batch_size: int, device: str) -> int:
     from lsncli.device import pick_device
 
     return batch_size or (16 if pick_device(device).type == "cpu" else 128)
-
-
-def workspace(folder: Path) -> Workspace:
-    """The workspace of ``--work``."""
-    return Workspace(folder)

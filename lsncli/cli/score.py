@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.console import progress, say
 from lsncli.errors import LsnError, TooManyFailures
@@ -44,7 +45,7 @@ def score(
     from lsncli.backbones import load_again
     from lsncli.images.sources import list_images
 
-    place = options.workspace(work)
+    place = Workspace(work)
     detector = load_detector(place.detector)
     listing = list_images(paths)
     if not listing.items and not listing.problems:

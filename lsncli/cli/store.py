@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.console import say
 from lsncli.errors import LsnError
@@ -26,7 +27,7 @@ def info(
     """List the splits of the store: rows, classes, failures and where they came from."""
     from lsncli.store.reader import list_splits, read_fingerprint
 
-    path = options.workspace(work).features
+    path = Workspace(work).features
     say(f"{path}: features of {read_fingerprint(path)}", quiet=quiet)
     splits = list_splits(path).values()
     rows: list[dict[str, object]]
@@ -66,7 +67,7 @@ def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet
     from lsncli.store.reader import read_fingerprint
     from lsncli.store.verify import verify as check
 
-    path = options.workspace(work).features
+    path = Workspace(work).features
     if not path.exists():
         read_fingerprint(path)  # says so, and what to do
     problems = check(path)
@@ -93,7 +94,7 @@ def import_split(
     """Bring in features made elsewhere, so that they can be evaluated like our own."""
     from lsncli.app.exchange import import_features
 
-    path = options.workspace(work).features
+    path = Workspace(work).features
     made = import_features(
         path,
         split,
@@ -118,5 +119,5 @@ def export(
     """Write the features, labels and keys of a split for other tools."""
     from lsncli.app.exchange import export_features
 
-    export_features(options.workspace(work).features, split, target)
+    export_features(Workspace(work).features, split, target)
     say(f"Wrote {target}.", quiet=quiet)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import Epochs, Mode, Seed, TrainBatch, show, workspace_backbone
 from lsncli.console import progress
@@ -36,7 +37,7 @@ def train_neg(
     from lsncli.prompts.negative import negative_steps
     from lsncli.prompts.settings import NEGATIVE, choose
 
-    place = options.workspace(work)
+    place = Workspace(work)
     settings = choose(
         NEGATIVE,
         mode,

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import Epochs, Mode, Seed, TrainBatch, show, workspace_backbone
 from lsncli.console import progress
@@ -36,7 +37,7 @@ def train_pos(
     from lsncli.app import train
     from lsncli.prompts.settings import POSITIVE, choose
 
-    place = options.workspace(work)
+    place = Workspace(work)
     settings = choose(
         POSITIVE, mode, epochs=epochs, batch_size=batch_size, rate=rate, length=context_length, seed=seed
     )
