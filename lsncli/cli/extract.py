@@ -112,7 +112,7 @@ def extract(
     if done.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
     if done.ignored:
-        say(f"{done.ignored} files without an image name were passed over.", quiet=quiet)
+        say(f"Passed over, without an image name: {done.ignored}.", quiet=quiet)
     if done.failures:
         say(f"{len(done.failures)} images failed: lsn store info --failures --work {work}", quiet=quiet)
 

@@ -86,7 +86,7 @@ def score(
         quiet=quiet,
     )
     if listing.ignored:
-        say(f"{listing.ignored} files without an image name were passed over.", quiet=quiet)
+        say(f"Passed over, without an image name: {listing.ignored}.", quiet=quiet)
     if counts["failed"] > max_failure_rate * total:
         raise TooManyFailures(
             f"{counts['failed']} of {total} images are unreadable, more than --max-failure-rate "
