@@ -16,7 +16,8 @@ from lsncli.backbones import Backbone, load_again
 from lsncli.console import Tick
 from lsncli.errors import LsnError
 from lsncli.images.sources import list_images
-from lsncli.prompts.negative import negative_steps as count_steps
+from lsncli.prompts.negative import negative_steps
+from lsncli.prompts.positive import positive_steps
 from lsncli.prompts.settings import NEGATIVE, POSITIVE
 from lsncli.store.reader import list_splits, read_fingerprint
 
@@ -61,14 +62,10 @@ def contents(demo: Demo) -> list[dict[str, object]]:
     return [{"split": s.name, "rows": s.rows, "classes": len(s.classes), "source": s.source} for s in splits]
 
 
-def positive_steps(plan: Plan) -> int:
-    """Steps of ``learn_yes``, for a progress bar."""
-    return POSITIVE_SETTINGS.epochs * -(-len(plan.rows.train) // POSITIVE_SETTINGS.batch_size)
-
-
-def negative_steps(plan: Plan) -> int:
-    """Steps of ``learn_no``, for a progress bar."""
-    return count_steps(len(plan.rows.train), NEGATIVE_SETTINGS)
+def steps(plan: Plan) -> tuple[int, int]:
+    """Steps of ``learn_yes`` and of ``learn_no``, for progress bars."""
+    rows = len(plan.rows.train)
+    return positive_steps(rows, POSITIVE_SETTINGS), negative_steps(rows, NEGATIVE_SETTINGS)
 
 
 def learn_yes(demo: Demo, plan: Plan, tick: Tick) -> None:

@@ -25,7 +25,7 @@ Now with your own images (one folder per class) and any CLIP model:
 def demo(quiet: options.Quiet = False) -> None:
     """Learn prompts, compare methods and score real photos with the bundled mini model."""
     from lsncli.app import demo as use
-    from lsncli.app.train import plan_negative, plan_positive
+    from lsncli.app.train import plan_positive
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lsn-demo-") as folder:
@@ -38,10 +38,10 @@ def demo(quiet: options.Quiet = False) -> None:
         say("2. Learn what each class is (CoOp), then what it is not (LSN)", quiet=quiet)
         say(f"   {use.REDUCED}", quiet=quiet)
         plan = plan_positive(made.work)
-        with progress("positive prompts", use.positive_steps(plan), quiet=quiet) as tick:
+        steps_yes, steps_no = use.steps(plan)
+        with progress("positive prompts", steps_yes, quiet=quiet) as tick:
             use.learn_yes(made, plan, tick)
-        plan = plan_negative(made.work)
-        with progress("negative prompts", use.negative_steps(plan), quiet=quiet) as tick:
+        with progress("negative prompts", steps_no, quiet=quiet) as tick:
             detector = use.learn_no(made, plan, tick)
         describe_threshold(detector, quiet)
         say("3. Which method tells ID from OOD best? (percent; deltas against MCM)", quiet=quiet)

@@ -35,6 +35,7 @@ def train_pos(
     Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
     """
     from lsncli.app import train
+    from lsncli.prompts.positive import positive_steps
     from lsncli.prompts.settings import POSITIVE, choose
 
     place = Workspace(work)
@@ -43,7 +44,7 @@ def train_pos(
     )
     plan = train.plan_positive(place, split_name=split, fraction=held_out, shots=shots, seed=seed)
     backbone = workspace_backbone(place, pretrained, device)
-    steps = settings.epochs * -(-len(plan.rows.train) // settings.batch_size)
+    steps = positive_steps(len(plan.rows.train), settings)
     with progress("positive prompts", steps, quiet=quiet) as tick:
         training = train.train_positive(place, backbone, plan, settings, target_tpr=target_tpr, tick=tick)
     show(training, format, output, quiet, following="lsn train-neg")

@@ -43,3 +43,8 @@ def learn_positive(
     with torch.no_grad():
         text = encode(context)
     return Learned(context.detach().cpu(), as_units(text), history)
+
+
+def positive_steps(rows: int, settings: PositiveSettings) -> int:
+    """How many steps ``learn_positive`` takes, for a progress bar."""
+    return settings.epochs * -(-rows // settings.batch_size)
