@@ -1,0 +1,1 @@
+"""Use cases: plain functions that return dataclasses and never print."""

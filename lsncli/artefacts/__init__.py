@@ -1,0 +1,1 @@
+"""What was learned, on disk: prompts and calibrated detectors as safetensors with JSON metadata."""

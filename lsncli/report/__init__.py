@@ -1,0 +1,1 @@
+"""How results are shown: rows as tables, csv, json, jsonl, Markdown and LaTeX."""
