@@ -100,7 +100,7 @@ def test_csv_names_every_good_and_every_bad_image(score) -> None:
     assert "11 images: " in done.err
     assert "5 unreadable" in done.err
     assert "5 of 11 images are unreadable, more than --max-failure-rate 5%." in done.err
-    assert "1 file" in done.err  # the notes
+    assert "without an image name: 1." in done.err  # the notes
 
 
 def test_jsonl_names_every_good_and_every_bad_image(score) -> None:
