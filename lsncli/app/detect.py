@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lsncli.app.encode import encode_stream
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
 from lsncli.images.sources import ImageItem, Listing
 from lsncli.scores import load_score
-from lsncli.types import Failure, unit
+from lsncli.scores.common import predict
+from lsncli.threshold import is_ood
+from lsncli.types import Failure
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ def detect(
         }
         if len(batch.keys):
             scores = scorer(batch.features)
-            best = (unit(batch.features) @ detector.head.text.T).argmax(axis=1)
-            for key, score, label, outside in zip(batch.keys, scores, best, scores < gamma, strict=True):
+            best = predict(detector.head, batch.features)
+            for key, score, label, outside in zip(
+                batch.keys, scores, best, is_ood(scores, gamma), strict=True
+            ):
                 name = detector.head.classes[int(label)]
-                found[key] = Verdict(shown[key], name, float(score), gamma, bool(np.bool_(outside)))
+                found[key] = Verdict(shown[key], name, float(score), gamma, bool(outside))
         order = [item.key for item in listing.items[batch.start : batch.stop]]
         yield batch.stop - batch.start, [found[key] for key in order]
 

@@ -13,11 +13,12 @@ from lsncli.app.methods import Method, settled
 from lsncli.app.workspace import Workspace
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
-from lsncli.metrics import OodMetrics, evaluate_scores
+from lsncli.metrics import OodMetrics, accuracy, evaluate_scores
 from lsncli.scores import score_in_chunks
+from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_split
-from lsncli.types import UNLABELLED, Head, unit
+from lsncli.types import UNLABELLED, Head
 
 AVERAGE = "average"
 
@@ -37,7 +38,6 @@ class Result:
 class Evaluation:
     """All results, and the methods that could not be evaluated with the reason."""
 
-    id_split: str
     results: tuple[Result, ...]
     failed: tuple[tuple[Method, str], ...]
 
@@ -102,17 +102,17 @@ def evaluate(
             score, _ = settled(method, work)
             head = head_with(method.prompts, "negative" in method.needs)
             scorer = score.fit(head, rows.train)
-            accuracy = id_accuracy(head, id_split)
+            right = id_accuracy(head, id_split)
             inside = score_in_chunks(scorer, id_split.features)
             found = []
             for ood in ood_splits:
                 metrics = evaluate_scores(inside, score_in_chunks(scorer, ood.features))
-                found.append(Result(method, ood.name, metrics, accuracy))
+                found.append(Result(method, ood.name, metrics, right))
         except LsnError as error:
             failed.append((method, str(error)))
             continue
         results += [*found, average(found)] if len(found) > 1 else found
-    return Evaluation(id_split.name, tuple(results), tuple(failed))
+    return Evaluation(tuple(results), tuple(failed))
 
 
 def id_accuracy(head: Head, split: Split) -> float:
@@ -121,8 +121,7 @@ def id_accuracy(head: Head, split: Split) -> float:
     known = labels != UNLABELLED
     if not known.any():
         return float("nan")
-    predicted = (unit(split.features[known]) @ head.text.T).argmax(axis=1)
-    return float(np.mean(predicted == labels[known]))
+    return accuracy(labels[known], predict(head, split.features[known]))
 
 
 def average(results: Sequence[Result]) -> Result:

@@ -12,7 +12,7 @@ from lsncli.app.retry import retry_failures
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.images.names import class_names
-from lsncli.images.sources import Listing
+from lsncli.images.sources import Listing, check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.parts import Parts, Plan, claimed, parts_folder, remove_parts
 from lsncli.store.reader import list_splits, read_fingerprint
@@ -68,7 +68,7 @@ def extract(
     if not 0 <= max_failure_rate <= 1:
         raise UsageError(f"--max-failure-rate: expected a fraction from 0 to 1, found {max_failure_rate}.")
     source = console.printable(source)[:4000]
-    _check_not_empty(listing, source)
+    check_not_empty(listing, source)
     classes = class_names(listing.folders, names_file)
     encoder = Encoder(backbone, batch_size, workers, tick)
     complete = _finished(store, split, encoder.fingerprint)
@@ -144,15 +144,6 @@ def _finished(store: Path, split: str, fingerprint: Fingerprint) -> SplitInfo | 
         return None
     check_same_model(store, read_fingerprint(store), fingerprint)
     return list_splits(store).get(split)
-
-
-def _check_not_empty(listing: Listing, source: str) -> None:
-    if listing.items or listing.problems:
-        return
-    raise LsnError(
-        f"There are no images in {source or 'the listing'} ({listing.ignored} other files were passed over).",
-        "Images end in .jpg, .png, .webp, .bmp, .gif, .tif, .ppm or .jfif; hidden files do not count.",
-    )
 
 
 def _check_same_images(store: Path, complete: SplitInfo, listing: Listing, classes: tuple[str, ...]) -> None:

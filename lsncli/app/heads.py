@@ -2,7 +2,7 @@
 
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.prompts import Kind, LearnedPrompts, load_prompts
-from lsncli.backbones import Backbone, load_again
+from lsncli.backbones import load_again
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.loop import as_units
@@ -15,10 +15,8 @@ TEMPLATE = "a photo of a {}"
 PROMPTS = ("hand", "positive")
 
 
-def hand_head(
-    work: Workspace, classes: tuple[str, ...], template: str = TEMPLATE, *, backbone: Backbone | None = None
-) -> Head:
-    """A zero-shot head: text features of ``template`` with each class name.
+def hand_head(work: Workspace, classes: tuple[str, ...]) -> Head:
+    """A zero-shot head: text features of ``TEMPLATE`` with each class name.
 
     They come from the store if class text features were imported, otherwise from the text tower of the
     model that made the features. Raises LsnError if imported text features lack a class.
@@ -26,8 +24,8 @@ def hand_head(
     fingerprint = read_fingerprint(work.features)
     imported = read_text(work.features)
     if imported is None:
-        tower = (backbone or load_again(fingerprint, device="cpu")).text_tower()
-        text = as_units(text_features(tower, [template.format(name) for name in classes]))
+        tower = load_again(fingerprint, device="cpu").text_tower()
+        text = as_units(text_features(tower, [TEMPLATE.format(name) for name in classes]))
         return Head(classes, text, fingerprint.logit_scale)
     names, features = imported
     missing = [name for name in classes if name not in names]

@@ -1,6 +1,5 @@
 """Learn prompts from the store, then calibrate a detector with them."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
-from lsncli.artefacts.prompts import HeldOut, Kind, LearnedPrompts, save_prompts
+from lsncli.artefacts.prompts import Kind, LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
 from lsncli.device import threads_for
@@ -88,8 +87,7 @@ def train_positive(
     with threads_for(tower.width):
         learned = learn_positive(tower, plan.rows.train, plan.split.classes, settings, tick)
     work.negative.unlink(missing_ok=True)
-    prompts = _record("positive", backbone, plan.split.classes, learned, asdict(settings), plan.rows.rule)
-    return _finish(work, work.positive, prompts, plan, "mcm:positive", target_tpr)
+    return _finish(work, "positive", backbone, plan, learned, settings, target_tpr)
 
 
 def train_negative(
@@ -105,34 +103,31 @@ def train_negative(
     tower = backbone.text_tower()
     with threads_for(tower.width):
         learned = learn_negative(tower, plan.rows.train, plan.split.classes, settings, tick)
-    prompts = _record("negative", backbone, plan.split.classes, learned, asdict(settings), plan.rows.rule)
-    return _finish(work, work.negative, prompts, plan, "lsn", target_tpr)
-
-
-def _record(
-    kind: Kind,
-    backbone: Backbone,
-    classes: Sequence[str],
-    learned: Learned,
-    settings: dict[str, object],
-    rule: HeldOut,
-) -> LearnedPrompts:
-    return LearnedPrompts(
-        kind=kind,
-        fingerprint=backbone.fingerprint,
-        classes=tuple(classes),
-        context=learned.context.numpy(),
-        text=learned.text,
-        learner="CoOp",
-        settings=settings,
-        history=learned.history,
-        held_out=rule,
-    )
+    return _finish(work, "negative", backbone, plan, learned, settings, target_tpr)
 
 
 def _finish(
-    work: Workspace, path: Path, prompts: LearnedPrompts, plan: Plan, method: str, target_tpr: float
+    work: Workspace,
+    kind: Kind,
+    backbone: Backbone,
+    plan: Plan,
+    learned: Learned,
+    settings: PositiveSettings | NegativeSettings,
+    target_tpr: float,
 ) -> Training:
+    """Write the prompts, then the detector that the paper makes of them."""
+    prompts = LearnedPrompts(
+        kind=kind,
+        fingerprint=backbone.fingerprint,
+        classes=plan.split.classes,
+        context=learned.context.numpy(),
+        text=learned.text,
+        learner="CoOp",
+        settings=asdict(settings),
+        history=learned.history,
+        held_out=plan.rows.rule,
+    )
+    path, method = {"positive": (work.positive, "mcm:positive"), "negative": (work.negative, "lsn")}[kind]
     save_prompts(path, prompts)
     detector = make_detector(work, parse_method(method), split_name=plan.split.name, target_tpr=target_tpr)
     return Training(path, prompts, len(plan.rows.train), detector)

@@ -10,7 +10,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.console import progress, say
-from lsncli.errors import LsnError, TooManyFailures
+from lsncli.errors import TooManyFailures
 from lsncli.report.render import Column, render
 
 COLUMNS = [
@@ -43,16 +43,12 @@ def score(
     from lsncli.app.detect import Verdict, detect
     from lsncli.artefacts.detector import load_detector
     from lsncli.backbones import load_again
-    from lsncli.images.sources import list_images
+    from lsncli.images.sources import check_not_empty, list_images
 
     place = Workspace(work)
     detector = load_detector(place.detector)
     listing = list_images(paths)
-    if not listing.items and not listing.problems:
-        raise LsnError(
-            f"No images in {', '.join(str(path) for path in paths)} ({listing.ignored} other files).",
-            "Images end in .jpg, .png, .webp, .bmp, .gif, .tif or .ppm.",
-        )
+    check_not_empty(listing, ", ".join(str(path) for path in paths))
     backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
     counts: Counter[str] = Counter()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from lsncli.errors import UsageError
+from lsncli.errors import LsnError, UsageError
 from lsncli.images import folder, listfile, tar
 from lsncli.images.found import Found, Source, file_size
 from lsncli.types import UNLABELLED, Failure
@@ -73,6 +73,16 @@ def list_images(paths: Sequence[Path]) -> Listing:
         folders=folders,
         problems=tuple(failure for source in sources for failure in source.problems),
         ignored=sum(source.ignored for source in sources),
+    )
+
+
+def check_not_empty(listing: Listing, source: str) -> None:
+    """Raise LsnError if nothing was listed under ``source``, not even a problem."""
+    if listing.items or listing.problems:
+        return
+    raise LsnError(
+        f"There are no images in {source or 'the listing'} ({listing.ignored} other files were passed over).",
+        "Images end in .jpg, .png, .webp, .bmp, .gif, .tif, .ppm or .jfif; hidden files do not count.",
     )
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.types import Float64s, Floats, Head, Rows, unit
+from lsncli.types import Float64s, Floats, Head, Labels, Rows, unit
 
 Scorer = Callable[[Floats], Float64s]
 """Raw features (N, D) to scores (N,) in float64, higher = more ID."""
@@ -54,6 +54,12 @@ def cosines(features: Floats, text: Floats) -> Float64s:
     check_features(features, weights.shape[1])
     cosine: Float64s = unit(features) @ weights.T
     return cosine
+
+
+def predict(head: Head, features: Floats) -> Labels:
+    """The class (N,) whose positive prompt is nearest to each of the raw ``features`` (N, D)."""
+    nearest: Labels = cosines(features, head.text).argmax(axis=1).astype(np.int32)
+    return nearest
 
 
 def max_softmax(logits: Float64s) -> Float64s:
