@@ -1,6 +1,7 @@
 """The few types that every layer shares: array aliases and the records that travel between rooms."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
@@ -13,6 +14,9 @@ Floats = NDArray[np.floating[Any]]
 
 Float64s = NDArray[np.float64]
 """What scores and metrics are computed and returned in."""
+
+Cosines = Callable[[Floats], Float64s]
+"""Raw features (N, D) to cosines (N, C), or for K sets of negative prompts (K, N, C)."""
 
 Labels = NDArray[np.int32]
 """Class indices (N,); -1 means unlabelled."""
@@ -41,17 +45,23 @@ class Rows:
 
 @dataclass(frozen=True)
 class Head:
-    """What a score knows about the classes: a linear classifier on unit image features.
+    """What a score knows about the classes: how near an image is to the prompts of each.
 
-    ``text`` (C, D) unit text features, one row a class, so that logits = ``scale`` * x @ text.T;
-    ``scale`` is CLIP's logit scale (100, not its logarithm); ``negative`` (K, C, D) are the unit text
-    features of K sets of negative prompts, None where none were learned.
+    ``text`` are the unit text features (C, D), one row a class, or for prompts that depend on the image
+    (CoCoOp) a function from raw features to cosines; logits = ``scale`` * cosines. ``scale`` is CLIP's logit
+    scale (100, not its logarithm). ``negative`` is the same for K sets of negative prompts, (K, C, D) or a
+    function, None where none were learned. ``scores.common`` has the way to either kind's cosines.
     """
 
     classes: tuple[str, ...]
-    text: Float64s
+    text: Float64s | Cosines
     scale: float = 100.0
-    negative: Float64s | None = None
+    negative: Float64s | Cosines | None = None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some prompts depend on the image, so that every image costs a pass of the text tower."""
+        return callable(self.text) or callable(self.negative)
 
 
 def unit(vectors: Floats) -> Float64s:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from lsncli.app.heads import load_checked, make_head
+from lsncli.app.heads import Heads, Model, load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.app.methods import Method, settled
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, save_detector
+from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
-from lsncli.scores import score_in_chunks
+from lsncli.scores import chunk_of, score_in_chunks
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import calibrate
@@ -19,6 +20,8 @@ HELD_OUT = 0.2
 MARGIN = 1e-12
 """Gamma is the score of an image, and that image must be kept: in a batch of another size the same score can
 differ in its last bit."""
+CONDITIONAL_MARGIN = 1e-5
+"""The same for prompts that depend on the image: their text features are float32, and so is the rounding."""
 
 
 def known_rows(work: Workspace, split: Split) -> Parts:
@@ -34,11 +37,18 @@ def known_rows(work: Workspace, split: Split) -> Parts:
 
 
 def make_detector(
-    work: Workspace, method: Method, *, split_name: str = "train", target_tpr: float = TARGET_TPR
+    work: Workspace,
+    method: Method,
+    *,
+    split_name: str = "train",
+    target_tpr: float = TARGET_TPR,
+    model: Model | None = None,
+    tick: Tick = silent,
 ) -> Detector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 
-    Raises LsnError if the split has no classes or no row could be held out, or as the method does.
+    ``tick`` hears of rows scored. Raises LsnError if the split has no classes or no row could be held out, or
+    as the method does.
     """
     split = read_split(work.features, split_name)
     if not split.classes:
@@ -48,18 +58,23 @@ def make_detector(
         )
     rows = known_rows(work, split)
     check_held_out(split, rows)
-    score, settings = settled(method, work)
-    head = make_head(work, method.prompts, split.classes, negatives="negative" in method.needs)
+    heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
+    chosen = settled(method, heads)
+    head = heads.head(method.prompts, negatives=negatives)
     train = rows.train if "train" in method.needs else None
-    scorer = score.fit(head, train)
-    threshold = calibrate(score_in_chunks(scorer, rows.held_out.features), target_tpr)
+    scorer = chosen.score.fit(head, train)
+    scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
+    threshold = calibrate(scores, target_tpr)
+    size = abs(threshold.gamma)
+    margin = CONDITIONAL_MARGIN * size if head.conditional else MARGIN * max(1.0, size)
     detector = Detector(
         method=method.score,
-        settings=settings,
+        label=chosen.label,
+        settings=chosen.settings,
         prompts=method.prompts,
-        head=head,
+        head=heads.source(method.prompts, negatives=negatives),
         fingerprint=read_fingerprint(work.features),
-        threshold=replace(threshold, gamma=threshold.gamma - MARGIN * max(1.0, abs(threshold.gamma))),
+        threshold=replace(threshold, gamma=threshold.gamma - margin),
         train=train,
     )
     save_detector(work.detector, detector)

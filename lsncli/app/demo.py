@@ -9,20 +9,19 @@ from pathlib import Path
 from lsncli.app.detect import Verdict, detect
 from lsncli.app.evaluate import Evaluation, choose_splits, evaluate
 from lsncli.app.methods import parse_method
-from lsncli.app.train import Plan, train_negative, train_positive
+from lsncli.app.train import Plan, train_prompts
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone, load_again
 from lsncli.console import Tick
 from lsncli.errors import LsnError
 from lsncli.images.sources import list_images
-from lsncli.prompts.negative import negative_steps
-from lsncli.prompts.positive import positive_steps
-from lsncli.prompts.settings import NEGATIVE, POSITIVE
+from lsncli.prompts.learner import steps as learner_steps
+from lsncli.prompts.settings import preset
 from lsncli.store.reader import list_splits, read_fingerprint
 
-POSITIVE_SETTINGS = replace(POSITIVE["paper"], epochs=20, batch_size=64, rate=0.02)
-NEGATIVE_SETTINGS = replace(NEGATIVE["paper"], epochs=20, batch_size=64, rate=0.002)
+POSITIVE_SETTINGS = preset("positive", epochs=20, batch_size=64, rate=0.02)
+NEGATIVE_SETTINGS = preset("negative", epochs=20, batch_size=64, rate=0.002)
 REDUCED = (
     "Reduced schedules, to take a minute on two cores: 20 epochs in batches of 64 instead of the paper's "
     "50 and 100 epochs in batches of 8, with higher rates."
@@ -65,17 +64,17 @@ def contents(demo: Demo) -> list[dict[str, object]]:
 def steps(plan: Plan) -> tuple[int, int]:
     """Steps of ``learn_yes`` and of ``learn_no``, for progress bars."""
     rows = len(plan.rows.train)
-    return positive_steps(rows, POSITIVE_SETTINGS), negative_steps(rows, NEGATIVE_SETTINGS)
+    return learner_steps(rows, POSITIVE_SETTINGS), learner_steps(rows, NEGATIVE_SETTINGS)
 
 
 def learn_yes(demo: Demo, plan: Plan, tick: Tick) -> None:
     """Positive prompts on the planned rows."""
-    train_positive(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, tick=tick)
+    train_prompts(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, tick=tick)
 
 
 def learn_no(demo: Demo, plan: Plan, tick: Tick) -> Detector:
     """Negative prompts on the same rows, and the LSN detector that they make."""
-    return train_negative(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, tick=tick).detector
+    return train_prompts(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, tick=tick).detector
 
 
 def compare(demo: Demo) -> Evaluation:
@@ -83,7 +82,7 @@ def compare(demo: Demo) -> Evaluation:
     inside, outside = choose_splits(demo.work, "test", (), "train")
     found = evaluate(demo.work, [parse_method(name) for name in METHODS], inside, outside, "train")
     for method, reason in found.failed:
-        raise LsnError(f"{method.label}: {reason}")
+        raise LsnError(f"{method}: {reason}")
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lsncli.app.encode import encode_stream
+from lsncli.app.heads import head_from
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
 from lsncli.images.sources import ImageItem, Listing
@@ -29,11 +30,13 @@ def detect(
 ) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
     """Score the listed images batch by batch: (images done, their verdicts and failures in order).
 
-    What could not even be listed (a loop of links, an unreadable folder) comes first.
+    What could not even be listed (a loop of links, an unreadable folder) comes first. The text tower of
+    ``backbone`` works only for prompts that depend on the image.
     """
     if listing.problems:
         yield 0, listing.problems
-    scorer = load_score(detector.method, **detector.settings).fit(detector.head, detector.train)
+    head = head_from(detector.head, lambda: backbone)
+    scorer = load_score(detector.method, **detector.settings).fit(head, detector.train)
     gamma = detector.threshold.gamma
     shown = {item.key: shown_path(item) for item in listing.items}
     for batch in encode_stream(listing.items, backbone, batch_size=batch_size, workers=workers):
@@ -42,11 +45,11 @@ def detect(
         }
         if len(batch.keys):
             scores = scorer(batch.features)
-            best = predict(detector.head, batch.features)
+            best = predict(head, batch.features)
             for key, score, label, outside in zip(
                 batch.keys, scores, best, is_ood(scores, gamma), strict=True
             ):
-                name = detector.head.classes[int(label)]
+                name = head.classes[int(label)]
                 found[key] = Verdict(shown[key], name, float(score), gamma, bool(outside))
         order = [item.key for item in listing.items[batch.start : batch.stop]]
         yield batch.stop - batch.start, [found[key] for key in order]

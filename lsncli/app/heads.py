@@ -1,77 +1,194 @@
 """Classifier heads: hand-written prompts, learned positive prompts, with or without negatives."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+
 from lsncli.app.workspace import Workspace
-from lsncli.artefacts.prompts import Kind, LearnedPrompts, load_prompts
-from lsncli.backbones import load_again
+from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, LearnedPrompts, load_prompts
+from lsncli.backbones import Backbone, load_again
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
+from lsncli.prompts.conditional import conditional_cosines
 from lsncli.prompts.contexts import text_features
-from lsncli.prompts.loop import as_units
+from lsncli.prompts.layout import context_layout
+from lsncli.prompts.losses import Kind
+from lsncli.prompts.tower import TextTower
+from lsncli.scores.common import check_features
 from lsncli.store.reader import read_fingerprint, read_text
-from lsncli.types import Head, unit
+from lsncli.types import Cosines, Fingerprint, Float64s, Floats, Head, unit
 
 TEMPLATE = "a photo of a {}"
 """The prompt of MCM (Ming et al., NeurIPS 2022), without a full stop."""
 
 PROMPTS = ("hand", "positive")
 
+Model = Callable[[], Backbone]
+"""How to get the model that made the features; asked only where a head needs its text tower."""
 
-def hand_head(work: Workspace, classes: tuple[str, ...]) -> Head:
-    """A zero-shot head: text features of ``TEMPLATE`` with each class name.
 
-    They come from the store if class text features were imported, otherwise from the text tower of the
-    model that made the features. Raises LsnError if imported text features lack a class.
+@dataclass(frozen=True)
+class _Part:
+    """Half a head: its source, and the same ready for use."""
+
+    classes: tuple[str, ...]
+    source: HeadText
+    text: Float64s | Cosines
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of a workspace: what they share is made once, and only if a head needs it."""
+
+    work: Workspace
+    classes: tuple[str, ...]
+    """Of the split in question, for hand-written prompts."""
+    model: Model | None = None
+    """None loads the model of the store again."""
+
+    def head(self, prompts: str, *, negatives: bool) -> Head:
+        """A head by name: ``hand`` or ``positive``; ``negatives`` adds the learned negative sets to either.
+
+        Raises UsageError for another name, LsnError if prompts are missing or disagree about the classes,
+        FingerprintMismatch if they are of another model than the store.
+        """
+        yes, no = self._parts(prompts, negatives)
+        return Head(yes.classes, yes.text, self._fingerprint.logit_scale, None if no is None else no.text)
+
+    def source(self, prompts: str, *, negatives: bool) -> HeadSource:
+        """What the same head is made from, for a detector to keep."""
+        yes, no = self._parts(prompts, negatives)
+        return HeadSource(
+            yes.classes, self._fingerprint.logit_scale, yes.source, None if no is None else no.source
+        )
+
+    def _parts(self, prompts: str, negatives: bool) -> tuple[_Part, _Part | None]:
+        if prompts not in PROMPTS:
+            raise UsageError(f"Prompts: expected one of {', '.join(PROMPTS)}, found '{prompts}'.")
+        yes = self._hand if prompts == "hand" else self._yes
+        if not negatives:
+            return yes, None
+        if self._no.classes != yes.classes:
+            of = "this split" if prompts == "hand" else self.work.positive
+            raise LsnError(
+                f"{self.work.negative} was learned for {len(self._no.classes)} classes that are not "
+                f"the {len(yes.classes)} of {of}.",
+                "Name the split that the prompts were trained on, or run `lsn train-neg` again.",
+            )
+        return yes, self._no
+
+    @cached_property
+    def positive(self) -> LearnedPrompts:
+        """The learned positive prompts; raises as ``load_checked`` does."""
+        return load_checked(self.work, "positive")
+
+    @cached_property
+    def negative(self) -> LearnedPrompts:
+        """The learned negative prompts; raises as ``load_checked`` does."""
+        return load_checked(self.work, "negative")
+
+    @cached_property
+    def _fingerprint(self) -> Fingerprint:
+        return read_fingerprint(self.work.features)
+
+    @cached_property
+    def _tower(self) -> TextTower:
+        return (self.model() if self.model else load_again(self._fingerprint)).text_tower()
+
+    @cached_property
+    def _hand(self) -> _Part:
+        """Text features of ``TEMPLATE`` with each class name.
+
+        They come from the store if class text features were imported, otherwise from the text tower.
+        Raises LsnError if imported text features lack a class.
+        """
+        imported = read_text(self.work.features)
+        if imported is None:
+            texts = [TEMPLATE.format(name) for name in self.classes]
+            rows = unit(text_features(self._tower, texts).cpu().numpy())
+            return _Part(self.classes, rows, rows)
+        names, features = imported
+        missing = [name for name in self.classes if name not in names]
+        if missing:
+            raise LsnError(
+                f"The imported text features lack {len(missing)} of {len(self.classes)} classes: "
+                f"'{missing[0]}' ...",
+                "Import text features for every class with `lsn store import --text`.",
+            )
+        rows = unit(features)[[names.index(name) for name in self.classes]]
+        return _Part(self.classes, rows, rows)
+
+    @cached_property
+    def _yes(self) -> _Part:
+        return self._learned(self.positive)
+
+    @cached_property
+    def _no(self) -> _Part:
+        return self._learned(self.negative)
+
+    def _learned(self, prompts: LearnedPrompts) -> _Part:
+        source = prompts.head_text
+        text = bound(source, prompts.classes, lambda: self._tower, ensemble=prompts.kind == "positive")
+        return _Part(prompts.classes, source, text)
+
+
+def make_head(
+    work: Workspace, prompts: str, classes: tuple[str, ...], *, negatives: bool, model: Model | None = None
+) -> Head:
+    """One head of a workspace; see ``Heads``."""
+    return Heads(work, classes, model).head(prompts, negatives=negatives)
+
+
+def head_from(source: HeadSource, model: Model) -> Head:
+    """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
+    tower = cache(lambda: model().text_tower())
+    text = bound(source.text, source.classes, tower, ensemble=True)
+    if source.negative is None:
+        return Head(source.classes, text, source.scale)
+    return Head(
+        source.classes, text, source.scale, bound(source.negative, source.classes, tower, ensemble=False)
+    )
+
+
+def bound(
+    text: HeadText, classes: tuple[str, ...], tower: Callable[[], TextTower], *, ensemble: bool
+) -> Float64s | Cosines:
+    """Text features as they are; CoCoOp prompts bound to the text tower, as a function to cosines.
+
+    The function remembers its last answer: to score the same rows by several methods, and to name their
+    classes, costs one text pass an image.
     """
-    fingerprint = read_fingerprint(work.features)
-    imported = read_text(work.features)
-    if imported is None:
-        tower = load_again(fingerprint, device="cpu").text_tower()
-        text = as_units(text_features(tower, [TEMPLATE.format(name) for name in classes]))
-        return Head(classes, text, fingerprint.logit_scale)
-    names, features = imported
-    missing = [name for name in classes if name not in names]
-    if missing:
-        raise LsnError(
-            f"The imported text features lack {len(missing)} of {len(classes)} classes: '{missing[0]}' ...",
-            "Import text features for every class with `lsn store import --text`.",
-        )
-    rows = unit(features)[[names.index(name) for name in classes]]
-    return Head(classes, rows, fingerprint.logit_scale)
+    if not isinstance(text, Conditional):
+        return text
+    settings, frozen = text.settings, tower()
+    layout = context_layout(
+        frozen.vocabulary,
+        classes,
+        text.contexts.shape[-2],
+        position=settings["position"],
+        names=settings["names"],
+        specific=text.contexts.ndim == 4,
+    )
+    meta = {name: torch.from_numpy(array) for name, array in text.meta.items()}
+    compute = conditional_cosines(frozen, torch.from_numpy(text.contexts), meta, layout, ensemble=ensemble)
+    return _Remembering(compute, text.meta["hidden.weight"].shape[-1])
 
 
-def learned_head(work: Workspace, *, negatives: bool) -> Head:
-    """The head of the learned positive prompts, with the negative sets if asked for.
+class _Remembering:
+    """Cosines of checked features (N, ``dim``); asked twice for the same array, it computes once."""
 
-    Raises LsnError if prompts are missing or disagree, FingerprintMismatch if they are of another model
-    than the store.
-    """
-    positive = load_checked(work, "positive")
-    negative = load_checked(work, "negative") if negatives else None
-    if negative is not None and negative.classes != positive.classes:
-        raise LsnError(
-            f"{work.negative} knows {len(negative.classes)} classes, {work.positive} other ones.",
-            "Run `lsn train-neg` again.",
-        )
-    scale = positive.fingerprint.logit_scale
-    return Head(positive.classes, positive.text, scale, None if negative is None else negative.text)
+    def __init__(self, compute: Cosines, dim: int) -> None:
+        self._compute, self._dim = compute, dim
+        self._last: tuple[Floats, Float64s] | None = None
 
-
-def make_head(work: Workspace, prompts: str, classes: tuple[str, ...], *, negatives: bool) -> Head:
-    """A head by name: ``hand`` or ``positive``; ``negatives`` adds the learned negative sets to either."""
-    if prompts not in PROMPTS:
-        raise UsageError(f"Prompts: expected one of {', '.join(PROMPTS)}, found '{prompts}'.")
-    if prompts == "positive":
-        return learned_head(work, negatives=negatives)
-    head = hand_head(work, classes)
-    if not negatives:
-        return head
-    learned = learned_head(work, negatives=True)
-    if learned.classes != classes:
-        raise LsnError(
-            f"{work.negative} was learned for {len(learned.classes)} classes that are not the "
-            f"{len(classes)} of this split.",
-            "Name the split that the prompts were trained on.",
-        )
-    return Head(classes, head.text, head.scale, learned.negative)
+    def __call__(self, features: Floats) -> Float64s:
+        if self._last is None or self._last[0] is not features:
+            check_features(features, self._dim)
+            found = self._compute(features)
+            found.flags.writeable = False
+            self._last = features, found
+        return self._last[1]
 
 
 def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:

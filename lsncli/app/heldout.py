@@ -28,7 +28,7 @@ def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Par
     no row to train on, UsageError for a fraction or a number of shots that cannot be meant.
     """
     if not 0 < fraction < 1:
-        raise UsageError(f"--held-out: expected a fraction between 0 and 1, found {fraction}.")
+        raise UsageError(f"--val-fraction: expected a fraction between 0 and 1, found {fraction}.")
     if shots is not None and shots < 1:
         raise UsageError(f"--shots: expected at least 1, found {shots}.")
     train: list[int] = []

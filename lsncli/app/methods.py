@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lsncli.app.heads import PROMPTS, load_checked
-from lsncli.app.workspace import Workspace
+from lsncli.app.heads import PROMPTS, Heads
 from lsncli.errors import UsageError
 from lsncli.scores import Score, load_score, score_settings
 
-LABELS = {("mcm", "hand"): "MCM", ("mcm", "positive"): "CoOp + MCM", ("lsn", "positive"): "CoOp + LSN"}
-"""Names that the paper's tables use for a score on the prompts of a kind."""
+SCORE_LABELS = {"mcm": "MCM", "lsn": "LSN", "mincm": "MinCM"}
+LEARNER_LABELS = {"coop": "CoOp", "cocoop": "CoCoOp"}
+"""Names that the paper's tables use."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,28 @@ class Method:
     prompts: str
     settings: dict[str, Any]
 
+    def __str__(self) -> str:
+        """The method as users write it; ``parse_method`` is the inverse."""
+        prompts = "" if self.prompts == _usual_prompts(self.needs) else f":{self.prompts}"
+        return self.score + prompts + self._changed
+
     @property
-    def label(self) -> str:
-        """The paper's name where it has one, else the score's; changed settings are always shown."""
-        changed = "".join(f",{key}={value}" for key, value in self.settings.items())
-        return LABELS.get((self.score, self.prompts), self.score) + changed
+    def _changed(self) -> str:
+        return "".join(f",{key}={value}" for key, value in self.settings.items())
 
     @property
     def needs(self) -> frozenset[str]:
         """What the score cannot do without: "train", "negative" or neither."""
         return load_score(self.score).NEEDS
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A method in a workspace: its score, every setting of it, and what a table calls it there."""
+
+    score: Score
+    settings: dict[str, Any]
+    label: str
 
 
 def parse_method(text: str) -> Method:
@@ -50,16 +62,36 @@ def parse_method(text: str) -> Method:
         except ValueError:
             settings[key] = value  # load_score says what it should have been
     needs = load_score(score, **settings).NEEDS
-    prompts = prompts or ("positive" if "negative" in needs else "hand")
+    prompts = prompts or _usual_prompts(needs)
     if prompts not in PROMPTS:
         raise UsageError(f"--method {text}: expected prompts {' or '.join(PROMPTS)}, found '{prompts}'.")
     return Method(score, prompts, settings)
 
 
-def settled(method: Method, work: Workspace) -> tuple[Score, dict[str, Any]]:
-    """The score with all its settings; LSN takes the form of the mode its negative prompts learned in."""
-    settings = dict(method.settings)
-    if "negative" in method.needs and "form" in score_settings(method.score):
-        settings.setdefault("form", load_checked(work, "negative").settings["mode"])
-    defaults = {key: default for key, (_, default) in score_settings(method.score).items()}
-    return load_score(method.score, **settings), defaults | settings
+def settled(method: Method, heads: Heads) -> Settled:
+    """The method with all its settings, by the prompts of a workspace.
+
+    What the user left open is what the negative prompts were learned for (their ``score`` settings), else
+    the score's own default. The label is the paper's where it has one: "CoOp + LSN" or "CoCoOp + MCM" after
+    the learner of the positive prompts, with "(CoOp negatives)" where the negative ones are of another;
+    settings that the user gave are always shown. Raises LsnError if prompts are missing.
+    """
+    kinds = score_settings(method.score)
+    negative = heads.negative.settings if "negative" in method.needs else {}
+    learned_for = {key: value for key, value in negative.get("score", {}).items() if key in kinds}
+    settings = {key: default for key, (_, default) in kinds.items()} | learned_for | method.settings
+    label = SCORE_LABELS.get(method.score, method.score)
+    learner = heads.positive.settings["learner"] if method.prompts == "positive" else ""
+    if learner:
+        label = f"{_learner_label(learner)} + {label}"
+    if negative and negative["learner"] != learner:
+        label += f" ({_learner_label(negative['learner'])} negatives)"
+    return Settled(load_score(method.score, **settings), settings, label + method._changed)
+
+
+def _usual_prompts(needs: frozenset[str]) -> str:
+    return "positive" if "negative" in needs else "hand"
+
+
+def _learner_label(learner: str) -> str:
+    return LEARNER_LABELS.get(learner, learner)

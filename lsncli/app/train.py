@@ -1,25 +1,40 @@
 """Learn prompts from the store, then calibrate a detector with them."""
 
+import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from lsncli.app.calibrate import HELD_OUT, TARGET_TPR, make_detector
 from lsncli.app.heads import load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
+from lsncli.artefacts.checkpoint import load_checkpoint, save_checkpoint
 from lsncli.artefacts.detector import Detector
-from lsncli.artefacts.prompts import Kind, LearnedPrompts, save_prompts
+from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
-from lsncli.prompts.loop import Learned
-from lsncli.prompts.negative import learn_negative
-from lsncli.prompts.positive import learn_positive
-from lsncli.prompts.settings import NegativeSettings, PositiveSettings
+from lsncli.prompts.learner import MEMORY, Learned, learn
+from lsncli.prompts.loop import Checkpoint
+from lsncli.prompts.losses import Kind
+from lsncli.prompts.settings import PromptSettings
+from lsncli.prompts.tower import TextTower
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
+
+SAVE_SECONDS = 1.0
+"""Epochs shorter than this do not all write a checkpoint: a kill loses a second or an epoch, whichever is
+more."""
+
+METHODS: dict[Kind, str] = {"positive": "mcm:positive", "negative": "lsn"}
+"""The detector that the paper makes of prompts of a kind."""
 
 
 @dataclass(frozen=True)
@@ -70,64 +85,109 @@ def plan_negative(work: Workspace) -> Plan:
     return Plan(split, hold_out_again(split, rule))
 
 
-def train_positive(
+def train_prompts(
     work: Workspace,
     backbone: Backbone,
     plan: Plan,
-    settings: PositiveSettings,
+    settings: PromptSettings,
     *,
+    kernel: str = "auto",
+    memory: int = MEMORY,
+    resume: bool = True,
     target_tpr: float = TARGET_TPR,
     tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Training:
-    """CoOp on the planned rows; writes ``positive.safetensors`` and a CoOp + MCM detector.
+    """Learn on the planned rows; write the prompts, then the detector that the paper makes of them.
 
-    Negative prompts learned beside earlier positive ones are removed: their held-out rows may differ.
+    A training that was interrupted goes on from its last epoch, to the same prompts, if it had the same
+    settings, rows and model; ``resume`` False starts again. Negative prompts learned beside earlier positive
+    ones are removed when new positive ones are there: their held-out rows may differ.
     """
-    tower = backbone.text_tower()
-    with threads_for(tower.width):
-        learned = learn_positive(tower, plan.rows.train, plan.split.classes, settings, tick)
-    work.negative.unlink(missing_ok=True)
-    return _finish(work, "positive", backbone, plan, learned, settings, target_tpr)
+    tower = backbone.text_tower(precision=settings.precision, kernel=kernel)
+    path = work.checkpoint(settings.kind)
+    kept = load_checkpoint(path) if resume else None
+    with threads_for(tower.vocabulary.width):
+        run = _run(backbone, tower, plan, settings, memory)
+        if kept and kernel == "auto" and kept.run == run | {"kernel": kept.run.get("kernel")}:
+            run = kept.run  # the self-test may end otherwise this time; the training must not
+            tower = backbone.text_tower(precision=settings.precision, kernel=run["kernel"])
+        found = kept.checkpoint if kept and kept.run == run else None
+        if found:
+            remark(f"Going on after epoch {len(found.history)} of {settings.epochs}, found in {path}.")
+        elif kept:
+            remark(f"{path} was of a training with other settings, rows or model; this one starts anew.")
+            path.unlink()
+        learned = learn(
+            tower,
+            plan.rows.train,
+            plan.split.classes,
+            settings,
+            memory=memory,
+            tick=tick,
+            resume=found,
+            on_epoch=_saver(path, run, settings.epochs),
+        )
+    if settings.kind == "positive":
+        work.negative.unlink(missing_ok=True)
+    training = _finish(work, backbone, tower, plan, learned, settings, target_tpr)
+    path.unlink(missing_ok=True)
+    return training
 
 
-def train_negative(
-    work: Workspace,
-    backbone: Backbone,
-    plan: Plan,
-    settings: NegativeSettings,
-    *,
-    target_tpr: float = TARGET_TPR,
-    tick: Tick = silent,
-) -> Training:
-    """K sets of negative prompts on the same rows; writes ``negative.safetensors`` and an LSN detector."""
-    tower = backbone.text_tower()
-    with threads_for(tower.width):
-        learned = learn_negative(tower, plan.rows.train, plan.split.classes, settings, tick)
-    return _finish(work, "negative", backbone, plan, learned, settings, target_tpr)
+def _run(
+    backbone: Backbone, tower: TextTower, plan: Plan, settings: PromptSettings, memory: int
+) -> dict[str, Any]:
+    """All that decides the outcome of a training, to the last bit."""
+    return {
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "fingerprint": backbone.fingerprint.digest,
+        "classes": list(plan.split.classes),
+        "held_out": asdict(plan.rows.rule),
+        "kernel": tower.kernel,
+        "device": tower.device.type,
+        "threads": torch.get_num_threads(),
+        "memory": memory,
+    }
+
+
+def _saver(path: Path, run: dict[str, Any], epochs: int) -> Callable[[Checkpoint], None]:
+    """What to do after an epoch: keep it, unless it is the last one or the one before was kept just now."""
+    last = time.monotonic()
+
+    def save(checkpoint: Checkpoint) -> None:
+        nonlocal last
+        if len(checkpoint.history) < epochs and time.monotonic() - last >= SAVE_SECONDS:
+            save_checkpoint(path, run, checkpoint)
+            last = time.monotonic()
+
+    return save
 
 
 def _finish(
     work: Workspace,
-    kind: Kind,
     backbone: Backbone,
+    tower: TextTower,
     plan: Plan,
     learned: Learned,
-    settings: PositiveSettings | NegativeSettings,
+    settings: PromptSettings,
     target_tpr: float,
 ) -> Training:
-    """Write the prompts, then the detector that the paper makes of them."""
     prompts = LearnedPrompts(
-        kind=kind,
+        kind=settings.kind,
         fingerprint=backbone.fingerprint,
         classes=plan.split.classes,
-        context=learned.context.numpy(),
+        contexts=learned.contexts.numpy(),
+        meta={name: tensor.numpy() for name, tensor in learned.meta.items()},
         text=learned.text,
-        learner="CoOp",
-        settings=asdict(settings),
+        settings=asdict(settings) | {"tower": tower.path},
         history=learned.history,
         held_out=plan.rows.rule,
     )
-    path, method = {"positive": (work.positive, "mcm:positive"), "negative": (work.negative, "lsn")}[kind]
+    path = work.prompts(settings.kind)
     save_prompts(path, prompts)
-    detector = make_detector(work, parse_method(method), split_name=plan.split.name, target_tpr=target_tpr)
+    method = parse_method(METHODS[settings.kind])
+    detector = make_detector(
+        work, method, split_name=plan.split.name, target_tpr=target_tpr, model=lambda: backbone
+    )
     return Training(path, prompts, len(plan.rows.train), detector)

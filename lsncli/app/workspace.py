@@ -25,3 +25,11 @@ class Workspace:
     @property
     def detector(self) -> Path:
         return self.folder / "detector.safetensors"
+
+    def prompts(self, kind: str) -> Path:
+        """The learned prompts of a kind, ``positive`` or ``negative``."""
+        return self.folder / f"{kind}.safetensors"
+
+    def checkpoint(self, kind: str) -> Path:
+        """The state of an unfinished training of that kind; removed when it is finished."""
+        return self.folder / f"{kind}.unfinished.safetensors"

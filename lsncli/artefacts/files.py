@@ -37,7 +37,7 @@ def write_artefact(
         "format_version": str(FORMAT_VERSION),
         "created_by": f"lsn {__version__}",
     }
-    data = _canonical(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
+    data = _canonical(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.artefacts.files import complete, read_artefact, write_artefact
+from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
+from lsncli.prompts.conditional import META
+from lsncli.prompts.losses import Kind
 from lsncli.types import Fingerprint, Float64s, unit
-
-Kind = Literal["positive", "negative"]
 
 COMMANDS: dict[Kind, str] = {"positive": "lsn train-pos", "negative": "lsn train-neg"}
 
@@ -28,30 +28,72 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Conditional:
+    """CoCoOp prompts: what the text tower needs to make them for an image."""
+
+    contexts: NDArray[np.float32]
+    """(K, M, W), or (K, C, M, W) class-specific."""
+    meta: dict[str, NDArray[np.float32]]
+    """K meta-nets, as ``prompts.conditional.shift`` takes them."""
+    settings: dict[str, Any]
+    """Those of the prompts; the layout follows from ``position``, ``names`` and ``specific``."""
+
+
+HeadText = Float64s | Conditional
+"""Unit text features, (C, D) positive or (K, C, D) negative, or CoCoOp prompts."""
+
+
+@dataclass(frozen=True)
+class HeadSource:
+    """What a ``Head`` is made from: as it is, or with the text tower's help."""
+
+    classes: tuple[str, ...]
+    scale: float
+    """CLIP's logit scale."""
+    text: HeadText
+    negative: HeadText | None
+
+
+@dataclass(frozen=True)
 class LearnedPrompts:
     """Contexts, their text features, and all that is needed to trust or repeat them."""
 
     kind: Kind
     fingerprint: Fingerprint
     classes: tuple[str, ...]
-    context: NDArray[np.float32]
-    """Positive (M, W), negative (K, C, M, W)."""
-    text: Float64s
-    """Unit text features: positive (C, D), negative (K, C, D)."""
-    learner: str
+    contexts: NDArray[np.float32]
+    """K of them: (K, M, W), or (K, C, M, W) class-specific."""
+    meta: dict[str, NDArray[np.float32]]
+    """K meta-nets of CoCoOp; empty for CoOp."""
+    text: Float64s | None
+    """Unit text features (K, C, D); None for CoCoOp, whose prompts depend on the image."""
     settings: dict[str, Any]
+    """Every setting, among them ``learner``: "coop" or "cocoop"."""
     history: tuple[float, ...]
     """Mean training loss of each epoch."""
     held_out: HeldOut
 
+    @property
+    def head_text(self) -> HeadText:
+        """The part of a head that these prompts are.
+
+        Several positive prompts a class are an ensemble (Radford et al., ICML 2021): a class is represented
+        by the unit mean of its K unit text features; with CoCoOp, by that mean for each image. Sets of
+        negative prompts stay apart, their scores are averaged.
+        """
+        if self.text is None:
+            return Conditional(self.contexts, self.meta, self.settings)
+        return unit(self.text.mean(axis=0)) if self.kind == "positive" else self.text
+
 
 def save_prompts(path: Path, prompts: LearnedPrompts) -> None:
     """Write a prompts artefact; text features are kept in float32, the tower's own precision."""
-    arrays = {"context": prompts.context, "text": prompts.text.astype(np.float32)}
+    arrays = named(prompts.contexts, prompts.meta)
+    if prompts.text is not None:
+        arrays["text"] = prompts.text.astype(np.float32)
     fields = {
         "fingerprint": prompts.fingerprint.to_json(),
         "classes": prompts.classes,
-        "learner": prompts.learner,
         "settings": prompts.settings,
         "history": prompts.history,
         "held_out": asdict(prompts.held_out),
@@ -61,17 +103,44 @@ def save_prompts(path: Path, prompts: LearnedPrompts) -> None:
 
 def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
     """Read a prompts artefact; raises LsnError as ``read_artefact`` does."""
-    hint = f"Run `{COMMANDS[kind]}` first."
-    arrays, fields = read_artefact(path, f"{kind}-prompts", hint)
-    with complete(path, hint):
-        return LearnedPrompts(
+    arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.")
+    with complete(path, f"Learn the prompts again with `{COMMANDS[kind]}`."):
+        settings = fields["settings"]
+        contexts, meta = unnamed(arrays, conditional=settings["learner"] == "cocoop")
+        prompts = LearnedPrompts(
             kind=kind,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
             classes=tuple(fields["classes"]),
-            context=arrays["context"],
-            text=unit(arrays["text"]),
-            learner=fields["learner"],
-            settings=fields["settings"],
+            contexts=contexts,
+            meta=meta,
+            text=None if meta else unit(arrays["text"]),
+            settings=settings,
             history=tuple(fields["history"]),
             held_out=HeldOut(**fields["held_out"]),
         )
+        check_shapes(prompts.classes, contexts, prompts.text)
+        return prompts
+
+
+def named(contexts: NDArray[np.float32], meta: dict[str, NDArray[np.float32]], prefix: str = "") -> Arrays:
+    """Contexts and meta-nets under the names that they have in a file."""
+    return {f"{prefix}contexts": contexts} | {f"{prefix}meta.{key}": array for key, array in meta.items()}
+
+
+def unnamed(
+    arrays: Arrays, *, conditional: bool, prefix: str = ""
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """The inverse of ``named``; KeyError for an array that is missing."""
+    meta = {key: arrays[f"{prefix}meta.{key}"] for key in META} if conditional else {}
+    return arrays[f"{prefix}contexts"], meta
+
+
+def check_shapes(classes: tuple[str, ...], contexts: NDArray[np.float32], text: Float64s | None) -> None:
+    """ValueError unless contexts and text features are of as many prompts, for these classes."""
+    sets = len(contexts)
+    if contexts.ndim == 4 and contexts.shape[1] != len(classes):
+        raise ValueError(f"contexts of {contexts.shape[1]} classes, not {len(classes)}")
+    if contexts.ndim not in (3, 4) or not sets:
+        raise ValueError(f"contexts of shape {contexts.shape}")
+    if text is not None and text.shape[:-1] != (sets, len(classes)):
+        raise ValueError(f"text features of shape {text.shape}, not ({sets}, {len(classes)}, D)")

@@ -35,8 +35,11 @@ class Backbone(Protocol):
     def encode(self, pixels: "torch.Tensor") -> NDArray[np.float16]:
         """(B, 3, H, W) float32 -> raw (not normalised) image features (B, D)."""
 
-    def text_tower(self) -> "TextTower":
-        """The text encoder as prompt learning needs it. Raises LsnError for a tower without causal mask."""
+    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> "TextTower":
+        """The text encoder as prompt learning needs it, in ``precision`` and by a linear ``kernel``.
+
+        Raises LsnError if no vector can stand where a word would, UsageError for a kernel it has not.
+        """
 
 
 def load_backbone(

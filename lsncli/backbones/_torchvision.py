@@ -28,7 +28,7 @@ def ensure_torchvision() -> None:
             raise
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        _library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
-            _library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
+            _library.define(operator + _SCHEMA)
         importlib.import_module("torchvision")

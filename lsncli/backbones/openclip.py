@@ -50,9 +50,9 @@ class OpenClip:
         features: Tensor = tower(pixels.to(self.device, self.dtype))
         return features.half().cpu().numpy()
 
-    def text_tower(self) -> TextTower:
-        """The text encoder for prompt learning; LsnError if it is not a causal CLIP text transformer."""
-        return text_tower(self.model, self.tokenizer)
+    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
+        """The text encoder for prompt learning; see ``text.text_tower``."""
+        return text_tower(self.model, self.tokenizer, precision=precision, kernel=kernel)
 
 
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
@@ -135,16 +135,23 @@ def check_name(name: str, weights: str) -> None:
             f"--pretrained '{weights}' is neither a file nor a tag of {name}.",
             f"Tags: {', '.join(tags) or 'none'}.",
         )
-    trained_quick = bool(open_clip.get_pretrained_cfg(name, weights).get("quick_gelu", False))
-    right = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
-    # Where open_clip has no architecture of the other kind, its table of tags is what is incomplete.
-    has_twin = right != name and right in open_clip.list_models()
-    if trained_quick != bool(config.get("quick_gelu", False)) and has_twin:
+    right = architecture_of(name, weights)
+    if right != name:
+        kind = "with" if right.endswith("-quickgelu") else "without"
         raise UsageError(
-            f"QuickGELU mismatch: the weights '{weights}' were trained "
-            f"{'with' if trained_quick else 'without'} QuickGELU, but {name} is the other kind.",
+            f"QuickGELU mismatch: the weights '{weights}' were trained {kind} QuickGELU, but {name} is the "
+            "other kind.",
             f"Use --model {right}:{weights}; the wrong activation changes every score.",
         )
+
+
+def architecture_of(name: str, tag: str) -> str:
+    """``name``, or its twin if the weights ``tag`` were trained with the other activation."""
+    quick = bool(open_clip.get_model_config(name).get("quick_gelu", False))
+    trained_quick = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
+    twin = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
+    # Where open_clip has no architecture of the other kind, its table of tags is what is incomplete.
+    return twin if quick != trained_quick and twin in open_clip.list_models() else name
 
 
 @contextmanager

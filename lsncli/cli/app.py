@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lsncli import __version__, console
-from lsncli.cli import calibrate, demo, evaluate, extract, methods, score, store, train_neg, train_pos
+from lsncli.cli import calibrate, demo, evaluate, extract, methods, models, score, store, train_neg, train_pos
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
 
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": score.score,
     "eval": evaluate.evaluate,
     "methods": methods.methods,
+    "models": models.models,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

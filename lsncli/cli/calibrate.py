@@ -1,12 +1,14 @@
 """``lsn calibrate``: a detector of any method, at any true-positive rate."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
-from lsncli.cli.training import describe_threshold
+from lsncli.cli.training import describe_threshold, workspace_backbone
+from lsncli.console import progress
 from lsncli.report.render import Column, render
 
 
@@ -17,6 +19,8 @@ def calibrate(
     split: Annotated[str, typer.Option(help="Labelled ID split whose held-out rows set gamma.")] = "train",
     target_tpr: options.TargetTpr = 0.95,
     work: options.WorkFolder = options.DEFAULT_WORK,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
     format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
@@ -28,11 +32,19 @@ def calibrate(
     from lsncli.app.calibrate import make_detector
     from lsncli.app.methods import parse_method
 
-    chosen = parse_method(method)
-    detector = make_detector(Workspace(work), chosen, split_name=split, target_tpr=target_tpr)
+    place, chosen = Workspace(work), parse_method(method)
+    with progress("held-out images", None, quiet=quiet) as tick:
+        detector = make_detector(
+            place,
+            chosen,
+            split_name=split,
+            target_tpr=target_tpr,
+            model=partial(workspace_backbone, place, pretrained, device),
+            tick=tick,
+        )
     threshold = detector.threshold
     row = {
-        "method": chosen.label,
+        "method": detector.label,
         "prompts": detector.prompts,
         "gamma": threshold.gamma,
         "target_tpr": threshold.target_tpr,

@@ -67,7 +67,7 @@ CONTENTS = [
 def comparison_columns(evaluation: "Evaluation") -> list[Column]:
     """One row an OOD set; for every method FPR95 and AUROC, with deltas after the first."""
     columns = [Column("ood", "OOD set")]
-    for place, label in enumerate(dict.fromkeys(r.method.label for r in evaluation.results)):
+    for place, label in enumerate(dict.fromkeys(r.label for r in evaluation.results)):
         columns.append(Column(f"fpr95 {label}", f"{label} FPR95↓", digits=1, percent=True, wide=True))
         columns += [Column(f"dfpr95 {label}", "Δ", digits=1, percent=True)] if place else []
         columns.append(Column(f"auroc {label}", "AUROC↑", digits=1, percent=True))
@@ -81,7 +81,7 @@ def comparison(evaluation: "Evaluation") -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for result in evaluation.results:
         base = first.setdefault(result.ood, result.metrics)
-        row, label = rows.setdefault(result.ood, {"ood": result.ood}), result.method.label
+        row, label = rows.setdefault(result.ood, {"ood": result.ood}), result.label
         for field in ("fpr95", "auroc"):
             value = getattr(result.metrics, field)
             row[f"{field} {label}"] = value

@@ -1,11 +1,13 @@
 """``lsn eval``: many methods on many OOD splits in one table."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.report.render import Column, render
 
@@ -37,6 +39,8 @@ def evaluate(
     ] = None,
     train: Annotated[str, typer.Option(help="Training split: classes, and KNN's rows.")] = "train",
     work: options.WorkFolder = options.DEFAULT_WORK,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
     format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
@@ -52,13 +56,15 @@ def evaluate(
     place = Workspace(work)
     methods = [parse_method(text) for text in method or use.default_methods(place)]
     inside, outside = use.choose_splits(place, id, ood or (), train)
-    with progress("methods", len(methods), quiet=quiet) as tick:
-        found = use.evaluate(place, methods, inside, outside, train, tick=tick)
+    model = partial(workspace_backbone, place, pretrained, device)
+    rows = sum(len(split.labels) for split in (inside, *outside))
+    with progress("images", rows, quiet=quiet) as tick:
+        found = use.evaluate(place, methods, inside, outside, train, model=model, tick=tick)
     columns = COLUMNS if format in ("table", "md", "tex") else [*COLUMNS, *COUNTS]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     render([result_row(result) for result in found.results], columns, format, output, title)
     for failed, reason in found.failed:
-        say(f"{failed.label}: not evaluated. {reason}", style="yellow")
+        say(f"{failed}: not evaluated. {reason}", style="yellow")
     if not found.results:
         raise typer.Exit(1)
 
@@ -67,7 +73,7 @@ def result_row(result: "Result") -> dict[str, object]:
     """A result as a row of the evaluation table; fractions."""
     metrics = result.metrics
     return {
-        "method": result.method.label,
+        "method": result.label,
         "prompts": result.method.prompts,
         "ood": result.ood,
         "fpr95": metrics.fpr95,

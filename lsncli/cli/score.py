@@ -77,7 +77,7 @@ def score(
     say(
         f"{total} image{'' if total == 1 else 's'}: {counts['id']} ID, {counts['ood']} OOD, "
         f"{counts['failed']} unreadable "
-        f"({detector.method} on {len(detector.head.classes)} classes with {detector.fingerprint.model}; "
+        f"({detector.label} on {len(detector.head.classes)} classes with {detector.fingerprint.model}; "
         f"gamma {detector.threshold.gamma:.6f} for a TPR of {detector.threshold.target_tpr:.0%}).",
         quiet=quiet,
     )

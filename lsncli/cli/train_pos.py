@@ -1,50 +1,89 @@
-"""``lsn train-pos``: learn positive prompts (CoOp) from the store."""
+"""``lsn train-pos``: learn positive prompts (CoOp, CoCoOp) from the store."""
 
 from typing import Annotated
 
 import typer
 
 from lsncli.app.workspace import Workspace
-from lsncli.cli import options
-from lsncli.cli.training import Epochs, Mode, Seed, TrainBatch, show, workspace_backbone
-from lsncli.console import progress
+from lsncli.cli import options, training
 
 
 def train_pos(
     split: Annotated[str, typer.Option(help="Labelled split to learn from.")] = "train",
-    mode: Mode = "paper",
-    epochs: Epochs = None,
-    batch_size: TrainBatch = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate. (paper 0.002, official 0.001)")] = None,
-    context_length: Annotated[int | None, typer.Option(help="Learned vectors. (16)")] = None,
+    mode: training.Mode = "paper",
+    learner: training.Learner = "coop",
     shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None,
-    held_out: Annotated[
+    val_fraction: Annotated[
         float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
     ] = 0.2,
-    seed: Seed = 0,
+    sets: training.Sets = None,
+    specific: training.Specific = None,
+    names: training.Names = None,
+    position: training.Position = None,
+    context_length: training.ContextLength = None,
+    init: training.Init = None,
+    tau: training.Tau = None,
+    weight: training.Weight = None,
+    orthogonality: training.Orthogonality = None,
+    epochs: training.Epochs = None,
+    batch_size: training.TrainBatch = None,
+    rate: training.Rate = None,
+    schedule: training.Schedule = None,
+    warmup: training.Warmup = None,
+    resume: training.Resume = True,
+    seed: training.Seed = 0,
     target_tpr: options.TargetTpr = 0.95,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
+    precision: training.Precision = None,
+    kernel: training.Kernel = "auto",
+    memory: training.Memory = 4.0,
     format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Learn one context shared by all classes (CoOp, Eq. 2-4), then calibrate a CoOp + MCM detector.
+    """Learn one context shared by all classes (Eq. 2-4), then calibrate a CoOp + MCM detector.
 
-    Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
+    Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors. An
+    interrupted training goes on when the same command is typed again.
     """
     from lsncli.app import train
-    from lsncli.prompts.positive import positive_steps
-    from lsncli.prompts.settings import POSITIVE, choose
+    from lsncli.prompts.settings import preset
 
     place = Workspace(work)
-    settings = choose(
-        POSITIVE, mode, epochs=epochs, batch_size=batch_size, rate=rate, length=context_length, seed=seed
+    settings = preset(
+        "positive",
+        mode,
+        learner,
+        sets=sets,
+        specific=specific,
+        names=names,
+        position=position,
+        length=context_length,
+        init=init,
+        tau=tau,
+        weight=weight,
+        orthogonality=orthogonality,
+        epochs=epochs,
+        batch_size=batch_size,
+        rate=rate,
+        schedule=schedule,
+        warmup=warmup,
+        precision=precision,
+        seed=seed,
     )
-    plan = train.plan_positive(place, split_name=split, fraction=held_out, shots=shots, seed=seed)
-    backbone = workspace_backbone(place, pretrained, device)
-    steps = positive_steps(len(plan.rows.train), settings)
-    with progress("positive prompts", steps, quiet=quiet) as tick:
-        training = train.train_positive(place, backbone, plan, settings, target_tpr=target_tpr, tick=tick)
-    show(training, format, output, quiet, following="lsn train-neg")
+    plan = train.plan_positive(place, split_name=split, fraction=val_fraction, shots=shots, seed=seed)
+    done = training.run(
+        place,
+        plan,
+        settings,
+        pretrained=pretrained,
+        device=device,
+        memory=memory,
+        quiet=quiet,
+        kernel=kernel,
+        resume=resume,
+        target_tpr=target_tpr,
+    )
+    training.show(done, format, output, quiet, following="lsn train-neg")

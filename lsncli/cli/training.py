@@ -1,26 +1,121 @@
-"""What the two training commands share: their options, the model, and how a result is shown."""
+"""What the two training commands share: their options, the run itself, and how a result is shown."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.cli.options import FormatName
-from lsncli.console import say
+from lsncli.cli.options import MODEL_PANEL, FormatName
+from lsncli.console import progress, say
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.train import Training
+    from lsncli.app.train import Plan, Training
     from lsncli.app.workspace import Workspace
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
+    from lsncli.prompts.settings import PromptSettings
+
+PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"
 
 Mode = Annotated[
-    Literal["paper", "official"], typer.Option(help="The paper's equations, or what the authors' code does.")
+    Literal["paper", "official", "fast", "best"],
+    typer.Option(
+        help="Preset of what follows: the paper's settings, what the authors' code does, large batches, or "
+        "what did best on validation rows."
+    ),
 ]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the rows. (positive 50, negative 100)")]
+Learner = Annotated[
+    Literal["coop", "cocoop"], typer.Option(help="CoOp, or CoCoOp: contexts that depend on the image.")
+]
+Sets = Annotated[
+    int | None,
+    typer.Option(help="Prompts of each class, K. (positive 1, negative 3)", rich_help_panel=PROMPTS),
+]
+Specific = Annotated[
+    bool | None,
+    typer.Option(
+        "--specific/--shared",
+        help="A context for every class, or one for all. (positive shared, negative specific)",
+        rich_help_panel=PROMPTS,
+    ),
+]
+Names = Annotated[
+    bool | None,
+    typer.Option("--names/--no-names", help="Put class names into the prompts.", rich_help_panel=PROMPTS),
+]
+Position = Annotated[
+    Literal["end", "middle", "front"] | None,
+    typer.Option(help="Where the class name stands. (end)", rich_help_panel=PROMPTS),
+]
+ContextLength = Annotated[
+    int | None,
+    typer.Option(help="Learned vectors of a context. (16; CoCoOp positive 4)", rich_help_panel=PROMPTS),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        help="Words that contexts start from, such as 'a photo of a'. (random)", rich_help_panel=PROMPTS
+    ),
+]
+Tau = Annotated[
+    float | None,
+    typer.Option(help="Training temperature. (positive 0.01, negative 0.05)", rich_help_panel=LOSS),
+]
+Weight = Annotated[
+    float | None,
+    typer.Option(
+        help="Lambda of Eq. 8: weight of the orthogonality term. (negative: paper 0.1, official 1)",
+        rich_help_panel=LOSS,
+    ),
+]
+Orthogonality = Annotated[
+    Literal["sum", "mean", "signed"] | None,
+    typer.Option(
+        help="Eq. 7 as a sum or a mean of |cos|, or the authors' mean of cos.", rich_help_panel=LOSS
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        help="Passes over the rows. (positive 50, negative 100; CoCoOp 10)", rich_help_panel=SCHEDULE
+    ),
+]
+TrainBatch = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="Rows a step. (8; CoCoOp 1; fast 256)", rich_help_panel=SCHEDULE),
+]
+Rate = Annotated[
+    float | None, typer.Option(help="Learning rate of the preset's optimiser.", rich_help_panel=SCHEDULE)
+]
+Schedule = Annotated[
+    Literal["cosine", "constant"] | None,
+    typer.Option(help="How the rate falls over the epochs. (cosine)", rich_help_panel=SCHEDULE),
+]
+Warmup = Annotated[
+    int | None, typer.Option(help="Epochs at the rate 1e-5 first. (0)", rich_help_panel=SCHEDULE)
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume/--restart", help="Go on with an interrupted training.", rich_help_panel=SCHEDULE),
+]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal prompts.")]
-TrainBatch = Annotated[int | None, typer.Option("--batch-size", help="Rows a step. (8)")]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"] | None,
+    typer.Option(help="Of the text tower; fp32 is exact. (fp32)", rich_help_panel=MODEL_PANEL),
+]
+Kernel = Annotated[
+    Literal["auto", "torch", "onednn"],
+    typer.Option(help="Linear layers of the text tower; auto measures.", rich_help_panel=MODEL_PANEL),
+]
+Memory = Annotated[
+    float,
+    typer.Option(
+        min=0.01,
+        help="GiB for the text pass of a step; more is cut into exact chunks.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 
 
 def workspace_backbone(place: "Workspace", pretrained: str, device: str) -> "Backbone":
@@ -31,6 +126,44 @@ def workspace_backbone(place: "Workspace", pretrained: str, device: str) -> "Bac
     return load_again(read_fingerprint(place.features), pretrained=pretrained, device=device)
 
 
+def run(
+    place: "Workspace",
+    plan: "Plan",
+    settings: "PromptSettings",
+    *,
+    pretrained: str,
+    device: str,
+    memory: float,
+    quiet: bool,
+    **options: Any,
+) -> "Training":
+    """Train with a progress bar. On Ctrl-C, say how to go on."""
+    from lsncli.app import train
+    from lsncli.prompts.learner import steps
+
+    backbone = workspace_backbone(place, pretrained, device)
+    total = steps(len(plan.rows.train), settings)
+    try:
+        with progress(f"{settings.kind} prompts", total, quiet=quiet) as tick:
+            return train.train_prompts(
+                place,
+                backbone,
+                plan,
+                settings,
+                memory=int(memory * 2**30),
+                tick=tick,
+                remark=lambda text: say(text, quiet=quiet),
+                **options,
+            )
+    except KeyboardInterrupt:
+        kept = place.checkpoint(settings.kind).is_file()
+        say(
+            "Interrupted. "
+            + ("The same command goes on from the last epoch." if kept else "No epoch was kept yet.")
+        )
+        raise
+
+
 def show(
     training: "Training", format: FormatName, output: Path | None, quiet: bool, *, following: str
 ) -> None:
@@ -38,6 +171,7 @@ def show(
     prompts, threshold = training.prompts, training.detector.threshold
     row = {
         "prompts": prompts.kind,
+        "learner": {"coop": "CoOp", "cocoop": "CoCoOp"}[prompts.settings["learner"]],
         "mode": prompts.settings["mode"],
         "classes": len(prompts.classes),
         "rows": training.rows,
@@ -49,14 +183,15 @@ def show(
     }
     columns = [
         Column("prompts", "Prompts"),
+        Column("learner", "Learner"),
         Column("mode", "Mode"),
         Column("classes", "Classes", digits=0),
         Column("rows", "Rows", digits=0),
         Column("epochs", "Epochs", digits=0),
-        Column("first_loss", "First loss", digits=3),
-        Column("last_loss", "Last loss", digits=3),
+        Column("first_loss", "Loss first", digits=3),
+        Column("last_loss", "last", digits=3),
         Column("gamma", "Gamma", digits=6),
-        Column("held_out", "Held out", digits=0),
+        Column("held_out", "Val", digits=0),
     ]
     render([row], columns, format, output)
     describe_threshold(training.detector, quiet)
@@ -67,7 +202,7 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
     """Say what gamma promises, and warn if too few held-out images stand behind it."""
     threshold = detector.threshold
     say(
-        f"Detector {detector.method}: an image is ID if its score is at least gamma = {threshold.gamma:.6f}. "
+        f"Detector {detector.label}: an image is ID if its score is at least gamma = {threshold.gamma:.6f}. "
         f"{threshold.n} held-out ID images set it for a TPR of {threshold.target_tpr:.0%}; on new ID images "
         f"expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95 % interval).",
         quiet=quiet,
@@ -75,7 +210,7 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
     if threshold.coarse:
         say(
             f"Warning: {threshold.n} held-out images cannot resolve a TPR of {threshold.target_tpr:.0%}; "
-            "gamma is the lowest score among them. Use more images or a larger --held-out.",
+            "gamma is the lowest score among them. Use more images or a larger --val-fraction.",
             quiet=quiet,
             style="yellow",
         )

@@ -1,71 +1,45 @@
-"""Prompts as the paper writes them, Eq. 2: V(l_c) = [v_1 ... v_M, w_c], between start and end of text.
-
-The words behind the context are "<class name>." with the full stop that CoOp and the authors of LSN use
-(Zhou et al., "Learning to prompt for vision-language models", IJCV 2022).
-"""
+"""New contexts, and the text features of plain texts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, pad
 
-from lsncli.prompts.tower import TextTower, check_length
+from lsncli.errors import UsageError
+from lsncli.prompts.chunks import bounded
+from lsncli.prompts.layout import Vocabulary, text_layout
+from lsncli.prompts.tower import TextTower
 
 INIT_STD = 0.02
-"""Standard deviation of a new context vector, as in CoOp."""
+"""Standard deviation of a random context vector, as in CoOp."""
+
+TEXT_MEMORY = 1 << 28
+"""Bytes for the activations of plain texts at a time."""
 
 
-@dataclass(frozen=True)
-class Slots:
-    """The frozen words around the learned vectors, for C classes."""
+def new_contexts(
+    vocabulary: Vocabulary, shape: tuple[int, ...], words: str, generator: torch.Generator
+) -> Tensor:
+    """Contexts (K, M, W) or (K, C, M, W) of the given ``shape`` (K, [C,] M), float32 on the CPU.
 
-    start: Tensor  # (1, W): start of text
-    names: Tensor  # (C, R, W): "name." and end of text, zero-padded to the longest name
-    ends: Tensor  # (C,): position of the end of text inside ``names``
-
-
-def slots(tower: TextTower, classes: Sequence[str], length: int) -> Slots:
-    """Tokenize and embed the names of ``classes`` once, for contexts of ``length`` vectors.
-
-    Raises LsnError if a prompt would not fit the tower.
+    Random with standard deviation 0.02, or the embeddings of ``words``, which must be M tokens. Several sets
+    from the same words get that much noise, too: equal sets would have equal gradients and stay equal.
+    Raises UsageError if the words are not M tokens.
     """
-    ids = [[*tower.tokenize(f"{name}."), tower.end] for name in classes]
-    for name, tokens in zip(classes, ids, strict=True):
-        check_length(1 + length + len(tokens), tower.longest, f"a context of {length} with class '{name}'")
-    rows = max(len(tokens) for tokens in ids)
-    names = torch.stack([pad(tower.embed(t), (0, 0, 0, rows - len(t))) for t in ids])
-    ends = torch.tensor([len(t) - 1 for t in ids], device=tower.device)
-    return Slots(tower.embed([tower.start]), names, ends)
-
-
-def new_context(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Random context vectors of the given shape (..., M, W), normal with standard deviation 0.02."""
-    return torch.randn(shape, generator=generator) * INIT_STD
-
-
-def prompt_features(tower: TextTower, words: Slots, context: Tensor) -> Tensor:
-    """Unit text features g(V(l_c)) (C, D) of every class, differentiable in ``context``.
-
-    ``context`` is (M, W), shared by all classes, or (C, M, W), class-specific.
-    """
-    classes, length = len(words.names), context.shape[-2]
-    start = words.start.expand(classes, 1, -1)
-    prompts = torch.cat([start, context.expand(classes, -1, -1), words.names], dim=1)
-    return normalize(tower.encode(prompts, words.ends + 1 + length), dim=-1)
+    noise = torch.randn(*shape, vocabulary.width, generator=generator) * INIT_STD
+    if not words:
+        return noise
+    ids = vocabulary.tokenize(words)
+    if len(ids) != shape[-1]:
+        raise UsageError(
+            f"--init '{words}' is {len(ids)} tokens, but the context has {shape[-1]} vectors.",
+            f"Use --context-length {len(ids)}.",
+        )
+    return vocabulary.embed(ids).cpu().float() + (noise if shape[0] > 1 else torch.zeros_like(noise))
 
 
 @torch.no_grad()
-def text_features(tower: TextTower, texts: Sequence[str], chunk: int = 256) -> Tensor:
-    """Unit text features (N, D) of plain texts, such as "a photo of a tench", in chunks of prompts."""
-    parts = []
-    for first in range(0, len(texts), chunk):
-        ids = [[tower.start, *tower.tokenize(text), tower.end] for text in texts[first : first + chunk]]
-        for text, tokens in zip(texts[first:], ids, strict=False):
-            check_length(len(tokens), tower.longest, f"the text '{text}'")
-        rows = max(len(tokens) for tokens in ids)
-        prompts = torch.stack([pad(tower.embed(t), (0, 0, 0, rows - len(t))) for t in ids])
-        ends = torch.tensor([len(t) - 1 for t in ids], device=tower.device)
-        parts.append(normalize(tower.encode(prompts, ends), dim=-1))
-    return torch.cat(parts)
+def text_features(tower: TextTower, texts: Sequence[str]) -> Tensor:
+    """Unit text features (N, D) of plain texts, such as "a photo of a tench"."""
+    nothing = torch.empty(1, 0, tower.vocabulary.width, device=tower.device)
+    return bounded(tower, text_layout(tower.vocabulary, texts), TEXT_MEMORY)(nothing)[0]

@@ -1,8 +1,10 @@
-"""What both learners share: rows in memory, shuffled batches, the cosine schedule, the loss record."""
+"""What every learner needs of a training loop: rows in memory, shuffled batches, rates, a state that can be
+kept."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,19 +13,21 @@ from torch.nn.functional import normalize
 
 from lsncli.console import Tick
 from lsncli.errors import LsnError
-from lsncli.types import Float64s, Rows, unit
+from lsncli.prompts.settings import PromptSettings
+from lsncli.types import Rows
+
+WARMUP_RATE = 1e-5
+"""CoOp's constant warm-up rate."""
 
 
 @dataclass(frozen=True)
-class Learned:
-    """Learned contexts and what the frozen text tower makes of them."""
+class Checkpoint:
+    """All that the epochs still to come depend on: parameters, optimiser, random state, and the losses so
+    far."""
 
-    context: Tensor
-    """Positive (M, W); negative (K, C, M, W); float32 on the CPU."""
-    text: Float64s
-    """Unit text features: positive (C, D); negative (K, C, D)."""
+    tensors: dict[str, Tensor]
     history: tuple[float, ...]
-    """Mean training loss of each epoch."""
+    """Mean training loss of each epoch done."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,6 @@ class Batches:
     labels: Tensor
     size: int
     generator: torch.Generator
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.labels) / self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch: every row once, in a fresh random order."""
@@ -68,40 +69,79 @@ def run_epoch(
     Raises LsnError when the loss stops being finite.
     """
     total = 0.0
+    rate = optimizer.param_groups[0]["lr"]
     for images, labels in data:
+        optimizer.zero_grad(set_to_none=True)
         loss = loss_of(images, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise LsnError(f"Training diverged: the loss became {value}.", "Use a lower --rate.")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         total += value * len(labels)
-        tick(1, f"loss {value:.3f}")
+        tick(1, f"loss {value:.3f}, rate {rate:.2g}")
     return total / len(data.labels)
 
 
-def train(
-    data: Batches,
+def make_optimizer(parameters: list[Tensor], settings: PromptSettings) -> torch.optim.Optimizer:
+    """The settings' optimiser. A parameter without a gradient is left alone in a step, its momenta, too."""
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=settings.rate)
+    return torch.optim.SGD(
+        parameters, lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def rate_at(epoch: int, settings: PromptSettings) -> float:
+    """The rate of an epoch, counted from 0: half a cosine from the full rate towards zero, as in CoOp.
+
+    Warm-up epochs come before the cosine and are not part of it, again as in CoOp. A closed form, not a
+    recurrence: a resumed run has the same rates to the bit.
+    """
+    if epoch < settings.warmup:
+        return WARMUP_RATE
+    if settings.schedule == "constant":
+        return settings.rate
+    return settings.rate * (1 + math.cos(math.pi * (epoch - settings.warmup) / settings.epochs)) / 2
+
+
+def snapshot(
+    parameters: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    epochs: int,
-    loss_of: Callable[[Tensor, Tensor], Tensor],
-    tick: Tick,
-) -> tuple[float, ...]:
-    """All epochs under the cosine schedule; returns the mean loss of each."""
-    schedule = cosine(optimizer, epochs)
-    history = []
-    for _ in range(epochs):
-        history.append(run_epoch(data, optimizer, loss_of, tick))
-        schedule.step()
-    return tuple(history)
+    generator: torch.Generator,
+    history: tuple[float, ...],
+) -> Checkpoint:
+    """A copy of the state after an epoch."""
+    tensors = {name: tensor.detach() for name, tensor in parameters.items()} | {
+        f"optimizer.{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if value is not None
+    }
+    copies = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
+    return Checkpoint(copies | {"generator": generator.get_state()}, history)
 
 
-def cosine(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """The rate falls along half a cosine to zero, one step an epoch, as in CoOp; no warm-up."""
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
-
-
-def as_units(text: Tensor) -> Float64s:
-    """Text features as float64 unit rows on the CPU."""
-    return unit(text.detach().cpu().double().numpy())
+@torch.no_grad()
+def restore(
+    checkpoint: Checkpoint,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> None:
+    """The inverse of ``snapshot``. Raises LsnError if the checkpoint is of other parameters."""
+    tensors = checkpoint.tensors
+    state: dict[int, dict[str, Any]] = {}
+    try:
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name].view(parameter.shape))
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor.clone()  # steps change it
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        generator.set_state(tensors["generator"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise LsnError(
+            f"The checkpoint does not fit this training: {error}.", "Start again with --restart."
+        ) from error

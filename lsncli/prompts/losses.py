@@ -1,11 +1,11 @@
 """The losses of prompt learning, Eq. 3-8, as the paper writes them and as the authors' code computes them.
 
 LSN: Nie et al., "Out-of-Distribution Detection with Negative Prompts", ICLR 2024; code: junz-debug/lsn.
-The two differ (docs/decisions/0003-two-modes.md), so every loss here exists in both modes:
+The two differ (docs/decisions/0003-two-modes.md):
 
-* ``paper``: cross-entropy of one softmax, the orthogonality term summed over classes and pairs of sets.
-* ``official``: the softmax is handed to a cross-entropy that applies a second one, so that the loss never
-  falls below log(1 + (C - 1) / e); the orthogonality term is a mean of signed cosines.
+* the paper takes the cross-entropy of one softmax; the code hands the softmax to a cross-entropy that
+  applies a second one, so that its loss never falls below log(1 + (C - 1) / e);
+* the paper sums |cos| over classes and pairs of sets (Eq. 7); the code takes a mean of signed cosines.
 """
 
 from typing import Literal
@@ -14,50 +14,46 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-Mode = Literal["paper", "official"]
-MODES: tuple[Mode, ...] = ("paper", "official")
-
-TAU_POSITIVE = 0.01
-TAU_NEGATIVE = 0.05
+Kind = Literal["positive", "negative"]
+Orthogonality = Literal["sum", "mean", "signed"]
 
 
-def classify(logits: Tensor, labels: Tensor, mode: Mode) -> Tensor:
-    """Mean cross-entropy of logits (B, C) and labels (B,); the official mode softmaxes them first."""
-    return cross_entropy(logits.softmax(-1) if mode == "official" else logits, labels)
+def logits(images: Tensor, text: Tensor, kind: Kind, tau: float) -> Tensor:
+    """What the softmax of Eq. 3 (positive: cos / tau) or Eq. 6 (negative: (1 - cos) / tau) is taken of, (K,
+    B, C).
 
-
-def positive_loss(images: Tensor, text: Tensor, labels: Tensor, mode: Mode) -> Tensor:
-    """Eq. 3-4: cross-entropy of cos(f(x), g(V(l_c))) / 0.01.
-
-    ``images`` (B, D) and ``text`` (C, D) are unit vectors.
+    ``images`` (B, D) and ``text``, unit: (K, C, D), or (K, B, C, D) where prompts depend on the image
+    (CoCoOp).
     """
-    return classify(images @ text.T / TAU_POSITIVE, labels, mode)
+    form = "bd,kcd->kbc" if text.ndim == 3 else "bd,kbcd->kbc"
+    cosines = torch.einsum(form, images, text)
+    return (cosines if kind == "positive" else 1 - cosines) / tau
 
 
-def negative_loss(images: Tensor, text: Tensor, labels: Tensor, mode: Mode) -> Tensor:
-    """Eq. 5-6: cross-entropy of (1 - cos(f(x), g(V̄(l_c)))) / 0.05 for one set of negative prompts.
+def classification(logits: Tensor, labels: Tensor, *, double_softmax: bool) -> Tensor:
+    """Eq. 4 and 5: cross-entropy of ``logits`` (K, B, C) with labels (B,), mean over images, summed over
+    sets.
 
-    It is small when the negative prompt of an image's own class matches the image least of all.
+    A negative loss is small when the negative prompt of an image's own class matches the image least of all.
     """
-    return classify((1 - images @ text.T) / TAU_NEGATIVE, labels, mode)
+    values = logits.softmax(-1) if double_softmax else logits
+    return torch.stack([cross_entropy(one, labels) for one in values]).sum()
 
 
-def orthogonality(sets: Tensor) -> Tensor:
-    """Eq. 7: sum over classes and over pairs i < j of |cos(t_c^i, t_c^j)|; ``sets`` (K, C, D) is unit.
+def orthogonality(text: Tensor, form: Orthogonality, own: int | None = None) -> Tensor:
+    """Eq. 7 over pairs i < j of K sets of unit text features (K, ..., C, D); 0 for one set.
 
-    One set has no pairs: the term is 0.
+    "sum": sum over classes and pairs of |cos|, as the paper writes it; "mean": the mean over classes and
+    pairs of |cos|; "signed": the mean of cos, as the code has it. With ``own`` only that set's
+    pairs count. Image-conditional features (K, B, C, D) are averaged over the B images.
     """
-    count = len(sets)
-    cosines = torch.einsum("icd,jcd->cij", sets, sets)
-    first, second = torch.triu_indices(count, count, offset=1, device=sets.device)
-    return cosines[:, first, second].abs().sum()
-
-
-def official_orthogonality(own: Tensor, others: Tensor) -> Tensor:
-    """The authors' form for one set: mean over classes and other sets of the signed cosine.
-
-    ``own`` (C, D); ``others`` (K - 1, C, D), constants; both unit. Without other sets the term is 0.
-    """
-    if len(others) == 0:
-        return own.new_zeros(())
-    return torch.einsum("cd,kcd->kc", own, others).mean()
+    count = len(text)
+    if count < 2:
+        return text.new_zeros(())
+    pairs = [(i, j) for i in range(count) for j in range(i + 1, count) if own in (None, i, j)]
+    first, second = (list(side) for side in zip(*pairs, strict=True))
+    cosines = (text[first] * text[second]).sum(-1)
+    if form == "signed":
+        return cosines.mean()
+    mean = cosines.abs().mean()
+    return mean if form == "mean" else mean * (len(pairs) * text.shape[-2])

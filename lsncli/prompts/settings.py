@@ -1,67 +1,139 @@
-"""The settings of both learners, with the defaults of the paper and of the authors' code."""
+"""The settings of prompt learning, and the presets: the paper, the authors' code, and two of our own."""
 
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lsncli.errors import UsageError
-from lsncli.prompts.losses import MODES, Mode
+from lsncli.prompts.layout import Position
+from lsncli.prompts.losses import Kind, Orthogonality
+
+Mode = Literal["paper", "official", "fast", "best"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Learner = Literal["coop", "cocoop"]
 
 
 @dataclass(frozen=True)
-class PositiveSettings:
-    """CoOp: one context shared by all classes, SGD, Eq. 4. Defaults: Appendix D of the paper."""
+class PromptSettings:
+    """Everything that decides which prompts are learned, but the tower, the rows and the classes.
 
+    The defaults are CoOp's positive prompts as in Appendix D of the paper.
+    """
+
+    kind: Kind = "positive"
     mode: Mode = "paper"
+    """The preset that these settings started from."""
+    learner: Learner = "coop"
+    """CoCoOp adds to every context vector what a small network makes of the image."""
+    sets: int = 1
+    """K prompts for every class."""
+    specific: bool = False
+    """A context of its own for every class, or one shared by all."""
+    names: bool = True
+    position: Position = "end"
+    """Where the class name stands."""
     length: int = 16
-    epochs: int = 50
-    batch_size: int = 8
+    """M vectors in a context."""
+    init: str = ""
+    """Words that contexts start from; empty for random vectors."""
+    tau: float = 0.01
+    """Temperature of Eq. 3 or Eq. 6."""
+    double_softmax: bool = False
+    weight: float = 0.0
+    """Lambda of Eq. 8, the weight of the orthogonality term."""
+    orthogonality: Orthogonality = "sum"
+    turns: bool = False
+    """Sets learn one after the other inside an epoch, not all in every step."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
     rate: float = 0.002
     momentum: float = 0.9
+    """SGD's."""
     weight_decay: float = 5e-4
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class NegativeSettings:
-    """K sets of class-specific contexts, Adam, Eq. 8. Defaults: section 4.2 and Appendix D of the paper."""
-
-    mode: Mode = "paper"
-    length: int = 16
-    epochs: int = 100
+    """SGD's."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: int = 0
+    """Epochs at the rate 1e-5 before the schedule."""
+    epochs: int = 50
     batch_size: int = 8
-    rate: float = 0.001
-    sets: int = 3
-    weight: float = 0.1
-    """Lambda of Eq. 8, the weight of the orthogonality term."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the frozen text tower; contexts and losses are always float32."""
     seed: int = 0
+    score: dict[str, Any] = field(default_factory=dict)
+    """The settings of the LSN score that belong to these negative prompts, where they are not its
+    defaults."""
 
 
-POSITIVE: dict[str, PositiveSettings] = {
-    "paper": PositiveSettings(),
-    "official": PositiveSettings(mode="official", rate=0.001),
+_POSITIVE = PromptSettings()
+_NEGATIVE = PromptSettings(
+    kind="negative", sets=3, specific=True, tau=0.05, weight=0.1, optimizer="adam", rate=0.001, epochs=100
+)
+
+PRESETS: dict[Kind, dict[Mode, PromptSettings]] = {
+    "positive": {
+        "paper": _POSITIVE,
+        "official": replace(_POSITIVE, mode="official", double_softmax=True, rate=0.001),
+        "fast": replace(_POSITIVE, mode="fast", batch_size=128, rate=0.03),
+        "best": replace(_POSITIVE, mode="best"),
+    },
+    "negative": {
+        "paper": _NEGATIVE,
+        "official": replace(
+            _NEGATIVE,
+            mode="official",
+            double_softmax=True,
+            weight=1.0,
+            orthogonality="signed",
+            turns=True,
+            rate=0.002,
+            score={"form": "official"},
+        ),
+        "fast": replace(_NEGATIVE, mode="fast", batch_size=128, rate=0.01),
+        "best": replace(_NEGATIVE, mode="best"),
+    },
 }
-NEGATIVE: dict[str, NegativeSettings] = {
-    "paper": NegativeSettings(),
-    "official": NegativeSettings(mode="official", rate=0.002, weight=1.0),
-}
 
-S = TypeVar("S", PositiveSettings, NegativeSettings)
+_COCOOP: dict[Kind, dict[str, Any]] = {"positive": {"length": 4}, "negative": {}}
+_COCOOP_SCHEDULE: dict[str, Any] = {"epochs": 10, "batch_size": 1}
+"""Appendix D: positive contexts of 4 vectors; 10 epochs of single images."""
 
 
-def choose(presets: dict[str, S], mode: str, **given: float | int | None) -> S:
-    """The preset of ``mode`` with every given (not None) value in place of its own.
+def preset(kind: Kind, mode: str = "paper", learner: str = "coop", **given: Any) -> PromptSettings:
+    """The settings of a preset with every given (not None) value in place of its own.
 
-    Raises UsageError for an unknown mode or a value that cannot be meant.
+    Raises UsageError for an unknown name or a value that cannot be meant.
     """
-    if mode not in presets:
-        raise UsageError(f"--mode: expected one of {', '.join(MODES)}, found '{mode}'.")
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = replace(presets[mode], **changes)
-    for name in ("length", "epochs", "batch_size", "rate", "sets"):
-        value = getattr(settings, name, 1)
+    _check_choice("mode", mode, MODES)
+    _check_choice("learner", learner, get_args(Learner))
+    settings = next(made for name, made in PRESETS[kind].items() if name == mode)
+    if learner == "cocoop":
+        settings = replace(settings, learner="cocoop", **_COCOOP[kind], **_COCOOP_SCHEDULE)
+    changed = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    _check(changed)
+    return changed
+
+
+def _check(settings: PromptSettings) -> None:
+    for name, kind in get_type_hints(PromptSettings).items():
+        if get_origin(kind) is Literal:
+            _check_choice(name, getattr(settings, name), get_args(kind))
+    for name in ("length", "epochs", "batch_size", "rate", "sets", "tau"):
+        value = getattr(settings, name)
         if not 0 < value < float("inf"):
-            raise UsageError(f"--{name.replace('_', '-')}: expected a number above zero, found {value}.")
-    weight = getattr(settings, "weight", 0.0)
-    if not 0 <= weight < float("inf"):
-        raise UsageError(f"--weight: expected zero or a number above it, found {weight}.")
-    return settings
+            raise UsageError(f"{_option(name)}: expected a number above zero, found {value}.")
+    for name in ("weight", "warmup", "weight_decay", "momentum"):
+        value = getattr(settings, name)
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"{_option(name)}: expected zero or a number above it, found {value}.")
+    if settings.warmup >= settings.epochs:
+        raise UsageError(
+            f"--warmup: expected fewer than the {settings.epochs} epochs, found {settings.warmup}."
+        )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{_option(name)}: expected one of {', '.join(choices)}, found '{value}'.")
+
+
+def _option(name: str) -> str:
+    """The option of the command line that sets a field."""
+    return "--context-length" if name == "length" else f"--{name.replace('_', '-')}"

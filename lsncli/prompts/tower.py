@@ -1,69 +1,45 @@
-"""A frozen causal text tower that takes embeddings instead of words, and what it needs around it.
+"""The frozen text tower g, as prompt learning sees it: one protocol, two ways through it.
 
-Learned prompts are vectors in the space of word embeddings, so the tower's usual entrance (token ids) is
-of no use. This one runs the same layers on given embeddings, cut to the longest prompt: behind a causal
-mask nothing after the end-of-text token can change the output, so the cut is exact.
+``fast.FastTower`` computes what a causal CLIP text transformer computes with a twentieth of the work;
+``plain.PlainTower`` runs any other text encoder as it is. Which one serves a model is decided by inspection,
+in ``backbones/text.py``.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lsncli.errors import LsnError
+from lsncli.prompts.layout import Layout, Vocabulary
+
+Encoder = Callable[[Tensor], Tensor]
+"""Contexts to unit text features (G, C, D) in float32, differentiable in the contexts.
+
+G contexts at a time (sets, or images in CoCoOp): (G, M, W) shared by all classes or (G, C, M, W)
+class-specific, as the layout says; (1, 0, W) for plain texts.
+"""
 
 
-@dataclass(frozen=True)
-class TextTower:
-    """The frozen parts of a CLIP text encoder g (W wide, D-dimensional output), always in float32."""
-
-    tokenize: Callable[[str], list[int]]
-    """Token ids of a text without start and end of text."""
-    start: int
-    end: int
-    token_embedding: Tensor  # (vocabulary, W)
-    positions: Tensor  # (longest prompt, W)
-    transformer: Callable[[Tensor, Tensor], Tensor]
-    """(N, L, W) embeddings and an additive (L, L) mask -> (N, L, W)."""
-    final_norm: nn.Module
-    project: Callable[[Tensor], Tensor]
-    """(N, W) -> (N, D)."""
+class TextTower(Protocol):
+    """A frozen text encoder that takes vectors where words would stand."""
 
     @property
-    def device(self) -> torch.device:
-        return self.token_embedding.device
+    def path(self) -> str:
+        """``fast`` or ``plain``, and the linear kernel where there is a choice, such as "fast (onednn)"."""
 
     @property
-    def width(self) -> int:
-        return self.token_embedding.shape[1]
+    def kernel(self) -> str:
+        """``torch`` or ``onednn``."""
 
     @property
-    def longest(self) -> int:
-        """The number of tokens the tower has positions for, start and end of text included."""
-        return self.positions.shape[0]
+    def vocabulary(self) -> Vocabulary: ...
 
-    def embed(self, ids: Sequence[int]) -> Tensor:
-        """Token ids -> (len(ids), W) embeddings, without positions."""
-        return self.token_embedding[torch.as_tensor(list(ids), dtype=torch.long, device=self.device)]
+    @property
+    def device(self) -> torch.device: ...
 
-    def encode(self, prompts: Tensor, ends: Tensor) -> Tensor:
-        """Embedded prompts (N, L, W), end-of-text positions (N,) -> text features (N, D), not normalised.
+    def encoder(self, layout: Layout) -> Encoder:
+        """Everything about ``layout`` that does not depend on the contexts, computed once."""
 
-        What stands behind a prompt's end of text does not matter. Raises LsnError if L is too long.
-        """
-        length = prompts.shape[1]
-        check_length(length, self.longest, "a prompt")
-        mask = torch.full((length, length), float("-inf"), device=prompts.device).triu(1)
-        hidden = self.transformer(prompts + self.positions[:length], mask)
-        last = hidden[torch.arange(len(hidden), device=hidden.device), ends]
-        return self.project(self.final_norm(last))
-
-
-def check_length(length: int, longest: int, what: str) -> None:
-    """Raise LsnError if a prompt of ``length`` tokens does not fit a tower of ``longest`` positions."""
-    if length > longest:
-        raise LsnError(
-            f"Text tower: {what} needs {length} tokens, but the tower reads at most {longest}.",
-            "Shorten the class name or use a shorter context.",
-        )
+    def activation_bytes(self, layout: Layout) -> int:
+        """About how many bytes one context of ``layout`` keeps for its gradient."""

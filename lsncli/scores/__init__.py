@@ -11,11 +11,12 @@ from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
 
+from lsncli.console import Tick, silent
 from lsncli.errors import UsageError
 from lsncli.scores.common import Score, Scorer
-from lsncli.types import Float64s, Floats
+from lsncli.types import Float64s, Floats, Head
 
-__all__ = ["SCORES", "Score", "Scorer", "load_score", "score_in_chunks", "score_settings"]
+__all__ = ["SCORES", "Score", "Scorer", "chunk_of", "load_score", "score_in_chunks", "score_settings"]
 
 SCORES = {
     "mcm": "lsncli.scores.mcm:Mcm",
@@ -23,6 +24,7 @@ SCORES = {
     "maxlogit": "lsncli.scores.maxlogit:MaxLogit",
     "energy": "lsncli.scores.energy:Energy",
     "knn": "lsncli.scores.knn:Knn",
+    "mincm": "lsncli.scores.mincm:MinCm",
     "lsn": "lsncli.scores.lsn:Lsn",
 }
 
@@ -56,8 +58,8 @@ def score_settings(name: str) -> dict[str, tuple[Any, object]]:
     return {field.name: (hints[field.name], field.default) for field in fields(cls)}
 
 
-def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192) -> Float64s:
-    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time.
+def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192, tick: Tick = silent) -> Float64s:
+    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``tick`` hears of each.
 
     The default keeps the logits of 1,000 classes to 64 MB whatever N is. Only ``len(features)`` and row
     slices are used, so a memory-mapped array or an HDF5 dataset is read piece by piece.
@@ -66,8 +68,14 @@ def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192) -> Floa
         raise UsageError(f"The chunk must be at least 1 row, found {chunk}.")
     scores = np.empty(len(features), dtype=np.float64)
     for start in range(0, len(scores), chunk):
-        scores[start : start + chunk] = scorer(features[start : start + chunk])
+        found = scores[start : start + chunk] = scorer(features[start : start + chunk])
+        tick(len(found))
     return scores
+
+
+def chunk_of(*heads: Head) -> int:
+    """Rows to score at a time with ``heads``: few where each costs a text pass, so that progress is seen."""
+    return 64 if any(head.conditional for head in heads) else 8192
 
 
 def _class(name: str) -> type[Any]:

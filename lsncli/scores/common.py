@@ -1,6 +1,6 @@
 """What every score shares: the protocol, checked cosines, and softmax extremes. All in float64."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -56,9 +56,41 @@ def cosines(features: Floats, text: Floats) -> Float64s:
     return cosine
 
 
+def positive_cosines(head: Head, features: Floats) -> Float64s:
+    """Cosines (N, C) of raw ``features`` (N, D) with the positive prompts. Not to be written to."""
+    return cosines(features, head.text) if isinstance(head.text, np.ndarray) else head.text(features)
+
+
+def negative_cosines(head: Head, features: Floats) -> Iterator[Float64s]:
+    """Cosines (N, C) with the negative prompts, one set after the other. Not to be written to."""
+    if isinstance(head.negative, np.ndarray):
+        yield from (cosines(features, text) for text in head.negative)
+    elif head.negative is not None:
+        yield from head.negative(features)
+
+
+def check_negative(head: Head, name: str) -> None:
+    """LsnError unless ``head`` has negative prompts for its classes, which the score ``name`` needs."""
+    negative = head.negative
+    if negative is None or (isinstance(negative, np.ndarray) and not len(negative)):
+        raise LsnError(
+            f"The score '{name}' needs negative prompts, and these prompts have none.",
+            "Learn them with `lsn train-neg`, or take a score without them, such as mcm.",
+        )
+    if not isinstance(negative, np.ndarray):
+        return
+    classes = len(head.classes)
+    dim = head.text.shape[1] if isinstance(head.text, np.ndarray) else negative.shape[-1]
+    if negative.shape[1:] != (classes, dim):
+        raise LsnError(
+            f"Expected negative text features of shape (K, {classes}, {dim}), found {negative.shape}.",
+            "Use positive and negative prompts of the same classes and model.",
+        )
+
+
 def predict(head: Head, features: Floats) -> Labels:
     """The class (N,) whose positive prompt is nearest to each of the raw ``features`` (N, D)."""
-    nearest: Labels = cosines(features, head.text).argmax(axis=1).astype(np.int32)
+    nearest: Labels = positive_cosines(head, features).argmax(axis=1).astype(np.int32)
     return nearest
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lsncli.scores.common import Scorer, cosines, log_sum_exp, positive
+from lsncli.scores.common import Scorer, log_sum_exp, positive, positive_cosines
 from lsncli.types import Float64s, Floats, Head, Rows
 
 
@@ -30,6 +30,6 @@ class Energy:
         """The scorer for ``head``; nothing is learned."""
 
         def score(features: Floats) -> Float64s:
-            return self.tau * log_sum_exp(head.scale / self.tau * cosines(features, head.text))
+            return self.tau * log_sum_exp(head.scale / self.tau * positive_cosines(head, features))
 
         return score

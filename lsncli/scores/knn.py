@@ -50,7 +50,7 @@ class Knn:
                 f"Set k to {len(train)} or less, or use more training rows.",
             )
         bank = train.features
-        dim = head.text.shape[1]
+        dim = head.text.shape[1] if isinstance(head.text, np.ndarray) else bank.shape[-1]
         for start in range(0, len(bank), BANK):
             check_features(bank[start : start + BANK], dim)
 

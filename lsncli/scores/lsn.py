@@ -1,15 +1,11 @@
 """LSN: learned positive prompts say yes, learned negative prompts say no."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
-import numpy as np
-
-from lsncli.errors import LsnError, UsageError
-from lsncli.scores.common import Scorer, cosines, max_softmax, min_softmax, positive
+from lsncli.scores.common import Scorer, check_negative, max_softmax, positive, positive_cosines
+from lsncli.scores.mincm import Form, MinCm, evidence
 from lsncli.types import Float64s, Floats, Head, Rows
-
-Form = Literal["paper", "official"]
 
 
 @dataclass(frozen=True)
@@ -38,35 +34,15 @@ class Lsn:
     NEEDS: ClassVar[frozenset[str]] = frozenset({"negative"})
 
     def __post_init__(self) -> None:
-        positive(tau=self.tau, tau_bar=self.tau_bar)
-        if self.form not in get_args(Form):
-            raise UsageError(f"The form of LSN must be {' or '.join(get_args(Form))}, found '{self.form}'.")
+        positive(tau=self.tau)
+        MinCm(self.tau_bar, self.form)  # refuses what cannot be meant
 
     def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``, whose ``negative`` (K, C, D) must be there; nothing is learned here."""
-        negative = head.negative
-        if negative is None or not len(negative):
-            raise LsnError(
-                "The score 'lsn' needs negative prompts, and these prompts have none.",
-                "Learn them with `lsn train-neg`, or take a score without them, such as mcm.",
-            )
-        if negative.shape[1:] != head.text.shape:
-            raise LsnError(
-                f"Expected negative text features of shape (K, {', '.join(map(str, head.text.shape))}), "
-                f"found {negative.shape}.",
-                "Use positive and negative prompts of the same classes and model.",
-            )
+        """The scorer for ``head``, whose ``negative`` must be there; nothing is learned here."""
+        check_negative(head, "lsn")
 
         def score(features: Floats) -> Float64s:
-            yes = max_softmax(cosines(features, head.text) / self.tau)
-            no = [self._says_no(cosines(features, text)) for text in negative]
-            total: Float64s = yes + np.mean(no, axis=0)
-            return total
+            yes = max_softmax(positive_cosines(head, features) / self.tau)
+            return yes + evidence(head, features, self.tau_bar, self.form)
 
         return score
-
-    def _says_no(self, cosine: Float64s) -> Float64s:
-        """What one set of negative prompts adds to the score of each row of ``cosine`` (N, C)."""
-        if self.form == "paper":
-            return -min_softmax(cosine / self.tau_bar)
-        return max_softmax((1.0 - cosine) / self.tau_bar)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lsncli.scores.common import Scorer, cosines
+from lsncli.scores.common import Scorer, positive_cosines
 from lsncli.types import Float64s, Floats, Head, Rows
 
 
@@ -24,7 +24,7 @@ class MaxLogit:
         """The scorer for ``head``; nothing is learned."""
 
         def score(features: Floats) -> Float64s:
-            largest: Float64s = head.scale * cosines(features, head.text).max(axis=1)
+            largest: Float64s = head.scale * positive_cosines(head, features).max(axis=1)
             return largest
 
         return score

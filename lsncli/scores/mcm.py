@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lsncli.scores.common import Scorer, cosines, max_softmax, positive
+from lsncli.scores.common import Scorer, max_softmax, positive, positive_cosines
 from lsncli.types import Float64s, Floats, Head, Rows
 
 
@@ -31,6 +31,6 @@ class Mcm:
         """The scorer for ``head``; nothing is learned."""
 
         def score(features: Floats) -> Float64s:
-            return max_softmax(cosines(features, head.text) / self.tau)
+            return max_softmax(positive_cosines(head, features) / self.tau)
 
         return score

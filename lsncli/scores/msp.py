@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lsncli.scores.common import Scorer, cosines, max_softmax
+from lsncli.scores.common import Scorer, max_softmax, positive_cosines
 from lsncli.types import Float64s, Floats, Head, Rows
 
 
@@ -25,6 +25,6 @@ class Msp:
         """The scorer for ``head``; nothing is learned."""
 
         def score(features: Floats) -> Float64s:
-            return max_softmax(head.scale * cosines(features, head.text))
+            return max_softmax(head.scale * positive_cosines(head, features))
 
         return score

@@ -42,7 +42,7 @@ class FakeBackbone:
         features[(red == 0) & (green == 1)] = 0
         return features
 
-    def text_tower(self) -> object:
+    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> object:
         raise NotImplementedError
 
 

@@ -11,21 +11,21 @@ from workspace_samples import CLASSES, NEG, POS, clusters, workspace
 from lsncli.app import train
 from lsncli.app.calibrate import known_rows
 from lsncli.app.evaluate import choose_splits, default_methods, evaluate, id_accuracy
-from lsncli.app.heads import hand_head
+from lsncli.app.heads import make_head
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.errors import LsnError, UsageError
 from lsncli.metrics import evaluate_scores
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
-from lsncli.types import Head, unit
+from lsncli.types import unit
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, tiny_backbone) -> Workspace:
     made = workspace(tmp_path_factory.mktemp("work"), tiny_backbone.fingerprint)
-    train.train_positive(made, tiny_backbone, train.plan_positive(made), POS)
-    train.train_negative(made, tiny_backbone, train.plan_negative(made), replace(NEG, epochs=1, sets=2))
+    train.train_prompts(made, tiny_backbone, train.plan_positive(made), POS)
+    train.train_prompts(made, tiny_backbone, train.plan_negative(made), replace(NEG, epochs=1, sets=2))
     return made
 
 
@@ -56,7 +56,7 @@ def mcm(rows: list[list[float]]) -> list[float]:
 def test_mcm_by_hand(work: Workspace) -> None:
     found = run(work, "mcm", ood=("far",)).results
     assert len(found) == 1  # one OOD split has no average
-    text = hand_head(work, CLASSES).text
+    text = make_head(work, "hand", CLASSES, negatives=False).text
     test, far = read_split(work.features, "test"), read_split(work.features, "far")
     inside, outside = mcm(cosines(test.features, text)), mcm(cosines(far.features, text))
     metrics = found[0].metrics
@@ -76,7 +76,7 @@ def test_mcm_by_hand(work: Workspace) -> None:
 
 def test_the_average_is_the_plain_mean_over_ood_splits(work: Workspace) -> None:
     results = run(work, "mcm", "lsn").results
-    assert [(r.method.label, r.ood) for r in results] == [
+    assert [(r.label, r.ood) for r in results] == [
         (label, ood) for label in ("MCM", "CoOp + LSN") for ood in ("far", "near", "average")
     ]
     far, near, mean = (result.metrics for result in results[:3])
@@ -87,17 +87,28 @@ def test_the_average_is_the_plain_mean_over_ood_splits(work: Workspace) -> None:
 
 
 def test_a_method_that_fails_is_reported_and_the_others_go_on(bare: Workspace) -> None:
-    ticks: list[str] = []
+    ticks: list[tuple[int, str]] = []
     inside, outside = choose_splits(bare, "test", (), "train")
     methods = [parse_method(text) for text in ("lsn", "mcm", "knn", "mcm:positive", "energy")]
-    found = evaluate(bare, methods, inside, outside, "train", tick=lambda n, note="": ticks.append(note))
-    assert {result.method.label for result in found.results} == {"MCM", "energy"}
-    reasons = {method.label: reason for method, reason in found.failed}
-    assert "no negative-prompts artefact" in reasons["CoOp + LSN"]
-    assert "lsn train-neg" in reasons["CoOp + LSN"]
+    found = evaluate(bare, methods, inside, outside, "train", tick=lambda n, note="": ticks.append((n, note)))
+    assert {result.label for result in found.results} == {"MCM", "energy"}
+    reasons = {str(method): reason for method, reason in found.failed}
+    assert "no negative-prompts artefact" in reasons["lsn"]
+    assert "lsn train-neg" in reasons["lsn"]
     assert "k = 50 neighbours among only 24 training rows" in reasons["knn"]
-    assert "no positive-prompts artefact" in reasons["CoOp + MCM"]
-    assert ticks == ["CoOp + LSN", "MCM", "knn", "CoOp + MCM", "energy"]
+    assert "no positive-prompts artefact" in reasons["mcm:positive"]
+    assert ticks == [(21, "test"), (12, "far"), (9, "near")]
+
+
+def test_a_method_that_fails_half_way_is_reported_and_the_others_go_on(work: Workspace) -> None:
+    inside, outside = choose_splits(work, "test", ("far", "near"), "train")
+    broken = outside[1].features.copy()
+    broken[3] = np.nan
+    near = replace(outside[1], features=broken)
+    found = evaluate(work, [parse_method("mcm")], inside, [outside[0], near], "train")
+    assert found.results == ()
+    ((method, reason),) = found.failed
+    assert (str(method), "1 of 9 feature rows" in reason) == ("mcm", True)
 
 
 def test_what_is_compared_by_default_depends_on_what_was_learned(work, bare) -> None:
@@ -120,12 +131,24 @@ def test_knn_never_sees_the_rows_held_out(work: Workspace) -> None:
 
 
 def test_accuracy_follows_names_not_numbers(work: Workspace) -> None:
-    test = read_split(work.features, "test")
-    head = hand_head(work, CLASSES)
-    turned = Head(head.classes[::-1], head.text[::-1], head.scale)
-    assert id_accuracy(turned, test) == id_accuracy(head, test)
-    unlabelled = replace(test, labels=np.full(21, -1, np.int32))
-    assert math.isnan(id_accuracy(head, unlabelled))
+    inside, outside = choose_splits(work, "test", ("far",), "train")
+    order = [2, 0, 1]  # the same rows, in a split that numbers its classes otherwise
+    turned = replace(
+        inside,
+        classes=tuple(CLASSES[i] for i in order),
+        labels=np.array([order.index(label) for label in inside.labels], np.int32),
+    )
+    accuracies = [
+        evaluate(work, [parse_method("mcm")], one, outside, "train").results[0].id_accuracy
+        for one in (inside, turned)
+    ]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_accuracy_counts_labelled_rows_alone() -> None:
+    guesses = np.array([0, 1, 1, 2], np.int32)
+    assert id_accuracy(np.array([0, 2, 1, -1], np.int32), guesses) == pytest.approx(2 / 3)
+    assert math.isnan(id_accuracy(np.full(4, -1, np.int32), guesses))
 
 
 def test_an_id_split_of_other_classes_is_refused(work: Workspace, tiny_backbone) -> None:

@@ -103,7 +103,7 @@ def test_a_class_without_a_row_is_named() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 20.0, float("nan")])
 def test_a_fraction_that_leaves_nothing_is_refused(fraction: float) -> None:
-    with pytest.raises(UsageError, match=r"--held-out: expected a fraction between 0 and 1"):
+    with pytest.raises(UsageError, match=r"--val-fraction: expected a fraction between 0 and 1"):
         hold_out(split_of([0, 1, 2]), fraction, None, 0)
 
 

@@ -1,14 +1,16 @@
 """How users name a method, and everything they can get wrong."""
 
 import pytest
-from workspace_samples import NEG, POS, workspace
+from cocoop_samples import write_prompts
+from workspace_samples import CLASSES, workspace
 
-from lsncli.app import train
-from lsncli.app.methods import Method, parse_method, settled
+from lsncli.app.heads import Heads
+from lsncli.app.methods import Method, Settled, parse_method, settled
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import SCORES
 from lsncli.scores.knn import Knn
 from lsncli.scores.lsn import Lsn
+from lsncli.scores.mincm import MinCm
 
 
 @pytest.mark.parametrize(
@@ -64,33 +66,86 @@ def test_every_score_can_be_named() -> None:
         assert parse_method(name).score == name
 
 
-def test_labels_are_the_papers_and_always_show_what_was_changed() -> None:
-    labels = {text: parse_method(text).label for text in ("mcm", "mcm:positive", "lsn", "knn", "lsn:hand")}
-    assert labels == {
-        "mcm": "MCM",
-        "mcm:positive": "CoOp + MCM",
-        "lsn": "CoOp + LSN",
-        "knn": "knn",
-        "lsn:hand": "lsn",
-    }
-    assert parse_method("mcm:positive,tau=2").label == "CoOp + MCM,tau=2.0"
+@pytest.mark.parametrize(
+    "text", ["mcm", "mcm:positive", "lsn", "lsn:hand", "knn,k=10", "lsn:hand,tau=2.0,form=official"]
+)
+def test_a_method_is_written_as_users_write_it(text: str) -> None:
+    assert str(parse_method(text)) == text
+    assert str(parse_method("lsn:positive")) == "lsn"
 
 
-def test_settings_are_filled_in(tmp_path, tiny_backbone) -> None:
-    work = workspace(tmp_path, tiny_backbone.fingerprint)
-    assert settled(parse_method("knn,k=3"), work) == (Knn(k=3), {"k": 3})
+@pytest.fixture
+def heads(tmp_path, tiny_backbone):
+    """The heads of a workspace with prompts of these learners, where one is named."""
+
+    def of(positive: str = "", negative: str = "", **given) -> Heads:
+        work = workspace(tmp_path, tiny_backbone.fingerprint)
+        if positive:
+            write_prompts(work, tiny_backbone, "positive", positive)
+        if negative:
+            write_prompts(work, tiny_backbone, "negative", negative, **given)
+        return Heads(work, CLASSES)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "labels"),
+    [
+        ("coop", "coop", ["CoOp + MCM", "CoOp + LSN", "LSN (CoOp negatives)", "CoOp + MinCM"]),
+        ("cocoop", "cocoop", ["CoCoOp + MCM", "CoCoOp + LSN", "LSN (CoCoOp negatives)", "CoCoOp + MinCM"]),
+        (
+            "cocoop",
+            "coop",
+            [
+                "CoCoOp + MCM",
+                "CoCoOp + LSN (CoOp negatives)",
+                "LSN (CoOp negatives)",
+                "CoCoOp + MinCM (CoOp negatives)",
+            ],
+        ),
+    ],
+)
+def test_labels_are_the_papers_and_tell_who_learned_what(heads, positive, negative, labels) -> None:
+    made = heads(positive, negative)
+    methods = ["mcm:positive", "lsn", "lsn:hand", "mincm"]
+    assert [settled(parse_method(text), made).label for text in methods] == labels
+
+
+def test_labels_always_show_what_was_changed(heads) -> None:
+    made = heads("coop")
+    for text, label in (
+        ("mcm", "MCM"),
+        ("knn", "knn"),
+        ("knn,k=10", "knn,k=10"),
+        ("mcm:positive,tau=2", "CoOp + MCM,tau=2.0"),
+        ("energy:positive", "CoOp + energy"),
+    ):
+        assert settled(parse_method(text), made).label == label
+
+
+def test_settings_are_filled_in(heads) -> None:
+    made = heads()
+    assert settled(parse_method("knn,k=3"), made) == Settled(Knn(k=3), {"k": 3}, "knn,k=3")
     with pytest.raises(LsnError, match="no negative-prompts artefact"):
-        settled(parse_method("lsn"), work)
+        settled(parse_method("lsn"), made)
+    with pytest.raises(LsnError, match="no positive-prompts artefact"):
+        settled(parse_method("mcm:positive"), made)
+
+
+def test_what_is_left_open_is_what_the_negative_prompts_were_learned_for(heads) -> None:
+    made = heads("coop", "coop", score={"form": "official", "tau": 0.5, "tau_bar": 1.0})
+    assert settled(parse_method("lsn"), made).score == Lsn(tau=0.5, tau_bar=1.0, form="official")
+    assert settled(parse_method("lsn:hand,form=paper"), made).score == Lsn(0.5, 1.0, "paper")
+    found = settled(parse_method("mincm,tau_bar=3"), made)  # it has no tau
+    assert found.score == MinCm(tau_bar=3.0, form="official")
+    assert found.settings == {"tau_bar": 3.0, "form": "official"}
+    assert found.label == "CoOp + MinCM,tau_bar=3.0"
+    assert settled(parse_method("mcm:positive"), made).settings == {"tau": 1.0}
 
 
 @pytest.mark.parametrize("mode", ["paper", "official"])
-def test_lsn_takes_the_form_its_negative_prompts_learned_in(tmp_path, tiny_backbone, mode: str) -> None:
-    from dataclasses import replace
-
-    work = workspace(tmp_path, tiny_backbone.fingerprint)
-    train.train_positive(work, tiny_backbone, train.plan_positive(work), replace(POS, epochs=1))
-    train.train_negative(
-        work, tiny_backbone, train.plan_negative(work), replace(NEG, epochs=1, sets=1, mode=mode)
-    )
-    assert settled(parse_method("lsn"), work)[0] == Lsn(form=mode)
-    assert settled(parse_method("lsn,form=paper"), work)[0] == Lsn(form="paper")
+def test_lsn_takes_the_form_of_the_preset_its_negative_prompts_learned_with(heads, mode: str) -> None:
+    made = heads("coop", "coop", mode=mode)
+    assert settled(parse_method("lsn"), made).score == Lsn(form=mode)
+    assert settled(parse_method("lsn,form=paper"), made).score == Lsn(form="paper")

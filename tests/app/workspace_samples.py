@@ -1,19 +1,18 @@
 """A small workspace with made-up features: three classes, a test split, and two OOD splits."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lsncli.app.workspace import Workspace
-from lsncli.prompts.settings import NEGATIVE, POSITIVE
+from lsncli.prompts.settings import preset
 from lsncli.store.format import Split
 from lsncli.store.writer import write_split
 from lsncli.types import Fingerprint
 
 CLASSES = ("cat", "dog", "small red bird")
-POS = replace(POSITIVE["paper"], epochs=3, length=4, rate=0.02)
-NEG = replace(NEGATIVE["paper"], epochs=3, length=4, rate=0.01)
+POS = preset("positive", epochs=3, length=4, rate=0.02)
+NEG = preset("negative", epochs=3, length=4, rate=0.01)
 
 
 def clusters(name: str, rows: int = 30, *, seed: int = 0, labelled: bool = True, shift: float = 0.0) -> Split:

@@ -3,9 +3,10 @@
 import numpy as np
 
 from lsncli.artefacts.detector import Detector
-from lsncli.artefacts.prompts import HeldOut, Kind, LearnedPrompts
+from lsncli.artefacts.prompts import Conditional, HeadSource, HeldOut, LearnedPrompts
+from lsncli.prompts.losses import Kind
 from lsncli.threshold import Threshold
-from lsncli.types import Fingerprint, Head, Rows, unit
+from lsncli.types import Fingerprint, Rows, unit
 
 CLASSES = ("cät", "small dog")
 
@@ -31,27 +32,48 @@ def vectors(*shape: int) -> np.ndarray:
     return steps.reshape(shape)
 
 
-def prompts(kind: Kind = "negative") -> LearnedPrompts:
-    sets = (3, 2) if kind == "negative" else ()
+def meta_nets(sets: int) -> dict[str, np.ndarray]:
+    """Networks of 4 -> 3 -> 6 for features of 4 dimensions and words of 6."""
+    shapes = {"hidden.weight": (3, 4), "hidden.bias": (3,), "out.weight": (6, 3), "out.bias": (6,)}
+    return {name: vectors(sets, *shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def prompts(kind: Kind = "negative", learner: str = "coop") -> LearnedPrompts:
+    """Positive: two contexts that all classes share; negative: three sets of class-specific ones."""
+    shape = (2,) if kind == "positive" else (3, 2)
     return LearnedPrompts(
         kind=kind,
         fingerprint=FINGERPRINT,
         classes=CLASSES,
-        context=vectors(*sets, 5, 6).astype(np.float32),
-        text=unit(vectors(*(3, 2, 4) if sets else (2, 4))),
-        learner="CoOp",
-        settings={"mode": "paper", "epochs": 2, "rate": 0.001, "seed": 7},
+        contexts=vectors(*shape, 5, 6).astype(np.float32),
+        meta=meta_nets(shape[0]) if learner == "cocoop" else {},
+        text=None if learner == "cocoop" else unit(vectors(shape[0], 2, 4)),
+        settings=settings(kind, learner),
         history=(2.5, 0.1),
         held_out=HeldOut("train", "ef" * 32, 0.2, None, 7),
     )
 
 
+def settings(kind: Kind = "negative", learner: str = "coop") -> dict:
+    """Some of those that prompts are learned with, and all that scoring needs to know."""
+    specific = kind == "negative"
+    where = {"position": "end", "names": True, "specific": specific, "length": 5}
+    return {"learner": learner, "mode": "paper", "epochs": 2, "rate": 0.001, "seed": 7, "score": {}} | where
+
+
+def conditional(kind: Kind) -> Conditional:
+    source = prompts(kind, "cocoop").head_text
+    assert isinstance(source, Conditional)
+    return source
+
+
 def detector(*, negative: bool = True, train: bool = True) -> Detector:
     return Detector(
         method="lsn",
+        label="CoOp + LSN",
         settings={"tau": 1.0, "tau_bar": 5.0, "form": "paper"},
         prompts="positive",
-        head=Head(CLASSES, unit(vectors(2, 4)), 100.0, unit(vectors(3, 2, 4)) if negative else None),
+        head=HeadSource(CLASSES, 100.0, unit(vectors(2, 4)), unit(vectors(3, 2, 4)) if negative else None),
         fingerprint=FINGERPRINT,
         threshold=Threshold(gamma=0.1 + 0.2, target_tpr=0.95, n=40, tpr_low=0.83, tpr_high=0.99),
         train=Rows(vectors(3, 4).astype(np.float16), np.array([0, 1, 1], np.int32)) if train else None,

@@ -1,13 +1,15 @@
 """Detectors: the file holds all that scoring needs, and the golden one still scores the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from artefact_samples import detector, vectors
+from artefact_samples import conditional, detector, vectors
 
 from lsncli.artefacts.detector import load_detector, save_detector
 from lsncli.artefacts.files import read_artefact, write_artefact
+from lsncli.artefacts.prompts import Conditional
 from lsncli.errors import LsnError
 from lsncli.scores import load_score
 
@@ -19,7 +21,8 @@ def test_a_detector_comes_back(tmp_path: Path, negative: bool, train: bool) -> N
     made = detector(negative=negative, train=train)
     save_detector(tmp_path / "detector", made)
     found = load_detector(tmp_path / "detector")
-    assert (found.method, found.settings, found.prompts) == (made.method, made.settings, made.prompts)
+    assert (found.method, found.label, found.settings) == (made.method, made.label, made.settings)
+    assert found.prompts == made.prompts
     assert (found.fingerprint, found.threshold) == (made.fingerprint, made.threshold)
     assert (found.head.classes, found.head.scale) == (made.head.classes, made.head.scale)
     np.testing.assert_array_equal(found.head.text, made.head.text)  # gamma belongs to these very bits
@@ -31,6 +34,41 @@ def test_a_detector_comes_back(tmp_path: Path, negative: bool, train: bool) -> N
         assert found.train.features.dtype == np.float16
         np.testing.assert_array_equal(found.train.features, made.train.features)
         np.testing.assert_array_equal(found.train.labels, made.train.labels)
+
+
+@pytest.mark.parametrize(("text", "negative"), [(True, True), (True, False), (False, True)])
+def test_a_detector_of_prompts_that_depend_on_the_image_keeps_what_makes_them(
+    tmp_path: Path, text: bool, negative: bool
+) -> None:
+    plain = detector(train=False)
+    head = replace(
+        plain.head,
+        text=conditional("positive") if text else plain.head.text,
+        negative=conditional("negative") if negative else None,
+    )
+    save_detector(tmp_path / "detector", replace(plain, head=head))
+    found = load_detector(tmp_path / "detector").head
+    for part, expected in ((found.text, head.text), (found.negative, head.negative)):
+        if not isinstance(expected, Conditional):
+            np.testing.assert_array_equal(part, expected)
+            continue
+        assert isinstance(part, Conditional)
+        assert part.settings == expected.settings
+        np.testing.assert_array_equal(part.contexts, expected.contexts)
+        assert part.meta.keys() == expected.meta.keys()
+        assert all(np.array_equal(part.meta[name], array) for name, array in expected.meta.items())
+    save_detector(tmp_path / "again", load_detector(tmp_path / "detector"))
+    assert (tmp_path / "detector").read_bytes() == (tmp_path / "again").read_bytes()
+
+
+def test_a_missing_meta_net_is_damage_not_a_traceback(tmp_path: Path) -> None:
+    plain = detector(train=False)
+    save_detector(tmp_path / "whole", replace(plain, head=replace(plain.head, text=conditional("positive"))))
+    arrays, fields = read_artefact(tmp_path / "whole", "detector", "")
+    del arrays["text.meta.out.weight"]
+    write_artefact(tmp_path / "broken", "detector", arrays, fields)
+    with pytest.raises(LsnError, match=r"is damaged: KeyError 'text\.meta\.out\.weight'"):
+        load_detector(tmp_path / "broken")
 
 
 def test_saving_what_was_loaded_changes_no_byte(tmp_path: Path) -> None:
@@ -54,7 +92,7 @@ def test_a_missing_detector_says_what_makes_one(tmp_path: Path) -> None:
     assert "lsn calibrate --method mcm" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["threshold", "scale", "method"])
+@pytest.mark.parametrize("name", ["threshold", "scale", "method", "label", "conditional"])
 def test_a_missing_field_is_damage_not_a_traceback(tmp_path: Path, name: str) -> None:
     arrays, fields = read_artefact(GOLDEN, "detector", "")
     del fields[name]

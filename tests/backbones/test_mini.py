@@ -68,10 +68,14 @@ def test_prompts_cut_at_their_end_give_the_features_of_full_length(mini) -> None
 
 
 def test_the_tokenizer_reads_any_name(mini) -> None:
-    tower = mini.text_tower()
+    vocabulary = mini.text_tower().vocabulary
     for text in ("naïve café 日本 🦊", "a-b_c/d", "X" * 20, ""):
-        ids = tower.tokenize(text)
-        assert all(0 <= i < len(tower.token_embedding) for i in ids), text
+        ids = vocabulary.tokenize(text)
+        assert all(0 <= i < len(vocabulary.embedding) for i in ids), text
+
+
+def test_its_text_tower_takes_the_fast_path(mini) -> None:
+    assert mini.text_tower(kernel="torch").path == "fast (torch)"
 
 
 def test_other_weights_are_refused() -> None:

@@ -85,9 +85,19 @@ def test_half_precision_is_close_in_direction(tiny_model, tiny_backbone, photo, 
     pixels = torch.stack([tiny_backbone.preprocess(photo), tiny_backbone.preprocess(photo.rotate(90))])
     cosines = (unit(half.encode(pixels)) * unit(tiny_backbone.encode(pixels))).sum(axis=1)
     assert (cosines > 0.999).all()
-    assert half.text_tower().token_embedding.dtype == torch.float32  # prompts are learned in full
+    assert half.text_tower().weights.positions.dtype == torch.float32  # prompts are learned in full
     assert half.fingerprint == replace(tiny_backbone.fingerprint, precision=precision)
     assert half.fingerprint.digest != tiny_backbone.fingerprint.digest
+
+
+def test_the_text_towers_precision_and_kernel_are_chosen_apart(tiny_backbone) -> None:
+    tower = tiny_backbone.text_tower(precision="bf16", kernel="torch")
+    assert tower.path == "fast (torch)"
+    assert tower.weights.positions.dtype == torch.bfloat16
+    assert tower.vocabulary.embedding.dtype == torch.float32
+    assert all(weight.dtype == torch.float32 for weight in tiny_backbone.model.parameters())
+    with pytest.raises(UsageError, match="--precision: expected one of"):
+        tiny_backbone.text_tower(precision="fp8")
 
 
 def test_the_fingerprint_says_what_the_model_is(tiny_backbone, folder: Path) -> None:

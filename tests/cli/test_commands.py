@@ -57,7 +57,7 @@ def test_eval_gives_every_method_on_every_split(lsn, work) -> None:
         assert 0.5 < row["auroc"] <= 1
         assert 0.5 < row["id_accuracy"] <= 1
         assert (row["n_id"], row["n_ood"]) == (40, 30)
-    assert "CoOp + LSN: not evaluated. There is no negative-prompts artefact" in done.err
+    assert "lsn: not evaluated. There is no negative-prompts artefact" in done.err
 
 
 def test_eval_shows_people_percent_and_programs_fractions(lsn, work) -> None:

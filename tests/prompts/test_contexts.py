@@ -1,92 +1,64 @@
-"""Prompts made of real words must give exactly what open_clip's own text encoder gives for the sentence."""
+"""New contexts, random or from words, and the text features of plain texts."""
 
 import pytest
 import torch
-from torch.nn.functional import normalize
+from tower_samples import CLASSES, VOCABULARY, WIDTH, plain_features, tower, weights
 
-from lsncli.errors import LsnError
-from lsncli.prompts.contexts import new_context, prompt_features, slots, text_features
-
-CLASSES = ["tench", "English springer", "a rather long class name of many words", "x"]
-
-
-@pytest.fixture(scope="module")
-def tower(tiny_backbone):
-    return tiny_backbone.text_tower()
+from lsncli.device import seeded
+from lsncli.errors import LsnError, UsageError
+from lsncli.prompts.contexts import new_contexts, text_features
+from lsncli.prompts.layout import text_layout
 
 
-def plain(backbone, texts):
-    """open_clip's own full-length pass."""
-    return backbone.model.encode_text(backbone.tokenizer(texts), normalize=True)
-
-
-def full_length(backbone, context, classes):
-    """The plain reference: every prompt padded to the full context length, context written over X tokens."""
-    model, length = backbone.model, context.shape[-2]
-    tokens = backbone.tokenizer([" ".join(["X"] * length) + f" {name}." for name in classes])
-    embedded = model.token_embedding(tokens)
-    middle = context.expand(len(classes), -1, -1)
-    embedded = torch.cat([embedded[:, :1], middle, embedded[:, 1 + length :]], dim=1)
-    hidden = model.transformer(embedded + model.positional_embedding, attn_mask=model.attn_mask)
-    hidden = model.ln_final(hidden)[torch.arange(len(classes)), tokens.argmax(-1)]
-    return normalize(hidden @ model.text_projection, dim=-1)
-
-
-def test_texts_encode_as_open_clip_encodes_them(tiny_backbone, tower) -> None:
-    texts = [f"a photo of a {name}" for name in CLASSES]
-    torch.testing.assert_close(text_features(tower, texts), plain(tiny_backbone, texts), rtol=0, atol=2e-6)
-
-
-def test_texts_in_small_chunks_give_the_same(tower) -> None:
-    texts = [f"a {name}." for name in CLASSES]
-    torch.testing.assert_close(
-        text_features(tower, texts, chunk=1), text_features(tower, texts), rtol=0, atol=2e-6
-    )
-
-
-def test_a_context_of_word_embeddings_is_the_sentence(tiny_backbone, tower) -> None:
-    context = tower.embed(tower.tokenize("a photo of a"))
-    features = prompt_features(tower, slots(tower, CLASSES, len(context)), context)
-    expected = plain(tiny_backbone, [f"a photo of a {name}." for name in CLASSES])
-    torch.testing.assert_close(features, expected, rtol=0, atol=2e-6)
-
-
-def test_class_specific_contexts_of_words_are_their_sentences(tiny_backbone, tower) -> None:
-    starts = ["a photo of a", "not a big red", "one of the many", "this is no small"]
-    context = torch.stack([tower.embed(tower.tokenize(start)) for start in starts])
-    features = prompt_features(tower, slots(tower, CLASSES, context.shape[1]), context)
-    expected = plain(tiny_backbone, [f"{start} {name}." for start, name in zip(starts, CLASSES, strict=True)])
-    torch.testing.assert_close(features, expected, rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize("specific", [False, True])
-@pytest.mark.parametrize("length", [1, 16])
-@pytest.mark.parametrize("count", [1, 4])
-def test_features_and_gradients_match_the_full_length_reference(
-    tiny_backbone, tower, specific: bool, length: int, count: int
-) -> None:
-    generator = torch.Generator().manual_seed(length + count)
-    shape = (count, length, tower.width) if specific else (length, tower.width)
-    weights = torch.randn(count, 32, generator=generator)
-    start = new_context(shape, generator) * 20
-    classes = CLASSES[:count]
-    found, expected = start.clone().requires_grad_(), start.clone().requires_grad_()
-    ours = prompt_features(tower, slots(tower, classes, length), found)
-    theirs = full_length(tiny_backbone, expected, classes)
-    (ours * weights).sum().backward()
-    (theirs * weights).sum().backward()
-    assert torch.dist(ours, theirs) <= 2e-5 * theirs.norm()
-    assert torch.dist(found.grad, expected.grad) <= 2e-5 * expected.grad.norm()
-
-
-def test_a_prompt_that_does_not_fit_is_named(tower) -> None:
-    with pytest.raises(LsnError, match=r"class 'a rather long.*needs 43 tokens.*at most 40"):
-        slots(tower, CLASSES[2:], 32)
-    with pytest.raises(LsnError, match="the text 'many"):
-        text_features(tower, ["short", "many " * 50])
-
-
-def test_new_contexts_are_small_and_repeatable() -> None:
-    first = new_context((200, 100), torch.Generator().manual_seed(1))
-    assert torch.equal(first, new_context((200, 100), torch.Generator().manual_seed(1)))
+@pytest.mark.parametrize("shape", [(2, 300), (2, 3, 100)])
+def test_random_contexts_are_small_repeatable_and_never_alike(shape) -> None:
+    first = new_contexts(VOCABULARY, shape, "", seeded(1))
+    assert (first.shape, first.dtype) == ((*shape, WIDTH), torch.float32)
     assert first.std().item() == pytest.approx(0.02, rel=0.05)
+    assert first.mean().abs().item() < 0.002
+    assert torch.equal(first, new_contexts(VOCABULARY, shape, "", seeded(1)))
+    assert not torch.equal(first, new_contexts(VOCABULARY, shape, "", seeded(2)))
+    assert not torch.equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 4, 3)])
+def test_a_context_from_words_is_their_embeddings(shape) -> None:
+    found = new_contexts(VOCABULARY, shape, "hen", seeded(0))
+    words = VOCABULARY.embed(VOCABULARY.tokenize("hen"))
+    assert torch.equal(found, words.expand(*shape, WIDTH))
+    found += 1  # memory of its own: learning must not move the vocabulary
+    assert torch.equal(words, VOCABULARY.embed(VOCABULARY.tokenize("hen")))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (3, 2, 3)])
+def test_several_sets_from_the_same_words_are_near_them_and_not_alike(shape) -> None:
+    found = new_contexts(VOCABULARY, shape, "hen", seeded(0))
+    away = found - VOCABULARY.embed(VOCABULARY.tokenize("hen"))
+    assert away.std().item() == pytest.approx(0.02, rel=0.3)
+    for i in range(3):
+        for j in range(i):
+            assert not torch.equal(found[i], found[j])
+
+
+def test_words_of_another_length_are_a_sentence() -> None:
+    with pytest.raises(UsageError) as caught:
+        new_contexts(VOCABULARY, (1, 4), "hen", seeded(0))
+    assert caught.value.message == "--init 'hen' is 3 tokens, but the context has 4 vectors."
+    assert caught.value.hint == "Use --context-length 3."
+
+
+def test_plain_texts_are_encoded_as_a_plain_transformer_does(monkeypatch) -> None:
+    model, texts = tower(), [f"a photo of a {name}" for name in CLASSES]
+    nothing = torch.empty(1, 0, WIDTH)
+    expected = plain_features(weights(), text_layout(VOCABULARY, texts), nothing)[0]
+    found = text_features(model, texts)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
+    assert not found.requires_grad
+    monkeypatch.setattr("lsncli.prompts.contexts.TEXT_MEMORY", 1)  # one text at a time
+    torch.testing.assert_close(text_features(model, texts), expected, rtol=0, atol=1e-6)
+
+
+def test_a_text_that_does_not_fit_is_named() -> None:
+    with pytest.raises(LsnError, match=r"the text 'aaaa.*' needs 32 tokens, but it reads at most 20"):
+        text_features(tower(), ["short", "a" * 30])

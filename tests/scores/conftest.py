@@ -1,10 +1,12 @@
 """A small head with negative prompts, some raw features, and their cosines by plain Python loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lsncli.scores.common import cosines
 from lsncli.types import Head, Rows, unit
 
 CLASSES, DIM, SETS = 7, 12, 3
@@ -19,6 +21,23 @@ def head():
         scale=100.0,
         negative=unit(rng.normal(size=(SETS, CLASSES, DIM)) + 0.5),
     )
+
+
+@pytest.fixture(scope="session")
+def conditional(head):
+    """The same head with functions in place of text features; their answers cannot be written to."""
+
+    def locked(text):
+        def of(features):
+            found = (
+                cosines(features, text) if text.ndim == 2 else np.stack([cosines(features, t) for t in text])
+            )
+            found.flags.writeable = False
+            return found
+
+        return of
+
+    return replace(head, text=locked(head.text), negative=locked(head.negative))
 
 
 @pytest.fixture(scope="session")

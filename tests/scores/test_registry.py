@@ -63,10 +63,23 @@ def test_scores_are_one_float64_a_row_and_nothing_is_changed(name, fitted, head,
 
 
 @every_score
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("negative", [True, False])
+def test_prompts_may_depend_on_the_image(name, head, conditional, train, features, text, negative):
+    mixed = replace(
+        head,
+        text=conditional.text if text else head.text,
+        negative=conditional.negative if negative else head.negative,
+    )
+    found = load_score(name).fit(mixed, train)(features)
+    assert np.array_equal(found, load_score(name).fit(head, train)(features))
+
+
+@every_score
 def test_images_near_a_class_score_higher_than_images_near_none(name):
     rng = np.random.default_rng(5)
     text = unit(rng.normal(size=(10, 64)))
-    head = Head(tuple("abcdefghij"), text, 100.0, unit(0.3 * rng.normal(size=(3, 10, 64)) - text))
+    head = Head(tuple("abcdefghij"), text, 100.0, unit(0.1 * rng.normal(size=(3, 10, 64)) - text))
     near = 8 * text[rng.integers(0, 10, 1100)] + rng.normal(size=(1100, 64))
     train = Rows(near[:1000], np.zeros(1000, dtype=np.int32))
     scorer = load_score(name).fit(head, train)

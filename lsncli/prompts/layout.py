@@ -1,0 +1,111 @@
+"""What a prompt is made of: frozen words and learned vectors, for every class.
+
+Eq. 2 of the paper writes V(l_c) = [v_1 ... v_M, w_c]. Between the start and the end of text stand the
+context and "<class name>." with the full stop that CoOp and the authors of LSN use (Zhou et al., "Learning
+to prompt for vision-language models", IJCV 2022). The name may also stand in the middle or in front, or be
+left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lsncli.errors import LsnError, UsageError
+
+Prompt = tuple[int, ...]
+"""The tokens of one prompt: a token id, or ~j (a negative number) for the j-th learned vector."""
+
+Position = Literal["end", "middle", "front"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a text becomes tokens, and tokens become vectors."""
+
+    tokenize: Callable[[str], list[int]]
+    """Token ids of a text without start and end of text."""
+    start: tuple[int, ...]
+    """What every text begins with: CLIP's start of text; nothing for SigLIP."""
+    end: tuple[int, ...]
+    embedding: Tensor
+    """(vocabulary, W) float32."""
+    longest: int
+    """The number of tokens the tower has positions for, start and end of text included."""
+
+    @property
+    def width(self) -> int:
+        return self.embedding.shape[1]
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """Token ids -> (len(ids), W) embeddings, without positions."""
+        return self.embedding[torch.as_tensor(list(ids), dtype=torch.long, device=self.embedding.device)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The prompts of C classes around contexts of ``length`` (M) learned vectors."""
+
+    prompts: tuple[Prompt, ...]
+    length: int = 0
+    specific: bool = False
+    """Whether every class has a context of its own (C, M, W) or all share one (M, W)."""
+
+    def part(self, first: int, last: int) -> "Layout":
+        """The same for the classes ``first`` to ``last`` (exclusive)."""
+        return Layout(self.prompts[first:last], self.length, self.specific)
+
+
+def context_layout(
+    vocabulary: Vocabulary,
+    classes: Sequence[str],
+    length: int,
+    *,
+    position: Position = "end",
+    names: bool = True,
+    specific: bool = False,
+) -> Layout:
+    """Prompts with a learned context of ``length`` vectors before, around or behind each class name.
+
+    Raises LsnError if a prompt does not fit the tower, UsageError for a shared context without names: then
+    all classes would have the same prompt.
+    """
+    if not names and not specific:
+        raise UsageError(
+            "Prompts without class names need a context of their own for every class.",
+            "Add --specific, or keep the names.",
+        )
+    context, stop = [~j for j in range(length)], vocabulary.tokenize(".")
+    prompts = []
+    for name in classes:
+        if not names:
+            body = context + stop
+        elif position == "end":
+            body = context + vocabulary.tokenize(f"{name}.")
+        else:
+            half = length // 2 if position == "middle" else 0
+            body = context[:half] + vocabulary.tokenize(name) + context[half:] + stop
+        prompt = (*vocabulary.start, *body, *vocabulary.end)
+        _check_length(prompt, vocabulary, f"a context of {length} with class '{name}'")
+        prompts.append(prompt)
+    return Layout(tuple(prompts), length, specific)
+
+
+def text_layout(vocabulary: Vocabulary, texts: Sequence[str]) -> Layout:
+    """Plain texts, such as "a photo of a tench". Raises LsnError for one that does not fit the tower."""
+    prompts = []
+    for text in texts:
+        prompt = (*vocabulary.start, *vocabulary.tokenize(text), *vocabulary.end)
+        _check_length(prompt, vocabulary, f"the text '{text}'")
+        prompts.append(prompt)
+    return Layout(tuple(prompts))
+
+
+def _check_length(prompt: Prompt, vocabulary: Vocabulary, what: str) -> None:
+    if len(prompt) > vocabulary.longest:
+        raise LsnError(
+            f"Text tower: {what} needs {len(prompt)} tokens, but it reads at most {vocabulary.longest}.",
+            "Shorten the class name or use a shorter context.",
+        )

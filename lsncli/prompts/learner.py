@@ -1,0 +1,201 @@
+"""Learn prompts, positive or negative, CoOp or CoCoOp, any number of sets: one loop for all of them.
+
+CoOp: Zhou et al., "Learning to prompt for vision-language models", IJCV 2022; CoCoOp: "Conditional prompt
+learning for vision-language models", CVPR 2022; both on stored features, without augmentation, as in LSN's
+Appendix D.
+
+Positive prompts minimise Eq. 4. K sets of negative prompts minimise Eq. 8: in the paper (Algorithm 1) all in
+every step, the sum of their Eq. 5 losses plus lambda times Eq. 7; in the authors' code they take turns
+inside an epoch, while the text features of the others stay as they were.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lsncli.console import Tick, silent
+from lsncli.device import seeded
+from lsncli.prompts.chunks import bounded
+from lsncli.prompts.conditional import META, conditioned, shift
+from lsncli.prompts.contexts import new_contexts
+from lsncli.prompts.layout import Layout, context_layout
+from lsncli.prompts.loop import Checkpoint, batches, make_optimizer, rate_at, restore, run_epoch, snapshot
+from lsncli.prompts.losses import classification, logits, orthogonality
+from lsncli.prompts.settings import PromptSettings
+from lsncli.prompts.tower import Encoder, TextTower
+from lsncli.types import Float64s, Rows, unit
+
+MEMORY = 4 << 30
+"""Bytes that the text pass of a step may keep for its gradient before it is cut into chunks."""
+
+META_REDUCTION = 16
+"""CoCoOp's meta-net has a hidden layer of D / 16."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Learned contexts and what the frozen text tower makes of them."""
+
+    contexts: Tensor
+    """(K, M, W), or (K, C, M, W) class-specific; float32 on the CPU."""
+    meta: dict[str, Tensor]
+    """CoCoOp's K meta-nets (``conditional.META``); empty for CoOp."""
+    text: Float64s | None
+    """Unit text features (K, C, D); None for CoCoOp, where they depend on the image."""
+    history: tuple[float, ...]
+    """Mean training loss of each epoch."""
+
+
+def learn(
+    tower: TextTower,
+    rows: Rows,
+    classes: Sequence[str],
+    settings: PromptSettings,
+    *,
+    memory: int = MEMORY,
+    tick: Tick = silent,
+    resume: Checkpoint | None = None,
+    on_epoch: Callable[[Checkpoint], None] | None = None,
+) -> Learned:
+    """Learn on labelled rows; deterministic for a seed on one machine, resumed or not.
+
+    ``tick`` is called once a step, ``on_epoch`` with the state after every epoch. Raises LsnError for bad
+    rows, too long prompts or divergence, UsageError for settings that do not go together.
+    """
+    generator = seeded(settings.seed)
+    layout = settings_layout(tower, classes, settings)
+    sets = _new_sets(tower, layout, rows.features.shape[1], settings, generator, memory)
+    data = batches(rows, len(classes), settings.batch_size, generator, tower.device)
+    optimizer = make_optimizer(list(sets.named().values()), settings)
+    history: tuple[float, ...] = ()
+    if resume is not None:
+        restore(resume, sets.named(), optimizer, generator)
+        history = resume.history
+        tick(len(history) * steps(len(rows), settings) // settings.epochs, "resumed")
+    everyone = range(settings.sets)
+    turns = [(k,) for k in everyone] if settings.turns else [tuple(everyone)]
+    for epoch in range(len(history), settings.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(epoch, settings)
+        losses = [run_epoch(data, optimizer, _loss(sets, turn, settings), tick) for turn in turns]
+        history = (*history, sum(losses) / len(losses))
+        if on_epoch is not None:
+            on_epoch(snapshot(sets.named(), optimizer, generator, history))
+    with torch.no_grad():
+        text = None if sets.conditional else as_units(sets.features(everyone))
+    learned = {name: sets.stacked(name, everyone).detach().cpu() for name in sets.parameters}
+    return Learned(learned.pop("contexts"), learned, text, history)
+
+
+def settings_layout(tower: TextTower, classes: Sequence[str], settings: PromptSettings) -> Layout:
+    """The prompts that ``settings`` describe."""
+    return context_layout(
+        tower.vocabulary,
+        classes,
+        settings.length,
+        position=settings.position,
+        names=settings.names,
+        specific=settings.specific,
+    )
+
+
+def steps(rows: int, settings: PromptSettings) -> int:
+    """How many steps ``learn`` takes, for a progress bar."""
+    turns = settings.sets if settings.turns else 1
+    return settings.epochs * turns * -(-rows // settings.batch_size)
+
+
+def as_units(text: Tensor) -> Float64s:
+    """Text features as float64 unit rows on the CPU."""
+    return unit(text.detach().cpu().double().numpy())
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The parameters of K sets of prompts, each a leaf of its own so that sets can learn in turns."""
+
+    parameters: dict[str, list[Tensor]]
+    encode: Encoder
+    classes: int
+
+    @property
+    def conditional(self) -> bool:
+        return len(self.parameters) > 1
+
+    def named(self) -> dict[str, Tensor]:
+        return {f"{name}.{k}": x for name, each in self.parameters.items() for k, x in enumerate(each)}
+
+    def stacked(self, name: str, which: Sequence[int]) -> Tensor:
+        return torch.stack([self.parameters[name][k] for k in which])
+
+    def features(self, which: Sequence[int], images: Tensor | None = None) -> Tensor:
+        """Unit text features (k, C, D) of some sets; (k, B, C, D) if they depend on unit images (B, D)."""
+        contexts = self.stacked("contexts", which)
+        if not self.conditional or images is None:
+            return self.encode(contexts)
+        meta = {name: self.stacked(name, which) for name in META}
+        return torch.unflatten(self.encode(conditioned(contexts, shift(meta, images))), 0, (len(which), -1))
+
+
+def _new_sets(
+    tower: TextTower,
+    layout: Layout,
+    dim: int,
+    settings: PromptSettings,
+    generator: torch.Generator,
+    memory: int,
+) -> _Sets:
+    classes = len(layout.prompts)
+    shape = (settings.sets, *((classes,) if settings.specific else ()), settings.length)
+    start = {"contexts": new_contexts(tower.vocabulary, shape, settings.init, generator)}
+    if settings.learner == "cocoop":
+        start |= _new_meta(settings.sets, dim, tower.vocabulary.width, generator)
+    parameters = {
+        name: [one.to(tower.device).clone().requires_grad_() for one in every]
+        for name, every in start.items()
+    }
+    return _Sets(parameters, bounded(tower, layout, memory), classes)
+
+
+def _new_meta(sets: int, dim: int, width: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """K two-layer networks, uniform within 1 / sqrt(inputs) as torch initialises linear layers."""
+    hidden = max(1, dim // META_REDUCTION)
+    shapes = {
+        "hidden.weight": (hidden, dim),
+        "hidden.bias": (hidden,),
+        "out.weight": (width, hidden),
+        "out.bias": (width,),
+    }
+    bounds = {name: (dim if name.startswith("hidden") else hidden) ** -0.5 for name in shapes}
+    return {
+        name: (2 * torch.rand(sets, *shape, generator=generator) - 1) * bounds[name]
+        for name, shape in shapes.items()
+    }
+
+
+def _loss(sets: _Sets, turn: Sequence[int], settings: PromptSettings) -> Callable[[Tensor, Tensor], Tensor]:
+    """Eq. 4 or Eq. 8 of the sets whose turn it is; the others, if the orthogonality term needs them, are
+    constants."""
+    others = [k for k in range(settings.sets) if k not in turn] if settings.weight else []
+    fixed: Tensor | None = None
+    if others and not sets.conditional:
+        with torch.no_grad():
+            fixed = sets.features(others)
+
+    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+        text = sets.features(turn, images)
+        fit = classification(
+            logits(images, text, settings.kind, settings.tau), labels, double_softmax=settings.double_softmax
+        )
+        if not settings.weight:
+            return fit
+        if not others:
+            return fit + settings.weight * orthogonality(text, settings.orthogonality)
+        with torch.no_grad():
+            rest = sets.features(others, images) if fixed is None else fixed
+        every = torch.cat([text, rest])
+        return fit + settings.weight * orthogonality(every, settings.orthogonality, own=0)
+
+    return loss_of

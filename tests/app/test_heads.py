@@ -1,0 +1,121 @@
+"""Heads of every kind of prompts: fixed ones need no model, CoCoOp's are computed image by image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cocoop_samples import count_rows, no_model, text_of, write_prompts
+from workspace_samples import CLASSES, workspace
+
+from lsncli.app.heads import Heads, head_from, make_head
+from lsncli.app.workspace import Workspace
+from lsncli.errors import LsnError, UsageError
+from lsncli.scores.common import negative_cosines, positive_cosines, predict
+from lsncli.store.reader import read_split
+from lsncli.types import unit
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_backbone) -> Workspace:
+    return workspace(tmp_path, tiny_backbone.fingerprint)
+
+
+@pytest.fixture
+def features(work: Workspace) -> np.ndarray:
+    return read_split(work.features, "test").features[:6]
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"position": "front"}, {"specific": True, "names": False}],
+    ids=["plain", "front", "nameless"],
+)
+def test_cocoop_cosines_are_those_of_each_images_own_text(work, features, tiny_backbone, sets, given) -> None:
+    positive = write_prompts(work, tiny_backbone, "positive", "cocoop", sets, **given)
+    negative = write_prompts(work, tiny_backbone, "negative", "cocoop", sets)
+    head = make_head(work, "positive", CLASSES, negatives=True, model=lambda: tiny_backbone)
+    assert head.conditional
+    yes = [unit(text_of(tiny_backbone, positive, x).mean(axis=0)) @ unit(x) for x in features]
+    no = [text_of(tiny_backbone, negative, x) @ unit(x) for x in features]
+    np.testing.assert_allclose(positive_cosines(head, features), yes, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        list(negative_cosines(head, features)), np.stack(no, axis=1), rtol=0, atol=2e-6
+    )
+    assert predict(head, features).tolist() == np.argmax(yes, axis=1).tolist()
+
+
+def test_several_fixed_prompts_of_a_class_are_one_unit_mean(work, tiny_backbone) -> None:
+    prompts = write_prompts(work, tiny_backbone, "positive", "coop", 3)
+    head = make_head(work, "positive", CLASSES, negatives=False, model=no_model)
+    np.testing.assert_allclose(head.text, unit(prompts.text.mean(axis=0)), rtol=0, atol=1e-7)
+    assert head.text.shape == (3, 32)
+
+
+def test_fixed_prompts_ask_for_no_model(work, tiny_backbone) -> None:
+    write_prompts(work, tiny_backbone, "positive", "coop")
+    write_prompts(work, tiny_backbone, "negative", "coop", 2)
+    made = Heads(work, CLASSES, no_model)
+    head, source = (make("positive", negatives=True) for make in (made.head, made.source))
+    assert not head.conditional
+    again = head_from(source, no_model)
+    np.testing.assert_array_equal(again.text, head.text)
+    np.testing.assert_array_equal(again.negative, head.negative)
+
+
+def test_the_model_is_asked_for_once_for_all_heads(work, tiny_backbone) -> None:
+    write_prompts(work, tiny_backbone, "positive", "cocoop")
+    write_prompts(work, tiny_backbone, "negative", "cocoop")
+    asked: list[int] = []
+    made = Heads(work, CLASSES, lambda: asked.append(1) or tiny_backbone)
+    assert asked == []
+    for prompts in ("positive", "hand"):
+        for negatives in (True, False):
+            made.head(prompts, negatives=negatives)
+    assert asked == [1]
+
+
+def test_heads_share_what_they_have_in_common(work, tiny_backbone) -> None:
+    write_prompts(work, tiny_backbone, "positive", "cocoop")
+    write_prompts(work, tiny_backbone, "negative", "cocoop")
+    made = Heads(work, CLASSES, lambda: tiny_backbone)
+    assert made.head("positive", negatives=False).text is made.head("positive", negatives=True).text
+    assert made.head("hand", negatives=True).negative is made.head("positive", negatives=True).negative
+
+
+def test_the_same_rows_are_encoded_once(work, features, tiny_backbone, monkeypatch) -> None:
+    encoded = count_rows(monkeypatch)
+    write_prompts(work, tiny_backbone, "positive", "cocoop")
+    head = make_head(work, "positive", CLASSES, negatives=False, model=lambda: tiny_backbone)
+    first = positive_cosines(head, features)
+    assert positive_cosines(head, features) is first
+    predict(head, features)
+    assert encoded == [6]
+    other = features[::-1].copy()
+    np.testing.assert_allclose(positive_cosines(head, other), first[::-1], rtol=0, atol=1e-6)
+    assert encoded == [6, 6]
+    with pytest.raises(ValueError, match="read-only"):
+        first[:] = 0
+
+
+def test_features_of_another_model_or_not_finite_are_refused(work, features, tiny_backbone) -> None:
+    write_prompts(work, tiny_backbone, "positive", "cocoop")
+    head = make_head(work, "positive", CLASSES, negatives=False, model=lambda: tiny_backbone)
+    with pytest.raises(LsnError, match="Expected features of 32 dimensions"):
+        positive_cosines(head, features[:, :7])
+    broken = features.copy()
+    broken[2, 1] = np.nan
+    with pytest.raises(LsnError, match="1 of 6 feature rows"):
+        positive_cosines(head, broken)
+
+
+def test_hand_written_prompts_take_learned_negatives_without_positive_ones(work, tiny_backbone) -> None:
+    negative = write_prompts(work, tiny_backbone, "negative", "coop", 2)
+    head = make_head(work, "hand", CLASSES, negatives=True)
+    np.testing.assert_allclose(head.negative, negative.text, rtol=0, atol=1e-7)
+    assert head.text.shape == (3, 32)
+
+
+def test_an_unknown_kind_of_prompts_is_refused(work) -> None:
+    with pytest.raises(UsageError, match="expected one of hand, positive, found 'learned'"):
+        make_head(work, "learned", CLASSES, negatives=False)

@@ -1,0 +1,163 @@
+"""Runs both training commands in forked children and ends them early; for test_training_kills.py.
+
+Everything is imported once and then forked, so that a start costs no seconds. The children are whole runs of
+the command: they load the model, read the store, learn, write and calibrate. Prints one line of JSON.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from training_samples import features_of
+
+from lsncli.app import train
+from lsncli.backbones import mini
+from lsncli.cli.app import main
+
+COMMANDS = {
+    "positive": ["train-pos", "--epochs", "15", "--context-length", "4"],
+    "negative": ["train-neg", "--epochs", "10", "--context-length", "4"],
+}
+KILLS = 5
+"""Of each command."""
+
+
+def start(kind: str, work: Path, log: Path) -> int:
+    """The pid of a child that runs the command and keeps every epoch, however short."""
+    child = os.fork()
+    if child == 0:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        train.SAVE_SECONDS = 0.0
+        try:
+            # Named, because the self-test of two processes might disagree and so would their last bits.
+            main([*COMMANDS[kind], "--work", str(work), "--device", "cpu", "--kernel", "torch"])
+        except SystemExit as stop:
+            sys.stdout.flush()
+            os._exit(int(stop.code or 0))
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(99)
+    return child
+
+
+@dataclass
+class Trial:
+    """One command in a workspace of its own, and what all its runs must end in."""
+
+    kind: str
+    before: Path
+    folder: Path
+    expected: dict[str, bytes] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.kind}.log"
+
+    @property
+    def checkpoint(self) -> str:
+        return f"{self.kind}.unfinished.safetensors"
+
+    def fresh(self, name: str) -> Path:
+        work = self.folder / f"{self.kind}-{name}"
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(self.before, work)
+        return work
+
+    def whole(self) -> Path:
+        """A run that nothing happens to; it sets the bytes and the time."""
+        work, began = self.fresh("whole"), time.monotonic()
+        self.finish(start(self.kind, work, self.log))
+        self.seconds = time.monotonic() - began
+        self.expected = artefacts(work)
+        return work
+
+    def finish(self, child: int) -> None:
+        """Wait for a child that is to end well by itself."""
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status):
+            sys.exit(f"{self.kind}: status {status}: {self.log.read_text(errors='replace')}")
+
+    def check(self, work: Path) -> None:
+        found = artefacts(work)
+        if found != self.expected:
+            other = [name for name in {*found, *self.expected} if found.get(name) != self.expected.get(name)]
+            sys.exit(f"{self.kind}: not those of a run that nothing happened to: {sorted(other)}")
+
+    def killed(self) -> dict[str, int]:
+        """SIGKILL at seeded moments, each time followed by the same command."""
+        moment = random.Random(self.kind)
+        counts = {"kills": 0, "while_learning": 0, "resumed": 0}
+        work = self.fresh("killed")
+        while counts["kills"] < KILLS:
+            child = start(self.kind, work, self.log)
+            time.sleep(moment.uniform(0.0, self.seconds))
+            os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
+            _, status = os.waitpid(child, 0)
+            if os.WIFSIGNALED(status):
+                counts["kills"] += 1
+                counts["while_learning"] += (work / self.checkpoint).exists()
+                counts["resumed"] += self.resumed()
+            elif code := os.waitstatus_to_exitcode(status):
+                sys.exit(f"{self.kind}: exit code {code}: {self.log.read_text(errors='replace')}")
+            else:  # it was quicker
+                self.check(work)
+                work = self.fresh("killed")
+        self.finish(start(self.kind, work, self.log))
+        self.check(work)
+        counts["resumed"] += self.resumed()
+        return counts
+
+    def resumed(self) -> bool:
+        return "Going on after epoch" in self.log.read_text(errors="replace")
+
+    def interrupted(self) -> dict[str, object]:
+        """Ctrl-C once an epoch is kept: the exit code, what it said, and what the next run says."""
+        work = self.fresh("interrupted")
+        child = start(self.kind, work, self.log)
+        while not (work / self.checkpoint).exists():
+            if os.waitpid(child, os.WNOHANG) != (0, 0):
+                sys.exit(f"it ended before it could be interrupted: {self.log.read_text(errors='replace')}")
+            time.sleep(0.001)
+        os.kill(child, signal.SIGINT)
+        _, status = os.waitpid(child, 0)
+        code, said = os.waitstatus_to_exitcode(status), self.log.read_text(errors="replace")
+        kept = (work / self.checkpoint).exists()
+        self.finish(start(self.kind, work, self.log))
+        self.check(work)
+        return {"code": code, "said": said, "kept": kept, "next": self.log.read_text(errors="replace")}
+
+
+def artefacts(work: Path) -> dict[str, bytes]:
+    """Every file but the store; a kill amid a write may leave its hidden temporary file."""
+    return {
+        path.name: path.read_bytes()
+        for path in work.iterdir()
+        if path.name != "features.h5" and not (path.name.startswith(".") and path.suffix == ".tmp")
+    }
+
+
+def drive(folder: Path) -> None:
+    torch.set_num_threads(1)
+    before = features_of(mini.load("mini", "", "cpu", "fp32").fingerprint, folder / "features")
+    report: dict[str, object] = {}
+    for kind in COMMANDS:
+        trial = Trial(kind, before, folder)
+        before = trial.whole()  # negative prompts need positive ones
+        tests: dict[str, Callable[[], object]] = {"ctrl_c": trial.interrupted, "killed": trial.killed}
+        report[kind] = {"seconds": trial.seconds} | {name: test() for name, test in tests.items()}
+    sys.stdout.write(json.dumps(report) + "\n")
+
+
+if __name__ == "__main__":
+    drive(Path(sys.argv[1]))
