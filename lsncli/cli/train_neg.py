@@ -36,8 +36,8 @@ def train_neg(
 ) -> None:
     """Learn K sets of class-specific negative contexts (Eq. 5-8), then calibrate an LSN detector.
 
-    Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors. An
-    interrupted training goes on when the same command is typed again.
+    Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
+    An interrupted training goes on when the same command is typed again.
     """
     from lsncli.app import train
     from lsncli.prompts.settings import preset

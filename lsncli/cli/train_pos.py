@@ -45,8 +45,8 @@ def train_pos(
 ) -> None:
     """Learn one context shared by all classes (Eq. 2-4), then calibrate a CoOp + MCM detector.
 
-    Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors. An
-    interrupted training goes on when the same command is typed again.
+    Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
+    An interrupted training goes on when the same command is typed again.
     """
     from lsncli.app import train
     from lsncli.prompts.settings import preset

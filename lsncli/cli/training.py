@@ -83,7 +83,7 @@ Epochs = Annotated[
 ]
 TrainBatch = Annotated[
     int | None,
-    typer.Option("--batch-size", help="Rows a step. (8; CoCoOp 1; fast 256)", rich_help_panel=SCHEDULE),
+    typer.Option("--batch-size", help="Rows a step. (8; CoCoOp 1; fast, best 128)", rich_help_panel=SCHEDULE),
 ]
 Rate = Annotated[
     float | None, typer.Option(help="Learning rate of the preset's optimiser.", rich_help_panel=SCHEDULE)

@@ -18,14 +18,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, normalize
+from torch.nn.functional import gelu, layer_norm, normalize, silu
 
 from lsncli.prompts.attention import Maps, attend
 from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
 from lsncli.prompts.layout import Layout, Vocabulary
 from lsncli.prompts.packing import pack
 from lsncli.prompts.tower import Encoder
-from lsncli.prompts.weights import Block, Norm, Weights
+from lsncli.prompts.weights import Linear, Norm, Weights
+
+QUICK = 1.702
 
 SAVED_WIDTHS = 15
 """What a packed row costs in a layer at the peak of a step, in multiples of the width, as measured: residual
@@ -37,7 +39,8 @@ class Layer:
     """A block whose linear layers are bound to a kernel, and what the start of text has in it."""
 
     norm1: Norm
-    qkv: LinearMap
+    q: LinearMap
+    kv: LinearMap
     out: LinearMap
     norm2: Norm
     up: LinearMap
@@ -73,7 +76,7 @@ class FastTower:
         with torch.no_grad():
             embedding = self.vocabulary.embedding.to(positions.dtype)
             frozen = embedding[packing.frozen] + positions[packing.frozen_positions]
-            frozen_qkv = self.layers[0].qkv(_norm(frozen, self.layers[0].norm1))
+            frozen_q, frozen_kv = self._queries_and_keys(self.layers[0], frozen)
             words = embedding[[max(token, 0) for token in packing.prefix]]
 
         def encode(contexts: Tensor) -> Tensor:
@@ -83,17 +86,20 @@ class FastTower:
             own = contexts.flatten(1, -2).index_select(1, packing.learned) + learned_positions
             moving = torch.cat([prefix, own], dim=1)
             x = torch.cat([moving, frozen.expand(groups, -1, -1)], dim=1)
-            moving_qkv = self.layers[0].qkv(_norm(moving, self.layers[0].norm1))
-            qkv = torch.cat([moving_qkv, frozen_qkv.expand(groups, -1, -1)], dim=1)
-            for i, layer in enumerate(self.layers):
+            q, kv = self._queries_and_keys(self.layers[0], moving)
+            q = torch.cat([q, frozen_q.expand(groups, -1, -1)], dim=1)
+            kv = torch.cat([kv, frozen_kv.expand(groups, -1, -1)], dim=1)
+            *before, last = self.layers
+            for i, layer in enumerate(before):
                 if i:
-                    qkv = layer.qkv(_norm(x, layer.norm1))
-                q, kv = torch.split(qkv, [x.shape[-1], 2 * x.shape[-1]], dim=-1)
-                maps = packing.all_rows
-                if i == len(self.layers) - 1:
-                    x, q = x.index_select(1, packing.ends), q.index_select(1, packing.ends)
-                    maps = packing.ends_only
-                x = self._block(layer, x, q, kv, maps)
+                    q, kv = self._queries_and_keys(layer, x)
+                x = self._block(layer, x, q, kv, packing.all_rows)
+            if before:
+                inside = _norm(x, last.norm1)
+                q, kv = last.q(inside.index_select(1, packing.ends)), last.kv(inside)
+            else:
+                q = q.index_select(1, packing.ends)
+            x = self._block(last, x.index_select(1, packing.ends), q, kv, packing.ends_only)
             return normalize(self._project(_norm(x, self.weights.final)).float(), dim=-1)
 
         return encode
@@ -105,16 +111,14 @@ class FastTower:
         floats = rows * len(self.layers) * SAVED_WIDTHS * self.vocabulary.width
         return floats * self.weights.positions.element_size()
 
+    def _queries_and_keys(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
+        inside = _norm(x, layer.norm1)
+        return layer.q(inside), layer.kv(inside)
+
     def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, maps: Maps) -> Tensor:
         x = x + layer.out(attend(q, kv, layer.start_k, layer.start_v, maps))
         wide = layer.up(_norm(x, layer.norm2))
-        return x + layer.down(self._activation(wide))
-
-    def _activation(self, x: Tensor) -> Tensor:
-        if self.weights.activation == "gelu":
-            return gelu(x)
-        quick: Tensor = _QuickGelu.apply(x)  # type: ignore[no-untyped-call]
-        return quick
+        return x + layer.down(gelu(wide) if self.weights.activation == "gelu" else silu(wide))
 
     def _project(self, x: Tensor) -> Tensor:
         projection = self.weights.projection
@@ -134,32 +138,48 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
     """The start of text (1, 1, W) attends to itself alone, so attention hands on its value."""
     layers = []
     for block in weights.blocks:
-        layer = _bound(block, kernel, start, weights.heads)
-        value = layer.start_v.transpose(0, 1).flatten(1)[None]
-        start = start + layer.out(value)
+        inside = _norm(start, block.norm1)
+        q, kv = _parts(block.qkv, len(block.qkv.weight) // 3)
+        kv_map = linear_map(kv, kernel)
+        start_k, start_v = (
+            torch.unflatten(x[0], -1, (weights.heads, -1)).transpose(0, 1).contiguous()
+            for x in kv_map(inside).chunk(2, -1)
+        )
+        up, down = (block.up, block.down)
+        if weights.activation == "quick_gelu":
+            up, down = _silu_form(up, down)
+        layer = Layer(
+            norm1=block.norm1,
+            q=linear_map(q, kernel),
+            kv=kv_map,
+            out=linear_map(block.out, kernel),
+            norm2=block.norm2,
+            up=linear_map(up, kernel),
+            down=linear_map(down, kernel),
+            start_k=start_k,
+            start_v=start_v,
+        )
+        start = start + layer.out(start_v.transpose(0, 1).flatten(1)[None])
         wide = layer.up(_norm(start, layer.norm2))
-        active = gelu(wide) if weights.activation == "gelu" else wide * torch.sigmoid(QUICK * wide)
-        start = start + layer.down(active)
+        start = start + layer.down(gelu(wide) if weights.activation == "gelu" else silu(wide))
         layers.append(layer)
     return tuple(layers)
 
 
-def _bound(block: Block, kernel: str, start: Tensor, heads: int) -> Layer:
-    qkv = linear_map(block.qkv, kernel)
-    _, k, v = (
-        torch.unflatten(x[0], -1, (heads, -1)).transpose(0, 1)
-        for x in qkv(_norm(start, block.norm1)).chunk(3, -1)
-    )
-    return Layer(
-        norm1=block.norm1,
-        qkv=qkv,
-        out=linear_map(block.out, kernel),
-        norm2=block.norm2,
-        up=linear_map(block.up, kernel),
-        down=linear_map(block.down, kernel),
-        start_k=k.contiguous(),
-        start_v=v.contiguous(),
-    )
+def _parts(layer: Linear, first: int) -> tuple[Linear, Linear]:
+    """A layer with its outputs divided in two."""
+    biases = (None, None) if layer.bias is None else (layer.bias[:first], layer.bias[first:])
+    return Linear(layer.weight[:first], biases[0]), Linear(layer.weight[first:], biases[1])
+
+
+def _silu_form(up: Linear, down: Linear) -> tuple[Linear, Linear]:
+    """OpenAI's QuickGELU, x sigmoid(1.702 x), is silu(1.702 x) / 1.702: the factors go into the layers
+    around.
+
+    torch computes silu and its gradient in one pass over memory.
+    """
+    bias = None if up.bias is None else QUICK * up.bias
+    return Linear(QUICK * up.weight, bias), Linear(down.weight / QUICK, down.bias)
 
 
 def _prefix(tokens: Sequence[int], words: Tensor, contexts: Tensor) -> Tensor:
@@ -175,21 +195,3 @@ def _prefix(tokens: Sequence[int], words: Tensor, contexts: Tensor) -> Tensor:
 
 def _norm(x: Tensor, norm: Norm) -> Tensor:
     return layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
-
-
-QUICK = 1.702
-
-
-class _QuickGelu(torch.autograd.Function):
-    """x sigmoid(1.702 x), OpenAI's activation; keeps only x for the gradient."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * torch.sigmoid(QUICK * x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-        x: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
-        s = torch.sigmoid(QUICK * x)
-        return gradients[0] * (s + QUICK * x * s * (1 - s))
