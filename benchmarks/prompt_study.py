@@ -28,7 +28,7 @@ from benchmarks.timing import RESULTS, machine
 from lsncli.console import out, say
 from lsncli.prompts.settings import MODES, PromptSettings, preset
 
-Candidate = tuple[str, PromptSettings | None, PromptSettings | None]
+Candidate = tuple[str, PromptSettings | None, PromptSettings]
 """A name, positive prompts (None = hand-written), negative prompts."""
 
 TAU_BARS = (20.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05)
@@ -55,6 +55,10 @@ LSN: tuple[Method, ...] = tuple(
     ("lsn", {"form": form, "tau": tau, "tau_bar": tau_bar})
     for form in ("paper", "official")
     for tau, tau_bar in PAIRS
+)
+LOGIT: tuple[Method, ...] = (
+    ("maxlogit", {}),
+    *(("lsn", {"form": "logit", "tau": 1.0, "tau_bar": tau_bar}) for tau_bar in TAU_BARS[:5]),
 )
 NO: tuple[Method, ...] = tuple(("mincm", {"tau_bar": tau_bar}) for tau_bar in TAU_BARS)
 
@@ -155,8 +159,16 @@ def finalists() -> list[Candidate]:
 
 
 def preset_candidates() -> list[Candidate]:
-    """Every preset, and the negative prompts of `best` on hand-written ones."""
+    """Every preset."""
     return [(mode, preset("positive", mode), preset("negative", mode)) for mode in MODES]
+
+
+def twin(settings: PromptSettings) -> PromptSettings:
+    """The first preset that learns the same prompts: names and scores are nothing to a learner."""
+    alike = (preset(settings.kind, mode) for mode in MODES)
+    return next(
+        (one for one in alike if replace(one, mode=settings.mode, score=settings.score) == settings), settings
+    )
 
 
 def own_methods(negative: PromptSettings) -> tuple[Method, ...]:
@@ -174,10 +186,9 @@ def run(
 ) -> dict[str, dict[str, Any]]:
     """Measure all candidates everywhere; the ``summary`` of each."""
     cells = [
-        Cell(name, where, yes, no, tuple(methods(no)))
+        Cell(name, where, yes and twin(yes), twin(no), tuple(methods(no)))
         for where in places
         for name, yes, no in candidates
-        if no is not None
     ]
     records = measure(cells, cache, file=file, jobs=jobs)
     return {
@@ -254,7 +265,7 @@ def main() -> None:
         places = test_places(given.seeds, given.splits, chosen)
     else:
         places = validation_places(given.seeds, chosen)
-    methods = own_methods if given.stage in ("fast", "confirm") else lambda no: (MCM, *LSN, *NO)
+    methods = own_methods if given.stage in ("fast", "confirm") else lambda no: (MCM, *LSN, *LOGIT, *NO)
     candidates = [candidate for candidate in candidates if given.only in candidate[0]]
     result = run(candidates, places, methods, given.cache, file, given.jobs)
     out.print(shown(result, best=4))
@@ -267,7 +278,7 @@ def main() -> None:
         "places": sorted({str(place).rpartition(", seed")[0] for place in places}),
         "rows": result,
     }
-    output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    output.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
     say(f"Written: {output}")
 
 

@@ -67,12 +67,15 @@ _NEGATIVE = PromptSettings(
     kind="negative", sets=3, specific=True, tau=0.05, weight=0.1, optimizer="adam", rate=0.001, epochs=100
 )
 
+_FAST_POSITIVE = replace(_POSITIVE, mode="fast", batch_size=128, rate=0.03)
+_FAST_NEGATIVE = replace(_NEGATIVE, mode="fast", batch_size=128, rate=0.01)
+
 PRESETS: dict[Kind, dict[Mode, PromptSettings]] = {
     "positive": {
         "paper": _POSITIVE,
         "official": replace(_POSITIVE, mode="official", double_softmax=True, rate=0.001),
-        "fast": replace(_POSITIVE, mode="fast", batch_size=128, rate=0.03),
-        "best": replace(_POSITIVE, mode="best"),
+        "fast": _FAST_POSITIVE,
+        "best": replace(_FAST_POSITIVE, mode="best"),
     },
     "negative": {
         "paper": _NEGATIVE,
@@ -86,10 +89,11 @@ PRESETS: dict[Kind, dict[Mode, PromptSettings]] = {
             rate=0.002,
             score={"form": "official"},
         ),
-        "fast": replace(_NEGATIVE, mode="fast", batch_size=128, rate=0.01),
-        "best": replace(_NEGATIVE, mode="best"),
+        "fast": _FAST_NEGATIVE,
+        "best": replace(_FAST_NEGATIVE, mode="best", score={"form": "logit", "tau_bar": 20.0}),
     },
 }
+"""Appendix D of the paper, the authors' code, and ours: docs/decisions/0011 says how they were chosen."""
 
 _COCOOP: dict[Kind, dict[str, Any]] = {"positive": {"length": 4}, "negative": {}}
 _COCOOP_SCHEDULE: dict[str, Any] = {"epochs": 10, "batch_size": 1}

@@ -15,11 +15,13 @@ class Lsn:
     Formula, with y_c = cos(x, t_c) and n^k_c the cosine with the k-th negative prompt of class c:
 
     * form "paper" (Eq. 14): max_c softmax_c(y / tau) - 1/K sum_k min_c softmax_c(n^k / tau_bar);
-    * form "official": max_c softmax_c(y / tau) + 1/K sum_k max_c softmax_c((1 - n^k) / tau_bar).
+    * form "official": max_c softmax_c(y / tau) + 1/K sum_k max_c softmax_c((1 - n^k) / tau_bar);
+    * form "logit" (ours): max_c y_c / tau - 1/K sum_k min_c n^k_c / tau_bar, which is to Eq. 14 what MaxLogit
+      is to MCM: without the normalisers, an image that is far from all classes is far, not undecided.
 
-    The paper does not say how K sets are combined; both forms average over them, as the official code
-    does. At tau_bar = 5 the two rank images all but identically (Spearman above 0.999), because both are
-    linear in n to first order. The signal is in the 4th to 6th decimal at 1,000 classes, hence float64
+    The paper does not say how K sets are combined; all forms average over them, as the official code
+    does. At tau_bar = 5 the first two rank images all but identically (Spearman above 0.999), because both
+    are linear in n to first order. The signal is in the 4th to 6th decimal at 1,000 classes, hence float64
     (half precision leaves some 70 distinct scores).
 
     Paper: Nie et al., Out-of-distribution detection with negative prompts, ICLR 2024, Eq. 9, 13 and 14.
@@ -42,7 +44,8 @@ class Lsn:
         check_negative(head, "lsn")
 
         def score(features: Floats) -> Float64s:
-            yes = max_softmax(positive_cosines(head, features) / self.tau)
+            cosine = positive_cosines(head, features) / self.tau
+            yes = cosine.max(axis=1) if self.form == "logit" else max_softmax(cosine)
             return yes + evidence(head, features, self.tau_bar, self.form)
 
         return score

@@ -9,7 +9,7 @@ from lsncli.errors import UsageError
 from lsncli.scores.common import Scorer, check_negative, max_softmax, min_softmax, negative_cosines, positive
 from lsncli.types import Float64s, Floats, Head, Rows
 
-Form = Literal["paper", "official"]
+Form = Literal["paper", "official", "logit"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class MinCm:
     Formula, with n^k_c the cosine with the k-th negative prompt of class c:
 
     * form "paper" (Eq. 13): -1/K sum_k min_c softmax_c(n^k / tau_bar), in [-1/C, 0];
-    * form "official": 1/K sum_k max_c softmax_c((1 - n^k) / tau_bar), in [1/C, 1].
+    * form "official": 1/K sum_k max_c softmax_c((1 - n^k) / tau_bar), in [1/C, 1];
+    * form "logit" (ours): -1/K sum_k min_c n^k_c / tau_bar, what Eq. 13 is without its normaliser.
 
     It is high where some class's "not" does not fit the image. The rows neg-* of the paper's Table 5; the
     positive prompts only name the predicted class.
@@ -47,7 +48,9 @@ class MinCm:
 
 def evidence(head: Head, features: Floats, tau_bar: float, form: Form) -> Float64s:
     """What the negative prompts of ``head`` add to the score (N,) of each row of raw ``features``."""
-    if form == "paper":
+    if form == "logit":
+        sets = [-cosine.min(axis=1) / tau_bar for cosine in negative_cosines(head, features)]
+    elif form == "paper":
         sets = [-min_softmax(cosine / tau_bar) for cosine in negative_cosines(head, features)]
     else:
         sets = [max_softmax((1.0 - cosine) / tau_bar) for cosine in negative_cosines(head, features)]

@@ -1,4 +1,4 @@
-"""LSN in both forms against closed forms, a naive reference, and each other."""
+"""LSN in its forms against closed forms, a naive reference, and each other."""
 
 import math
 from dataclasses import replace
@@ -57,14 +57,30 @@ def test_official_form_equals_a_naive_reference(head, features, yes, no, softmax
         assert score == pytest.approx(positive + sum(negative) / 3, abs=1e-12)
 
 
-@pytest.mark.parametrize("form", ["paper", "official"])
+@pytest.mark.parametrize(("tau", "tau_bar"), [(1.0, 5.0), (0.1, 0.05)])
+def test_logit_form_equals_a_naive_reference(head, features, yes, no, tau, tau_bar):
+    found = Lsn(tau=tau, tau_bar=tau_bar, form="logit").fit(head)(features)
+    for i, score in enumerate(found):
+        negative = [min(cosines[i]) for cosines in no]
+        assert score == pytest.approx(max(yes[i]) / tau - sum(negative) / 3 / tau_bar, abs=1e-12)
+
+
+def test_logit_form_knows_far_from_undecided(corners):
+    # Alike to all classes, near or far: the softmax cannot tell, the cosine can.
+    near, far = unit(np.array([[1.0, 1, 1, 1, 1, 0.5]])), unit(np.array([[1.0, 1, 1, 1, 1, 50.0]]))
+    paper, logit = (Lsn(form=form, tau_bar=20.0).fit(corners) for form in ("paper", "logit"))
+    assert paper(near) == pytest.approx(paper(far), abs=1e-15)
+    assert logit(near) > logit(far) + 0.1
+
+
+@pytest.mark.parametrize("form", ["paper", "official", "logit"])
 def test_sets_are_averaged(head, features, form):
     score = Lsn(form=form)
     single = [score.fit(replace(head, negative=head.negative[[k]]))(features) for k in range(3)]
     assert score.fit(head)(features) == pytest.approx(np.mean(single, axis=0), abs=1e-15)
 
 
-@pytest.mark.parametrize("form", ["paper", "official"])
+@pytest.mark.parametrize("form", ["paper", "official", "logit"])
 def test_matching_the_negative_prompt_of_a_class_less_raises_the_score(form):
     text = np.eye(3, 4)
     fitted = Lsn(form=form).fit(Head(tuple("abc"), text, 100.0, -text[None]))
@@ -86,7 +102,7 @@ def test_a_tiny_negative_temperature_does_not_overflow(head, features):
     assert Lsn(tau_bar=1e-6, form="official").fit(head)(features) == pytest.approx(yes + 1)
 
 
-@pytest.mark.parametrize("form", ["paper", "official"])
+@pytest.mark.parametrize("form", ["paper", "official", "logit"])
 def test_scores_of_a_thousand_classes_stay_distinct_in_float64(form):
     head, features = clip_like(1000, 4000)
     assert len(np.unique(Lsn(form=form).fit(head)(features))) > 0.99 * len(features)

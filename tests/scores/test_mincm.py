@@ -12,13 +12,15 @@ from lsncli.scores.mcm import Mcm
 from lsncli.scores.mincm import MinCm
 from lsncli.types import Head, unit
 
-FORMS = ["paper", "official"]
+SOFTMAX_FORMS = ["paper", "official"]
+FORMS = [*SOFTMAX_FORMS, "logit"]
 
 
 def test_closed_form_of_equal_cosines_and_of_one_raised_class(corners):
     far_from_all, on_a_class = np.eye(6)[5:], corners.text[:1]
     raised = math.exp(1 / 5)
-    paper, official = (MinCm(form=form).fit(corners) for form in FORMS)
+    paper, official, logit = (MinCm(form=form).fit(corners) for form in FORMS)
+    assert logit(far_from_all) == logit(on_a_class) == pytest.approx([0.0], abs=1e-15)
     assert paper(far_from_all) == pytest.approx([-1 / 5], abs=1e-15)
     assert official(far_from_all) == pytest.approx([1 / 5], abs=1e-15)
     assert paper(on_a_class) == pytest.approx([-1 / (raised + 4)], abs=1e-15)
@@ -41,7 +43,14 @@ def test_official_form_equals_a_naive_reference(head, features, no, softmax, tau
         assert score == pytest.approx(sum(largest) / 3, abs=1e-12)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tau_bar", [5.0, 0.05])
+def test_logit_form_equals_a_naive_reference(head, features, no, tau_bar):
+    found = MinCm(tau_bar=tau_bar, form="logit").fit(head)(features)
+    for i, score in enumerate(found):
+        assert score == pytest.approx(-sum(min(cosines[i]) for cosines in no) / 3 / tau_bar, abs=1e-12)
+
+
+@pytest.mark.parametrize("form", SOFTMAX_FORMS)
 @pytest.mark.parametrize("tau_bar", [5.0, 0.1])
 def test_lsn_is_mcm_and_mincm(head, features, form, tau_bar):
     whole = Lsn(tau=0.5, tau_bar=tau_bar, form=form).fit(head)(features)
