@@ -31,6 +31,8 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.extraction
+	$(BIN)/python -m benchmarks.text_tower --quick
+	$(BIN)/python -m benchmarks.training --quick
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

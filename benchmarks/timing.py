@@ -8,44 +8,58 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 RESULTS = Path(__file__).parent / "results"
 
+Rows = dict[str, dict[str, float]]
+"""For every variant its figures, such as ``{"wall_s": 1.5, "cpu_s": 1.4, "ratio": 1.0}``."""
 
-def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """Run every variant once a round, in turn, after one round that does not count.
 
-    Returns median wall and CPU seconds of each, and its ``ratio``: median over rounds of the first
-    variant's wall time over its own (above 1 = faster than the first).
+def interleaved(
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    clock: Literal["wall", "cpu"] = "wall",
+    warm: bool = True,
+) -> Rows:
+    """Run every variant once a round, in turn, forwards and backwards in alternation.
+
+    ``warm`` adds one round that does not count. Returns median wall and CPU seconds of each, its ``ratio``
+    (median over rounds of the first variant's time by ``clock`` over its own: above 1 = faster than the
+    first) and the ``lowest`` and ``highest`` of these.
     """
-    wall: dict[str, list[float]] = {name: [] for name in variants}
-    cpu: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(rounds + 1):
-        for name, run in variants.items():
-            wall_start, cpu_start = time.perf_counter(), time.process_time()
-            run()
-            if turn:
-                wall[name].append(time.perf_counter() - wall_start)
-                cpu[name].append(time.process_time() - cpu_start)
-    base = wall[next(iter(variants))]
-    return {
-        name: {
-            "wall_s": statistics.median(wall[name]),
-            "cpu_s": statistics.median(cpu[name]),
-            "ratio": statistics.median(b / own for b, own in zip(base, wall[name], strict=True)),
-        }
-        for name in variants
+    seconds: dict[str, dict[str, list[float]]] = {
+        which: {name: [] for name in variants} for which in ("wall", "cpu")
     }
+    for turn in range(-1 if warm else 0, rounds):
+        for name in variants if turn % 2 == 0 else reversed(variants):
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            variants[name]()
+            if turn >= 0:
+                seconds["wall"][name].append(time.perf_counter() - wall_start)
+                seconds["cpu"][name].append(time.process_time() - cpu_start)
+    base = seconds[clock][next(iter(variants))]
+    rows = {}
+    for name in variants:
+        ratios = [first / own for first, own in zip(base, seconds[clock][name], strict=True)]
+        rows[name] = {
+            "wall_s": statistics.median(seconds["wall"][name]),
+            "cpu_s": statistics.median(seconds["cpu"][name]),
+            "ratio": statistics.median(ratios),
+            "lowest": min(ratios),
+            "highest": max(ratios),
+        }
+    return rows
 
 
 def machine() -> dict[str, Any]:
-    """What ran the benchmark: processor, cores, versions, date."""
+    """What ran the benchmark: processor, cores, versions, date, and the accelerator where there is one."""
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
+    found = {
         "processor": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -53,14 +67,26 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "date": date.today().isoformat(),
     }
+    return found | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+
+
+def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print times and ratios."""
+    print(f"\n{title}")
+    print(f"  {'variant':<34}{'wall s':>10}{'CPU s':>10}{'ratio':>8}{'range':>14}")
+    for variant, row in rows.items():
+        spread = f"{row['lowest']:.1f}..{row['highest']:.1f}"
+        print(f"  {variant:<34}{row['wall_s']:>10.3f}{row['cpu_s']:>10.3f}{row['ratio']:>8.2f}{spread:>14}")
+
+
+def record(name: str, what: str, *, folder: Path = RESULTS, **parts: object) -> None:
+    """Write ``results/<name>.json``: what was measured, where, and the figures."""
+    folder.mkdir(exist_ok=True)
+    content = {"what": what, "machine": machine(), **parts}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def report(name: str, what: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print the rows as a table and write them to ``results/<name>.json``."""
-    print(f"\n{what}")
-    print(f"  {'variant':<34}{'wall s':>10}{'CPU s':>10}{'ratio':>8}")
-    for variant, row in rows.items():
-        print(f"  {variant:<34}{row['wall_s']:>10.3f}{row['cpu_s']:>10.3f}{row['ratio']:>8.2f}")
-    RESULTS.mkdir(exist_ok=True)
-    record = {"what": what, "machine": machine(), "rows": rows}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    table(what, rows)
+    record(name, what, rows=rows)

@@ -23,11 +23,7 @@ class Method:
     def __str__(self) -> str:
         """The method as users write it; ``parse_method`` is the inverse."""
         prompts = "" if self.prompts == _usual_prompts(self.needs) else f":{self.prompts}"
-        return self.score + prompts + self._changed
-
-    @property
-    def _changed(self) -> str:
-        return "".join(f",{key}={value}" for key, value in self.settings.items())
+        return self.score + prompts + _written(self.settings)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -74,19 +70,27 @@ def settled(method: Method, heads: Heads) -> Settled:
     What the user left open is what the negative prompts were learned for (their ``score`` settings), else
     the score's own default. The label is the paper's where it has one: "CoOp + LSN" or "CoCoOp + MCM" after
     the learner of the positive prompts, with "(CoOp negatives)" where the negative ones are of another;
-    settings that the user gave are always shown. Raises LsnError if prompts are missing.
+    settings that the user gave or that are not the score's defaults are shown. Raises LsnError if prompts
+    are missing.
     """
     kinds = score_settings(method.score)
     negative = heads.negative.settings if "negative" in method.needs else {}
     learned_for = {key: value for key, value in negative.get("score", {}).items() if key in kinds}
-    settings = {key: default for key, (_, default) in kinds.items()} | learned_for | method.settings
+    defaults = {key: default for key, (_, default) in kinds.items()}
+    settings = defaults | learned_for | method.settings
     label = SCORE_LABELS.get(method.score, method.score)
     learner = heads.positive.settings["learner"] if method.prompts == "positive" else ""
     if learner:
         label = f"{_learner_label(learner)} + {label}"
     if negative and negative["learner"] != learner:
         label += f" ({_learner_label(negative['learner'])} negatives)"
-    return Settled(load_score(method.score, **settings), settings, label + method._changed)
+    other = {key for key, value in settings.items() if value != defaults[key]}
+    shown = {key: settings[key] for key in settings if key in method.settings or key in other}
+    return Settled(load_score(method.score, **settings), settings, label + _written(shown))
+
+
+def _written(settings: dict[str, Any]) -> str:
+    return "".join(f",{key}={value}" for key, value in settings.items())
 
 
 def _usual_prompts(needs: frozenset[str]) -> str:

@@ -50,7 +50,7 @@ def test_a_method_is_a_score_on_prompts_with_settings(text: str, expected: Metho
         ("mcm,heat=1", "no setting 'heat'", "tau"),
         ("mcm,", "no setting ''", "tau"),
         ("msp,tau=1", "no setting 'tau'", "no settings"),
-        ("lsn,form=fancy", "must be 'paper' or 'official', found 'fancy'", ""),
+        ("lsn,form=fancy", "must be 'paper' or 'official' or 'logit', found 'fancy'", ""),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error_that_names_it(text: str, message: str, hint: str) -> None:
@@ -140,7 +140,7 @@ def test_what_is_left_open_is_what_the_negative_prompts_were_learned_for(heads) 
     found = settled(parse_method("mincm,tau_bar=3"), made)  # it has no tau
     assert found.score == MinCm(tau_bar=3.0, form="official")
     assert found.settings == {"tau_bar": 3.0, "form": "official"}
-    assert found.label == "CoOp + MinCM,tau_bar=3.0"
+    assert found.label == "CoOp + MinCM,tau_bar=3.0,form=official"
     assert settled(parse_method("mcm:positive"), made).settings == {"tau": 1.0}
 
 

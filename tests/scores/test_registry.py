@@ -210,7 +210,7 @@ def test_an_unknown_score_is_refused_with_the_list_of_names():
         ("mcm", {"tau": True}, "must be a number, found True", "tau"),
         ("knn", {"k": 1.5}, "must be a whole number, found 1.5", "k (a whole number, 50)"),
         ("knn", {"k": True}, "must be a whole number, found True", "k"),
-        ("lsn", {"form": "no"}, "must be 'paper' or 'official' or 'logit', found 'no'", "tau_bar (a number, 5.0)"),
+        ("lsn", {"form": "no"}, "'paper' or 'official' or 'logit', found 'no'", "tau_bar (a number, 5.0)"),
         ("lsn", {"form": None}, "must be 'paper' or 'official' or 'logit', found None", "form"),
         ("lsn", {"NEEDS": frozenset()}, "no setting 'NEEDS'", "tau"),
         ("energy", {"tau": 0.0}, "'tau' must be a finite number above 0, found 0.0", ""),

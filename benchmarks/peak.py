@@ -1,0 +1,76 @@
+"""How much memory a piece of work needs at its peak, measured in a process of its own.
+
+    python -m benchmarks.peak MODULE:FUNCTION [JSON ARGUMENT ...]
+
+FUNCTION prepares everything and returns the piece of work; prints one line of JSON.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+MIB = 2**20
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def peak_of(work: Callable[[], object]) -> dict[str, float]:
+    """MiB of resident memory at the highest point of ``work`` minus before it, and its CPU seconds.
+
+    On Linux the kernel's high-water mark is reset first. Elsewhere the process's highest point is compared
+    before and after, which is too low where the preparation needed more than the work.
+    """
+    gc.collect()
+    resettable = os.access(CLEAR_REFS, os.W_OK)
+    if resettable:
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed but kept would hide a part of the peak
+        CLEAR_REFS.write_text("5")
+    before = _status("VmRSS") if resettable else _highest()
+    start = time.process_time()
+    work()
+    seconds = time.process_time() - start
+    after = _status("VmHWM") if resettable else _highest()
+    return {"peak_mib": (after - before) / MIB, "cpu_s": seconds}
+
+
+def _status(field: str) -> int:
+    """Bytes of a line such as ``VmHWM:   123 kB``."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+def _highest() -> int:
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def fresh(function: str, *arguments: object) -> dict[str, float]:
+    """``peak_of`` the work that ``module:function`` returns, in a new process with one thread."""
+    command = [sys.executable, "-m", "benchmarks.peak", function, *map(json.dumps, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[1], check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{function}{arguments}: {done.stderr.strip() or f'ended with {done.returncode}'}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Prepare, measure, print."""
+    module, _, name = sys.argv[1].partition(":")
+    prepare = getattr(importlib.import_module(module), name)
+    print(json.dumps(peak_of(prepare(*map(json.loads, sys.argv[2:])))))
+
+
+if __name__ == "__main__":
+    main()

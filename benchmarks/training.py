@@ -1,0 +1,160 @@
+"""Steps of every learner: a plain loop over whole prompts against ours, and what a whole run would take.
+
+    python -m benchmarks.training [--quick | --tiny]
+
+One thread, random weights in the shape of OpenAI's ViT-B/32, names of ImageNet classes, the paper's
+settings. Ratios are of CPU time. ``--quick`` takes 20 classes instead of 100; only the full form writes
+results/training.json, because a ratio at 20 classes is not the one to quote.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import steps
+from benchmarks.models import class_names, text_model
+from benchmarks.steps import PLAIN, Ground, Steps, images_in
+from benchmarks.text_tower import FULL, Form, form_of, kernels
+from benchmarks.timing import Rows, interleaved, record, table
+from lsncli.prompts.settings import PromptSettings, preset
+
+SHOTS = 128
+"""Training images of a class in the paper's runs on ImageNet-100."""
+TEST_IMAGES = 50
+"""Validation images of an ImageNet class."""
+
+JOINT_BYTES = 12e7
+"""What the plain loop needs for a class with three sets at once, generously."""
+
+COOP, NEGATIVE, JOINTLY = "CoOp step", "negative step, one set", "negative step, three sets jointly"
+COCOOP, TEST = "CoCoOp training step", "CoCoOp test step, per image"
+
+LEARNERS: dict[str, tuple[Callable[[Ground, PromptSettings], Steps], PromptSettings]] = {
+    COOP: (steps.coop, preset("positive")),
+    NEGATIVE: (steps.negative, preset("negative", "official")),
+    JOINTLY: (steps.negative_jointly, preset("negative")),
+    COCOOP: (steps.cocoop, preset("positive", learner="cocoop")),
+    TEST: (steps.cocoop_test, preset("positive", learner="cocoop")),
+}
+
+
+@cache
+def ground(form: Form) -> Ground:
+    """Model, towers and class names."""
+    model = text_model(form.model)
+    towers = {f"lsn {kernel}": model.tower(kernel) for kernel in kernels()}
+    return Ground(model, towers, class_names(form.classes), torch.device("cpu"))
+
+
+def measure(title: str, form: Form) -> Rows:
+    """Time a learner's steps; ``difference`` = ||ours - plain|| / ||plain|| of all losses (or cosines) seen.
+
+    Every variant takes the same number of steps from the same start, so that losses agree only if updates do.
+    """
+    torch.set_num_threads(1)
+    make, settings = LEARNERS[title]
+    seen: dict[str, list[Tensor]] = {}
+
+    def remember(name: str, step: Callable[[], Tensor]) -> Callable[[], None]:
+        return lambda: seen.setdefault(name, []).append(step())
+
+    made = make(ground(form), replace(settings, length=min(settings.length, form.length)))
+    rounds = min(2, form.rounds) if title == JOINTLY else form.rounds
+    rows = interleaved(
+        {name: remember(name, step) for name, step in made.items()}, rounds, clock="cpu", warm=False
+    )
+    plain = torch.stack(seen[PLAIN])
+    for name, row in rows.items():
+        row |= {key: row[key] / images_in(name) for key in ("wall_s", "cpu_s")}
+        row |= {key: row[key] * images_in(name) for key in ("ratio", "lowest", "highest")}
+        if not name.endswith(f"batch {steps.LARGE_BATCH}"):
+            row["difference"] = float((torch.stack(seen[name]) - plain).norm() / plain.norm())
+    return rows
+
+
+def alone(title: str, form: Form) -> Rows:
+    """``measure`` in a new process, as a run of that learner would be.
+
+    Memory that the allocator keeps from another learner's large steps would spare the plain loop an eighth
+    of its time, all of it page faults, and ours nothing.
+    """
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, (title, form))
+
+
+def estimates(measured: dict[str, Rows], classes: int) -> dict[str, dict[str, float]]:
+    """Hours of one core for the paper's schedule, extrapolated: CPU time of the measured step times steps."""
+    images, found = classes * SHOTS, {}
+    for what, title, count in (
+        ("CoOp, 50 epochs of batches of 8", COOP, 50 * images / 8),
+        ("negative, 3 sets in turns, 100 epochs", NEGATIVE, 3 * 100 * images / 8),
+        ("negative, 3 sets jointly, 100 epochs", JOINTLY, 100 * images / 8),
+        ("CoCoOp, 10 epochs of single images", COCOOP, 10 * images),
+        (f"CoCoOp test, {classes * TEST_IMAGES:,} images", TEST, classes * TEST_IMAGES),
+    ):
+        found[what] = {name: row["cpu_s"] * count / 3600 for name, row in measured.get(title, {}).items()}
+    large = {name: row for name, row in measured[COOP].items() if name.endswith(f"batch {steps.LARGE_BATCH}")}
+    what = f"CoOp, 50 epochs of batches of {steps.LARGE_BATCH} (another schedule)"
+    found[what] = {name: row["cpu_s"] * 50 * images / steps.LARGE_BATCH / 3600 for name, row in large.items()}
+    found["CoOp, 50 epochs of batches of 8"] = {
+        name: hours for name, hours in found["CoOp, 50 epochs of batches of 8"].items() if name not in large
+    }
+    return found
+
+
+def print_estimates(hours: dict[str, dict[str, float]], classes: int) -> None:
+    """As a table."""
+    print(
+        f"\nWhole runs, EXTRAPOLATED from these steps: {classes} classes x {SHOTS} images, hours of one core"
+    )
+    for what, by_variant in hours.items():
+        for name, value in by_variant.items():
+            print(f"  {what:<54}{name:<28}{value:>10.1f}")
+
+
+def enough_memory(classes: int) -> bool:
+    """Whether the plain loop can hold three sets at once; says so where it cannot."""
+    meminfo, need = Path("/proc/meminfo"), JOINT_BYTES * classes
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or [need]
+    if free[0] < need:
+        print(
+            f"\n{JOINTLY}: left out; the plain loop needs {need / 2**30:.0f} GiB, free {free[0] / 2**30:.0f}."
+        )
+    return free[0] >= need
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Time all learners, extrapolate, and in the full form write it down."""
+    form = form_of(argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]), arguments)
+    torch.set_num_threads(1)
+    measured: dict[str, Rows] = {}
+    for title in LEARNERS:
+        if title == JOINTLY and not enough_memory(form.classes):
+            continue
+        measured[title] = (alone if form.isolated else measure)(title, form)
+        table(f"{title}, {form.classes} classes", measured[title])
+        print(
+            "  largest difference from the plain loop: "
+            + f"{max(r.get('difference', 0) for r in measured[title].values()):.1e}",
+            flush=True,
+        )
+    hours = estimates(measured, form.classes)
+    print_estimates(hours, form.classes)
+    if form is FULL:
+        record(
+            "training",
+            f"Steps of every learner, {form.model}, one thread, ratios of CPU time",
+            steps=measured,
+            extrapolated_hours=hours,
+        )
+
+
+if __name__ == "__main__":
+    main()

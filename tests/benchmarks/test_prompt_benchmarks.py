@@ -1,0 +1,117 @@
+"""The benchmarks of prompt learning run, print what they should, and measure what they claim."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from benchmarks import gpu, text_tower, training
+from benchmarks.models import class_names, images, text_model
+from benchmarks.peak import fresh, peak_of
+from benchmarks.timing import interleaved
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The reduced forms leave the recorded results and the number of threads alone."""
+    before = torch.get_num_threads()
+    for script in (text_tower, training, gpu):
+        monkeypatch.setattr(script, "record", lambda *_, **__: pytest.fail("a reduced form wrote a record"))
+    yield
+    torch.set_num_threads(before)
+
+
+def test_text_tower_runs_in_its_tiny_form(capsys) -> None:
+    text_tower.main(["--tiny"])
+    out = capsys.readouterr().out
+    assert out.startswith("Reduced: 5 classes, model tiny; nothing is written.")
+    for kernel in text_tower.kernels():
+        assert f"{kernel:<12} differs by" in out
+    assert "5 classes, class-specific context of 4" in out
+    assert "C = 5, shared, torch " in out
+
+
+def test_training_runs_in_its_tiny_form(capsys) -> None:
+    training.main(["--tiny"])
+    out = capsys.readouterr().out
+    for title in training.LEARNERS:
+        assert f"{title}, 5 classes" in out
+    assert out.count("largest difference from the plain loop") == len(training.LEARNERS)
+    assert "EXTRAPOLATED" in out
+
+
+def test_the_gpu_script_runs_in_its_tiny_form_on_a_cpu(capsys) -> None:
+    gpu.main(["--device", "cpu", "--tiny"])
+    out = capsys.readouterr().out
+    for title in (*gpu.LEARNERS, "Deviation from fp32", "torch.compile of a CoOp text pass", "Image tower"):
+        assert title in out
+    assert "does not compile" not in out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_the_gpu_script_without_a_gpu_says_so_and_ends_with_5(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        gpu.main([])
+    assert stop.value.code == 5
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert "'cuda' is not available" in captured.err
+
+
+def test_estimates_multiply_the_measured_step() -> None:
+    row = {"cpu_s": 3.6}
+    measured = {title: {"plain loop": row} for title in training.LEARNERS}
+    hours = training.estimates(measured, 100)
+    assert hours["CoOp, 50 epochs of batches of 8"]["plain loop"] == pytest.approx(50 * 1600 / 1000)
+    assert hours["negative, 3 sets in turns, 100 epochs"]["plain loop"] == pytest.approx(
+        3 * 100 * 1600 / 1000
+    )
+    assert hours["CoCoOp, 10 epochs of single images"]["plain loop"] == pytest.approx(128)
+    assert hours["CoCoOp test, 5,000 images"]["plain loop"] == pytest.approx(5)
+
+
+def test_turns_alternate_and_ratios_are_of_the_chosen_clock() -> None:
+    order: list[str] = []
+
+    def work() -> None:
+        order.append("work")
+        stop = time.process_time() + 0.02
+        while time.process_time() < stop:
+            pass
+
+    def sleep() -> None:
+        order.append("sleep")
+        time.sleep(0.06)
+
+    on_cpu = interleaved({"work": work, "sleep": sleep}, 2, clock="cpu", warm=False)
+    assert order == ["work", "sleep", "sleep", "work"]
+    on_wall = interleaved({"work": work, "sleep": sleep}, 2)
+    assert len(order) == 4 + 2 * 3
+    assert on_cpu["sleep"]["ratio"] > 3  # asleep, it costs nothing
+    assert on_wall["sleep"]["ratio"] < 1
+    assert on_cpu["sleep"]["lowest"] <= on_cpu["sleep"]["ratio"] <= on_cpu["sleep"]["highest"]
+    assert on_cpu["work"]["ratio"] == 1
+
+
+def test_the_peak_is_what_was_needed_at_once() -> None:
+    def work() -> None:
+        for _ in range(3):
+            block = bytearray(200 * 2**20)
+            del block
+
+    assert peak_of(work)["peak_mib"] == pytest.approx(200, abs=25)
+
+
+def test_a_case_that_fails_in_its_process_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="no_such_case"):
+        fresh("benchmarks.peak:no_such_case")
+
+
+def test_models_and_names_are_the_same_every_time() -> None:
+    first, second = (text_model("tiny").clip.state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    names = class_names(100)
+    assert len(set(names)) == 100
+    assert names == class_names(1000)[::10]
+    torch.testing.assert_close(images(3, 5).norm(dim=-1), torch.ones(3))
