@@ -26,6 +26,7 @@ def start(images: Path, work: Path, log: Path) -> int:
     """The pid of a child that runs the command and commits after every batch instead of every ten seconds."""
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -34,6 +34,7 @@ def start(kind: str, work: Path, log: Path) -> int:
     """The pid of a child that runs the command and keeps every epoch, however short."""
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
