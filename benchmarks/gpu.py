@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu [--output FOLDER]
 
-For one call on a machine that has torch with CUDA and nothing else of ours. What else is imported
-(open_clip_torch and what it needs: timm, torchvision, ftfy, wcwidth, regex, tqdm, huggingface-hub,
-safetensors; typer and rich are not) can travel as wheels and be unpacked beside the repository:
+For one call on a machine that has torch with CUDA and nothing else of ours. What else is imported can travel
+as wheels and be unpacked beside the repository: open_clip_torch, timm, ftfy, wcwidth, and, where they are not
+there with torch, torchvision, regex, tqdm, huggingface-hub, safetensors, rich:
 
     python -m pip install --no-index --no-deps --target site wheels/*.whl
     PYTHONPATH=site python -m benchmarks.gpu --output "$OUT"

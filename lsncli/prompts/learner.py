@@ -118,7 +118,6 @@ class _Sets:
 
     parameters: dict[str, list[Tensor]]
     encode: Encoder
-    classes: int
 
     @property
     def conditional(self) -> bool:
@@ -156,7 +155,7 @@ def _new_sets(
         name: [one.to(tower.device).clone().requires_grad_() for one in every]
         for name, every in start.items()
     }
-    return _Sets(parameters, bounded(tower, layout, memory), classes)
+    return _Sets(parameters, bounded(tower, layout, memory))
 
 
 def _new_meta(sets: int, dim: int, width: int, generator: torch.Generator) -> dict[str, Tensor]:
