@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from lsncli.device import NARROW
 from lsncli.errors import Unavailable, UsageError
 from lsncli.prompts.weights import Linear
 
@@ -44,7 +45,8 @@ def pick_kernel(name: str, width: int, device: torch.device, dtype: torch.dtype)
             "Use --kernel auto.",
         )
     if name == "auto":
-        return "onednn" if able and _onednn_leads(width, torch.get_num_threads()) else "torch"
+        worth = able and width >= NARROW  # small matrices are level, and a race among equals decides nothing
+        return "onednn" if worth and _onednn_leads(width, torch.get_num_threads()) else "torch"
     return name
 
 

@@ -131,6 +131,7 @@ def test_the_kernel_of_the_checkpoint_is_kept_though_the_self_test_ends_otherwis
 ) -> None:
     expected = Trainer(made("whole", POS), tiny_backbone, POS).run(kernel="torch")
     trainer = Trainer(made("work", POS), tiny_backbone, POS)
+    monkeypatch.setattr(kernels, "NARROW", 0)
     monkeypatch.setattr(kernels, "_onednn_leads", lambda width, threads: False)
     trainer.interrupted(after=7)
     monkeypatch.setattr(kernels, "_onednn_leads", lambda width, threads: True)
