@@ -193,7 +193,7 @@ class _Remembering:
 
 def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:
     """Learned prompts of the model that the store belongs to; FingerprintMismatch otherwise."""
-    path = work.positive if kind == "positive" else work.negative
+    path = work.prompts(kind)
     prompts = load_prompts(path, kind)
     store = read_fingerprint(work.features)
     if prompts.fingerprint.digest != store.digest:

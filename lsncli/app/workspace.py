@@ -16,11 +16,11 @@ class Workspace:
 
     @property
     def positive(self) -> Path:
-        return self.folder / "positive.safetensors"
+        return self.prompts("positive")
 
     @property
     def negative(self) -> Path:
-        return self.folder / "negative.safetensors"
+        return self.prompts("negative")
 
     @property
     def detector(self) -> Path:

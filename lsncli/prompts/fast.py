@@ -23,9 +23,9 @@ from torch.nn.functional import gelu, layer_norm, normalize, silu
 from lsncli.prompts.attention import Maps, attend
 from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
 from lsncli.prompts.layout import Layout, Vocabulary
-from lsncli.prompts.packing import pack
+from lsncli.prompts.packing import pack, packed_rows
 from lsncli.prompts.tower import Encoder
-from lsncli.prompts.weights import Linear, Norm, Weights
+from lsncli.prompts.weights import Activation, Linear, Norm, Weights
 
 QUICK = 1.702
 
@@ -106,9 +106,7 @@ class FastTower:
 
     def activation_bytes(self, layout: Layout) -> int:
         """About how many bytes one context of ``layout`` keeps for its gradient."""
-        packing = pack(layout, self.device)
-        rows = len(packing.prefix) + len(packing.learned) + len(packing.frozen)
-        floats = rows * len(self.layers) * SAVED_WIDTHS * self.vocabulary.width
+        floats = packed_rows(layout) * len(self.layers) * SAVED_WIDTHS * self.vocabulary.width
         return floats * self.weights.positions.element_size()
 
     def _queries_and_keys(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,9 +114,8 @@ class FastTower:
         return layer.q(inside), layer.kv(inside)
 
     def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, maps: Maps) -> Tensor:
-        x = x + layer.out(attend(q, kv, layer.start_k, layer.start_v, maps))
-        wide = layer.up(_norm(x, layer.norm2))
-        return x + layer.down(gelu(wide) if self.weights.activation == "gelu" else silu(wide))
+        attended = attend(q, kv, layer.start_k, layer.start_v, maps)
+        return _behind_attention(layer, x, attended, self.weights.activation)
 
     def _project(self, x: Tensor) -> Tensor:
         projection = self.weights.projection
@@ -145,7 +142,7 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
             torch.unflatten(x[0], -1, (weights.heads, -1)).transpose(0, 1).contiguous()
             for x in kv_map(inside).chunk(2, -1)
         )
-        up, down = (block.up, block.down)
+        up, down = block.up, block.down
         if weights.activation == "quick_gelu":
             up, down = _silu_form(up, down)
         layer = Layer(
@@ -159,11 +156,16 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
             start_k=start_k,
             start_v=start_v,
         )
-        start = start + layer.out(start_v.transpose(0, 1).flatten(1)[None])
-        wide = layer.up(_norm(start, layer.norm2))
-        start = start + layer.down(gelu(wide) if weights.activation == "gelu" else silu(wide))
+        value = start_v.transpose(0, 1).flatten(1)[None]
+        start = _behind_attention(layer, start, value, weights.activation)
         layers.append(layer)
     return tuple(layers)
+
+
+def _behind_attention(layer: Layer, x: Tensor, attended: Tensor, activation: Activation) -> Tensor:
+    x = x + layer.out(attended)
+    wide = layer.up(_norm(x, layer.norm2))
+    return x + layer.down(gelu(wide) if activation == "gelu" else silu(wide))
 
 
 def _parts(layer: Linear, first: int) -> tuple[Linear, Linear]:

@@ -88,6 +88,12 @@ def pack(layout: Layout, device: torch.device, dtype: torch.dtype = torch.float3
     )
 
 
+def packed_rows(layout: Layout) -> int:
+    """How many rows ``pack`` gives: the shared prefix once, and the own rows of every class."""
+    shared = _shared(layout)
+    return shared - 1 + sum(len(prompt) - shared for prompt in layout.prompts)
+
+
 def _shared(layout: Layout) -> int:
     """How many tokens all prompts start with, the start of text included and the last of any left out."""
     prompts = layout.prompts
