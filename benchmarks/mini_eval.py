@@ -26,7 +26,7 @@ from lsncli.prompts.contexts import text_features
 from lsncli.prompts.learner import learn
 from lsncli.prompts.settings import PromptSettings
 from lsncli.prompts.tower import TextTower
-from lsncli.scores import load_score, score_in_chunks
+from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.scores.common import predict
 from lsncli.types import Float64s, Head, Rows, unit
 
@@ -128,7 +128,7 @@ def evaluate_head(head: Head, task: Task, methods: Sequence[Method]) -> list[Mea
     guessed = accuracy(task.test_id.labels, predict(head, task.test_id.features))
     results = []
     for name, settings in methods:
-        scorer = load_score(name, **settings).fit(head, task.train)
+        scorer = ready(load_score(name, **settings), head, task.train)
         inside = score_in_chunks(scorer, task.test_id.features)
         found = {
             ood: evaluate_scores(inside, score_in_chunks(scorer, features))

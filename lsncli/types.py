@@ -23,6 +23,9 @@ Labels = NDArray[np.int32]
 
 UNLABELLED = -1
 
+Learned = dict[str, NDArray[Any]]
+"""What a score learned from training rows, by name; a detector keeps it."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -45,23 +48,25 @@ class Rows:
 
 @dataclass(frozen=True)
 class Head:
-    """What a score knows about the classes: how near an image is to the prompts of each.
+    """A classifier on unit features x: logits = ``scale`` * ``weights`` x + ``bias``.
 
-    ``text`` are the unit text features (C, D), one row a class, or for prompts that depend on the image
-    (CoCoOp) a function from raw features to cosines; logits = ``scale`` * cosines. ``scale`` is CLIP's logit
-    scale (100, not its logarithm). ``negative`` is the same for K sets of negative prompts, (K, C, D) or a
-    function, None where none were learned. ``scores.common`` has the way to either kind's cosines.
+    ``weights`` are unit text features (C, D), one row a class, so that ``weights`` x are cosines; for prompts
+    that depend on the image (CoCoOp) a function from raw features to cosines; or the rows of a linear probe,
+    whose ``scale`` is 1. ``scale`` of text is CLIP's logit scale (100, not its logarithm), ``bias`` (C,) is
+    None for no bias. ``negative`` are K sets of negative prompts, (K, C, D) or a function to cosines, None
+    where none were learned. ``scores.common`` has the ways to cosines and logits.
     """
 
     classes: tuple[str, ...]
-    text: Float64s | Cosines
+    weights: Float64s | Cosines
     scale: float = 100.0
     negative: Float64s | Cosines | None = None
+    bias: Float64s | None = None
 
     @property
     def conditional(self) -> bool:
         """Whether some prompts depend on the image, so that every image costs a pass of the text tower."""
-        return callable(self.text) or callable(self.negative)
+        return callable(self.weights) or callable(self.negative)
 
 
 def unit(vectors: Floats) -> Float64s:

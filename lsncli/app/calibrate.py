@@ -3,16 +3,17 @@
 from dataclasses import replace
 
 from lsncli.app.heads import Heads, Model, load_checked
-from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
+from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_as
 from lsncli.app.methods import Method, settled
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, save_detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
-from lsncli.scores import chunk_of, score_in_chunks
+from lsncli.scores import Score, chunk_of, score_in_chunks
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import calibrate
+from lsncli.types import Head, Learned, Rows
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
@@ -34,6 +35,12 @@ def known_rows(work: Workspace, split: Split) -> Parts:
         if rule.split == split.name:
             return hold_out_again(split, rule)
     return hold_out(split, HELD_OUT, None, seed=0)
+
+
+def fitted(score: Score, head: Head, rows: Rows, split: Split, device: str = "cpu") -> Learned:
+    """What ``score`` learns from ``rows`` of a labelled split; rows are looked at only if it needs them."""
+    needed = not score.NEEDS.isdisjoint({"train", "labels"})
+    return score.fit(head, rows_as(rows, split, head.classes) if needed else None, device)
 
 
 def make_detector(
@@ -61,8 +68,8 @@ def make_detector(
     heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
     chosen = settled(method, heads)
     head = heads.head(method.prompts, negatives=negatives)
-    train = rows.train if "train" in method.needs else None
-    scorer = chosen.score.fit(head, train)
+    learned = fitted(chosen.score, head, rows.train, split)
+    scorer = chosen.score.scorer(head, learned)
     scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
     threshold = calibrate(scores, target_tpr)
     size = abs(threshold.gamma)
@@ -75,7 +82,7 @@ def make_detector(
         head=heads.source(method.prompts, negatives=negatives),
         fingerprint=read_fingerprint(work.features),
         threshold=replace(threshold, gamma=threshold.gamma - margin),
-        train=train,
+        learned=learned,
     )
     save_detector(work.detector, detector)
     return detector

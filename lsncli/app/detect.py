@@ -36,7 +36,7 @@ def detect(
     if listing.problems:
         yield 0, listing.problems
     head = head_from(detector.head, lambda: backbone)
-    scorer = load_score(detector.method, **detector.settings).fit(head, detector.train)
+    scorer = load_score(detector.method, **detector.settings).scorer(head, detector.learned)
     gamma = detector.threshold.gamma
     shown = {item.key: shown_path(item) for item in listing.items}
     for batch in encode_stream(listing.items, backbone, batch_size=batch_size, workers=workers):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lsncli.app.calibrate import known_rows
+from lsncli.app.calibrate import fitted, known_rows
 from lsncli.app.heads import Heads, Model
 from lsncli.app.heldout import labels_as
 from lsncli.app.methods import Method, settled
@@ -119,7 +119,7 @@ def evaluate(
         try:
             chosen = settled(method, heads)
             head = heads.head(method.prompts, negatives="negative" in method.needs)
-            scorer = chosen.score.fit(head, rows.train)
+            scorer = chosen.score.scorer(head, fitted(chosen.score, head, rows.train, train))
             labels = labels_as(id_split, head.classes)
             entrants.append(_Entrant(method, chosen.label, head, scorer, labels))
         except LsnError as error:

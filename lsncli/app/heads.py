@@ -34,7 +34,7 @@ class _Part:
 
     classes: tuple[str, ...]
     source: HeadText
-    text: Float64s | Cosines
+    weights: Float64s | Cosines
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Heads:
         FingerprintMismatch if they are of another model than the store.
         """
         yes, no = self._parts(prompts, negatives)
-        return Head(yes.classes, yes.text, self._fingerprint.logit_scale, None if no is None else no.text)
+        return Head(
+            yes.classes, yes.weights, self._fingerprint.logit_scale, None if no is None else no.weights
+        )
 
     def source(self, prompts: str, *, negatives: bool) -> HeadSource:
         """What the same head is made from, for a detector to keep."""
@@ -143,12 +145,10 @@ def make_head(
 def head_from(source: HeadSource, model: Model) -> Head:
     """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
     tower = cache(lambda: model().text_tower())
-    text = bound(source.text, source.classes, tower, ensemble=True)
-    if source.negative is None:
-        return Head(source.classes, text, source.scale)
-    return Head(
-        source.classes, text, source.scale, bound(source.negative, source.classes, tower, ensemble=False)
-    )
+    weights = bound(source.weights, source.classes, tower, ensemble=True)
+    no = source.negative
+    negative = None if no is None else bound(no, source.classes, tower, ensemble=False)
+    return Head(source.classes, weights, source.scale, negative, source.bias)
 
 
 def bound(

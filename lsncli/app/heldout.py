@@ -77,8 +77,15 @@ def rows_digest(split: Split) -> str:
     return digest.hexdigest()
 
 
-def labels_as(split: Split, classes: tuple[str, ...]) -> Labels:
-    """The split's labels as indices into ``classes``, matched by class name; unlabelled rows stay so.
+def rows_as(rows: Rows, split: Split, classes: tuple[str, ...]) -> Rows:
+    """Rows taken from ``split`` with labels that index ``classes``; raises as ``labels_as`` does."""
+    return Rows(rows.features, labels_as(split, classes, rows.labels))
+
+
+def labels_as(split: Split, classes: tuple[str, ...], labels: Labels | None = None) -> Labels:
+    """The split's labels, or ``labels`` of some of its rows, as indices into ``classes``.
+
+    Classes are matched by name; unlabelled rows stay so.
 
     Raises LsnError if the split uses a class that is not among them.
     """
@@ -91,8 +98,8 @@ def labels_as(split: Split, classes: tuple[str, ...]) -> Labels:
         )
     table = [classes.index(name) if name in classes else UNLABELLED for name in split.classes]
     lookup = np.array([*table, UNLABELLED], dtype=np.int32)
-    labels: Labels = lookup[split.labels]
-    return labels
+    found: Labels = lookup[split.labels if labels is None else labels]
+    return found
 
 
 def _take(split: Split, rows: list[int]) -> Rows:

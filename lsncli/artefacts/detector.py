@@ -1,6 +1,6 @@
 """A calibrated detector on disk: with the model, ``detector.safetensors`` is all that scoring needs."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named, unnamed
 from lsncli.threshold import Threshold
-from lsncli.types import Fingerprint, Rows
+from lsncli.types import Fingerprint, Learned
 
+LEARNED = "learned."
 HINT = "Run `lsn train-pos` and `lsn train-neg`, or `lsn calibrate --method mcm`."
 
 
@@ -24,29 +25,27 @@ class Detector:
     """What a table calls it, such as "CoCoOp + LSN"."""
     settings: dict[str, Any]
     prompts: str
-    """Where the head came from: ``hand`` or ``positive``."""
+    """Where the head came from, such as ``hand`` or ``positive``."""
     head: HeadSource
     fingerprint: Fingerprint
     threshold: Threshold
-    train: Rows | None = None
-    """Training rows, for the scores that compare with them (KNN)."""
+    learned: Learned = field(default_factory=dict)
+    """What the score learned from training rows, such as KNN's bank of them."""
 
 
 def save_detector(path: Path, detector: Detector) -> None:
-    """Write a detector; features of training rows stay float16 as in the store.
-
-    Text features are float64, to the bit those that gamma was set with: rounded ones would move the scores.
-    """
+    """Write a detector, to the bit what gamma was set with: rounded text features would move the scores."""
     arrays: Arrays = {}
     settings: dict[str, Any] = {}
-    for name, text in (("text", detector.head.text), ("negative", detector.head.negative)):
+    for name, text in (("weights", detector.head.weights), ("negative", detector.head.negative)):
         if isinstance(text, Conditional):
             arrays |= named(text.contexts, text.meta, f"{name}.")
             settings[name] = text.settings
         elif text is not None:
             arrays[name] = text
-    if detector.train is not None:
-        arrays |= {"train_features": detector.train.features, "train_labels": detector.train.labels}
+    if detector.head.bias is not None:
+        arrays["bias"] = detector.head.bias
+    arrays |= {LEARNED + name: array for name, array in detector.learned.items()}
     fields = {
         "method": detector.method,
         "label": detector.label,
@@ -66,14 +65,14 @@ def load_detector(path: Path) -> Detector:
     arrays, fields = read_artefact(path, "detector", HINT)
     with complete(path, HINT):
         conditional = fields["conditional"]
-        train = Rows(arrays["train_features"], arrays["train_labels"]) if "train_features" in arrays else None
         head = HeadSource(
             classes=tuple(fields["classes"]),
             scale=fields["scale"],
-            text=_text("text", arrays, conditional),
+            weights=_text("weights", arrays, conditional),
             negative=_text("negative", arrays, conditional)
             if {"negative"} & {*arrays, *conditional}
             else None,
+            bias=arrays.get("bias"),
         )
         return Detector(
             method=fields["method"],
@@ -83,7 +82,11 @@ def load_detector(path: Path) -> Detector:
             head=head,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
             threshold=Threshold(**fields["threshold"]),
-            train=train,
+            learned={
+                name.removeprefix(LEARNED): array
+                for name, array in arrays.items()
+                if name.startswith(LEARNED)
+            },
         )
 
 

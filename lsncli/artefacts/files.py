@@ -1,6 +1,6 @@
 """One safetensors file with JSON metadata, written atomically: the form of every learned artefact.
 
-The format is ``format`` = "lsn-<kind>", ``format_version`` = 1, and one metadata entry a field, each a JSON
+The format is ``format`` = "lsn-<kind>", its ``format_version``, and one metadata entry a field, each a JSON
 text. safetensors holds no code, so loading a stranger's file runs nothing.
 """
 
@@ -19,7 +19,8 @@ from safetensors.numpy import save
 from lsncli import __version__
 from lsncli.errors import LsnError
 
-FORMAT_VERSION = 1
+VERSIONS = {"detector": 2}
+"""Format versions of the kinds that have changed; the others are at 1."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -34,7 +35,7 @@ def write_artefact(
     metadata = {name: json.dumps(value, sort_keys=True) for name, value in fields.items()}
     metadata |= {
         "format": f"lsn-{kind}",
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(_version(kind)),
         "created_by": f"lsn {__version__}",
     }
     data = _canonical(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata))
@@ -71,9 +72,9 @@ def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, A
     if found != f"lsn-{kind}":
         raise LsnError(f"{path}: expected an artefact of format lsn-{kind}, found {found}.", hint)
     version = metadata.pop("format_version", "0")
-    if version != str(FORMAT_VERSION):
+    if version != str(_version(kind)):
         raise LsnError(
-            f"{path}: expected format version {FORMAT_VERSION}, found {version}.",
+            f"{path}: expected format version {_version(kind)}, found {version}.",
             "It was written by another release of lsn; update lsn or make the file again.",
         )
     metadata.pop("created_by", None)
@@ -88,6 +89,10 @@ def complete(path: Path, hint: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as error:
         raise LsnError(f"{path} is damaged: {type(error).__name__} {error}.", hint) from error
+
+
+def _version(kind: str) -> int:
+    return VERSIONS.get(kind, 1)
 
 
 def _canonical(data: bytes) -> bytes:

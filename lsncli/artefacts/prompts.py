@@ -49,9 +49,11 @@ class HeadSource:
 
     classes: tuple[str, ...]
     scale: float
-    """CLIP's logit scale."""
-    text: HeadText
+    """CLIP's logit scale; 1 for a linear probe."""
+    weights: HeadText
+    """Or the rows (C, D) of a linear probe."""
     negative: HeadText | None
+    bias: Float64s | None = None
 
 
 @dataclass(frozen=True)

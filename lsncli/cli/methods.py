@@ -14,15 +14,15 @@ COLUMNS = [
 def methods(format: options.Format = "table", output: options.Output = None) -> None:
     """List every score with what it needs beside text features, its settings and its formula."""
     from lsncli.scores import SCORES, load_score, score_settings
+    from lsncli.scores.score import NEEDS
 
-    needs = {"train": "training rows", "negative": "negative prompts"}
     rows = []
     for name in SCORES:
         score = load_score(name)
         rows.append(
             {
                 "name": name,
-                "needs": ", ".join(needs[need] for need in sorted(score.NEEDS)),
+                "needs": ", ".join(NEEDS[need] for need in sorted(score.NEEDS)),
                 "settings": ", ".join(f"{key}={value}" for key, (_, value) in score_settings(name).items()),
                 "summary": (type(score).__doc__ or "").strip().splitlines()[0],
             }

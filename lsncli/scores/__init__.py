@@ -1,7 +1,8 @@
 """The scores, one file each, by name. To add one: a file here, a row in ``SCORES``, a test file.
 
-Higher = more ID, always. A score is a frozen dataclass of settings; ``fit`` gives a function from raw
-features to scores, and ``score_in_chunks`` applies it to any number of rows in bounded memory.
+Higher = more ID, always. A score is a frozen dataclass of settings (``score.Score``); ``ready`` fits one and
+gives its function from raw features to scores, ``score_in_chunks`` applies that to any number of rows in
+bounded memory.
 """
 
 from dataclasses import fields
@@ -13,10 +14,19 @@ import numpy as np
 
 from lsncli.console import Tick, silent
 from lsncli.errors import UsageError
-from lsncli.scores.common import Score, Scorer
-from lsncli.types import Float64s, Floats, Head
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Rows
 
-__all__ = ["SCORES", "Score", "Scorer", "chunk_of", "load_score", "score_in_chunks", "score_settings"]
+__all__ = [
+    "SCORES",
+    "Score",
+    "Scorer",
+    "chunk_of",
+    "load_score",
+    "ready",
+    "score_in_chunks",
+    "score_settings",
+]
 
 SCORES = {
     "mcm": "lsncli.scores.mcm:Mcm",
@@ -56,6 +66,11 @@ def score_settings(name: str) -> dict[str, tuple[Any, object]]:
     cls = _class(name)
     hints = get_type_hints(cls)
     return {field.name: (hints[field.name], field.default) for field in fields(cls)}
+
+
+def ready(score: Score, head: Head, train: Rows | None = None, device: str = "cpu") -> Scorer:
+    """The scorer of ``score``, fitted to ``train``; raises as ``fit`` and ``scorer`` do."""
+    return score.scorer(head, score.fit(head, train, device), device)
 
 
 def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192, tick: Tick = silent) -> Float64s:

@@ -1,29 +1,14 @@
-"""What every score shares: the protocol, checked cosines, and softmax extremes. All in float64."""
+"""What scores are made of: checked rows, cosines, logits, and softmax extremes. All in float64."""
 
-from collections.abc import Callable, Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Iterator
 
 import numpy as np
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.types import Float64s, Floats, Head, Labels, Rows, unit
+from lsncli.types import UNLABELLED, Float64s, Floats, Head, Labels, Rows, unit
 
-Scorer = Callable[[Floats], Float64s]
-"""Raw features (N, D) to scores (N,) in float64, higher = more ID."""
-
-
-class Score(Protocol):
-    """A method: a frozen dataclass of its settings.
-
-    ``NEEDS`` names what ``fit`` cannot do without, besides the text features that are always there:
-    "train" (labelled or unlabelled ID training rows) and "negative" (negative prompts in the head).
-    """
-
-    NEEDS: ClassVar[frozenset[str]]
-
-    def fit(self, head: Head, train: Rows | None) -> Scorer:
-        """The scorer for these classes; raises LsnError if something in ``NEEDS`` is missing."""
-        ...
+CHUNK = 8192
+"""Rows at a time, where a score goes through training rows."""
 
 
 def positive(**settings: float) -> None:
@@ -57,8 +42,69 @@ def cosines(features: Floats, text: Floats) -> Float64s:
 
 
 def positive_cosines(head: Head, features: Floats) -> Float64s:
-    """Cosines (N, C) of raw ``features`` (N, D) with the positive prompts. Not to be written to."""
-    return cosines(features, head.text) if isinstance(head.text, np.ndarray) else head.text(features)
+    """Cosines (N, C) of raw ``features`` (N, D) with the positive prompts. Not to be written to.
+
+    Of a linear probe, whose scale is 1, the logits.
+    """
+    weights = head.weights
+    found = cosines(features, weights) if isinstance(weights, np.ndarray) else weights(features)
+    return found if head.bias is None else found + head.bias / head.scale
+
+
+def logits(head: Head, features: Floats) -> Float64s:
+    """Logits (N, C) of raw ``features`` (N, D), an array of the caller's own."""
+    return head.scale * positive_cosines(head, features)
+
+
+def linear_layer(head: Head, name: str) -> tuple[Float64s, Float64s]:
+    """W (C, D) and b (C,) with logits = W x + b for unit features x, which the score ``name`` needs.
+
+    LsnError for prompts that depend on the image: they have no fixed W.
+    """
+    if not isinstance(head.weights, np.ndarray):
+        raise LsnError(
+            f"The score '{name}' needs fixed weights, and CoCoOp prompts change with the image.",
+            f"Take other prompts, such as {name}:hand, or learn with --learner coop.",
+        )
+    weights = head.scale * np.asarray(head.weights, dtype=np.float64)
+    bias = np.zeros(len(weights)) if head.bias is None else np.asarray(head.bias, dtype=np.float64)
+    return weights, bias
+
+
+def training_rows(train: Rows | None, name: str, dim: int | None = None) -> Rows:
+    """``train`` if there are rows, finite and of ``dim`` dimensions if that is given; LsnError otherwise."""
+    if train is None or not len(train):
+        raise LsnError(
+            f"The score '{name}' needs ID training features.",
+            "Give the store that the prompts were trained on.",
+        )
+    for start in range(0, len(train), CHUNK):
+        part = train.features[start : start + CHUNK]
+        check_features(part, part.shape[-1] if dim is None else dim)
+    return train
+
+
+def labelled_rows(head: Head, train: Rows | None, name: str) -> Rows:
+    """Training rows whose labels are classes of ``head``; LsnError if a row has none or a class no row."""
+    dim = head.weights.shape[1] if isinstance(head.weights, np.ndarray) else None
+    rows = training_rows(train, name, dim)
+    counts = np.bincount(rows.labels[rows.labels != UNLABELLED], minlength=len(head.classes))
+    if counts.sum() < len(rows) or len(counts) > len(head.classes):
+        raise LsnError(
+            f"The score '{name}' needs labels of the {len(head.classes)} classes for all {len(rows)} "
+            f"training rows, found {int(counts[: len(head.classes)].sum())}.",
+            "Extract the training images from one folder per class.",
+        )
+    if not counts.all():
+        missing = head.classes[int(counts.argmin())]
+        raise LsnError(f"The score '{name}' needs training rows of every class, and '{missing}' has none.")
+    return rows
+
+
+def unit_chunks(features: Floats) -> Iterator[Float64s]:
+    """Raw ``features`` (N, D) as unit rows in float64, ``CHUNK`` at a time; N may be a million."""
+    for start in range(0, len(features), CHUNK):
+        yield unit(features[start : start + CHUNK])
 
 
 def negative_cosines(head: Head, features: Floats) -> Iterator[Float64s]:
@@ -80,7 +126,7 @@ def check_negative(head: Head, name: str) -> None:
     if not isinstance(negative, np.ndarray):
         return
     classes = len(head.classes)
-    dim = head.text.shape[1] if isinstance(head.text, np.ndarray) else negative.shape[-1]
+    dim = head.weights.shape[1] if isinstance(head.weights, np.ndarray) else negative.shape[-1]
     if negative.shape[1:] != (classes, dim):
         raise LsnError(
             f"Expected negative text features of shape (K, {classes}, {dim}), found {negative.shape}.",

@@ -1,14 +1,14 @@
 """Energy: the negative free energy of the logits."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from lsncli.scores.common import Scorer, log_sum_exp, positive, positive_cosines
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.scores.common import log_sum_exp, logits, positive
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(Score):
     """S(x) = tau log sum_c exp(s cos(x, t_c) / tau), s CLIP's logit scale; higher = more ID.
 
     Formula: the paper's -E(x; tau) on the logits. (MCM's repository takes the bare cosines, s = 1.) It
@@ -21,15 +21,13 @@ class Energy:
 
     tau: float = 1.0
 
-    NEEDS: ClassVar[frozenset[str]] = frozenset()
-
     def __post_init__(self) -> None:
         positive(tau=self.tau)
 
-    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``; nothing is learned."""
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer for ``head``."""
 
         def score(features: Floats) -> Float64s:
-            return self.tau * log_sum_exp(head.scale / self.tau * positive_cosines(head, features))
+            return self.tau * log_sum_exp(logits(head, features) / self.tau)
 
         return score

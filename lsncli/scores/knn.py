@@ -7,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError
-from lsncli.scores.common import Scorer, check_features, positive
-from lsncli.types import Float64s, Floats, Head, Rows, unit
+from lsncli.scores.common import check_features, positive, training_rows
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
 
 ROWS = 1024  # rows scored at a time, and
 BANK = 8192  # training rows they are compared with at a time: 64 MB of similarities
 
 
 @dataclass(frozen=True)
-class Knn:
+class Knn(Score):
     """S(x) = -||x - b_(k)||, b_(k) the k-th nearest training feature, all of length one; in [-2, 0].
 
     Formula: minus the k-th smallest Euclidean distance; higher = more ID. No class is used, so the
@@ -34,28 +35,26 @@ class Knn:
     def __post_init__(self) -> None:
         positive(k=self.k)
 
-    def fit(self, head: Head, train: Rows | None) -> Scorer:
-        """The scorer against ``train.features`` (kept as they are, float16 stays float16).
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+        """The bank: ``train.features`` as they are, float16 stays float16.
 
         Raises LsnError without training rows, or with fewer than ``k``.
         """
-        if train is None:
-            raise LsnError(
-                "The score 'knn' needs ID training features.",
-                "Give the store that the prompts were trained on.",
-            )
+        dim = head.weights.shape[1] if isinstance(head.weights, np.ndarray) else None
+        train = training_rows(train, "knn", dim)
         if self.k > len(train):
             raise LsnError(
                 f"The score 'knn' looks for k = {self.k} neighbours among only {len(train)} training rows.",
                 f"Set k to {len(train)} or less, or use more training rows.",
             )
-        bank = train.features
-        dim = head.text.shape[1] if isinstance(head.text, np.ndarray) else bank.shape[-1]
-        for start in range(0, len(bank), BANK):
-            check_features(bank[start : start + BANK], dim)
+        return {"bank": train.features}
+
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer against the bank."""
+        bank = learned["bank"]
 
         def score(features: Floats) -> Float64s:
-            check_features(features, dim)
+            check_features(features, bank.shape[1])
             scores = np.empty(len(features))
             for start in range(0, len(features), ROWS):
                 rows = unit(features[start : start + ROWS])

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lsncli.scores.common import Scorer, check_negative, max_softmax, positive, positive_cosines
+from lsncli.scores.common import check_negative, max_softmax, positive, positive_cosines
 from lsncli.scores.mincm import Form, MinCm, evidence
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 
 @dataclass(frozen=True)
-class Lsn:
+class Lsn(Score):
     """Positive evidence minus (or plus) negative evidence over K sets of negative prompts; higher = more ID.
 
     Formula, with y_c = cos(x, t_c) and n^k_c the cosine with the k-th negative prompt of class c:
@@ -39,8 +40,8 @@ class Lsn:
         positive(tau=self.tau)
         MinCm(self.tau_bar, self.form)  # refuses what cannot be meant
 
-    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``, whose ``negative`` must be there; nothing is learned here."""
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer for ``head``, whose ``negative`` must be there"""
         check_negative(head, "lsn")
 
         def score(features: Floats) -> Float64s:

@@ -1,14 +1,14 @@
 """MaxLogit: the largest logit."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from lsncli.scores.common import Scorer, positive_cosines
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.scores.common import logits
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 
 @dataclass(frozen=True)
-class MaxLogit:
+class MaxLogit(Score):
     """S(x) = max_c s cos(x, t_c), s CLIP's logit scale; higher = more ID, in [-s, s].
 
     Formula: no softmax, so a sample far from every class scores low even if one class leads.
@@ -18,13 +18,11 @@ class MaxLogit:
     Default: no settings.
     """
 
-    NEEDS: ClassVar[frozenset[str]] = frozenset()
-
-    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``; nothing is learned."""
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer for ``head``."""
 
         def score(features: Floats) -> Float64s:
-            largest: Float64s = head.scale * positive_cosines(head, features).max(axis=1)
+            largest: Float64s = logits(head, features).max(axis=1)
             return largest
 
         return score

@@ -1,14 +1,14 @@
 """MCM: maximum concept matching."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from lsncli.scores.common import Scorer, max_softmax, positive, positive_cosines
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.scores.common import max_softmax, positive, positive_cosines
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 
 @dataclass(frozen=True)
-class Mcm:
+class Mcm(Score):
     """S(x) = max_c softmax_c(cos(x, t_c) / tau); higher = more ID, in [1/C, 1].
 
     Formula: the cosines as they are, not times CLIP's logit scale of 100: at tau = 1 the softmax is
@@ -22,13 +22,11 @@ class Mcm:
 
     tau: float = 1.0
 
-    NEEDS: ClassVar[frozenset[str]] = frozenset()
-
     def __post_init__(self) -> None:
         positive(tau=self.tau)
 
-    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``; nothing is learned."""
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer for ``head``."""
 
         def score(features: Floats) -> Float64s:
             return max_softmax(positive_cosines(head, features) / self.tau)

@@ -6,14 +6,15 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from lsncli.errors import UsageError
-from lsncli.scores.common import Scorer, check_negative, max_softmax, min_softmax, negative_cosines, positive
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.scores.common import check_negative, max_softmax, min_softmax, negative_cosines, positive
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 Form = Literal["paper", "official", "logit"]
 
 
 @dataclass(frozen=True)
-class MinCm:
+class MinCm(Score):
     """What K sets of negative prompts say by themselves; higher = more ID.
 
     Formula, with n^k_c the cosine with the k-th negative prompt of class c:
@@ -40,8 +41,8 @@ class MinCm:
         if self.form not in get_args(Form):
             raise UsageError(f"The form must be {' or '.join(get_args(Form))}, found '{self.form}'.")
 
-    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``, whose ``negative`` must be there; nothing is learned here."""
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer for ``head``, whose ``negative`` must be there"""
         check_negative(head, "mincm")
         return lambda features: evidence(head, features, self.tau_bar, self.form)
 

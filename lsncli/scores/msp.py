@@ -1,14 +1,14 @@
 """MSP: maximum softmax probability."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from lsncli.scores.common import Scorer, max_softmax, positive_cosines
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.scores.common import logits, max_softmax
+from lsncli.scores.score import Score, Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 
 @dataclass(frozen=True)
-class Msp:
+class Msp(Score):
     """S(x) = max_c softmax_c(s cos(x, t_c)), s CLIP's logit scale; higher = more ID, in [1/C, 1].
 
     Formula: the confidence of the classifier. It differs from MCM only by the scale s = 100.
@@ -19,12 +19,10 @@ class Msp:
     Default: no settings.
     """
 
-    NEEDS: ClassVar[frozenset[str]] = frozenset()
-
-    def fit(self, head: Head, train: Rows | None = None) -> Scorer:
-        """The scorer for ``head``; nothing is learned."""
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The scorer for ``head``."""
 
         def score(features: Floats) -> Float64s:
-            return max_softmax(head.scale * positive_cosines(head, features))
+            return max_softmax(logits(head, features))
 
         return score

@@ -26,7 +26,7 @@ def work(tmp_path: Path, tiny_backbone) -> Workspace:
 
 
 def scores_of(detector, features):
-    return load_score(detector.method, **detector.settings).fit(detector.head, detector.train)(features)
+    return load_score(detector.method, **detector.settings).scorer(detector.head, detector.learned)(features)
 
 
 @pytest.mark.parametrize("method", ["mcm", "msp", "maxlogit", "energy", "knn,k=5", "mcm,tau=0.1"])
@@ -48,9 +48,9 @@ def test_scoring_the_held_out_rows_with_the_saved_detector_keeps_the_target(work
 def test_knn_carries_the_rows_it_learned_from_and_not_those_held_out(work: Workspace) -> None:
     made = make_detector(work, parse_method("knn,k=5"), split_name="many")
     parts = known_rows(work, read_split(work.features, "many"))
-    np.testing.assert_array_equal(made.train.features, parts.train.features)
-    np.testing.assert_array_equal(load_detector(work.detector).train.features, parts.train.features)
-    assert make_detector(work, parse_method("mcm"), split_name="many").train is None
+    np.testing.assert_array_equal(made.learned["bank"], parts.train.features)
+    np.testing.assert_array_equal(load_detector(work.detector).learned["bank"], parts.train.features)
+    assert make_detector(work, parse_method("mcm"), split_name="many").learned == {}
 
 
 def test_every_setting_is_written_down(work: Workspace, tiny_backbone) -> None:
@@ -66,7 +66,7 @@ def test_imported_text_features_are_the_head_and_no_model_is_asked(tmp_path: Pat
     write_split(work.features, clusters("train"), imported())
     write_text(work.features, ("dog", "fox", "small red bird", "cat"), text)
     head = make_detector(work, parse_method("mcm")).head
-    np.testing.assert_allclose(head.text, unit(text.astype(np.float32))[[3, 0, 2]])
+    np.testing.assert_allclose(head.weights, unit(text.astype(np.float32))[[3, 0, 2]])
     assert (head.classes, head.scale) == (CLASSES, 55.0)
 
 

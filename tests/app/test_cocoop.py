@@ -112,8 +112,8 @@ def test_a_detector_keeps_the_target_however_rows_are_batched(work, tiny_backbon
     write_split(work.features, clusters("many", 300, seed=8), tiny_backbone.fingerprint)
     make_detector(work, parse_method(method), split_name="many", target_tpr=0.8, model=lambda: tiny_backbone)
     detector = load_detector(work.detector)
-    scorer = load_score(detector.method, **detector.settings).fit(
-        head_from(detector.head, lambda: tiny_backbone), detector.train
+    scorer = load_score(detector.method, **detector.settings).scorer(
+        head_from(detector.head, lambda: tiny_backbone), detector.learned
     )
     held = known_rows(work, read_split(work.features, "many")).held_out.features
     for chunk in (1, 7, 60):
@@ -145,12 +145,12 @@ def test_a_detector_is_whole_without_its_workspace(
     write_prompts(work, tiny_backbone, "negative", negative, 2)
     made = make_detector(work, parse_method("lsn"), model=lambda: tiny_backbone)
     features = read_split(work.features, "test").features
-    before = load_score("lsn").fit(head_from(made.head, lambda: tiny_backbone))(features)
+    before = load_score("lsn").scorer(head_from(made.head, lambda: tiny_backbone), {})(features)
     loaded = load_detector(work.detector.rename(tmp_path / "alone.safetensors"))
     assert (loaded.label, loaded.head.classes) == (label, CLASSES)
-    assert isinstance(loaded.head.text, Conditional) == (positive == "cocoop")
+    assert isinstance(loaded.head.weights, Conditional) == (positive == "cocoop")
     assert isinstance(loaded.head.negative, Conditional) == (negative == "cocoop")
-    after = load_score("lsn").fit(head_from(loaded.head, lambda: tiny_backbone))(features)
+    after = load_score("lsn").scorer(head_from(loaded.head, lambda: tiny_backbone), {})(features)
     np.testing.assert_array_equal(after, before)
 
 
@@ -181,7 +181,7 @@ def test_verdicts_on_images_are_those_of_their_features(work, tiny_backbone, tmp
     ]
     import torch
 
-    scorer = load_score("lsn").fit(head_from(detector.head, lambda: tiny_backbone))
+    scorer = load_score("lsn").scorer(head_from(detector.head, lambda: tiny_backbone), {})
     expected = scorer(tiny_backbone.encode(torch.stack(pixels)))
     assert [one.score for one in good] == pytest.approx(expected.tolist(), abs=1e-5)
     assert [one.score for one in alone if hasattr(one, "score")] == pytest.approx(expected.tolist(), abs=1e-5)

@@ -62,7 +62,7 @@ def test_verdicts_are_those_of_the_stored_features(photos: Path, made, tiny_back
     work, detector = made
     done, found = verdicts([photos], detector, tiny_backbone)
     split = read_split(work.features, "train")
-    scores = load_score("mcm").fit(detector.head, None)(split.features)
+    scores = load_score("mcm").scorer(detector.head, {})(split.features)
     gamma = detector.threshold.gamma
     assert done == len(found) == 18
     assert [Path(one.path).relative_to(photos).as_posix() for one in found] == list(split.keys)

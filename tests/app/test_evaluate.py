@@ -56,7 +56,7 @@ def mcm(rows: list[list[float]]) -> list[float]:
 def test_mcm_by_hand(work: Workspace) -> None:
     found = run(work, "mcm", ood=("far",)).results
     assert len(found) == 1  # one OOD split has no average
-    text = make_head(work, "hand", CLASSES, negatives=False).text
+    text = make_head(work, "hand", CLASSES, negatives=False).weights
     test, far = read_split(work.features, "test"), read_split(work.features, "far")
     inside, outside = mcm(cosines(test.features, text)), mcm(cosines(far.features, text))
     metrics = found[0].metrics

@@ -48,8 +48,8 @@ def test_cocoop_cosines_are_those_of_each_images_own_text(work, features, tiny_b
 def test_several_fixed_prompts_of_a_class_are_one_unit_mean(work, tiny_backbone) -> None:
     prompts = write_prompts(work, tiny_backbone, "positive", "coop", 3)
     head = make_head(work, "positive", CLASSES, negatives=False, model=no_model)
-    np.testing.assert_allclose(head.text, unit(prompts.text.mean(axis=0)), rtol=0, atol=1e-7)
-    assert head.text.shape == (3, 32)
+    np.testing.assert_allclose(head.weights, unit(prompts.text.mean(axis=0)), rtol=0, atol=1e-7)
+    assert head.weights.shape == (3, 32)
 
 
 def test_fixed_prompts_ask_for_no_model(work, tiny_backbone) -> None:
@@ -59,7 +59,7 @@ def test_fixed_prompts_ask_for_no_model(work, tiny_backbone) -> None:
     head, source = (make("positive", negatives=True) for make in (made.head, made.source))
     assert not head.conditional
     again = head_from(source, no_model)
-    np.testing.assert_array_equal(again.text, head.text)
+    np.testing.assert_array_equal(again.weights, head.weights)
     np.testing.assert_array_equal(again.negative, head.negative)
 
 
@@ -79,7 +79,7 @@ def test_heads_share_what_they_have_in_common(work, tiny_backbone) -> None:
     write_prompts(work, tiny_backbone, "positive", "cocoop")
     write_prompts(work, tiny_backbone, "negative", "cocoop")
     made = Heads(work, CLASSES, lambda: tiny_backbone)
-    assert made.head("positive", negatives=False).text is made.head("positive", negatives=True).text
+    assert made.head("positive", negatives=False).weights is made.head("positive", negatives=True).weights
     assert made.head("hand", negatives=True).negative is made.head("positive", negatives=True).negative
 
 
@@ -113,7 +113,7 @@ def test_hand_written_prompts_take_learned_negatives_without_positive_ones(work,
     negative = write_prompts(work, tiny_backbone, "negative", "coop", 2)
     head = make_head(work, "hand", CLASSES, negatives=True)
     np.testing.assert_allclose(head.negative, negative.text, rtol=0, atol=1e-7)
-    assert head.text.shape == (3, 32)
+    assert head.weights.shape == (3, 32)
 
 
 def test_an_unknown_kind_of_prompts_is_refused(work) -> None:

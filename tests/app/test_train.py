@@ -59,7 +59,7 @@ def test_positive_prompts_bring_a_coop_mcm_detector(work: Workspace, tiny_backbo
     assert (saved.held_out.split, saved.held_out.fraction, saved.held_out.shots) == ("train", 0.3, 5)
     detector = load_detector(work.detector)
     assert (detector.method, detector.prompts, detector.threshold.n) == ("mcm", "positive", 9)
-    np.testing.assert_allclose(detector.head.text, saved.text[0], rtol=1e-14)
+    np.testing.assert_allclose(detector.head.weights, saved.text[0], rtol=1e-14)
     assert detector.head.negative is None
 
 
@@ -77,8 +77,8 @@ def test_negative_prompts_use_the_same_rows_and_bring_an_lsn_detector(work, tiny
     assert detector.settings == {"tau": 1.0, "tau_bar": 5.0, "form": "paper"}
     np.testing.assert_array_equal(detector.head.negative, saved.text)
     positive = load_prompts(work.positive, "positive").text[0]
-    np.testing.assert_allclose(detector.head.text, positive, rtol=1e-14)
-    np.testing.assert_array_equal(detector.head.text, done.detector.head.text)
+    np.testing.assert_allclose(detector.head.weights, positive, rtol=1e-14)
+    np.testing.assert_array_equal(detector.head.weights, done.detector.head.weights)
 
 
 def test_training_positive_prompts_again_removes_stale_negative_ones(work, tiny_backbone) -> None:
@@ -186,7 +186,7 @@ def test_a_detector_needs_nothing_but_its_file(work: Workspace, tiny_backbone) -
 
     def score(one: Detector) -> np.ndarray:
         head = head_from(one.head, lambda: pytest.fail("text features are all it needs"))
-        return load_score(one.method, **one.settings).fit(head, one.train)(test.features)
+        return load_score(one.method, **one.settings).scorer(head, one.learned)(test.features)
 
     np.testing.assert_array_equal(score(load_detector(file)), score(negative.detector))
 
@@ -216,7 +216,7 @@ def test_cocoop_prompts_bring_detectors_that_ask_the_model_at_hand(work, tiny_ba
     far, test = (read_split(work.features, name).features for name in ("far", "test"))
     head = head_from(load_detector(work.detector).head, lambda: tiny_backbone)
     assert head.conditional
-    scores = load_score("lsn", **done.detector.settings).fit(head, None)
+    scores = load_score("lsn", **done.detector.settings).scorer(head, {})
     assert scores(far).shape == (12,)
     assert np.isfinite(scores(test)).all()
 
@@ -227,7 +227,7 @@ def test_several_positive_prompts_are_an_ensemble(work, tiny_backbone) -> None:
     assert saved.text.shape == (3, 3, 32)
     mean = saved.text.mean(axis=0)
     expected = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
-    np.testing.assert_allclose(done.detector.head.text, expected, rtol=1e-12)
+    np.testing.assert_allclose(done.detector.head.weights, expected, rtol=1e-12)
 
 
 def test_the_official_preset_brings_the_official_score(work, tiny_backbone) -> None:

@@ -6,7 +6,7 @@ from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeldOut, LearnedPrompts
 from lsncli.prompts.losses import Kind
 from lsncli.threshold import Threshold
-from lsncli.types import Fingerprint, Rows, unit
+from lsncli.types import Fingerprint, unit
 
 CLASSES = ("cät", "small dog")
 
@@ -76,5 +76,5 @@ def detector(*, negative: bool = True, train: bool = True) -> Detector:
         head=HeadSource(CLASSES, 100.0, unit(vectors(2, 4)), unit(vectors(3, 2, 4)) if negative else None),
         fingerprint=FINGERPRINT,
         threshold=Threshold(gamma=0.1 + 0.2, target_tpr=0.95, n=40, tpr_low=0.83, tpr_high=0.99),
-        train=Rows(vectors(3, 4).astype(np.float16), np.array([0, 1, 1], np.int32)) if train else None,
+        learned={"bank": vectors(3, 4).astype(np.float16)} if train else {},
     )

@@ -13,7 +13,7 @@ from lsncli.artefacts.prompts import Conditional
 from lsncli.errors import LsnError
 from lsncli.scores import load_score
 
-GOLDEN = Path(__file__).parent / "golden" / "detector-v1.safetensors"
+GOLDEN = Path(__file__).parent / "golden" / "detector-v2.safetensors"
 
 
 @pytest.mark.parametrize(("negative", "train"), [(True, True), (False, True), (True, False), (False, False)])
@@ -25,15 +25,14 @@ def test_a_detector_comes_back(tmp_path: Path, negative: bool, train: bool) -> N
     assert found.prompts == made.prompts
     assert (found.fingerprint, found.threshold) == (made.fingerprint, made.threshold)
     assert (found.head.classes, found.head.scale) == (made.head.classes, made.head.scale)
-    np.testing.assert_array_equal(found.head.text, made.head.text)  # gamma belongs to these very bits
+    np.testing.assert_array_equal(found.head.weights, made.head.weights)  # gamma belongs to these very bits
     assert (found.head.negative is not None) == negative
     if found.head.negative is not None:
         np.testing.assert_array_equal(found.head.negative, made.head.negative)
-    assert (found.train is not None) == train
-    if found.train is not None:
-        assert found.train.features.dtype == np.float16
-        np.testing.assert_array_equal(found.train.features, made.train.features)
-        np.testing.assert_array_equal(found.train.labels, made.train.labels)
+    assert found.learned.keys() == made.learned.keys() == ({"bank"} if train else set())
+    for name, array in made.learned.items():
+        assert found.learned[name].dtype == array.dtype
+        np.testing.assert_array_equal(found.learned[name], array)
 
 
 @pytest.mark.parametrize(("text", "negative"), [(True, True), (True, False), (False, True)])
@@ -43,12 +42,12 @@ def test_a_detector_of_prompts_that_depend_on_the_image_keeps_what_makes_them(
     plain = detector(train=False)
     head = replace(
         plain.head,
-        text=conditional("positive") if text else plain.head.text,
+        weights=conditional("positive") if text else plain.head.weights,
         negative=conditional("negative") if negative else None,
     )
     save_detector(tmp_path / "detector", replace(plain, head=head))
     found = load_detector(tmp_path / "detector").head
-    for part, expected in ((found.text, head.text), (found.negative, head.negative)):
+    for part, expected in ((found.weights, head.weights), (found.negative, head.negative)):
         if not isinstance(expected, Conditional):
             np.testing.assert_array_equal(part, expected)
             continue
@@ -63,11 +62,13 @@ def test_a_detector_of_prompts_that_depend_on_the_image_keeps_what_makes_them(
 
 def test_a_missing_meta_net_is_damage_not_a_traceback(tmp_path: Path) -> None:
     plain = detector(train=False)
-    save_detector(tmp_path / "whole", replace(plain, head=replace(plain.head, text=conditional("positive"))))
+    save_detector(
+        tmp_path / "whole", replace(plain, head=replace(plain.head, weights=conditional("positive")))
+    )
     arrays, fields = read_artefact(tmp_path / "whole", "detector", "")
-    del arrays["text.meta.out.weight"]
+    del arrays["weights.meta.out.weight"]
     write_artefact(tmp_path / "broken", "detector", arrays, fields)
-    with pytest.raises(LsnError, match=r"is damaged: KeyError 'text\.meta\.out\.weight'"):
+    with pytest.raises(LsnError, match=r"is damaged: KeyError 'weights\.meta\.out\.weight'"):
         load_detector(tmp_path / "broken")
 
 
@@ -79,7 +80,7 @@ def test_saving_what_was_loaded_changes_no_byte(tmp_path: Path) -> None:
 
 def test_the_golden_detector_scores_as_on_the_day_it_was_made() -> None:
     found = load_detector(GOLDEN)
-    scorer = load_score(found.method, **found.settings).fit(found.head, found.train)
+    scorer = load_score(found.method, **found.settings).scorer(found.head, found.learned)
     scores = scorer(vectors(3, 4).astype(np.float16))
     np.testing.assert_allclose(scores, [0.00852298, 0.00836109, 0.01253960], atol=1e-7)
     assert found.threshold.gamma == 0.1 + 0.2
@@ -101,9 +102,9 @@ def test_a_missing_field_is_damage_not_a_traceback(tmp_path: Path, name: str) ->
         load_detector(tmp_path / "broken")
 
 
-def test_rows_without_labels_are_damage(tmp_path: Path) -> None:
+def test_a_head_without_weights_is_damage(tmp_path: Path) -> None:
     arrays, fields = read_artefact(GOLDEN, "detector", "")
-    del arrays["train_labels"]
+    del arrays["weights"]
     write_artefact(tmp_path / "broken", "detector", arrays, fields)
-    with pytest.raises(LsnError, match="is damaged: KeyError 'train_labels'"):
+    with pytest.raises(LsnError, match="is damaged: KeyError 'weights'"):
         load_detector(tmp_path / "broken")

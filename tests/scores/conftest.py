@@ -17,7 +17,7 @@ def head():
     rng = np.random.default_rng(11)
     return Head(
         classes=tuple("abcdefg"),
-        text=unit(rng.normal(size=(CLASSES, DIM)) + 0.5),
+        weights=unit(rng.normal(size=(CLASSES, DIM)) + 0.5),
         scale=100.0,
         negative=unit(rng.normal(size=(SETS, CLASSES, DIM)) + 0.5),
     )
@@ -37,7 +37,7 @@ def conditional(head):
 
         return of
 
-    return replace(head, text=locked(head.text), negative=locked(head.negative))
+    return replace(head, weights=locked(head.weights), negative=locked(head.negative))
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def naive_cosines(features, text):
 @pytest.fixture(scope="session")
 def yes(head, features):
     """Cosines with the positive prompts: a list of 40 rows of 7."""
-    return naive_cosines(features, head.text)
+    return naive_cosines(features, head.weights)
 
 
 @pytest.fixture(scope="session")
@@ -87,4 +87,4 @@ def softmax():
 @pytest.fixture(scope="session")
 def corners():
     """Five orthogonal classes in six dimensions: the sixth axis is as far from one as from another."""
-    return Head(classes=tuple("abcde"), text=np.eye(5, 6), scale=100.0, negative=np.eye(5, 6)[None])
+    return Head(classes=tuple("abcde"), weights=np.eye(5, 6), scale=100.0, negative=np.eye(5, 6)[None])

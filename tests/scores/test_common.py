@@ -43,7 +43,7 @@ def test_prompts_that_depend_on_the_image_are_asked_for_their_cosines(conditiona
 def test_a_head_is_conditional_if_any_part_of_it_is(conditional, head):
     assert not head.conditional
     assert conditional.conditional
-    assert replace(head, text=conditional.text).conditional
+    assert replace(head, weights=conditional.weights).conditional
     assert replace(head, negative=conditional.negative).conditional
     assert not replace(head, negative=None).conditional
 
@@ -55,7 +55,7 @@ def test_rows_go_in_small_chunks_where_each_costs_a_text_pass(conditional, head)
 
 def test_progress_counts_rows(head, features):
     steps: list[int] = []
-    score_in_chunks(Mcm().fit(head), features, 15, lambda n, note="": steps.append(n))
+    score_in_chunks(Mcm().scorer(head, {}), features, 15, lambda n, note="": steps.append(n))
     assert steps == [15, 15, 10]
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.scores import knn
+from lsncli.scores import knn, ready
 from lsncli.scores.knn import Knn
 from lsncli.types import Head, Rows, unit
 
-FLAT = Head(classes=("a",), text=np.array([[1.0, 0.0]]))
+FLAT = Head(classes=("a",), weights=np.array([[1.0, 0.0]]))
 
 
 def circle(*angles):
@@ -28,23 +28,23 @@ def by_sorting(features, train, k):
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_distances_on_a_circle_are_chords(k):
     angles = [0.3, -0.7, 2.0]
-    found = Knn(k=k).fit(FLAT, circle(*angles))(np.array([[5.0, 0.0]]))
+    found = ready(Knn(k=k), FLAT, circle(*angles))(np.array([[5.0, 0.0]]))
     assert found == pytest.approx([-2 * math.sin(abs(angles[k - 1]) / 2)], abs=1e-15)
 
 
 @pytest.mark.parametrize("angle", [1e-3, 1e-8, 1e-12])
 def test_distances_to_near_duplicates_keep_their_digits(angle):
-    found = Knn(k=1).fit(FLAT, circle(angle, 1.0))(np.array([[1.0, 0.0]]))
+    found = ready(Knn(k=1), FLAT, circle(angle, 1.0))(np.array([[1.0, 0.0]]))
     assert found == pytest.approx([-angle], rel=1e-6, abs=0)
 
 
 def test_a_training_image_itself_is_at_distance_zero(head, train):
-    assert Knn(k=1).fit(head, train)(train.features).tolist() == [0.0] * len(train)
+    assert ready(Knn(k=1), head, train)(train.features).tolist() == [0.0] * len(train)
 
 
 @pytest.mark.parametrize("k", [1, 10, 90])
 def test_scores_equal_a_full_sort(head, features, train, k):
-    assert Knn(k=k).fit(head, train)(features) == pytest.approx(by_sorting(features, train, k), abs=1e-12)
+    assert ready(Knn(k=k), head, train)(features) == pytest.approx(by_sorting(features, train, k), abs=1e-12)
 
 
 @given(k=st.integers(1, 90), rows=st.integers(1, 50), bank=st.integers(1, 100))
@@ -52,33 +52,33 @@ def test_tiles_do_not_change_the_neighbours(head, features, train, k, rows, bank
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(knn, "ROWS", rows)
         patch.setattr(knn, "BANK", bank)
-        found = Knn(k=k).fit(head, train)(features)
+        found = ready(Knn(k=k), head, train)(features)
     assert found == pytest.approx(by_sorting(features, train, k), abs=1e-12)
 
 
 def test_equal_training_rows_count_one_by_one(head, features):
     twice = Rows(np.repeat(features[:3], 2, axis=0), np.zeros(6, dtype=np.int32))
     once = Rows(features[:3], np.zeros(3, dtype=np.int32))
-    assert Knn(k=4).fit(head, twice)(features) == pytest.approx(Knn(k=2).fit(head, once)(features))
+    assert ready(Knn(k=4), head, twice)(features) == pytest.approx(ready(Knn(k=2), head, once)(features))
 
 
 def test_more_neighbours_than_training_rows_are_refused(head, train):
     with pytest.raises(LsnError, match="k = 91 neighbours among only 90 training rows"):
-        Knn(k=91).fit(head, train)
+        ready(Knn(k=91), head, train)
 
 
 def test_a_missing_bank_is_refused(head):
     with pytest.raises(LsnError, match="needs ID training features"):
-        Knn().fit(head, None)
+        ready(Knn(), head, None)
 
 
 def test_a_bank_of_another_model_or_with_nan_is_refused_when_fitting(head, train):
     with pytest.raises(LsnError, match="Expected features of 12 dimensions"):
-        Knn(k=1).fit(head, Rows(train.features[:, :5], train.labels))
+        ready(Knn(k=1), head, Rows(train.features[:, :5], train.labels))
     broken = train.features.copy()
     broken[3, 0] = np.nan
     with pytest.raises(LsnError, match="1 of 90 feature rows"):
-        Knn(k=1).fit(head, Rows(broken, train.labels))
+        ready(Knn(k=1), head, Rows(broken, train.labels))
 
 
 def test_k_must_be_positive():

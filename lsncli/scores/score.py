@@ -1,0 +1,46 @@
+"""The one interface of all methods: a score learns from training rows, if at all, and scores features."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from lsncli.types import Float64s, Floats, Head, Learned, Rows
+
+Scorer = Callable[[Floats], Float64s]
+"""Raw features (N, D) to scores (N,) in float64, higher = more ID."""
+
+NEEDS = {
+    "train": "training rows",
+    "labels": "labelled training rows",
+    "negative": "negative prompts",
+    "weights": "a head with fixed weights",
+    "pixels": "the images",
+    "candidates": "candidate labels",
+}
+"""What a score may ask for besides features and a head, in words."""
+
+
+class Score(ABC):
+    """A method: a frozen dataclass of its settings; the docstring gives formula, paper, source, defaults.
+
+    ``NEEDS`` are the keys of ``score.NEEDS`` that it cannot do without. ``REDUCED`` says in a few words what
+    a form that works on stored features leaves out of the published method; empty if nothing.
+    """
+
+    NEEDS: ClassVar[frozenset[str]] = frozenset()
+    REDUCED: ClassVar[str] = ""
+
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+        """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.
+
+        Raises LsnError if something in ``NEEDS`` is missing.
+        """
+        return {}
+
+    @abstractmethod
+    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+        """The function from raw features to scores; ``learned`` is what ``fit`` gave for this head.
+
+        ``device`` is where scores that are worth it compute. Raises LsnError if something in ``NEEDS`` is
+        missing.
+        """
