@@ -28,7 +28,7 @@ def test_without_settings_the_head_is_hand_written(task: Task) -> None:
     head = mini_eval.run(task, None, None, letter_tower(), scale=50.0)
     tower = letter_tower()
     words = tower.vocabulary
-    for name, row in zip(task.classes, head.text, strict=True):
+    for name, row in zip(task.classes, head.weights, strict=True):
         ids = words.tokenize(f"a photo of a {name}")
         vectors = words.embed(ids + [0] * (words.longest - len(ids)))
         assert_allclose(row, unit(tower.run(None, vectors[None]).numpy())[0], atol=1e-6)
@@ -38,12 +38,12 @@ def test_without_settings_the_head_is_hand_written(task: Task) -> None:
 def test_a_full_head_has_learned_both_sides(task: Task) -> None:
     hand = mini_eval.run(task, None, None, letter_tower())
     head = mini_eval.run(task, POSITIVE, NEGATIVE, letter_tower())
-    assert head.text.shape == (6, 16)
+    assert head.weights.shape == (6, 16)
     assert head.negative is not None
     assert head.negative.shape == (3, 6, 16)
-    assert_allclose(np.linalg.norm(head.text, axis=-1), 1)
+    assert_allclose(np.linalg.norm(head.weights, axis=-1), 1)
     assert_allclose(np.linalg.norm(head.negative, axis=-1), 1)
-    assert not np.allclose(head.text, hand.text, atol=0.01)
+    assert not np.allclose(head.weights, hand.text, atol=0.01)
 
 
 def test_several_positive_prompts_become_their_unit_mean(task: Task) -> None:
@@ -53,7 +53,7 @@ def test_several_positive_prompts_become_their_unit_mean(task: Task) -> None:
     head = mini_eval.run(task, three, None, letter_tower())
     for label in range(6):
         total = text[0, label] + text[1, label] + text[2, label]
-        assert_allclose(head.text[label], total / np.linalg.norm(total), atol=1e-12)
+        assert_allclose(head.weights[label], total / np.linalg.norm(total), atol=1e-12)
 
 
 def test_figures_are_means_over_the_ood_sets_of_the_definitions(bench: Path) -> None:
@@ -62,7 +62,7 @@ def test_figures_are_means_over_the_ood_sets_of_the_definitions(bench: Path) -> 
     mcm, sharp = mini_eval.evaluate_head(head, task, [("mcm", {}), ("mcm", {"tau": 0.01})])
 
     def scores(features: np.ndarray, tau: float) -> np.ndarray:
-        logits = np.exp(unit(features) @ head.text.T / tau)
+        logits = np.exp(unit(features) @ head.weights.T / tau)
         return (logits / logits.sum(1, keepdims=True)).max(1)
 
     for found, tau in ((mcm, 1.0), (sharp, 0.01)):
@@ -71,7 +71,7 @@ def test_figures_are_means_over_the_ood_sets_of_the_definitions(bench: Path) -> 
         assert found.fpr95 == pytest.approx(np.mean([fpr_id_positive(*pair) for pair in pairs]))
         assert found.auroc == pytest.approx(np.mean([auroc(*pair) for pair in pairs]))
         assert list(found.by_ood) == list(task.test_ood)
-        right = (unit(task.test_id.features) @ head.text.T).argmax(1) == task.test_id.labels
+        right = (unit(task.test_id.features) @ head.weights.T).argmax(1) == task.test_id.labels
         assert found.accuracy == pytest.approx(right.mean())
     assert (mcm.method, sharp.method) == ("mcm", "mcm,tau=0.01")
 
