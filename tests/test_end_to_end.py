@@ -99,7 +99,7 @@ def test_every_step_says_what_it_did(story: Story) -> None:
 
 def test_the_detector_is_lsn_on_three_classes(story: Story) -> None:
     detector = load_detector(story.folder / "lsn-work" / "detector.safetensors")
-    assert (detector.method, detector.prompts, detector.fingerprint.model) == ("lsn", "positive", "mini")
+    assert (detector.method, detector.head_name, detector.fingerprint.model) == ("lsn", "positive", "mini")
     assert detector.head.classes == ("cat", "coffee", "flower")
     assert detector.head.negative is not None
     assert detector.head.negative.shape[:2] == (3, 3)

@@ -67,7 +67,7 @@ def make_detector(
     check_held_out(split, rows)
     heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
     chosen = settled(method, heads)
-    head = heads.head(method.prompts, negatives=negatives)
+    head = heads.head(method.head, negatives=negatives)
     learned = fitted(chosen.score, head, rows.train, split)
     scorer = chosen.score.scorer(head, learned)
     scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
@@ -78,8 +78,8 @@ def make_detector(
         method=method.score,
         label=chosen.label,
         settings=chosen.settings,
-        prompts=method.prompts,
-        head=heads.source(method.prompts, negatives=negatives),
+        head_name=method.head,
+        head=heads.source(method.head, negatives=negatives),
         fingerprint=read_fingerprint(work.features),
         threshold=replace(threshold, gamma=threshold.gamma - margin),
         learned=learned,

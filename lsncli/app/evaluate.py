@@ -118,7 +118,7 @@ def evaluate(
     for method in methods:
         try:
             chosen = settled(method, heads)
-            head = heads.head(method.prompts, negatives="negative" in method.needs)
+            head = heads.head(method.head, negatives="negative" in method.needs)
             scorer = chosen.score.scorer(head, fitted(chosen.score, head, rows.train, train))
             labels = labels_as(id_split, head.classes)
             entrants.append(_Entrant(method, chosen.label, head, scorer, labels))

@@ -1,14 +1,18 @@
-"""Classifier heads: hand-written prompts, learned positive prompts, with or without negatives."""
+"""Classifier heads of a workspace: hand-written or learned prompts, with or without negatives; probes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from lsncli.app.workspace import Workspace
+from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, LearnedPrompts, load_prompts
 from lsncli.backbones import Backbone, load_again
+from lsncli.backbones.templates import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.prompts.conditional import conditional_cosines
 from lsncli.prompts.contexts import text_features
@@ -22,7 +26,9 @@ from lsncli.types import Cosines, Fingerprint, Float64s, Floats, Head, unit
 TEMPLATE = "a photo of a {}"
 """The prompt of MCM (Ming et al., NeurIPS 2022), without a full stop."""
 
-PROMPTS = ("hand", "positive")
+TEXT_HEADS = ("hand", "ensemble", "positive")
+HEADS = (*TEXT_HEADS, *COMMANDS)
+"""Hand-written prompt, OpenAI's 80 templates, learned prompts, and the heads of ``artefacts.heads``."""
 
 Model = Callable[[], Backbone]
 """How to get the model that made the features; asked only where a head needs its text tower."""
@@ -30,11 +36,10 @@ Model = Callable[[], Backbone]
 
 @dataclass(frozen=True)
 class _Part:
-    """Half a head: its source, and the same ready for use."""
+    """A source and the same ready for use: the weights of a head, or its negative prompts."""
 
-    classes: tuple[str, ...]
     source: HeadText
-    weights: Float64s | Cosines
+    ready: Float64s | Cosines
 
 
 @dataclass(frozen=True)
@@ -47,38 +52,51 @@ class Heads:
     model: Model | None = None
     """None loads the model of the store again."""
 
-    def head(self, prompts: str, *, negatives: bool) -> Head:
-        """A head by name: ``hand`` or ``positive``; ``negatives`` adds the learned negative sets to either.
+    def head(self, name: str, *, negatives: bool) -> Head:
+        """A head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
 
         Raises UsageError for another name, LsnError if prompts are missing or disagree about the classes,
         FingerprintMismatch if they are of another model than the store.
         """
-        yes, no = self._parts(prompts, negatives)
-        return Head(
-            yes.classes, yes.weights, self._fingerprint.logit_scale, None if no is None else no.weights
-        )
+        if name in TEXT_HEADS:
+            classes, yes, no = self._text(name, negatives)
+            return Head(classes, yes.ready, self._fingerprint.logit_scale, None if no is None else no.ready)
+        learned = self._learned_head(name)
+        return Head(learned.classes, learned.weights, learned.scale, learned.negative, learned.bias)
 
-    def source(self, prompts: str, *, negatives: bool) -> HeadSource:
+    def source(self, name: str, *, negatives: bool) -> HeadSource:
         """What the same head is made from, for a detector to keep."""
-        yes, no = self._parts(prompts, negatives)
-        return HeadSource(
-            yes.classes, self._fingerprint.logit_scale, yes.source, None if no is None else no.source
-        )
+        if name in TEXT_HEADS:
+            classes, yes, no = self._text(name, negatives)
+            scale = self._fingerprint.logit_scale
+            return HeadSource(classes, scale, yes.source, None if no is None else no.source)
+        learned = self._learned_head(name)
+        return HeadSource(learned.classes, learned.scale, learned.weights, learned.negative, learned.bias)
 
-    def _parts(self, prompts: str, negatives: bool) -> tuple[_Part, _Part | None]:
-        if prompts not in PROMPTS:
-            raise UsageError(f"Prompts: expected one of {', '.join(PROMPTS)}, found '{prompts}'.")
-        yes = self._hand if prompts == "hand" else self._yes
+    def _text(self, name: str, negatives: bool) -> tuple[tuple[str, ...], _Part, _Part | None]:
+        classes = self.positive.classes if name == "positive" else self.classes
+        yes = {"hand": lambda: self._hand, "ensemble": lambda: self._ensemble, "positive": lambda: self._yes}
         if not negatives:
-            return yes, None
-        if self._no.classes != yes.classes:
-            of = "this split" if prompts == "hand" else self.work.positive
+            return classes, yes[name](), None
+        if self.negative.classes != classes:
+            of = self.work.positive if name == "positive" else "this split"
             raise LsnError(
-                f"{self.work.negative} was learned for {len(self._no.classes)} classes that are not "
-                f"the {len(yes.classes)} of {of}.",
+                f"{self.work.negative} was learned for {len(self.negative.classes)} classes that are not "
+                f"the {len(classes)} of {of}.",
                 "Name the split that the prompts were trained on, or run `lsn train-neg` again.",
             )
-        return yes, self._no
+        return classes, yes[name](), self._no
+
+    def _learned_head(self, name: str) -> LearnedHead:
+        if name not in COMMANDS:
+            raise UsageError(f"Head: expected one of {', '.join(HEADS)}, found '{name}'.")
+        if name not in self._heads:
+            self._heads[name] = load_checked_head(self.work, name)
+        return self._heads[name]
+
+    @cached_property
+    def _heads(self) -> dict[str, LearnedHead]:
+        return {}
 
     @cached_property
     def positive(self) -> LearnedPrompts:
@@ -107,9 +125,8 @@ class Heads:
         """
         imported = read_text(self.work.features)
         if imported is None:
-            texts = [TEMPLATE.format(name) for name in self.classes]
-            rows = unit(text_features(self._tower, texts).cpu().numpy())
-            return _Part(self.classes, rows, rows)
+            rows = unit(self._templates([TEMPLATE.format])[0])
+            return _Part(rows, rows)
         names, features = imported
         missing = [name for name in self.classes if name not in names]
         if missing:
@@ -119,7 +136,22 @@ class Heads:
                 "Import text features for every class with `lsn store import --text`.",
             )
         rows = unit(features)[[names.index(name) for name in self.classes]]
-        return _Part(self.classes, rows, rows)
+        return _Part(rows, rows)
+
+    @cached_property
+    def _ensemble(self) -> _Part:
+        """The unit mean of the unit text features of OpenAI's templates (Radford et al., ICML 2021)."""
+        rows = unit(unit(self._templates(openai_templates())).mean(axis=0))
+        return _Part(rows, rows)
+
+    def _templates(self, templates: Sequence[Callable[[str], str]]) -> Floats:
+        """Text features (T, C, D)."""
+        tower = self._tower
+        found = [
+            text_features(tower, [template(name) for name in self.classes]).cpu().numpy()
+            for template in templates
+        ]
+        return np.stack(found)
 
     @cached_property
     def _yes(self) -> _Part:
@@ -131,15 +163,15 @@ class Heads:
 
     def _learned(self, prompts: LearnedPrompts) -> _Part:
         source = prompts.head_text
-        text = bound(source, prompts.classes, lambda: self._tower, ensemble=prompts.kind == "positive")
-        return _Part(prompts.classes, source, text)
+        ensemble = prompts.kind == "positive"
+        return _Part(source, bound(source, prompts.classes, lambda: self._tower, ensemble=ensemble))
 
 
 def make_head(
-    work: Workspace, prompts: str, classes: tuple[str, ...], *, negatives: bool, model: Model | None = None
+    work: Workspace, name: str, classes: tuple[str, ...], *, negatives: bool, model: Model | None = None
 ) -> Head:
     """One head of a workspace; see ``Heads``."""
-    return Heads(work, classes, model).head(prompts, negatives=negatives)
+    return Heads(work, classes, model).head(name, negatives=negatives)
 
 
 def head_from(source: HeadSource, model: Model) -> Head:
@@ -195,10 +227,34 @@ def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:
     """Learned prompts of the model that the store belongs to; FingerprintMismatch otherwise."""
     path = work.prompts(kind)
     prompts = load_prompts(path, kind)
-    store = read_fingerprint(work.features)
-    if prompts.fingerprint.digest != store.digest:
-        raise FingerprintMismatch(
-            f"{path} was learned with another model: expected {store}, found {prompts.fingerprint}.",
-            f"Run `lsn train-{kind[:3]}` again, or use another --work folder.",
-        )
+    _check_model(work, path, prompts.fingerprint, f"lsn train-{kind[:3]}")
     return prompts
+
+
+def load_checked_head(work: Workspace, kind: str) -> LearnedHead:
+    """A learned head of the model that the store belongs to; FingerprintMismatch otherwise.
+
+    LsnError if it was trained on other rows than the learned positive prompts, whose held-out rows would then
+    not be new to it.
+    """
+    path = work.head(kind)
+    head = load_head(path, kind)
+    _check_model(work, path, head.fingerprint, COMMANDS[kind])
+    rule = head.held_out
+    if rule is not None and work.positive.is_file():
+        other = load_checked(work, "positive").held_out
+        if other.split == rule.split and other != rule:
+            raise LsnError(
+                f"{path} was trained on other rows of split '{rule.split}' than {work.positive}.",
+                f"Run `{COMMANDS[kind]}` again.",
+            )
+    return head
+
+
+def _check_model(work: Workspace, path: Path, found: Fingerprint, command: str) -> None:
+    store = read_fingerprint(work.features)
+    if found.digest != store.digest:
+        raise FingerprintMismatch(
+            f"{path} was learned with another model: expected {store}, found {found}.",
+            f"Run `{command}` again, or use another --work folder.",
+        )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lsncli.app.heads import PROMPTS, Heads
+from lsncli.app.heads import HEADS, Heads
 from lsncli.errors import UsageError
 from lsncli.scores import Score, load_score, score_settings
 
@@ -14,16 +14,16 @@ LEARNER_LABELS = {"coop": "CoOp", "cocoop": "CoCoOp"}
 
 @dataclass(frozen=True)
 class Method:
-    """The name of a score, the prompts of its head (``hand`` or ``positive``) and its settings."""
+    """The name of a score, of its head (one of ``HEADS``) and its settings."""
 
     score: str
-    prompts: str
+    head: str
     settings: dict[str, Any]
 
     def __str__(self) -> str:
         """The method as users write it; ``parse_method`` is the inverse."""
-        prompts = "" if self.prompts == _usual_prompts(self.needs) else f":{self.prompts}"
-        return self.score + prompts + _written(self.settings)
+        head = "" if self.head == _usual_head(self.needs) else f":{self.head}"
+        return self.score + head + _written(self.settings)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -41,13 +41,13 @@ class Settled:
 
 
 def parse_method(text: str) -> Method:
-    """``SCORE[:PROMPTS][,SETTING=VALUE...]``, such as ``mcm``, ``mcm:positive`` or ``knn,k=10``.
+    """``SCORE[:HEAD][,SETTING=VALUE...]``, such as ``mcm``, ``mcm:positive`` or ``knn,k=10``.
 
-    Without prompts a score that needs negative prompts takes the learned positive ones, any other the
-    hand-written ones. Raises UsageError listing what could have been meant.
+    Without a head a score that needs negative prompts takes the learned positive ones, any other the
+    hand-written prompt. Raises UsageError listing what could have been meant.
     """
     name, *pairs = text.split(",")
-    score, _, prompts = name.partition(":")
+    score, _, head = name.partition(":")
     kinds = score_settings(score)
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -58,10 +58,10 @@ def parse_method(text: str) -> Method:
         except ValueError:
             settings[key] = value  # load_score says what it should have been
     needs = load_score(score, **settings).NEEDS
-    prompts = prompts or _usual_prompts(needs)
-    if prompts not in PROMPTS:
-        raise UsageError(f"--method {text}: expected prompts {' or '.join(PROMPTS)}, found '{prompts}'.")
-    return Method(score, prompts, settings)
+    head = head or _usual_head(needs)
+    if head not in HEADS:
+        raise UsageError(f"--method {text}: expected a head of {', '.join(HEADS)}, found '{head}'.")
+    return Method(score, head, settings)
 
 
 def settled(method: Method, heads: Heads) -> Settled:
@@ -79,7 +79,7 @@ def settled(method: Method, heads: Heads) -> Settled:
     defaults = {key: default for key, (_, default) in kinds.items()}
     settings = defaults | learned_for | method.settings
     label = SCORE_LABELS.get(method.score, method.score)
-    learner = heads.positive.settings["learner"] if method.prompts == "positive" else ""
+    learner = heads.positive.settings["learner"] if method.head == "positive" else ""
     if learner:
         label = f"{_learner_label(learner)} + {label}"
     if negative and negative["learner"] != learner:
@@ -93,7 +93,7 @@ def _written(settings: dict[str, Any]) -> str:
     return "".join(f",{key}={value}" for key, value in settings.items())
 
 
-def _usual_prompts(needs: frozenset[str]) -> str:
+def _usual_head(needs: frozenset[str]) -> str:
     return "positive" if "negative" in needs else "hand"
 
 

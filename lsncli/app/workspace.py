@@ -30,6 +30,10 @@ class Workspace:
         """The learned prompts of a kind, ``positive`` or ``negative``."""
         return self.folder / f"{kind}.safetensors"
 
+    def head(self, kind: str) -> Path:
+        """The learned classifier head of a kind, such as ``linear``."""
+        return self.folder / f"{kind}.head.safetensors"
+
     def checkpoint(self, kind: str) -> Path:
         """The state of an unfinished training of that kind; removed when it is finished."""
         return self.folder / f"{kind}.unfinished.safetensors"

@@ -24,7 +24,7 @@ class Detector:
     label: str
     """What a table calls it, such as "CoCoOp + LSN"."""
     settings: dict[str, Any]
-    prompts: str
+    head_name: str
     """Where the head came from, such as ``hand`` or ``positive``."""
     head: HeadSource
     fingerprint: Fingerprint
@@ -50,7 +50,7 @@ def save_detector(path: Path, detector: Detector) -> None:
         "method": detector.method,
         "label": detector.label,
         "settings": detector.settings,
-        "prompts": detector.prompts,
+        "head": detector.head_name,
         "classes": detector.head.classes,
         "scale": detector.head.scale,
         "fingerprint": detector.fingerprint.to_json(),
@@ -78,7 +78,7 @@ def load_detector(path: Path) -> Detector:
             method=fields["method"],
             label=fields["label"],
             settings=fields["settings"],
-            prompts=fields["prompts"],
+            head_name=fields["head"],
             head=head,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
             threshold=Threshold(**fields["threshold"]),

@@ -14,7 +14,7 @@ from lsncli.report.render import Column, render
 
 def calibrate(
     method: Annotated[
-        str, typer.Option(help="SCORE[:PROMPTS][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10.")
+        str, typer.Option(help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10.")
     ] = "lsn",
     split: Annotated[str, typer.Option(help="Labelled ID split whose held-out rows set gamma.")] = "train",
     target_tpr: options.TargetTpr = 0.95,
@@ -45,7 +45,7 @@ def calibrate(
     threshold = detector.threshold
     row = {
         "method": detector.label,
-        "prompts": detector.prompts,
+        "head": detector.head_name,
         "gamma": threshold.gamma,
         "target_tpr": threshold.target_tpr,
         "held_out": threshold.n,
@@ -54,7 +54,7 @@ def calibrate(
     }
     columns = [
         Column("method", "Method"),
-        Column("prompts", "Prompts"),
+        Column("head", "Head"),
         Column("gamma", "Gamma", digits=6),
         Column("target_tpr", "Target TPR %", digits=1, percent=True),
         Column("held_out", "Held out", digits=0),

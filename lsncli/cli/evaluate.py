@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = [
     Column("method", "Method"),
-    Column("prompts", "Prompts"),
+    Column("head", "Head"),
     Column("ood", "OOD"),
     Column("fpr95", "FPR95↓", digits=2, percent=True),
     Column("fpr95_ood", "OOD+↓", digits=2, percent=True),
@@ -35,7 +35,7 @@ def evaluate(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="SCORE[:PROMPTS][,SETTING=VALUE...], repeatable; all if left out."),
+        typer.Option("--method", help="SCORE[:HEAD][,SETTING=VALUE...], repeatable; all if left out."),
     ] = None,
     train: Annotated[str, typer.Option(help="Training split: classes, and KNN's rows.")] = "train",
     work: options.WorkFolder = options.DEFAULT_WORK,
@@ -74,7 +74,7 @@ def result_row(result: "Result") -> dict[str, object]:
     metrics = result.metrics
     return {
         "method": result.label,
-        "prompts": result.method.prompts,
+        "head": result.method.head,
         "ood": result.ood,
         "fpr95": metrics.fpr95,
         "fpr95_ood": metrics.fpr95_ood,

@@ -56,7 +56,7 @@ def test_knn_carries_the_rows_it_learned_from_and_not_those_held_out(work: Works
 def test_every_setting_is_written_down(work: Workspace, tiny_backbone) -> None:
     make_detector(work, parse_method("mcm,tau=0.25"))
     found = load_detector(work.detector)
-    assert (found.method, found.settings, found.prompts) == ("mcm", {"tau": 0.25}, "hand")
+    assert (found.method, found.settings, found.head_name) == ("mcm", {"tau": 0.25}, "hand")
     assert found.fingerprint == tiny_backbone.fingerprint
     assert found.head.classes == CLASSES
 

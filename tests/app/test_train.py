@@ -58,7 +58,7 @@ def test_positive_prompts_bring_a_coop_mcm_detector(work: Workspace, tiny_backbo
     assert vars(saved.held_out) == vars(plan.rows.rule)
     assert (saved.held_out.split, saved.held_out.fraction, saved.held_out.shots) == ("train", 0.3, 5)
     detector = load_detector(work.detector)
-    assert (detector.method, detector.prompts, detector.threshold.n) == ("mcm", "positive", 9)
+    assert (detector.method, detector.head_name, detector.threshold.n) == ("mcm", "positive", 9)
     np.testing.assert_allclose(detector.head.weights, saved.text[0], rtol=1e-14)
     assert detector.head.negative is None
 
@@ -73,7 +73,7 @@ def test_negative_prompts_use_the_same_rows_and_bring_an_lsn_detector(work, tiny
     saved = load_prompts(work.negative, "negative")
     assert (done.path, done.rows, saved.contexts.shape) == (work.negative, 15, (3, 3, 4, 32))
     detector = load_detector(work.detector)
-    assert (detector.method, detector.prompts) == ("lsn", "positive")
+    assert (detector.method, detector.head_name) == ("lsn", "positive")
     assert detector.settings == {"tau": 1.0, "tau_bar": 5.0, "form": "paper"}
     np.testing.assert_array_equal(detector.head.negative, saved.text)
     positive = load_prompts(work.positive, "positive").text[0]

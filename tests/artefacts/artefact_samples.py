@@ -72,7 +72,7 @@ def detector(*, negative: bool = True, train: bool = True) -> Detector:
         method="lsn",
         label="CoOp + LSN",
         settings={"tau": 1.0, "tau_bar": 5.0, "form": "paper"},
-        prompts="positive",
+        head_name="positive",
         head=HeadSource(CLASSES, 100.0, unit(vectors(2, 4)), unit(vectors(3, 2, 4)) if negative else None),
         fingerprint=FINGERPRINT,
         threshold=Threshold(gamma=0.1 + 0.2, target_tpr=0.95, n=40, tpr_low=0.83, tpr_high=0.99),

@@ -29,7 +29,7 @@ def test_calibrate_writes_a_detector_and_says_what_gamma_promises(lsn, work) -> 
     detector = load_detector(work / "detector.safetensors")
     assert row == {
         "method": "MCM,tau=0.5",
-        "prompts": "hand",
+        "head": "hand",
         "gamma": detector.threshold.gamma,
         "target_tpr": 0.95,
         "held_out": 40,

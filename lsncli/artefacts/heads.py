@@ -1,0 +1,92 @@
+"""Learned classifier heads on disk: ``linear.head.safetensors`` and its like."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
+from lsncli.artefacts.prompts import HeldOut
+from lsncli.types import Fingerprint, Float64s
+
+COMMANDS = {
+    "linear": "lsn train-head",
+    "dualcoop": "lsn train-head --kind dualcoop",
+    "clipn": "lsn train-no",
+}
+"""What makes a head of each kind."""
+
+
+@dataclass(frozen=True)
+class LearnedHead:
+    """A classifier with fixed weights, as ``types.Head`` wants it, and all that is needed to trust it."""
+
+    kind: str
+    """A key of ``COMMANDS``; methods name the head by it."""
+    fingerprint: Fingerprint
+    classes: tuple[str, ...]
+    scale: float
+    """1 for a linear probe, CLIP's logit scale for text features."""
+    weights: Float64s
+    """(C, D)."""
+    settings: dict[str, Any]
+    held_out: HeldOut | None = None
+    """The rows it was *not* trained on; None where no row of the store was used."""
+    bias: Float64s | None = None
+    """(C,)."""
+    negative: Float64s | None = None
+    """Its own "no" text features, (K, C, D) unit."""
+    history: tuple[float, ...] = ()
+    """Mean training loss of each epoch, where there were epochs."""
+
+
+def save_head(path: Path, head: LearnedHead) -> None:
+    """Write a head, to the bit; raises LsnError as ``write_artefact`` does."""
+    arrays: Arrays = {"weights": head.weights}
+    arrays |= {} if head.bias is None else {"bias": head.bias}
+    arrays |= {} if head.negative is None else {"negative": head.negative}
+    fields = {
+        "kind": head.kind,
+        "fingerprint": head.fingerprint.to_json(),
+        "classes": head.classes,
+        "scale": head.scale,
+        "settings": head.settings,
+        "held_out": None if head.held_out is None else asdict(head.held_out),
+        "history": head.history,
+    }
+    write_artefact(path, "head", arrays, fields)
+
+
+def load_head(path: Path, kind: str) -> LearnedHead:
+    """Read a head of ``kind``; raises LsnError as ``read_artefact`` does."""
+    hint = f"Run `{COMMANDS[kind]}` first."
+    arrays, fields = read_artefact(path, "head", hint)
+    with complete(path, hint):
+        if fields["kind"] != kind:
+            raise ValueError(f"a head of kind {fields['kind']}, not {kind}")
+        rule = fields["held_out"]
+        head = LearnedHead(
+            kind=kind,
+            fingerprint=Fingerprint.from_json(fields["fingerprint"]),
+            classes=tuple(fields["classes"]),
+            scale=float(fields["scale"]),
+            weights=arrays["weights"].astype(np.float64),
+            settings=fields["settings"],
+            held_out=None if rule is None else HeldOut(**rule),
+            bias=arrays["bias"].astype(np.float64) if "bias" in arrays else None,
+            negative=arrays["negative"].astype(np.float64) if "negative" in arrays else None,
+            history=tuple(fields["history"]),
+        )
+        _check_shapes(head)
+        return head
+
+
+def _check_shapes(head: LearnedHead) -> None:
+    classes, dim = len(head.classes), head.fingerprint.dim
+    if head.weights.shape != (classes, dim):
+        raise ValueError(f"weights of shape {head.weights.shape}, not ({classes}, {dim})")
+    if head.bias is not None and head.bias.shape != (classes,):
+        raise ValueError(f"a bias of shape {head.bias.shape}, not ({classes},)")
+    if head.negative is not None and head.negative.shape[1:] != (classes, dim):
+        raise ValueError(f"negative text features of shape {head.negative.shape}, not (K, {classes}, {dim})")
