@@ -33,6 +33,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.extraction
 	$(BIN)/python -m benchmarks.text_tower --quick
 	$(BIN)/python -m benchmarks.training --quick
+	$(BIN)/python -m benchmarks.methods --quick
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,7 +46,7 @@ MCM: Method = ("mcm", {})
 COLUMNS = {
     "fast": ("cifar10", "imagenette"),
     "losses": ("cifar10", "imagenette"),
-    "choose": ("cifar10", "imagenette", "tinyimagenet"),
+    "choose": ("cifar10", "imagenette", "tinyimagenet", "cifar100"),
     "confirm": mini_suite.columns(),
 }
 """What a stage looks at unless told otherwise."""

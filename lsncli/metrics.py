@@ -3,15 +3,28 @@
 Scores are (N,) in any float precision, higher = more ID; every result is a fraction in [0, 1]. Tied
 scores always fall on the same side of a threshold. Empty, non-finite or not one-dimensional scores
 raise LsnError with the counts.
+
+Everything follows from the two running counts of ``Counts``; ``intervals`` resamples them.
 """
 
+import math
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError
 from lsncli.types import UNLABELLED, Float64s, Floats, Labels
+
+Integers = NDArray[np.intp]
+
+BLOCK = 2**15
+"""Elements handled at once: temporaries that stay in the cache cost half of those that do not."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,17 +44,54 @@ class OodMetrics:
     n_ood: int
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many scores lie at or below each of the K distinct scores of both sets, from the lowest.
+
+    ``ids`` and ``oods`` are (K + 1,), not decreasing, from 0 (below every score) to N ID and M OOD scores.
+    A step may be empty in both (as in a bootstrap sample).
+    """
+
+    ids: Integers
+    oods: Integers
+
+
+def counts(id_scores: Floats, ood_scores: Floats) -> Counts:
+    """The running counts of two score arrays: one sort of each and one merge, ties exact."""
+    pos, neg = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
+    both, n = np.concatenate([pos, neg]), len(pos)
+    both[:n].sort()
+    both[n:].sort()
+    order = np.argsort(both, kind="stable")  # of two ascending runs: a merge in linear time
+    ids, oods = [np.zeros(1, dtype=np.intp)], [np.zeros(1, dtype=np.intp)]
+    seen = np.intp(0)  # ID scores in earlier blocks
+    for start in range(0, len(both), BLOCK):
+        ascending = both[order[start : start + BLOCK + 1]]  # one more, to see whether a tie goes on
+        last = np.flatnonzero(ascending[1:] != ascending[:-1])
+        if start + BLOCK >= len(both):
+            last = np.append(last, len(ascending) - 1)
+        upto = np.cumsum(order[start : start + BLOCK] < n) + seen
+        seen = upto[-1]
+        ids.append(upto[last])
+        oods.append(last + (start + 1) - ids[-1])
+    return Counts(np.concatenate(ids), np.concatenate(oods))
+
+
 def evaluate_scores(id_scores: Floats, ood_scores: Floats) -> OodMetrics:
     """All metrics of this module for one pair of score arrays, sorted once."""
-    pos, neg = _ascending(id_scores, "ID"), _ascending(ood_scores, "OOD")
+    return summary(counts(id_scores, ood_scores))
+
+
+def summary(found: Counts) -> OodMetrics:
+    """All metrics of this module from the running counts."""
     return OodMetrics(
-        fpr95=_fpr_id_positive(pos, neg, 0.95),
-        fpr95_ood=_fpr_ood_positive(pos, neg, 0.95),
-        auroc=_auroc(pos, neg),
-        aupr_in=_average_precision(pos, neg),
-        aupr_out=_average_precision(-neg[::-1], -pos[::-1]),
-        n_id=len(pos),
-        n_ood=len(neg),
+        fpr95=_fpr_id_positive(found, 0.95),
+        fpr95_ood=_fpr_ood_positive(found, 0.95),
+        auroc=_auroc(found),
+        aupr_in=_aupr_in(found),
+        aupr_out=_aupr_out(found),
+        n_id=int(found.ids[-1]),
+        n_ood=int(found.oods[-1]),
     )
 
 
@@ -55,7 +105,7 @@ def fpr_id_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95)
     out. Lower is better. The nearest recall may lie below ``recall``.
     """
     _check_recall(recall)
-    return _fpr_id_positive(_ascending(id_scores, "ID"), _ascending(ood_scores, "OOD"), recall)
+    return _fpr_id_positive(counts(id_scores, ood_scores), recall)
 
 
 def fpr_ood_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
@@ -66,23 +116,22 @@ def fpr_ood_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95
     `roc_curve` gives the same with ``drop_intermediate=False``. Lower is better.
     """
     _check_recall(recall)
-    return _fpr_ood_positive(_ascending(id_scores, "ID"), _ascending(ood_scores, "OOD"), recall)
+    return _fpr_ood_positive(counts(id_scores, ood_scores), recall)
 
 
 def auroc(id_scores: Floats, ood_scores: Floats) -> float:
     """Probability that an ID score is above an OOD score, ties counted half (Mann-Whitney)."""
-    return _auroc(_ascending(id_scores, "ID"), _ascending(ood_scores, "OOD"))
+    return _auroc(counts(id_scores, ood_scores))
 
 
 def aupr_in(id_scores: Floats, ood_scores: Floats) -> float:
     """Average precision with ID positive: sum of recall steps times precision, not the trapezoid."""
-    return _average_precision(_ascending(id_scores, "ID"), _ascending(ood_scores, "OOD"))
+    return _aupr_in(counts(id_scores, ood_scores))
 
 
 def aupr_out(id_scores: Floats, ood_scores: Floats) -> float:
     """Average precision with OOD positive and the scores negated."""
-    pos, neg = _ascending(id_scores, "ID"), _ascending(ood_scores, "OOD")
-    return _average_precision(-neg[::-1], -pos[::-1])
+    return _aupr_out(counts(id_scores, ood_scores))
 
 
 def accuracy(labels: Labels, predictions: Labels) -> float:
@@ -122,46 +171,62 @@ def checked_scores(scores: Floats, what: str) -> Float64s:
     return wide
 
 
-def _ascending(scores: Floats, what: str) -> Float64s:
-    return np.sort(checked_scores(scores, what))
-
-
 def _check_recall(recall: float) -> None:
     if not 0 < recall <= 1:
         raise LsnError(f"The recall must be above 0 and at most 1, found {recall}.")
 
 
-def _group_starts(ascending: Float64s) -> NDArray[np.intp]:
-    """The index of the first of each run of equal values."""
-    return np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
+def _blocks(found: Counts, term: Callable[[Integers, Integers], T]) -> list[T]:
+    """``term`` of every block of steps: the counts before its first step and after each of its steps."""
+    starts = range(0, len(found.ids) - 1, BLOCK)
+    return [term(found.ids[s : s + BLOCK + 1], found.oods[s : s + BLOCK + 1]) for s in starts]
 
 
-def _fpr_id_positive(pos: Float64s, neg: Float64s, recall: float) -> float:
-    # A threshold matters only through how many ID scores lie below it: the start of a run of ties.
-    below = _group_starts(pos)
+def _fpr_id_positive(found: Counts, recall: float) -> float:
+    ids, n, m = found.ids, int(found.ids[-1]), int(found.oods[-1])
+
+    def kept(rejected: int) -> float:
+        return (n - rejected) / n
+
+    # Recall falls from threshold to threshold, so the nearest is the last that is enough or the next one.
+    start, stop = int(np.searchsorted(ids, 0, side="right")) - 1, int(np.searchsorted(ids, n))
+    short = bisect_left(ids, True, start, stop, key=lambda rejected: kept(int(rejected)) < recall)
+    enough = max(start, int(np.searchsorted(ids, ids[short - 1])))
+    nearest = [enough, short] if short < stop else [enough]
     # The float arithmetic of the official code decides which of two equally near recalls wins.
-    best = int(below[np.argmin(np.abs((len(pos) - below) / len(pos) - recall))])
-    if best == 0:
-        rejected = np.searchsorted(neg, pos[0], side="left")
-    else:  # the lowest threshold of this recall is just above the highest ID score it rejects
-        rejected = np.searchsorted(neg, pos[best - 1], side="right")
-    return float((len(neg) - rejected) / len(neg))
+    best = min(nearest, key=lambda i: abs(kept(int(ids[i])) - recall))
+    return (m - int(found.oods[best])) / m
 
 
-def _fpr_ood_positive(pos: Float64s, neg: Float64s, recall: float) -> float:
-    enough = np.argmax(np.arange(1, len(neg) + 1) / len(neg) >= recall)
-    return float(np.searchsorted(pos, neg[enough], side="right") / len(pos))
+def _fpr_ood_positive(found: Counts, recall: float) -> float:
+    m = int(found.oods[-1])
+    enough = bisect_left(found.oods, recall, key=lambda rejected: int(rejected) / m)
+    return int(found.ids[enough]) / int(found.ids[-1])
 
 
-def _auroc(pos: Float64s, neg: Float64s) -> float:
+def _auroc(found: Counts) -> float:
     # Counted in integers, halves doubled, so that ties cost no precision.
-    twice = np.searchsorted(neg, pos, side="left").sum() + np.searchsorted(neg, pos, side="right").sum()
-    return float(twice / (2 * len(pos) * len(neg)))
+    twice = sum(_blocks(found, lambda ids, oods: int(np.dot(np.diff(ids), oods[1:] + oods[:-1]))))
+    return twice / (2 * int(found.ids[-1]) * int(found.oods[-1]))
 
 
-def _average_precision(pos: Float64s, neg: Float64s) -> float:
-    starts = _group_starts(pos)
-    true_positives = len(pos) - starts
-    false_positives = len(neg) - np.searchsorted(neg, pos[starts], side="left")
-    gained = np.diff(np.r_[starts, len(pos)])
-    return float(np.sum(gained * (true_positives / (true_positives + false_positives))) / len(pos))
+def _aupr_in(found: Counts) -> float:
+    n, m = found.ids[-1], found.oods[-1]
+
+    def term(ids: Integers, oods: Integers) -> float:
+        return _steps_times_precision(np.diff(ids), n - ids[:-1], m - oods[:-1])
+
+    return math.fsum(_blocks(found, term)) / int(n)
+
+
+def _aupr_out(found: Counts) -> float:
+    def term(ids: Integers, oods: Integers) -> float:
+        return _steps_times_precision(np.diff(oods), oods[1:], ids[1:])
+
+    return math.fsum(_blocks(found, term)) / int(found.oods[-1])
+
+
+def _steps_times_precision(gained: Integers, true_positives: Integers, false_positives: Integers) -> float:
+    # Where a sample has nothing above a threshold nothing is gained either: any denominator will do.
+    accepted = np.maximum(true_positives + false_positives, 1)
+    return float(np.sum(gained * (true_positives / accepted)))

@@ -60,3 +60,37 @@ def tiny_backbone(tiny_model: str):
     from lsncli.backbones import load_backbone
 
     return load_backbone(tiny_model, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_coca(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a small CoCa with random weights: what it says depends on the image and on what it said."""
+    from safetensors.torch import save_file
+
+    from lsncli.backbones._torchvision import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip
+
+    text = TINY["model_cfg"]["text_cfg"] | {"context_length": 20, "layers": 1}
+    image = {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    parts = {
+        "embed_dim": 32,
+        "vision_cfg": TINY["model_cfg"]["vision_cfg"] | image,
+        "text_cfg": text | {"embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": text | {"attn_pooler_heads": 2},
+    }
+    folder = tmp_path_factory.mktemp("tiny-coca")
+    config = {"model_cfg": parts | {"custom_text": True}, "preprocess_cfg": TINY["preprocess_cfg"]}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    generator = torch.Generator().manual_seed(5)
+    weights = {
+        # open_clip leaves some of a CoCa's parameters uninitialised: nothing is taken from it but shapes.
+        name: (value.ndim == 1 and name.endswith("weight"))
+        + 0.3 * torch.randn(value.shape, generator=generator)
+        for name, value in open_clip.CoCa(**parts).state_dict().items()
+        if value.is_floating_point()
+    }
+    weights["logit_scale"] = torch.tensor(100.0).log()
+    save_file(weights, folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"

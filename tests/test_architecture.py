@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     **dict.fromkeys(["errors", "types", "console", "config", "device", "__init__"], 0),
-    **dict.fromkeys(["prompts", "scores", "metrics", "threshold"], 1),
+    **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold"], 1),
     **dict.fromkeys(["backbones", "images", "store", "artefacts", "facts"], 2),
     "app": 3,
     **dict.fromkeys(["cli", "report", "__main__"], 4),
@@ -21,6 +21,7 @@ BESIDE = {
     ("cli", "report"),
     ("__main__", "cli"),
     ("threshold", "metrics"),
+    ("intervals", "metrics"),
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],
 }
 """The imports that stay within a layer."""

@@ -8,10 +8,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from lsncli.errors import LsnError
 from lsncli.metrics import (
+    BLOCK,
     accuracy,
     aupr_in,
     aupr_out,
     auroc,
+    counts,
     evaluate_scores,
     fpr_id_positive,
     fpr_ood_positive,
@@ -100,6 +102,38 @@ def test_areas_equal_sklearn_on_many_scores_with_ties_and_unequal_sizes():
     )
 
 
+@pytest.mark.parametrize("decimals", [1, 3, 15])
+def test_more_scores_than_a_block_equal_sklearn_with_ties_across_blocks(decimals):
+    rng = np.random.default_rng(5)
+    id_scores, ood_scores = rng.normal(1, 1, BLOCK + 7).round(decimals), rng.normal(0, 1, 2 * BLOCK)
+    ood_scores = ood_scores.round(decimals)
+    both, is_id = np.r_[id_scores, ood_scores], np.repeat([1, 0], [len(id_scores), len(ood_scores)])
+    found = evaluate_scores(id_scores, ood_scores)
+    fpr, tpr, _ = roc_curve(is_id, both, drop_intermediate=False)
+    assert found.fpr95 == pytest.approx(fpr[::-1][np.argmin(np.abs(tpr[::-1] - 0.95))], abs=EXACT)
+    fpr, tpr, _ = roc_curve(1 - is_id, -both, drop_intermediate=False)
+    assert found.fpr95_ood == pytest.approx(fpr[np.argmax(tpr >= 0.95)], abs=EXACT)
+    assert found.auroc == pytest.approx(roc_auc_score(is_id, both), abs=EXACT)
+    assert found.aupr_in == pytest.approx(average_precision_score(is_id, both), abs=EXACT)
+    assert found.aupr_out == pytest.approx(average_precision_score(1 - is_id, -both), abs=EXACT)
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_a_run_of_ties_that_ends_at_a_block_is_one_step(extra):
+    ties = np.zeros(BLOCK + extra)
+    found = counts(ties, np.array([1.0, 0.0]))
+    assert found.ids.tolist() == [0, len(ties), len(ties)]
+    assert found.oods.tolist() == [0, 1, 2]
+
+
+@given(scores, scores)
+def test_counts_are_how_many_scores_are_at_or_below_each_distinct_one(id_scores, ood_scores):
+    distinct = sorted({*id_scores.tolist(), *ood_scores.tolist()})
+    found = counts(id_scores, ood_scores)
+    assert found.ids.tolist() == [0, *(int(sum(id_scores <= value)) for value in distinct)]
+    assert found.oods.tolist() == [0, *(int(sum(ood_scores <= value)) for value in distinct)]
+
+
 @given(scores, scores)
 def test_evaluating_once_equals_the_functions_one_by_one(id_scores, ood_scores):
     found = evaluate_scores(id_scores, ood_scores)
@@ -122,7 +156,8 @@ def test_metrics_ignore_order_and_monotone_rescaling(id_scores, ood_scores, rand
 @given(scores, scores)
 def test_swapping_roles_mirrors_the_areas(id_scores, ood_scores):
     assert auroc(id_scores, ood_scores) == pytest.approx(1 - auroc(ood_scores, id_scores), abs=EXACT)
-    assert aupr_out(id_scores, ood_scores) == aupr_in(-ood_scores, -id_scores)
+    mirrored = aupr_in(-ood_scores, -id_scores)
+    assert aupr_out(id_scores, ood_scores) == pytest.approx(mirrored, abs=EXACT)
 
 
 def test_perfect_inverted_and_constant_scores():

@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 
-from lsncli.app.heads import Heads, Model, load_checked
-from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_as
+from lsncli.app.binding import Model
+from lsncli.app.heads import Heads, load_checked
+from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_for
+from lsncli.app.inputs import looks_beyond_features
 from lsncli.app.methods import Method, settled
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, save_detector
 from lsncli.console import Tick, silent
-from lsncli.errors import LsnError
-from lsncli.scores import Score, chunk_of, score_in_chunks
+from lsncli.errors import LsnError, UsageError
+from lsncli.scores import chunk_of, score_in_chunks
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import calibrate
-from lsncli.types import Head, Learned, Rows
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
@@ -37,12 +38,6 @@ def known_rows(work: Workspace, split: Split) -> Parts:
     return hold_out(split, HELD_OUT, None, seed=0)
 
 
-def fitted(score: Score, head: Head, rows: Rows, split: Split, device: str = "cpu") -> Learned:
-    """What ``score`` learns from ``rows`` of a labelled split; rows are looked at only if it needs them."""
-    needed = not score.NEEDS.isdisjoint({"train", "labels"})
-    return score.fit(head, rows_as(rows, split, head.classes) if needed else None, device)
-
-
 def make_detector(
     work: Workspace,
     method: Method,
@@ -58,6 +53,11 @@ def make_detector(
     as the method does.
     """
     split = read_split(work.features, split_name)
+    if looks_beyond_features(method):
+        raise UsageError(
+            f"{method} looks at more of an image than its features, so it cannot be a detector.",
+            "Compare it with `lsn eval`; odin with eps=0 can be calibrated.",
+        )
     if not split.classes:
         raise LsnError(
             f"Split '{split_name}' has no classes, so no detector can be calibrated on it.",
@@ -68,7 +68,7 @@ def make_detector(
     heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
-    learned = fitted(chosen.score, head, rows.train, split)
+    learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes))
     scorer = chosen.score.scorer(head, learned)
     scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
     threshold = calibrate(scores, target_tpr)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lsncli.app.detect import Verdict, detect
-from lsncli.app.evaluate import Evaluation, choose_splits, evaluate
+from lsncli.app.evaluate import Evaluation, choose_splits, evaluate, plan_evaluation
 from lsncli.app.methods import parse_method
 from lsncli.app.train import Plan, train_prompts
 from lsncli.app.workspace import Workspace
@@ -80,7 +80,8 @@ def learn_no(demo: Demo, plan: Plan, tick: Tick) -> Detector:
 def compare(demo: Demo) -> Evaluation:
     """MCM, CoOp + MCM and CoOp + LSN on every bundled OOD split. Raises LsnError if one of them fails."""
     inside, outside = choose_splits(demo.work, "test", (), "train")
-    found = evaluate(demo.work, [parse_method(name) for name in METHODS], inside, outside, "train")
+    methods = [parse_method(name) for name in METHODS]
+    found = evaluate(plan_evaluation(demo.work, methods, inside, outside, "train"))
     for method, reason in found.failed:
         raise LsnError(f"{method}: {reason}")
     return found

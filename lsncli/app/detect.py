@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lsncli.app.binding import head_from
 from lsncli.app.encode import encode_stream
-from lsncli.app.heads import head_from
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
 from lsncli.images.sources import ImageItem, Listing

@@ -1,25 +1,40 @@
 """Compare methods: FPR95, AUROC, AUPR and ID accuracy on stored splits, ID against each OOD split."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
-from lsncli.app.calibrate import fitted, known_rows
-from lsncli.app.heads import Heads, Model
+from lsncli.app.binding import Model
+from lsncli.app.cache import Cache
+from lsncli.app.calibrate import known_rows
+from lsncli.app.entrants import Entrant, entrant
+from lsncli.app.heads import Heads
 from lsncli.app.heldout import labels_as
-from lsncli.app.methods import Method, settled
+from lsncli.app.inputs import Images
+from lsncli.app.meter import Cost
+from lsncli.app.methods import Method
+from lsncli.app.scoring import recall, score_split
 from lsncli.app.workspace import Workspace
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
+from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.metrics import OodMetrics, accuracy, evaluate_scores
-from lsncli.scores import Scorer, chunk_of
-from lsncli.scores.common import predict
+from lsncli.scores import SCORES, forms_of, load_score
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_split
-from lsncli.types import UNLABELLED, Float64s, Head, Labels
+from lsncli.types import UNLABELLED, Labels
 
 AVERAGE = "average"
+
+LINEAR_SCORES = ("msp", "maxlogit", "energy")
+"""What is compared on a linear probe beside the prompts' own scores."""
+
+NO_IMAGES = Images()
+
+Failed = tuple[Method, str]
+"""A method and why it could not be evaluated."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +48,43 @@ class Result:
     metrics: OodMetrics
     id_accuracy: float
     """Accuracy of the head's positive prompts on the labelled ID rows; NaN if none is labelled."""
+    cost: Cost
+    """Of learning and scoring all splits in this run; no seconds for what was known."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results, and the methods that could not be evaluated with the reason."""
+    """All results, the methods that could not be evaluated with the reason, and what the others scored."""
 
     results: tuple[Result, ...]
-    failed: tuple[tuple[Method, str], ...]
+    failed: tuple[Failed, ...]
+    entrants: tuple[Entrant, ...]
+    id_split: str
+
+    def ranked(self) -> list[Result]:
+        """The results with the best average AUROC first; those of one method stay together."""
+        last = {str(one.method): one.metrics.auroc for one in self.results}
+        return sorted(self.results, key=lambda one: -last[str(one.method)])
 
 
 def default_methods(work: Workspace) -> list[str]:
-    """What can be compared in this workspace, the paper's three first."""
+    """What can be compared in this workspace at once, the paper's three first."""
     learned = ["mcm:positive"] if work.positive.is_file() else []
     learned += ["lsn"] if work.negative.is_file() else []
     return ["mcm", *learned, "msp", "maxlogit", "energy", "knn"]
+
+
+def all_methods(work: Workspace) -> list[str]:
+    """Every score that this store and what was learned in it are enough for, in every form."""
+    found = ["mcm:positive", "maxlogit:positive"] if work.positive.is_file() else []
+    for name in SCORES:
+        score = load_score(name)
+        own = work.head(score.HEAD) if score.HEAD else work.negative if "negative" in score.NEEDS else None
+        if (own is None or own.is_file()) and score.NEEDS.isdisjoint({"pixels", "candidates"}):
+            found += [f"{name},form={form}" for form in forms_of(name)] or [name]
+    if work.head("linear").is_file():
+        found += [f"{name}:linear" for name in LINEAR_SCORES]
+    return found
 
 
 def choose_splits(
@@ -69,25 +106,23 @@ def choose_splits(
     return read_split(work.features, id_split), [read_split(work.features, name) for name in chosen]
 
 
-@dataclass
-class _Entrant:
-    """A fitted method, and its scores of each split so far."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be scored: methods that are ready, those that cannot be, and the splits."""
 
-    method: Method
-    label: str
-    head: Head
-    scorer: Scorer
-    labels: Labels
-    """Of the ID split, as indices into the head's classes."""
-    scores: dict[str, list[Float64s]] = field(default_factory=dict)
-    guesses: list[Labels] = field(default_factory=list)
-    """Classes predicted for the rows of the ID split."""
+    entrants: tuple[Entrant, ...]
+    failed: tuple[Failed, ...]
+    id_split: Split
+    ood_splits: tuple[Split, ...]
 
-    def scores_of(self, split: Split) -> Float64s:
-        return np.concatenate(self.scores[split.name])
+    @property
+    def rows(self) -> int:
+        """How many scores are not known yet, for a progress bar."""
+        splits = (self.id_split, *self.ood_splits)
+        return sum(len(s.labels) for one in self.entrants for s in splits if s.name not in one.scores)
 
 
-def evaluate(
+def plan_evaluation(
     work: Workspace,
     methods: Sequence[Method],
     id_split: Split,
@@ -95,14 +130,15 @@ def evaluate(
     train_split: str,
     *,
     model: Model | None = None,
-    tick: Tick = silent,
-) -> Evaluation:
-    """Score every split with every method; a method that fails is reported and the others go on.
+    device: str = "cpu",
+    images: Images = NO_IMAGES,
+    keep: bool = True,
+) -> Plan:
+    """Make every method ready and look up what is known of it; a method that fails is noted.
 
-    Classes are those of the training split. KNN compares with the rows that prompts learned from, never
-    with those held out. All methods see a few rows before the next few are taken, so that prompts that depend
-    on the image (CoCoOp) are encoded once an image, whatever the number of methods; ``tick`` hears of rows
-    done. ``model`` is asked for if a head needs its text tower. Raises LsnError if the ID split has other
+    Classes are those of the training split. Scores that learn from rows see those that prompts learned from,
+    never those held out. ``model`` is asked for if a head needs its text tower; ``images`` are for scores
+    that look at pixels; ``keep`` uses the cache of the workspace. Raises LsnError if the ID split has other
     classes or a split has no rows.
     """
     train = read_split(work.features, train_split)
@@ -112,56 +148,61 @@ def evaluate(
         if len(split.labels) == 0:
             raise LsnError(f"Split '{split.name}' has no rows.", "Extract it again; see `lsn store info`.")
     labels_as(id_split, train.classes)
-    rows, heads = known_rows(work, train), Heads(work, train.classes, model)
-    entrants: list[_Entrant] = []
-    failed: list[tuple[Method, str]] = []
+    cache = Cache(work.cache if keep else None)
+    rows, heads = known_rows(work, train).train, Heads(work, train.classes, model, cache)
+    ready: list[Entrant] = []
+    failed: list[Failed] = []
     for method in methods:
         try:
-            chosen = settled(method, heads)
-            head = heads.head(method.head, negatives="negative" in method.needs)
-            scorer = chosen.score.scorer(head, fitted(chosen.score, head, rows.train, train))
-            labels = labels_as(id_split, head.classes)
-            entrants.append(_Entrant(method, chosen.label, head, scorer, labels))
+            one = entrant(method, heads, rows, train, cache, device, images)
+            labels_as(id_split, one.source.classes)
+            for split in (id_split, *ood_splits):
+                recall(one, split, guess=split is id_split)
         except LsnError as error:
             failed.append((method, str(error)))
-    for split in (id_split, *ood_splits):
-        entrants = _run(entrants, split, failed, tick, guess=split is id_split)
-    results = [one for entrant in entrants for one in _results(entrant, id_split, ood_splits)]
-    return Evaluation(tuple(results), tuple(failed))
+            continue
+        ready.append(one)
+    return Plan(tuple(ready), tuple(failed), id_split, tuple(ood_splits))
 
 
-def _run(
-    entrants: list[_Entrant], split: Split, failed: list[tuple[Method, str]], tick: Tick, *, guess: bool
-) -> list[_Entrant]:
-    """Score a split chunk by chunk; returns those that could, the others are noted as failed."""
-    chunk = chunk_of(*(entrant.head for entrant in entrants))
-    for start in range(0, len(split.labels), chunk):
-        part = split.features[start : start + chunk]
-        able = []
-        for entrant in entrants:
-            try:
-                entrant.scores.setdefault(split.name, []).append(entrant.scorer(part))
-                if guess:
-                    entrant.guesses.append(predict(entrant.head, part))
-                able.append(entrant)
-            except LsnError as error:
-                failed.append((entrant.method, str(error)))
-        entrants = able
-        tick(len(part), split.name)
-    return entrants
+def evaluate(plan: Plan, tick: Tick = silent) -> Evaluation:
+    """Score what is not known yet, and measure. A method that fails is reported and the others go on.
+
+    ``tick`` hears of every score.
+    """
+    failed = list(plan.failed)
+    entrants = list(plan.entrants)
+    for split in (plan.id_split, *plan.ood_splits):
+        entrants = score_split(entrants, split, failed, tick, guess=split is plan.id_split)
+    found = [_results(one, plan.id_split, plan.ood_splits) for one in entrants]
+    return Evaluation(tuple(chain(*found)), tuple(failed), tuple(entrants), plan.id_split.name)
 
 
-def _results(entrant: _Entrant, id_split: Split, ood_splits: Sequence[Split]) -> list[Result]:
+def _results(one: Entrant, id_split: Split, ood_splits: Sequence[Split]) -> list[Result]:
     """On each OOD split, and the average if there are several."""
-    inside = entrant.scores_of(id_split)
-    right = id_accuracy(entrant.labels, np.concatenate(entrant.guesses))
+    inside = one.scores[id_split.name]
+    right = id_accuracy(labels_as(id_split, one.source.classes), one.guesses[id_split.name])
     found = [
         Result(
-            entrant.method, entrant.label, ood.name, evaluate_scores(inside, entrant.scores_of(ood)), right
+            one.method,
+            one.settled.label,
+            split.name,
+            evaluate_scores(inside, one.scores[split.name]),
+            right,
+            one.cost,
         )
-        for ood in ood_splits
+        for split in ood_splits
     ]
     return [*found, average(found)] if len(found) > 1 else found
+
+
+def intervals_of(found: Evaluation, result: Result, kind: str | None) -> dict[str, Interval]:
+    """95 % intervals: ``delong`` of AUROC, ``bootstrap`` of every metric; none of an average."""
+    if kind is None or result.ood == AVERAGE:
+        return {}
+    scores = next(one.scores for one in found.entrants if one.method is result.method)
+    inside, outside = scores[found.id_split], scores[result.ood]
+    return {"auroc": delong(inside, outside)} if kind == "delong" else bootstrap(inside, outside)
 
 
 def id_accuracy(labels: Labels, guesses: Labels) -> float:
@@ -186,4 +227,4 @@ def average(results: Sequence[Result]) -> Result:
         n_id=first.metrics.n_id,
         n_ood=sum(result.metrics.n_ood for result in results),
     )
-    return Result(first.method, first.label, AVERAGE, metrics, first.id_accuracy)
+    return replace(first, ood=AVERAGE, metrics=metrics)

@@ -4,9 +4,11 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsncli.artefacts.prompts import HeldOut
 from lsncli.errors import LsnError, UsageError
+from lsncli.scores import Score
 from lsncli.store.format import Split
 from lsncli.types import UNLABELLED, Labels, Rows
 
@@ -18,6 +20,8 @@ class Parts:
     train: Rows
     held_out: Rows
     rule: HeldOut
+    where: NDArray[np.int64]
+    """Which rows of the split ``train`` is, ascending."""
 
 
 def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Parts:
@@ -45,7 +49,8 @@ def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Par
         held.extend(order[:count])
         train.extend(order[count:][:shots])
     rule = HeldOut(split.name, rows_digest(split), fraction, shots, seed)
-    return Parts(_take(split, train), _take(split, held), rule)
+    where = np.sort(np.array(train, dtype=np.int64))
+    return Parts(_take(split, where), _take(split, np.sort(np.array(held, dtype=np.int64))), rule, where)
 
 
 def hold_out_again(split: Split, rule: HeldOut) -> Parts:
@@ -77,8 +82,13 @@ def rows_digest(split: Split) -> str:
     return digest.hexdigest()
 
 
-def rows_as(rows: Rows, split: Split, classes: tuple[str, ...]) -> Rows:
-    """Rows taken from ``split`` with labels that index ``classes``; raises as ``labels_as`` does."""
+def rows_for(score: Score, rows: Rows, split: Split, classes: tuple[str, ...]) -> Rows | None:
+    """Rows taken from ``split`` as ``score`` learns from them; None for a score that looks at none.
+
+    Their labels index ``classes``; raises as ``labels_as`` does.
+    """
+    if score.NEEDS.isdisjoint({"train", "labels"}):
+        return None
     return Rows(rows.features, labels_as(split, classes, rows.labels))
 
 
@@ -102,6 +112,5 @@ def labels_as(split: Split, classes: tuple[str, ...], labels: Labels | None = No
     return found
 
 
-def _take(split: Split, rows: list[int]) -> Rows:
-    index = np.sort(np.array(rows, dtype=np.int64))
+def _take(split: Split, index: NDArray[np.int64]) -> Rows:
     return Rows(split.features[index], split.labels[index])

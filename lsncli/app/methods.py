@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsncli.app.heads import HEADS, Heads
+from lsncli.artefacts.heads import COMMANDS
 from lsncli.errors import UsageError
 from lsncli.scores import Score, load_score, score_settings
 
-SCORE_LABELS = {"mcm": "MCM", "lsn": "LSN", "mincm": "MinCM"}
+SCORE_LABELS = {"mcm": "MCM", "lsn": "LSN", "mincm": "MinCM", "dualcoop": "DualCoOp", "clipn": "CLIPN"}
 LEARNER_LABELS = {"coop": "CoOp", "cocoop": "CoCoOp"}
 """Names that the paper's tables use."""
+
+LSN_SCORES = ("lsn", "mincm")
+"""The scores that the ``score`` settings of negative prompts are meant for."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Method:
 
     def __str__(self) -> str:
         """The method as users write it; ``parse_method`` is the inverse."""
-        head = "" if self.head == _usual_head(self.needs) else f":{self.head}"
+        head = "" if self.head == usual_head(self.score) else f":{self.head}"
         return self.score + head + _written(self.settings)
 
     @property
@@ -43,8 +47,9 @@ class Settled:
 def parse_method(text: str) -> Method:
     """``SCORE[:HEAD][,SETTING=VALUE...]``, such as ``mcm``, ``mcm:positive`` or ``knn,k=10``.
 
-    Without a head a score that needs negative prompts takes the learned positive ones, any other the
-    hand-written prompt. Raises UsageError listing what could have been meant.
+    Without a head a score takes its own (``Score.HEAD``), else one that needs negative prompts takes the
+    learned positive ones, any other the hand-written prompt. Raises UsageError listing what could have been
+    meant.
     """
     name, *pairs = text.split(",")
     score, _, head = name.partition(":")
@@ -57,8 +62,8 @@ def parse_method(text: str) -> Method:
             settings[key] = kind(value) if kind in (int, float) else value
         except ValueError:
             settings[key] = value  # load_score says what it should have been
-    needs = load_score(score, **settings).NEEDS
-    head = head or _usual_head(needs)
+    load_score(score, **settings)
+    head = head or usual_head(score)
     if head not in HEADS:
         raise UsageError(f"--method {text}: expected a head of {', '.join(HEADS)}, found '{head}'.")
     return Method(score, head, settings)
@@ -74,8 +79,10 @@ def settled(method: Method, heads: Heads) -> Settled:
     are missing.
     """
     kinds = score_settings(method.score)
-    negative = heads.negative.settings if "negative" in method.needs else {}
-    learned_for = {key: value for key, value in negative.get("score", {}).items() if key in kinds}
+    own = method.head in COMMANDS  # a learned head brings its negative prompts along
+    negative = heads.negative.settings if "negative" in method.needs and not own else {}
+    learned_for = negative.get("score", {}) if method.score in LSN_SCORES else {}
+    learned_for = {key: value for key, value in learned_for.items() if key in kinds}
     defaults = {key: default for key, (_, default) in kinds.items()}
     settings = defaults | learned_for | method.settings
     label = SCORE_LABELS.get(method.score, method.score)
@@ -93,8 +100,10 @@ def _written(settings: dict[str, Any]) -> str:
     return "".join(f",{key}={value}" for key, value in settings.items())
 
 
-def _usual_head(needs: frozenset[str]) -> str:
-    return "positive" if "negative" in needs else "hand"
+def usual_head(name: str) -> str:
+    """The head that the score ``name`` takes when the user names none."""
+    score = load_score(name)
+    return score.HEAD or ("positive" if "negative" in score.NEEDS else "hand")
 
 
 def _learner_label(learner: str) -> str:

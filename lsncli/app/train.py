@@ -1,7 +1,6 @@
 """Learn prompts from the store, then calibrate a detector with them."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,25 +12,22 @@ from lsncli.app.calibrate import HELD_OUT, TARGET_TPR, make_detector
 from lsncli.app.heads import load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.app.methods import parse_method
+from lsncli.app.resume import going_on, saver
 from lsncli.app.workspace import Workspace
-from lsncli.artefacts.checkpoint import load_checkpoint, save_checkpoint
+from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
+from lsncli.prompts.dual import Asymmetric
 from lsncli.prompts.learner import MEMORY, Learned, learn
-from lsncli.prompts.loop import Checkpoint
 from lsncli.prompts.losses import Kind
 from lsncli.prompts.settings import PromptSettings
 from lsncli.prompts.tower import TextTower
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
-
-SAVE_SECONDS = 1.0
-"""Epochs shorter than this do not all write a checkpoint: a kill loses a second or an epoch, whichever is
-more."""
 
 METHODS: dict[Kind, str] = {"positive": "mcm:positive", "negative": "lsn"}
 """The detector that the paper makes of prompts of a kind."""
@@ -104,43 +100,74 @@ def train_prompts(
     settings, rows and model; ``resume`` False starts again. Negative prompts learned beside earlier positive
     ones are removed when new positive ones are there: their held-out rows may differ.
     """
+    tower, learned = learn_resumably(
+        work.checkpoint(settings.kind),
+        backbone,
+        plan,
+        settings,
+        kernel=kernel,
+        memory=memory,
+        resume=resume,
+        tick=tick,
+        remark=remark,
+    )
+    if settings.kind == "positive":
+        work.negative.unlink(missing_ok=True)
+    training = _finish(work, backbone, tower, plan, learned, settings, target_tpr)
+    work.checkpoint(settings.kind).unlink(missing_ok=True)
+    return training
+
+
+def learn_resumably(
+    path: Path,
+    backbone: Backbone,
+    plan: Plan,
+    settings: PromptSettings,
+    *,
+    objective: Asymmetric | None = None,
+    kernel: str = "auto",
+    memory: int = MEMORY,
+    resume: bool = True,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[TextTower, Learned]:
+    """Learn on the planned rows, with checkpoints at ``path``; the text tower that was used, and the outcome.
+
+    The last checkpoint stays: the caller removes it when the outcome is written.
+    """
     tower = backbone.text_tower(precision=settings.precision, kernel=kernel)
-    path = work.checkpoint(settings.kind)
     kept = load_checkpoint(path) if resume else None
     with threads_for(tower.vocabulary.width):
-        run = _run(backbone, tower, plan, settings, memory)
+        run = _run(backbone, tower, plan, settings, objective, memory)
         if kept and kernel == "auto" and kept.run == run | {"kernel": kept.run.get("kernel")}:
             run = kept.run  # the self-test may end otherwise this time; the training must not
             tower = backbone.text_tower(precision=settings.precision, kernel=run["kernel"])
-        found = kept.checkpoint if kept and kept.run == run else None
-        if found:
-            remark(f"Going on after epoch {len(found.history)} of {settings.epochs}, found in {path}.")
-        elif kept:
-            remark(f"{path} was of a training with other settings, rows or model; this one starts anew.")
-            path.unlink()
         learned = learn(
             tower,
             plan.rows.train,
             plan.split.classes,
             settings,
+            objective=objective,
             memory=memory,
             tick=tick,
-            resume=found,
-            on_epoch=_saver(path, run, settings.epochs),
+            resume=going_on(path, kept, run, settings.epochs, remark),
+            on_epoch=saver(path, run, settings.epochs),
         )
-    if settings.kind == "positive":
-        work.negative.unlink(missing_ok=True)
-    training = _finish(work, backbone, tower, plan, learned, settings, target_tpr)
-    path.unlink(missing_ok=True)
-    return training
+    return tower, learned
 
 
 def _run(
-    backbone: Backbone, tower: TextTower, plan: Plan, settings: PromptSettings, memory: int
+    backbone: Backbone,
+    tower: TextTower,
+    plan: Plan,
+    settings: PromptSettings,
+    objective: Asymmetric | None,
+    memory: int,
 ) -> dict[str, Any]:
     """All that decides the outcome of a training, to the last bit."""
     return {
         "settings": json.loads(json.dumps(asdict(settings))),
+        "objective": None if objective is None else asdict(objective),
         "fingerprint": backbone.fingerprint.digest,
         "classes": list(plan.split.classes),
         "held_out": asdict(plan.rows.rule),
@@ -149,19 +176,6 @@ def _run(
         "threads": torch.get_num_threads(),
         "memory": memory,
     }
-
-
-def _saver(path: Path, run: dict[str, Any], epochs: int) -> Callable[[Checkpoint], None]:
-    """What to do after an epoch: keep it, unless it is the last one or the one before was kept just now."""
-    last = time.monotonic()
-
-    def save(checkpoint: Checkpoint) -> None:
-        nonlocal last
-        if len(checkpoint.history) < epochs and time.monotonic() - last >= SAVE_SECONDS:
-            save_checkpoint(path, run, checkpoint)
-            last = time.monotonic()
-
-    return save
 
 
 def _finish(

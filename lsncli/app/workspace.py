@@ -26,6 +26,11 @@ class Workspace:
     def detector(self) -> Path:
         return self.folder / "detector.safetensors"
 
+    @property
+    def cache(self) -> Path:
+        """Results by content (``app.cache``); may be deleted at any time."""
+        return self.folder / "cache"
+
     def prompts(self, kind: str) -> Path:
         """The learned prompts of a kind, ``positive`` or ``negative``."""
         return self.folder / f"{kind}.safetensors"
@@ -33,6 +38,20 @@ class Workspace:
     def head(self, kind: str) -> Path:
         """The learned classifier head of a kind, such as ``linear``."""
         return self.folder / f"{kind}.head.safetensors"
+
+    @property
+    def no_tower(self) -> Path:
+        """The learned "no" text encoder of CLIPN."""
+        return self.folder / "no-tower.safetensors"
+
+    def candidates(self, split: str) -> Path:
+        """Candidate words of every image of a split, for ZOC (``app.candidates``)."""
+        return self.folder / "candidates" / f"{split}.jsonl"
+
+    @property
+    def tower(self) -> Path:
+        """A model whose image tower was fine-tuned, as ``--pretrained FILE`` reads it."""
+        return self.folder / "tower.safetensors"
 
     def checkpoint(self, kind: str) -> Path:
         """The state of an unfinished training of that kind; removed when it is finished."""

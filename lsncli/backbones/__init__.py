@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from lsncli.backbones.imagetower import ImageTower, Tune
+    from lsncli.prompts.clipn import TextFunction
     from lsncli.prompts.tower import TextTower
 
 DEFAULT_MODEL = "ViT-B-16-quickgelu:openai"
 
 BACKBONES: dict[str, str] = {
+    "blip": "lsncli.backbones.blip:load",
     "mini": "lsncli.backbones.mini:load",
     "open_clip": "lsncli.backbones.openclip:load",
 }
@@ -35,23 +38,44 @@ class Backbone(Protocol):
     def encode(self, pixels: "torch.Tensor") -> NDArray[np.float16]:
         """(B, 3, H, W) float32 -> raw (not normalised) image features (B, D)."""
 
+    def differentiable(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """(B, 3, H, W) float32 -> the same features (B, D) in float32 on the model's device, with gradients
+        with respect to the pixels.
+
+        Computed in float32 whatever the image tower's precision: gradients of small losses vanish in fp16.
+        """
+
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> "TextTower":
         """The text encoder as prompt learning needs it, in ``precision`` and by a linear ``kernel``.
 
         Raises LsnError if no vector can stand where a word would, UsageError for a kernel it has not.
         """
 
+    def image_tower(self, tune: "Tune") -> "ImageTower":
+        """A copy of the image tower whose last blocks, or all of it, can be fine-tuned.
+
+        Raises UsageError for half precision or an architecture whose last blocks are not known.
+        """
+
+    def text_function(self) -> "TextFunction":
+        """The text encoder as a function of its weights, to learn another one from.
+
+        Raises LsnError if nothing can be added to the embeddings of words.
+        """
+
 
 def load_backbone(
     model: str, *, pretrained: str = "", device: str = "auto", precision: str = "fp32"
 ) -> Backbone:
-    """Load ``mini`` or any open_clip model.
+    """Load ``mini``, any open_clip model, or a BLIP.
 
-    ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``;
-    ``pretrained`` is a tag or a checkpoint file and wins over the tag in ``model``. ``precision`` is the
-    image tower's. Raises UsageError for unknown names, Unavailable where weights cannot be had.
+    ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``,
+    or ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` is a tag or a checkpoint file and wins over what
+    stands behind the colon. ``precision`` is the image tower's. Raises UsageError for unknown names,
+    Unavailable where weights, or transformers for a BLIP, cannot be had.
     """
-    module, function = BACKBONES["mini" if model == "mini" else "open_clip"].split(":")
+    kind = "mini" if model == "mini" else "blip" if model.partition(":")[0] == "blip" else "open_clip"
+    module, function = BACKBONES[kind].split(":")
     load: Any = getattr(import_module(module), function)
     backbone: Backbone = load(model, pretrained, device, precision)
     return backbone

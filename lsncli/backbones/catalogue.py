@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.backbones.blip import WHY_PLAIN
 from lsncli.backbones.openclip import architecture_of
 from lsncli.backbones.textfacts import facts_of_config
 from lsncli.errors import UsageError
@@ -16,6 +17,12 @@ import open_clip  # noqa: E402  (needs a torchvision that imports)
 
 PAPER = ("ViT-B-16-quickgelu", "ViT-B-32-quickgelu", "RN50-quickgelu", "RN50x4-quickgelu")
 """The paper's backbones; its weights are those of OpenAI (tag ``openai``)."""
+
+
+BLIP = tuple(
+    f"blip:Salesforce/blip-itm-{kind}" for kind in ("base-coco", "base-flickr", "large-coco", "large-flickr")
+)
+"""BLIP's image-text retrieval models on the hub."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +48,20 @@ class Architecture:
 
 
 def architectures(pattern: str = "") -> list[Architecture]:
-    """mini, the paper's backbones, then all of open_clip; those with ``pattern`` in their name, in any case.
+    """mini, the paper's backbones, all of open_clip, then BLIP.
 
-    Raises UsageError if there is none.
+    Only those with ``pattern`` in their name, in any case. Raises UsageError if there is none.
     """
     known = open_clip.list_models()
-    names = ["mini", *PAPER, *(name for name in known if name not in PAPER)]
+    names = ["mini", *PAPER, *(name for name in known if name not in PAPER), "blip"]
     found = [name for name in names if pattern.lower() in name.lower()]
     if not found:
         raise UsageError(
             f"No architecture has '{pattern}' in its name.",
             "`lsn models` lists all; hf-hub:ORG/NAME and local-dir:PATH work without being listed.",
         )
-    return [_mini() if name == "mini" else _open_clip(name) for name in found]
+    own = {"mini": _mini, "blip": _blip}
+    return [own[name]() if name in own else _open_clip(name) for name in found]
 
 
 def _open_clip(name: str) -> Architecture:
@@ -65,6 +73,11 @@ def _open_clip(name: str) -> Architecture:
 def _mini() -> Architecture:
     text = (files("lsncli.backbones") / "mini_weights" / "open_clip_config.json").read_text(encoding="utf-8")
     return _architecture("mini", json.loads(text)["model_cfg"], ("mini",))
+
+
+def _blip() -> Architecture:
+    """The released models; another, from a folder, may have other sizes."""
+    return Architecture("blip", 256, 384, "768 x 12", WHY_PLAIN, BLIP)
 
 
 def _architecture(name: str, config: Mapping[str, Any], models: tuple[str, ...]) -> Architecture:

@@ -4,18 +4,25 @@ What it was trained on, how good it is and what it is not: ``mini_weights/MODEL_
 """
 
 from importlib.resources import as_file, files
+from pathlib import Path
 
 from lsncli.backbones import openclip
 from lsncli.errors import UsageError
 
 
 def load(model: str, pretrained: str, device: str, precision: str) -> openclip.OpenClip:
-    """Load the bundled weights; ``pretrained`` must be empty or ``bundled``."""
-    if pretrained not in ("", "bundled"):
+    """Load the bundled weights, or the checkpoint file ``pretrained`` of the same architecture.
+
+    Raises UsageError for anything else but "" or ``bundled``, Unavailable for a file that does not fit.
+    """
+    checkpoint = "" if pretrained == "bundled" else pretrained
+    if checkpoint and not Path(checkpoint).is_file():
         raise UsageError(
             f"--model mini has one set of weights, bundled with lsn; found --pretrained '{pretrained}'.",
-            "Leave --pretrained out.",
+            "Leave --pretrained out, or name a checkpoint file of a fine-tuned mini model.",
         )
     with as_file(files("lsncli.backbones") / "mini_weights") as folder:
         vocabulary = str(folder / "bpe_mini.txt.gz")
-        return openclip.create(model, f"local-dir:{folder}", "", device, precision, bpe_path=vocabulary)
+        return openclip.create(
+            model, f"local-dir:{folder}", checkpoint, device, precision, bpe_path=vocabulary
+        )

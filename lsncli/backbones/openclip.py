@@ -1,5 +1,6 @@
 """Any open_clip architecture with a tag, a hub name, a folder or a local checkpoint."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.hub import patient_only_online
-from lsncli.backbones.text import text_tower
+from lsncli.backbones.imagetower import ImageTower, Tune, image_tower, pooled
+from lsncli.backbones.text import text_function, text_tower
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import Unavailable, UsageError
+from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.tower import TextTower
 from lsncli.types import Fingerprint
 
@@ -47,30 +52,47 @@ class OpenClip:
     def encode(self, pixels: Tensor) -> NDArray[np.float16]:
         """(B, 3, H, W) float32 -> raw image features (B, D) float16."""
         tower: Any = self.model.visual
-        features: Tensor = tower(pixels.to(self.device, self.dtype))
-        return features.half().cpu().numpy()
+        return pooled(tower(pixels.to(self.device, self.dtype))).half().cpu().numpy()
+
+    def differentiable(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> raw image features (B, D) float32, with gradients; see ``Backbone``."""
+        tower: Any = self.model.visual
+        return pooled(in_float32(tower, pixels.to(self.device, torch.float32)))
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
         """The text encoder for prompt learning; see ``text.text_tower``."""
         return text_tower(self.model, self.tokenizer, precision=precision, kernel=kernel)
 
+    def image_tower(self, tune: Tune) -> ImageTower:
+        """A copy of the image tower to be fine-tuned; see ``imagetower.image_tower``."""
+        return image_tower(self.model, self.fingerprint, tune)
+
+    def text_function(self) -> TextFunction:
+        """The text encoder as a function of its weights; see ``text.text_function``."""
+        return text_function(self.model, self.tokenizer)
+
 
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
     """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``; see ``load_backbone``.
+
+    A checkpoint file as ``pretrained`` takes the place of the weights that a hub name or a folder brings.
 
     The fingerprint tells the architecture from the place of its weights: they are the same model as a tag,
     as a file and in a folder that has moved. Raises UsageError for an unknown name or a QuickGELU mismatch,
     Unavailable if weights cannot be had.
     """
+    is_file = Path(pretrained).is_file()
     if model.startswith("hf-hub:"):
-        if pretrained:
+        if pretrained and not is_file:
             raise UsageError(
                 f"--model {model} brings its own weights; found --pretrained '{pretrained}'.",
                 "Leave --pretrained out.",
             )
-        return create(model, model, "", device, precision)
+        return create(model, model, pretrained, device, precision)
     name, _, tag = model.partition(":")
     weights = pretrained or tag
+    if name == "local-dir" and tag and is_file:
+        return create(model, model, pretrained, device, precision)
     if name == "local-dir":
         if not weights:
             raise UsageError("--model local-dir: no folder named.", "Write local-dir:PATH.")
@@ -84,11 +106,14 @@ def create(
 ) -> OpenClip:
     """Make open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), place and cast it."""
     where, dtype = pick_device(device), pick_dtype(precision)
+    brings_weights = ":" in name
     with clear_errors(f"{model}:{weights}" if weights else model, weights):
         made: Any
         made, _, transform = open_clip.create_model_and_transforms(
-            name, pretrained=weights if weights and name == model else None
+            name, pretrained=None if brings_weights else weights, **kept_preprocessing(weights)
         )
+        if brings_weights and Path(weights).is_file():
+            open_clip.load_checkpoint(made, weights)
         tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
         dim = open_clip.get_model_config(name)["embed_dim"]
     made.eval().requires_grad_(False)
@@ -111,6 +136,21 @@ def create(
     made.to(where)
     made.visual.to(dtype)
     return OpenClip(fingerprint, made, transform, tokenizer, where, dtype)
+
+
+def kept_preprocessing(weights: str) -> dict[str, Any]:
+    """The preprocessing that a checkpoint of ours (``lsn train-head --tune``) was tuned with.
+
+    Options of open_clip; none for anything else. Without them, a file would get the architecture's usual
+    pixels, and some tags have others.
+    """
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+    kept: dict[str, Any] = json.loads(metadata.get("preprocessing", "{}"))
+    return kept if metadata.get("format") == "lsn-tower" else {}
 
 
 def check_name(name: str, weights: str) -> None:
@@ -176,6 +216,13 @@ def clear_errors(model: str, weights: str) -> Iterator[None]:
             f"The weights of {model} are not here and could not be fetched: {reason}",
             OFFLINE_HINT,
         ) from error
+
+
+def in_float32(module: nn.Module, pixels: Tensor) -> Any:
+    """The module's own forward, computed in float32 whatever precision its weights are stored in."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    wide = {name: t.float() if t.is_floating_point() else t for name, t in tensors}
+    return functional_call(module, wide, (pixels,))
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -1,6 +1,6 @@
 """The text encoder of an open_clip model for prompt learning: fast where that is exact, else plain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from lsncli.backbones.textfacts import facts_of_module
 from lsncli.backbones.tokens import Tokens, read_tokens
 from lsncli.device import pick_dtype
 from lsncli.errors import LsnError, UsageError
+from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.fast import fast_tower
 from lsncli.prompts.layout import Vocabulary
 from lsncli.prompts.plain import PlainTower
@@ -47,6 +48,38 @@ def text_tower(
             "Leave --kernel out.",
         )
     return PlainTower(vocabulary, _run(model, embedding, dtype), tokens.pad, _placeholder(tower, tokens), why)
+
+
+def text_function(model: nn.Module, tokenizer: Any) -> TextFunction:
+    """The text encoder of the same models as a function of all its weights, in float32.
+
+    The model is left as it is. Raises LsnError if nothing can be added to the token embeddings.
+    """
+    tower: Any = getattr(model, "text", model)
+    embedding, longest = _embedding(tower), _longest(tower, tokenizer)
+    width, device = _vectors(embedding).shape[1], embedding.weight.device
+    encode_text = _EncodeText(model)
+
+    def tokenize(texts: Sequence[str]) -> Tensor:
+        ids: Tensor = tokenizer(list(texts), context_length=longest)
+        return ids.to(device)
+
+    def run(weights: Mapping[str, Tensor], ids: Tensor, added: Tensor) -> Tensor:
+        hook = embedding.register_forward_hook(lambda module, inputs, output: output + added)
+        try:
+            features: Tensor = functional_call(encode_text, dict(weights), (ids,))
+        finally:
+            hook.remove()
+        return features
+
+    parameters = encode_text.named_parameters()
+    every = {name: one.detach().float() for name, one in parameters if not name.startswith("model.visual.")}
+    leaves = {name: one.clone().requires_grad_() for name, one in every.items()}
+    with torch.enable_grad():
+        answer = run(leaves, tokenize([ORDINARY]), torch.zeros(1, longest, width, device=device)).sum()
+    gradients = torch.autograd.grad(answer, list(leaves.values()), allow_unused=True)
+    used = [name for name, one in zip(leaves, gradients, strict=True) if one is not None]
+    return TextFunction({name: every[name] for name in used}, tokenize, run, width, longest, device)
 
 
 def _embedding(tower: Any) -> nn.Embedding:

@@ -11,7 +11,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lsncli import __version__, console
-from lsncli.cli import calibrate, demo, evaluate, extract, methods, models, score, store, train_neg, train_pos
+from lsncli.cli import (
+    calibrate,
+    candidates,
+    demo,
+    evaluate,
+    extract,
+    methods,
+    models,
+    score,
+    store,
+    train_head,
+    train_neg,
+    train_no,
+    train_pos,
+)
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
 
@@ -29,6 +43,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "extract": extract.extract,
     "train-pos": train_pos.train_pos,
     "train-neg": train_neg.train_neg,
+    "train-head": train_head.train_head,
+    "train-no": train_no.train_no,
+    "candidates": candidates.candidates,
     "calibrate": calibrate.calibrate,
     "score": score.score,
     "eval": evaluate.evaluate,

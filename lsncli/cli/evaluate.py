@@ -1,7 +1,9 @@
-"""``lsn eval``: many methods on many OOD splits in one table."""
+"""``lsn eval``: many methods on many OOD splits in one sorted table."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,10 +11,15 @@ from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
+from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lsncli.app.evaluate import Result
+    from lsncli.app.methods import Method
+    from lsncli.intervals import Interval
 
 COLUMNS = [
     Column("method", "Method"),
@@ -26,6 +33,14 @@ COLUMNS = [
     Column("id_accuracy", "ID acc", digits=2, percent=True),
 ]
 COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", digits=0)]
+COSTS = [Column("seconds", "Seconds", digits=2), Column("peak_mib", "MiB", digits=0)]
+ERROR = [Column("error", "Not evaluated because", wide=True)]
+LEFT_OUT = ("fpr95_ood", "aupr_in", "aupr_out")
+"""What people do not see where other columns need the room."""
+
+IntervalName = Literal["delong", "bootstrap"]
+BOUNDED: dict[str, tuple[str, ...]] = {"delong": ("auroc",), "bootstrap": ("fpr95", "auroc")}
+"""The metrics that each kind of interval is shown for."""
 
 
 def evaluate(
@@ -35,9 +50,37 @@ def evaluate(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="SCORE[:HEAD][,SETTING=VALUE...], repeatable; all if left out."),
+        typer.Option(
+            "--method",
+            help="SCORE[:HEAD][,SETTING=VALUE...], repeatable; 'all' takes every score the store is enough "
+            "for. A few quick ones if left out.",
+        ),
     ] = None,
-    train: Annotated[str, typer.Option(help="Training split: classes, and KNN's rows.")] = "train",
+    train: Annotated[str, typer.Option(help="Training split: classes, and rows to learn from.")] = "train",
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SPLIT=FOLDER, repeatable: what a split was extracted from, for odin with eps > 0."
+        ),
+    ] = None,
+    average: Annotated[
+        bool, typer.Option("--average", help="Only the average over OOD splits, one row a method.")
+    ] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Show seconds and peak memory; nothing is taken from the cache.")
+    ] = False,
+    intervals: Annotated[
+        IntervalName | None,
+        typer.Option(help="Add 95 % intervals: delong (AUROC) or bootstrap (AUROC and FPR95)."),
+    ] = None,
+    save_scores: Annotated[
+        Path | None, typer.Option(help="Write every score to FILE.csv or FILE.npz.")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep scores in the workspace by content.")
+    ] = True,
+    batch_size: options.BatchSize = 0,
+    workers: options.Workers = 0,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -51,28 +94,81 @@ def evaluate(
     ID images rejected when 95 % of OOD images are rejected. Programs (csv, json, jsonl) get fractions.
     """
     from lsncli.app import evaluate as use
+    from lsncli.app.inputs import Images
     from lsncli.app.methods import parse_method
+    from lsncli.app.save_scores import check_target
+    from lsncli.app.save_scores import save_scores as write_scores
+    from lsncli.device import pick_device
 
+    if save_scores is not None:
+        check_target(save_scores)
     place = Workspace(work)
-    methods = [parse_method(text) for text in method or use.default_methods(place)]
+    names = [
+        each
+        for text in method or use.default_methods(place)
+        for each in (use.all_methods(place) if text == "all" else [text])
+    ]
     inside, outside = use.choose_splits(place, id, ood or (), train)
-    model = partial(workspace_backbone, place, pretrained, device)
-    rows = sum(len(split.labels) for split in (inside, *outside))
-    with progress("images", rows, quiet=quiet) as tick:
-        found = use.evaluate(place, methods, inside, outside, train, model=model, tick=tick)
-    columns = COLUMNS if format in ("table", "md", "tex") else [*COLUMNS, *COUNTS]
+    plan = use.plan_evaluation(
+        place,
+        [parse_method(name) for name in dict.fromkeys(names)],
+        inside,
+        outside,
+        train,
+        model=partial(workspace_backbone, place, pretrained, device),
+        device=str(pick_device(device)),
+        images=Images(
+            _folders(images or ()), options.images_at_once(batch_size, device), options.threads(workers)
+        ),
+        keep=cache and not costs,
+    )
+    with progress("scores", plan.rows, quiet=quiet) as tick:
+        found = use.evaluate(plan, tick)
+    if save_scores is not None:
+        write_scores(save_scores, found.entrants, [inside, *outside])
+    shown = [one for one in found.ranked() if one.ood == use.AVERAGE or len(outside) == 1 or not average]
+    rows = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
+    rows += [failed_row(method, reason) for method, reason in found.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
-    render([result_row(result) for result in found.results], columns, format, output, title)
+    people = format in ("table", "md", "tex")
+    render(rows, columns(people, costs, intervals, bool(found.failed)), format, output, title)
     for failed, reason in found.failed:
         say(f"{failed}: not evaluated. {reason}", style="yellow")
     if not found.results:
         raise typer.Exit(1)
 
 
-def result_row(result: "Result") -> dict[str, object]:
+def _folders(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """``SPLIT=FOLDER`` texts as folders by split. Raises UsageError."""
+    folders: dict[str, list[Path]] = {}
+    for text in texts:
+        split, _, folder = text.partition("=")
+        if not split or not folder:
+            raise UsageError(f"--images: expected SPLIT=FOLDER, found '{text}'.")
+        folders.setdefault(split, []).append(Path(folder))
+    return folders
+
+
+def columns(people: bool, costs: bool, intervals: IntervalName | None, failures: bool) -> list[Column]:
+    """What is shown: people get what fits 100 columns, programs everything."""
+    extra = COSTS if costs else []
+    extra = extra + [
+        Column(f"{metric}_{end}", f"{metric.upper()} {end}", digits=2, percent=True)
+        for metric in BOUNDED.get(intervals or "", ())
+        for end in ("low", "high")
+    ]
+    if not people:
+        return [*COLUMNS, *extra, *COUNTS, *(ERROR if failures else [])]
+    if not extra:
+        return COLUMNS
+    return [*(column for column in COLUMNS if column.key not in LEFT_OUT), *extra]
+
+
+def result_row(result: "Result", intervals: "Mapping[str, Interval]") -> dict[str, object]:
     """A result as a row of the evaluation table; fractions."""
     metrics = result.metrics
-    return {
+    bounds = {f"{key}_{end}": getattr(one, end) for key, one in intervals.items() for end in ("low", "high")}
+    return bounds | {
         "method": result.label,
         "head": result.method.head,
         "ood": result.ood,
@@ -84,4 +180,11 @@ def result_row(result: "Result") -> dict[str, object]:
         "id_accuracy": result.id_accuracy,
         "n_id": metrics.n_id,
         "n_ood": metrics.n_ood,
+        "seconds": result.cost.seconds,
+        "peak_mib": result.cost.peak_mib,
     }
+
+
+def failed_row(method: "Method", reason: str) -> dict[str, object]:
+    """A method that could not be evaluated, with the reason in its row; people find it under the table."""
+    return {"method": str(method), "head": method.head, "ood": "not evaluated", "error": reason}

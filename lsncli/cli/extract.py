@@ -45,7 +45,7 @@ def extract(
         str | None,
         typer.Option(
             envvar="LSN_MODEL",
-            help="mini, ARCHITECTURE:TAG, hf-hub:ORG/NAME or local-dir:PATH. "
+            help="mini, ARCHITECTURE:TAG, hf-hub:ORG/NAME, local-dir:PATH or blip:PATH. "
             "Default: the store's, else ViT-B-16-quickgelu:openai.",
             rich_help_panel=options.MODEL_PANEL,
         ),

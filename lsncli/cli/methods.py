@@ -1,30 +1,82 @@
 """``lsn methods``: the scores there are."""
 
+import inspect
+import re
+from typing import Annotated
+
+import typer
+
 from lsncli.cli import options
+from lsncli.console import out
 from lsncli.report.render import Column, render
 
 COLUMNS = [
     Column("name", "Score"),
-    Column("needs", "Needs"),
+    Column("form", "Form"),
+    Column("cited", "Paper"),
+    Column("needs", "Needs", wide=True),
     Column("settings", "Settings", wide=True),
-    Column("summary", "What it is", wide=True),
 ]
+MORE = [
+    Column("reduced", "Left out"),
+    Column("head", "Head"),
+    Column("summary", "What it is"),
+    Column("paper", "Paper"),
+    Column("source", "Source"),
+]
+"""What programs get besides."""
 
 
-def methods(format: options.Format = "table", output: options.Output = None) -> None:
-    """List every score with what it needs beside text features, its settings and its formula."""
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="One score: its formula, paper, source, defaults and settings.")
+    ] = None,
+    format: options.Format = "table",
+    output: options.Output = None,
+) -> None:
+    """List every score: its paper, what it needs, its settings, and whether the form is full or reduced.
+
+    Every score needs features and a head, such as class names. A reduced form leaves out what stored features
+    cannot give; `lsn methods NAME` says what, and everything else about a score.
+    """
+    from lsncli.app.methods import usual_head
     from lsncli.scores import SCORES, load_score, score_settings
     from lsncli.scores.score import NEEDS
 
+    if name is not None:
+        score = load_score(name)
+        reduced = f"\n\nReduced: {score.REDUCED}." if score.REDUCED else ""
+        out.print(f"{name}: {inspect.getdoc(type(score))}{reduced}", markup=False, soft_wrap=True)
+        return
     rows = []
     for name in SCORES:
         score = load_score(name)
+        text = type(score).__doc__ or ""
+        implied = {"train"} if "labels" in score.NEEDS else set()
         rows.append(
             {
                 "name": name,
-                "needs": ", ".join(NEEDS[need] for need in sorted(score.NEEDS)),
+                "form": "reduced" if score.REDUCED else "full",
+                "cited": _cited(_passage(text, "Paper")),
+                "needs": ", ".join(NEEDS[need] for need in sorted(score.NEEDS) if need not in implied),
                 "settings": ", ".join(f"{key}={value}" for key, (_, value) in score_settings(name).items()),
-                "summary": (type(score).__doc__ or "").strip().splitlines()[0],
+                "paper": _passage(text, "Paper"),
+                "reduced": score.REDUCED,
+                "head": usual_head(name),
+                "summary": text.strip().splitlines()[0],
+                "source": _passage(text, "Source"),
             }
         )
-    render(rows, COLUMNS, format, output)
+    render(rows, COLUMNS if format in ("table", "md", "tex") else [*COLUMNS, *MORE], format, output)
+
+
+def _passage(text: str, word: str) -> str:
+    """What follows ``word:`` in a docstring, up to the next such word or empty line, as one line."""
+    found = re.search(rf"\b{word}: (.*?)(?=\n\s*\n|\n?\s*\b(?:Paper|Source|Default): |\Z)", text, re.DOTALL)
+    return " ".join(found.group(1).split()) if found else ""
+
+
+def _cited(paper: str) -> str:
+    """Authors, venue and year: "Ming et al., NeurIPS 2022"."""
+    found = re.search(r"^(.*?), .*?([A-Z][\w ]*? \d{4})", paper)
+    return f"{found.group(1)}, {found.group(2)}" if found else paper

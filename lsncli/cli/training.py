@@ -1,5 +1,7 @@
 """What the two training commands share: their options, the run itself, and how a result is shown."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -137,26 +139,35 @@ def run(
     quiet: bool,
     **options: Any,
 ) -> "Training":
-    """Train with a progress bar. On Ctrl-C, say how to go on."""
+    """Train with a progress bar."""
     from lsncli.app import train
     from lsncli.prompts.learner import steps
 
     backbone = workspace_backbone(place, pretrained, device)
     total = steps(len(plan.rows.train), settings)
+    with (
+        interruptible(place.checkpoint(settings.kind)),
+        progress(f"{settings.kind} prompts", total, quiet=quiet) as tick,
+    ):
+        return train.train_prompts(
+            place,
+            backbone,
+            plan,
+            settings,
+            memory=int(memory * 2**30),
+            tick=tick,
+            remark=lambda text: say(text, quiet=quiet),
+            **options,
+        )
+
+
+@contextmanager
+def interruptible(checkpoint: Path) -> Iterator[None]:
+    """On Ctrl-C, say how to go on with a training whose epochs are kept at ``checkpoint``."""
     try:
-        with progress(f"{settings.kind} prompts", total, quiet=quiet) as tick:
-            return train.train_prompts(
-                place,
-                backbone,
-                plan,
-                settings,
-                memory=int(memory * 2**30),
-                tick=tick,
-                remark=lambda text: say(text, quiet=quiet),
-                **options,
-            )
+        yield
     except KeyboardInterrupt:
-        kept = place.checkpoint(settings.kind).is_file()
+        kept = checkpoint.is_file()
         say(
             "Interrupted. "
             + ("The same command goes on from the last epoch." if kept else "No epoch was kept yet.")

@@ -11,6 +11,7 @@ inside an epoch, while the text features of the others stay as they were.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ from lsncli.types import Float64s, Rows, unit
 
 MEMORY = 4 << 30
 """Bytes that the text pass of a step may keep for its gradient before it is cut into chunks."""
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Logits (K, B, C) of all sets and labels (B,) to the loss of a batch."""
 
 META_REDUCTION = 16
 """CoCoOp's meta-net has a hidden layer of D / 16."""
@@ -54,6 +58,7 @@ def learn(
     classes: Sequence[str],
     settings: PromptSettings,
     *,
+    objective: Objective | None = None,
     memory: int = MEMORY,
     tick: Tick = silent,
     resume: Checkpoint | None = None,
@@ -61,8 +66,9 @@ def learn(
 ) -> Learned:
     """Learn on labelled rows; deterministic for a seed on one machine, resumed or not.
 
-    ``tick`` is called once a step, ``on_epoch`` with the state after every epoch. Raises LsnError for bad
-    rows, too long prompts or divergence, UsageError for settings that do not go together.
+    ``objective`` takes the place of the cross-entropy of Eq. 4 and 5. ``tick`` is called once a step,
+    ``on_epoch`` with the state after every epoch. Raises LsnError for bad rows, too long prompts or
+    divergence, UsageError for settings that do not go together.
     """
     generator = seeded(settings.seed)
     layout = settings_layout(tower, classes, settings)
@@ -76,10 +82,11 @@ def learn(
         tick(len(history) * steps(len(rows), settings) // settings.epochs, "resumed")
     everyone = range(settings.sets)
     turns = [(k,) for k in everyone] if settings.turns else [tuple(everyone)]
+    fit = objective or partial(classification, double_softmax=settings.double_softmax)
     for epoch in range(len(history), settings.epochs):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(epoch, settings)
-        losses = [run_epoch(data, optimizer, _loss(sets, turn, settings), tick) for turn in turns]
+        losses = [run_epoch(data, optimizer, _loss(sets, turn, settings, fit), tick) for turn in turns]
         history = (*history, sum(losses) / len(losses))
         if on_epoch is not None:
             on_epoch(snapshot(sets.named(), optimizer, generator, history))
@@ -174,7 +181,9 @@ def _new_meta(sets: int, dim: int, width: int, generator: torch.Generator) -> di
     }
 
 
-def _loss(sets: _Sets, turn: Sequence[int], settings: PromptSettings) -> Callable[[Tensor, Tensor], Tensor]:
+def _loss(
+    sets: _Sets, turn: Sequence[int], settings: PromptSettings, objective: Objective
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Eq. 4 or Eq. 8 of the sets whose turn it is; the others, if the orthogonality term needs them, are
     constants."""
     others = [k for k in range(settings.sets) if k not in turn] if settings.weight else []
@@ -185,9 +194,7 @@ def _loss(sets: _Sets, turn: Sequence[int], settings: PromptSettings) -> Callabl
 
     def loss_of(images: Tensor, labels: Tensor) -> Tensor:
         text = sets.features(turn, images)
-        fit = classification(
-            logits(images, text, settings.kind, settings.tau), labels, double_softmax=settings.double_softmax
-        )
+        fit = objective(logits(images, text, settings.kind, settings.tau), labels)
         if not settings.weight:
             return fit
         if not others:

@@ -90,7 +90,7 @@ PRESETS: dict[Kind, dict[Mode, PromptSettings]] = {
             score={"form": "official"},
         ),
         "fast": _FAST_NEGATIVE,
-        "best": replace(_FAST_NEGATIVE, mode="best", score={"form": "logit", "tau_bar": 20.0}),
+        "best": replace(_FAST_NEGATIVE, mode="best", score={"form": "logit", "tau_bar": 5.0}),
     },
 }
 """Appendix D of the paper, the authors' code, and ours: docs/decisions/0011 says how they were chosen."""
@@ -111,11 +111,12 @@ def preset(kind: Kind, mode: str = "paper", learner: str = "coop", **given: Any)
     if learner == "cocoop":
         settings = replace(settings, learner="cocoop", **_COCOOP[kind], **_COCOOP_SCHEDULE)
     changed = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    _check(changed)
+    check(changed)
     return changed
 
 
-def _check(settings: PromptSettings) -> None:
+def check(settings: PromptSettings) -> None:
+    """UsageError for a value that cannot be meant."""
     for name, kind in get_type_hints(PromptSettings).items():
         if get_origin(kind) is Literal:
             _check_choice(name, getattr(settings, name), get_args(kind))

@@ -22,6 +22,7 @@ __all__ = [
     "Score",
     "Scorer",
     "chunk_of",
+    "forms_of",
     "load_score",
     "ready",
     "score_in_chunks",
@@ -36,6 +37,24 @@ SCORES = {
     "knn": "lsncli.scores.knn:Knn",
     "mincm": "lsncli.scores.mincm:MinCm",
     "lsn": "lsncli.scores.lsn:Lsn",
+    "gradnorm": "lsncli.scores.gradnorm:GradNorm",
+    "odin": "lsncli.scores.odin:Odin",
+    "maxcosine": "lsncli.scores.maxcosine:MaxCosine",
+    "react": "lsncli.scores.react:React",
+    "dice": "lsncli.scores.dice:Dice",
+    "ash": "lsncli.scores.ash:Ash",
+    "line": "lsncli.scores.line:Line",
+    "vim": "lsncli.scores.vim:Vim",
+    "residual": "lsncli.scores.residual:Residual",
+    "mahalanobis": "lsncli.scores.mahalanobis:Mahalanobis",
+    "nnguide": "lsncli.scores.nnguide:NnGuide",
+    "dualcoop": "lsncli.scores.dualcoop:DualCoOp",
+    "clipn": "lsncli.scores.clipn:Clipn",
+    "zoc": "lsncli.scores.zoc:Zoc",
+    "vos": "lsncli.scores.vos:Vos",
+    "npos": "lsncli.scores.npos:Npos",
+    "rpl": "lsncli.scores.rpl:Rpl",
+    "arpl": "lsncli.scores.arpl:Arpl",
 }
 
 
@@ -71,6 +90,12 @@ def score_settings(name: str) -> dict[str, tuple[Any, object]]:
 def ready(score: Score, head: Head, train: Rows | None = None, device: str = "cpu") -> Scorer:
     """The scorer of ``score``, fitted to ``train``; raises as ``fit`` and ``scorer`` do."""
     return score.scorer(head, score.fit(head, train, device), device)
+
+
+def forms_of(name: str) -> tuple[str, ...]:
+    """The forms that the score ``name`` comes in, its setting ``form``; none for most."""
+    kind, _ = score_settings(name).get("form", (None, None))
+    return get_args(kind)
 
 
 def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192, tick: Tick = silent) -> Float64s:

@@ -13,7 +13,7 @@ NEEDS = {
     "train": "training rows",
     "labels": "labelled training rows",
     "negative": "negative prompts",
-    "weights": "a head with fixed weights",
+    "weights": "fixed weights",
     "pixels": "the images",
     "candidates": "candidate labels",
 }
@@ -24,11 +24,14 @@ class Score(ABC):
     """A method: a frozen dataclass of its settings; the docstring gives formula, paper, source, defaults.
 
     ``NEEDS`` are the keys of ``score.NEEDS`` that it cannot do without. ``REDUCED`` says in a few words what
-    a form that works on stored features leaves out of the published method; empty if nothing.
+    a form that works on stored features leaves out of the published method; empty if nothing. ``HEAD`` is the
+    head it takes when the user names none; empty for the learned positive prompts if it needs negative ones,
+    else the hand-written prompt.
     """
 
     NEEDS: ClassVar[frozenset[str]] = frozenset()
     REDUCED: ClassVar[str] = ""
+    HEAD: ClassVar[str] = ""
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.

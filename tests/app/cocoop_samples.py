@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from workspace_samples import CLASSES
 
-from lsncli.app import heads
+from lsncli.app import binding
 from lsncli.app.heldout import hold_out
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
@@ -73,11 +73,11 @@ def no_model():
 def count_rows(monkeypatch) -> list[int]:
     """How many rows each call of a CoCoOp function has, from now on."""
     encoded: list[int] = []
-    real = heads.conditional_cosines
+    real = binding.conditional_cosines
 
     def counting(*arguments, **options):
         compute = real(*arguments, **options)
         return lambda features: encoded.append(len(features)) or compute(features)
 
-    monkeypatch.setattr(heads, "conditional_cosines", counting)
+    monkeypatch.setattr(binding, "conditional_cosines", counting)
     return encoded

@@ -8,10 +8,10 @@ import pytest
 from cocoop_samples import count_rows, no_model, text_of, write_prompts
 from workspace_samples import CLASSES, clusters, workspace
 
+from lsncli.app.binding import head_from
 from lsncli.app.calibrate import known_rows, make_detector
 from lsncli.app.detect import detect
-from lsncli.app.evaluate import choose_splits, evaluate
-from lsncli.app.heads import head_from
+from lsncli.app.evaluate import choose_splits, evaluate, plan_evaluation
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import load_detector
@@ -38,7 +38,9 @@ def run(work: Workspace, backbone, *methods: str, **options):
     inside, outside = choose_splits(work, "test", ("far", "near"), "train")
     model = options.pop("model", lambda: backbone)
     chosen = [parse_method(text) for text in methods]
-    return evaluate(work, chosen, inside, outside, "train", model=model, **options)
+    return evaluate(
+        plan_evaluation(work, chosen, inside, outside, "train", model=model, keep=False), **options
+    )
 
 
 def test_lsn_by_hand(tmp_path: Path, tiny_backbone) -> None:
@@ -88,17 +90,12 @@ def test_a_long_evaluation_streams_and_ticks_a_few_rows_at_a_time(work, tiny_bac
     write_split(work.features, clusters("many", 150, seed=4), tiny_backbone.fingerprint)
     encoded, ticks = count_rows(monkeypatch), []
     inside, outside = choose_splits(work, "many", ("far",), "train")
-    evaluate(
-        work,
-        [parse_method("mcm:positive")],
-        inside,
-        outside,
-        "train",
-        model=lambda: tiny_backbone,
-        tick=lambda n, note="": ticks.append((n, note)),
-    )
+    methods, model = [parse_method("mcm:positive")], lambda: tiny_backbone
+    plan = plan_evaluation(work, methods, inside, outside, "train", model=model, keep=False)
+    evaluate(plan, tick=lambda n, note="": ticks.append((n, note)))
     assert encoded == [64, 64, 22, 12]
-    assert ticks == [(64, "many"), (64, "many"), (22, "many"), (12, "far")]
+    notes = ["many", "many", "many", "far"]
+    assert ticks == [(n, f"mcm:positive on {on}") for n, on in zip((64, 64, 22, 12), notes, strict=True)]
 
 
 def test_fixed_prompts_beside_cocoop_ones_ask_for_no_model(work, tiny_backbone) -> None:
@@ -192,13 +189,9 @@ def test_a_broken_row_fails_the_methods_that_look_at_it(work, tiny_backbone) -> 
     inside, outside = choose_splits(work, "test", ("far", "near"), "train")
     broken = outside[1].features.copy()
     broken[3] = np.inf
-    found = evaluate(
-        work,
-        [parse_method("mcm:positive"), parse_method("mcm")],
-        inside,
-        [outside[0], replace(outside[1], features=broken)],
-        "train",
-        model=lambda: tiny_backbone,
-    )
+    methods = [parse_method("mcm:positive"), parse_method("mcm")]
+    outside = [outside[0], replace(outside[1], features=broken)]
+    plan = plan_evaluation(work, methods, inside, outside, "train", model=lambda: tiny_backbone)
+    found = evaluate(plan)
     assert found.results == ()
     assert all("1 of 9 feature rows" in reason for _, reason in found.failed)

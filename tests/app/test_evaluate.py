@@ -10,7 +10,13 @@ from workspace_samples import CLASSES, NEG, POS, clusters, workspace
 
 from lsncli.app import train
 from lsncli.app.calibrate import known_rows
-from lsncli.app.evaluate import choose_splits, default_methods, evaluate, id_accuracy
+from lsncli.app.evaluate import (
+    choose_splits,
+    default_methods,
+    evaluate,
+    id_accuracy,
+    plan_evaluation,
+)
 from lsncli.app.heads import make_head
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
@@ -34,9 +40,14 @@ def bare(tmp_path: Path, tiny_backbone) -> Workspace:
     return workspace(tmp_path, tiny_backbone.fingerprint)
 
 
+def plan(work: Workspace, methods: list[str], inside, outside, train_split: str = "train", **options):
+    chosen = [parse_method(text) for text in methods]
+    return plan_evaluation(work, chosen, inside, outside, train_split, **{"keep": False} | options)
+
+
 def run(work: Workspace, *methods: str, ood: tuple[str, ...] = (), train_split: str = "train"):
     inside, outside = choose_splits(work, "test", ood, train_split)
-    return evaluate(work, [parse_method(text) for text in methods], inside, outside, train_split)
+    return evaluate(plan(work, [*methods], inside, outside, train_split))
 
 
 def cosines(features, text) -> list[list[float]]:
@@ -89,15 +100,21 @@ def test_the_average_is_the_plain_mean_over_ood_splits(work: Workspace) -> None:
 def test_a_method_that_fails_is_reported_and_the_others_go_on(bare: Workspace) -> None:
     ticks: list[tuple[int, str]] = []
     inside, outside = choose_splits(bare, "test", (), "train")
-    methods = [parse_method(text) for text in ("lsn", "mcm", "knn", "mcm:positive", "energy")]
-    found = evaluate(bare, methods, inside, outside, "train", tick=lambda n, note="": ticks.append((n, note)))
+    methods = ["lsn", "mcm", "knn", "mcm:positive", "energy"]
+    made = plan(bare, methods, inside, outside)
+    assert made.rows == 3 * (21 + 12 + 9)  # of KNN it shows only when it is fitted
+    found = evaluate(made, tick=lambda n, note="": ticks.append((n, note)))
     assert {result.label for result in found.results} == {"MCM", "energy"}
     reasons = {str(method): reason for method, reason in found.failed}
     assert "no negative-prompts artefact" in reasons["lsn"]
     assert "lsn train-neg" in reasons["lsn"]
     assert "k = 50 neighbours among only 24 training rows" in reasons["knn"]
     assert "no positive-prompts artefact" in reasons["mcm:positive"]
-    assert ticks == [(21, "test"), (12, "far"), (9, "near")]
+    assert ticks == [
+        (rows, f"{method} on {split}")
+        for split, rows in (("test", 21), ("far", 12), ("near", 9))
+        for method in ("mcm", "energy")
+    ]
 
 
 def test_a_method_that_fails_half_way_is_reported_and_the_others_go_on(work: Workspace) -> None:
@@ -105,7 +122,7 @@ def test_a_method_that_fails_half_way_is_reported_and_the_others_go_on(work: Wor
     broken = outside[1].features.copy()
     broken[3] = np.nan
     near = replace(outside[1], features=broken)
-    found = evaluate(work, [parse_method("mcm")], inside, [outside[0], near], "train")
+    found = evaluate(plan(work, ["mcm"], inside, [outside[0], near]))
     assert found.results == ()
     ((method, reason),) = found.failed
     assert (str(method), "1 of 9 feature rows" in reason) == ("mcm", True)
@@ -139,8 +156,7 @@ def test_accuracy_follows_names_not_numbers(work: Workspace) -> None:
         labels=np.array([order.index(label) for label in inside.labels], np.int32),
     )
     accuracies = [
-        evaluate(work, [parse_method("mcm")], one, outside, "train").results[0].id_accuracy
-        for one in (inside, turned)
+        evaluate(plan(work, ["mcm"], one, outside)).results[0].id_accuracy for one in (inside, turned)
     ]
     assert accuracies[0] == accuracies[1]
 
@@ -156,7 +172,7 @@ def test_an_id_split_of_other_classes_is_refused(work: Workspace, tiny_backbone)
     write_split(work.features, strange, tiny_backbone.fingerprint, replace=True)
     inside, outside = choose_splits(work, "strange", ("far",), "train")
     with pytest.raises(LsnError, match="'strange' has 2 classes that the prompts do not know, such as 'fox'"):
-        evaluate(work, [parse_method("mcm")], inside, outside, "train")
+        plan(work, ["mcm"], inside, outside)
     # As an OOD split its classes do not matter.
     assert run(work, "mcm", ood=("strange",)).results[0].metrics.n_ood == 9
 

@@ -7,7 +7,8 @@ import pytest
 from cocoop_samples import count_rows, no_model, text_of, write_prompts
 from workspace_samples import CLASSES, workspace
 
-from lsncli.app.heads import Heads, head_from, make_head
+from lsncli.app.binding import head_from
+from lsncli.app.heads import Heads, make_head
 from lsncli.app.workspace import Workspace
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores.common import negative_cosines, positive_cosines, predict
@@ -117,5 +118,5 @@ def test_hand_written_prompts_take_learned_negatives_without_positive_ones(work,
 
 
 def test_an_unknown_kind_of_prompts_is_refused(work) -> None:
-    with pytest.raises(UsageError, match="expected one of hand, .*clipn, found 'learned'"):
+    with pytest.raises(UsageError, match=r"expected one of hand, .*clipn, found 'learned'"):
         make_head(work, "learned", CLASSES, negatives=False)

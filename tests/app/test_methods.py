@@ -21,6 +21,9 @@ from lsncli.scores.mincm import MinCm
         ("lsn", Method("lsn", "positive", {})),
         ("lsn:hand", Method("lsn", "hand", {})),
         ("knn,k=10", Method("knn", "hand", {"k": 10})),
+        ("dualcoop", Method("dualcoop", "dualcoop", {})),
+        ("clipn,form=ctw", Method("clipn", "clipn", {"form": "ctw"})),
+        ("lsn:clipn", Method("lsn", "clipn", {})),
         ("mcm:positive,tau=2", Method("mcm", "positive", {"tau": 2.0})),
         (
             "lsn,tau=0.5,tau_bar=1e1,form=official",
@@ -67,11 +70,23 @@ def test_every_score_can_be_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["mcm", "mcm:positive", "lsn", "lsn:hand", "knn,k=10", "lsn:hand,tau=2.0,form=official"]
+    "text",
+    [
+        "mcm",
+        "mcm:positive",
+        "lsn",
+        "lsn:hand",
+        "knn,k=10",
+        "lsn:hand,tau=2.0,form=official",
+        "clipn",
+        "clipn:positive,form=ctw",
+        "lsn:dualcoop",
+    ],
 )
 def test_a_method_is_written_as_users_write_it(text: str) -> None:
     assert str(parse_method(text)) == text
     assert str(parse_method("lsn:positive")) == "lsn"
+    assert str(parse_method("dualcoop:dualcoop,tau=0.5")) == "dualcoop,tau=0.5"
 
 
 @pytest.fixture
@@ -149,3 +164,15 @@ def test_lsn_takes_the_form_of_the_preset_its_negative_prompts_learned_with(head
     made = heads("coop", "coop", mode=mode)
     assert settled(parse_method("lsn"), made).score == Lsn(form=mode)
     assert settled(parse_method("lsn,form=paper"), made).score == Lsn(form="paper")
+
+
+def test_a_learned_head_asks_for_no_learned_negatives(heads) -> None:
+    made = heads()
+    assert settled(parse_method("lsn:clipn"), made).label == "LSN"
+    assert settled(parse_method("clipn"), made).settings == {"form": "atd"}
+
+
+def test_settings_learned_for_lsn_are_not_those_of_another_score(heads) -> None:
+    made = heads("coop", "coop", score={"form": "official", "tau": 0.5})
+    assert settled(parse_method("clipn:positive"), made).settings == {"form": "atd"}
+    assert settled(parse_method("dualcoop:positive"), made).settings == {"tau": 1.0}

@@ -8,8 +8,9 @@ import pytest
 from workspace_samples import CLASSES, NEG, POS, clusters, workspace
 
 from lsncli.app import train
+from lsncli.app.binding import head_from
 from lsncli.app.calibrate import known_rows, make_detector
-from lsncli.app.heads import head_from, load_checked, make_head
+from lsncli.app.heads import load_checked, make_head
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, load_detector

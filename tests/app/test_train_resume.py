@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from workspace_samples import NEG, POS, workspace
 
-from lsncli.app import train
+from lsncli.app import resume, train
 from lsncli.app.workspace import Workspace
 from lsncli.errors import LsnError
 from lsncli.prompts import kernels
@@ -16,7 +16,7 @@ from lsncli.prompts.settings import PromptSettings
 
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch) -> None:
-    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -162,20 +162,20 @@ def test_a_damaged_checkpoint_says_how_to_go_on(made, tiny_backbone) -> None:
 
 def test_short_epochs_do_not_all_write(made, tiny_backbone, monkeypatch) -> None:
     written: list[int] = []
-    save = train.save_checkpoint
+    save = resume.save_checkpoint
 
     def counted(path, run, checkpoint) -> None:
         written.append(len(checkpoint.history))
         save(path, run, checkpoint)
 
-    monkeypatch.setattr(train, "save_checkpoint", counted)
+    monkeypatch.setattr(resume, "save_checkpoint", counted)
     trainer = Trainer(made("work", POS), tiny_backbone, replace(POS, epochs=5))
     trainer.run()
     assert written == [1, 2, 3, 4]  # after the last epoch the prompts themselves are written
     written.clear()
     clock = SimpleNamespace(monotonic=lambda: 0.2 * len(trainer.ticks))  # 0.6 seconds an epoch
-    monkeypatch.setattr(train, "time", clock)
-    monkeypatch.setattr(train, "SAVE_SECONDS", 1.0)
+    monkeypatch.setattr(resume, "time", clock)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 1.0)
     trainer.run()
     assert written == [2, 4]
 

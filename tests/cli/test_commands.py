@@ -50,8 +50,11 @@ def test_calibrate_warns_where_the_images_are_too_few(lsn, work) -> None:
 
 def test_eval_gives_every_method_on_every_split(lsn, work) -> None:
     done = lsn("eval", "--format", "json", "--method", "mcm", "--method", "knn,k=5", "--method", "lsn")
-    found = rows(done)
-    assert [(row["method"], row["ood"]) for row in found] == [("MCM", "far"), ("knn,k=5", "far")]
+    *found, failed = rows(done)
+    assert {(row["method"], row["ood"]) for row in found} == {("MCM", "far"), ("knn,k=5", "far")}
+    assert found[0]["auroc"] >= found[1]["auroc"]
+    assert (failed["method"], failed["ood"], failed["auroc"]) == ("lsn", "not evaluated", None)
+    assert "no negative-prompts artefact" in failed["error"]
     for row in found:
         assert 0 <= row["fpr95"] <= 1
         assert 0.5 < row["auroc"] <= 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from training_samples import QUICK, features_of
 
-from lsncli.app import train
+from lsncli.app import resume
 from lsncli.artefacts.prompts import LearnedPrompts, load_prompts
 from lsncli.prompts import chunks, learner
 from lsncli.prompts.loop import run_epoch
@@ -188,7 +188,7 @@ def test_an_unfinished_training_goes_on_or_starts_again(lsn, work, monkeypatch) 
     words = ["train-pos", *QUICK, "--epochs", "4"]
     assert lsn(*words).code == 0
     expected = (work / "positive.safetensors").read_bytes()
-    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     epochs = iter(range(10))
 
     def interrupted(*args: object) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from training_samples import features_of
 
-from lsncli.app import train
+from lsncli.app import resume
 from lsncli.backbones import mini
 from lsncli.cli.app import main
 
@@ -38,7 +38,7 @@ def start(kind: str, work: Path, log: Path) -> int:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        train.SAVE_SECONDS = 0.0
+        resume.SAVE_SECONDS = 0.0
         try:
             # Named, because the self-test of two processes might disagree and so would their last bits.
             main([*COMMANDS[kind], "--work", str(work), "--device", "cpu", "--kernel", "torch"])

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.scores import knn, ready
+from lsncli.scores import neighbours, ready
 from lsncli.scores.knn import Knn
 from lsncli.types import Head, Rows, unit
 
@@ -47,11 +47,12 @@ def test_scores_equal_a_full_sort(head, features, train, k):
     assert ready(Knn(k=k), head, train)(features) == pytest.approx(by_sorting(features, train, k), abs=1e-12)
 
 
+@settings(max_examples=30)
 @given(k=st.integers(1, 90), rows=st.integers(1, 50), bank=st.integers(1, 100))
 def test_tiles_do_not_change_the_neighbours(head, features, train, k, rows, bank):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knn, "ROWS", rows)
-        patch.setattr(knn, "BANK", bank)
+        patch.setattr(neighbours, "ROWS", rows)
+        patch.setattr(neighbours, "BANK", bank)
         found = ready(Knn(k=k), head, train)(features)
     assert found == pytest.approx(by_sorting(features, train, k), abs=1e-12)
 

@@ -1,0 +1,105 @@
+"""A method made ready to score: settled, its head known by content, fitted only if there is work to do."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from lsncli.app.cache import Cache, digest, scores_code
+from lsncli.app.heads import Heads
+from lsncli.app.heldout import rows_for
+from lsncli.app.inputs import Images, Inputs, inputs_for
+from lsncli.app.meter import Cost, metered
+from lsncli.app.methods import Method, Settled, settled
+from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
+from lsncli.scores import Scorer
+from lsncli.store.format import Split
+from lsncli.types import Float64s, Head, Labels, Learned, Rows
+
+KEPT_SECONDS = 1.0
+"""What took longer to learn than this is kept in the cache."""
+
+
+@dataclass(eq=False)
+class Entrant:
+    """A method in a workspace, and what is known of it so far; ``scores`` and ``guesses`` by split."""
+
+    method: Method
+    settled: Settled
+    source: HeadSource
+    key: str
+    """Digest of the score, its settings, the head and the training rows it looks at."""
+    head_key: str
+    heads: Heads
+    train: Rows | None
+    cache: Cache
+    device: str
+    inputs: Inputs | None
+    """What it looks at besides features, if anything."""
+    cost: Cost = field(default_factory=Cost)
+    scores: dict[str, Float64s] = field(default_factory=dict)
+    guesses: dict[str, Labels] = field(default_factory=dict)
+
+    @cached_property
+    def head(self) -> Head:
+        """Asks for the text tower if prompts depend on the image."""
+        return self.heads.head(self.method.head, negatives="negative" in self.method.needs)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Fits the score, unless a long fit is remembered. Raises LsnError as it does."""
+        with metered(self.cost):
+            return self.settled.score.scorer(self.head, self._learned(), self.device)
+
+    def scores_key(self, split: Split) -> str:
+        """Digest of all that its scores of ``split`` hang on. Raises LsnError if an input is missing."""
+        rows = digest(split.features)
+        return digest("scores", self.key, rows, self.inputs.key(split) if self.inputs else "")
+
+    @property
+    def conditional(self) -> bool:
+        return any(isinstance(part, Conditional) for part in (self.source.weights, self.source.negative))
+
+    def _learned(self) -> Learned:
+        known = self.cache.get(self.key)
+        if known:
+            return known[0]
+        cost = Cost()
+        with metered(cost):
+            learned = self.settled.score.fit(self.head, self.train, self.device)
+        if learned and cost.seconds > KEPT_SECONDS:
+            self.cache.put(self.key, learned, {"what": f"learned by {self.method}"})
+        return learned
+
+
+def entrant(
+    method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: Images
+) -> Entrant:
+    """Settle ``method``; ``rows`` of the training ``split`` are looked at only if the score needs them.
+
+    Raises LsnError if prompts are missing or disagree.
+    """
+    chosen = settled(method, heads)
+    source = heads.source(method.head, negatives="negative" in method.needs)
+    train = rows_for(chosen.score, rows, split, source.classes)
+    head_key = digest("head", _content(source.weights), _optional(source.bias), source.scale)
+    key = digest(
+        "method",
+        scores_code(),
+        method.score,
+        chosen.settings,
+        head_key,
+        source.classes,
+        None if source.negative is None else _content(source.negative),
+        None if train is None else digest(train.features, train.labels),
+    )
+    inputs = inputs_for(method, heads, images)
+    return Entrant(method, chosen, source, key, head_key, heads, train, cache, device, inputs)
+
+
+def _content(text: HeadText) -> str:
+    if isinstance(text, Conditional):
+        return digest("conditional", text.contexts, text.meta, text.settings)
+    return digest(text)
+
+
+def _optional(array: Float64s | None) -> str:
+    return "" if array is None else digest(array)

@@ -1,0 +1,111 @@
+"""Scores that look at more of an image than its features: its pixels (ODIN), or words for it (ZOC)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from lsncli.app.cache import digest
+from lsncli.app.candidates import WordFeatures, read_candidates, zoc_of_split
+from lsncli.app.heads import Heads
+from lsncli.app.methods import Method
+from lsncli.app.pixels import images_of, perturbed
+from lsncli.console import Tick
+from lsncli.errors import LsnError
+from lsncli.scores import load_score, score_in_chunks
+from lsncli.scores.odin import Odin
+from lsncli.store.format import Split
+from lsncli.types import Float64s, Head
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where the images of splits are, and how many are encoded at a time."""
+
+    folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """What each split was extracted from, by its name."""
+    batch_size: int = 16
+    workers: int = 1
+
+
+class Inputs(Protocol):
+    """How a whole split is scored where a function of features is not enough."""
+
+    def key(self, split: Split) -> str:
+        """Digest of what is looked at besides features. Raises LsnError if it is not there."""
+
+    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+        """Scores (N,), higher = more ID; ``tick`` hears of rows."""
+
+
+def looks_beyond_features(method: Method) -> bool:
+    """Whether ``method`` needs ``Inputs``: nearly none does."""
+    score = load_score(method.score, **method.settings)
+    return "candidates" in score.NEEDS or (isinstance(score, Odin) and score.eps > 0)
+
+
+def inputs_for(method: Method, heads: Heads, images: Images) -> Inputs | None:
+    """What ``method`` looks at besides features."""
+    if not looks_beyond_features(method):
+        return None
+    score = load_score(method.score, **method.settings)
+    return Pixels(score, heads, images) if isinstance(score, Odin) else Words(method, heads)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """ODIN's input perturbation: features of images moved by ``eps``."""
+
+    score: Odin
+    heads: Heads
+    images: Images
+
+    def key(self, split: Split) -> str:
+        """The images are those of the stored features, which is checked when they are read."""
+        if split.name not in self.images.folders:
+            raise LsnError(
+                f"ODIN with eps = {self.score.eps:g} needs the images of split '{split.name}'.",
+                f"Say where they are with --images {split.name}=FOLDER, or leave eps at 0.",
+            )
+        return "pixels"
+
+    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+        """One forward, one backward and one forward pass an image."""
+        items = images_of(split, self.images.folders[split.name])
+        features = perturbed(
+            items,
+            self.heads.backbone,
+            head,
+            self.score.tau,
+            self.score.eps,
+            stored=split.features,
+            batch_size=self.images.batch_size,
+            workers=self.images.workers,
+            tick=tick,
+        )
+        return score_in_chunks(self.score.scorer(head, {}), features)
+
+
+@dataclass(frozen=True)
+class Words:
+    """ZOC's candidate labels, as `lsn candidates` left them in the workspace."""
+
+    method: Method
+    heads: Heads
+
+    def key(self, split: Split) -> str:
+        """The words of every image, and the model that encodes them."""
+        found = read_candidates(self.heads.work, split)
+        return digest(found.words, found.indptr, found.indices, self.heads.fingerprint.digest)
+
+    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+        """Every word is encoded once, whatever the number of splits."""
+        candidates = read_candidates(self.heads.work, split)
+        found = zoc_of_split(split, head, candidates, self._words, own_prompt=self.method.head == "hand")
+        tick(len(found))
+        return found
+
+    @cached_property
+    def _words(self) -> WordFeatures:
+        return WordFeatures(self.heads.tower)

@@ -1,0 +1,121 @@
+"""ODIN's input perturbation: features of images moved a small step towards their predicted class."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from lsncli.backbones import Backbone
+from lsncli.console import Tick, silent
+from lsncli.errors import LsnError
+from lsncli.images.loader import load_batches
+from lsncli.images.sources import ImageItem, list_images
+from lsncli.scores.common import linear_layer
+from lsncli.store.format import Split
+from lsncli.types import Floats, Head, unit
+
+SAME = 0.98
+"""Cosine above which features are taken for those of the same image: half precision costs far less."""
+
+
+def images_of(split: Split, sources: Sequence[Path]) -> tuple[ImageItem, ...]:
+    """The image of every row of ``split``, in the order of its rows, among what ``sources`` list.
+
+    The sources are what ``lsn extract`` was given: folders, lists, tars; keys say which image is which. More
+    images than rows do no harm. Raises LsnError with the count and the first of those that are not there,
+    UsageError for a source that cannot be one.
+    """
+    items = {item.key: item for item in list_images(sources).items}
+    missing = [key for key in split.keys if key not in items]
+    if missing:
+        where = ", ".join(str(source) for source in sources)
+        raise LsnError(
+            f"{len(missing)} of the {len(split.keys)} images of split '{split.name}' are not in {where}, "
+            f"such as '{missing[0]}'.",
+            "Name the folders, lists or tars from which the split was extracted.",
+        )
+    return tuple(items[key] for key in split.keys)
+
+
+def perturbed(
+    items: Sequence[ImageItem],
+    backbone: Backbone,
+    head: Head,
+    tau: float,
+    eps: float,
+    *,
+    stored: Floats | None = None,
+    batch_size: int,
+    workers: int,
+    tick: Tick = silent,
+) -> NDArray[np.float32]:
+    """Raw features (N, D) of ``items`` after ODIN's perturbation; see ``step``.
+
+    One forward, one backward and one forward pass an image, in float32; ``tick`` hears of images done.
+    ``stored`` are the features (N, D) of the same images as a split holds them: they tell images that have
+    changed since. Raises LsnError if an image cannot be read or is another one, and for prompts that depend
+    on the image.
+    """
+    weights, bias = (torch.from_numpy(array).float() for array in linear_layer(head, "odin"))
+    std = torch.tensor(backbone.fingerprint.std)
+    features = np.empty((len(items), backbone.fingerprint.dim), dtype=np.float32)
+    with closing(load_batches(items, backbone.preprocess, batch_size=batch_size, workers=workers)) as batches:
+        for batch in batches:
+            if batch.failures:
+                first = batch.failures[0]
+                raise LsnError(
+                    f"The image '{first.key}' cannot be read: {first.reason}.",
+                    "It was readable when its features were extracted; restore it.",
+                )
+            rows = slice(batch.start, batch.stop)
+            try:
+                plain, moved = step(backbone, batch.pixels, weights, bias, std, tau, eps)
+            except torch.cuda.OutOfMemoryError as error:
+                raise LsnError(
+                    f"The device has no memory for the gradients of {len(batch.pixels)} images.",
+                    "Use a smaller --batch-size.",
+                ) from error
+            if stored is not None:
+                _check_same(plain, stored[rows], batch.keys)
+            features[rows] = moved.cpu().numpy()
+            tick(batch.stop - batch.start)
+    return features
+
+
+def step(
+    backbone: Backbone, pixels: Tensor, weights: Tensor, bias: Tensor, std: Tensor, tau: float, eps: float
+) -> tuple[NDArray[np.float32], Tensor]:
+    """Features (B, D) of preprocessed ``pixels`` (B, 3, H, W) as they are, and as ODIN perturbs them.
+
+    x' = x - eps sign(g) / std, with g the gradient of -log max softmax(l(x) / tau) with respect to x: every
+    pixel moves by ``eps`` in units of [0, 1], which is eps / std of its channel behind normalisation. The
+    sign of zero is 1 and nothing is clipped, as in the official code. l = ``weights`` f/|f| + ``bias``, of
+    shapes (C, D) and (C,). Liang et al., ICLR 2018, Eq. 2; github.com/facebookresearch/odin, code/calData.py.
+    """
+    with torch.enable_grad():
+        start = pixels.detach().clone().requires_grad_()
+        plain = backbone.differentiable(start)
+        logits = normalize(plain, dim=-1) @ weights.to(plain.device).T + bias.to(plain.device)
+        # A sum, so that the images of a batch know nothing of one another.
+        loss = cross_entropy(logits / tau, logits.argmax(dim=1), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, start)
+    with torch.no_grad():
+        sign = torch.where(gradient >= 0, 1.0, -1.0)
+        moved = pixels - eps * sign / std.view(1, 3, 1, 1)
+        return plain.detach().cpu().numpy(), backbone.differentiable(moved)
+
+
+def _check_same(found: Floats, stored: Floats, keys: Sequence[str]) -> None:
+    cosine = (unit(found) * unit(stored)).sum(axis=1)
+    other = np.flatnonzero(~(cosine > SAME))
+    if len(other):
+        raise LsnError(
+            f"The image '{keys[other[0]]}' is not the one whose features are stored: their cosine is "
+            f"{cosine[other[0]]:.3f}.",
+            "Name the folder from which the split was extracted, or extract it again.",
+        )

@@ -1,0 +1,228 @@
+"""BLIP by transformers: the projections of its image-text contrast, and prompts through its BERT tower.
+
+Needs the extra ``lsn[blip]``. An image is ``vision_proj`` of the image tower's class token, a text is
+``text_proj`` of the text tower's, without cross-attention: the halves of BLIP that are compared by cosine
+(ITC), not the head that reads both (ITM). Li et al., BLIP, ICML 2022; the paper's Table 10.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image, Resampling
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import embedding
+
+from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.backbones.hub import patient_only_online
+from lsncli.backbones.imagetower import ImageTower, Tune
+from lsncli.backbones.openclip import in_float32, weights_digest
+from lsncli.backbones.tokens import read_tokens
+from lsncli.device import pick_device, pick_dtype
+from lsncli.errors import Unavailable, UsageError
+from lsncli.prompts.clipn import TextFunction, Weights
+from lsncli.prompts.layout import Vocabulary
+from lsncli.prompts.plain import PlainTower
+from lsncli.prompts.tower import TextTower
+from lsncli.types import Fingerprint
+
+ensure_torchvision()
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD  # noqa: E402
+from open_clip.tokenizer import HFTokenizer  # noqa: E402
+
+LENGTH = 35
+"""Tokens of a text at most, start and end included: BLIP reads no longer ones when it learns retrieval."""
+
+WORDS = "text_encoder.embeddings.word_embeddings.weight"
+WHY_PLAIN = "an encoder of transformers"
+HINT = "Give a folder or a hub name such as blip:Salesforce/blip-itm-base-coco."
+
+
+@dataclass(frozen=True)
+class Blip:
+    """A loaded BLIP; the image tower in the asked precision, the text tower in float32."""
+
+    fingerprint: Fingerprint
+    model: Any
+    vision: "_ImageTower"
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def preprocess(self, image: Image) -> Tensor:
+        """BLIP's own: squashed to a square by bicubic interpolation, normalised; (3, H, W) float32."""
+        size = self.fingerprint.image_size
+        array = np.asarray(image.convert("RGB").resize((size, size), Resampling.BICUBIC), dtype=np.float32)
+        mean, std = (np.array(values, np.float32) for values in (self.fingerprint.mean, self.fingerprint.std))
+        return torch.from_numpy((array / np.float32(255) - mean) / std).permute(2, 0, 1).contiguous()
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> NDArray[np.float16]:
+        """(B, 3, H, W) float32 -> image features (B, D) float16, projected but not normalised."""
+        features: Tensor = self.vision(pixels.to(self.device, self.dtype))
+        return features.half().cpu().numpy()
+
+    def differentiable(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> image features (B, D) float32, with gradients; see ``Backbone``."""
+        features: Tensor = in_float32(self.vision, pixels.to(self.device, torch.float32))
+        return features
+
+    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
+        """BERT on the plain path; UsageError for a ``kernel`` that it has not."""
+        if kernel not in ("auto", "torch"):
+            raise UsageError(
+                f"--kernel {kernel}: this text tower takes the plain path ({WHY_PLAIN}), where only 'torch' "
+                "can be.",
+                "Leave --kernel out.",
+            )
+        tokens = read_tokens(self.tokenizer, LENGTH)
+        words: nn.Embedding = self.model.text_encoder.get_input_embeddings()
+        vectors = words.weight.detach().float()
+        vocabulary = Vocabulary(tokens.tokenize, tokens.start, tokens.end, vectors, LENGTH)
+        run = _text_run(_TextTower(self.model, tokens.pad), pick_dtype(precision))
+        return PlainTower(vocabulary, run, tokens.pad, tokens.tokenize("photo")[0], WHY_PLAIN)
+
+    def image_tower(self, tune: Tune) -> ImageTower:
+        """UsageError always: a tuned tower becomes a checkpoint of open_clip, which BLIP is not."""
+        raise UsageError(f"--tune {tune}: the image tower of a BLIP is not fine-tuned.", "Use a CLIP.")
+
+    def text_function(self) -> TextFunction:
+        """BERT as a function of its weights, less those of its cross-attention: a text does not use them."""
+        tower = _TextTower(self.model, read_tokens(self.tokenizer, LENGTH).pad)
+        every = {name: one.detach().float() for name, one in tower.named_parameters()}
+        weights = {name: one for name, one in every.items() if ".crossattention." not in name}
+
+        def tokenize(texts: Sequence[str]) -> Tensor:
+            ids: Tensor = self.tokenizer(list(texts))
+            return ids.to(self.device)
+
+        def run(weights: Weights, ids: Tensor, added: Tensor) -> Tensor:
+            embeddings = embedding(ids, weights[WORDS]) + added
+            features: Tensor = functional_call(tower, dict(weights), (ids, embeddings))
+            return features
+
+        return TextFunction(weights, tokenize, run, weights[WORDS].shape[1], LENGTH, self.device)
+
+
+def load(model: str, pretrained: str, device: str, precision: str) -> Blip:
+    """Load ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` wins over what stands behind the colon.
+
+    The logit scale is 1 / temperature as the configuration has it: checkpoints of the retrieval model come
+    without the learned temperature. Raises UsageError if nothing is named, Unavailable without transformers
+    or if there is no whole BLIP retrieval model there.
+    """
+    where = pretrained or model.partition(":")[2]
+    if not where:
+        raise UsageError("--model blip: no weights named.", HINT)
+    place, dtype = pick_device(device), pick_dtype(precision)
+    made, tokenizer = _from_transformers(where)
+    made.float().eval().requires_grad_(False)
+    fingerprint = Fingerprint(
+        model="blip",
+        pretrained=str(Path(where).resolve()) if Path(where).is_dir() else where,
+        weights=weights_digest(made),
+        dim=made.config.image_text_hidden_size,
+        image_size=made.config.vision_config.image_size,
+        interpolation="bicubic",
+        resize_mode="squash",
+        mean=OPENAI_DATASET_MEAN,
+        std=OPENAI_DATASET_STD,
+        precision=precision,
+        logit_scale=round(math.exp(made.config.logit_scale_init_value), 4),
+    )
+    made.to(place)
+    return Blip(fingerprint, made, _ImageTower(made).to(dtype), tokenizer, place, dtype)
+
+
+def _from_transformers(where: str) -> tuple[Any, Any]:
+    """The model in full, and its tokenizer."""
+    try:
+        from transformers import BlipForImageTextRetrieval
+    except ImportError as error:
+        raise Unavailable(
+            "--model blip needs transformers, which is not installed.",
+            "pip install 'lsncli[blip]', or take a model of open_clip.",
+        ) from error
+    try:
+        with patient_only_online(), _silent_transformers():
+            made, report = BlipForImageTextRetrieval.from_pretrained(where, output_loading_info=True)
+            tokenizer = HFTokenizer(where, context_length=LENGTH)
+    except Exception as error:
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise Unavailable(
+            f"blip:{where} does not load as transformers' BlipForImageTextRetrieval: {reason}", HINT
+        ) from error
+    # transformers fills up with random numbers what a checkpoint of another BLIP lacks.
+    lacking = sorted(set(report["missing_keys"]) & {name for name, _ in made.named_parameters()})
+    if lacking:
+        raise Unavailable(
+            f"blip:{where} lacks {len(lacking)} of the weights of an image-text retrieval model, such as "
+            f"'{lacking[0]}'.",
+            HINT,
+        )
+    return made, tokenizer
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """No report and no bars of loading: what is wrong becomes an error of ours."""
+    from transformers.utils import logging as theirs
+
+    logger, bars = logging.getLogger("transformers"), theirs.is_progress_bar_enabled()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            theirs.enable_progress_bar()
+
+
+class _ImageTower(nn.Module):
+    """Pixels -> projected class token."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.vision_model, self.vision_proj = model.vision_model, model.vision_proj
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.vision_proj(self.vision_model(pixel_values=pixels).last_hidden_state[:, 0])
+        return features
+
+
+class _TextTower(nn.Module):
+    """Token ids, and the vectors to take for them -> projected class token."""
+
+    def __init__(self, model: Any, pad: int) -> None:
+        super().__init__()
+        self.text_encoder, self.text_proj, self.pad = model.text_encoder, model.text_proj, pad
+
+    def forward(self, ids: Tensor, embeddings: Tensor) -> Tensor:
+        mask = (ids != self.pad).long()
+        # A copy, for transformers adds the positions in place.
+        encoded = self.text_encoder(inputs_embeds=embeddings.clone(), attention_mask=mask)
+        features: Tensor = self.text_proj(encoded.last_hidden_state[:, 0])
+        return features
+
+
+def _text_run(tower: _TextTower, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+    """The tower in ``dtype``; its weights in the model stay as they are."""
+    tensors = (*tower.named_parameters(), *tower.named_buffers())
+    frozen = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors}
+
+    def run(ids: Tensor, embeddings: Tensor) -> Tensor:
+        features: Tensor = functional_call(tower, frozen, (ids, embeddings.to(dtype)))
+        return features
+
+    return run

@@ -1,0 +1,130 @@
+"""A copy of an image tower that can be fine-tuned, and the checkpoint that it becomes."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.errors import UsageError
+from lsncli.types import Fingerprint
+
+ensure_torchvision()
+from open_clip.modified_resnet import ModifiedResNet  # noqa: E402  (needs a torchvision that imports)
+from open_clip.timm_model import TimmModel  # noqa: E402
+from open_clip.transformer import VisionTransformer  # noqa: E402
+
+Tune = Literal["last-blocks", "all"]
+
+LAST = 2
+"""Transformer blocks that ``last-blocks`` tunes: 10 and 11 of ViT-B, as NPOS (Tao et al., ICLR 2023)."""
+VISUAL = "visual."
+
+
+@dataclass(frozen=True)
+class ImageTower:
+    """The image tower of a model, in float32 and apart from it: steps change the copy alone.
+
+    It stays in evaluation mode: batch normalisation keeps its statistics, so that an image's features do not
+    hang on its neighbours and are the same in training and afterwards.
+    """
+
+    module: nn.Module
+    parameters: dict[str, Tensor]
+    """Those that are tuned, by their name in the whole model; what lies before them runs without a graph."""
+    fingerprint: Fingerprint
+    """Of the model that it was copied from."""
+    others: dict[str, Tensor]
+    """The rest of the model's state: the text tower."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32, on the tower's device -> raw image features (B, D)."""
+        return pooled(self.module(pixels))
+
+    @property
+    def model(self) -> str:
+        """What --model has to say beside --pretrained FILE, when the file holds ``state``."""
+        known = self.fingerprint
+        # A folder has the configuration, which a checkpoint has not.
+        return f"local-dir:{known.pretrained}" if known.model == "local-dir" else known.model
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What ``openclip.load`` has to know of a checkpoint's pixels, JSON-able."""
+        known = self.fingerprint
+        return {
+            "image_mean": known.mean,
+            "image_std": known.std,
+            "image_interpolation": known.interpolation,
+            "image_resize_mode": known.resize_mode,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """The whole model's state dict as it is now, copied to the CPU."""
+        mine = {VISUAL + name: tensor for name, tensor in self.module.state_dict().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in (self.others | mine).items()}
+
+
+def image_tower(model: nn.Module, fingerprint: Fingerprint, tune: Tune) -> ImageTower:
+    """A copy of the model's image tower of which only the parts that ``tune`` names want gradients.
+
+    Raises UsageError for half precision, in which small steps are lost, and for an architecture whose last
+    blocks are not known.
+    """
+    if fingerprint.precision != "fp32":
+        raise UsageError(f"--tune needs the model in fp32; found --precision {fingerprint.precision}.")
+    whole: Any = model
+    tower: nn.Module = deepcopy(whole.visual).eval().requires_grad_(False)
+    chosen = {id(one) for one in (tower.parameters() if tune == "all" else last_blocks(tower))}
+    parameters: dict[str, Tensor] = {
+        VISUAL + name: one.requires_grad_() for name, one in tower.named_parameters() if id(one) in chosen
+    }
+    others = {name: one for name, one in model.state_dict().items() if not name.startswith(VISUAL)}
+    return ImageTower(tower, parameters, fingerprint, others)
+
+
+def pooled(answer: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The image features in what an image tower answers; CoCa's gives those of every patch beside them."""
+    return answer[0] if isinstance(answer, tuple) else answer
+
+
+def last_blocks(tower: nn.Module) -> Iterator[nn.Parameter]:
+    """The last two blocks of a transformer or the last stage of another network, and all that follows."""
+    parts: Any = tower
+    if isinstance(tower, VisionTransformer):
+        names = ("attn_pool", "attn_pool_contrastive", "ln_post", "proj")
+        last = [*parts.transformer.resblocks[-LAST:], *(getattr(parts, name, None) for name in names)]
+    elif isinstance(tower, ModifiedResNet):
+        last = [parts.layer4, parts.attnpool]
+    elif isinstance(tower, TimmModel):
+        last = [*_last_of_timm(parts.trunk), parts.head]
+    else:
+        raise _unknown(tower)
+    modules = [part for part in last if isinstance(part, nn.Module)]
+    return chain(
+        (part for part in last if isinstance(part, nn.Parameter)), *(m.parameters() for m in modules)
+    )
+
+
+def _last_of_timm(trunk: nn.Module) -> list[nn.Module]:
+    """timm names its blocks or stages in few ways; what follows them is in the order of computation."""
+    children = dict(trunk.named_children())
+    name = next((name for name in ("blocks", "stages", "layers", "layer4") if name in children), "")
+    if not name:
+        raise _unknown(trunk)
+    names, found = list(children), children[name]
+    after = [children[other] for other in names[names.index(name) + 1 :]]
+    if name == "layer4":
+        return [found, *after]
+    count = LAST if name == "blocks" and "patch_embed" in children else 1  # blocks of a ViT, or stages
+    return [*list(found.children())[-count:], *after]
+
+
+def _unknown(module: nn.Module) -> UsageError:
+    return UsageError(
+        f"--tune last-blocks: which blocks of a {type(module).__name__} are the last is not known.",
+        "Use --tune all.",
+    )

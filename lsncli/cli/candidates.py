@@ -1,0 +1,96 @@
+"""``lsn candidates``: words that each image might show, for ZOC."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsncli.app.workspace import Workspace
+from lsncli.cli import options
+from lsncli.console import progress, say
+from lsncli.errors import UsageError
+from lsncli.report.render import Column, render
+
+COLUMNS = [
+    Column("split", "Split"),
+    Column("images", "Images", digits=0),
+    Column("words", "Words", digits=0),
+    Column("words_per_image", "Words/image", digits=1),
+    Column("resumed", "Found done", digits=0),
+]
+
+
+def candidates(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders, lists, tars that the split was extracted from.", metavar="SOURCE"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the store whose images these are.")] = "test",
+    words: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Your own words: a .csv of 'key,word;word;...', or JSON lines.",
+            metavar="FILE",
+        ),
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            help="A CoCa: ARCHITECTURE:TAG, ARCHITECTURE:FILE, hf-hub:ORG/NAME or local-dir:PATH. "
+            "Default: coca_ViT-B-32, finetuned on COCO.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Likeliest tokens of each decoding step to keep (ZOC's 35).")] = 35,
+    steps: Annotated[int, typer.Option(help="Decoding steps at most (ZOC's 9).")] = 9,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 0,
+    workers: options.Workers = 0,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Propose candidate labels for each image of a split with a captioning model, or import your own.
+
+    `lsn eval --method zoc` scores images by them. ZOC trains a BERT decoder on CLIP's features; here CoCa's
+    own decoder is read in the same way: greedily, keeping the likeliest tokens of each step that are words.
+    An interrupted run resumes. Keys of imported words are the paths that `lsn extract` saw.
+    """
+    if (words is None) == (not sources):
+        raise UsageError("Give either images or --from FILE.", "Such as `lsn candidates ./photos`.")
+    from lsncli.app.candidates import import_candidates, read_candidates
+    from lsncli.app.captioning import caption_split
+    from lsncli.app.pixels import images_of
+    from lsncli.backbones.captions import DEFAULT_CAPTIONER, load_captioner
+    from lsncli.store.reader import read_split
+
+    place = Workspace(work)
+    stored = read_split(place.features, split)
+    done = 0
+    if words is not None:
+        import_candidates(place, stored, words)
+    else:
+        items = images_of(stored, sources or ())
+        model = load_captioner(captioner or DEFAULT_CAPTIONER, top=top, steps=steps, device=device)
+        with progress(f"captioning {split}", len(items), quiet=quiet) as tick:
+            done = caption_split(
+                place,
+                split,
+                items,
+                model,
+                batch_size=options.images_at_once(batch_size, device),
+                workers=options.threads(workers),
+                tick=tick,
+            )
+    found = read_candidates(place, stored)
+    row = {
+        "split": split,
+        "images": len(found),
+        "words": len(found.words),
+        "words_per_image": len(found.indices) / max(1, len(found)),
+        "resumed": done,
+    }
+    render([row], COLUMNS, format, output)
+    say(f"{place.candidates(split)}: now `lsn eval --method zoc`.", quiet=quiet)

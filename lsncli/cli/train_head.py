@@ -1,0 +1,270 @@
+"""``lsn train-head``: a classifier of your classes, on stored features or with the image tower tuned."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lsncli.app.workspace import Workspace
+from lsncli.cli import options, train_dual
+from lsncli.console import printable, progress, say
+from lsncli.errors import UsageError
+from lsncli.report.render import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.app.train_head import TrainedHead
+
+TUNING = "Tuning the image tower"
+
+COLUMNS = [
+    Column("head", "Head"),
+    Column("tuned", "Tuned"),
+    Column("classes", "Classes", digits=0),
+    Column("rows", "Rows", digits=0),
+    Column("c", "C", digits=2),
+    Column("first_loss", "Loss first", digits=3),
+    Column("last_loss", "last", digits=3),
+    Column("held_out", "Val", digits=0),
+    Column("accuracy", "Val acc %", digits=2, percent=True),
+    Column("seconds", "Seconds", digits=1),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line, for whatever makes the head."""
+
+    sources: list[Path]
+    work: Path
+    split: str
+    c: float | None
+    tune: str | None
+    settings: dict[str, Any]
+    """Of a training in epochs; None where it was not asked for."""
+    resume: bool
+    classes: Path | None
+    model: str | None
+    pretrained: str
+    device: str
+    workers: int
+    max_failure_rate: float
+    format: options.FormatName
+    output: Path | None
+    quiet: bool
+
+
+def train_head(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(help="With --tune: folders (one per class), lists, tars.", metavar="SOURCE"),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="linear: logistic regression on features; dualcoop: a pair of prompts.")
+    ] = "linear",
+    split: Annotated[
+        str, typer.Option(help="Labelled split to learn from; with --tune, to be extracted afterwards.")
+    ] = "train",
+    c: Annotated[
+        float | None,
+        typer.Option("--c", help="Strength C of the linear probe. (the best of 1 to 1000 on held-out rows)"),
+    ] = None,
+    tune: Annotated[
+        Literal["last-blocks", "all"] | None,
+        typer.Option(help="Fine-tune the image tower, too: its last blocks, or all.", rich_help_panel=TUNING),
+    ] = None,
+    loss: Annotated[
+        Literal["ce", "vos", "npos"] | None,
+        typer.Option(help="Cross-entropy, or with outliers made from features. (ce)", rich_help_panel=TUNING),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images. (10)", rich_help_panel=TUNING)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step. (64)", rich_help_panel=TUNING)
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of AdamW, at first. (last-blocks 1e-4, all 3e-5)", rich_help_panel=TUNING
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--restart", help="Go on with an interrupted tuning.", rich_help_panel=TUNING),
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal steps.", rich_help_panel=TUNING)] = 0,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Class names, as lsn extract reads them.", rich_help_panel=TUNING),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LSN_MODEL",
+            help="The model to tune. (ViT-B-16-quickgelu:openai)",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
+    workers: options.Workers = 0,
+    max_failure_rate: options.MaxFailureRate = 0.05,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a linear classifier on the workspace's features: the head of msp:linear, energy:linear and so on.
+
+    It learns from the rows that prompts learn from. With --tune and images, the image tower is fine-tuned
+    below it; that makes another model, written to tower.safetensors in a workspace without features.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"--kind: expected one of {', '.join(KINDS)}, found '{kind}'.")
+    KINDS[kind](
+        Asked(
+            sources=sources or [],
+            work=work,
+            split=split,
+            c=c,
+            tune=tune,
+            settings={"loss": loss, "epochs": epochs, "batch_size": batch_size, "rate": rate, "seed": seed},
+            resume=resume,
+            classes=classes,
+            model=model,
+            pretrained=pretrained,
+            device=device,
+            workers=workers,
+            max_failure_rate=max_failure_rate,
+            format=format,
+            output=output,
+            quiet=quiet,
+        )
+    )
+
+
+def _linear(asked: Asked) -> None:
+    if asked.tune is not None:
+        return _tuned(asked, asked.tune)
+    given = [name for name, value in asked.settings.items() if value is not None and name != "seed"]
+    if asked.sources or given:
+        what = f"'{asked.sources[0]}'" if asked.sources else f"--{given[0].replace('_', '-')}"
+        raise UsageError(
+            f"A linear head is trained on stored features: {what} is for fine-tuning.",
+            "Add --tune last-blocks or --tune all, or leave it out.",
+        )
+    from lsncli.app.train_head import train_linear
+    from lsncli.device import pick_device
+
+    place = Workspace(asked.work)
+    with progress("linear head", None, quiet=asked.quiet) as tick:
+        done = train_linear(
+            place, split_name=asked.split, c=asked.c, device=pick_device(asked.device), tick=tick
+        )
+    render([_row(done, tuned=None)], COLUMNS, asked.format, asked.output)
+    say(f"Wrote {done.path}. Next: lsn calibrate --method msp:linear", quiet=asked.quiet)
+
+
+def _tuned(asked: Asked, tune: str) -> None:
+    from lsncli.app.tune import check_place, plan_tuning, tune_tower
+    from lsncli.app.tunelosses import LOSSES
+    from lsncli.app.tuning import tune_settings
+    from lsncli.backbones import DEFAULT_MODEL, load_backbone
+    from lsncli.device import pick_device
+    from lsncli.images.sources import list_images
+
+    if not asked.sources:
+        raise UsageError(
+            "--tune needs images.", "Write lsn train-head FOLDER --tune ...; one folder per class."
+        )
+    place, settings = Workspace(asked.work), tune_settings(tune, **asked.settings)
+    check_place(place)
+    listing = list_images(asked.sources)
+    backbone = load_backbone(asked.model or DEFAULT_MODEL, pretrained=asked.pretrained, device=asked.device)
+    encoding = {
+        "batch_size": options.images_at_once(0, asked.device),
+        "workers": options.threads(asked.workers),
+    }
+    with progress("reading images", len(listing.items), quiet=asked.quiet) as tick:
+        plan = plan_tuning(
+            listing,
+            backbone,
+            source=", ".join(printable(str(path)) for path in asked.sources),
+            split_name=asked.split,
+            names_file=asked.classes,
+            max_failure_rate=asked.max_failure_rate,
+            tick=tick,
+            **encoding,
+        )
+    if plan.split.failures:
+        first = plan.split.failures[0]
+        say(
+            f"{len(plan.split.failures)} images failed, such as {first.key}: {first.reason}",
+            quiet=asked.quiet,
+        )
+    try:
+        with progress(f"tuning {tune}", settings.epochs * len(plan.training), quiet=asked.quiet) as tick:
+            done = tune_tower(
+                place,
+                plan,
+                settings,
+                pick_device(asked.device),
+                c=asked.c,
+                resume=asked.resume,
+                tick=tick,
+                remark=lambda text: say(text, quiet=asked.quiet),
+                **encoding,
+            )
+    except KeyboardInterrupt:
+        kept = place.checkpoint("tower").is_file()
+        say(
+            "Interrupted. "
+            + ("The same command goes on from the last epoch." if kept else "No epoch was kept yet.")
+        )
+        raise
+    render([_row(done.trained, tuned=tune)], COLUMNS, asked.format, asked.output)
+    again = [
+        "lsn",
+        "extract",
+        *map(str, asked.sources),
+        "--model",
+        done.model,
+        "--pretrained",
+        str(done.tower),
+    ]
+    again += [] if asked.split == "train" else ["--split", asked.split]
+    again += [] if asked.classes is None else ["--classes", str(asked.classes)]
+    again += ["--work", str(asked.work)]
+    method = f"{LOSSES[settings.loss].TESTED_BY}:linear"
+    say(
+        f"Wrote {done.tower} and {done.trained.path}. The tuned tower is a model of its own; next:",
+        quiet=asked.quiet,
+    )
+    say(f"  {shlex.join(again)}", quiet=asked.quiet)
+    say(
+        f"  {shlex.join(['lsn', 'calibrate', '--method', method, '--work', str(asked.work)])}",
+        quiet=asked.quiet,
+    )
+
+
+def _row(done: "TrainedHead", tuned: str | None) -> dict[str, object]:
+    history = done.head.history
+    return {
+        "head": done.head.kind,
+        "tuned": tuned,
+        "classes": len(done.head.classes),
+        "rows": done.rows,
+        "c": done.head.settings["c"],
+        "first_loss": history[0] if history else None,
+        "last_loss": history[-1] if history else None,
+        "held_out": done.held_out,
+        "accuracy": done.accuracy,
+        "seconds": done.seconds,
+    }
+
+
+KINDS: dict[str, Callable[[Asked], None]] = {"linear": _linear, "dualcoop": train_dual.dualcoop}
+"""What can make a head, by the name that ``--kind`` gives it."""

@@ -1,0 +1,182 @@
+"""``lsn train-no``: CLIPN's "no" text encoder, and the head that it makes for the workspace's classes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lsncli.app.workspace import Workspace
+from lsncli.cli import options, training
+from lsncli.console import progress, say
+from lsncli.errors import UsageError
+from lsncli.report.render import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.artefacts.no_tower import NoTower
+    from lsncli.backbones import Backbone
+    from lsncli.prompts.clipn import NoSettings
+
+COLUMNS = [
+    Column("head", "Head"),
+    Column("classes", "Classes", digits=0),
+    Column("templates", "Templates"),
+    Column("pairs", "Pairs", digits=0),
+    Column("failures", "Failures", digits=0),
+    Column("epochs", "Epochs", digits=0),
+    Column("first_loss", "Loss first", digits=3),
+    Column("last_loss", "last", digits=3),
+]
+
+
+def train_no(
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A .csv with the columns image,caption, or webdataset tars.", metavar="PAIRS"),
+    ] = None,
+    tower: Annotated[
+        Path | None, typer.Option(help="A learned no-tower.safetensors: make the head, learn nothing.")
+    ] = None,
+    yes: Annotated[
+        Path | None, typer.Option(help="Text features (C, D) made elsewhere (.npy, .npz, ...), with --no.")
+    ] = None,
+    no: Annotated[
+        Path | None, typer.Option("--no", help="Their 'no' features, (C, D) or as .npy (K, C, D).")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split whose classes the head is for.")] = "train",
+    templates: Annotated[
+        Literal["ensemble", "hand"],
+        typer.Option(help="What is read for a class: OpenAI's 80 templates, or 'a photo of a ...'."),
+    ] = "ensemble",
+    epochs: Annotated[
+        int, typer.Option(help="Passes over the pairs.", rich_help_panel=training.SCHEDULE)
+    ] = 10,
+    batch_size: Annotated[
+        int, typer.Option(min=2, help="Pairs a step.", rich_help_panel=training.SCHEDULE)
+    ] = 2048,
+    rate: Annotated[
+        float, typer.Option(help="Learning rate of AdamW.", rich_help_panel=training.SCHEDULE)
+    ] = 3e-4,
+    resume: training.Resume = True,
+    seed: training.Seed = 0,
+    max_failure_rate: options.MaxFailureRate = 0.05,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
+    chunk: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Captions in memory at a time; more are cut into exact pieces.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = 64,
+    workers: options.Workers = 0,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Learn a "no" text encoder from image-caption pairs (CLIPN), then make its head for your classes.
+
+    Image encoder and text encoder stay as they are; writes no-tower.safetensors and clipn.head.safetensors.
+    With --tower, or --yes and --no, only the head. An interrupted training goes on when the same command is
+    typed again.
+    """
+    from lsncli.app import no_head
+    from lsncli.app.tables import read_table
+    from lsncli.artefacts.no_tower import load_no_tower
+    from lsncli.prompts.clipn import NoSettings
+
+    if sum((bool(pairs), tower is not None, yes is not None and no is not None)) != 1 or (yes is None) != (
+        no is None
+    ):
+        raise UsageError(
+            "Name image-caption pairs, or --tower FILE, or --yes FILE and --no FILE: one of the three.",
+            "lsn train-no pairs.csv",
+        )
+    place = Workspace(work)
+    classes = no_head.classes_of(place, split)
+    settings = NoSettings(epochs=epochs, batch_size=batch_size, rate=rate, seed=seed)
+    made: NoTower | None = None
+    if yes is not None and no is not None:
+        head = no_head.import_head(place, read_table(yes), read_table(no), classes)
+    else:
+        backbone = training.workspace_backbone(place, pretrained, device)
+        if tower is not None:
+            made = load_no_tower(tower)
+        else:
+            made = _learn(
+                place,
+                backbone,
+                pairs or [],
+                settings,
+                device=device,
+                chunk=chunk,
+                workers=options.threads(workers),
+                max_failure_rate=max_failure_rate,
+                resume=resume,
+                quiet=quiet,
+            )
+        with progress("class texts", no_head.texts_to_read(templates, classes), quiet=quiet) as tick:
+            head = no_head.tower_head(place, backbone, made, classes, templates=templates, tick=tick)
+    row = {
+        "head": head.kind,
+        "classes": len(head.classes),
+        "templates": head.settings["templates"],
+        "pairs": made.pairs if made else None,
+        "failures": len(made.failures) if made else None,
+        "epochs": len(head.history) or None,
+        "first_loss": head.history[0] if head.history else None,
+        "last_loss": head.history[-1] if head.history else None,
+    }
+    render([row], COLUMNS, format, output)
+    if pairs:
+        say(f"Wrote {place.no_tower}.", quiet=quiet)
+    say(f"Wrote {place.head(head.kind)}. Next: lsn eval --method clipn", quiet=quiet)
+
+
+def _learn(
+    place: Workspace,
+    backbone: "Backbone",
+    paths: list[Path],
+    settings: "NoSettings",
+    *,
+    device: str,
+    chunk: int,
+    workers: int,
+    max_failure_rate: float,
+    resume: bool,
+    quiet: bool,
+) -> "NoTower":
+    """Encode the pairs, then learn, with a bar for each."""
+    from lsncli.app import train_no as use
+    from lsncli.app.encode import Encoder
+    from lsncli.app.no_head import KIND
+    from lsncli.app.pairs import read_pairs
+    from lsncli.prompts.no_encoder import steps
+
+    found = read_pairs(paths)
+    with progress("images", len(found.items), quiet=quiet) as tick:
+        encoder = Encoder(backbone, options.images_at_once(0, device), workers, tick)
+        encoded = use.encode_pairs(found, encoder, max_failure_rate)
+    for failure in encoded.failures[:3]:
+        say(f"Left out: {failure.key}: {failure.reason}.", quiet=quiet, style="yellow")
+    if len(encoded.failures) > 3:
+        say(f"Left out in all: {len(encoded.failures)} pairs.", quiet=quiet, style="yellow")
+    with progress("captions", len(encoded.captions), quiet=quiet) as tick:
+        yes = use.read_captions(backbone, encoded.captions, tick)
+    total = steps(len(encoded.captions), settings)
+    with (
+        training.interruptible(place.checkpoint(KIND)),
+        progress("'no' encoder", total, quiet=quiet) as tick,
+    ):
+        return use.train_tower(
+            place,
+            backbone,
+            encoded,
+            yes,
+            settings,
+            chunk=chunk,
+            resume=resume,
+            tick=tick,
+            remark=lambda text: say(text, quiet=quiet),
+        )

@@ -1,0 +1,57 @@
+"""What the scores that reshape activations share: percentiles of training activations, energy of a layer."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsncli.errors import UsageError
+from lsncli.scores.common import log_sum_exp, unit_chunks
+from lsncli.types import Float64s, Floats
+
+HALF = 1 << 15
+"""Bins of the histogram on each side of zero: one bin holds some 0.01 % of all activations."""
+
+
+def between(least: float, most: float, **settings: float) -> None:
+    """UsageError for the first setting that is not a number from ``least`` to ``most``, both included."""
+    for name, value in settings.items():
+        if not least <= value <= most:
+            raise UsageError(
+                f"The setting '{name}' must be a number from {least:g} to {most:g}, found {value}."
+            )
+
+
+def activation_percentile(features: Floats, percent: float) -> float:
+    """The ``percent``-th percentile (0 to 100) of all N x D entries of the unit rows of raw ``features``.
+
+    Exact, interpolated between neighbours as ``numpy.percentile`` does, in two passes over the rows: a
+    histogram finds the bin that holds the two entries of that rank, the second pass keeps and sorts only the
+    entries of that bin. A billion entries thus need no more memory than a chunk of rows.
+    """
+    counts = np.zeros(2 * HALF + 1, dtype=np.int64)
+    for rows in unit_chunks(features):
+        counts += np.bincount(_bins(rows).ravel(), minlength=len(counts))
+    ends = counts.cumsum()
+    rank = percent / 100 * float(ends[-1] - 1)
+    low, high = math.floor(rank), math.ceil(rank)
+    first, last = np.searchsorted(ends, [low, high], side="right")
+    near = []
+    for rows in unit_chunks(features):
+        bins = _bins(rows)
+        near.append(rows[(bins >= first) & (bins <= last)])
+    entries = np.sort(np.concatenate(near))
+    before = int(ends[first] - counts[first])
+    below, above = float(entries[low - before]), float(entries[high - before])
+    return below + (rank - low) * (above - below)
+
+
+def layer_energy(activations: Float64s, weights: Float64s, bias: Float64s) -> Float64s:
+    """log sum_c exp(w_c . a + b_c) (N,) of each row a of ``activations`` (N, D); w (C, D), b (C,)."""
+    return log_sum_exp(activations @ weights.T + bias)
+
+
+def _bins(rows: Float64s) -> NDArray[np.int32]:
+    """The bin of each entry, never falling as entries rise; rounding may carry one just past [-1, 1]."""
+    bins: NDArray[np.int32] = ((rows.clip(-1.0, 1.0) + 1.0) * HALF).astype(np.int32)
+    return bins
