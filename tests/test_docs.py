@@ -1,11 +1,16 @@
 """The README is true: its tour runs, its commands exist, every command and score is in it."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
 
+from lsncli.app.heads import HEADS
+from lsncli.artefacts.heads import COMMANDS
 from lsncli.cli.app import app, main
 from lsncli.scores import SCORES
 
@@ -23,13 +28,17 @@ def tour() -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-def command_names() -> set[str]:
-    from typer.main import get_command
-
-    names = set()
+def commands() -> dict[str, click.Command]:
+    """Every command by its name, such as ``store info``."""
+    found = {}
     for name, command in get_command(app).commands.items():
-        names |= {f"{name} {inner}" for inner in command.commands} if hasattr(command, "commands") else {name}
-    return names
+        inside = getattr(command, "commands", None)
+        found |= {name: command} if inside is None else {f"{name} {one}": inside[one] for one in inside}
+    return found
+
+
+def command_names() -> set[str]:
+    return set(commands())
 
 
 def sample_crops(folder: Path, names: list[str], count: int, shift: int) -> None:
@@ -67,8 +76,41 @@ def test_every_command_is_in_the_readme() -> None:
     assert {name for name in command_names() if f"lsn {name}" not in table} == set()
 
 
-def test_every_score_is_in_the_readme() -> None:
-    assert [name for name in SCORES if f"| `{name}` |" not in README] == []
+def test_the_readme_and_lsn_methods_say_the_same_of_every_score(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["methods", "--format", "json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in listed] == list(SCORES)
+    papers = dict(re.findall(r"^\| `(\w+)` \| .* \| ([^|]*) \|$", README, re.MULTILINE))
+    assert {row["name"]: row["cited"] for row in listed} == papers
+    reduced = re.search(r"^Reduced, because .*?: (.*?)\. `lsn", README, re.MULTILINE | re.DOTALL).group(1)
+    assert re.findall(r"`(\w+)`", reduced) == [row["name"] for row in listed if row["form"] == "reduced"]
+    for row in listed:
+        assert all(row[key] for key in ("paper", "source", "summary", "head")), row["name"]
+
+
+def test_every_head_is_in_the_readme_with_the_command_that_makes_it() -> None:
+    table = README.split("| head |")[1].split("\n\n")[0]
+    lines = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    assert list(lines) == list(HEADS)
+    for kind, command in COMMANDS.items():
+        assert f"(`{command}`)" in lines[kind]
+
+
+def test_every_option_that_documents_name_exists() -> None:
+    known = {
+        option
+        for command in commands().values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    known |= {option for parameter in get_command(app).params for option in parameter.opts} | {"--help"}
+    for path in DOCUMENTS:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for code in re.findall(r"`([^`]*)`", line):
+                if code.startswith(("lsn ", "--")):
+                    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", code))
+                    assert named <= known, f"{path.name}: {code}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)

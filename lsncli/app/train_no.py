@@ -18,7 +18,7 @@ from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.no_tower import NoTower, save_no_tower
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, printable, silent
-from lsncli.errors import TooManyFailures
+from lsncli.errors import LsnError, TooManyFailures
 from lsncli.prompts.clipn import NoSettings
 from lsncli.prompts.no_encoder import CHUNK, learn_no, text_rows
 from lsncli.types import Failure, Floats, unit
@@ -37,7 +37,7 @@ def encode_pairs(pairs: Pairs, encoder: Encoder, max_failure_rate: float) -> Enc
     """Features by the frozen image encoder. What cannot be used is recorded, and is no error by itself.
 
     Raises TooManyFailures if it is a larger fraction of all than ``max_failure_rate``: before hours of
-    learning from the rest.
+    learning from the rest; LsnError if fewer than 2 pairs are left.
     """
     features, rows, failures = [], [], list(pairs.problems)
     with closing(encoder.stream(pairs.items)) as batches:
@@ -53,6 +53,8 @@ def encode_pairs(pairs: Pairs, encoder: Encoder, max_failure_rate: float) -> Enc
             f"({printable(first)}{'; ...' if len(failures) > 3 else ''}).",
             "Nothing was learned. Repair them, or raise --max-failure-rate.",
         )
+    if len(rows) < 2:
+        raise LsnError(f"A 'no' encoder learns from at least 2 image-caption pairs, found {len(rows)}.")
     return Encoded(np.concatenate(features), tuple(pairs.captions[row] for row in rows), tuple(failures))
 
 

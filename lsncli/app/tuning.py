@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -36,29 +36,23 @@ class TuneSettings:
     """A key of ``LOSSES``."""
     epochs: int = 10
     batch_size: int = 64
-    rate: float = 1e-4
+    rate: float = 3e-5
+    """Rate and decay are those of Wortsman et al. (WiSE-FT, CVPR 2022) for CLIP."""
     decay: float = 0.1
     """AdamW's, of matrices; biases and norms have none."""
     seed: int = 0
 
 
-PRESETS: dict[Tune, TuneSettings] = {
-    "last-blocks": TuneSettings(),
-    "all": TuneSettings(tune="all", rate=3e-5),
-}
-"""AdamW, decay and the rate of ``all`` are those of Wortsman et al. (WiSE-FT, CVPR 2022) for CLIP."""
-
-
-def tune_settings(tune: str, **given: Any) -> TuneSettings:
-    """The preset of ``tune`` with every given (not None) value in place of its own.
+def tune_settings(**given: Any) -> TuneSettings:
+    """The default settings with every given (not None) value in place of its own.
 
     Raises UsageError for an unknown name or a value that cannot be meant.
     """
-    for name, value, known in (("tune", tune, get_args(Tune)), ("loss", given.get("loss") or "ce", LOSSES)):
-        if value not in known:
-            raise UsageError(f"--{name}: expected one of {', '.join(known)}, found '{value}'.")
-    preset = next(made for name, made in PRESETS.items() if name == tune)
-    settings = replace(preset, **{name: value for name, value in given.items() if value is not None})
+    settings = TuneSettings(**{name: value for name, value in given.items() if value is not None})
+    for name, known in (("tune", get_args(Tune)), ("loss", tuple(LOSSES))):
+        if getattr(settings, name) not in known:
+            found = getattr(settings, name)
+            raise UsageError(f"--{name}: expected one of {', '.join(known)}, found '{found}'.")
     for name in ("epochs", "batch_size", "rate"):
         value = getattr(settings, name)
         if not 0 < value < float("inf"):

@@ -9,7 +9,7 @@ from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.cli.train_head import Asked
+    from lsncli.cli.heads import Asked
 
 COLUMNS = [
     Column("head", "Head"),

@@ -1,59 +1,19 @@
 """``lsn train-head``: a classifier of your classes, on stored features or with the image tower tuned."""
 
-import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options, train_dual
-from lsncli.console import printable, progress, say
+from lsncli.cli.heads import Asked, show
+from lsncli.cli.tuning import tuned
+from lsncli.console import progress, say
 from lsncli.errors import UsageError
-from lsncli.report.render import Column, render
-
-if TYPE_CHECKING:
-    from lsncli.app.train_head import TrainedHead
 
 TUNING = "Tuning the image tower"
-
-COLUMNS = [
-    Column("head", "Head"),
-    Column("tuned", "Tuned"),
-    Column("classes", "Classes", digits=0),
-    Column("rows", "Rows", digits=0),
-    Column("c", "C", digits=2),
-    Column("first_loss", "Loss first", digits=3),
-    Column("last_loss", "last", digits=3),
-    Column("held_out", "Val", digits=0),
-    Column("accuracy", "Val acc %", digits=2, percent=True),
-    Column("seconds", "Seconds", digits=1),
-]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The command line, for whatever makes the head."""
-
-    sources: list[Path]
-    work: Path
-    split: str
-    c: float | None
-    tune: str | None
-    settings: dict[str, Any]
-    """Of a training in epochs; None where it was not asked for."""
-    resume: bool
-    classes: Path | None
-    model: str | None
-    pretrained: str
-    device: str
-    workers: int
-    max_failure_rate: float
-    format: options.FormatName
-    output: Path | None
-    quiet: bool
 
 
 def train_head(
@@ -87,9 +47,7 @@ def train_head(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
-            help="Learning rate of AdamW, at first. (last-blocks 1e-4, all 3e-5)", rich_help_panel=TUNING
-        ),
+        typer.Option(help="Learning rate of AdamW, at first. (3e-5)", rich_help_panel=TUNING),
     ] = None,
     resume: Annotated[
         bool,
@@ -148,7 +106,7 @@ def train_head(
 
 def _linear(asked: Asked) -> None:
     if asked.tune is not None:
-        return _tuned(asked, asked.tune)
+        return tuned(asked, asked.tune)
     given = [name for name, value in asked.settings.items() if value is not None and name != "seed"]
     if asked.sources or given:
         what = f"'{asked.sources[0]}'" if asked.sources else f"--{given[0].replace('_', '-')}"
@@ -164,106 +122,8 @@ def _linear(asked: Asked) -> None:
         done = train_linear(
             place, split_name=asked.split, c=asked.c, device=pick_device(asked.device), tick=tick
         )
-    render([_row(done, tuned=None)], COLUMNS, asked.format, asked.output)
+    show(done, asked)
     say(f"Wrote {done.path}. Next: lsn calibrate --method msp:linear", quiet=asked.quiet)
-
-
-def _tuned(asked: Asked, tune: str) -> None:
-    from lsncli.app.tune import check_place, plan_tuning, tune_tower
-    from lsncli.app.tunelosses import LOSSES
-    from lsncli.app.tuning import tune_settings
-    from lsncli.backbones import DEFAULT_MODEL, load_backbone
-    from lsncli.device import pick_device
-    from lsncli.images.sources import list_images
-
-    if not asked.sources:
-        raise UsageError(
-            "--tune needs images.", "Write lsn train-head FOLDER --tune ...; one folder per class."
-        )
-    place, settings = Workspace(asked.work), tune_settings(tune, **asked.settings)
-    check_place(place)
-    listing = list_images(asked.sources)
-    backbone = load_backbone(asked.model or DEFAULT_MODEL, pretrained=asked.pretrained, device=asked.device)
-    encoding = {
-        "batch_size": options.images_at_once(0, asked.device),
-        "workers": options.threads(asked.workers),
-    }
-    with progress("reading images", len(listing.items), quiet=asked.quiet) as tick:
-        plan = plan_tuning(
-            listing,
-            backbone,
-            source=", ".join(printable(str(path)) for path in asked.sources),
-            split_name=asked.split,
-            names_file=asked.classes,
-            max_failure_rate=asked.max_failure_rate,
-            tick=tick,
-            **encoding,
-        )
-    if plan.split.failures:
-        first = plan.split.failures[0]
-        say(
-            f"{len(plan.split.failures)} images failed, such as {first.key}: {first.reason}",
-            quiet=asked.quiet,
-        )
-    try:
-        with progress(f"tuning {tune}", settings.epochs * len(plan.training), quiet=asked.quiet) as tick:
-            done = tune_tower(
-                place,
-                plan,
-                settings,
-                pick_device(asked.device),
-                c=asked.c,
-                resume=asked.resume,
-                tick=tick,
-                remark=lambda text: say(text, quiet=asked.quiet),
-                **encoding,
-            )
-    except KeyboardInterrupt:
-        kept = place.checkpoint("tower").is_file()
-        say(
-            "Interrupted. "
-            + ("The same command goes on from the last epoch." if kept else "No epoch was kept yet.")
-        )
-        raise
-    render([_row(done.trained, tuned=tune)], COLUMNS, asked.format, asked.output)
-    again = [
-        "lsn",
-        "extract",
-        *map(str, asked.sources),
-        "--model",
-        done.model,
-        "--pretrained",
-        str(done.tower),
-    ]
-    again += [] if asked.split == "train" else ["--split", asked.split]
-    again += [] if asked.classes is None else ["--classes", str(asked.classes)]
-    again += ["--work", str(asked.work)]
-    method = f"{LOSSES[settings.loss].TESTED_BY}:linear"
-    say(
-        f"Wrote {done.tower} and {done.trained.path}. The tuned tower is a model of its own; next:",
-        quiet=asked.quiet,
-    )
-    say(f"  {shlex.join(again)}", quiet=asked.quiet)
-    say(
-        f"  {shlex.join(['lsn', 'calibrate', '--method', method, '--work', str(asked.work)])}",
-        quiet=asked.quiet,
-    )
-
-
-def _row(done: "TrainedHead", tuned: str | None) -> dict[str, object]:
-    history = done.head.history
-    return {
-        "head": done.head.kind,
-        "tuned": tuned,
-        "classes": len(done.head.classes),
-        "rows": done.rows,
-        "c": done.head.settings["c"],
-        "first_loss": history[0] if history else None,
-        "last_loss": history[-1] if history else None,
-        "held_out": done.held_out,
-        "accuracy": done.accuracy,
-        "seconds": done.seconds,
-    }
 
 
 KINDS: dict[str, Callable[[Asked], None]] = {"linear": _linear, "dualcoop": train_dual.dualcoop}

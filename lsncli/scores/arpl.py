@@ -29,7 +29,8 @@ class Arpl(Score):
     the size of d). The product, not divided by D, makes cross-entropy learn at the published temperature 1.
     The second part of the paper, confusing samples from a GAN (ARPL+CS), needs images and is left out.
 
-    On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 4 min for 1,000 x 128.
+    On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 4 min for 1,000 x 128;
+    epochs are fewer where they would take over 40,000 steps (``training.STEPS``).
 
     Paper: Chen et al., Adversarial reciprocal points learning for open set recognition, TPAMI 2021.
     Source: github.com/iCGY96/ARPL, loss/ARPLoss.py and osr.py.

@@ -55,7 +55,8 @@ class Npos(Score):
     on the images beside it; here every row by its own. (In training LogitNorm undoes the difference.) g only
     shapes f: the published score does not use it.
 
-    On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 5 min for 1,000 x 128.
+    On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 5 min for 1,000 x 128;
+    epochs are fewer where they would take over 40,000 steps (``training.STEPS``).
 
     Paper: Tao et al., Non-parametric outlier synthesis, ICLR 2023.
     Source: github.com/deeplearning-wisc/npos, CLIP_based/OOD.
@@ -138,7 +139,7 @@ class Npos(Score):
             features,
             noise,
             generator,
-            neighbours=max(1, round(self.k * share)),
+            neighbours=max(2, round(self.k * share)),  # the first is the row itself
             boundary=max(1, round(self.select * share)),
             pick=self.pick,
             keep=self.keep,

@@ -46,9 +46,10 @@ class Rpl(Score):
     distances of *unit* features are at most 4 / D for points of the same length, and cross-entropy at
     temperature 1 stays at log C to three digits. Hence (both ours) features of length sqrt(D), which have a
     mean square of one as batch-normalised ones have, and temperature 0.03, at which cross-entropy of training
-    rows falls to a few tenths in their 100 epochs (at 1 by a hundredth of log C).
+    rows falls to a few tenths in their 100 epochs (at 1 it keeps most of log C).
 
-    On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 3 min for 1,000 x 128.
+    On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 3 min for 1,000 x 128;
+    epochs are fewer where they would take over 40,000 steps (``training.STEPS``).
 
     Paper: Chen et al., Learning open set network with discriminative reciprocal points, ECCV 2020.
     Source: github.com/iCGY96/ARPL, loss/RPLoss.py and loss/Dist.py.

@@ -110,7 +110,7 @@ def unit_tensor(features: Floats, device: torch.device) -> Tensor:
 
 def trainable(values: Floats | Tensor, device: torch.device) -> Tensor:
     """A float32 copy of ``values`` on ``device`` that gradients are wanted for."""
-    return torch.as_tensor(values).to(device, torch.float32, copy=True).requires_grad_()
+    return torch.as_tensor(values, dtype=torch.float32).clone().to(device).requires_grad_()
 
 
 def each_epoch(

@@ -55,7 +55,8 @@ class Vos(Score):
     energy of class means and outliers. (Their CIFAR test script takes the plain energy, w = 1.) w is cut at
     0 and 1e-6 is added, so that a class whose w went below 0 still counts a little.
 
-    On one CPU core at 512 dimensions: 3 s for 10 classes x 128 shots, some 8 min for 1,000 x 128.
+    On one CPU core at 512 dimensions: 3 s for 10 classes x 128 shots, some 8 min for 1,000 x 128;
+    epochs are fewer where they would take over 40,000 steps (``training.STEPS``).
 
     Paper: Du et al., VOS: learning what you don't know by virtual outlier synthesis, ICLR 2022.
     Source: github.com/deeplearning-wisc/vos, classification/CIFAR/train_virtual.py.

@@ -14,7 +14,7 @@ from lsncli.artefacts.heads import load_head
 from lsncli.prompts import no_encoder
 from lsncli.types import unit
 
-QUICK = ["--epochs", "2", "--batch-size", "8", "--rate", "1e-4", "--templates", "hand", "--device", "cpu"]
+QUICK = ["--epochs", "2", "--batch-size", "8", "--rate", "3e-5", "--templates", "hand", "--device", "cpu"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What holds for every score in SCORES, for the loader of scores, and for scoring in chunks."""
 
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ every_function = pytest.mark.parametrize("name", OF_FEATURES)
 
 @pytest.fixture(scope="session")
 def fitted(head, train):
-    """Fit the named score, with any setting, to the shared head and training rows."""
+    """Fit the named score, once, to the shared head and training rows."""
 
-    def of(name, **settings):
-        return ready(load_score(name, **settings), head, train)
+    @cache
+    def of(name):
+        return ready(load_score(name), head, train)
 
     return of
 

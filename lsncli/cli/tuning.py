@@ -1,0 +1,86 @@
+"""``lsn train-head --tune``: read the images, tune, and say how to go on with the tower that comes of it."""
+
+import shlex
+
+from lsncli.app.workspace import Workspace
+from lsncli.cli import options
+from lsncli.cli.heads import Asked, show
+from lsncli.cli.training import interruptible
+from lsncli.console import printable, progress, say
+from lsncli.errors import UsageError
+
+
+def tuned(asked: Asked, tune: str) -> None:
+    """Fine-tune the image tower and write it with its linear head. On Ctrl-C, say how to go on."""
+    from lsncli.app.tune import KIND, check_place, plan_tuning, tune_tower
+    from lsncli.app.tunelosses import LOSSES
+    from lsncli.app.tuning import tune_settings
+    from lsncli.backbones import DEFAULT_MODEL, load_backbone
+    from lsncli.device import pick_device
+    from lsncli.images.sources import list_images
+
+    if not asked.sources:
+        raise UsageError(
+            "--tune needs images.", "Write lsn train-head FOLDER --tune ...; one folder per class."
+        )
+    place, settings = Workspace(asked.work), tune_settings(tune=tune, **asked.settings)
+    check_place(place)
+    listing = list_images(asked.sources)
+    backbone = load_backbone(asked.model or DEFAULT_MODEL, pretrained=asked.pretrained, device=asked.device)
+    encoding = {
+        "batch_size": options.images_at_once(0, asked.device),
+        "workers": options.threads(asked.workers),
+    }
+    with progress("reading images", len(listing.items), quiet=asked.quiet) as tick:
+        plan = plan_tuning(
+            listing,
+            backbone,
+            source=", ".join(printable(str(path)) for path in asked.sources),
+            split_name=asked.split,
+            names_file=asked.classes,
+            max_failure_rate=asked.max_failure_rate,
+            tick=tick,
+            **encoding,
+        )
+    if plan.split.failures:
+        first = plan.split.failures[0]
+        say(
+            f"{len(plan.split.failures)} images failed, such as {printable(first.key)}: {first.reason}",
+            quiet=asked.quiet,
+        )
+    total = settings.epochs * len(plan.training)
+    with interruptible(place.checkpoint(KIND)), progress(f"tuning {tune}", total, quiet=asked.quiet) as tick:
+        done = tune_tower(
+            place,
+            plan,
+            settings,
+            pick_device(asked.device),
+            c=asked.c,
+            resume=asked.resume,
+            tick=tick,
+            remark=lambda text: say(text, quiet=asked.quiet),
+            **encoding,
+        )
+    show(done.trained, asked, tuned=tune)
+    again = [
+        "lsn",
+        "extract",
+        *map(str, asked.sources),
+        "--model",
+        done.model,
+        "--pretrained",
+        str(done.tower),
+    ]
+    again += [] if asked.split == "train" else ["--split", asked.split]
+    again += [] if asked.classes is None else ["--classes", str(asked.classes)]
+    again += ["--work", str(asked.work)]
+    method = f"{LOSSES[settings.loss].TESTED_BY}:linear"
+    say(
+        f"Wrote {done.tower} and {done.trained.path}. The tuned tower is a model of its own; next:",
+        quiet=asked.quiet,
+    )
+    say(f"  {shlex.join(again)}", quiet=asked.quiet)
+    say(
+        f"  {shlex.join(['lsn', 'calibrate', '--method', method, '--work', str(asked.work)])}",
+        quiet=asked.quiet,
+    )
