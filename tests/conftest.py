@@ -45,7 +45,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("tiny-clip")
     (folder / "open_clip_config.json").write_text(json.dumps(TINY))
     generator = torch.Generator().manual_seed(7)
-    model = open_clip.CLIP(**TINY["model_cfg"])
+    with torch.random.fork_rng():
+        torch.manual_seed(7)  # equal in every process, or tests flicker
+        model = open_clip.CLIP(**TINY["model_cfg"])
     weights = {
         name: value + 0.1 * torch.randn(value.shape, generator=generator)
         for name, value in model.state_dict().items()

@@ -55,7 +55,7 @@ def show(done: "TrainedHead", asked: Asked, *, tuned: str | None = None) -> None
         "tuned": tuned,
         "classes": len(done.head.classes),
         "rows": done.rows,
-        "c": done.head.settings["c"],
+        "c": done.head.settings.get("c"),
         "first_loss": history[0] if history else None,
         "last_loss": history[-1] if history else None,
         "held_out": done.held_out,

@@ -1,30 +1,13 @@
 """``lsn train-head --kind dualcoop``: DualCoOp's pair of prompts."""
 
-from typing import TYPE_CHECKING
-
 from lsncli.app.workspace import Workspace
+from lsncli.cli.heads import Asked, show
 from lsncli.cli.training import interruptible, workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
-from lsncli.report.render import Column, render
-
-if TYPE_CHECKING:
-    from lsncli.cli.heads import Asked
-
-COLUMNS = [
-    Column("head", "Head"),
-    Column("classes", "Classes", digits=0),
-    Column("rows", "Rows", digits=0),
-    Column("epochs", "Epochs", digits=0),
-    Column("first_loss", "Loss first", digits=3),
-    Column("last_loss", "last", digits=3),
-    Column("held_out", "Val", digits=0),
-    Column("accuracy", "Val acc %", digits=2, percent=True),
-    Column("seconds", "Seconds", digits=1),
-]
 
 
-def dualcoop(asked: "Asked") -> None:
+def dualcoop(asked: Asked) -> None:
     """Learn with a progress bar and show one row."""
     from lsncli.app import train_dual as use
     from lsncli.prompts.dual import dual_settings
@@ -52,17 +35,5 @@ def dualcoop(asked: "Asked") -> None:
             tick=tick,
             remark=lambda text: say(text, quiet=asked.quiet),
         )
-    history = done.head.history
-    row = {
-        "head": done.head.kind,
-        "classes": len(done.head.classes),
-        "rows": done.rows,
-        "epochs": len(history),
-        "first_loss": history[0],
-        "last_loss": history[-1],
-        "held_out": done.held_out,
-        "accuracy": done.accuracy,
-        "seconds": done.seconds,
-    }
-    render([row], COLUMNS, asked.format, asked.output)
+    show(done, asked)
     say(f"Wrote {done.path}. Next: lsn calibrate --method dualcoop", quiet=asked.quiet)

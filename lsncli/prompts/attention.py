@@ -1,13 +1,14 @@
 """Causal attention of packed prompts that share their beginning, with its gradient written out.
 
-Rows of all prompts lie packed in one matrix: the P rows of the shared prefix once, then every class's own
-rows. A query of class c sees the start of text (a constant of the frozen tower), the prefix, and its own
-class's rows up to itself; a prefix row sees the start of text and the prefix up to itself. What everyone
-shares is one product over packed rows; only a class's own rows are padded to one length, and only here.
-Queries, keys, values and attention weights are all that is kept for the gradient.
+A query of class c sees the start of text (a constant of the frozen tower), the shared prefix, and its own
+class's rows up to itself. Classes with equally many rows of their own form a bucket: one regular batch, in
+which nothing is padded. Separating the heads takes a copy anyway; the same copy brings the rows of each
+bucket together. Queries, keys, values and attention weights are all that is kept for the gradient.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -15,120 +16,179 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Maps:
-    """Where the rows of C prompts lie among T packed rows, and whom each query may see."""
+class Bucket:
+    """n classes with R rows of their own each. The shared prefix is a bucket, too, as one class of P rows."""
 
     prefix: int
-    """P: packed rows 0 .. P - 1 are the shared prefix."""
-    classes: int
-    keys: Tensor
-    """(C * R,) packed row of the r-th own row of class c; any row where class c has fewer."""
-    keys_back: Tensor
-    """(T - P,) for each packed own row its place in ``keys``."""
+    """How many rows of the prefix are seen before one's own: P, but 0 in the bucket of the prefix."""
+    rows: Tensor
+    """(n, R) where the keys and values of each class lie among all T packed rows."""
+    asking: Tensor
+    """(n, Q) where its queries lie among the Tq that are given: one for every row, or only for the end."""
+    mask: Tensor
+    """(Q, 1 + prefix + R) additive: 0 where a query sees the start of text, prefix, own row; else -inf."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The buckets of G groups of rows with H heads, and how rows are put in their order and back.
+
+    In order, bucket comes after bucket: queries as (G, H, n, Q) rows of width d = W / H, keys and values as
+    (2, G, H, n, R). B = G * H * n is the batch of a bucket.
+    """
+
+    buckets: tuple[Bucket, ...]
+    shared: tuple[int, int, int]
+    """(2, G * H, P): keys and values of the prefix, the first rows in order."""
+    asking: tuple[tuple[int, int], ...]
+    """(B, Q) of each bucket."""
+    rows: tuple[tuple[int, int], ...]
+    """(B, R) of each bucket, once for keys and once for values."""
     queries: Tensor
-    """(C * Q,) as ``keys``, for the rows that ask: all of them, or in the last layer only the ends."""
+    """(G * H * Tq,) for each place in order the row of (G, Tq, H) that belongs there."""
     queries_back: Tensor
-    own_mask: Tensor
-    """(C, Q, R) additive: 0 where a query may see a row of its own class, -inf elsewhere."""
-    prefix_mask: Tensor
-    """(P, 1 + P) additive; (0, 1) in the last layer, where no prefix row asks."""
+    """The inverse permutation."""
+    keys: Tensor
+    """(2 * G * H * T,) the same for keys and values in (G, T, 2, H)."""
+    keys_back: Tensor
 
 
-def attend(q: Tensor, kv: Tensor, start_k: Tensor, start_v: Tensor, maps: Maps) -> Tensor:
-    """Queries (G, Tq, W), keys and values (G, T, 2 W), start of text (H, 1, W / H) -> (G, Tq, W)."""
-    out: Tensor = _Attention.apply(q, kv, start_k, start_v, maps)  # type: ignore[no-untyped-call]
+def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> Plan:
+    """Every packed row lies in one bucket. That of the prefix, if there is a prefix, is the first."""
+    queries = _order([bucket.asking for bucket in buckets], groups, heads, parts=1)
+    keys = _order([bucket.rows for bucket in buckets], groups, heads, parts=2)
+    batches = [groups * heads * len(bucket.rows) for bucket in buckets]
+    pairs = list(zip(batches, buckets, strict=True))
+    return Plan(
+        buckets=tuple(buckets),
+        shared=(2, groups * heads, buckets[-1].prefix),
+        asking=tuple((batch, bucket.asking.shape[1]) for batch, bucket in pairs),
+        rows=tuple((batch, bucket.rows.shape[1]) for batch, bucket in pairs for _ in range(2)),
+        queries=queries,
+        queries_back=_inverse(queries),
+        keys=keys,
+        keys_back=_inverse(keys),
+    )
+
+
+def attend(q: Tensor, kv: Tensor, start: Tensor, plan: Plan) -> Tensor:
+    """Queries (G, Tq, W), keys and values (G, T, 2 W), start of text (2, H, 1, W / H) -> (G, Tq, W)."""
+    out: Tensor = _Attention.apply(q, kv, start, plan)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Attention(torch.autograd.Function):
-    """All tensors have their heads apart, (G, H, rows, W / H); weights are (G, H, Tq, 1 + P + R)."""
+    """``shared`` are keys and values of the start of text and the prefix: (2, G * H, 1 + P, d)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, kv: Tensor, start_k: Tensor, start_v: Tensor, maps: Maps) -> Tensor:
-        heads = len(start_k)
-        q, k, v = (_apart(x, heads) for x in (q, *kv.chunk(2, dim=-1)))
-        shared_k, shared_v = _shared(k, start_k, maps), _shared(v, start_v, maps)
-        own_k, own_v = _own(k, maps), _own(v, maps)
-        scale = q.shape[-1] ** -0.5
-        shared = q @ shared_k.mT * scale
-        shared[:, :, : len(maps.prefix_mask)] += maps.prefix_mask
-        own = _asking(q, maps) @ own_k.mT * scale + maps.own_mask
-        weights = torch.cat([shared, _rows(own, maps, fill=-torch.inf)], dim=-1).softmax(-1)
-        shared, own = _split(weights, maps)
-        out = shared @ shared_v + _rows(_asking(own, maps) @ own_v, maps, fill=0)
-        ctx.save_for_backward(q, k, v, start_k, start_v, weights)
-        ctx.maps = maps
-        return _together(out)
+    def forward(ctx: Any, q: Tensor, kv: Tensor, start: Tensor, plan: Plan) -> Tensor:
+        ctx.plan, ctx.shapes, width = plan, (q.shape, kv.shape), start.shape[-1]
+        start = start.repeat(1, len(q), 1, 1)
+        q, kv = _gather(q, plan.queries, width), _gather(kv, plan.keys, width)
+        q *= width**-0.5
+        shared = torch.cat([start, _of_prefix(kv, plan)], dim=2)
+        shared_k, shared_v = shared.unbind()
+        out = torch.empty_like(q)
+        kept = []
+        pieces = (_of_queries(q, plan), *_of_keys(kv, plan), _of_queries(out, plan))
+        for bucket, x, k, v, own_out in zip(plan.buckets, *pieces, strict=True):
+            scores = _products(x, shared_k[:, : 1 + bucket.prefix], k)
+            weights = scores.add_(bucket.mask).softmax(-1)
+            _sums(weights, shared_v[:, : 1 + bucket.prefix], v, out=own_out)
+            kept += [x, k, v, weights]
+        ctx.save_for_backward(shared, *kept)
+        return out.index_select(0, plan.queries_back).view(ctx.shapes[0])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        q, k, v, start_k, start_v, weights = ctx.saved_tensors
-        maps: Maps = ctx.maps
-        shared_k, shared_v = _shared(k, start_k, maps), _shared(v, start_v, maps)
-        own_k, own_v = _own(k, maps), _own(v, maps)
-        own_q = _asking(q, maps)
-        d_out = _apart(gradients[0], len(start_k))
-        d_own_out = _asking(d_out, maps)
-        shared, own = _split(weights, maps)
-        padded = _asking(own, maps).masked_fill(_absent(maps), 0)  # so that padding adds nothing below
-        # Softmax: dS = A (dA - sum dA A), the sum running over everything a query sees.
-        d_own = _rows(d_own_out @ own_v.mT, maps, fill=0)
-        d_weights = torch.cat([d_out @ shared_v.mT, d_own], dim=-1)
-        d_scores = weights * d_weights.sub_((d_weights * weights).sum(-1, keepdim=True))
-        d_scores *= q.shape[-1] ** -0.5
-        d_shared, d_own = _split(d_scores, maps)
-        d_padded = _asking(d_own, maps).masked_fill(_absent(maps), 0)
-        d_q = d_shared @ shared_k + _rows(d_padded @ own_k, maps, fill=0)
-        d_k = _keys(d_shared.mT @ q, d_padded.mT @ own_q, maps)
-        d_v = _keys(shared.mT @ d_out, padded.mT @ d_own_out, maps)
-        return _together(d_q), torch.cat([_together(d_k), _together(d_v)], dim=-1), None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        shared, *kept = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        width = shared.shape[-1]
+        shared_k, shared_v = shared.unbind()
+        d_out = _gather(gradients[0], plan.queries, width)
+        d_q, d_kv = torch.empty_like(d_out), d_out.new_empty(len(plan.keys), width)
+        # The bucket of the prefix comes first and writes its own part; what others see of it is added.
+        d_prefix_k, d_prefix_v = _of_prefix(d_kv, plan).unbind()
+        pieces = (
+            *(kept[i::4] for i in range(4)),
+            _of_queries(d_out, plan),
+            _of_queries(d_q, plan),
+            *_of_keys(d_kv, plan),
+        )
+        for bucket, x, k, v, weights, d, d_x, d_k, d_v in zip(plan.buckets, *pieces, strict=True):
+            # Softmax: dS = A (dA - sum dA A), the sum running over everything a query sees.
+            d_weights = _products(d, shared_v[:, : 1 + bucket.prefix], v)
+            d_scores = d_weights.sub_((d_weights * weights).sum(-1, keepdim=True)).mul_(weights)
+            _sums(d_scores, shared_k[:, : 1 + bucket.prefix], k, out=d_x)
+            _transposed_sums(d_scores, x, bucket.prefix, d_prefix_k, out=d_k)
+            _transposed_sums(weights, d, bucket.prefix, d_prefix_v, out=d_v)
+        d_q *= width**-0.5
+        q_shape, kv_shape = ctx.shapes
+        d_q, d_kv = d_q.index_select(0, plan.queries_back), d_kv.index_select(0, plan.keys_back)
+        return d_q.view(q_shape), d_kv.view(kv_shape), None, None
 
 
-def _apart(x: Tensor, heads: int) -> Tensor:
-    """(G, n, W) -> (G, H, n, W / H), copied once so that every product below reads it in order."""
-    return torch.unflatten(x, -1, (heads, -1)).transpose(1, 2).contiguous()
+def _products(x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
+    """Of queries (B, Q, d) with shared keys (G * H, S, d) and own ones (B, R, d): (B, Q, S + R).
+
+    What is shared is one product of the queries of all classes.
+    """
+    batch, asking, width = x.shape
+    on_shared = torch.bmm(x.view(len(shared), -1, width), shared.mT).view(batch, asking, shared.shape[1])
+    return torch.cat([on_shared, torch.bmm(x, own.mT)], dim=-1)
 
 
-def _together(x: Tensor) -> Tensor:
-    """The inverse of ``_apart``."""
-    return x.transpose(1, 2).flatten(2)
+def _sums(weights: Tensor, shared: Tensor, own: Tensor, out: Tensor) -> None:
+    """Sums of shared (G * H, S, d) and own rows (B, R, d) with weights (B, Q, S + R), into (B, Q, d)."""
+    on_shared, on_own = weights.split([shared.shape[1], own.shape[1]], dim=-1)
+    together = out.view(len(shared), -1, out.shape[-1])
+    torch.bmm(on_shared.reshape(*together.shape[:2], shared.shape[1]), shared, out=together)
+    out.baddbmm_(on_own, own)
 
 
-def _shared(x: Tensor, start: Tensor, maps: Maps) -> Tensor:
-    """What everyone sees: the start of text and the prefix, (G, H, 1 + P, d)."""
-    return torch.cat([start.expand(len(x), -1, -1, -1), x[:, :, : maps.prefix]], dim=2)
+def _transposed_sums(weights: Tensor, x: Tensor, prefix: int, d_prefix: Tensor, out: Tensor) -> None:
+    """The gradient of ``_sums`` in its rows: own ones (B, R, d) are written, those of a prefix added to."""
+    if prefix:  # the start of text is a constant
+        on_prefix = weights[..., 1 : 1 + prefix].reshape(len(d_prefix), -1, prefix)
+        d_prefix.baddbmm_(on_prefix.mT, x.view(len(d_prefix), -1, x.shape[-1]))
+    torch.bmm(weights[..., 1 + prefix :].mT, x, out=out)
 
 
-def _own(x: Tensor, maps: Maps) -> Tensor:
-    """Each class's own keys or values, padded: (G, H, C, R, d)."""
-    return torch.unflatten(x.index_select(2, maps.keys), 2, (maps.classes, -1))
+def _gather(x: Tensor, order: Tensor, width: int) -> Tensor:
+    """(G, rows, ...) -> (len(order), d), the heads apart."""
+    return x.reshape(-1, width).index_select(0, order)
 
 
-def _asking(x: Tensor, maps: Maps) -> Tensor:
-    """The rows of each class that ask, padded: (G, H, Tq, n) -> (G, H, C, Q, n)."""
-    return torch.unflatten(x.index_select(2, maps.queries), 2, (maps.classes, -1))
+def _of_queries(x: Tensor, plan: Plan) -> list[Tensor]:
+    """Rows in order as views (B, Q, d), one for each bucket."""
+    return _views(x, plan.asking)
 
 
-def _rows(x: Tensor, maps: Maps, fill: float) -> Tensor:
-    """The inverse of ``_asking``; rows of the prefix get ``fill``."""
-    own = x.flatten(2, 3).index_select(2, maps.queries_back)
-    return torch.nn.functional.pad(own, (0, 0, len(maps.prefix_mask), 0), value=fill)
+def _of_keys(x: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
+    """Keys and values in order as views (B, R, d), one of each for each bucket."""
+    views = _views(x, plan.rows)
+    return views[::2], views[1::2]
 
 
-def _keys(shared: Tensor, own: Tensor, maps: Maps) -> Tensor:
-    """Gradients of shared keys (the start's is dropped) and of padded own ones, as packed rows (G, H, T,
-    d)."""
-    return torch.cat([shared[:, :, 1:], own.flatten(2, 3).index_select(2, maps.keys_back)], dim=2)
+def _views(x: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    parts, width = x.split([batch * rows for batch, rows in shapes]), x.shape[-1]
+    return [part.view(batch, rows, width) for part, (batch, rows) in zip(parts, shapes, strict=True)]
 
 
-def _split(weights: Tensor, maps: Maps) -> tuple[Tensor, Tensor]:
-    """(..., 1 + P + R) as the part on shared keys and the part on own ones."""
-    shared, own = torch.split(weights, [1 + maps.prefix, maps.own_mask.shape[-1]], dim=-1)
-    return shared, own
+def _of_prefix(kv: Tensor, plan: Plan) -> Tensor:
+    """Keys and values of the prefix as a view (2, G * H, P, d) of rows in order."""
+    return kv[: prod(plan.shared)].view(*plan.shared, kv.shape[-1])
 
 
-def _absent(maps: Maps) -> Tensor:
-    """(C, Q, 1) true where a class has fewer asking rows than the longest."""
-    there = torch.zeros(len(maps.queries), dtype=torch.bool, device=maps.queries.device)
-    there[maps.queries_back] = True
-    return ~there.view(maps.classes, -1, 1)
+def _order(places: Sequence[Tensor], groups: int, heads: int, parts: int) -> Tensor:
+    """Numbers of the rows of (G, T, parts, H), so that bucket comes after bucket as (parts, G, H, n, R)."""
+    total = sum(each.numel() for each in places)
+    numbers = torch.arange(groups * total * parts * heads, device=places[0].device)
+    numbers = numbers.view(groups, total, parts, heads).permute(2, 0, 3, 1)
+    return torch.cat([numbers[..., each.flatten()].flatten() for each in places])
+
+
+def _inverse(order: Tensor) -> Tensor:
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return back

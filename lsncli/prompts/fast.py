@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, normalize, silu
 
-from lsncli.prompts.attention import Maps, attend
+from lsncli.prompts.attention import Plan, attend, plan
 from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
 from lsncli.prompts.layout import Layout, Vocabulary
 from lsncli.prompts.packing import pack, packed_rows
@@ -45,9 +45,8 @@ class Layer:
     norm2: Norm
     up: LinearMap
     down: LinearMap
-    start_k: Tensor
-    """(H, 1, W / H)."""
-    start_v: Tensor
+    start: Tensor
+    """(2, H, 1, W / H): key and value."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,19 @@ class FastTower:
             frozen_q, frozen_kv = self._queries_and_keys(self.layers[0], frozen)
             words = embedding[[max(token, 0) for token in packing.prefix]]
 
+        def plans_of(groups: int) -> tuple[Plan, Plan]:
+            """For all layers but the last, and for the last."""
+            heads = self.weights.heads
+            return plan(packing.all_rows, groups, heads), plan(packing.ends_only, groups, heads)
+
+        plans = {1: plans_of(1)}  # most passes have one group; others are added when they come
+
         def encode(contexts: Tensor) -> Tensor:
             contexts = contexts.to(positions.dtype)
             groups = len(contexts)
+            if groups not in plans:
+                plans[groups] = plans_of(groups)
+            all_rows, ends_only = plans[groups]
             prefix = _prefix(packing.prefix, words, contexts) + prefix_positions
             own = contexts.flatten(1, -2).index_select(1, packing.learned) + learned_positions
             moving = torch.cat([prefix, own], dim=1)
@@ -93,13 +102,13 @@ class FastTower:
             for i, layer in enumerate(before):
                 if i:
                     q, kv = self._queries_and_keys(layer, x)
-                x = self._block(layer, x, q, kv, packing.all_rows)
+                x = self._block(layer, x, q, kv, all_rows)
             if before:
                 inside = _norm(x, last.norm1)
                 q, kv = last.q(inside.index_select(1, packing.ends)), last.kv(inside)
             else:
                 q = q.index_select(1, packing.ends)
-            x = self._block(last, x.index_select(1, packing.ends), q, kv, packing.ends_only)
+            x = self._block(last, x.index_select(1, packing.ends), q, kv, ends_only)
             return normalize(self._project(_norm(x, self.weights.final)).float(), dim=-1)
 
         return encode
@@ -113,8 +122,8 @@ class FastTower:
         inside = _norm(x, layer.norm1)
         return layer.q(inside), layer.kv(inside)
 
-    def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, maps: Maps) -> Tensor:
-        attended = attend(q, kv, layer.start_k, layer.start_v, maps)
+    def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, plan: Plan) -> Tensor:
+        attended = attend(q, kv, layer.start, plan)
         return _behind_attention(layer, x, attended, self.weights.activation)
 
     def _project(self, x: Tensor) -> Tensor:
@@ -138,10 +147,7 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
         inside = _norm(start, block.norm1)
         q, kv = _parts(block.qkv, len(block.qkv.weight) // 3)
         kv_map = linear_map(kv, kernel)
-        start_k, start_v = (
-            torch.unflatten(x[0], -1, (weights.heads, -1)).transpose(0, 1).contiguous()
-            for x in kv_map(inside).chunk(2, -1)
-        )
+        key_and_value = kv_map(inside)[0, 0].view(2, weights.heads, 1, -1)
         up, down = block.up, block.down
         if weights.activation == "quick_gelu":
             up, down = _silu_form(up, down)
@@ -153,10 +159,9 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
             norm2=block.norm2,
             up=linear_map(up, kernel),
             down=linear_map(down, kernel),
-            start_k=start_k,
-            start_v=start_v,
+            start=key_and_value,
         )
-        value = start_v.transpose(0, 1).flatten(1)[None]
+        value = key_and_value[1].view(1, 1, -1)
         start = _behind_attention(layer, start, value, weights.activation)
         layers.append(layer)
     return tuple(layers)

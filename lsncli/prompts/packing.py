@@ -2,16 +2,17 @@
 
 Behind a causal mask equal beginnings have equal values in every layer, so the tokens that all prompts start
 with are computed once. The rows of all prompts then lie one behind the other: shared prefix, learned own
-rows, frozen own rows.
+rows, frozen own rows. For attention, classes are put together by how many rows of their own they have.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from lsncli.prompts.attention import Maps
+from lsncli.prompts.attention import Bucket
 from lsncli.prompts.layout import Layout, Prompt
 
 MASKED = float("-inf")
@@ -19,7 +20,7 @@ MASKED = float("-inf")
 
 @dataclass(frozen=True)
 class Packing:
-    """Row by row: which vector stands where, and the maps for attention. The start of text has no row."""
+    """Row by row: which vector stands where, and the buckets for attention. The start of text has no row."""
 
     prefix: Prompt
     """The shared tokens behind the start of text."""
@@ -29,8 +30,9 @@ class Packing:
     frozen: Tensor
     """Token ids of the frozen own rows."""
     frozen_positions: Tensor
-    all_rows: Maps
-    ends_only: Maps
+    all_rows: tuple[Bucket, ...]
+    """The prefix, if there is one, then classes with ever more rows of their own; every row asks."""
+    ends_only: tuple[Bucket, ...]
     """For the last layer, where only the end of each text asks."""
     ends: Tensor
     """(C,) packed row of the end of each text."""
@@ -42,48 +44,41 @@ def pack(layout: Layout, device: torch.device, dtype: torch.dtype = torch.float3
     Masks are of ``dtype``, the tower's own.
     """
 
-    def on(values: list[int]) -> Tensor:
+    def on(values: list[int] | list[list[int]]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
     prompts = layout.prompts
     shared = _shared(layout)
     prefix = shared - 1
-    lengths = [len(prompt) - shared for prompt in prompts]
     rows = [(c, i, prompt[i]) for c, prompt in enumerate(prompts) for i in range(shared, len(prompt))]
     learned = [row for row in rows if row[2] < 0]
     frozen = [row for row in rows if row[2] >= 0]
     place = {(c, position): prefix + i for i, (c, position, _) in enumerate(learned + frozen)}
-    longest = max(lengths)
-    keys = on([place[c, shared + min(i, n - 1)] for c, n in enumerate(lengths) for i in range(longest)])
-    back = on([c * longest + position - shared for c, position, _ in learned + frozen])
-    present = torch.where(torch.arange(longest) < torch.tensor(lengths)[:, None], 0.0, MASKED)[:, None]
-    causal = torch.full((longest, longest), MASKED).triu(1)
-    all_rows = Maps(
-        prefix=prefix,
-        classes=len(prompts),
-        keys=keys,
-        keys_back=back,
-        queries=keys,
-        queries_back=back,
-        own_mask=(causal + present).to(device, dtype),
-        prefix_mask=torch.full((prefix, 1 + prefix), MASKED).triu(2).to(device, dtype),
-    )
-    each = on(list(range(len(prompts))))
-    ends_only = replace(
-        all_rows,
-        queries=each,
-        queries_back=each,
-        own_mask=present.to(device, dtype),
-        prefix_mask=torch.zeros(0, 1, device=device, dtype=dtype),
-    )
+    alike: dict[int, list[int]] = defaultdict(list)
+    for c, prompt in enumerate(prompts):
+        alike[len(prompt) - shared].append(c)
+
+    def bucket(before: int, rows: Tensor) -> Bucket:
+        length = rows.shape[1]
+        mask = torch.full((length, 1 + before + length), MASKED, dtype=dtype, device=device)
+        mask = mask.triu(2 + before)  # a row sees itself and what comes before it
+        return Bucket(prefix=before, rows=rows, asking=rows, mask=mask)
+
+    all_rows = [bucket(0, on([list(range(prefix))]))] if prefix else []
+    ends_only = [replace(each, asking=each.asking[:, :0], mask=each.mask[:0]) for each in all_rows]
+    for length, classes in sorted(alike.items()):
+        own = on([[place[c, shared + i] for i in range(length)] for c in classes])
+        each = bucket(prefix, own)
+        all_rows.append(each)
+        ends_only.append(replace(each, asking=on(classes)[:, None], mask=each.mask[-1:]))
     return Packing(
         prefix=prompts[0][1:shared],
         learned=on([c * layout.length + ~t if layout.specific else ~t for c, _, t in learned]),
         learned_positions=on([position for _, position, _ in learned]),
         frozen=on([token for _, _, token in frozen]),
         frozen_positions=on([position for _, position, _ in frozen]),
-        all_rows=all_rows,
-        ends_only=ends_only,
+        all_rows=tuple(all_rows),
+        ends_only=tuple(ends_only),
         ends=on([place[c, len(prompt) - 1] for c, prompt in enumerate(prompts)]),
     )
 

@@ -25,7 +25,7 @@ def test_a_pair_of_prompts_becomes_a_head(lsn, work) -> None:
     )
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)
-    assert {"head": "dualcoop", "classes": 3, "rows": 24, "epochs": 2, "held_out": 6}.items() <= row.items()
+    assert {"head": "dualcoop", "classes": 3, "rows": 24, "c": None, "held_out": 6}.items() <= row.items()
     head = load_head(work / "dualcoop.head.safetensors", "dualcoop")
     assert (row["first_loss"], row["last_loss"]) == head.history
     asked = {"epochs": 2, "batch_size": 8, "rate": 0.01, "seed": 3, "length": 16, "gamma_neg": 2.0}

@@ -1,6 +1,6 @@
-"""Attention over packed rows against one query at a time, and its gradient against differences."""
+"""Attention over packed rows and its gradient, against one query at a time and against differences."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from tower_samples import CLASSES, HEADS, VOCABULARY, WIDTH, random
 
-from lsncli.prompts.attention import Maps, attend
+from lsncli.prompts.attention import Plan, attend, plan
 from lsncli.prompts.layout import Layout, context_layout, text_layout
-from lsncli.prompts.packing import pack
+from lsncli.prompts.packing import pack, packed_rows
 
 CPU = torch.device("cpu")
 
@@ -20,6 +20,8 @@ LAYOUTS = {
     "specific, no prefix": context_layout(VOCABULARY, CLASSES, 2, specific=True),
     "name in front": context_layout(VOCABULARY, ["hen", "hex", "h"], 2, position="front"),
     "one class": context_layout(VOCABULARY, ["ox"], 2),
+    "equal lengths": context_layout(VOCABULARY, ["ox", "ax", "hi"], 2, specific=True),
+    "some alike": context_layout(VOCABULARY, ["hen", "ox", "beaver", "ax", "hex"], 1),
     "texts": text_layout(VOCABULARY, ["an ox", "a", "a hen"]),
 }
 
@@ -30,38 +32,48 @@ class Inputs:
 
     q: Tensor
     kv: Tensor
-    start_k: Tensor
-    start_v: Tensor
-    maps: Maps
+    start: Tensor
+    plan: Plan
 
     @property
-    def all(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Maps]:
-        return self.q, self.kv, self.start_k, self.start_v, self.maps
+    def all(self) -> tuple[Tensor, Tensor, Tensor, Plan]:
+        return self.q, self.kv, self.start, self.plan
 
 
-def inputs(layout: Layout, *, last: bool, groups: int = 2) -> Inputs:
-    packing = pack(layout, CPU)
-    rows = packing.all_rows.prefix + len(packing.learned) + len(packing.frozen)
-    start = random(2, HEADS, 1, WIDTH // HEADS, seed=3)
+def inputs(
+    layout: Layout,
+    *,
+    last: bool,
+    groups: int = 2,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device = CPU,
+) -> Inputs:
+    packing, rows = pack(layout, device, dtype), packed_rows(layout)
     return Inputs(
-        q=random(groups, len(layout.prompts) if last else rows, WIDTH, seed=1),
-        kv=random(groups, rows, 2 * WIDTH, seed=2),
-        start_k=start[0],
-        start_v=start[1],
-        maps=packing.ends_only if last else packing.all_rows,
+        q=random(groups, len(layout.prompts) if last else rows, WIDTH, seed=1).to(device, dtype),
+        kv=random(groups, rows, 2 * WIDTH, seed=2).to(device, dtype),
+        start=random(2, HEADS, 1, WIDTH // HEADS, seed=3).to(device, dtype),
+        plan=plan(packing.ends_only if last else packing.all_rows, groups, HEADS),
     )
 
 
+def own_rows(layout: Layout) -> tuple[int, list[list[int]]]:
+    """The prefix's length and each class's packed rows: learned ones of all classes first, then frozen."""
+    prefix = len(pack(layout, CPU).prefix)
+    prompts = layout.prompts
+    tokens = [(c, i) for c, prompt in enumerate(prompts) for i in range(1 + prefix, len(prompt))]
+    order = sorted(tokens, key=lambda token: prompts[token[0]][token[1]] >= 0)
+    place = {token: prefix + row for row, token in enumerate(order)}
+    return prefix, [[place[c, i] for i in range(1 + prefix, len(p))] for c, p in enumerate(prompts)]
+
+
 def naive(layout: Layout, given: Inputs, *, last: bool) -> Tensor:
-    """Row by row: whom it sees is read off the prompt, not off the masks."""
-    packing = pack(layout, CPU)
-    prefix = packing.all_rows.prefix
-    keys = packing.all_rows.keys.view(len(layout.prompts), -1).tolist()
-    own = [row[: len(p) - 1 - prefix] for row, p in zip(keys, layout.prompts, strict=True)]
+    """Row by row: whom it sees is read off the prompts, not off buckets and masks."""
+    prefix, own = own_rows(layout)
     sees = {row: list(range(row + 1)) for row in range(prefix)}
     for each in own:
         sees |= {row: [*range(prefix), *each[: i + 1]] for i, row in enumerate(each)}
-    asking = packing.ends.tolist() if last else sorted(sees)
+    asking = [each[-1] for each in own] if last else sorted(sees)
     out = torch.empty_like(given.q)
     for g in range(len(given.q)):
         for place, row in enumerate(asking):
@@ -69,10 +81,20 @@ def naive(layout: Layout, given: Inputs, *, last: bool) -> Tensor:
             for h in range(HEADS):
                 part = slice(h * WIDTH // HEADS, (h + 1) * WIDTH // HEADS)
                 k, v = (side[sees[row], part] for side in given.kv[g].chunk(2, -1))
-                k, v = torch.cat([given.start_k[h], k]), torch.cat([given.start_v[h], v])
+                k, v = torch.cat([given.start[0, h], k]), torch.cat([given.start[1, h], v])
                 heads.append((k @ given.q[g, place, part] / (WIDTH / HEADS) ** 0.5).softmax(0) @ v)
             out[g, place] = torch.cat(heads)
     return out
+
+
+def with_gradients(out: Tensor, given: Inputs) -> tuple[Tensor, ...]:
+    """The output and the gradients of queries, keys and values along a random direction."""
+    direction = random(*given.q.shape, seed=9).to(out)
+    return out.detach(), *torch.autograd.grad((out * direction).sum(), (given.q, given.kv))
+
+
+def leaves(given: Inputs) -> Inputs:
+    return replace(given, q=given.q.requires_grad_(), kv=given.kv.requires_grad_())
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -88,24 +110,21 @@ def test_the_written_gradient_is_the_derivative(name: str, last: bool) -> None:
     given = inputs(LAYOUTS[name], last=last)
 
     def of(q: Tensor, kv: Tensor) -> Tensor:
-        return attend(q, kv, given.start_k, given.start_v, given.maps)
+        return attend(q, kv, given.start, given.plan)
 
-    # Fast mode compares along random directions; one layout is compared entry by entry.
-    fast = (name, last) != ("name in front", False)
-    assert torch.autograd.gradcheck(of, (given.q.requires_grad_(), given.kv.requires_grad_()), fast_mode=fast)
+    # Along random directions; the next test compares entry by entry.
+    assert torch.autograd.gradcheck(of, (given.q.requires_grad_(), given.kv.requires_grad_()), fast_mode=True)
 
 
-def test_the_gradient_is_that_of_the_naive_loop_in_every_entry() -> None:
-    for last in (False, True):
-        given = inputs(LAYOUTS["shared in front"], last=last)
-        direction = random(*given.q.shape, seed=9)
-        leaves = (given.q.requires_grad_(), given.kv.requires_grad_())
-        ours = torch.autograd.grad((attend(*given.all) * direction).sum(), leaves)
-        # The naive loop writes into one tensor, which autograd follows.
-        theirs = torch.autograd.grad(
-            (naive(LAYOUTS["shared in front"], given, last=last) * direction).sum(), leaves
-        )
-        torch.testing.assert_close(ours, theirs)
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_gradient_is_that_of_the_naive_loop_in_every_entry(name: str, last: bool, groups: int) -> None:
+    given = leaves(inputs(LAYOUTS[name], last=last, groups=groups))
+    ours = with_gradients(attend(*given.all), given)
+    # The naive loop writes into one tensor, which autograd follows.
+    theirs = with_gradients(naive(LAYOUTS[name], given, last=last), given)
+    torch.testing.assert_close(ours, theirs)
 
 
 @given(
@@ -122,15 +141,38 @@ def test_any_prompts_attend_as_each_would_alone(names, length, position, specifi
 
 
 def test_a_far_query_does_not_overflow() -> None:
-    given = inputs(LAYOUTS["shared in front"], last=False)
-    q, kv = given.q * 1e4, given.kv.float()
-    out = attend(q.float(), kv, given.start_k.float(), given.start_v.float(), given.maps)
-    assert out.isfinite().all()
+    given = inputs(LAYOUTS["shared in front"], last=False, dtype=torch.float32)
+    assert attend(given.q * 1e4, given.kv, given.start, given.plan).isfinite().all()
 
 
 def test_contexts_of_several_groups_do_not_see_each_other() -> None:
-    given = inputs(LAYOUTS["shared in front"], last=False)
-    both = attend(*given.all)
+    layout = LAYOUTS["shared in front"]
+    given = inputs(layout, last=False)
+    both, alone = attend(*given.all), inputs(layout, last=False, groups=1).plan
     for g in range(2):
-        alone = attend(given.q[g : g + 1], given.kv[g : g + 1], given.start_k, given.start_v, given.maps)
-        torch.testing.assert_close(both[g : g + 1], alone)
+        one = attend(given.q[g : g + 1], given.kv[g : g + 1], given.start, alone)
+        torch.testing.assert_close(both[g : g + 1], one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_half_precision_stays_half_and_close(name: str, last: bool, dtype: torch.dtype) -> None:
+    exact, half = (leaves(inputs(LAYOUTS[name], last=last, dtype=each)) for each in (torch.float64, dtype))
+    expected = with_gradients(attend(*exact.all), exact)
+    found = with_gradients(attend(*half.all), half)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        assert (one.double() - other).norm() <= 4 * torch.finfo(dtype).eps * other.norm()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_nothing_is_left_on_another_device(last: bool) -> None:
+    """Stands in for a GPU: an operation between a meta tensor and one on the CPU raises."""
+    given = leaves(inputs(LAYOUTS["some alike"], last=last, device=torch.device("meta")))
+    out = attend(*given.all)
+    assert (out.shape, out.device.type) == (given.q.shape, "meta")
+    for leaf, gradient in zip(
+        (given.q, given.kv), torch.autograd.grad(out.sum(), (given.q, given.kv)), strict=True
+    ):
+        assert (gradient.shape, gradient.device.type) == (leaf.shape, "meta")

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tower_samples import CLASSES, START, VOCABULARY, tokenize
 
+from lsncli.prompts.attention import Bucket
 from lsncli.prompts.layout import Layout, context_layout, text_layout
-from lsncli.prompts.packing import Packing, pack
+from lsncli.prompts.packing import Packing, pack, packed_rows
 
 CPU = torch.device("cpu")
 
@@ -22,58 +23,70 @@ def contents(packing: Packing, layout: Layout) -> list[tuple[int, int]]:
     ]
 
 
-def own_rows(packing: Packing, layout: Layout) -> list[list[int]]:
-    """For each class the packed rows that are its own, in the order of its prompt, padding dropped."""
-    shared = 1 + len(packing.prefix)
-    keys = packing.all_rows.keys.view(len(layout.prompts), -1).tolist()
-    return [row[: len(prompt) - shared] for row, prompt in zip(keys, layout.prompts, strict=True)]
+def own_rows(packing: Packing) -> dict[int, list[int]]:
+    """For each class the packed rows that are its own, in the order of its prompt, read off the buckets."""
+    own = {}
+    for each, end in zip(*class_buckets(packing), strict=True):
+        assert len(each.rows) == len(end.asking)
+        own |= {int(c): rows for (c,), rows in zip(end.asking.tolist(), each.rows.tolist(), strict=True)}
+    return own
+
+
+def class_buckets(packing: Packing) -> tuple[tuple[Bucket, ...], tuple[Bucket, ...]]:
+    """Those of all layers but the last, and of the last, without the prefix."""
+    first = 1 if packing.prefix else 0
+    return packing.all_rows[first:], packing.ends_only[first:]
 
 
 def check(layout: Layout) -> Packing:
     """Everything that must hold for any layout."""
     packing = pack(layout, CPU)
-    rows, own = contents(packing, layout), own_rows(packing, layout)
-    prefix = packing.all_rows.prefix
+    rows, own = contents(packing, layout), own_rows(packing)
+    prefix = len(packing.prefix)
+    assert len(rows) == packed_rows(layout)
+    assert sorted(own) == list(range(len(layout.prompts)))
     for c, prompt in enumerate(layout.prompts):
         assert prompt[0] == START  # which has no row
         seen = [*range(prefix), *own[c]]
         assert [rows[row] for row in seen] == list(zip(prompt[1:], range(1, len(prompt)), strict=True))
         assert packing.ends[c] == own[c][-1]
-    everything = sorted(row for each in own for row in each)
-    assert everything == list(
-        range(prefix, len(rows))
-    )  # each own row belongs to one class, each class's to it
-    check_maps(packing, [len(each) for each in own])
+    everything = sorted(row for each in own.values() for row in each)
+    assert everything == list(range(prefix, len(rows)))  # each own row belongs to one class
+    check_buckets(packing)
     if layout.specific:  # vector j of class c is the c * M + j th of them all
-        owner = {row: c for c, each in enumerate(own) for row in each}
+        owner = {row: c for c, each in own.items() for row in each}
         for i, vector in enumerate(packing.learned.tolist()):
             assert vector // layout.length == owner[prefix + i]
     return packing
 
 
-def check_maps(packing: Packing, lengths: list[int]) -> None:
-    for maps, queries in ((packing.all_rows, max(lengths)), (packing.ends_only, 1)):
-        prefix, classes, longest = maps.prefix, len(lengths), max(lengths)
-        assert torch.equal(maps.keys[maps.keys_back], torch.arange(prefix, prefix + sum(lengths)))
-        assert len(maps.keys) == classes * longest
-        assert len(maps.queries) == classes * queries
-        own = maps.own_mask
-        assert own.shape in [(classes, queries, longest)]
-        for c, n in enumerate(lengths):
-            for i in range(queries):
-                last = n - 1 if maps is packing.ends_only else i
-                sees = [r for r in range(longest) if own[c, i, r] == 0]
-                assert sees == list(range(min(last + 1, n)))
-        assert set(own.unique().tolist()) <= {0.0, float("-inf")}
-    assert torch.equal(packing.all_rows.queries, packing.all_rows.keys)
-    # In the last layer query c is that of class c, and no row of the prefix asks.
-    assert packing.ends_only.queries.tolist() == packing.ends_only.queries_back.tolist()
-    assert packing.ends_only.queries.tolist() == list(range(len(lengths)))
-    assert packing.ends_only.prefix_mask.shape[0] == 0
-    for i, row in enumerate(
-        packing.all_rows.prefix_mask.tolist()
-    ):  # the start of text, then itself and before
-        assert [k for k, value in enumerate(row) if value == 0] == list(range(i + 2))
+def check_buckets(packing: Packing) -> None:
+    prefix = len(packing.prefix)
+    if prefix:
+        own, end = packing.all_rows[0], packing.ends_only[0]
+        assert own.rows.tolist() == end.rows.tolist() == [list(range(prefix))]
+        assert (own.prefix, end.prefix) == (0, 0)
+        check_mask(own)
+        assert end.asking.shape == (1, 0)  # in the last layer no row of the prefix asks
+        assert end.mask.shape == (0, 1 + prefix)
+    every, last = class_buckets(packing)
+    lengths = [bucket.rows.shape[1] for bucket in every]
+    assert lengths == sorted(set(lengths))  # classes with equally many rows are together, the shortest first
+    for bucket, end in zip(every, last, strict=True):
+        assert bucket.prefix == end.prefix == prefix
+        assert torch.equal(bucket.rows, end.rows)
+        assert torch.equal(bucket.rows, bucket.asking)
+        check_mask(bucket)
+        assert torch.equal(end.mask, torch.zeros(1, 1 + prefix + bucket.rows.shape[1]))
+
+
+def check_mask(bucket: Bucket) -> None:
+    """A row sees the start of text, the prefix, and its own class's rows up to itself."""
+    own = bucket.rows.shape[1]
+    assert bucket.mask.shape == (own, 1 + bucket.prefix + own)
+    for i, row in enumerate(bucket.mask.tolist()):
+        assert [k for k, value in enumerate(row) if value == 0] == list(range(1 + bucket.prefix + i + 1))
+    assert set(bucket.mask.unique().tolist()) <= {0.0, float("-inf")}
 
 
 @given(
@@ -130,3 +143,18 @@ def test_a_single_prompt_is_all_prefix_but_its_end() -> None:
 def test_texts_with_equal_words_in_front_share_them() -> None:
     packing = check(text_layout(VOCABULARY, ["a photo of a hen", "a photo of an ox", "a photo of"]))
     assert packing.prefix == tuple(tokenize("aphotoof"))
+
+
+def test_classes_with_equally_many_rows_are_in_one_bucket_in_their_order() -> None:
+    packing = check(context_layout(VOCABULARY, ["hen", "ox", "beaver", "ax", "hex"], 2, specific=True))
+    _, ends = class_buckets(packing)
+    assert [end.asking.flatten().tolist() for end in ends] == [[1, 3], [0, 4], [2]]
+
+
+def test_everything_lies_on_the_towers_device_in_its_precision() -> None:
+    packing = pack(context_layout(VOCABULARY, CLASSES, 2), torch.device("meta"), torch.bfloat16)
+    tensors = [value for value in vars(packing).values() if isinstance(value, torch.Tensor)]
+    for bucket in (*packing.all_rows, *packing.ends_only):
+        tensors += [bucket.rows, bucket.asking, bucket.mask]
+        assert bucket.mask.dtype == torch.bfloat16
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
