@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lsncli.scores.common import positive
-from lsncli.scores.rpl import Plan, learn_points, scaled
-from lsncli.scores.score import Score, Scorer
-from lsncli.scores.training import check_training, class_rows
-from lsncli.types import Float64s, Floats, Head, Learned, Rows
+from lsncli.scores.points import ReciprocalPoints
+from lsncli.scores.score import Scorer
+from lsncli.types import Float64s, Floats, Head, Learned
 
 
 @dataclass(frozen=True)
-class Arpl(Score):
+class Arpl(ReciprocalPoints):
     """S(x) = max_c (d_c - z . p_c), d_c = |z - p_c|^2 / D and p_c the reciprocal point of class c.
 
     Formula: as RPL (``rpl``), z = ``scale`` sqrt(D) x, but far is also what points the other way, and the
@@ -38,45 +36,19 @@ class Arpl(Score):
     batch 64, SGD 0.1 (a tenth after 30, 60 and 90 epochs), decay 1e-4; no scale there.
     """
 
-    seed: int = 0
-    epochs: int = 100
-    batch_size: int = 64
-    rate: float = 0.1
-    weight: float = 0.1
-    scale: float = 1.0
-    temperature: float = 1.0
-
-    NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "labels"})
+    NAME: ClassVar[str] = "arpl"
     REDUCED: ClassVar[str] = "the image tower stays frozen; points are trained in its features, no GAN"
 
-    def __post_init__(self) -> None:
-        check_training(
-            seed=self.seed,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            rate=self.rate,
-            weight=self.weight,
-        )
-        positive(scale=self.scale, temperature=self.temperature)
-
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
-        """``points`` (C, D), float32."""
-
-        def loss_of(features: Tensor, labels: Tensor, points: Tensor, radius: Tensor) -> Tensor:
-            return arpl_loss(
-                features, labels, points, radius, temperature=self.temperature, weight=self.weight
-            )
-
-        rows = class_rows(head, train, "arpl")
-        plan = Plan("arpl", self.seed, self.epochs, self.batch_size, self.rate, self.scale)
-        return learn_points(rows, len(head.classes), loss_of, plan, device)
+    def loss(self, features: Tensor, labels: Tensor, points: Tensor, radius: Tensor) -> Tensor:
+        """``arpl_loss`` with the settings."""
+        return arpl_loss(features, labels, points, radius, temperature=self.temperature, weight=self.weight)
 
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The scorer against the points; the weights of ``head`` do not matter."""
         points = torch.from_numpy(learned["points"]).double()
 
         def score(features: Floats) -> Float64s:
-            return arpl_logits(scaled(features, points, self.scale), points).amax(dim=1).numpy()
+            return arpl_logits(self.scaled(features, points), points).amax(dim=1).numpy()
 
         return score
 

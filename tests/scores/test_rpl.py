@@ -10,7 +10,8 @@ from naive_training import clusters, cross_entropy, descend
 from lsncli.device import seeded
 from lsncli.errors import UsageError
 from lsncli.scores import load_score, ready
-from lsncli.scores.rpl import Rpl, mean_squares, rpl_loss
+from lsncli.scores.points import mean_squares
+from lsncli.scores.rpl import Rpl, rpl_loss
 from lsncli.scores.training import steps
 from lsncli.types import unit
 
