@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lsncli.app.calibrate import make_detector
-from lsncli.app.evaluate import choose_splits, evaluate, plan_evaluation
+from lsncli.app.evaluate import evaluate, plan_evaluation
 from lsncli.app.methods import parse_method
+from lsncli.app.selection import choose_splits
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import load_detector
 from lsncli.cli.app import main

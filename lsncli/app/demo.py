@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lsncli.app.detect import Verdict, detect
-from lsncli.app.evaluate import Evaluation, choose_splits, evaluate, plan_evaluation
+from lsncli.app.evaluate import Evaluation, evaluate, plan_evaluation
 from lsncli.app.methods import parse_method
+from lsncli.app.selection import choose_splits
 from lsncli.app.train import Plan, train_prompts
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector

@@ -98,6 +98,7 @@ def evaluate(
     from lsncli.app.methods import parse_method
     from lsncli.app.save_scores import check_target
     from lsncli.app.save_scores import save_scores as write_scores
+    from lsncli.app.selection import all_methods, choose_splits, default_methods
     from lsncli.device import pick_device
 
     if save_scores is not None:
@@ -105,10 +106,10 @@ def evaluate(
     place = Workspace(work)
     names = [
         each
-        for text in method or use.default_methods(place)
-        for each in (use.all_methods(place) if text == "all" else [text])
+        for text in method or default_methods(place)
+        for each in (all_methods(place) if text == "all" else [text])
     ]
-    inside, outside = use.choose_splits(place, id, ood or (), train)
+    inside, outside = choose_splits(place, id, ood or (), train)
     plan = use.plan_evaluation(
         place,
         [parse_method(name) for name in dict.fromkeys(names)],

@@ -11,8 +11,9 @@ from workspace_samples import CLASSES, clusters, workspace
 from lsncli.app.binding import head_from
 from lsncli.app.calibrate import known_rows, make_detector
 from lsncli.app.detect import detect
-from lsncli.app.evaluate import choose_splits, evaluate, plan_evaluation
+from lsncli.app.evaluate import evaluate, plan_evaluation
 from lsncli.app.methods import parse_method
+from lsncli.app.selection import choose_splits
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import load_detector
 from lsncli.artefacts.prompts import Conditional

@@ -10,15 +10,10 @@ from workspace_samples import CLASSES, NEG, POS, clusters, workspace
 
 from lsncli.app import train
 from lsncli.app.calibrate import known_rows
-from lsncli.app.evaluate import (
-    choose_splits,
-    default_methods,
-    evaluate,
-    id_accuracy,
-    plan_evaluation,
-)
+from lsncli.app.evaluate import evaluate, id_accuracy, plan_evaluation
 from lsncli.app.heads import make_head
 from lsncli.app.methods import parse_method
+from lsncli.app.selection import choose_splits, default_methods
 from lsncli.app.workspace import Workspace
 from lsncli.errors import LsnError, UsageError
 from lsncli.metrics import evaluate_scores

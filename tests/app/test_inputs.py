@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from lsncli.app.calibrate import make_detector
-from lsncli.app.evaluate import choose_splits, evaluate, plan_evaluation
+from lsncli.app.evaluate import evaluate, plan_evaluation
 from lsncli.app.extract import extract
 from lsncli.app.inputs import Images
 from lsncli.app.methods import parse_method
+from lsncli.app.selection import choose_splits
 from lsncli.app.workspace import Workspace
 from lsncli.errors import UsageError
 from lsncli.images.sources import list_images

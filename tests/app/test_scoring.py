@@ -10,9 +10,10 @@ from cocoop_samples import no_model
 from workspace_samples import CLASSES, clusters, workspace
 
 from lsncli.app.cache import Cache, digest
-from lsncli.app.evaluate import AVERAGE, all_methods, choose_splits, evaluate, intervals_of, plan_evaluation
+from lsncli.app.evaluate import AVERAGE, evaluate, intervals_of, plan_evaluation
 from lsncli.app.methods import parse_method
 from lsncli.app.save_scores import check_target, save_scores
+from lsncli.app.selection import all_methods, choose_splits
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import LearnedHead, load_head, save_head
 from lsncli.errors import LsnError, UsageError
