@@ -45,6 +45,7 @@ def make_detector(
     split_name: str = "train",
     target_tpr: float = TARGET_TPR,
     model: Model | None = None,
+    device: str = "cpu",
     tick: Tick = silent,
 ) -> Detector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
@@ -68,8 +69,8 @@ def make_detector(
     heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
-    learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes))
-    scorer = chosen.score.scorer(head, learned)
+    learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)
+    scorer = chosen.score.scorer(head, learned, device)
     scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
     threshold = calibrate(scores, target_tpr)
     size = abs(threshold.gamma)

@@ -7,6 +7,7 @@ from lsncli.app.binding import head_from
 from lsncli.app.encode import encode_stream
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
+from lsncli.errors import LsnError
 from lsncli.images.sources import ImageItem, Listing
 from lsncli.scores import load_score
 from lsncli.scores.common import predict
@@ -26,17 +27,30 @@ class Verdict:
 
 
 def detect(
-    listing: Listing, detector: Detector, backbone: Backbone, *, batch_size: int, workers: int
+    listing: Listing,
+    detector: Detector,
+    backbone: Backbone,
+    *,
+    batch_size: int,
+    workers: int,
+    device: str = "cpu",
 ) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
     """Score the listed images batch by batch: (images done, their verdicts and failures in order).
 
     What could not even be listed (a loop of links, an unreadable folder) comes first. The text tower of
-    ``backbone`` works only for prompts that depend on the image.
+    ``backbone`` works only for prompts that depend on the image. ``device`` is where scores that are worth it
+    compute.
     """
     if listing.problems:
         yield 0, listing.problems
     head = head_from(detector.head, lambda: backbone)
-    scorer = load_score(detector.method, **detector.settings).scorer(head, detector.learned)
+    try:
+        scorer = load_score(detector.method, **detector.settings).scorer(head, detector.learned, device)
+    except KeyError as missing:
+        raise LsnError(
+            f"The detector is damaged: it lacks {missing}, which the score '{detector.method}' learned.",
+            f"Make it again with `lsn calibrate --method {detector.method}`.",
+        ) from missing
     gamma = detector.threshold.gamma
     shown = {item.key: shown_path(item) for item in listing.items}
     for batch in encode_stream(listing.items, backbone, batch_size=batch_size, workers=workers):

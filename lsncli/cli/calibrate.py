@@ -31,6 +31,7 @@ def calibrate(
     """
     from lsncli.app.calibrate import make_detector
     from lsncli.app.methods import parse_method
+    from lsncli.device import pick_device
 
     place, chosen = Workspace(work), parse_method(method)
     with progress("held-out images", None, quiet=quiet) as tick:
@@ -39,6 +40,7 @@ def calibrate(
             chosen,
             split_name=split,
             target_tpr=target_tpr,
+            device=str(pick_device(device)),
             model=partial(workspace_backbone, place, pretrained, device),
             tick=tick,
         )

@@ -43,6 +43,7 @@ def score(
     from lsncli.app.detect import Verdict, detect
     from lsncli.artefacts.detector import load_detector
     from lsncli.backbones import load_again
+    from lsncli.device import pick_device
     from lsncli.images.sources import check_not_empty, list_images
 
     place = Workspace(work)
@@ -59,6 +60,7 @@ def score(
             backbone,
             batch_size=options.images_at_once(batch_size, device),
             workers=options.threads(workers),
+            device=str(pick_device(device)),
         )
         with progress("images", len(listing.items), quiet=quiet) as tick:
             for done, found in stream:

@@ -14,6 +14,7 @@ from lsncli.app.detect import Verdict, detect
 from lsncli.app.extract import extract
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
+from lsncli.errors import LsnError
 from lsncli.images.sources import list_images
 from lsncli.scores import load_score
 from lsncli.store.reader import read_split
@@ -126,3 +127,11 @@ def test_the_batch_size_changes_no_verdict(photos: Path, made, tiny_backbone) ->
     _, large = verdicts([photos], made[1], tiny_backbone, batch_size=64)
     assert [one.predicted for one in small] == [one.predicted for one in large]
     assert [one.score for one in small] == pytest.approx([one.score for one in large], abs=1e-5)
+
+
+def test_a_detector_that_lacks_what_its_score_learned_is_damaged(made, photos, tiny_backbone) -> None:
+    work, _ = made
+    detector = make_detector(work, parse_method("knn,k=2"))
+    with pytest.raises(LsnError, match="it lacks 'bank', which the score 'knn' learned") as caught:
+        verdicts([photos], replace(detector, learned={}), tiny_backbone)
+    assert "lsn calibrate --method knn" in caught.value.hint

@@ -1,5 +1,6 @@
 """Heads of every kind of prompts: fixed ones need no model, CoCoOp's are computed image by image."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ from cocoop_samples import count_rows, no_model, text_of, write_prompts
 from workspace_samples import CLASSES, workspace
 
 from lsncli.app.binding import head_from
+from lsncli.app.cache import Cache
 from lsncli.app.heads import Heads, make_head
 from lsncli.app.workspace import Workspace
-from lsncli.errors import LsnError, UsageError
+from lsncli.artefacts.heads import LearnedHead, save_head
+from lsncli.backbones.templates import openai_templates
+from lsncli.errors import FingerprintMismatch, LsnError, UsageError
+from lsncli.prompts.contexts import text_features
 from lsncli.scores.common import negative_cosines, positive_cosines, predict
 from lsncli.store.reader import read_split
 from lsncli.types import unit
@@ -115,6 +120,43 @@ def test_hand_written_prompts_take_learned_negatives_without_positive_ones(work,
     head = make_head(work, "hand", CLASSES, negatives=True)
     np.testing.assert_allclose(head.negative, negative.text, rtol=0, atol=1e-7)
     assert head.weights.shape == (3, 32)
+
+
+def test_an_ensemble_is_the_unit_mean_of_unit_text_features(work, tiny_backbone) -> None:
+    head = make_head(work, "ensemble", CLASSES, negatives=False, model=lambda: tiny_backbone)
+    templates = openai_templates()
+    assert len(templates) == 80
+    assert templates[0]("cat") == "a bad photo of a cat."
+    tower = tiny_backbone.text_tower()
+    for name, row in zip(CLASSES, head.weights, strict=True):
+        texts = [template(name) for template in templates]
+        rows = text_features(tower, texts).detach().double().numpy()
+        total = sum(one / np.linalg.norm(one) for one in rows)
+        np.testing.assert_allclose(row, total / np.linalg.norm(total), atol=1e-6)
+
+
+def test_text_features_of_hand_written_prompts_are_kept(work, tiny_backbone) -> None:
+    cache = Cache(work.cache)
+    first = Heads(work, CLASSES, lambda: tiny_backbone, cache).head("hand", negatives=False)
+    again = Heads(work, CLASSES, no_model, cache).head("hand", negatives=False)
+    assert np.array_equal(first.weights, again.weights)
+    with pytest.raises(AssertionError, match="no text tower"):
+        Heads(work, CLASSES[:2], no_model, cache).head("hand", negatives=False)
+
+
+def test_a_head_of_another_model_or_trained_on_other_rows_is_refused(work, tiny_backbone) -> None:
+    fingerprint = tiny_backbone.fingerprint
+    head = LearnedHead("linear", fingerprint, CLASSES, 1.0, np.ones((3, 32)), {}, bias=np.zeros(3))
+    save_head(work.head("linear"), replace(head, fingerprint=replace(fingerprint, weights="other")))
+    with pytest.raises(FingerprintMismatch, match="learned with another model") as caught:
+        make_head(work, "linear", CLASSES, negatives=False)
+    assert "lsn train-head" in caught.value.hint
+    prompts = write_prompts(work, tiny_backbone, "positive", "coop")
+    save_head(work.head("linear"), replace(head, held_out=replace(prompts.held_out, seed=5)))
+    with pytest.raises(LsnError, match="was trained on other rows of split 'train'"):
+        make_head(work, "linear", CLASSES, negatives=False)
+    save_head(work.head("linear"), replace(head, held_out=prompts.held_out))
+    assert make_head(work, "linear", CLASSES, negatives=False).scale == 1.0
 
 
 def test_an_unknown_kind_of_prompts_is_refused(work) -> None:

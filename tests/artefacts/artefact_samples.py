@@ -3,6 +3,7 @@
 import numpy as np
 
 from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.heads import LearnedHead
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeldOut, LearnedPrompts
 from lsncli.prompts.losses import Kind
 from lsncli.threshold import Threshold
@@ -77,4 +78,20 @@ def detector(*, negative: bool = True, train: bool = True) -> Detector:
         fingerprint=FINGERPRINT,
         threshold=Threshold(gamma=0.1 + 0.2, target_tpr=0.95, n=40, tpr_low=0.83, tpr_high=0.99),
         learned={"bank": vectors(3, 4).astype(np.float16)} if train else {},
+    )
+
+
+def head(kind: str = "linear") -> LearnedHead:
+    linear = kind == "linear"
+    return LearnedHead(
+        kind=kind,
+        fingerprint=FINGERPRINT,
+        classes=CLASSES,
+        scale=1.0 if linear else 100.0,
+        weights=vectors(2, 4).astype(np.float64),
+        settings={"c": 10.0},
+        held_out=HeldOut("train", "0" * 64, 0.2, None, 7),
+        bias=vectors(2).astype(np.float64) if linear else None,
+        negative=None if linear else unit(vectors(3, 2, 4)),
+        history=() if linear else (2.0, 1.5),
     )
