@@ -43,7 +43,7 @@ def test_a_full_head_has_learned_both_sides(task: Task) -> None:
     assert head.negative.shape == (3, 6, 16)
     assert_allclose(np.linalg.norm(head.weights, axis=-1), 1)
     assert_allclose(np.linalg.norm(head.negative, axis=-1), 1)
-    assert not np.allclose(head.weights, hand.text, atol=0.01)
+    assert not np.allclose(head.weights, hand.weights, atol=0.01)
 
 
 def test_several_positive_prompts_become_their_unit_mean(task: Task) -> None:
