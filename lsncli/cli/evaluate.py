@@ -153,22 +153,22 @@ def _folders(texts: Sequence[str]) -> dict[str, list[Path]]:
 def columns(people: bool, costs: bool, intervals: IntervalName | None, failures: bool) -> list[Column]:
     """What is shown: people get what fits 100 columns, programs everything."""
     extra = COSTS if costs else []
-    extra = extra + [
-        Column(f"{metric}_{end}", f"{metric.upper()} {end}", digits=2, percent=True)
-        for metric in BOUNDED.get(intervals or "", ())
-        for end in ("low", "high")
-    ]
+    bounded = BOUNDED.get(intervals or "", ())
     if not people:
-        return [*COLUMNS, *extra, *COUNTS, *(ERROR if failures else [])]
-    if not extra:
-        return COLUMNS
-    return [*(column for column in COLUMNS if column.key not in LEFT_OUT), *extra]
+        ends = [Column(f"{metric}_{end}", "") for metric in bounded for end in ("low", "high")]
+        return [*COLUMNS, *extra, *ends, *COUNTS, *(ERROR if failures else [])]
+    extra = extra + [Column(f"{metric}_interval", f"{metric.upper()} 95 %") for metric in bounded]
+    left_out = (*LEFT_OUT, "id_accuracy") if intervals else LEFT_OUT if costs else ()
+    return [*(column for column in COLUMNS if column.key not in left_out), *extra]
 
 
 def result_row(result: "Result", intervals: "Mapping[str, Interval]") -> dict[str, object]:
-    """A result as a row of the evaluation table; fractions."""
+    """A result as a row of the evaluation table; fractions, but for intervals as people read them."""
     metrics = result.metrics
-    bounds = {f"{key}_{end}": getattr(one, end) for key, one in intervals.items() for end in ("low", "high")}
+    bounds: dict[str, object] = {}
+    for key, one in intervals.items():
+        bounds |= {f"{key}_low": one.low, f"{key}_high": one.high}
+        bounds[f"{key}_interval"] = f"{100 * one.low:.1f} to {100 * one.high:.1f}"
     return bounds | {
         "method": result.label,
         "head": result.method.head,

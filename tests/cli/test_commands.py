@@ -74,6 +74,42 @@ def test_eval_shows_people_percent_and_programs_fractions(lsn, work) -> None:
     assert float(lines[0]["auroc"]) == row["auroc"]
 
 
+def test_eval_tells_costs_intervals_and_averages_on_request(lsn, work) -> None:
+    both = ("--method", "mcm", "--method", "energy")
+    for options, titles in (
+        (("--costs",), ("Seconds", "MiB", "ID acc")),
+        (("--intervals", "delong"), ("AUROC 95 %",)),
+        (("--intervals", "bootstrap", "--costs"), ("FPR95 95 %", "AUROC 95 %", "Seconds")),
+    ):
+        table = lsn("eval", *both, *options).out
+        assert all(title in table for title in titles)
+        assert max(map(len, table.splitlines())) <= 100
+    (first, _) = rows(lsn("eval", *both, "--intervals", "bootstrap", "--costs", "--format", "json"))
+    assert first["fpr95_low"] <= first["fpr95"] <= first["fpr95_high"]
+    assert first["auroc_low"] <= first["auroc"] <= first["auroc_high"]
+    assert first["seconds"] >= 0
+    assert lsn("eval", *both, "--ood", "far", "--average").out.count("far") == 2
+
+
+def test_eval_keeps_scores_and_writes_them_on_request(lsn, work) -> None:
+    first = lsn("eval", "--method", "mcm", "--format", "csv", "--save-scores", "out/scores.csv")
+    assert (work / "cache").is_dir()
+    lines = list(csv.DictReader(io.StringIO(Path("out/scores.csv").read_text())))
+    assert len(lines) == 40 + 30
+    assert {line["split"] for line in lines} == {"test", "far"}
+    again = lsn("eval", "--method", "mcm", "--format", "csv")
+    assert again.out == first.out
+    assert lsn("eval", "--method", "mcm", "--save-scores", "scores.txt").code == 2
+    assert lsn("eval", "--method", "odin,eps=0.1", "--images", "far").code == 2
+
+
+def test_eval_of_all_takes_every_score_of_the_store(lsn, work) -> None:
+    done = lsn("eval", "--method", "all", "--average", "--format", "json", "--no-cache")
+    assert not (work / "cache").exists()
+    names = {row["method"].split(",")[0] for row in rows(done)}
+    assert {"MCM", "energy", "ash", "vim", "mahalanobis", "vos", "rpl"} <= names
+
+
 def test_eval_with_nothing_to_show_fails(lsn, work) -> None:
     done = lsn("eval", "--method", "lsn")
     assert done.code == 1
