@@ -1,5 +1,8 @@
 """The benchmark of all methods runs, names what it leaves out, goes on after a failure."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ STORED = [name for name in SCORES if not methods.LEFT_OUT & load_score(name).NEE
 def records(monkeypatch):
     """What would be written."""
     written = []
+    monkeypatch.setattr(methods, "RESULTS", Path("nowhere"))
     monkeypatch.setattr(methods, "record", lambda *arguments, **parts: written.append((arguments, parts)))
     return written
 
@@ -69,6 +73,17 @@ def test_the_full_form_measures_all_leaves_out_what_needs_more_and_is_written(
     assert parts["left_out"].keys() == set(SCORES) - set(STORED)
     for left in parts["left_out"]:
         assert f"Left out: {left}, which needs" in out
+
+
+def test_a_run_of_some_methods_leaves_the_rows_of_others(monkeypatch, records, tmp_path) -> None:
+    row = {"fit_s": 1.0, "score_s": 2.0, "peak_mib": 10.0, "process_mib": 300.0, "auroc": 0.9}
+    (tmp_path / "methods.json").write_text(json.dumps({"rows": {"mcm": row, "vos": row}}))
+    monkeypatch.setattr(methods, "RESULTS", tmp_path)
+    monkeypatch.setattr(methods, "fresh", lambda *_: row | {"score_s": 5.0})
+    methods.main(["--method", "vos"])
+    [(_, parts)] = records
+    assert parts["rows"] == {"mcm": row, "vos": row | {"score_s": 5.0}}
+    assert parts["left_out"].keys() == set(SCORES) - set(STORED)
 
 
 def test_synthetic_features_are_of_a_stores_kind_and_the_same_every_time() -> None:
