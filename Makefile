@@ -45,5 +45,5 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	  { echo "lsn needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT="$(abspath $(CONSTRAINTS))" $(BIN)/python -m pip install --quiet \
-	  --disable-pip-version-check -e '.[demo,parquet,dev]'
+	  --disable-pip-version-check -e '.[demo,parquet,plots,dev]'
 	touch $@

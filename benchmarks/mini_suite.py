@@ -1,10 +1,10 @@
 """The mini benchmark: the paper's small columns and a stand-in for its large ones, on the mini model.
 
 The class splits of CIFAR10, CIFAR100, CIFAR+10, CIFAR+50 and Tiny-ImageNet are those of ZOC (Esmaeilpour et
-al., AAAI 2022), which Table 3 of the LSN paper uses; splits.json holds them by name. Everything is as in that
-protocol but for the backbone: 32-pixel images go through the mini model's own transform. ``imagenette``
-stands in for ImageNet-100: ten classes against textures, nature places and flowers, which are *not* the OOD
-sets of the paper.
+al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.facts.splits holds them by name. Everything is
+as in that protocol but for the backbone: 32-pixel images go through the mini model's own transform.
+``imagenette`` stands in for ImageNet-100: ten classes against textures, nature places and flowers, which are
+*not* the OOD sets of the paper.
 
 Rows to learn from (``train``) and to choose settings with (``val``) come from the training images; test rows
 are only ever for the final numbers. Settings that OOD rows must choose are chosen with ``validation``.
@@ -14,7 +14,6 @@ training images of 180 Tiny-ImageNet classes (zero-shot it names 54.6 % of those
 16, 49.9 % of the validation images). It saw no CIFAR image.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks import mini_store
 from lsncli.errors import LsnError, UsageError
+from lsncli.facts.splits import OpenSet, open_set, open_sets
 from lsncli.store.format import Split
 from lsncli.types import Floats, Labels, Rows
 
@@ -39,7 +39,7 @@ Imagenette, 36 of Tiny-ImageNet."""
 class Column:
     """Where the images of one column come from.
 
-    ``rest`` is the set of which other classes are OOD (all that are not ID, or those listed in splits.json);
+    ``rest`` is the set of which other classes are OOD (all that are not ID, or the protocol's);
     ``others`` are sets that are OOD as a whole, by the name they are reported under.
     """
 
@@ -65,9 +65,17 @@ COLUMNS: dict[str, Column] = {
         },
     ),
 }
-SPLITS: dict[str, dict[str, list[list[str]]]] = json.loads(
-    Path(__file__).with_name("splits.json").read_text(encoding="utf-8")
-)
+
+
+def _sides(benchmark: OpenSet) -> dict[str, list[list[str]]]:
+    """``id`` names of every split; ``ood`` names where they are not simply the other classes."""
+    sides = {"id": [list(split.inside) for split in benchmark.splits]}
+    if benchmark.ood_classes != benchmark.id_classes:
+        sides["ood"] = [list(split.outside) for split in benchmark.splits]
+    return sides
+
+
+SPLITS = {key: _sides(open_set(key)) for key in open_sets()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,6 +108,13 @@ def fpr_id_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95)
     return _fpr_id_positive(counts(id_scores, ood_scores), recall)
 
 
+def threshold_id_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
+    """The threshold of ``fpr_id_positive``, one of the scores: what is at or above it is accepted."""
+    _check_recall(recall)
+    step = _step_at_recall(counts(id_scores, ood_scores), recall)
+    return float(np.unique(np.concatenate([id_scores, ood_scores]).astype(np.float64))[step])
+
+
 def fpr_ood_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
     """Fraction of ID scores rejected at the first threshold that rejects ``recall`` of the OOD scores.
 
@@ -183,7 +190,13 @@ def _blocks(found: Counts, term: Callable[[Integers, Integers], T]) -> list[T]:
 
 
 def _fpr_id_positive(found: Counts, recall: float) -> float:
-    ids, n, m = found.ids, int(found.ids[-1]), int(found.oods[-1])
+    m = int(found.oods[-1])
+    return (m - int(found.oods[_step_at_recall(found, recall)])) / m
+
+
+def _step_at_recall(found: Counts, recall: float) -> int:
+    """Which of the distinct scores is the threshold of ``fpr_id_positive``."""
+    ids, n = found.ids, int(found.ids[-1])
 
     def kept(rejected: int) -> float:
         return (n - rejected) / n
@@ -194,8 +207,7 @@ def _fpr_id_positive(found: Counts, recall: float) -> float:
     enough = max(start, int(np.searchsorted(ids, ids[short - 1])))
     nearest = [enough, short] if short < stop else [enough]
     # The float arithmetic of the official code decides which of two equally near recalls wins.
-    best = min(nearest, key=lambda i: abs(kept(int(ids[i])) - recall))
-    return (m - int(found.oods[best])) / m
+    return min(nearest, key=lambda i: abs(kept(int(ids[i])) - recall))
 
 
 def _fpr_ood_positive(found: Counts, recall: float) -> float:

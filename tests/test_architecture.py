@@ -11,14 +11,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     **dict.fromkeys(["errors", "types", "console", "config", "device", "__init__"], 0),
-    **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold"], 1),
-    **dict.fromkeys(["backbones", "images", "store", "artefacts", "facts"], 2),
+    **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
+    **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
     "app": 3,
-    **dict.fromkeys(["cli", "report", "__main__"], 4),
+    **dict.fromkeys(["cli", "bench", "report", "__main__"], 4),
 }
 
 BESIDE = {
     ("cli", "report"),
+    ("cli", "bench"),
+    ("bench", "report"),
     ("__main__", "cli"),
     ("threshold", "metrics"),
     ("intervals", "metrics"),

@@ -17,6 +17,7 @@ from lsncli.metrics import (
     evaluate_scores,
     fpr_id_positive,
     fpr_ood_positive,
+    threshold_id_positive,
 )
 
 EXACT = 1e-12
@@ -226,3 +227,16 @@ def test_accuracy_is_the_fraction_of_equal_rows():
 def test_accuracy_refuses_rows_it_cannot_compare(labels, predictions, expected):
     with pytest.raises(LsnError, match=expected):
         accuracy(np.array(labels, dtype=np.int32), np.array(predictions, dtype=np.int32))
+
+
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=40),
+    st.lists(st.integers(0, 12), min_size=1, max_size=40),
+    st.sampled_from([0.5, 0.8, 0.95, 1.0]),
+)
+def test_the_threshold_accepts_exactly_the_false_positives(ids, oods, recall) -> None:
+    inside, outside = np.array(ids, float), np.array(oods, float)
+    gamma = threshold_id_positive(inside, outside, recall)
+    assert np.mean(outside >= gamma) == fpr_id_positive(inside, outside, recall)
+    assert gamma in {*ids, *oods}
+    assert (inside >= gamma).any()

@@ -178,16 +178,11 @@ def _run(
     }
 
 
-def _finish(
-    work: Workspace,
-    backbone: Backbone,
-    tower: TextTower,
-    plan: Plan,
-    learned: Learned,
-    settings: PromptSettings,
-    target_tpr: float,
-) -> Training:
-    prompts = LearnedPrompts(
+def learned_prompts(
+    backbone: Backbone, tower: TextTower, plan: Plan, learned: Learned, settings: PromptSettings
+) -> LearnedPrompts:
+    """What was learned, as it is kept on disk."""
+    return LearnedPrompts(
         kind=settings.kind,
         fingerprint=backbone.fingerprint,
         classes=plan.split.classes,
@@ -198,6 +193,18 @@ def _finish(
         history=learned.history,
         held_out=plan.rows.rule,
     )
+
+
+def _finish(
+    work: Workspace,
+    backbone: Backbone,
+    tower: TextTower,
+    plan: Plan,
+    learned: Learned,
+    settings: PromptSettings,
+    target_tpr: float,
+) -> Training:
+    prompts = learned_prompts(backbone, tower, plan, learned, settings)
     path = work.prompts(settings.kind)
     save_prompts(path, prompts)
     method = parse_method(METHODS[settings.kind])

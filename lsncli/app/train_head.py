@@ -9,7 +9,7 @@ import torch
 
 from lsncli.app.calibrate import known_rows
 from lsncli.app.heldout import Parts, check_held_out
-from lsncli.app.probe import best_probe, probes
+from lsncli.app.probe import Probe, best_probe, probes
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.console import Tick, silent
@@ -17,6 +17,7 @@ from lsncli.errors import LsnError
 from lsncli.scores.common import check_features
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.types import Fingerprint
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,15 @@ def labelled_parts(work: Workspace, split_name: str) -> tuple[Split, Parts]:
     return split, rows
 
 
-def train_linear(
-    work: Workspace,
-    *,
-    split_name: str = "train",
+def linear_head(
+    split: Split,
+    rows: Parts,
+    fingerprint: Fingerprint,
     c: float | None = None,
     device: torch.device | None = None,
     tick: Tick = silent,
-) -> TrainedHead:
-    """Fit a linear probe on unit features (``probe.probes``) and write ``linear.head.safetensors``.
-
-    ``c`` is the strength C; None chooses it on the held-out rows (``probe.best_probe``). That is the one
-    thing that held-out rows decide; with a given C no bit of the head depends on them. Raises as
-    ``labelled_parts`` does, and UsageError for a C that cannot be meant.
-    """
-    began = time.perf_counter()
-    split, rows = labelled_parts(work, split_name)
-    fingerprint = read_fingerprint(work.features)
+) -> tuple[LearnedHead, Probe]:
+    """The head of ``train_linear``, and its probe, from rows of ``split``."""
     check_features(rows.train.features, fingerprint.dim)
     where, classes = device or torch.device("cpu"), len(split.classes)
     chosen = c is None
@@ -85,6 +78,26 @@ def train_linear(
         settings=settings,
         held_out=rows.rule,
     )
+    return head, probe
+
+
+def train_linear(
+    work: Workspace,
+    *,
+    split_name: str = "train",
+    c: float | None = None,
+    device: torch.device | None = None,
+    tick: Tick = silent,
+) -> TrainedHead:
+    """Fit a linear probe on unit features (``probe.probes``) and write ``linear.head.safetensors``.
+
+    ``c`` is the strength C; None chooses it on the held-out rows (``probe.best_probe``). That is the one
+    thing that held-out rows decide; with a given C no bit of the head depends on them. Raises as
+    ``labelled_parts`` does, and UsageError for a C that cannot be meant.
+    """
+    began = time.perf_counter()
+    split, rows = labelled_parts(work, split_name)
+    head, probe = linear_head(split, rows, read_fingerprint(work.features), c, device, tick)
     path = work.head("linear")
     save_head(path, head)
     accuracy, _ = probe.accuracy_and_loss(rows.held_out)

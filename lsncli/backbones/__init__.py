@@ -45,6 +45,14 @@ class Backbone(Protocol):
         Computed in float32 whatever the image tower's precision: gradients of small losses vanish in fp16.
         """
 
+    def relevance(self, pixels: "torch.Tensor", directions: "torch.Tensor") -> "torch.Tensor":
+        """Where an image (1, 3, H, W) supports the cosine with each of ``directions`` (T, D): (T, h, w).
+
+        ``directions`` are unit text features. Maps are not negative and not normalised, over the last grid
+        of the image tower, float32 on the CPU; how: ``relevance.py``. Raises UsageError for an architecture
+        whose last grid is not known.
+        """
+
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> "TextTower":
         """The text encoder as prompt learning needs it, in ``precision`` and by a linear ``kernel``.
 

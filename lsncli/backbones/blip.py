@@ -26,6 +26,7 @@ from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.imagetower import ImageTower, Tune
 from lsncli.backbones.openclip import in_float32, weights_digest
+from lsncli.backbones.relevance import token_relevance
 from lsncli.backbones.tokens import read_tokens
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import Unavailable, UsageError
@@ -75,6 +76,14 @@ class Blip:
         """(B, 3, H, W) -> image features (B, D) float32, with gradients; see ``Backbone``."""
         features: Tensor = in_float32(self.vision, pixels.to(self.device, torch.float32))
         return features
+
+    def relevance(self, pixels: Tensor, directions: Tensor) -> Tensor:
+        """Where an image supports its cosines with directions (T, D); see ``relevance.token_relevance``."""
+        whole: Any = self.model
+        config, block = whole.config.vision_config, whole.vision_model.encoder.layers[-1]
+        side: int = config.image_size // config.patch_size
+        given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
+        return token_relevance(self.vision, block, 1, (side, side), *given).cpu()
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
         """BERT on the plain path; UsageError for a ``kernel`` that it has not."""

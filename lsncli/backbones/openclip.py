@@ -20,6 +20,7 @@ from torch.func import functional_call
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.imagetower import ImageTower, Tune, image_tower, pooled
+from lsncli.backbones.relevance import relevance
 from lsncli.backbones.text import text_function, text_tower
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import Unavailable, UsageError
@@ -58,6 +59,11 @@ class OpenClip:
         """(B, 3, H, W) -> raw image features (B, D) float32, with gradients; see ``Backbone``."""
         tower: Any = self.model.visual
         return pooled(in_float32(tower, pixels.to(self.device, torch.float32)))
+
+    def relevance(self, pixels: Tensor, directions: Tensor) -> Tensor:
+        """Where an image supports its cosines with directions (T, D); see ``relevance.relevance``."""
+        given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
+        return relevance(self.model.visual, *given).cpu()  # type: ignore[arg-type]
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
         """The text encoder for prompt learning; see ``text.text_tower``."""

@@ -12,13 +12,17 @@ import typer
 
 from lsncli import __version__, console
 from lsncli.cli import (
+    bench,
     calibrate,
     candidates,
+    datasets,
     demo,
     evaluate,
+    explain,
     extract,
     methods,
     models,
+    not_,
     score,
     store,
     train_head,
@@ -49,6 +53,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate.calibrate,
     "score": score.score,
     "eval": evaluate.evaluate,
+    "explain": explain.explain,
+    "not": not_.understands_not,
+    "bench": bench.bench,
+    "datasets": datasets.datasets,
     "methods": methods.methods,
     "models": models.models,
 }

@@ -76,6 +76,9 @@ def evaluate(
     save_scores: Annotated[
         Path | None, typer.Option(help="Write every score to FILE.csv or FILE.npz.")
     ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw score histograms and ROC curves of each method into a folder.")
+    ] = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep scores in the workspace by content.")
     ] = True,
@@ -100,9 +103,13 @@ def evaluate(
     from lsncli.app.save_scores import save_scores as write_scores
     from lsncli.app.selection import all_methods, choose_splits, default_methods
     from lsncli.device import pick_device
+    from lsncli.report.detection import draw_evaluation
+    from lsncli.report.plots import check_available
 
     if save_scores is not None:
         check_target(save_scores)
+    if plots is not None:
+        check_available("--plots")
     place = Workspace(work)
     names = [
         each
@@ -127,6 +134,10 @@ def evaluate(
         found = use.evaluate(plan, tick)
     if save_scores is not None:
         write_scores(save_scores, found.entrants, [inside, *outside])
+    if plots is not None:
+        with progress("figures", len(found.entrants), quiet=quiet) as tick:
+            drawn = draw_evaluation(plots, found, [split.name for split in outside], tick)
+        say(f"Wrote {len(drawn)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
     shown = [one for one in found.ranked() if one.ood == use.AVERAGE or len(outside) == 1 or not average]
     rows = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
     rows += [failed_row(method, reason) for method, reason in found.failed]

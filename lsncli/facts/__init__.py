@@ -1,1 +1,1 @@
-"""Data files that ship with the package: the features that the demo learns from."""
+"""Data files that ship with the package and their loaders: what is published, what the demo learns from."""

@@ -59,7 +59,7 @@ def render(
 
     Raises LsnError if the file cannot be written.
     """
-    with _target(output) as file:
+    with target(output) as file:
         FORMATS[format_name](rows, columns, file, title)
 
 
@@ -75,10 +75,11 @@ def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: 
     for row in rows:
         table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
     live = file is out.file and out.is_terminal
-    (out if live else Console(file=file, width=_width())).print(table)
+    (out if live else Console(file=file, width=width())).print(table)
 
 
-def _width() -> int:
+def width() -> int:
+    """Columns of what is not written to a terminal: COLUMNS, else ``WIDTH``."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) if columns.isdecimal() and int(columns) else WIDTH
 
@@ -109,7 +110,7 @@ def _json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: s
 
 def _markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |\n"
+        return markdown_line(markdown_text(cell) for cell in cells)
 
     text = line(column.title for column in columns)
     text += "|" + "|".join("---:" if column.digits is not None else "---" for column in columns) + "|\n"
@@ -117,17 +118,19 @@ def _markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, titl
     file.write(text)
 
 
-def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
-    special = {c: "\\" + c for c in "&%$#_{}"} | {
-        "\\": "\\textbackslash{}",
-        "~": "\\textasciitilde{}",
-        "^": "\\textasciicircum{}",
-        "↓": "$\\downarrow$",
-        "↑": "$\\uparrow$",
-    }
+def markdown_text(text: str) -> str:
+    """``text`` as a cell of a Markdown table shows it."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")
 
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """A row of a Markdown table; the cells are Markdown."""
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
     def line(cells: Iterable[str]) -> str:
-        return " & ".join("".join(special.get(c, c) for c in cell) for cell in cells) + " \\\\\n"
+        return latex_line(latex_text(cell) for cell in cells)
 
     text = (
         "\\begin{tabular}{"
@@ -137,6 +140,26 @@ def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: 
     text += line(column.title for column in columns) + "\\midrule\n"
     text += "".join(line(column.shown(row.get(column.key)) for column in columns) for row in rows)
     file.write(text + "\\bottomrule\n\\end{tabular}\n")
+
+
+LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "↓": "$\\downarrow$",
+    "↑": "$\\uparrow$",
+    "⋆": "$\\star$",
+}
+
+
+def latex_text(text: str) -> str:
+    """``text`` as LaTeX shows it."""
+    return "".join(LATEX.get(c, c) for c in text)
+
+
+def latex_line(cells: Iterable[str]) -> str:
+    """A row of a LaTeX table; the cells are LaTeX."""
+    return " & ".join(cells) + " \\\\\n"
 
 
 Renderer = Callable[[Iterable[Row], Sequence[Column], TextIO, str], None]
@@ -162,7 +185,8 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _target(output: Path | None) -> Iterator[TextIO]:
+def target(output: Path | None) -> Iterator[TextIO]:
+    """stdout, or the file ``output``, created with its folders. Raises LsnError if it cannot be written."""
     if output is None:
         yield out.file  # type: ignore[misc]
         return

@@ -53,7 +53,8 @@ class Vos(Score):
     features are below 1 / D, where their + 0.0001 would be a large part: ``ridge`` is relative to the mean
     variance. (a, s) start at 1 and, since logits of scale 100 have energies far from 0, minus the mean
     energy of class means and outliers. (Their CIFAR test script takes the plain energy, w = 1.) w is cut at
-    0 and 1e-6 is added, so that a class whose w went below 0 still counts a little. Weights do not decay: where
+    0 and 1e-6 is added, so that a class whose w went below 0 still counts a little. Weights do not decay:
+    where
     classes are many and rows separable, it takes off the scale of 100 that features of length one need (at
     200 synthetic classes AUROC fell from 99.7 to 78).
 

@@ -62,6 +62,16 @@ def read_split(path: Path, name: str) -> Split:
         return split_of(group_at(splits, name), name)
 
 
+def read_checksums(path: Path) -> dict[str, str]:
+    """The recorded checksum of every split by name: equal ones are equal features, labels and keys.
+
+    No rows are read; ``verify`` does, and compares.
+    """
+    with opened(path) as file:
+        splits = group_at(file, "splits")
+        return {name: attribute(group_at(splits, name), "checksum", str) for name in sorted(splits)}
+
+
 def read_text(path: Path) -> tuple[tuple[str, ...], Floats] | None:
     """Class names and their imported text features (C, D) float32, or None if there are none."""
     with opened(path) as file:

@@ -212,3 +212,12 @@ def test_without_transformers_it_says_which_extra_to_install(monkeypatch) -> Non
         load_backbone(f"blip:{os.curdir}", device="cpu")
     assert "lsncli[blip]" in caught.value.hint
     assert caught.value.exit_code == 5
+
+
+def test_it_can_be_looked_into(blip, pixels) -> None:
+    text = text_features(blip.text_tower(), TEXTS[:2])
+    found = blip.relevance(pixels[:1], text)
+    assert found.shape == (2, 4, 4)
+    assert (found >= 0).all()
+    assert found.sum() > 0
+    torch.testing.assert_close(blip.relevance(pixels[:1], text), found, rtol=0, atol=0)

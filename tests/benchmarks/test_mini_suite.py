@@ -13,6 +13,7 @@ from mini_samples import write_store
 from benchmarks import mini_store, mini_suite
 from benchmarks.mini_suite import COLUMNS, SPLITS, columns, load, sets_of, splits, validation
 from lsncli.errors import LsnError, UsageError
+from lsncli.facts.splits import open_sets
 from lsncli.images.names import class_names
 from lsncli.images.sources import list_images
 from lsncli.store.format import Split
@@ -230,6 +231,7 @@ def test_a_set_without_a_class_of_the_protocol_is_refused(
         load("cifar10", 0, cache=cache)
 
 
-def test_splits_json_is_plain_data() -> None:
-    text = Path(mini_suite.__file__).with_name("splits.json").read_text(encoding="utf-8")
-    assert json.loads(text).keys() == {"cifar10", "cifar100", "cifar+10", "cifar+50", "tinyimagenet"}
+def test_the_splits_are_plain_data_and_the_facts() -> None:
+    assert json.loads(json.dumps(SPLITS)) == SPLITS
+    assert tuple(SPLITS) == open_sets() == ("cifar10", "cifar100", "cifar+10", "cifar+50", "tinyimagenet")
+    assert "ood" not in SPLITS["cifar10"]

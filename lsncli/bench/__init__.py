@@ -1,0 +1,1 @@
+"""The tables of the paper: what was published, what is measured, side by side."""

@@ -1,0 +1,72 @@
+"""Where a suite works: a workspace for every model, the files of results and timings, the images."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lsncli.backbones import Backbone, load_again, load_backbone
+from lsncli.bench.bound import Bound
+from lsncli.bench.results import Results
+from lsncli.store.reader import read_fingerprint
+
+ENDINGS = (".tar", "")
+"""A set's images are DIR/<set>.tar or the folder DIR/<set>."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """``<work>/bench/<suite>/<model>/features.h5`` holds features, beside it lies what was learned."""
+
+    work: Path
+    suite: str
+    model: str
+    """What ``lsn extract --model`` takes; a line of a table may ask for another."""
+    data: Path | None = None
+    """Folder of the images; None if there is none."""
+    pretrained: str = ""
+    """Weights of ``model``; empty for those that it names."""
+    device: str = "auto"
+    batch_size: int = 16
+    workers: int = 1
+
+    @property
+    def results(self) -> Results:
+        """All results of the suite."""
+        return Results(self.work / "results" / f"{self.suite}.jsonl")
+
+    @property
+    def timings(self) -> Results:
+        """How long jobs took."""
+        return Results(self.work / "bench" / self.suite / "timings.jsonl")
+
+    def workspace(self, model: str) -> Bound:
+        """That of a model; the suite's for an empty name."""
+        return Bound(self.work / "bench" / self.suite / re.sub(r"[^A-Za-z0-9._-]+", "-", model or self.model))
+
+    def weights(self, model: str) -> str:
+        """``pretrained``, if this is the model it is meant for."""
+        return self.pretrained if model in ("", self.model) else ""
+
+    def backbone(self, model: str) -> Backbone:
+        """The model, checked to be the one that made the features if there are some.
+
+        Raises as ``load_backbone`` and ``load_again`` do.
+        """
+        store, weights = self.workspace(model).features, self.weights(model)
+        if store.is_file():
+            return same_backbone(store, weights, self.device)
+        return load_backbone(model or self.model, pretrained=weights, device=self.device)
+
+    def images(self, name: str) -> Path | None:
+        """Where the images of a set are; None if they are not in ``data``."""
+        if self.data is None:
+            return None
+        places = (self.data / f"{name}{ending}" for ending in ENDINGS)
+        return next((place for place in places if place.exists()), None)
+
+
+@lru_cache(maxsize=1)
+def same_backbone(store: Path, pretrained: str, device: str) -> Backbone:
+    """The model that made the features of a store, loaded once for all jobs that follow each other."""
+    return load_again(read_fingerprint(store), pretrained=pretrained, device=device)

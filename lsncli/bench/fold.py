@@ -1,0 +1,163 @@
+"""A measured table: results folded into mean and spread, beside the published numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from lsncli.bench.jobs import Score
+from lsncli.bench.notes import notes_of, papers_own, stand_ins
+from lsncli.bench.plan import Plan
+from lsncli.bench.results import Record, mean_and_spread
+from lsncli.bench.runner import Run
+from lsncli.bench.suite import Group, Suite, TableSpec
+from lsncli.facts.published import NUMBERS, Column, Table, column
+from lsncli.facts.published import table as published_table
+
+AVERAGE = "Average"
+METRICS = ("fpr95", "auroc")
+ACCURACY = "id_accuracy"
+NOT_YET = "not measured yet"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a measured table, in percent; None where there is none."""
+
+    mean: float | None = None
+    """Over ``n`` values, one for each split and seed (of an average: of the same over all groups)."""
+    spread: float | None = None
+    """Their standard deviation (n - 1)."""
+    n: int = 0
+    of: int = 0
+    """How many there are when everything is measured."""
+    published: float | None = None
+    difference: float | None = None
+    """Measured less published; None where the images are not the paper's."""
+    why_missing: str = ""
+    command: str = ""
+    """What to type to fill the cell; empty where the reason says what is needed first."""
+
+
+@dataclass(frozen=True)
+class MeasuredTable:
+    """Cells by row and column key, in the order of the suite's rows and of ``columns``."""
+
+    key: str
+    title: str
+    suite: str
+    stand_in: bool
+    """Whether some images are not those of the paper's table."""
+    columns: tuple[Column, ...]
+    rows: Mapping[str, Mapping[str, Cell]]
+    published: Table | None
+    notes: tuple[str, ...]
+    """What belongs under it: data, stand-ins, models, seeds, dates."""
+    records: tuple[Record, ...]
+    """What it was folded from, each once."""
+
+
+def fold(
+    suite: Suite, spec: TableSpec, run: Run, plan: Plan, command: str, names: Sequence[str]
+) -> MeasuredTable:
+    """The rows ``names`` of a table from the results that are known to ``plan``."""
+    number = int(spec.key) if spec.key.isdecimal() else 0
+    printed = published_table(number) if number in NUMBERS else None
+    columns = _columns(spec, printed)
+    rows: dict[str, dict[str, Cell]] = {}
+    used: dict[str, Record] = {}
+    for row in spec.rows:
+        if row.name not in names:
+            continue
+        scores = [score for score in plan.scores if score.line.name == row.name]
+        used |= {key: plan.known[key] for one in scores for key in one.keys.values() if key in plan.known}
+        values = next((one.values for one in printed.rows if one.name == row.name), {}) if printed else {}
+        why = plan.skipped.get(row.name, "") or next(
+            (run.failed[str(one)] for one in scores if str(one) in run.failed), NOT_YET
+        )
+        ids = [row.id] if row.id else [group.id for group in spec.groups]
+        own = all(papers_own(suite, suite.ids[name].test) for name in ids)
+        rows[row.name] = {
+            one.key: _cell(
+                _values(one, scores, plan.known, spec.groups),
+                values.get(one.key),
+                own and _same_images(suite, one, spec.groups),
+                why,
+                "" if row.name in plan.skipped else f"{command} --rows {quote(row.name)}",
+            )
+            for one in columns
+        }
+    records = tuple(used.values())
+    return MeasuredTable(
+        spec.key,
+        spec.title or (printed.title if printed else ""),
+        suite.name,
+        bool(stand_ins(suite, spec, names)),
+        columns,
+        rows,
+        printed,
+        tuple(notes_of(suite, spec, records, names)),
+        records,
+    )
+
+
+def _columns(spec: TableSpec, printed: Table | None) -> tuple[Column, ...]:
+    """As published; else both metrics of every group, of their average, and the accuracy."""
+    names = [group.name for group in spec.groups]
+    if printed is not None and {one.group for one in printed.columns} - {"", AVERAGE} == set(names):
+        return printed.columns
+    names += [AVERAGE] if len(names) > 1 else []
+    return (*(column(f"{name}/{metric}") for name in names for metric in METRICS), column(ACCURACY))
+
+
+Values = list[dict[tuple[int, int], float | None]]
+"""For every group the values by split and seed; None where one is not measured."""
+
+
+def _values(
+    one: Column, scores: Sequence[Score], known: Mapping[str, Record], groups: Sequence[Group]
+) -> Values:
+    found: Values = []
+    for group in groups:
+        if one.group not in ("", AVERAGE, group.name):
+            continue
+        values: dict[tuple[int, int], float | None] = {}
+        for score in scores:
+            if group.id and score.place.id != group.name:
+                continue
+            for ood, key in score.keys.items():
+                if group.id or ood == group.name:
+                    values[score.place.split, score.seed] = known.get(key, {}).get(one.metric)
+        found.append(values)
+    return found
+
+
+def _cell(values: Values, published: float | None, same: bool, why: str, command: str) -> Cell:
+    """Mean and spread of what is measured; a group or an average lacks nothing or says what."""
+    wanted = sum(len(one) for one in values)
+    there = [[100 * value for value in one.values() if value is not None] for one in values]
+    count = sum(map(len, there))
+    if not there or not all(there):
+        return Cell(of=wanted, published=published, why_missing=why, command=command)
+    if all(one.keys() == values[0].keys() for one in values) and count == wanted:
+        rows = zip(*([value or 0.0 for value in one.values()] for one in values), strict=True)
+        mean, spread = mean_and_spread([100 * sum(row) / len(row) for row in rows])
+    else:
+        mean, spread = mean_and_spread([mean_and_spread(one)[0] for one in there])[0], None
+    missing = f"{count} of {wanted} measured" if count < wanted else ""
+    missing += f": {why}" if missing and why != NOT_YET else ""
+    return Cell(
+        mean=mean,
+        spread=spread,
+        n=min(map(len, there)),
+        of=max(map(len, values)),
+        published=published,
+        difference=mean - published if same and published is not None else None,
+        why_missing=missing,
+        command=command if missing else "",
+    )
+
+
+def _same_images(suite: Suite, one: Column, groups: Sequence[Group]) -> bool:
+    """Whether what a column tells ID from are the paper's images."""
+    chosen = [group for group in groups if one.group in (AVERAGE, group.name)]
+    return all(papers_own(suite, group.ood or suite.ids[group.id].rest) for group in chosen)

@@ -1,0 +1,178 @@
+"""What a table asks for: lines measured at places, and the digests that their results hang on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from lsncli.app.cache import digest
+from lsncli.app.methods import Method, parse_method
+from lsncli.app.workspace import Workspace
+from lsncli.artefacts.heads import COMMANDS
+from lsncli.bench.code import code_of
+from lsncli.bench.learning import Learning
+from lsncli.bench.places import HELD_OUT, Part, Place
+from lsncli.scores import score_settings
+from lsncli.store.format import SplitInfo
+from lsncli.store.reader import list_splits, read_checksums, read_fingerprint
+
+CODE = ("lsncli.scores", "lsncli.metrics", "lsncli.app.heads", "lsncli.app.heldout")
+"""What decides the numbers that given features and prompts give."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table and how it is measured."""
+
+    name: str
+    """As the published table prints it, without marks."""
+    method: str
+    """As ``lsn eval --method`` takes it."""
+    places: tuple[Place, ...]
+    learnings: tuple[Learning, ...] = ()
+    shots: int | None = None
+    """Training rows of each class for a score that learns from rows; None for all that are not held out."""
+    model: str = ""
+    """Empty for the suite's."""
+    unavailable: str = ""
+    """Why this suite cannot measure it; empty if it can."""
+
+    def method_from(self, seed: int) -> Method:
+        """The method; a score that draws at random takes the seed, unless one is named.
+
+        Raises UsageError for a method that cannot be meant.
+        """
+        method = parse_method(self.method)
+        if "seed" in score_settings(method.score):
+            method = replace(method, settings={"seed": seed} | method.settings)
+        return method
+
+    @property
+    def looks_at_rows(self) -> bool:
+        """Whether its score learns from training rows by itself."""
+        return not self.method_from(0).needs.isdisjoint({"train", "labels"})
+
+    def supplied(self, work: Workspace) -> bool:
+        """Whether the user left in the workspace what an unavailable line lacks: a head, words for images."""
+        names = dict.fromkeys(name for place in self.places for name in (place.test.set, *place.ood_sets))
+        files = self.outside(work, list(names))
+        return bool(files) and all(path.is_file() for path in files)
+
+    def outside(self, work: Workspace, sets: Sequence[str]) -> list[Path]:
+        """Files that no job makes: imported heads, words for the images of ``sets``."""
+        method, files = self.method_from(0), []
+        if method.head in COMMANDS and method.head not in [one.kind for one in self.learnings]:
+            files.append(work.head(method.head))
+        if "candidates" in method.needs:
+            files += [work.candidates(name) for name in sets]
+        return files
+
+    def seeds(self, count: int) -> range:
+        """``count`` seeds, but one where nothing is drawn."""
+        return range(count if self.learnings or self.looks_at_rows else 1)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a store says of itself without its rows: the model's digest, the sets, their checksums.
+
+    For sets that are not there yet everything is empty: what hangs on them has a provisional key.
+    """
+
+    fingerprint: str
+    sets: Mapping[str, SplitInfo]
+    checksums: Mapping[str, str]
+
+    def part(self, part: Part) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What its rows hang on: the checksum of their set, the classes, and what those are called."""
+        return self.checksums.get(part.set, ""), self.classes(part), part.names
+
+    def classes(self, part: Part) -> tuple[str, ...]:
+        """The named ones, else those of the set."""
+        known = self.sets.get(part.set)
+        return part.classes or (known.classes if known else ())
+
+    def rows(self, part: Part) -> int | None:
+        """About how many; None for a set that is not there."""
+        known = self.sets.get(part.set)
+        if known is None:
+            return None
+        return round(known.rows * len(part.classes or known.classes) / max(1, len(known.classes)))
+
+
+def stored(store: Path) -> Stored:
+    """Raises LsnError for a store that cannot be read."""
+    if not store.is_file():
+        return Stored("", {}, {})
+    return Stored(read_fingerprint(store).digest, list_splits(store), read_checksums(store))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A job: one line at one place from one seed, on all OOD sets of the place."""
+
+    line: Line
+    place: Place
+    seed: int
+    there: Stored
+    work: Workspace
+
+    def __str__(self) -> str:
+        return f"{self.line.name} on {self.place}, seed {self.seed}"
+
+    @cached_property
+    def method(self) -> Method:
+        """Raises UsageError for a method that cannot be meant."""
+        return self.line.method_from(self.seed)
+
+    @property
+    def missing(self) -> list[str]:
+        """Sets that are not stored yet."""
+        return [name for name in self.place.sets if name not in self.there.sets]
+
+    @cached_property
+    def learned(self) -> dict[str, tuple[Learning, str]]:
+        """What must have been learned, by kind: the learning and its key."""
+        train = self.there.part(self.place.known)
+        found = {}
+        for one in self.line.learnings:
+            key = one.key(self.there.fingerprint, train, self.seed)
+            if one.kind == "clipn":
+                key = digest(key, _content(self.work.no_tower))[:32]
+            found[one.kind] = one, key
+        return found
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """The key of the result on each OOD set."""
+        there = self.there
+        common = digest(
+            code_of(*CODE),
+            there.fingerprint,
+            str(self.method),
+            there.classes(self.place.known),
+            self.place.known.names,
+            self._rows(),
+            there.part(self.place.test),
+            {kind: key for kind, (_, key) in self.learned.items()},
+            self._found(),
+        )
+        parts = self.place.ood.items()
+        return {name: digest("result", common, there.part(part))[:32] for name, part in parts}
+
+    def _rows(self) -> tuple[str | float | None, ...]:
+        """What the training rows that the score itself looks at hang on; empty if it looks at none."""
+        if not self.line.looks_at_rows:
+            return ()
+        return self.there.checksums.get(self.place.known.set, ""), HELD_OUT, self.line.shots, self.seed
+
+    def _found(self) -> dict[str, str]:
+        """Digests of files in the suite's workspace that no job makes: imported heads, words for images."""
+        sets = (self.place.test.set, *self.place.ood_sets)
+        return {path.name: _content(path) for path in self.line.outside(self.work, sets)}
+
+
+def _content(path: Path) -> str:
+    """sha256 of a file; empty if there is none."""
+    return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

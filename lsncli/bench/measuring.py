@@ -1,0 +1,106 @@
+"""One line of a table at one place: scored, measured, and written down with where the numbers come from."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from lsncli import __version__
+from lsncli.app.binding import Model
+from lsncli.app.cache import Cache
+from lsncli.app.entrants import entrant
+from lsncli.app.evaluate import AVERAGE, NO_IMAGES, Evaluation, Plan, evaluate
+from lsncli.app.heads import Heads
+from lsncli.app.scoring import recall
+from lsncli.bench.bound import Bound, learned_file
+from lsncli.bench.code import revision
+from lsncli.bench.jobs import Score
+from lsncli.bench.places import Task
+from lsncli.bench.results import Record
+from lsncli.console import Tick, silent
+from lsncli.errors import LsnError
+from lsncli.store.reader import read_fingerprint
+
+METRICS = ("fpr95", "fpr95_ood", "auroc", "aupr_in", "aupr_out")
+
+
+def measure(
+    score: Score,
+    names: Sequence[str],
+    work: Bound,
+    task: Task,
+    model: Model,
+    *,
+    about: Mapping[str, Any],
+    device: str = "cpu",
+    tick: Tick = silent,
+) -> list[Record]:
+    """Records of ``score`` on the OOD sets ``names`` of its place, metrics as fractions.
+
+    ``about`` goes into each. What the line learns must have been learned. ``tick`` hears of rows scored.
+    Raises LsnError if the method cannot be measured here.
+    """
+    began = time.perf_counter()
+    files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
+    heads = Heads(replace(work, files=files), task.train.classes, model, Cache(work.cache))
+    rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
+    one = entrant(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
+    splits = (task.test, *(task.ood[name] for name in names))
+    for split in splits:
+        recall(one, split, guess=split is task.test)
+    found = evaluate(Plan((one,), (), task.test, splits[1:]), tick)
+    if found.failed:
+        raise LsnError(found.failed[0][1])
+    common = {
+        **about,
+        "row": score.line.name,
+        "id": score.place.id,
+        "train_set": score.place.train.set if score.place.train else "",
+        "test_set": score.place.test.set,
+        "split": score.place.split,
+        "seed": score.seed,
+        "method": str(score.method),
+        "settings": one.settled.settings,
+        "learned": {
+            kind: {"key": key, **_described(heads, kind)} for kind, (_, key) in score.learned.items()
+        },
+        "classes": len(task.train.classes),
+        "train_rows": 0 if one.train is None else len(one.train),
+        "model": str(read_fingerprint(work.features)),
+        "fingerprint": score.there.fingerprint,
+        "device": device,
+        "lsn": __version__,
+        "revision": revision(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    return [
+        {**common, "key": score.keys[name], "ood": name, "ood_set": score.place.ood[name].set, **numbers}
+        for name, numbers in _numbers(found, task, names).items()
+    ]
+
+
+def _described(heads: Heads, kind: str) -> dict[str, Any]:
+    """The settings of what was learned, and how its training went."""
+    if kind == "positive":
+        return {"settings": heads.positive.settings, "loss": heads.positive.history[-1]}
+    if kind == "negative":
+        return {"settings": heads.negative.settings, "loss": heads.negative.history[-1]}
+    return {}
+
+
+def _numbers(found: Evaluation, task: Task, names: Sequence[str]) -> dict[str, Record]:
+    by_split = {one.ood: one for one in found.results if one.ood != AVERAGE}
+    numbers = {}
+    for name in names:
+        one = by_split[task.ood[name].name]
+        accuracy = one.id_accuracy
+        numbers[name] = {
+            **{metric: getattr(one.metrics, metric) for metric in METRICS},
+            "id_accuracy": None if math.isnan(accuracy) else accuracy,
+            "n_id": one.metrics.n_id,
+            "n_ood": one.metrics.n_ood,
+        }
+    return numbers

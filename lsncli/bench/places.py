@@ -1,0 +1,144 @@
+"""Where a method is measured: the classes of one split of an ID set, and what it is told from.
+
+A place names sets of the suite's store and classes of theirs; ``load`` makes its rows. Nothing is copied on
+the disk: the five splits of CIFAR-10 are five choices from one stored set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lsncli.app.heldout import Parts, hold_out
+from lsncli.errors import LsnError
+from lsncli.store.format import Split
+from lsncli.store.reader import read_split
+from lsncli.types import UNLABELLED
+
+HELD_OUT = 0.2
+"""Fraction of each class of the training set that nothing learns from, as with ``lsn train-pos``."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of ``classes`` in a stored set, in this order; every image if no class is named."""
+
+    set: str
+    classes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """What prompts call these classes; empty for the names they are stored under."""
+
+    def of(self, split: Split, name: str) -> Split:
+        """These images as a split ``name``; LsnError if the set lacks a class or has no such image."""
+        if not self.classes:
+            return replace(split, name=name)
+        missing = [one for one in self.classes if one not in split.classes]
+        if missing:
+            raise LsnError(
+                f"The set '{self.set}' has no class '{missing[0]}' ({len(missing)} of {len(self.classes)} "
+                f"are missing); it has {len(split.classes)}, such as '{(*split.classes, 'none')[0]}'.",
+                "Are these the right images? `lsn datasets verify` names every difference.",
+            )
+        lookup = np.full(len(split.classes) + 1, UNLABELLED, dtype=np.int32)
+        for number, one in enumerate(self.classes):
+            lookup[split.classes.index(one)] = number
+        labels = lookup[split.labels]  # the last entry answers -1
+        chosen = np.flatnonzero(labels != UNLABELLED)
+        return Split(
+            name=name,
+            features=split.features[chosen],
+            labels=labels[chosen],
+            keys=tuple(split.keys[row] for row in chosen),
+            classes=self.names or self.classes,
+            source=split.source,
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """One split of an ID set, and the OOD sets by the name that they are reported under."""
+
+    id: str
+    split: int
+    train: Part | None
+    """None where there is nothing to learn from: then classes are those of ``test``."""
+    test: Part
+    ood: Mapping[str, Part]
+
+    @property
+    def known(self) -> Part:
+        """The part that says which classes there are."""
+        return self.train or self.test
+
+    @property
+    def ood_sets(self) -> tuple[str, ...]:
+        """The stored sets of the OOD side."""
+        return tuple(part.set for part in self.ood.values())
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The stored sets that it takes, each once."""
+        parts = (self.known, self.test, *self.ood.values())
+        return tuple(dict.fromkeys(part.set for part in parts))
+
+    def __str__(self) -> str:
+        return f"{self.id}, split {self.split + 1}"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """The rows of a place. Split names are those of the sets, with ``@train``, ``@test`` or ``@<OOD>``.
+
+    Without training images ``train`` has no rows, only classes.
+    """
+
+    place: Place
+    train: Split
+    test: Split
+    ood: Mapping[str, Split]
+
+    def rows(self, shots: int | None, seed: int) -> Parts:
+        """At most ``shots`` training rows a class, as the seed draws them from those not held out.
+
+        Raises LsnError if there are none to learn from.
+        """
+        if self.place.train is None:
+            raise LsnError(f"The ID set '{self.place.id}' has no images to learn from.")
+        return hold_out(self.train, HELD_OUT, shots, seed)
+
+
+class Loader:
+    """Reads places from a store; a set once for all the places that follow each other and share it."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._sets: dict[str, Split] = {}
+
+    def load(self, place: Place) -> Task:
+        """The rows of ``place``. Raises LsnError if a set or a class is missing, or an ID class is OOD."""
+        self._sets = {name: split for name, split in self._sets.items() if name in place.sets}
+        test = self._part(place.test, "test")
+        for name, part in place.ood.items():
+            _check_disjoint(name, part, place.test)
+        train = _no_rows(test) if place.train is None else self._part(place.train, "train")
+        return Task(place, train, test, {name: self._part(part, name) for name, part in place.ood.items()})
+
+    def _part(self, part: Part, role: str) -> Split:
+        if part.set not in self._sets:
+            self._sets[part.set] = read_split(self._store, part.set)
+        found = part.of(self._sets[part.set], f"{part.set}@{role}")
+        if len(found.labels) == 0:
+            raise LsnError(f"The set '{part.set}' has no image for '{role}'.", "Extract it again.")
+        return found
+
+
+def _no_rows(test: Split) -> Split:
+    return replace(test, name="none@train", features=test.features[:0], labels=test.labels[:0], keys=())
+
+
+def _check_disjoint(name: str, part: Part, test: Part) -> None:
+    """LsnError if images are ID and OOD at once: their scores would be counted against themselves."""
+    both = set(part.classes) & set(test.classes) if part.classes and test.classes else {"every class"}
+    if part.set == test.set and both:
+        raise LsnError(f"The set '{test.set}' is ID and OOD ('{name}') at once: {sorted(both)[0]}.")

@@ -1,0 +1,59 @@
+"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lsncli.bench.rates import Rates
+from lsncli.console import Tick, err, progress, say
+
+LINE_SECONDS = 10.0
+"""Between two lines where there is no bar."""
+
+Waiting = tuple[str, int | None]
+"""A job that is to be done: its label and units."""
+
+
+class Progress:
+    """Counts jobs and estimates what is left from how long jobs of the same label took."""
+
+    def __init__(self, waiting: dict[str, Waiting], rates: Rates, tick: Tick, quiet: bool) -> None:
+        self._waiting, self._rates, self._tick, self._quiet = dict(waiting), rates, tick, quiet
+        self._total, self._said = len(waiting), time.monotonic()
+
+    def now(self, what: str) -> None:
+        """This job is being done."""
+        self._tick(0, f"{what}{self._left()}")
+        if not err.is_terminal and time.monotonic() - self._said >= LINE_SECONDS:
+            done = self._total - len(self._waiting)
+            say(f"{done} of {self._total} jobs done; now {what}{self._left()}", quiet=self._quiet)
+            self._said = time.monotonic()
+
+    def over(self, what: str, units: int = 0, seconds: float = 0.0) -> None:
+        """This job is done, or cannot be; ``seconds`` teach the estimate."""
+        label, _ = self._waiting.pop(what, ("", None))
+        if label and seconds:
+            self._rates.heard(label, units, seconds)
+        self._tick(1)
+
+    def _left(self) -> str:
+        guesses = [self._rates.guess(*one) for one in self._waiting.values()]
+        known = [seconds for seconds in guesses if seconds is not None]
+        if not known:
+            return ""
+        at_least = "at least " if len(known) < len(guesses) else "about "
+        return f"; {at_least}{duration(sum(known))} left"
+
+
+@contextmanager
+def shown(waiting: dict[str, Waiting], rates: Rates, quiet: bool) -> Iterator[Progress]:
+    """A bar over ``waiting`` jobs by what people call them."""
+    with progress("jobs", len(waiting), quiet=quiet) as tick:
+        yield Progress(waiting, rates, tick, quiet)
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would take."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,178 @@
+"""A table of the paper in every output format: for people in blocks that fit, for programs row by row."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from lsncli.bench.tables import DIGITS, Record, footer, groups, headline, record, sections, shown, tidy, wide
+from lsncli.console import out, printable
+from lsncli.facts.published import METRICS, Column, Row, Table
+from lsncli.report import render as rows_of
+from lsncli.report.render import latex_line, latex_text, markdown_line, markdown_text, target, width
+
+NAMES = "Methods"
+GAP = 2
+Group = tuple[str, tuple[Column, ...]]
+
+
+def render_table(
+    table: Table, format_name: str, output: Path | None = None, *, wide_rows: bool = False
+) -> None:
+    """Write a table to stdout or to ``output``.
+
+    ``table``, ``md`` and ``tex`` are for people, with a footer; ``json`` is one object with everything;
+    ``csv`` and ``jsonl`` hold one number a row, or with ``wide_rows`` one row a row of the table. Values are
+    percent, with the paper's digits. Raises LsnError if the file cannot be written.
+    """
+    if format_name in ("csv", "jsonl"):
+        _rows(table, format_name, output, wide_rows)
+        return
+    with target(output) as file:
+        if format_name == "table":
+            _people(table, file)
+        elif format_name == "json":
+            file.write(json.dumps(record(table), indent=1) + "\n")
+        else:
+            file.writelines({"md": _markdown, "tex": _latex}[format_name](table))
+
+
+def _rows(table: Table, format_name: str, output: Path | None, wide_rows: bool) -> None:
+    found: Iterable[Record] = wide(table) if wide_rows else tidy(table)
+    if format_name == "csv":  # JSON has numbers, csv has digits
+        found = (
+            {key: f"{value:.{DIGITS}f}" if isinstance(value, float) else value for key, value in one.items()}
+            for one in found
+        )
+    keys = ["group", "metric", "value"] if not wide_rows else [column.key for column in table.columns]
+    fields = [rows_of.Column(key, key) for key in ("table", "row", "marks", "section", *keys)]
+    rows_of.render(found, fields, format_name, output)
+
+
+def _people(table: Table, file: TextIO) -> None:
+    live = file is out.file and out.is_terminal
+    console = out if live else Console(file=file, width=width())
+    console.print(Text(printable(headline(table)), style="italic"))
+    for block in blocks(table, console.width):
+        console.print()
+        console.print(_grid(table, block))
+    console.print()
+    for paragraph in footer(table):
+        console.print(Text(printable(paragraph)))
+
+
+def blocks(table: Table, room: int) -> list[list[Group]]:
+    """The column groups in runs that fit ``room`` columns beside the rows' names, at least one a run."""
+    left = room - max(cell_len(text) for text in (NAMES, *map(_name, table.rows)))
+    found: list[list[Group]] = [[]]
+    used = 0
+    for group in groups(table.columns):
+        widths = _widths(group, table)
+        needed = GAP + max(cell_len(printable(group[0])), sum(widths) + len(widths) - 1)
+        if found[-1] and used + needed > left:
+            found.append([])
+            used = 0
+        found[-1].append(group)
+        used += needed
+    return found
+
+
+def _widths(group: Group, table: Table) -> list[int]:
+    """Characters of each column of numbers; one stands between two of them."""
+    return [
+        max(len(METRICS[column.metric].title), *(len(shown(row, column)) for row in table.rows))
+        for column in group[1]
+    ]
+
+
+def _grid(table: Table, block: Sequence[Group]) -> Grid:
+    """A block: every group is one column of the grid, so that its name stands over all of its numbers."""
+    grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    grid.add_column(f"\n{NAMES}", overflow="fold")  # where even one group is too wide, names give way
+    for group in block:
+        titles = (METRICS[column.metric].title for column in group[1])
+        below = " ".join(one.rjust(size) for one, size in zip(titles, _widths(group, table), strict=True))
+        title = Text(f"{printable(group[0])}\n{below}", justify="center")
+        grid.add_column(title, justify="right", no_wrap=True)
+    for section in sections(table.rows):
+        for row in section:
+            grid.add_row(Text(_name(row)), *(_numbers(row, group, table) for group in block))
+        grid.add_section()
+    return grid
+
+
+def _numbers(row: Row, group: Group, table: Table) -> Text:
+    """The numbers of a row in a group, aligned, the best ones bold."""
+    text = Text()
+    for column, size in zip(group[1], _widths(group, table), strict=True):
+        text.append(" " if text else "")
+        text.append(shown(row, column).rjust(size), style="bold" if column.key in row.bold else "")
+    return text
+
+
+def _name(row: Row) -> str:
+    return printable(row.name) + "".join(row.marks)
+
+
+def _arrowed(column: Column) -> str:
+    metric = METRICS[column.metric]
+    return metric.title + ("↑" if metric.higher_is_better else "↓")
+
+
+def _markdown(table: Table) -> Iterator[str]:
+    yield f"**{headline(table)}**\n\n"
+    titles = (markdown_text(f"{one.group} {_arrowed(one)}".strip()) for one in table.columns)
+    yield markdown_line([NAMES, *titles])
+    yield "|---|" + "---:|" * len(table.columns) + "\n"
+    for row in table.rows:
+        cells = (
+            f"**{shown(row, one)}**" if one.key in row.bold else shown(row, one) for one in table.columns
+        )
+        yield markdown_line([_unstarred(markdown_text(_name(row))), *cells])
+    for paragraph in footer(table):
+        yield f"\n{_unstarred(paragraph)}\n"
+
+
+def _unstarred(text: str) -> str:
+    """Markdown takes a star for emphasis."""
+    return text.replace("*", "\\*")
+
+
+def _latex(table: Table) -> Iterator[str]:
+    over = groups(table.columns)
+    yield "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
+    yield f"\\caption{{{latex_text(' '.join([table.title, *footer(table)]))}}}\n"
+    yield "\\small\n\\setlength{\\tabcolsep}{3pt}\n"
+    yield "\\begin{tabular}{l" + "".join(" " + "r" * len(inside) for _, inside in over) + "}\n\\toprule\n"
+    yield latex_line(
+        ["", *(f"\\multicolumn{{{len(inside)}}}{{c}}{{{latex_text(name)}}}" for name, inside in over)]
+    )
+    yield "".join(_rules(over)) + "\n"
+    yield latex_line([NAMES, *(latex_text(_arrowed(one)) for one in table.columns)])
+    for section in sections(table.rows):
+        yield "\\midrule\n"
+        for row in section:
+            cells = (
+                f"\\textbf{{{shown(row, one)}}}" if one.key in row.bold else shown(row, one)
+                for one in table.columns
+            )
+            name = latex_text(printable(row.name)) + "".join(
+                f"\\textsuperscript{{{latex_text(mark)}}}" for mark in row.marks
+            )
+            yield latex_line([name, *cells])
+    yield "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+
+
+def _rules(over: Sequence[Group]) -> Iterator[str]:
+    """A short rule under the name of each group; columns are counted from 1, and the names are the first."""
+    first = 2
+    for name, inside in over:
+        if name:
+            yield f"\\cmidrule(lr){{{first}-{first + len(inside) - 1}}}"
+        first += len(inside)

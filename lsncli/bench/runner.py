@@ -1,0 +1,198 @@
+"""Do what is missing of a table: extract, learn, score; every result is on the disk as soon as it is there.
+
+Killed at any moment, the same call goes on: finished sets, prompts and results are found by their content, an
+unfinished extraction or training at its last checkpoint. One row's failure does not stop the others.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lsncli.bench.bound import learned_file
+from lsncli.bench.desk import Desk, same_backbone
+from lsncli.bench.features import extract_set, outdated
+from lsncli.bench.jobs import Line, Score
+from lsncli.bench.learning import Learning, Lesson
+from lsncli.bench.measuring import measure
+from lsncli.bench.plan import (
+    Plan,
+    label_of,
+    lesson_name,
+    make_plan,
+    rows_of,
+    score_label,
+    units_of,
+)
+from lsncli.bench.pool import Homework, learn_all, loader
+from lsncli.bench.progress import Progress, Waiting, shown
+from lsncli.bench.rates import Rates
+from lsncli.device import pick_device
+from lsncli.errors import LsnError
+from lsncli.facts.datasets import Dataset
+from lsncli.store.lock import locked
+
+
+@dataclass
+class Run:
+    """One run: its plan, and why scores could not be made, by what people call them."""
+
+    desk: Desk
+    about: Mapping[str, str]
+    """Suite and table, for the records."""
+    plan: Plan
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def run(
+    desk: Desk,
+    lines: Sequence[Line],
+    *,
+    about: Mapping[str, str],
+    seeds: int = 1,
+    jobs: int = 1,
+    sets: Mapping[str, Dataset] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Do every job of ``lines`` that is not done; ``jobs`` trainings at a time.
+
+    ``about`` goes into each record; ``sets`` are the suite's, for the published names of their classes.
+    Raises UsageError for a method that cannot be meant, LsnError if another process works on the suite; what
+    goes wrong with a job is in ``Run.failed``.
+    """
+    with locked(desk.results.path):
+        started = Run(desk, about, make_plan(desk, lines, seeds))
+        rates = Rates(desk.timings)
+        if not started.plan.waiting:
+            return started
+        with shown(_waiting(started.plan), rates, quiet) as progress:
+            missing = _extract(started, sets or {}, progress)
+            started.plan = make_plan(desk, lines, seeds)  # keys are known where features are there
+            _learn_and_score(started, missing, jobs, progress)
+        return started
+
+
+def _waiting(plan: Plan) -> dict[str, Waiting]:
+    """Everything that is to be done, by what people call it."""
+    found: dict[str, Waiting] = {str(one): (one.label, None) for one in plan.extracts}
+    for learning, score in plan.lessons.values():
+        found[lesson_name(learning, score)] = label_of(learning, score), units_of(learning, score)
+    return found | {str(score): (score_label(score), rows_of(score)) for score in plan.waiting}
+
+
+def _extract(started: Run, sets: Mapping[str, Dataset], progress: Progress) -> dict[tuple[str, str], str]:
+    """Extract what is not there; returns why sets of a model cannot be used."""
+    bad = {}
+    waiting = started.plan.waiting
+    for one in started.plan.extracts:
+        progress.now(str(one))
+        began = time.perf_counter()
+        try:
+            units = extract_set(one, sets)
+        except LsnError as error:
+            bad[one.model, one.set] = str(error)
+            progress.over(str(one))
+            continue
+        _took(started, progress, str(one), one.label, units, time.perf_counter() - began)
+    stored = {(one.line.model, name): one.there.sets.get(name) for one in waiting for name in one.place.sets}
+    for (model, name), there in stored.items():
+        why = outdated(name, started.desk.images(name), there) if there else ""
+        if why:
+            folder = started.desk.workspace(model).folder
+            bad[model, name] = f"{why}. Remove {folder} to start again, or call the set otherwise."
+    return bad
+
+
+def _learn_and_score(
+    started: Run, missing: Mapping[tuple[str, str], str], jobs: int, progress: Progress
+) -> None:
+    """Learn in the order of the scores, and score whatever has all that it needs."""
+    todo: list[Score] = []
+    for score in started.plan.waiting:
+        bad = [missing[key] for name in score.place.sets if (key := (score.line.model, name)) in missing]
+        if bad:
+            _fail(started, progress, score, bad[0])
+        else:
+            todo.append(score)
+    needed = {path for score in todo for path in _needs(score)}
+    wanted = {path: one for path, one in started.plan.lessons.items() if path in needed}
+    homework = [_homework(started.desk, path, *one) for path, one in wanted.items()]
+    left = set(wanted)
+    todo = _settle(started, todo, left, progress)
+    names = {path: lesson_name(*one) for path, one in wanted.items()}
+    if homework:
+        progress.now(names[homework[0].path])
+    for done in learn_all(homework, jobs):
+        learning, score = wanted[done.work.path]
+        name = names[done.work.path]
+        if done.error:
+            progress.over(name)
+            for one in [one for one in todo if done.work.path in _needs(one)]:
+                _fail(started, progress, one, done.error)
+                todo.remove(one)
+            continue
+        units = units_of(learning, score) or 0
+        _took(started, progress, name, label_of(learning, score), units, done.seconds)
+        left.discard(done.work.path)
+        todo = _settle(started, todo, left, progress)
+        rest = [names[path] for path in wanted if path in left]
+        progress.now(rest[0] if rest else name)
+
+
+def _settle(started: Run, todo: Sequence[Score], left: set[Path], progress: Progress) -> list[Score]:
+    """Score what has all that it needs; returns what has not."""
+    later = []
+    for score in todo:
+        if _needs(score) & left:
+            later.append(score)
+            continue
+        if started.plan.done(score):  # an equal one was measured in the meantime
+            progress.over(str(score))
+            continue
+        progress.now(str(score))
+        try:
+            _score(started, score, progress)
+        except LsnError as error:
+            _fail(started, progress, score, str(error))
+    return later
+
+
+def _score(started: Run, score: Score, progress: Progress) -> None:
+    began, desk = time.perf_counter(), started.desk
+    work = desk.workspace(score.line.model)
+    weights, device = desk.weights(score.line.model), str(pick_device(desk.device))
+    known = started.plan.known
+    records = measure(
+        score,
+        [name for name, key in score.keys.items() if key not in known],
+        work,
+        loader(work.features).load(score.place),
+        lambda: same_backbone(work.features, weights, device),
+        about=started.about,
+        device=device,
+    )
+    desk.results.append(records)
+    known.update({record["key"]: record for record in records})
+    seconds = time.perf_counter() - began
+    _took(started, progress, str(score), score_label(score), rows_of(score) or 0, seconds)
+
+
+def _homework(desk: Desk, path: Path, learning: Learning, score: Score) -> Homework:
+    place = replace(desk.workspace(score.line.model), files={learning.kind: path})
+    device = str(pick_device(desk.device))
+    lesson = Lesson(learning, score.seed, place, device)
+    return Homework(lesson, score.place, path, desk.weights(score.line.model))
+
+
+def _needs(score: Score) -> set[Path]:
+    return {learned_file(score.work, key) for _, key in score.learned.values()}
+
+
+def _took(started: Run, progress: Progress, what: str, label: str, units: int, seconds: float) -> None:
+    started.desk.timings.append([{"what": what, "label": label, "units": units, "seconds": seconds}])
+    progress.over(what, units, seconds)
+
+
+def _fail(started: Run, progress: Progress, score: Score, why: str) -> None:
+    started.failed[str(score)] = why
+    progress.over(str(score))

@@ -1,0 +1,191 @@
+"""Suites and tables from TOML files; every error names the file, the table and the key.
+
+Nothing but text is looked at here: ``lsncli.bench.check`` looks at methods and settings.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+from lsncli.bench.section import Section, read_toml
+from lsncli.bench.suite import KINDS, Choice, Group, IdSet, Row, Step, Suite, TableSpec
+from lsncli.errors import UsageError
+from lsncli.facts.classes import class_list, class_lists
+from lsncli.facts.datasets import Dataset, published
+from lsncli.facts.splits import open_set, open_sets
+
+SUITES = ("paper", "mini")
+"""The suites that come with lsn; any other is a file."""
+
+
+def load_suite(name: str) -> Suite:
+    """A suite of ``SUITES``, or a TOML file. Raises UsageError that names file, table and key."""
+    if name in SUITES:
+        section = read_toml(Path(str(files("lsncli.bench") / "suites" / f"{name}.toml")), "The suite")
+        section.where = f"{name}.toml"
+    elif name.endswith(".toml"):
+        section = read_toml(Path(name), "--suite")
+    else:
+        raise UsageError(f"There is no suite '{name}'.", f"Expected {', '.join(SUITES)} or a FILE.toml.")
+    suite = _head(section, Path(name).stem)
+    tables = {key: _table(key, one, suite) for key, one in section.sections("tables").items()}
+    section.end()
+    return replace(suite, tables=MappingProxyType(tables))
+
+
+def read_table(path: Path, suite: Suite) -> TableSpec:
+    """A table from a file of its own, with the keys of a suite's ``[tables.NAME]``. Raises UsageError."""
+    return _table(path.stem, read_toml(path, "--table"), suite)
+
+
+def _head(top: Section, name: str) -> Suite:
+    """Everything but the tables."""
+    suite = Suite(
+        name=name,
+        title=top.text("title"),
+        note=top.text("note", ""),
+        model=top.text("model"),
+        mode=top.text("mode", "paper"),
+        shots=top.number("shots"),
+        seeds=top.number("seeds", 1) or 1,
+        stand_in=top.flag("stand_in", False),
+        sets=MappingProxyType({key: _set(key, one) for key, one in top.sections("sets").items()}),
+        ids={},
+        steps={},
+        tables={},
+    )
+    ids = {key: _id(key, one, suite) for key, one in top.sections("id").items()}
+    steps = {key: _step(key, one, suite) for key, one in top.sections("learn").items()}
+    return replace(suite, ids=MappingProxyType(ids), steps=MappingProxyType(steps))
+
+
+def _set(name: str, section: Section) -> Dataset:
+    """A published set with what the suite says otherwise, or one of the suite's own."""
+    known = published().get(name)
+    base = known or Dataset(name, title=section.text("title"))
+    found = Dataset(
+        name=name,
+        title=section.text("title", base.title),
+        images=section.number("images", base.images),
+        classes=section.number("classes", base.classes),
+        per_class=section.number("per_class", base.per_class),
+        class_list=section.text("class_list", base.class_list),
+        labelled=section.flag("labelled", base.labelled),
+        source=section.text("source", base.source),
+        address=section.text("address", base.address),
+        layout=section.text("layout", base.layout),
+        note=section.text("note", base.note),
+    )
+    if found.class_list:
+        section.one_of("class_list", found.class_list, class_lists())
+    section.end()
+    return found
+
+
+def _id(key: str, section: Section, suite: Suite) -> IdSet:
+    test = section.one_of("test", section.text("test"), suite.sets)
+    train = section.text("train", "")
+    if train:
+        section.one_of("train", train, suite.sets)
+    rest = section.text("rest", "")
+    if rest:
+        section.one_of("rest", rest, suite.sets)
+    classes, splits = section.text_or_texts("classes"), section.text("splits", "")
+    if classes and splits:
+        section.wrong("splits", "either classes or splits", splits)
+    if bool(rest) != bool(splits):
+        section.wrong("rest", "the set of the OOD classes where there are splits, and only there", rest)
+    title = section.text("title", key)
+    section.end()
+    if splits:
+        found = open_set(section.one_of("splits", splits, open_sets()))
+        choices = tuple(Choice(one.inside, one.inside, one.outside) for one in found.splits)
+    else:
+        choices = (_choice(section, classes, suite.sets[test]),)
+    return IdSet(key, title, train, test, rest, choices)
+
+
+def _choice(section: Section, classes: str | tuple[str, ...], stored: Dataset) -> Choice:
+    """All classes, those named one by one, or those of a class list, which may call them otherwise."""
+    if not isinstance(classes, str):
+        return Choice(classes, classes)
+    if not classes:
+        return Choice()
+    wanted = class_list(section.one_of("classes", classes, class_lists()))
+    if not stored.class_list:
+        return Choice(wanted.names, wanted.names)
+    there = class_list(stored.class_list).by_key
+    missing = [one.key for one in wanted.classes if one.key not in there]
+    if missing:
+        section.wrong("classes", f"classes of the set '{stored.name}' ({stored.class_list})", classes)
+    return Choice(tuple(there[one.key] for one in wanted.classes), wanted.names)
+
+
+def _step(name: str, section: Section, suite: Suite) -> Step:
+    named = section.one_of("kind", section.text("kind"), KINDS)
+    kind = next(one for one in KINDS if one == named)
+    settings = section.rest()
+    if kind in ("positive", "negative"):
+        settings = {"mode": suite.mode, "learner": "coop"} | settings
+    return Step(name, kind, MappingProxyType(settings))
+
+
+def _table(key: str, section: Section, suite: Suite) -> TableSpec:
+    ood = {name: section.one_of(f"ood.{name}", one, suite.sets) for name, one in section.table("ood").items()}
+    ids = {name: section.one_of(f"ids.{name}", one, suite.ids) for name, one in section.table("ids").items()}
+    if bool(ood) == bool(ids):
+        section.wrong("ood", "OOD sets by column, or under the key 'ids' ID sets with splits", ood)
+    for name, one in ids.items():
+        if not suite.ids[one].rest:
+            section.wrong(f"ids.{name}", "an ID set with splits", one)
+    groups = [Group(name, ood=one) for name, one in ood.items()]
+    groups += [Group(name, id=one) for name, one in ids.items()]
+    usual = replace(
+        Row("", "", (), suite.model, "", suite.shots),
+        model=section.text("model", suite.model),
+        id=_row_id(section, "", suite.ids, own=bool(ids)),
+        shots=section.number("shots", suite.shots),
+    )
+    title, note = section.text("title", ""), section.text("note", "")
+    rows = tuple(_row(name, one, suite, usual, bool(ids)) for name, one in section.sections("rows").items())
+    section.end()
+    if not rows:
+        section.wrong("rows", "at least one row", {})
+    return TableSpec(key, title, tuple(groups), rows, note)
+
+
+def _row(name: str, section: Section, suite: Suite, usual: Row, own: bool) -> Row:
+    row = replace(
+        usual,
+        name=name,
+        method=section.text("method"),
+        learn=_steps(section, suite.steps),
+        model=section.text("model", usual.model),
+        id=_row_id(section, usual.id, suite.ids, own),
+        shots=section.number("shots", usual.shots),
+        note=section.text("note", ""),
+        unavailable=section.text("unavailable", ""),
+    )
+    section.end()
+    if not row.id and not own:
+        section.wrong("id", f"one of {', '.join(suite.ids)} here or in the table", "")
+    if row.learn and row.id and not suite.ids[row.id].train and not row.unavailable:
+        section.wrong("learn", f"nothing, for the ID set '{row.id}' has no 'train'", row.learn[0].name)
+    return row
+
+
+def _row_id(section: Section, usual: str, ids: Iterable[str], own: bool) -> str:
+    found = section.text("id", usual)
+    if found and own:
+        section.wrong("id", "none where the columns have ID sets of their own", found)
+    return section.one_of("id", found, ids) if found else ""
+
+
+def _steps(section: Section, known: Mapping[str, Step]) -> tuple[Step, ...]:
+    steps = tuple(known[section.one_of("learn", name, known)] for name in section.texts("learn"))
+    kinds = [step.kind for step in steps]
+    if len(set(kinds)) < len(kinds):
+        section.wrong("learn", "at most one of a kind", [step.name for step in steps])
+    return steps

@@ -1,0 +1,164 @@
+"""A measured table and a plan as rows for ``report.render``: measured beside published."""
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
+from lsncli.bench.plan import Job, Plan
+from lsncli.bench.rates import Rates
+from lsncli.facts.published import METRICS
+from lsncli.report.render import Column
+
+Record = dict[str, Any]
+
+PARTS = ("measured", "spread", "published", "difference")
+"""What is said of one number, in percent."""
+
+TIDY = [
+    Column("suite", "Suite"),
+    Column("table", "Table"),
+    Column("row", "Methods"),
+    Column("group", "Data"),
+    Column("metric", "Metric"),
+    *(Column(part, part, digits=2) for part in PARTS),
+    Column("n", "n", digits=0),
+    Column("of", "of", digits=0),
+    Column("why_missing", "Why missing", wide=True),
+    Column("command", "Command", wide=True),
+]
+"""csv, json and jsonl: one number a row."""
+
+COSTS = [
+    Column("kind", "Job"),
+    Column("what", "What", wide=True),
+    Column("jobs", "Jobs", digits=0),
+    Column("done", "Done", digits=0),
+    Column("blocked", "Blocked", digits=0),
+    Column("seconds", "Seconds left", digits=0),
+    Column("unknown", "of unknown cost", digits=0),
+]
+
+
+def tidy(table: MeasuredTable) -> Iterator[Record]:
+    """One number a row, in percent; without one, why and the command that makes it."""
+    for name, cells in table.rows.items():
+        for column in table.columns:
+            cell = cells[column.key]
+            yield {
+                "suite": table.suite,
+                "table": table.key,
+                "row": name,
+                "group": column.group,
+                "metric": column.metric,
+                **_parts(cell),
+                "n": cell.n,
+                "of": cell.of,
+                "why_missing": cell.why_missing,
+                "command": cell.command,
+            }
+
+
+def wide(table: MeasuredTable) -> tuple[list[Record], list[Column]]:
+    """One row a row of the table: the average first, every column with spread, published and difference."""
+    order = sorted(table.columns, key=lambda one: one.group != AVERAGE)
+    columns = [Column(f"{one.key}/{part}", f"{one.key} {part}", digits=2) for one in order for part in PARTS]
+    rows = [
+        {
+            "table": table.key,
+            "row": name,
+            **{f"{one.key}/{part}": value for one in order for part, value in _parts(cells[one.key]).items()},
+        }
+        for name, cells in table.rows.items()
+    ]
+    return rows, [Column("table", "Table"), Column("row", "Methods"), *columns]
+
+
+def people(table: MeasuredTable, *, every: bool = False) -> tuple[list[Record], list[Column]]:
+    """A line for every row on its average; with ``every``, or without an average, on every group."""
+    groups = [name for name, _ in groupby(table.columns, lambda one: one.group) if name]
+    if AVERAGE in groups:
+        groups = [AVERAGE, *(name for name in groups if name != AVERAGE)] if every else [AVERAGE]
+    metrics = list(dict.fromkeys(one.metric for one in table.columns if one.group or len(groups) == 1))
+    rows: list[Record] = []
+    for name, cells in table.rows.items():
+        for group in groups:
+            row: Record = {"row": name if group == groups[0] else "", "group": group, "n": 0}
+            for metric in metrics:
+                cell = cells.get(f"{group}/{metric}") or cells.get(metric) or Cell()
+                row |= {f"{metric}/{part}": value for part, value in _parts(cell).items()}
+                row["n"] = max(row["n"], cell.n)
+            rows.append(row)
+    columns = [Column("row", "Methods", wide=True)]
+    columns += [Column("group", "Data")] if len(groups) > 1 else []
+    for metric in metrics:
+        columns += _people_columns(metric, rows)
+    return rows, [*columns, Column("n", "n", digits=0)]
+
+
+def _people_columns(metric: str, rows: list[Record]) -> list[Column]:
+    """Only those that hold a number, but always the measured one."""
+    about = METRICS[metric]
+    titles = {
+        "measured": about.title + ("↑" if about.higher_is_better else "↓"),
+        "spread": "±",
+        "published": "paper",
+        "difference": "diff",
+    }
+    return [
+        Column(f"{metric}/{part}", title, digits=2 if part != "spread" else 1)
+        for part, title in titles.items()
+        if part == "measured" or any(row[f"{metric}/{part}"] is not None for row in rows)
+    ]
+
+
+def headline(table: MeasuredTable) -> str:
+    """Which table, measured on what; the paper's caption only where it is true of the images."""
+    caption = f": {table.title}" if table.title and not table.stand_in else ""
+    return f"Table {table.key} measured on the suite '{table.suite}'{caption}"
+
+
+def footer(table: MeasuredTable) -> list[str]:
+    """What belongs under a table: why numbers are missing and what makes them, then the notes."""
+    found: dict[str, dict[str, str]] = {}
+    for name, cells in table.rows.items():
+        missing = [cell for cell in cells.values() if cell.why_missing]
+        if missing:
+            found.setdefault(missing[0].why_missing, {})[name] = missing[0].command
+    return [_missing(why, rows) for why, rows in found.items()] + list(table.notes)
+
+
+def _missing(why: str, rows: Mapping[str, str]) -> str:
+    """One reason for all rows that have it, and one command: that of the row, or of the whole table."""
+    command = next(iter(rows.values()))
+    if len(rows) > 1:
+        command = command.partition(" --rows ")[0]
+    filled = f" Fill in with: {command}" if command else ""
+    return f"{', '.join(rows)}: {why.rstrip('.')}.{filled}"
+
+
+def costs(plan: Plan) -> list[Record]:
+    """Jobs by kind and label: how many, how many are done, and the seconds left as earlier ones took."""
+    rates = Rates(plan.desk.timings)
+    found: dict[tuple[str, str], list[Job]] = {}
+    for job in plan.jobs():
+        found.setdefault((job.kind, job.label), []).append(job)
+    rows = []
+    for (kind, label), jobs in found.items():
+        seconds = [rates.seconds(job) for job in jobs]
+        rows.append(
+            {
+                "kind": kind,
+                "what": label.removeprefix(f"{kind} "),
+                "jobs": len(jobs),
+                "done": sum(job.done for job in jobs),
+                "blocked": sum(bool(job.blocked) for job in jobs),
+                "seconds": sum(one for one in seconds if one is not None),
+                "unknown": seconds.count(None),
+            }
+        )
+    return rows
+
+
+def _parts(cell: Cell) -> dict[str, float | None]:
+    return dict(zip(PARTS, (cell.mean, cell.spread, cell.published, cell.difference), strict=True))

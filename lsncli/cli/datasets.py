@@ -1,0 +1,158 @@
+"""``lsn datasets``: which images the tables need, which are there, and whether they are the right ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lsncli.cli import options
+from lsncli.console import printable, progress, say
+from lsncli.errors import LsnError, UsageError
+from lsncli.report.render import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.app.datasets import Verified
+    from lsncli.facts.datasets import Dataset
+
+NEEDED = [
+    Column("set", "Set"),
+    Column("title", "What it is", wide=True),
+    Column("images", "Images", digits=0),
+    Column("classes", "Classes", digits=0),
+    Column("tables", "Tables", wide=True),
+    Column("found", "Found"),
+]
+MORE = [
+    Column("path", "Path"),
+    Column("per_class", "Per class", digits=0),
+    Column("source", "Source"),
+    Column("address", "Address"),
+    Column("layout", "Layout"),
+    Column("note", "Note"),
+]
+"""What people read below the table, and programs in it."""
+
+CHECKED = [
+    Column("set", "Set"),
+    Column("what", "What", wide=True),
+    Column("expected", "Expected"),
+    Column("found", "Found", wide=True),
+    Column("ok", "As expected"),
+]
+SHOWN = 10
+"""Differences of one set that people get to see; programs get all of them."""
+
+
+def datasets(
+    action: Annotated[
+        Literal["list", "verify"],
+        typer.Argument(
+            help="list: what is needed, found and missing. verify: count images and classes of what is there."
+        ),
+    ] = "list",
+    suite: Annotated[str, typer.Option(help="paper, mini or a FILE.toml.")] = "paper",
+    data: Annotated[
+        Path, typer.Option(envvar="LSN_DATA", help="Folder that holds SET/CLASS/FILE or SET.tar.")
+    ] = Path("data"),
+    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the image sets that the tables of a suite need, or check those that are there.
+
+    `lsn datasets verify` opens no image: it counts folders and the index of tars, names every difference, and
+    ends with 1 if there is one.
+    """
+    from lsncli.bench.suitefile import load_suite
+
+    chosen = load_suite(suite)
+    for name in only or ():
+        if name not in chosen.sets:
+            known = ", ".join(chosen.sets)
+            raise UsageError(
+                f"--set: the suite '{chosen.name}' has no set '{name}'.", f"Expected one of {known}."
+            )
+    sets = [one for name, one in chosen.sets.items() if not only or name in only]
+    if action == "verify":
+        _verify(sets, data, format, output, quiet)
+        return
+    _list(sets, chosen.tables_by_set(), data, format, output, quiet)
+
+
+def _list(
+    sets: "Sequence[Dataset]",
+    tables: dict[str, tuple[str, ...]],
+    data: Path,
+    format: options.FormatName,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    from lsncli.app.datasets import locate
+
+    places = {one.name: locate(data, one.name) for one in sets}
+    rows = []
+    for one in sets:
+        path = places[one.name]
+        what = "missing" if path is None else "folder" if path.is_dir() else "tar"
+        row = {"set": one.name, "tables": ", ".join(tables[one.name]), "found": what}
+        rows.append(vars(one) | row | {"path": str(path) if path else ""})
+    people = format in ("table", "md", "tex")
+    render(rows, NEEDED if people else [*NEEDED, *MORE], format, output)
+    missing = [one for one in sets if places[one.name] is None]
+    for one in missing:
+        where = "; ".join(filter(None, [one.source, one.address]))
+        for line in filter(None, [where, one.layout]):
+            say(f"{one.name}: {printable(line)}", quiet=quiet)
+    if missing:
+        say(
+            f"{len(missing)} of {len(sets)} sets are not in {printable(str(data))} (--data or LSN_DATA), "
+            "where each is a folder SET/CLASS/FILE or an uncompressed SET.tar of that.",
+            quiet=quiet,
+        )
+
+
+def _verify(
+    sets: "Sequence[Dataset]", data: Path, format: options.FormatName, output: Path | None, quiet: bool
+) -> None:
+    from lsncli.app.datasets import locate, verify
+
+    places = [(one, locate(data, one.name)) for one in sets]
+    there = [(one, path) for one, path in places if path is not None]
+    missing = [one for one, path in places if path is None]
+    if not there:
+        raise LsnError(
+            f"None of the {len(sets)} sets is in {data}.",
+            "Name the folder of the images with --data DIR or LSN_DATA; lsn datasets says what goes there.",
+        )
+    checked = []
+    with progress("counting", len(there), quiet=quiet) as tick:
+        for one, path in there:
+            checked.append(verify(one, path))
+            tick(1, one.name)
+    people = format in ("table", "md", "tex")
+    rows = [row for one in checked for row in _rows(one, SHOWN if people else None)]
+    render(rows, CHECKED, format, output)
+    if missing:
+        say(f"Not there, so not verified: {', '.join(one.name for one in missing)}.", quiet=quiet)
+    wrong = [one for one in checked if not one.ok]
+    if wrong:
+        count = sum(not finding.ok for one in wrong for finding in one.findings)
+        names = ", ".join(one.dataset.name for one in wrong)
+        raise LsnError(
+            f"{count} difference{'s' if count > 1 else ''} in {len(wrong)} of {len(checked)} sets: {names}.",
+            "--format csv lists every one; lsn datasets says how sets are laid out.",
+        )
+    say(f"All {len(checked)} sets are as expected.", quiet=quiet)
+
+
+def _rows(one: "Verified", limit: int | None) -> list[dict[str, Any]]:
+    """A row for each finding; beyond ``limit`` differences, one that says how many more there are."""
+    wrong = [finding for finding in one.findings if not finding.ok]
+    hidden = wrong[len(wrong) if limit is None else limit :]
+    rows = [vars(finding) | {"set": one.dataset.name} for finding in one.findings if finding not in hidden]
+    if hidden:
+        more = f"{len(hidden)} more"
+        rows.append({"set": one.dataset.name, "what": more, "expected": None, "found": "", "ok": False})
+    return rows

@@ -1,0 +1,37 @@
+"""The published image sets: how many images and classes, where they come from, how to lay them out."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One image set of a suite. None = any number."""
+
+    name: str
+    """Of its folder, or of its .tar, below ``--data``."""
+    title: str
+    images: int | None = None
+    classes: int | None = None
+    per_class: int | None = None
+    """How many images every class must have."""
+    class_list: str = ""
+    """Whose folders these are, a key of ``facts.classes.class_list``; "" = any names."""
+    labelled: bool = True
+    """False where images are OOD as a whole: then class folders do not matter."""
+    source: str = ""
+    """In words: who made it, which part of it."""
+    address: str = ""
+    layout: str = ""
+    """What to do with what the address gives."""
+    note: str = ""
+    """How it differs from a published set, if it stands in for one."""
+
+
+@cache
+def published() -> dict[str, Dataset]:
+    """The image sets of the paper's tables, by name."""
+    content = tomllib.loads((files("lsncli.facts") / "datasets.toml").read_text(encoding="utf-8"))
+    return {name: Dataset(name, **fields) for name, fields in content.items()}

@@ -1,0 +1,142 @@
+"""The tables of the LSN paper as data: every number as printed, from one file a table."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+from lsncli.errors import UsageError
+
+SOURCE = "Nie et al., Out-of-Distribution Detection with Negative Prompts, ICLR 2024"
+
+NUMBERS = (1, 2, 3, 4, 5, 7, 8, 9, 10, 11)
+"""The tables there are. Table 6 lists class splits; its page is missing from the source text."""
+
+MARKS = {
+    "*": "quoted from the method's own paper, or reproduced by the authors of LSN; they print * and ⋆ for "
+    "these, the source text has * for both",
+}
+"""What the signs behind the names of rows mean (caption of Table 1)."""
+
+MISSING = "-"
+"""What the paper prints where it has no number."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a column of numbers measures: its short title, and which numbers are better."""
+
+    title: str
+    higher_is_better: bool
+
+
+METRICS = {
+    "fpr95": Metric("FPR95", higher_is_better=False),
+    "auroc": Metric("AUROC", higher_is_better=True),
+    "id_accuracy": Metric("ID ACC", higher_is_better=True),
+}
+"""FPR95: OOD images kept when 95 % of ID images are. AUROC: ID is the positive class. ID ACC: ID images
+classified correctly, by positive prompts alone. All in percent."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers: ``metric`` (a key of ``METRICS``) on ``group``.
+
+    ``group`` is the data set over the column ("iNaturalist"), "Average", or empty for what concerns the ID
+    set alone. ``key`` is unique in a table: "iNaturalist/fpr95", "Average/auroc", "id_accuracy".
+    """
+
+    group: str
+    metric: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: percent by column key, as printed; a key is absent where no number is printed.
+
+    ``name`` is unique in its table and has no ``marks`` ("*"), which follow it in print. ``bold`` are the
+    keys of the numbers that are best of their column, among the rows of the same ``section`` ("" for a
+    table in one piece).
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    values: Mapping[str, float]
+    bold: frozenset[str]
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its number in the paper, its caption, ID set and backbone in words, columns and rows."""
+
+    number: int
+    title: str
+    id_set: str
+    backbone: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def table(number: int) -> Table:
+    """Table ``number`` of the paper.
+
+    The source text shows no bold type, so ``bold`` is computed, by ``with_bold``. Raises UsageError for a
+    number that is not in ``NUMBERS``.
+    """
+    if number not in NUMBERS:
+        known = ", ".join(map(str, NUMBERS))
+        raise UsageError(
+            f"There is no table {number} with published numbers: expected one of {known}.",
+            "Table 6 (class splits) is missing from the text of the paper that the numbers were taken from.",
+        )
+    text = (files("lsncli.facts") / "tables" / f"table{number:02}.toml").read_text(encoding="utf-8")
+    facts = tomllib.loads(text)
+    columns = tuple(column(key) for key in facts["columns"])
+    return Table(
+        number=number,
+        title=facts["title"],
+        id_set=facts["id_set"],
+        backbone=facts["backbone"],
+        columns=columns,
+        rows=with_bold((_row(line, columns) for line in facts["rows"]), columns),
+        notes=tuple(facts["notes"]),
+    )
+
+
+def column(key: str) -> Column:
+    """The column that a key names: "GROUP/METRIC", or "METRIC" for a column without a group."""
+    group, _, metric = key.rpartition("/")
+    return Column(group, metric, key)
+
+
+def _row(line: Mapping[str, Any], columns: tuple[Column, ...]) -> Row:
+    printed = zip(columns, line["values"], strict=True)
+    values = {one.key: float(value) for one, value in printed if value != MISSING}
+    return Row(line["name"], tuple(line.get("marks", ())), values, frozenset(), line.get("section", ""))
+
+
+def with_bold(rows: Iterable[Row], columns: Iterable[Column]) -> tuple[Row, ...]:
+    """The rows with ``bold`` set to what is best of its column and section; all of them where several tie.
+
+    A number that nothing compares with, the only one of its column and section, is not bold.
+    """
+    rows = tuple(rows)
+    best = {}
+    for one in columns:
+        choose = max if METRICS[one.metric].higher_is_better else min
+        for section in {row.section for row in rows}:
+            found = [row.values[one.key] for row in rows if row.section == section and one.key in row.values]
+            if len(found) > 1:
+                best[section, one.key] = choose(found)
+    return tuple(
+        replace(
+            row,
+            bold=frozenset(key for key, value in row.values.items() if best.get((row.section, key)) == value),
+        )
+        for row in rows
+    )

@@ -1,0 +1,75 @@
+"""Figures 9 to 12: how many images choose "a photo of a [class]" and how many "not ...", class by class."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lsncli.errors import UsageError
+from lsncli.report import plots
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from lsncli.app.understands_not import Tally
+
+NAMED = 50
+"""With more classes than this, bars have no room for names and stand side by side as one area."""
+
+PICTURES = (".png", ".svg")
+
+
+def check_target(path: Path) -> None:
+    """UsageError for a file that is no picture, Unavailable without matplotlib."""
+    if path.suffix.lower() not in PICTURES:
+        raise UsageError(f"--plot {path}: expected a file named *.png or *.svg.")
+    plots.check_available("--plot")
+
+
+def plot(path: Path, found: "Tally", yes: str, no: str) -> list[Path]:
+    """Draw the counts to ``path`` and write them beside it as csv; the files written.
+
+    Raises LsnError if a file cannot be written.
+    """
+    order = np.argsort(-found.no, kind="stable")
+    with plots.drawing():
+        few = len(order) <= NAMED
+        made = plots.figure(7.0, 1.6 + 0.24 * len(order)) if few else plots.figure(9.0, 4.0)
+        axes = made.subplots()
+        (_named if few else _area)(axes, found, order)
+        share = found.no.sum() / (found.images * len(order))
+        axes.set_title(f'"not" is chosen in {share:.1%} of all choices', loc="left", fontsize=10)
+        handles = axes.get_legend_handles_labels()[0]
+        texts = [plots.label(text.replace("{}", "[class]"), 60) for text in (yes, no)]
+        made.legend(handles, texts, loc="outside lower left", ncols=2)
+        plots.save(made, path)
+    numbers = path.with_suffix(".csv")
+    columns = (found.yes, found.no, found.own_yes, found.own_no, found.other_yes, found.other_no)
+    plots.save_numbers(
+        numbers,
+        ("class", "yes", "no", "own_yes", "own_no", "other_yes", "other_no"),
+        ([found.classes[at], *(int(column[at]) for column in columns)] for at in order),
+    )
+    return [path, numbers]
+
+
+def _named(axes: "Axes", found: "Tally", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
+    """Horizontal bars, one pair a class, with its name."""
+    places = np.arange(len(order))
+    axes.barh(places - 0.2, found.yes[order], 0.4, color=plots.BLUE, label="yes")
+    axes.barh(places + 0.2, found.no[order], 0.4, color=plots.ORANGE, label="no")
+    axes.set_yticks(places, [plots.label(found.classes[at]) for at in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.set_xlabel("Images")
+
+
+def _area(axes: "Axes", found: "Tally", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
+    """A step a class: the positive description below, "not" above, together all images."""
+    edges = np.arange(len(order) + 1)
+    axes.stairs(found.yes[order], edges, fill=True, color=plots.BLUE, label="yes")
+    total = np.full(len(order), found.images)
+    axes.stairs(total, edges, baseline=found.yes[order], fill=True, color=plots.ORANGE, label="no")
+    axes.set_xlim(0, len(order))
+    axes.set_ylim(0, found.images)
+    axes.set_xlabel('Classes, those most often "not" first')
+    axes.set_ylabel("Images")

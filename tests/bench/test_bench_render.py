@@ -1,0 +1,252 @@
+"""Tables as people and programs get them: they fit, they parse, and nothing is lost or made up on the way."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from lsncli.bench import render as bench_render
+from lsncli.bench.render import blocks, render_table
+from lsncli.bench.tables import groups, headline, listing, sections
+from lsncli.facts.published import MARKS, METRICS, NUMBERS, Column, Row, Table, table
+from lsncli.report import render as report_render
+
+every_table = pytest.mark.parametrize("number", NUMBERS)
+
+
+@pytest.fixture
+def rendered(tmp_path: Path):
+    """Call it with a table (or its number), a format and options for the text that is written."""
+
+    def run(what: int | Table, form: str, **options: bool) -> str:
+        path = tmp_path / "out"
+        render_table(table(what) if isinstance(what, int) else what, form, path, **options)
+        return path.read_text(encoding="utf-8")
+
+    return run
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers with two digits, in order."""
+    return re.findall(r"(?<![\d.])\d+\.\d\d(?![\d.])", text)
+
+
+def printed(found: Table) -> list[str]:
+    """Every number of a table, line by line."""
+    return [f"{row.values[c.key]:.2f}" for row in found.rows for c in found.columns if c.key in row.values]
+
+
+@every_table
+@pytest.mark.parametrize("columns", [100, 80, 60])
+def test_tables_fit_the_terminal(rendered, monkeypatch, number: int, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = rendered(number, "table")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= columns
+    assert "…" not in text
+    body = text.split("Published numbers")[0]
+    assert sorted(numbers(body)) == sorted(printed(table(number)))
+
+
+@every_table
+def test_every_table_is_in_one_piece_at_100_columns(rendered, number: int) -> None:
+    assert len(blocks(table(number), 100)) == 1
+    body = rendered(number, "table").split("─\n")[1].split("\nPublished")[0]
+    lines = [line for line in body.splitlines() if line.strip()]
+    for row, line in zip(table(number).rows, lines, strict=True):
+        name = row.name + "".join(row.marks)
+        assert line.startswith(name + " ")
+        cells = [f"{row.values[c.key]:.2f}" if c.key in row.values else "-" for c in table(number).columns]
+        assert line.removeprefix(name).split() == cells
+
+
+def test_narrow_terminals_get_the_groups_in_successive_blocks() -> None:
+    found = table(1)
+    for room in range(20, 110, 5):
+        folded = blocks(found, room)
+        assert [group for block in folded for group in block] == groups(found.columns)
+        assert all(folded)
+    assert [len(block) for block in blocks(found, 80)] == [4, 2]
+    assert [len(block) for block in blocks(found, 20)] == [1] * 6
+
+
+def test_where_even_one_group_is_too_wide_names_break_and_numbers_do_not(rendered, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    text = rendered(4, "table")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 30
+    assert sorted(numbers(text.split("Published")[0])) == sorted(printed(table(4)))
+
+
+def test_the_best_are_bold_on_a_terminal(monkeypatch) -> None:
+    screen = Console(
+        file=io.StringIO(), force_terminal=True, width=100, highlight=False, color_system="standard"
+    )
+    monkeypatch.setattr(bench_render, "out", screen)
+    monkeypatch.setattr(report_render, "out", screen)
+    render_table(table(9), "table")
+    bold = []
+    for line in screen.file.getvalue().splitlines():  # type: ignore[attr-defined]
+        text = Text.from_ansi(line)
+        bold += [
+            text.plain[span.start : span.end].strip()
+            for span in text.spans
+            if getattr(span.style, "bold", False)
+        ]
+    assert [one for one in bold if one in numbers(" ".join(bold))] == [
+        f"{row.values[c.key]:.2f}" for row in table(9).rows for c in table(9).columns if c.key in row.bold
+    ]
+
+
+@every_table
+@pytest.mark.parametrize("form", ["table", "md", "tex"])
+def test_the_footer_says_what_a_reader_must_know(rendered, number: int, form: str) -> None:
+    found = table(number)
+    text = " ".join(rendered(number, form).split())
+    assert found.title in text
+    assert f"Published numbers, in percent. ID: {found.id_set}. Backbone: {found.backbone}." in text
+    assert "Lower is better: FPR95. Higher is better: AUROC" in text
+    assert f"ICLR 2024, Table {number}." in text
+    for note in found.notes:
+        assert note in text
+    assert ("quoted from the method's own paper" in text) == any(row.marks for row in found.rows)
+    assert ("block of rows" in text) == (number in (5, 9, 11))
+
+
+@every_table
+def test_markdown_has_a_line_a_row_and_bold_cells(rendered, number: int) -> None:
+    found = table(number)
+    lines = [line for line in rendered(number, "md").splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    assert {len(line) for line in cells} == {1 + len(found.columns)}
+    assert cells[0][:3] == ["Methods", f"{found.columns[0].group} FPR95↓", f"{found.columns[1].group} AUROC↑"]
+    assert cells[1] == ["---"] + ["---:"] * len(found.columns)
+    for row, line in zip(found.rows, cells[2:], strict=True):
+        assert line[0] == row.name + "\\*" * len(row.marks)
+        for c, cell in zip(found.columns, line[1:], strict=True):
+            plain = f"{row.values[c.key]:.2f}" if c.key in row.values else "-"
+            assert cell == (f"**{plain}**" if c.key in row.bold else plain)
+
+
+def logical_cells(line: str) -> int:
+    """How many columns a line of a tabular fills."""
+    spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+    return len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans)
+
+
+@every_table
+def test_latex_is_balanced_and_every_line_fills_its_columns(rendered, number: int) -> None:
+    found = table(number)
+    text = rendered(number, "tex")
+    assert re.findall(r"\\(begin|end)\{(\w+)\}", text) == [
+        ("begin", "table"),
+        ("begin", "tabular"),
+        ("end", "tabular"),
+        ("end", "table"),
+    ]
+    depth = 0
+    for sign in re.findall(r"(?<!\\)[{}]", text):
+        depth += 1 if sign == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+    assert text.isascii()
+    assert not re.search(r"(?<!\\)[%#_~^]", text.split("\n", 1)[1])
+    (spec,) = re.findall(r"\\begin\{tabular\}\{([lr ]+)\}", text)
+    assert spec.replace(" ", "") == "l" + "r" * len(found.columns)
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 2 + len(found.rows)
+    assert {logical_cells(line) for line in lines} == {1 + len(found.columns)}
+    assert text.count(r"\midrule" + "\n") == len(sections(found.rows))
+    spans = [(int(a), int(b)) for a, b in re.findall(r"\\cmidrule\(lr\)\{(\d+)-(\d+)\}", text)]
+    assert spans == [(first, first + 1) for first in range(2, 12, 2)]
+    bold = re.findall(r"\\textbf\{([\d.]+)\}", text)
+    assert bold == [f"{r.values[c.key]:.2f}" for r in found.rows for c in found.columns if c.key in r.bold]
+
+
+@every_table
+def test_json_holds_the_whole_table(rendered, number: int) -> None:
+    got = json.loads(rendered(number, "json"))
+    again = Table(
+        number=got["table"],
+        title=got["title"],
+        id_set=got["id_set"],
+        backbone=got["backbone"],
+        columns=tuple(Column(one["group"], one["metric"], one["key"]) for one in got["columns"]),
+        rows=tuple(
+            Row(
+                one["name"],
+                tuple(one["marks"]),
+                {key: value for key, value in one["values"].items() if value is not None},
+                frozenset(one["bold"]),
+                one["section"],
+            )
+            for one in got["rows"]
+        ),
+        notes=tuple(got["notes"]),
+    )
+    assert again == table(number)
+    assert got["unit"] == "percent"
+    assert "ICLR 2024" in got["source"]
+    assert set(got["marks"]) == {mark for row in table(number).rows for mark in row.marks} <= set(MARKS)
+
+
+@every_table
+def test_csv_and_jsonl_hold_one_number_a_row(rendered, number: int) -> None:
+    found = table(number)
+    lines = list(csv.DictReader(io.StringIO(rendered(number, "csv"))))
+    assert list(lines[0]) == ["table", "row", "marks", "section", "group", "metric", "value"]
+    assert [line["value"] for line in lines] == printed(found)
+    assert {line["metric"] for line in lines} <= set(METRICS)
+    records = [json.loads(line) for line in rendered(number, "jsonl").splitlines()]
+    assert [record | {"table": str(number), "value": f"{record['value']:.2f}"} for record in records] == lines
+    assert all(isinstance(record["value"], float) for record in records)
+
+
+@every_table
+def test_wide_rows_hold_one_row_of_the_table_each(rendered, number: int) -> None:
+    found = table(number)
+    lines = list(csv.DictReader(io.StringIO(rendered(number, "csv", wide_rows=True))))
+    assert list(lines[0]) == ["table", "row", "marks", "section", *(one.key for one in found.columns)]
+    assert [(line["row"], line["section"]) for line in lines] == [
+        (row.name, row.section) for row in found.rows
+    ]
+    assert [line[c.key] for line in lines for c in found.columns if line[c.key]] == printed(found)
+    records = [json.loads(line) for line in rendered(number, "jsonl", wide_rows=True).splitlines()]
+    assert [{c.key: record[c.key] for c in found.columns} for record in records] == [
+        {c.key: row.values.get(c.key) for c in found.columns} for row in found.rows
+    ]
+
+
+def test_names_from_anywhere_cannot_break_a_table(rendered) -> None:
+    found = table(7)
+    nasty = "a|b\\c & 50% [bold]x[/] \x1b[31mred\n*star*"
+    broken = replace(found, rows=(replace(found.rows[0], name=nasty), *found.rows[1:]))
+    plain = rendered(broken, "table")
+    assert "\x1b" not in plain
+    assert "[bold]x[/]" in plain
+    lines = [line for line in rendered(broken, "md").splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(found.rows)
+    assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {3 + len(found.columns)}
+    assert "\\*star\\*" in lines[2]
+    (line,) = [line for line in rendered(broken, "tex").splitlines() if "bold" in line]
+    assert logical_cells(line) == 1 + len(found.columns)
+    assert r"50\%" in line
+    assert next(csv.DictReader(io.StringIO(rendered(broken, "csv"))))["row"] == nasty
+
+
+def test_stdout_and_a_file_get_the_same(rendered, capsys) -> None:
+    for form in report_render.FORMATS:
+        render_table(table(3), form)
+        assert capsys.readouterr().out == rendered(3, form)
+
+
+def test_the_listing_names_every_table() -> None:
+    found = list(listing())
+    assert [one["table"] for one in found] == list(NUMBERS)
+    assert [f"Table {one['table']}: {one['title']}" for one in found] == [headline(table(n)) for n in NUMBERS]
+    assert [one["rows"] for one in found] == [len(table(number).rows) for number in NUMBERS]

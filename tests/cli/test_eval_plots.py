@@ -1,0 +1,33 @@
+"""``lsn eval --plots``: a figure and its numbers a method."""
+
+import pytest
+from cli_samples import imported_workspace
+
+
+def test_every_method_gets_its_figure_and_numbers(lsn, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
+    work = imported_workspace(tmp_path / "work")
+    done = lsn("eval", "--work", work, "--method", "mcm", "--method", "knn,k=3", "--plots", "figures")
+    assert done.code == 0, done.err
+    assert "Wrote 2 figures" in done.err
+    ends = (".png", ".svg", "-histogram.csv", "-roc.csv")
+    wanted = {name + end for name in ("mcm", "knn-k=3") for end in ends}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == wanted
+    assert (tmp_path / "figures" / "mcm.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "figures" / "mcm.svg").read_text()
+
+
+def test_without_matplotlib_nothing_is_computed(lsn, monkeypatch) -> None:
+    monkeypatch.setattr("lsncli.report.plots.find_spec", lambda name: None)
+    done = lsn("eval", "--work", "absent", "--plots", "figures")
+    assert (done.code, done.out) == (5, "")
+    assert "pip install 'lsncli[plots]'" in done.err
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(lsn, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
+    (tmp_path / "file").write_text("")
+    work = imported_workspace(tmp_path / "work")
+    done = lsn("eval", "--work", work, "--method", "mcm", "--plots", "file/figures")
+    assert done.code == 1
+    assert "cannot be written" in done.err
