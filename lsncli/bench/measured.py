@@ -17,6 +17,7 @@ def measured(
     suite: Suite,
     spec: TableSpec,
     *,
+    named: tuple[str, str] | None = None,
     work: Path,
     data: Path | None = None,
     rows: Sequence[str] = (),
@@ -34,7 +35,8 @@ def measured(
 ) -> tuple[MeasuredTable, Plan]:
     """Measure what is missing of a table (nothing if ``dry``) and fold what is known; the plan has the jobs.
 
-    ``data`` is the folder of the images; without it, features must be in the workspace ``work`` already.
+    ``named`` are suite and table as the user wrote them (their own names otherwise), for commands that
+    fill cells in. ``data`` is the folder of the images; without it, features must be in the workspace ``work`` already.
     ``rows`` are names of rows, ``seeds`` and ``splits`` how many; ``mode``, ``model`` and ``pretrained`` take
     the place of the suite's. Raises UsageError as ``lines_of`` does, and LsnError if another process works on
     the suite.
@@ -48,9 +50,10 @@ def measured(
         done = Run(desk, about, make_plan(desk, lines, count))
     else:
         done = run(desk, lines, about=about, seeds=count, jobs=jobs, sets=suite.sets, quiet=quiet)
+    written = named or (suite.name, spec.key)
     given: dict[str, object] = {
-        "table": spec.key,
-        "suite": suite.name,
+        "table": written[1],
+        "suite": written[0],
         "data": data,
         "mode": mode,
         "model": model,

@@ -96,6 +96,7 @@ def bench(
     found, plan = measured(
         chosen,
         spec,
+        named=(suite, table),
         work=work,
         data=data,
         rows=rows or (),

@@ -65,7 +65,10 @@ def test_a_table_that_is_not_there_is_refused_with_the_list(lsn, number: str) ->
 def test_what_is_no_number_is_refused(lsn, text: str) -> None:
     done = lsn("bench", f"--table={text}", "--published")
     assert (done.code, done.out) == (2, "")
-    assert f"expected the number of a published table (1, 2, 3, 4, 5, 7, 8, 9, 10, 11), found '{text}'" in done.err
+    assert (
+        f"expected the number of a published table (1, 2, 3, 4, 5, 7, 8, 9, 10, 11), found '{text}'"
+        in done.err
+    )
 
 
 @pytest.mark.parametrize("form", ["table", "json", "md", "tex"])
