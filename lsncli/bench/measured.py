@@ -36,10 +36,10 @@ def measured(
     """Measure what is missing of a table (nothing if ``dry``) and fold what is known; the plan has the jobs.
 
     ``named`` are suite and table as the user wrote them (their own names otherwise), for commands that
-    fill cells in. ``data`` is the folder of the images; without it, features must be in the workspace ``work``
-    already. ``rows`` are names of rows, ``seeds`` and ``splits`` how many; ``mode``, ``model`` and ``pretrained`` take
-    the place of the suite's. Raises UsageError as ``lines_of`` does, and LsnError if another process works on
-    the suite.
+    fill cells in. ``data`` is the folder of the images; without it, features must be in the workspace
+    ``work`` already. ``rows`` are names of rows, ``seeds`` and ``splits`` how many; ``mode``, ``model`` and
+    ``pretrained`` take the place of the suite's. Raises UsageError as ``lines_of`` does, and LsnError if
+    another process works on the suite.
     """
     check_methods(suite, spec)
     lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
