@@ -6,9 +6,7 @@ A split's are a file of JSON lines, ``<work>/candidates/<split>.jsonl``, one an 
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lsncli.app.workspace import Workspace
+from lsncli.artefacts.files import write_whole
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.prompts.contexts import text_features
@@ -125,20 +124,8 @@ def line(key: str, words: Iterable[str], caption: str | None = None) -> str:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write ``lines`` by temporary file, fsync and rename. Raises LsnError; an old file then stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="ascii", newline="\n") as file:
-            file.writelines(f"{text}\n" for text in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    """Write lines of ASCII, all or nothing. Raises LsnError; an old file then stays."""
+    write_whole(path, "".join(f"{text}\n" for text in lines).encode("ascii"))
 
 
 def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -39,6 +39,11 @@ def write_artefact(
         "created_by": f"lsn {__version__}",
     }
     data = _canonical(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata))
+    write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file by temporary file, fsync and rename. Raises LsnError; an old one then stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
