@@ -34,6 +34,8 @@ def moved(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for weight in model.parameters():
+            # open_clip leaves some of a CoCa's parameters uninitialised: anything may stand there, NaN too.
+            weight.nan_to_num_(0.0).clamp_(-10, 10)
             weight += 0.1 * torch.randn(weight.shape, generator=generator)
     return model.eval()
 
