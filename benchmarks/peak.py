@@ -17,9 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-MIB = 2**20
-STATUS = Path("/proc/self/status")
-CLEAR_REFS = Path("/proc/self/clear_refs")
+from lsncli.app.meter import CLEAR_REFS, MIB, resident
 
 
 def peak_of(work: Callable[[], object]) -> dict[str, float]:
@@ -34,19 +32,13 @@ def peak_of(work: Callable[[], object]) -> dict[str, float]:
     if resettable:
         ctypes.CDLL(None).malloc_trim(0)  # memory freed but kept would hide a part of the peak
         CLEAR_REFS.write_text("5")
-    before = _status("VmRSS") if resettable else _highest()
+    before = resident("VmRSS") if resettable else _highest()
     start = time.process_time()
     own = work()
     seconds = time.process_time() - start
-    after = _status("VmHWM") if resettable else _highest()
+    after = resident("VmHWM") if resettable else _highest()
     found = {"peak_mib": (after - before) / MIB, "process_mib": after / MIB, "cpu_s": seconds}
     return found | own if isinstance(own, dict) else found
-
-
-def _status(field: str) -> int:
-    """Bytes of a line such as ``VmHWM:   123 kB``."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024
 
 
 def _highest() -> int:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -35,12 +36,24 @@ class Failure:
     reason: str
 
 
+def content(array: NDArray[Any]) -> str:
+    """sha256 of an array: type, shape and bytes."""
+    found = sha256(f"{array.dtype.str}{array.shape}".encode())
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
 @dataclass(frozen=True)
 class Rows:
     """Labelled feature rows: ``features`` (N, D) raw (not normalised), ``labels`` (N,)."""
 
     features: Floats
     labels: Labels
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the features: many methods ask for it, and it is read off them once."""
+        return content(self.features)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,16 +8,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import lsncli.scores
 from lsncli.artefacts.files import Arrays, read_artefact, write_artefact
 from lsncli.errors import LsnError
+from lsncli.types import content
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ def digest(*parts: Any) -> str:
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
-            found.update(f"{part.dtype.str}{part.shape}".encode())
-            found.update(np.ascontiguousarray(part).data)
+            found.update(content(part).encode())
         elif isinstance(part, Mapping):
             for key in sorted(part):
                 found.update(digest(key, part[key]).encode())
@@ -61,10 +59,3 @@ def digest(*parts: Any) -> str:
             found.update(json.dumps(part, sort_keys=True).encode())
         found.update(b"\0")
     return found.hexdigest()
-
-
-@cache
-def scores_code() -> str:
-    """Digest of the source of the scores: a score that was changed is computed again."""
-    folder = Path(lsncli.scores.__file__).parent
-    return digest({path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.py")})

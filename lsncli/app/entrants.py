@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from lsncli.app.cache import Cache, digest, scores_code
+from lsncli.app.cache import Cache, digest
+from lsncli.app.code import code_of
 from lsncli.app.heads import Heads
 from lsncli.app.heldout import rows_for
 from lsncli.app.inputs import Images, Inputs, inputs_for
@@ -51,8 +52,8 @@ class Entrant:
 
     def scores_key(self, split: Split) -> str:
         """Digest of all that its scores of ``split`` hang on. Raises LsnError if an input is missing."""
-        rows = digest(split.features)
-        return digest("scores", self.key, rows, self.inputs.key(split) if self.inputs else "")
+        inputs = self.inputs.key(split) if self.inputs else ""
+        return digest("scores", self.key, split.rows.content, inputs)
 
     @property
     def conditional(self) -> bool:
@@ -80,26 +81,22 @@ def entrant(
     chosen = settled(method, heads)
     source = heads.source(method.head, negatives="negative" in method.needs)
     train = rows_for(chosen.score, rows, split, source.classes)
-    head_key = digest("head", _content(source.weights), _optional(source.bias), source.scale)
+    head_key = digest("head", _content(source.weights), source.bias, source.scale)
     key = digest(
         "method",
-        scores_code(),
+        code_of("lsncli.scores"),
         method.score,
         chosen.settings,
         head_key,
         source.classes,
-        None if source.negative is None else _content(source.negative),
-        None if train is None else digest(train.features, train.labels),
+        _content(source.negative),
+        None if train is None else digest(rows.content, train.labels),
     )
     inputs = inputs_for(method, heads, images)
     return Entrant(method, chosen, source, key, head_key, heads, train, cache, device, inputs)
 
 
-def _content(text: HeadText) -> str:
+def _content(text: HeadText | None) -> str:
     if isinstance(text, Conditional):
         return digest("conditional", text.contexts, text.meta, text.settings)
     return digest(text)
-
-
-def _optional(array: Float64s | None) -> str:
-    return "" if array is None else digest(array)

@@ -26,17 +26,17 @@ def metered(cost: Cost) -> Iterator[None]:
     known = os.access(CLEAR_REFS, os.W_OK)
     if known:
         CLEAR_REFS.write_text("5")
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
     start = time.perf_counter()
     try:
         yield
     finally:
         cost.seconds += time.perf_counter() - start
         if known:
-            cost.peak_mib = max(cost.peak_mib or 0.0, (_resident("VmHWM") - before) / MIB)
+            cost.peak_mib = max(cost.peak_mib or 0.0, (resident("VmHWM") - before) / MIB)
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """Bytes of a line such as ``VmHWM:   123 kB``."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024

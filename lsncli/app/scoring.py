@@ -106,4 +106,4 @@ def _can(one: Entrant, failed: list[tuple[Method, str]], act: Callable[[Entrant]
 
 
 def _guesses_key(one: Entrant, split: Split) -> str:
-    return digest("guesses", one.head_key, split.features)
+    return digest("guesses", one.head_key, split.rows.content)

@@ -7,10 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from lsncli.app.cache import digest
+from lsncli.app.code import code_of
 from lsncli.app.methods import Method, parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS
-from lsncli.bench.code import code_of
 from lsncli.bench.learning import Learning
 from lsncli.bench.places import HELD_OUT, Part, Place
 from lsncli.scores import score_settings

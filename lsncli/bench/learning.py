@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from lsncli.app.binding import Model
 from lsncli.app.cache import digest
+from lsncli.app.code import code_of
 from lsncli.app.no_head import tower_head
 from lsncli.app.train import Plan, learn_resumably, learned_prompts
 from lsncli.app.train_dual import train_dual
@@ -16,7 +17,6 @@ from lsncli.artefacts.heads import save_head
 from lsncli.artefacts.no_tower import load_no_tower
 from lsncli.artefacts.prompts import save_prompts
 from lsncli.bench.bound import Bound
-from lsncli.bench.code import code_of
 from lsncli.bench.places import HELD_OUT, Task
 from lsncli.console import Tick, silent
 from lsncli.device import pick_device

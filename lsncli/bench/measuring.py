@@ -15,15 +15,14 @@ from lsncli.app.evaluate import AVERAGE, NO_IMAGES, Evaluation, Plan, evaluate
 from lsncli.app.heads import Heads
 from lsncli.app.scoring import recall
 from lsncli.bench.bound import Bound, learned_file
-from lsncli.bench.code import revision
 from lsncli.bench.jobs import Score
 from lsncli.bench.places import Task
 from lsncli.bench.results import Record
+from lsncli.bench.revision import revision
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
+from lsncli.intervals import METRICS
 from lsncli.store.reader import read_fingerprint
-
-METRICS = ("fpr95", "fpr95_ood", "auroc", "aupr_in", "aupr_out")
 
 
 def measure(

@@ -101,6 +101,12 @@ def labelled_rows(head: Head, train: Rows | None, name: str) -> Rows:
     return rows
 
 
+def labelled_chunks(rows: Rows) -> Iterator[tuple[Float64s, Labels]]:
+    """``unit_chunks`` of labelled rows, each with its labels."""
+    for start, part in zip(range(0, len(rows), CHUNK), unit_chunks(rows.features), strict=True):
+        yield part, rows.labels[start : start + CHUNK]
+
+
 def unit_chunks(features: Floats) -> Iterator[Float64s]:
     """Raw ``features`` (N, D) as unit rows in float64, ``CHUNK`` at a time; N may be a million."""
     for start in range(0, len(features), CHUNK):

@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from lsncli.scores.activations import activation_percentile, between, layer_energy
-from lsncli.scores.common import check_features, labelled_rows, linear_layer, unit_chunks
+from lsncli.scores.common import check_features, labelled_chunks, labelled_rows, linear_layer
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Labels, Learned, Rows, unit
+from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,7 @@ class Line(Score):
 def _class_means(rows: Rows, classes: int) -> Float64s:
     """The mean unit feature (classes, D) of each class, all of which have rows."""
     total = np.zeros((classes, rows.features.shape[1]))
-    start = 0
-    for part in unit_chunks(rows.features):
-        labels: Labels = rows.labels[start : start + len(part)]
-        start += len(part)
+    for part, labels in labelled_chunks(rows):
         order = labels.argsort(kind="stable")
         found, first = np.unique(labels[order], return_index=True)
         total[found] += np.add.reduceat(part[order], first, axis=0)

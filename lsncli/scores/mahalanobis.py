@@ -1,15 +1,14 @@
 """Mahalanobis: the distance to the nearest class mean under a covariance that all classes share."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.scores.common import CHUNK, check_features, labelled_rows, unit_chunks
+from lsncli.scores.common import check_features, labelled_chunks, labelled_rows
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Labels, Learned, Rows, unit
+from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
 
 LEAST = 1e-3
 """The least weight of the identity where a covariance has to be mended."""
@@ -48,13 +47,13 @@ class Mahalanobis(Score):
         rows = labelled_rows(head, train, "mahalanobis")
         counts = np.bincount(rows.labels, minlength=len(head.classes))
         sums = np.zeros((len(counts), rows.features.shape[1]))
-        for part, labels in _chunks(rows):
+        for part, labels in labelled_chunks(rows):
             np.add.at(sums, labels, part)
         means, centre = sums / counts[:, None], sums.sum(axis=0) / len(rows)
         around = means if self.covariance == "within" else np.broadcast_to(centre, means.shape)
         moment = np.zeros((len(centre), len(centre)))
         fourth = 0.0
-        for part, labels in _chunks(rows):
+        for part, labels in labelled_chunks(rows):
             part -= around[labels]
             moment += part.T @ part
             fourth += float(((part**2).sum(axis=1) ** 2).sum())
@@ -83,13 +82,6 @@ class Mahalanobis(Score):
             return -distance
 
         return score
-
-
-def _chunks(rows: Rows) -> Iterator[tuple[Float64s, Labels]]:
-    """Unit features and labels, ``CHUNK`` rows at a time."""
-    starts = range(0, len(rows), CHUNK)
-    for start, part in zip(starts, unit_chunks(rows.features), strict=True):
-        yield part, rows.labels[start : start + CHUNK]
 
 
 def _mended(values: Float64s, fourth: float, rows: int) -> Float64s:

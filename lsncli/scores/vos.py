@@ -13,11 +13,11 @@ from lsncli.device import pick_device, seeded, threads_for
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores.common import (
     check_features,
+    labelled_chunks,
     labelled_rows,
     linear_layer,
     log_sum_exp,
     positive,
-    unit_chunks,
 )
 from lsncli.scores.outliers import FLOOR, Gaussians, class_gaussians, unlikeliest, vos_loss, weighted_energy
 from lsncli.scores.score import Score, Scorer
@@ -145,11 +145,8 @@ def _gaussians(rows: Rows, classes: int, ridge: float) -> Gaussians:
     """Of unit features; LsnError if every row equals the others of its class."""
 
     def parts() -> Iterator[tuple[Tensor, Tensor]]:
-        start = 0
-        for chunk in unit_chunks(rows.features):
-            labels = rows.labels[start : start + len(chunk)]
-            yield torch.from_numpy(chunk), torch.from_numpy(labels).long()
-            start += len(chunk)
+        for part, labels in labelled_chunks(rows):
+            yield torch.from_numpy(part), torch.from_numpy(labels).long()
 
     found = class_gaussians(parts(), classes, ridge)
     if found is None:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Split:
     source: str = ""
     listing: str = ""
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """Features and labels, for everything that computes."""
         return Rows(self.features, self.labels)

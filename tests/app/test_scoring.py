@@ -87,7 +87,7 @@ def test_only_what_changed_is_scored_again(work, first, tiny_backbone) -> None:
 
 
 def test_a_changed_score_is_computed_again(work, first, monkeypatch) -> None:
-    monkeypatch.setattr("lsncli.app.entrants.scores_code", lambda: "another version")
+    monkeypatch.setattr("lsncli.app.entrants.code_of", lambda name: "another version")
     assert plan(work, *METHODS).rows == 4 * (21 + 12 + 9)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from bench_samples import write_suite
 
-from lsncli.bench import code, rates
+from lsncli.app import code
+from lsncli.bench import rates
 from lsncli.bench.bound import Bound
 from lsncli.bench.features import published_names
 from lsncli.bench.learning import Learning

@@ -75,7 +75,6 @@ def test_training_rows_are_at_a_mean_distance_of_the_dimension_from_their_own_me
 def test_many_rows_are_learned_from_in_chunks(head, features, train, monkeypatch):
     whole = ready(Mahalanobis(), head, train)(features)
     monkeypatch.setattr("lsncli.scores.common.CHUNK", 7)
-    monkeypatch.setattr("lsncli.scores.mahalanobis.CHUNK", 7)
     assert ready(Mahalanobis(), head, train)(features) == pytest.approx(whole, rel=1e-10)
 
 

@@ -1,12 +1,10 @@
-"""Which code a number hangs on: a result of other code is measured again; a comment changes nothing."""
+"""Which code a number hangs on: a result of other code is computed again; a comment changes nothing."""
 
 import ast
-import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import lsncli
 from lsncli.app.cache import digest
 
 
@@ -20,23 +18,6 @@ def code_of(*names: str) -> str:
         files = sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]
         found |= {f"{name}/{path.name}": _bare(path.read_text(encoding="utf-8")) for path in files}
     return digest(found)
-
-
-@cache
-def revision() -> str:
-    """The git commit of the working copy that this package runs from; empty for an installed one."""
-    folder = Path(lsncli.__file__).parents[1] / ".git"
-    try:
-        head = (folder / "HEAD").read_text(encoding="ascii").strip()
-        name = head.removeprefix("ref: ")
-        if name == head or os.path.isabs(name):
-            return head
-        if (folder / name).is_file():
-            return (folder / name).read_text(encoding="ascii").strip()
-        packed = (folder / "packed-refs").read_text(encoding="ascii").splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
-    except (OSError, ValueError):
-        return ""
 
 
 def _bare(text: str) -> str:
