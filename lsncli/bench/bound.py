@@ -15,6 +15,8 @@ class Bound(Workspace):
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
+    words: str = ""
+    """Digest of the word list that images' words are chosen from; empty where the user left them."""
 
     def prompts(self, kind: str) -> Path:
         """Those that the row learns."""
@@ -30,7 +32,8 @@ class Bound(Workspace):
 
     def candidates(self, split: str) -> Path:
         """Words are kept for a whole set, of which a split is a part."""
-        return super().candidates(split.partition("@")[0])
+        path = super().candidates(split.partition("@")[0])
+        return path.parent / self.words / path.name
 
 
 def learned_file(work: Workspace, key: str) -> Path:

@@ -1,14 +1,16 @@
 """Where a suite works: a workspace for every model, the files of results and timings, the images."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.bench.bound import Bound
 from lsncli.bench.results import Results
-from lsncli.store.reader import read_fingerprint
+from lsncli.store.format import SplitInfo
+from lsncli.store.reader import list_splits, read_fingerprint
 
 ENDINGS = (".tar", "")
 """A set's images are DIR/<set>.tar or the folder DIR/<set>."""
@@ -29,6 +31,8 @@ class Desk:
     device: str = "auto"
     batch_size: int = 16
     workers: int = 1
+    bundle: Path | None = None
+    """A store with features by ``model`` that came with the suite."""
 
     @property
     def results(self) -> Results:
@@ -43,6 +47,11 @@ class Desk:
     def workspace(self, model: str) -> Bound:
         """That of a model; the suite's for an empty name."""
         return Bound(self.work / "bench" / self.suite / re.sub(r"[^A-Za-z0-9._-]+", "-", model or self.model))
+
+    @cached_property
+    def bundled(self) -> Mapping[str, SplitInfo]:
+        """The sets of ``bundle``. Raises LsnError if it cannot be read."""
+        return list_splits(self.bundle) if self.bundle else {}
 
     def weights(self, model: str) -> str:
         """``pretrained``, if this is the model it is meant for."""

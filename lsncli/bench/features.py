@@ -1,4 +1,5 @@
-"""The features of a suite's sets: extracted from its data folder, under the published class names."""
+"""The features of a suite's sets: those that came with it, or extracted from its data folder under the
+published class names."""
 
 import json
 from collections.abc import Mapping
@@ -13,17 +14,24 @@ from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
 from lsncli.images.sources import list_images
 from lsncli.store.format import SplitInfo
+from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.store.writer import write_split
 
 
 def extract_set(job: Extract, known: Mapping[str, Dataset], tick: Tick = silent) -> int:
-    """Extract one set into the store of its model; returns how many images there are. Resumes after a kill.
+    """Put one set into the store of its model; returns how many images there are. Resumes after a kill.
 
     Raises LsnError if the images are not there or more than a twentieth of them cannot be read.
     """
+    desk = job.desk
+    store = desk.workspace(job.model).features
+    if job.bundle:
+        there = read_split(job.bundle, job.set)
+        write_split(store, there, read_fingerprint(job.bundle))
+        return len(there.labels)
     if job.images is None:
         raise LsnError(f"There are {job.blocked}.")
-    desk, listing = job.desk, list_images([job.images])
-    store = desk.workspace(job.model).features
+    listing = list_images([job.images])
     extract(
         listing,
         source=job.images.name,

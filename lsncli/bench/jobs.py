@@ -9,6 +9,7 @@ from pathlib import Path
 from lsncli.app.cache import digest
 from lsncli.app.code import code_of
 from lsncli.app.methods import Method, parse_method
+from lsncli.app.vocabulary import TOP, read_vocabulary
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.bench.learning import Learning
@@ -35,6 +36,8 @@ class Line:
     """Training rows of each class for a score that learns from rows; None for all that are not held out."""
     model: str = ""
     """Empty for the suite's."""
+    vocabulary: str = ""
+    """A class list or a file of words, from which every image's words are chosen."""
     unavailable: str = ""
     """Why this suite cannot measure it; empty if it can."""
 
@@ -55,7 +58,7 @@ class Line:
 
     def supplied(self, work: Workspace) -> bool:
         """Whether the user left in the workspace what an unavailable line lacks: a head, words for images."""
-        names = dict.fromkeys(name for place in self.places for name in (place.test.set, *place.ood_sets))
+        names = dict.fromkeys(name for place in self.places for name in place.tested)
         files = self.outside(work, list(names))
         return bool(files) and all(path.is_file() for path in files)
 
@@ -64,7 +67,7 @@ class Line:
         method, files = self.method_from(0), []
         if method.head in COMMANDS and method.head not in [one.kind for one in self.learnings]:
             files.append(work.head(method.head))
-        if "candidates" in method.needs:
+        if "candidates" in method.needs and not self.vocabulary:
             files += [work.candidates(name) for name in sets]
         return files
 
@@ -126,6 +129,16 @@ class Score:
         """Raises UsageError for a method that cannot be meant."""
         return self.line.method_from(self.seed)
 
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The word list of the line; empty if it has none. Raises UsageError if it cannot be read."""
+        return read_vocabulary(self.line.vocabulary) if self.line.vocabulary else ()
+
+    @property
+    def word_list(self) -> str:
+        """Digest of what decides about the words of an image; empty if they are not chosen from a list."""
+        return digest("words", self.words, TOP)[:16] if self.words else ""
+
     @property
     def missing(self) -> list[str]:
         """Sets that are not stored yet."""
@@ -156,7 +169,7 @@ class Score:
             self._rows(),
             there.part(self.place.test),
             {kind: key for kind, (_, key) in self.learned.items()},
-            self._found(),
+            self._found() | ({"vocabulary": self.word_list} if self.words else {}),
         )
         parts = self.place.ood.items()
         return {name: digest("result", common, there.part(part))[:32] for name, part in parts}
@@ -169,8 +182,7 @@ class Score:
 
     def _found(self) -> dict[str, str]:
         """Digests of files in the suite's workspace that no job makes: imported heads, words for images."""
-        sets = (self.place.test.set, *self.place.ood_sets)
-        return {path.name: _content(path) for path in self.line.outside(self.work, sets)}
+        return {path.name: _content(path) for path in self.line.outside(self.work, self.place.tested)}
 
 
 def _content(path: Path) -> str:

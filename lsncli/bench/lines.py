@@ -29,15 +29,15 @@ def lines_of(
     """
     if splits is not None and splits < 1:
         raise UsageError(f"--splits: expected 1 or more, found {splits}.")
-    names = {_plain(row.name): row for row in table.rows}
-    unknown = [name for name in rows if _plain(name) not in names]
+    names = {plain(row.name): row for row in table.rows}
+    unknown = [name for name in rows if plain(name) not in names]
     if unknown:
         known = ", ".join(f"'{row.name}'" for row in table.rows)
         raise UsageError(
             f"--rows: table {table.key} of the suite '{suite.name}' has no row '{unknown[0]}'.",
             f"Expected one of {known}.",
         )
-    chosen = [names[_plain(name)] for name in dict.fromkeys(rows)] or list(table.rows)
+    chosen = [names[plain(name)] for name in dict.fromkeys(rows)] or list(table.rows)
     return tuple(_line(suite, table, row, splits, mode, model) for row in table.rows if row in chosen)
 
 
@@ -51,6 +51,7 @@ def _line(suite: Suite, table: TableSpec, row: Row, splits: int | None, mode: st
         learnings=tuple(_learning(step, row.shots, mode) for step in row.learn),
         shots=row.shots,
         model="" if name == (model or suite.model) else name,
+        vocabulary=row.vocabulary,
         unavailable="" if given else row.unavailable,
     )
 
@@ -92,6 +93,6 @@ def _architecture(model: str) -> str:
     return model.partition(":")[0].removesuffix("-quickgelu")
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A row's name as users type it: case, blanks and "(ours)" do not matter."""
     return "".join(name.casefold().replace("(ours)", "").split())

@@ -43,7 +43,9 @@ def measured(
     """
     check_methods(suite, spec)
     lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
-    desk = Desk(work, suite.name, model or suite.model, data, pretrained, device, batch_size, workers)
+    used = model or suite.model
+    bundle = suite.features if used == suite.model and not pretrained else None
+    desk = Desk(work, suite.name, used, data, pretrained, device, batch_size, workers, bundle)
     about = {"suite": suite.name, "table": spec.key}
     count = suite.seeds if seeds is None else seeds
     if dry:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from lsncli import __version__
@@ -19,6 +20,7 @@ from lsncli.bench.jobs import Score
 from lsncli.bench.places import Task
 from lsncli.bench.results import Record
 from lsncli.bench.revision import revision
+from lsncli.bench.words import lay_out_words
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.intervals import METRICS
@@ -42,16 +44,8 @@ def measure(
     Raises LsnError if the method cannot be measured here.
     """
     began = time.perf_counter()
-    files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
-    heads = Heads(replace(work, files=files), task.train.classes, model, Cache(work.cache))
-    rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
-    one = entrant(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
-    splits = (task.test, *(task.ood[name] for name in names))
-    for split in splits:
-        recall(one, split, guess=split is task.test)
-    found = evaluate(Plan((one,), (), task.test, splits[1:]), tick)
-    if found.failed:
-        raise LsnError(found.failed[0][1])
+    found, heads = scored(score, names, work, task, model, device=device, tick=tick)
+    one = found.entrants[0]
     common = {
         **about,
         "row": score.line.name,
@@ -62,6 +56,7 @@ def measure(
         "seed": score.seed,
         "method": str(score.method),
         "settings": one.settled.settings,
+        "vocabulary": Path(score.line.vocabulary).name,
         "learned": {
             kind: {"key": key, **_described(heads, kind)} for kind, (_, key) in score.learned.items()
         },
@@ -79,6 +74,36 @@ def measure(
         {**common, "key": score.keys[name], "ood": name, "ood_set": score.place.ood[name].set, **numbers}
         for name, numbers in _numbers(found, task, names).items()
     ]
+
+
+def scored(
+    score: Score,
+    names: Sequence[str],
+    work: Bound,
+    task: Task,
+    model: Model,
+    *,
+    device: str = "cpu",
+    tick: Tick = silent,
+) -> tuple[Evaluation, Heads]:
+    """The evaluation of the one method of ``score`` on the OOD sets ``names``, and the heads it stands on.
+
+    Scores that were computed before come from the cache. Raises as ``measure`` does.
+    """
+    files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
+    place = replace(work, files=files, words=score.word_list)
+    heads = Heads(place, task.train.classes, model, Cache(work.cache))
+    if score.words:
+        lay_out_words(score, heads, tick)
+    rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
+    one = entrant(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
+    splits = (task.test, *(task.ood[name] for name in names))
+    for split in splits:
+        recall(one, split, guess=split is task.test)
+    found = evaluate(Plan((one,), (), task.test, splits[1:]), tick)
+    if found.failed:
+        raise LsnError(found.failed[0][1])
+    return found, heads
 
 
 def _described(heads: Heads, kind: str) -> dict[str, Any]:

@@ -72,9 +72,9 @@ class Place:
         return self.train or self.test
 
     @property
-    def ood_sets(self) -> tuple[str, ...]:
-        """The stored sets of the OOD side."""
-        return tuple(part.set for part in self.ood.values())
+    def tested(self) -> tuple[str, ...]:
+        """The stored sets whose images are told apart, each once."""
+        return tuple(dict.fromkeys(part.set for part in (self.test, *self.ood.values())))
 
     @property
     def sets(self) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ class Extract:
     images: Path | None
     """None if they are not there."""
     desk: Desk
+    bundle: Path | None = None
+    """A store that holds the features of these very images already."""
 
     def __str__(self) -> str:
         return f"features of {self.set}"
@@ -46,12 +48,14 @@ class Extract:
     @property
     def label(self) -> str:
         """What seconds of extraction are compared with."""
+        if self.bundle:
+            return "extract from the suite's features"
         return f"extract by {self.model or self.desk.model} on {self.desk.device}"
 
     @property
     def blocked(self) -> str:
         """Why it cannot be done; empty if it can."""
-        if self.images is not None:
+        if self.bundle or self.images is not None:
             return ""
         if self.desk.data is None:
             return f"no features of the set '{self.set}', and no --data DIR to make them from"
@@ -59,6 +63,8 @@ class Extract:
 
     def count(self) -> int | None:
         """How many images; None where they cannot be listed."""
+        if self.bundle:
+            return self.desk.bundled[self.set].rows
         try:
             return len(list_images([self.images]).items) if self.images else None
         except LsnError:
@@ -147,8 +153,24 @@ def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
                 score = Score(line, place, seed, there[line.model], work)
                 scores.append(score)
                 for name in score.missing:
-                    extracts[line.model, name] = Extract(name, line.model, desk.images(name), desk)
+                    extracts[line.model, name] = _extract(desk, line.model, name)
     return Plan(desk, tuple(extracts.values()), tuple(scores), desk.results.read(), skipped)
+
+
+def _extract(desk: Desk, model: str, name: str) -> Extract:
+    """From the suite's own features if it has them and ``--data`` holds no other images of that name."""
+    images = desk.images(name)
+    there = desk.bundled.get(name) if not model else None
+    same = there is not None and (images is None or _listing(images) == there.listing)
+    return Extract(name, model, images, desk, desk.bundle if same else None)
+
+
+def _listing(images: Path) -> str:
+    """Which images these are; empty where they cannot be listed, which extraction will say."""
+    try:
+        return list_images([images]).digest
+    except LsnError:
+        return ""
 
 
 def lesson_name(learning: Learning, score: Score) -> str:

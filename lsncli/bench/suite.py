@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lsncli.errors import UsageError
@@ -78,6 +79,8 @@ class Row:
     """The row's ID set; "" where the groups have their own."""
     shots: int | None
     """At most so many training images of each class; None for all."""
+    vocabulary: str = ""
+    """Where a score asks for words for each image: a class list or a file of words to choose from."""
     note: str = ""
     """How it differs from the published row, if it does."""
     unavailable: str = ""
@@ -112,6 +115,10 @@ class Suite:
     ids: Mapping[str, IdSet]
     steps: Mapping[str, Step]
     tables: Mapping[str, TableSpec]
+    folder: Path
+    """Of the suite's file: what it names lies beside it."""
+    features: Path | None = None
+    """A store that came with the suite: features of some of its sets by its model."""
 
     def table(self, key: str | int) -> TableSpec:
         """Raises UsageError for a table that the suite does not have."""

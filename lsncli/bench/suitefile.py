@@ -23,13 +23,15 @@ SUITES = ("paper", "mini")
 def load_suite(name: str) -> Suite:
     """A suite of ``SUITES``, or a TOML file. Raises UsageError that names file, table and key."""
     if name in SUITES:
-        section = read_toml(Path(str(files("lsncli.bench") / "suites" / f"{name}.toml")), "The suite")
+        path = Path(str(files("lsncli.bench") / "suites" / f"{name}.toml"))
+        section = read_toml(path, "The suite")
         section.where = f"{name}.toml"
     elif name.endswith(".toml"):
-        section = read_toml(Path(name), "--suite")
+        path = Path(name)
+        section = read_toml(path, "--suite")
     else:
         raise UsageError(f"There is no suite '{name}'.", f"Expected {', '.join(SUITES)} or a FILE.toml.")
-    suite = _head(section, Path(name).stem)
+    suite = _head(section, path)
     tables = {key: _table(key, one, suite) for key, one in section.sections("tables").items()}
     section.end()
     return replace(suite, tables=MappingProxyType(tables))
@@ -40,10 +42,11 @@ def read_table(path: Path, suite: Suite) -> TableSpec:
     return _table(path.stem, read_toml(path, "--table"), suite)
 
 
-def _head(top: Section, name: str) -> Suite:
+def _head(top: Section, path: Path) -> Suite:
     """Everything but the tables."""
+    features = top.text("features", "")
     suite = Suite(
-        name=name,
+        name=path.stem,
         title=top.text("title"),
         note=top.text("note", ""),
         model=top.text("model"),
@@ -55,6 +58,8 @@ def _head(top: Section, name: str) -> Suite:
         ids={},
         steps={},
         tables={},
+        folder=path.parent,
+        features=path.parent / features if features else None,
     )
     ids = {key: _id(key, one, suite) for key, one in top.sections("id").items()}
     steps = {key: _step(key, one, suite) for key, one in top.sections("learn").items()}
@@ -165,6 +170,7 @@ def _row(name: str, section: Section, suite: Suite, usual: Row, own: bool) -> Ro
         model=section.text("model", usual.model),
         id=_row_id(section, usual.id, suite.ids, own),
         shots=section.number("shots", usual.shots),
+        vocabulary=_vocabulary(section, suite.folder),
         note=section.text("note", ""),
         unavailable=section.text("unavailable", ""),
     )
@@ -174,6 +180,17 @@ def _row(name: str, section: Section, suite: Suite, usual: Row, own: bool) -> Ro
     if row.learn and row.id and not suite.ids[row.id].train and not row.unavailable:
         section.wrong("learn", f"nothing, for the ID set '{row.id}' has no 'train'", row.learn[0].name)
     return row
+
+
+def _vocabulary(section: Section, folder: Path) -> str:
+    """A class list, or a file of words beside the suite's."""
+    name = section.text("vocabulary", "")
+    if not name or name in class_lists():
+        return name
+    path = folder / name
+    if not path.is_file():
+        section.wrong("vocabulary", f"one of {', '.join(class_lists())} or a file of words", name)
+    return str(path)
 
 
 def _row_id(section: Section, usual: str, ids: Iterable[str], own: bool) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
@@ -34,6 +35,13 @@ def candidates(
             metavar="FILE",
         ),
     ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose from these words by the stored features: a file, one word a line, or a class list "
+            "such as imagenet1k.",
+        ),
+    ] = None,
     captioner: Annotated[
         str | None,
         typer.Option(
@@ -42,7 +50,10 @@ def candidates(
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="Likeliest tokens of each decoding step to keep (ZOC's 35).")] = 35,
+    top: Annotated[
+        int,
+        typer.Option(help="Likeliest tokens of each decoding step, or nearest words, to keep (ZOC's 35)."),
+    ] = 35,
     steps: Annotated[int, typer.Option(help="Decoding steps at most (ZOC's 9).")] = 9,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
@@ -56,13 +67,17 @@ def candidates(
 
     `lsn eval --method zoc` scores images by them. ZOC trains a BERT decoder on CLIP's features; here CoCa's
     own decoder is read in the same way: greedily, keeping the likeliest tokens of each step that are words.
+    With --vocabulary no image is read: candidates are the words of a list that are nearest to the features.
     An interrupted run resumes. Keys of imported words are the paths that `lsn extract` saw.
     """
-    if (words is None) == (not sources):
-        raise UsageError("Give either images or --from FILE.", "Such as `lsn candidates ./photos`.")
-    from lsncli.app.candidates import import_candidates, read_candidates
+    if sum([bool(sources), words is not None, vocabulary is not None]) != 1:
+        raise UsageError(
+            "Give either images, --from FILE or --vocabulary LIST.", "Such as `lsn candidates ./photos`."
+        )
+    from lsncli.app.candidates import WordFeatures, import_candidates, read_candidates
     from lsncli.app.captioning import caption_split
     from lsncli.app.pixels import images_of
+    from lsncli.app.vocabulary import propose, read_vocabulary
     from lsncli.backbones.captions import DEFAULT_CAPTIONER, load_captioner
     from lsncli.store.reader import read_split
 
@@ -71,6 +86,11 @@ def candidates(
     done = 0
     if words is not None:
         import_candidates(place, stored, words)
+    elif vocabulary is not None:
+        listed = read_vocabulary(vocabulary)
+        features = WordFeatures(workspace_backbone(place, "", device).text_tower())
+        with progress(f"words for {split}", len(stored.keys), quiet=quiet) as tick:
+            propose(place, stored, listed, features, top, tick)
     else:
         items = images_of(stored, sources or ())
         model = load_captioner(captioner or DEFAULT_CAPTIONER, top=top, steps=steps, device=device)

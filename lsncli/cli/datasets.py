@@ -1,6 +1,6 @@
 """``lsn datasets``: which images the tables need, which are there, and whether they are the right ones."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
     from lsncli.app.datasets import Verified
+    from lsncli.bench.suite import Suite
     from lsncli.facts.datasets import Dataset
 
 NEEDED = [
@@ -78,13 +79,23 @@ def datasets(
     if action == "verify":
         _verify(sets, data, format, output, quiet)
         return
-    _list(sets, chosen.tables_by_set(), data, format, output, quiet)
+    _list(sets, chosen.tables_by_set(), data, _bundled(chosen), format, output, quiet)
+
+
+def _bundled(suite: "Suite") -> Collection[str]:
+    """The sets whose features came with the suite."""
+    if suite.features is None:
+        return ()
+    from lsncli.store.reader import list_splits
+
+    return list_splits(suite.features)
 
 
 def _list(
     sets: "Sequence[Dataset]",
     tables: dict[str, tuple[str, ...]],
     data: Path,
+    bundled: Collection[str],
     format: options.FormatName,
     output: Path | None,
     quiet: bool,
@@ -95,16 +106,19 @@ def _list(
     rows = []
     for one in sets:
         path = places[one.name]
-        what = "missing" if path is None else "folder" if path.is_dir() else "tar"
+        absent = "features" if one.name in bundled else "missing"
+        what = absent if path is None else "folder" if path.is_dir() else "tar"
         row = {"set": one.name, "tables": ", ".join(tables[one.name]), "found": what}
         rows.append(vars(one) | row | {"path": str(path) if path else ""})
     people = format in ("table", "md", "tex")
     render(rows, NEEDED if people else [*NEEDED, *MORE], format, output)
-    missing = [one for one in sets if places[one.name] is None]
+    missing = [one for one in sets if places[one.name] is None and one.name not in bundled]
     for one in missing:
         where = "; ".join(filter(None, [one.source, one.address]))
         for line in filter(None, [where, one.layout]):
             say(f"{one.name}: {printable(line)}", quiet=quiet)
+    if bundled:
+        say("features: they came with the suite, and no images are needed to measure them.", quiet=quiet)
     if missing:
         say(
             f"{len(missing)} of {len(sets)} sets are not in {printable(str(data))} (--data or LSN_DATA), "

@@ -161,8 +161,8 @@ def test_table_3_has_five_splits_but_for_cifar_50() -> None:
 
 
 def test_an_unavailable_line_is_measured_when_the_user_supplied_what_it_lacks(tmp_path: Path) -> None:
-    mini = load_suite("mini")
-    (line,) = lines_of(mini, mini.table(3), rows=["ZOC"])
+    paper = load_suite("paper")
+    (line,) = lines_of(paper, paper.table(3), rows=["ZOC"])
     line = replace(line, places=line.places[:1])
     work = Bound(tmp_path)
     assert not line.supplied(work)

@@ -130,7 +130,6 @@ def test_what_the_mini_suite_cannot_measure_says_why() -> None:
     }
     assert {key: names for key, names in unavailable.items() if names} == {
         "2": {"CLIPN"},
-        "3": {"ZOC"},
         "9": {row.name for row in suite.table(9).rows},
         "10": {row.name for row in suite.table(10).rows},
         "11": {"ImageNet-1k/LSN"},

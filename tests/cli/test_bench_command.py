@@ -28,7 +28,7 @@ def test_without_data_the_published_numbers_stand_beside_the_reason(lsn) -> None
 
 
 def test_a_dry_run_shows_jobs_and_does_nothing(lsn, tmp_path) -> None:
-    done = lsn("bench", "--table", 8, "--suite", "mini", "--dry-run", "--format", "json", "--work", "w")
+    done = lsn("bench", "--table", 8, "--suite", "paper", "--dry-run", "--format", "json", "--work", "w")
     assert done.code == 0
     jobs = json.loads(done.out)
     assert {"extract", "learn", "score"} == {job["kind"] for job in jobs}
@@ -98,3 +98,48 @@ def test_a_published_table_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_figure_is_drawn_and_its_numbers_are_printed(lsn, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
+    done = lsn("bench", "--figure", 5, "--format", "json")
+    assert done.code == 0
+    assert json.loads(done.out)[-1]["image"] == "OOD"
+    assert done.err.count("Checked: ") == 7
+    assert {path.name for path in (tmp_path / "lsn-work" / "figures").iterdir()} == {
+        "figure5.png",
+        "figure5.svg",
+        "figure5.csv",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--figure", 6), "expected one of 2, 3, 4, 5, 7, 8, 9, 10, 11, 12"),
+        (("--figure", 7, "--published"), "prints its figures without numbers"),
+        (("--table", 1, "--shots", 4), "--shots is for --figure 7"),
+        (("--figure", 7, "--table", "garden"), "no table garden"),
+        (("--plots", "x"), "--plots is for --table or --figure"),
+    ],
+)
+def test_figures_that_cannot_be_meant_are_refused(lsn, words, said) -> None:
+    done = lsn("bench", *words)
+    assert (done.code, done.out) == (2, "")
+    assert said in " ".join(done.err.split())
+
+
+def test_without_matplotlib_a_figure_says_how_to_get_it(lsn, monkeypatch) -> None:
+    monkeypatch.setattr("lsncli.report.plots.find_spec", lambda name: None)
+    for words in (("--figure", 5), ("--table", 1, "--plots", "x")):
+        done = lsn("bench", *words)
+        assert (done.code, done.out) == (5, "")
+        assert "lsncli[plots]" in done.err
+    assert lsn("bench", "--figure", 5, "--dry-run").code == 0
+
+
+def test_a_dry_run_of_a_figure_shows_jobs_of_every_number_of_images(lsn, tmp_path) -> None:
+    done = lsn("bench", "--figure", 7, "--suite", "paper", "--shots", 16, "--dry-run", "--format", "json")
+    assert done.code == 0
+    assert {row["shots"] for row in json.loads(done.out)} == {16}
+    assert not (tmp_path / "lsn-work").exists()

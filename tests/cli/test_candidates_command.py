@@ -1,6 +1,8 @@
 """``lsn candidates``: a captioner or one's own lists, in words and exit codes."""
 
 import json
+import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,10 @@ def test_a_captioner_proposes_words_for_the_images_of_the_split(lsn, work, tmp_p
 
 
 def test_images_or_words_but_not_both_nor_neither(lsn, work) -> None:
-    for words in ([], ["images", "--from", "words.csv"]):
+    for words in ([], ["images", "--from", "words.csv"], ["images", "--vocabulary", "dtd"]):
         done = lsn("candidates", *words)
         assert (done.code, done.out) == (2, "")
-        assert "either images or --from" in done.err
+        assert "either images, --from FILE or --vocabulary" in done.err
 
 
 def test_missing_images_and_splits_are_errors(lsn, work, tmp_path) -> None:
@@ -62,3 +64,19 @@ def test_missing_images_and_splits_are_errors(lsn, work, tmp_path) -> None:
     done = lsn("candidates", "--from", "words.csv")
     assert done.code == 1
     assert "lacks 39 of the 40 images" in done.err
+
+
+def test_words_are_chosen_from_a_list_without_images(lsn, tmp_path, monkeypatch) -> None:
+    work = tmp_path / "mini"
+    work.mkdir()
+    shutil.copyfile(str(files("lsncli.facts") / "demo_features.h5"), work / "features.h5")
+    monkeypatch.setenv("LSN_WORK", str(work))
+    (tmp_path / "words.txt").write_text("beach\nkimono\nschool bus\n")
+    words = ("candidates", "--vocabulary", "words.txt", "--format", "json")
+    done = lsn(*words, "--top", 2)
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)
+    assert (row["images"], row["words"], row["words_per_image"]) == (1000, 3, 2.0)
+    done = lsn(*words, "--top", 4)
+    assert (done.code, done.out) == (2, "")
+    assert "expected 1 to 3" in done.err

@@ -151,3 +151,12 @@ def test_listing_loads_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "imagenet-train" in done.stdout
+
+
+def test_features_that_came_with_a_suite_are_listed_as_such(capsys, tmp_path) -> None:
+    code, out, err = run(capsys, "list", "--suite", "mini", "--data", tmp_path, "--format", "json")
+    found = {row["set"]: row["found"] for row in json.loads(out)}
+    assert code == 0
+    assert (found["imagenette-val"], found["cifar10-test"]) == ("features", "missing")
+    assert "cifar10-test" in err
+    assert "imagenette-val:" not in err

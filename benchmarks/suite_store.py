@@ -1,0 +1,45 @@
+"""Rebuild ``lsncli/bench/suites/mini.h5``, the features that come with the suite ``mini``.
+
+    python -m benchmarks.suite_store --images DIR
+
+DIR (or LSN_IMAGES) holds the suite's image sets, each a folder or a tar (``lsn datasets --suite mini``).
+The sets are all that the tables use but CIFAR's, whose 40,000 images would be too much to carry along.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from lsncli.bench.desk import Desk
+from lsncli.bench.features import extract_set
+from lsncli.bench.plan import Extract
+from lsncli.bench.suitefile import load_suite
+from lsncli.console import progress
+
+LEFT_OUT = "cifar"
+TARGET = Path(__file__).parent.parent / "lsncli" / "bench" / "suites" / "mini.h5"
+
+
+def main() -> None:
+    """Extract every set anew."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--images", type=Path, default=os.environ.get("LSN_IMAGES"))
+    images = parser.parse_args().images
+    if images is None:
+        parser.error("name the folder of the image sets with --images or LSN_IMAGES")
+    suite = load_suite("mini")
+    names = [name for name, tables in suite.tables_by_set().items() if tables and LEFT_OUT not in name]
+    with tempfile.TemporaryDirectory() as folder:
+        desk = Desk(Path(folder), suite.name, suite.model, Path(images), device="cpu")
+        for name in names:
+            job = Extract(name, "", desk.images(name), desk)
+            with progress(name, job.count()) as tick:
+                print(f"{name}: {extract_set(job, suite.sets, tick)} images", flush=True)
+        shutil.copyfile(desk.workspace("").features, TARGET)
+    print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
