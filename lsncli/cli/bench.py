@@ -1,15 +1,19 @@
 """``lsn bench``: the tables of the paper, measured beside published."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsncli.cli import options
-from lsncli.console import say
+from lsncli.console import printable, say
 from lsncli.errors import UsageError
 from lsncli.facts import published as facts
 from lsncli.report.render import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.bench.figures.request import Request
+    from lsncli.bench.suite import Suite, TableSpec
 
 LISTING = [
     Column("table", "Table", digits=0),
@@ -19,12 +23,35 @@ LISTING = [
     Column("rows", "Rows", digits=0),
 ]
 MEASURING = "Measuring"
+DRAWING = "Figures"
 
 
 def bench(
     table: Annotated[
         str | None,
         typer.Option("--table", help="Number of the table, or a FILE.toml; the list of tables if left out."),
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of a figure: 2-5 or 7-12; --table then says whose sets.", rich_help_panel=DRAWING
+        ),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for png, svg and csv; of a table: histograms and ROC of every row. "
+            "(WORK/figures for --figure)",
+            rich_help_panel=DRAWING,
+        ),
+    ] = None,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Images of each class for --figure 7, repeatable. (1, 2, 4 ...)",
+            rich_help_panel=DRAWING,
+        ),
     ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Print the paper's numbers alone; they need no data.")
@@ -73,51 +100,107 @@ def bench(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a table of the LSN paper on a suite and show it beside the published numbers, in percent.
+    """Measure a table or figure of the LSN paper on a suite; tables beside the published numbers, in percent.
 
     What is measured is kept: a run that was interrupted goes on, and the same again is instant. Numbers that
     cannot be had say why, and which command fills them in. csv and jsonl hold one number a row.
     """
     from lsncli.bench.tables import listing
 
-    if table is None:
+    _check(table, figure, plots, shots, published, dry_run)
+    if table is None and figure is None:
         render(listing(), LISTING, format, output)
         return
-    if published:
+    if published and table is not None:
         _show_published(table, wide, format, output)
         return
     from lsncli.bench.measured import measured
     from lsncli.bench.show import show
-    from lsncli.bench.suitefile import load_suite, read_table
+    from lsncli.bench.suitefile import load_suite
     from lsncli.bench.view import COSTS, costs
 
     chosen = load_suite(suite)
-    spec = read_table(Path(table), chosen) if table.endswith(".toml") else chosen.table(table)
+    given: dict[str, Any] = {
+        "work": work,
+        "data": data,
+        "seeds": seeds,
+        "splits": splits,
+        "mode": mode,
+        "model": model,
+        "pretrained": pretrained,
+        "device": device,
+        "batch_size": options.images_at_once(batch_size, device),
+        "workers": options.threads(workers),
+        "jobs": jobs,
+    }
+    if figure is not None:
+        from lsncli.bench.figures.request import Request
+
+        to, spec = plots or work / "figures", _spec(table, chosen) if table else None
+        request = Request(
+            chosen, to, suite, given, spec, rows or (), shots or (), dry_run, quiet, table or ""
+        )
+        _draw(figure, request, format, output)
+        return
+    spec = _spec(table or "", chosen)
     found, plan = measured(
-        chosen,
-        spec,
-        named=(suite, table),
-        work=work,
-        data=data,
-        rows=rows or (),
-        seeds=seeds,
-        splits=splits,
-        mode=mode,
-        model=model,
-        pretrained=pretrained,
-        device=device,
-        batch_size=options.images_at_once(batch_size, device),
-        workers=options.threads(workers),
-        jobs=jobs,
-        dry=dry_run,
-        quiet=quiet,
+        chosen, spec, named=(suite, table or ""), rows=rows or (), **given, dry=dry_run, quiet=quiet
     )
     if dry_run:
         render(costs(plan), COSTS, format, output, f"Table {spec.key} on the suite '{chosen.name}'")
         return
     show(found, format, output, wide_rows=wide)
+    if plots is not None:
+        from lsncli.bench.figures.curves import draw_rows
+
+        files = draw_rows(plan, plots, quiet=quiet)
+        say(f"Wrote {len(files)} figures to {plots}", quiet=quiet)
     if not any(cell.n for cells in found.rows.values() for cell in cells.values()):
         say(f"Nothing was measured. `lsn datasets --suite {suite}` says what is needed.", quiet=quiet)
+
+
+def _spec(table: str, suite: "Suite") -> "TableSpec":
+    """A table of the suite, or one in a file of its own."""
+    from lsncli.bench.suitefile import read_table
+
+    return read_table(Path(table), suite) if table.endswith(".toml") else suite.table(table)
+
+
+def _check(
+    table: str | None,
+    figure: int | None,
+    plots: Path | None,
+    shots: list[int] | None,
+    published: bool,
+    dry: bool,
+) -> None:
+    """What goes together; Unavailable (exit code 5) where nothing can be drawn."""
+    from lsncli.bench.figures import check_number
+    from lsncli.report.plots import check_available
+
+    if figure is not None:
+        check_number(figure)
+        if published:
+            raise UsageError("--figure and --published: the paper prints its figures without numbers.")
+    elif plots is not None and not table:
+        raise UsageError("--plots is for --table or --figure, found neither.")
+    if shots and figure != 7:
+        raise UsageError("--shots is for --figure 7.", "Of a table, `shots` in the suite's file says so.")
+    if published and plots is not None:
+        raise UsageError("--published and --plots: published tables have no scores to draw.")
+    if not dry and (figure is not None or plots is not None):
+        check_available("--plots" if figure is None else "--figure")
+
+
+def _draw(number: int, request: "Request", format: options.FormatName, output: Path | None) -> None:
+    from lsncli.bench.figures import draw_figure
+
+    drawn = draw_figure(number, request)
+    render(drawn.rows, drawn.columns, format, output, drawn.title)
+    for note in drawn.notes:
+        say(printable(note), quiet=request.quiet)
+    for path in drawn.files:
+        say(f"Wrote {path}", quiet=request.quiet)
 
 
 def _show_published(text: str, wide: bool, format: options.FormatName, output: Path | None) -> None:

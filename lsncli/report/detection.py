@@ -79,16 +79,28 @@ def draw_evaluation(
     names: list[str] = []
     for one in found.entrants:
         names.append(plots.safe_name(str(one.method), names))
-        inside = one.scores[found.id_split]
-        edges = edges_of([inside, *(one.scores[split] for split in ood_splits)])
-        drawn = {split: curves(inside, one.scores[split], edges) for split in ood_splits}
         title = f"{_shown(one.settled.label, str(one.method))}, ID: {found.id_split}"
-        with plots.drawing():
-            made = _figure(title, drawn)
-            plots.save(made, folder / f"{names[-1]}.png", folder / f"{names[-1]}.svg")
-        _write_numbers(folder, names[-1], found.id_split, drawn)
+        outside = {split: one.scores[split] for split in ood_splits}
+        draw_scores(folder, names[-1], title, found.id_split, one.scores[found.id_split], outside)
         tick(1, str(one.method))
     return [folder / f"{name}.png" for name in names]
+
+
+def draw_scores(
+    folder: Path, name: str, title: str, id_name: str, inside: Float64s, outside: Mapping[str, Float64s]
+) -> Path:
+    """Draw the scores of one method, higher = more ID: ``inside`` against those of every OOD set.
+
+    NAME.png, which is returned, NAME.svg, NAME-histogram.csv and NAME-roc.csv. Raises LsnError if a file
+    cannot be written.
+    """
+    edges = edges_of([inside, *outside.values()])
+    drawn = {split: curves(inside, scores, edges) for split, scores in outside.items()}
+    with plots.drawing():
+        made = _figure(title, drawn)
+        plots.save(made, folder / f"{name}.png", folder / f"{name}.svg")
+    _write_numbers(folder, name, id_name, drawn)
+    return folder / f"{name}.png"
 
 
 def _shown(label: str, method: str) -> str:

@@ -1,6 +1,4 @@
-"""The paper's toy example (Figure 5), run and checked: what only a negative classifier sees.
-
-    python -m benchmarks.toy
+"""The paper's toy example (Figure 5), computed: what only a negative classifier sees.
 
 Three classes, two ID images each; an image is a set of figures. One figure is found in a class alone (it says
 what the class is), one in all classes but that (it says what it is not), and every image has one of its own.
@@ -15,8 +13,6 @@ The paper says "with high confidence" of the positive classifier. Here it names 
 of ID images: it learns a little of the figures that two classes share.
 """
 
-import argparse
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from benchmarks.mini_store import exit_like_lsn
-from lsncli import console
 from lsncli.prompts.losses import Kind, classification, logits
-from lsncli.report.render import Column, render
+from lsncli.report.render import Column
 from lsncli.scores.common import predict
 from lsncli.scores.lsn import Lsn
 from lsncli.scores.mcm import Mcm
@@ -159,19 +153,3 @@ def rows(toy: Toy) -> list[dict[str, object]]:
             }
         )
     return found
-
-
-def main() -> None:
-    """Show the images, their scores and the claims; exit code 1 if one of them is false."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seed", type=int, default=0, help="where learning starts")
-    toy = run(parser.parse_args().seed)
-    render(rows(toy), COLUMNS, "table", title="Figure 5: what the prompts say of seven images")
-    found = claims(toy)
-    for claim, holds in found.items():
-        console.out.print(f"{'yes' if holds else 'NO '} {claim}", soft_wrap=True)
-    sys.exit(not all(found.values()))
-
-
-if __name__ == "__main__":
-    exit_like_lsn(main)

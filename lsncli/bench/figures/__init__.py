@@ -1,0 +1,45 @@
+"""The figures of the paper that can be computed, one file each; and those of a measured table."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lsncli.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsncli.bench.figures.request import Drawn, Request
+
+FIGURES = {
+    2: "lsncli.bench.figures.looks:draw",
+    3: "lsncli.bench.figures.choices:draw",
+    4: "lsncli.bench.figures.choices:draw",
+    5: "lsncli.bench.figures.toy:draw",
+    7: "lsncli.bench.figures.shots:draw",
+    8: "lsncli.bench.figures.choices:draw",
+    9: "lsncli.bench.figures.counts:draw",
+    10: "lsncli.bench.figures.counts:draw",
+    11: "lsncli.bench.figures.counts:draw",
+    12: "lsncli.bench.figures.counts:draw",
+}
+"""By number: a function of a Request and the number that returns what was Drawn."""
+
+
+def check_number(number: int) -> None:
+    """UsageError for a figure that is not in ``FIGURES``."""
+    if number not in FIGURES:
+        known = ", ".join(map(str, FIGURES))
+        raise UsageError(
+            f"There is no figure {number} to compute: expected one of {known}.",
+            "Figures 1 and 6 are drawings; they hold no numbers.",
+        )
+
+
+def draw_figure(number: int, request: "Request") -> "Drawn":
+    """Measure what a figure shows, as far as it is not known, and draw it into ``request.to``.
+
+    Raises UsageError for another number, or a suite that lacks what the figure is about; LsnError if its data
+    are not there.
+    """
+    check_number(number)
+    module, _, name = FIGURES[number].partition(":")
+    drawn: Drawn = getattr(import_module(module), name)(request, number)
+    return drawn

@@ -1,0 +1,213 @@
+"""Figures 3, 4 and 8: two texts, one image, and which of them the model chooses, with and without "not"."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsncli.app import understands_not as use
+from lsncli.bench.desk import Desk, same_backbone
+from lsncli.bench.figures.pictures import pictures, spread_rows
+from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned, stored_sets
+from lsncli.errors import LsnError
+from lsncli.report import choices as report
+from lsncli.report.render import Column
+from lsncli.scores.common import cosines
+from lsncli.store.format import Split
+from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.types import Float64s, Labels
+
+SHOWN = 4
+"""Images in the picture; the shares are of all images of the set."""
+
+COLUMNS = [
+    Column("question", "Question", wide=True),
+    Column("expected", "The paper: CLIP chooses", wide=True),
+    Column("chosen", "chosen %", digits=1, percent=True),
+    Column("right", "A right choice is", wide=True),
+    Column("images", "Images", digits=0),
+]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One text for every image: with "not" or without, about the classes ``of`` (N,).
+
+    ``template`` says whose classes these are: the image's "own", an "other" or a "third".
+    """
+
+    template: str
+    negated: bool
+    of: Labels
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two texts: by the paper CLIP chooses ``expected`` (0 or 1); ``right`` is true, if just one is."""
+
+    name: str
+    options: tuple[Option, Option]
+    expected: int
+    right: int | None
+
+
+def draw(request: Request, number: int) -> Drawn:
+    """Ask every ID test image of Table 1 (or ``request.spec``) and draw a few with their probabilities.
+
+    Other classes are drawn at random, from one seed. Raises LsnError for fewer than three classes.
+    """
+    spec = request.table("1")
+    _, plan = request.measure(spec, dry=True)
+    if not plan.scores:
+        raise LsnError(f"Table {spec.key} has no row that this suite can measure.")
+    part = plan.scores[0].place.test
+    desk, plan = stored_sets(request, spec, [part.set])
+    title = f"Figure {number} on the suite '{request.suite.name}': {request.suite.sets[part.set].title}"
+    if request.dry:
+        return planned(title, [plan])
+    store = desk.workspace("").features
+    stored = read_split(store, part.set)
+    split = part.of(stored, part.set)
+    if len(split.classes) < 3:
+        raise LsnError(f"Figure {number} needs three classes, found {len(split.classes)}.")
+    tower = same_backbone(store, desk.weights(""), desk.device).text_tower()
+    pair = use.described(tower, split.classes)
+    yes, no = cosines(split.features, pair.yes), cosines(split.features, pair.no)
+    asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
+    scale = read_fingerprint(store).logit_scale
+    png, svg, numbers = paths(request, f"figure{number}")
+    report.draw((png, svg), _panels(desk, split, part.set, asked, scale), title)
+    report.write(numbers, _rows(split, asked, scale))
+    return Drawn(title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request))
+
+
+Answered = tuple[Question, Float64s]
+"""A question and the cosines (N, 2) of all images with its two texts."""
+
+
+def _answered(question: Question, yes: Float64s, no: Float64s) -> Answered:
+    rows = np.arange(len(yes))
+    found = [(no if one.negated else yes)[rows, one.of] for one in question.options]
+    return question, np.stack(found, axis=1)
+
+
+def _others(labels: Labels, count: int) -> tuple[Labels, Labels]:
+    """For each image two classes that are not its own, and not the same."""
+    random = np.random.default_rng(0)
+    first = random.integers(1, count, size=len(labels))
+    second = random.integers(1, count - 1, size=len(labels))
+    second += second >= first
+    return (labels + first) % count, (labels + second) % count
+
+
+def _figure3(labels: Labels, yes: Float64s) -> list[Question]:
+    other, _ = _others(labels, yes.shape[1])
+    options = Option("own", True, labels), Option("other", True, other)
+    return [Question('Both with "not": the right class; another', options, 0, 1)]
+
+
+def _figure4(labels: Labels, yes: Float64s) -> list[Question]:
+    other, third = _others(labels, yes.shape[1])
+    rows = np.arange(len(labels))
+    higher = yes[rows, other] >= yes[rows, third]
+    high, low = np.where(higher, other, third), np.where(higher, third, other)
+    before = Option("other", False, high), Option("third", False, low)
+    after = Option("other", False, high), Option("third", True, low)
+    return [
+        Question("Before: two classes that are wrong", before, 0, None),
+        Question('After: "not" for the one that scored lower', after, 1, 1),
+    ]
+
+
+def _figure8(labels: Labels, yes: Float64s) -> list[Question]:
+    other, third = _others(labels, yes.shape[1])
+    own = Option("own", False, labels)
+    return [
+        Question('The right class; another with "not"', (own, Option("other", True, other)), 0, None),
+        Question(
+            'The right class with "not"; another',
+            (Option("own", True, labels), Option("other", False, other)),
+            0,
+            None,
+        ),
+        Question(
+            'Two wrong classes, one with "not"',
+            (Option("other", False, other), Option("third", True, third)),
+            1,
+            1,
+        ),
+    ]
+
+
+QUESTIONS = {3: _figure3, 4: _figure4, 8: _figure8}
+
+
+def _text(option: Option, name: str) -> str:
+    return (use.NO if option.negated else use.YES).replace("{}", name)
+
+
+def _probabilities(cosine: Float64s, scale: float) -> Float64s:
+    """Softmax (N, 2) of two scaled cosines."""
+    second = 1 / (1 + np.exp(np.clip(scale * (cosine[:, 0] - cosine[:, 1]), -700, 700)))
+    return np.stack([1 - second, second], axis=1)
+
+
+def _summary(question: Question, cosine: Float64s) -> Record:
+    # A tie is a choice of the first text.
+    chosen = (cosine[:, 1] > cosine[:, 0]).astype(int)
+    texts = [_text(one, f"[{one.template} class]") for one in question.options]
+    return {
+        "question": question.name,
+        "expected": texts[question.expected],
+        "chosen": float((chosen == question.expected).mean()),
+        "right": "" if question.right is None else texts[question.right],
+        "images": len(chosen),
+    }
+
+
+def _panels(
+    desk: Desk, split: Split, set_name: str, asked: list[Answered], scale: float
+) -> list[report.Panel]:
+    rows = spread_rows(split, SHOWN)
+    seen = pictures(desk.images(set_name), [split.keys[row] for row in rows])
+    return [
+        report.Panel(
+            name=split.classes[split.labels[row]],
+            picture=seen.get(split.keys[row]),
+            pairs=tuple(_pair(split, one, row, scale) for one in asked),
+        )
+        for row in rows
+    ]
+
+
+def _pair(split: Split, asked: Answered, row: int, scale: float) -> report.Pair:
+    question, cosine = asked
+    first, second = (_text(one, split.classes[one.of[row]]) for one in question.options)
+    found = _probabilities(cosine[row : row + 1], scale)[0]
+    return report.Pair(question.name, (first, second), (float(found[0]), float(found[1])))
+
+
+def _rows(split: Split, asked: list[Answered], scale: float) -> Iterator[Mapping[str, object]]:
+    """One line an image and question."""
+    for question, cosine in asked:
+        likely = _probabilities(cosine, scale)
+        for row, key in enumerate(split.keys):
+            first, second = (_text(one, split.classes[one.of[row]]) for one in question.options)
+            yield {
+                "path": key,
+                "class": split.classes[split.labels[row]],
+                "question": question.name,
+                "text_1": first,
+                "text_2": second,
+                "cosine_1": float(cosine[row, 0]),
+                "cosine_2": float(cosine[row, 1]),
+                "probability_1": float(likely[row, 0]),
+                "probability_2": float(likely[row, 1]),
+            }
+
+
+def _notes(request: Request) -> list[str]:
+    return [
+        "The paper shows a few images of CLIP and no numbers; here the shares are of all images of the set.",
+        request.suite.note.strip() or f"Suite: {request.suite.title}.",
+    ]

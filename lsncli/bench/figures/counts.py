@@ -1,0 +1,75 @@
+"""Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
+
+from lsncli.app import understands_not as use
+from lsncli.bench.desk import same_backbone
+from lsncli.bench.figures.request import Drawn, Request, paths, planned, stored_sets
+from lsncli.bench.suite import Group, TableSpec
+from lsncli.errors import UsageError
+from lsncli.facts.classes import class_list
+from lsncli.report import negation
+from lsncli.report.render import Column
+from lsncli.store.reader import read_split
+
+SETS = {9: "iNaturalist", 10: "Places", 11: "SUN", 12: "Textures"}
+"""The column of the suite's table whose images are asked, by figure."""
+
+CLASSES = "imagenet1k"
+"""The paper asks about every class of ImageNet-1k."""
+
+COLUMNS = [
+    Column("set", "Images of", wide=True),
+    Column("images", "Images", digits=0),
+    Column("classes", "Classes", digits=0),
+    Column("yes", '"a photo"', digits=0),
+    Column("no", '"not"', digits=0),
+    Column("no_share", '"not" %', digits=1, percent=True),
+    Column("mostly_no", 'Classes mostly "not"', digits=0),
+]
+
+
+def draw(request: Request, number: int) -> Drawn:
+    """Let the images of one OOD set choose for each of ImageNet-1k's names, count, and draw the counts.
+
+    The set is the column ``SETS[number]`` of Table 1 or of ``request.spec``. Raises UsageError if there is no
+    such column, LsnError if its images are not there.
+    """
+    spec = request.table("1")
+    group = _group(spec, number)
+    desk, plan = stored_sets(request, spec, [group.ood])
+    about = request.suite.sets[group.ood]
+    title = f"Figure {number} on the suite '{request.suite.name}': {about.title}"
+    if request.dry:
+        return planned(title, [plan])
+    store = desk.workspace("").features
+    split = read_split(store, group.ood)
+    names = class_list(CLASSES).names
+    tower = same_backbone(store, desk.weights(""), desk.device).text_tower()
+    found = use.tally(use.described(tower, names), [use.rows_of(split, names)])
+    png, svg, numbers = paths(request, f"figure{number}")
+    for path in (png, svg):
+        negation.plot(path, found, use.YES, use.NO)
+    row = {
+        "set": about.title,
+        "images": found.images,
+        "classes": len(names),
+        "yes": int(found.yes.sum()),
+        "no": int(found.no.sum()),
+        "no_share": use.shares(found).no,
+        "mostly_no": int((found.no > found.yes).sum()),
+    }
+    notes = [
+        'The paper prints no numbers here, and says: CLIP tends to choose "not a photo of a [class]".',
+        f"Classes: the {len(names)} names of ImageNet-1k. {request.suite.note.strip()}".strip(),
+    ]
+    return Drawn(title, [row], COLUMNS, (png, svg, numbers), notes)
+
+
+def _group(spec: TableSpec, number: int) -> Group:
+    for group in spec.groups:
+        if group.name == SETS[number] and group.ood:
+            return group
+    known = ", ".join(group.name for group in spec.groups)
+    raise UsageError(
+        f"Figure {number} is about {SETS[number]}, and table {spec.key} has the columns {known}.",
+        "`lsn not FOLDER --plot FILE.png` draws the same of any images.",
+    )

@@ -1,0 +1,144 @@
+"""Figure 2: where learned positive and negative prompts look, on test images of several classes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lsncli.app.explain import Explanation, Look, explain
+from lsncli.app.heads import make_head
+from lsncli.bench.bound import learned_file
+from lsncli.bench.desk import Desk, same_backbone
+from lsncli.bench.figures.pictures import pictures, spread_rows
+from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
+from lsncli.bench.jobs import Score
+from lsncli.bench.lines import plain
+from lsncli.bench.suite import Row, TableSpec
+from lsncli.errors import LsnError, UsageError
+from lsncli.report import attention as report
+from lsncli.report.render import Column
+from lsncli.store.reader import read_split
+
+SHOWN = 4
+"""Images, each of another class."""
+
+COLUMNS = [
+    Column("path", "Path", wide=True),
+    Column("class", "Class"),
+    Column("predicted", "Predicted"),
+    Column("prompt", "Prompt"),
+    Column("cosine", "Cosine", digits=4),
+    Column("peak_x", "Peak x", digits=2),
+    Column("peak_y", "Peak y", digits=2),
+    Column("overlap", "Shared %", digits=0, percent=True),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An image by its path in the set, its class, and the looks of that class's prompts."""
+
+    path: str
+    own: str
+    found: Explanation
+
+
+def draw(request: Request, number: int) -> Drawn:
+    """Learn the prompts of a row of Table 1 (or ``request.spec``) if need be, and look through them.
+
+    The row is the first one named, else the first that learns positive and negative prompts by CoOp. Raises
+    UsageError if there is none, LsnError if its images are not there.
+    """
+    spec = request.table("1")
+    row = _row(spec, request)
+    spec = replace(spec, rows=(row,))
+    _, plan = request.measure(spec, dry=True)
+    title = f"Figure {number} on the suite '{request.suite.name}': {row.name}"
+    if request.dry:
+        return planned(title, [plan])
+    if not plan.scores:
+        raise LsnError(f"The row '{row.name}' cannot be measured: {row.unavailable}")
+    _check_images(plan.desk, plan.scores[0].place.test.set)  # before hours of learning
+    _, plan = request.measure(spec)
+    score = plan.scores[0]
+    found = list(_explained(request, score, plan.desk))
+    png, svg, numbers = paths(request, f"figure{number}")
+    rows = [line for one in found for line in _rows(one)]
+    report.draw((png, svg), [_panel(one) for one in found], title)
+    report.write(numbers, [column.key for column in COLUMNS], rows)
+    notes = [
+        "Brighter: more of what speaks for a prompt against the other classes' prompts. `lsn explain IMAGE` "
+        "looks into any image.",
+        request.suite.note.strip(),
+    ]
+    return Drawn(title, rows, COLUMNS, (png, svg, numbers), [one for one in notes if one])
+
+
+def _row(spec: TableSpec, request: Request) -> Row:
+    wanted = {plain(name) for name in request.rows}
+    for row in spec.rows:
+        kinds = {step.kind: step.settings.get("learner", "coop") for step in row.learn}
+        fits = {"positive", "negative"} <= set(kinds) and set(kinds.values()) == {"coop"}
+        if fits and (not wanted or plain(row.name) in wanted):
+            return row
+    raise UsageError(
+        f"Figure 2: table {spec.key} has no such row that learns positive and negative prompts by CoOp.",
+        "Where CoCoOp prompts look is not known: they change with the image.",
+    )
+
+
+def _explained(request: Request, score: Score, desk: Desk) -> Iterator[Seen]:
+    """The test images and what the row's prompts see in them."""
+    work, name = desk.workspace(score.line.model), score.place.test.set
+    split = score.place.test.of(read_split(work.features, name), name)
+    files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
+    missing = [path for path in files.values() if not path.is_file()]
+    if missing:
+        raise LsnError(
+            f"The prompts of '{score.line.name}' are not learned.",
+            f"`lsn bench --table {request.table('1').key} --suite {request.named}` says why.",
+        )
+    chosen = spread_rows(split, SHOWN)
+    images = pictures(desk.images(name), [split.keys[at] for at in chosen])
+    if not images:
+        raise LsnError(f"{desk.images(name)} does not hold the images that the features of '{name}' are of.")
+    backbone = same_backbone(work.features, desk.weights(score.line.model), desk.device)
+    bound = replace(work, files=files)
+    head = make_head(bound, "positive", split.classes, negatives=True, model=lambda: backbone)
+    for at in chosen:
+        if split.keys[at] in images:
+            own = split.classes[split.labels[at]]
+            seen = explain(backbone, head, images[split.keys[at]], [own])
+            yield Seen(split.keys[at], own, replace(seen, looks=_of_class(seen, own)))
+
+
+def _check_images(desk: Desk, name: str) -> None:
+    if desk.images(name) is None:
+        where = f"{desk.data / name}.tar or folder" if desk.data else "--data DIR"
+        raise LsnError(
+            f"Figure 2 looks into images of the set '{name}', and there is no {where}.",
+            "Name the folder that holds them with --data DIR.",
+        )
+
+
+def _of_class(seen: Explanation, name: str) -> tuple[Look, ...]:
+    return tuple(look for look in seen.looks if look.name == name)
+
+
+def _rows(one: Seen) -> Iterator[Record]:
+    positive = one.found.looks[0]
+    for look in one.found.looks:
+        yield {
+            "path": one.path,
+            "class": one.own,
+            "predicted": one.found.predicted,
+            "prompt": look.prompt,
+            "cosine": look.cosine,
+            "peak_x": look.peak[0] if look.peak else None,
+            "peak_y": look.peak[1] if look.peak else None,
+            "overlap": look.overlap(positive) if look.negative else None,
+        }
+
+
+def _panel(one: Seen) -> report.Panel:
+    title = one.own if one.own == one.found.predicted else f"{one.own} (taken for {one.found.predicted})"
+    maps = tuple((f"{look.prompt}, cosine {look.cosine:.3f}", look.weights) for look in one.found.looks)
+    return report.Panel(title, one.found.seen, maps)

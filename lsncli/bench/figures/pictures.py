@@ -1,0 +1,34 @@
+"""The images behind stored rows, for figures that show some of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL.Image import Image
+
+from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.sources import list_images
+from lsncli.store.format import Split
+
+
+def spread_rows(split: Split, count: int) -> list[int]:
+    """The first row of each of ``count`` classes, spread over all classes; fewer if there are not so many."""
+    labels = np.unique(split.labels[split.labels >= 0])
+    chosen = labels[np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(int)]
+    return [int(np.flatnonzero(split.labels == label)[0]) for label in chosen]
+
+
+def pictures(source: Path | None, keys: Sequence[str]) -> dict[str, Image]:
+    """The images of ``keys`` in a folder or tar, RGB; those that are not there or broken are left out."""
+    if source is None:
+        return {}
+    found = {}
+    items = {
+        item.key: item for item in list_images([source], follow_links=True).items if item.key in set(keys)
+    }
+    for key, item in items.items():
+        try:
+            found[key] = decode(read_bytes(item))
+        except Undecodable:
+            continue
+    return found

@@ -1,0 +1,122 @@
+"""What a figure is made from, and what was drawn."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from lsncli.bench.desk import Desk
+from lsncli.bench.features import extract_set
+from lsncli.bench.fold import MeasuredTable
+from lsncli.bench.measured import measured
+from lsncli.bench.plan import Plan
+from lsncli.bench.suite import Suite, TableSpec
+from lsncli.bench.view import COSTS, costs
+from lsncli.console import say
+from lsncli.errors import LsnError, UsageError
+from lsncli.report.render import Column
+from lsncli.store.lock import locked
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A suite, where the files go, and how things are measured."""
+
+    suite: Suite
+    to: Path
+    """Folder of the files."""
+    named: str
+    """The suite as the user wrote it."""
+    given: dict[str, Any]
+    """What ``measured`` takes besides suite, table and rows: work, data, seeds, model and so on."""
+    spec: TableSpec | None = None
+    """The table whose sets and rows are taken; None for the paper's own."""
+    rows: Sequence[str] = ()
+    shots: Sequence[int] = ()
+    dry: bool = False
+    """Only say what would be done."""
+    quiet: bool = False
+    table_named: str = ""
+    """The table as the user wrote it."""
+
+    def table(self, usual: str) -> TableSpec:
+        """The table asked for, else the suite's table ``usual``. Raises UsageError if there is none."""
+        if self.spec is not None:
+            return self.spec
+        if usual not in self.suite.tables:
+            known = ", ".join(self.suite.tables) or "none"
+            raise UsageError(
+                f"The suite '{self.suite.name}' has no table {usual}, which this figure is made from.",
+                f"Name one of its own with --table: {known}.",
+            )
+        return self.suite.table(usual)
+
+    def measure(self, spec: TableSpec, *, dry: bool = False) -> tuple[MeasuredTable, Plan]:
+        """Every row of ``spec``; what is known already is not measured again."""
+        return measured(
+            self.suite,
+            spec,
+            named=(self.named, spec.key),
+            **self.given,
+            dry=dry or self.dry,
+            quiet=self.quiet,
+        )
+
+    def command(self, number: int) -> str:
+        """What draws the same figure again."""
+        said: dict[str, object] = {
+            "figure": number,
+            "suite": self.named,
+            "table": self.table_named,
+            **{name: self.given.get(name) for name in ("data", "mode", "model", "pretrained", "seeds")},
+        }
+        options = [f"--{name} {quote(str(value))}" for name, value in said.items() if value]
+        return " ".join(["lsn bench", *options, *(f"--shots {one}" for one in self.shots)])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows for stdout, the files written, and what belongs under the picture."""
+
+    title: str
+    rows: Sequence[Record]
+    columns: Sequence[Column]
+    files: Sequence[Path] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def paths(request: Request, name: str) -> tuple[Path, Path, Path]:
+    """The picture as png and svg, and its numbers as csv."""
+    base = f"{name}-{request.suite.name}" if request.suite.name else name
+    png, svg, numbers = (request.to / f"{base}.{ending}" for ending in ("png", "svg", "csv"))
+    return png, svg, numbers
+
+
+def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[Desk, Plan]:
+    """Make the features of the sets ``names`` of a table, unless they are there.
+
+    The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.
+    """
+    _, plan = request.measure(spec, dry=True)
+    needed = tuple(one for one in plan.extracts if one.set in names and not one.model)
+    plan = replace(plan, extracts=needed, scores=())
+    if request.dry or not needed:
+        return plan.desk, plan
+    with locked(plan.desk.results.path):
+        for one in needed:
+            if one.blocked:
+                raise LsnError(
+                    f"There are {one.blocked}.",
+                    f"`lsn datasets --suite {request.named}` says what is needed.",
+                )
+            say(f"Extracting {one} ...", quiet=request.quiet)
+            extract_set(one, request.suite.sets)
+    return plan.desk, plan
+
+
+def planned(title: str, plans: Iterable[Plan]) -> Drawn:
+    """What would be done, and its cost."""
+    return Drawn(title, [row for plan in plans for row in costs(plan)], COSTS)

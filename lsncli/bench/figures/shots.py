@@ -1,0 +1,193 @@
+"""Figure 7: what prompts are worth when they are learned from few images of each class, and from more."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from lsncli.app.methods import parse_method
+from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
+from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
+from lsncli.bench.lines import plain
+from lsncli.bench.places import HELD_OUT
+from lsncli.bench.suite import Row, Suite, TableSpec
+from lsncli.bench.view import costs
+from lsncli.console import say
+from lsncli.errors import UsageError
+from lsncli.facts import published
+from lsncli.report import shots as report
+from lsncli.report.render import Column
+
+SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Images of each class, those that a training set does not have left out."""
+
+USUAL = (
+    ("4", "MCM", "MCM, nothing learned"),
+    ("5", "pos-shared-w name", "positive prompts"),
+    ("5", "neg-specific-w name", "negative prompts"),
+    ("4", "full model", "both (LSN)"),
+)
+"""The rows of the paper's Tables 4 and 5 that Figure 7 is about, and what they are called in it."""
+
+METRICS = ("fpr95", "auroc")
+
+COLUMNS = [
+    Column("row", "Prompts", wide=True),
+    Column("source", "Source"),
+    Column("shots", "Images a class", digits=0),
+    Column("fpr95", "FPR95↓", digits=2),
+    Column("fpr95_spread", "±", digits=1),
+    Column("auroc", "AUROC↑", digits=2),
+    Column("auroc_spread", "±", digits=1),
+    Column("n", "n", digits=0),
+]
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A row of a table that is measured for several numbers of images; ``table`` is the paper's, or ""."""
+
+    row: Row
+    title: str
+    table: str = ""
+
+    @property
+    def learns(self) -> bool:
+        """Whether the number of images matters to it."""
+        return bool(self.row.learn) or not parse_method(self.row.method).needs.isdisjoint({"train", "labels"})
+
+
+def draw(request: Request, number: int) -> Drawn:
+    """Measure FPR95 and AUROC (percent, average of all OOD sets) for each number of images, and draw them.
+
+    Without ``request.spec`` these are rows of the paper's Tables 4 and 5. Raises UsageError if there is no
+    row that learns.
+    """
+    spec, rows = _rows(request)
+    shots = tuple(sorted(set(request.shots))) or _usual_shots(request.suite, rows)
+    title = f"Figure {number} measured on the suite '{request.suite.name}'"
+    specs = [_with_shots(spec, rows, one) for one in shots]
+    if request.dry:
+        plans = [request.measure(one)[1] for one in specs]
+        lines = [{"shots": k, **row} for k, plan in zip(shots, plans, strict=True) for row in costs(plan)]
+        head = planned(title, ())
+        return replace(head, rows=lines, columns=[Column("shots", "Images a class", digits=0), *head.columns])
+    tables = {}
+    for k, one in zip(shots, specs, strict=True):
+        say(f"{k} image{'s' if k > 1 else ''} of each class", quiet=request.quiet)
+        tables[k] = request.measure(one)[0]
+    found = [*_measured_rows(rows, tables), *_published_rows(rows)]
+    stand_in = any(table.stand_in for table in tables.values())
+    png, svg, numbers = paths(request, f"figure{number}")
+    report.draw((png, svg), [one for one in found if not stand_in or one["source"] == "measured"], title)
+    report.write(numbers, [*(column.key for column in COLUMNS), "why_missing"], found)
+    return Drawn(title, found, COLUMNS, (png, svg, numbers), _notes(found, tables, request.command(number)))
+
+
+def _rows(request: Request) -> tuple[TableSpec, list[Varied]]:
+    """The table whose OOD sets are taken, and its rows."""
+    if request.spec is None:
+        spec = request.table("5")
+        rows = [
+            Varied(row, title, table)
+            for table, name, title in USUAL
+            if table in request.suite.tables
+            for row in request.suite.tables[table].rows
+            if row.name == name and _chosen(request.rows, (name, title))
+        ]
+    else:
+        spec = request.spec
+        rows = [Varied(row, row.name) for row in spec.rows if _chosen(request.rows, (row.name,))]
+    if not any(one.learns for one in rows):
+        known = ", ".join(row.name for row in spec.rows)
+        raise UsageError(
+            f"Figure 7: table {spec.key} has no row that learns from images among those asked for.",
+            f"Its rows are {known}.",
+        )
+    return spec, rows
+
+
+def _chosen(wanted: Sequence[str], names: Sequence[str]) -> bool:
+    asked = {plain(one) for one in wanted}
+    return not asked or any(plain(name) in asked for name in names)
+
+
+def _usual_shots(suite: Suite, rows: Sequence[Varied]) -> tuple[int, ...]:
+    """``SHOTS`` below the number that every training set has, and that number itself."""
+    smallest = []
+    for one in rows:
+        train = suite.sets.get(suite.ids[one.row.id].train) if one.row.id else None
+        if one.learns and train is not None:
+            count = train.per_class or (
+                train.images // train.classes if train.images and train.classes else 0
+            )
+            smallest += [count - max(1, round(HELD_OUT * count))] if count > 1 else []
+    if not smallest or min(smallest) >= SHOTS[-1]:
+        return SHOTS
+    return (*(one for one in SHOTS if one < min(smallest)), min(smallest))
+
+
+def _with_shots(spec: TableSpec, rows: Sequence[Varied], shots: int) -> TableSpec:
+    """The same rows, learning from ``shots`` images of each class."""
+    varied = (replace(one.row, shots=shots, note="") for one in rows)
+    return replace(spec, rows=tuple(varied))
+
+
+def _cells(table: MeasuredTable, name: str) -> dict[str, Cell]:
+    """FPR95 and AUROC on the average of all OOD sets, or on the only one."""
+    groups = list(dict.fromkeys(one.group for one in table.columns if one.group))
+    group = AVERAGE if AVERAGE in groups else groups[0]
+    return {metric: table.rows[name][f"{group}/{metric}"] for metric in METRICS}
+
+
+def _measured_rows(rows: Sequence[Varied], tables: dict[int, MeasuredTable]) -> Iterator[Record]:
+    for one in rows:
+        for shots, table in tables.items() if one.learns else list(tables.items())[:1]:
+            cells = _cells(table, one.row.name)
+            yield {
+                "row": one.title,
+                "source": "measured",
+                "shots": shots if one.learns else None,
+                **{metric: cell.mean for metric, cell in cells.items()},
+                **{f"{metric}_spread": cell.spread for metric, cell in cells.items()},
+                "n": cells["auroc"].n,
+                "why_missing": cells["auroc"].why_missing,
+            }
+
+
+def _published_rows(rows: Sequence[Varied]) -> Iterator[Record]:
+    """The paper prints the figure without numbers: what its tables say of the same rows."""
+    for one in rows:
+        if one.table:
+            row = next(row for row in published.table(int(one.table)).rows if row.name == one.row.name)
+            values = {metric: row.values[f"{AVERAGE}/{metric}"] for metric in METRICS}
+            nothing = {f"{metric}_spread": None for metric in METRICS}
+            yield {
+                "row": one.title,
+                "source": f"paper, Table {one.table}",
+                "shots": None,
+                **values,
+                **nothing,
+                "n": None,
+                "why_missing": "",
+            }
+
+
+def _notes(rows: Sequence[Record], tables: dict[int, MeasuredTable], command: str) -> list[str]:
+    notes = [
+        "The paper prints Figure 7 without numbers, and says: positive and negative prompts improve with "
+        "more images, negative prompts more."
+    ]
+    for name in dict.fromkeys(row["row"] for row in rows):
+        line = [row for row in rows if row["row"] == name and row["shots"] and row["auroc"] is not None]
+        if len(line) > 1:
+            first, last = line[0], line[-1]
+            notes.append(
+                f"{name}: from {first['shots']} to {last['shots']} images of each class "
+                f"AUROC {last['auroc'] - first['auroc']:+.1f}, FPR95 {last['fpr95'] - first['fpr95']:+.1f}."
+            )
+    if any(row["source"] != "measured" for row in rows):
+        notes.append(
+            "The paper does not say from how many images the rows of its Tables 4 and 5 were learned."
+        )
+    missing = {row["why_missing"] for row in rows if row["why_missing"]}
+    notes += [f"Missing: {why.rstrip('.')}. To try again: {command}" for why in sorted(missing)]
+    return notes + list(tables[max(tables)].notes)
