@@ -41,3 +41,9 @@ class Unavailable(LsnError):
     """A dependency, a device or a pretrained model that is not here (exit code 5)."""
 
     exit_code = 5
+
+
+class OodFound(LsnError):
+    """Everything was done, and there are OOD images, which --fail-on-ood was to tell (exit code 6)."""
+
+    exit_code = 6

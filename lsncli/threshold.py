@@ -13,13 +13,17 @@ from lsncli.errors import LsnError
 from lsncli.metrics import checked_scores
 from lsncli.types import Float64s, Floats
 
+WIDE = 0.1
+"""Width of the interval of the true-positive rate from which on it is a warning."""
+
 
 @dataclass(frozen=True)
 class Threshold:
     """An image is ID if and only if score >= ``gamma`` (Eq. 1).
 
     ``tpr_low`` to ``tpr_high`` is a 95 % interval of the fraction of *new* ID images that will be kept,
-    given only that they come from the same distribution as the ``n`` held-out ones.
+    given only that they come from the same distribution as the ``n`` held-out ones. With ``n`` = 0 nobody
+    has looked at an image: the target is 0 and the interval 0 to 1.
     """
 
     gamma: float
@@ -29,9 +33,36 @@ class Threshold:
     tpr_high: float
 
     @property
+    def calibrated(self) -> bool:
+        """Whether any image stands behind gamma."""
+        return self.n > 0
+
+    @property
+    def basis(self) -> str:
+        """What gamma rests on, in a few words: "for a TPR of 95%" or "uncalibrated"."""
+        return f"for a TPR of {self.target_tpr:.0%}" if self.calibrated else "uncalibrated"
+
+    @property
+    def doubt(self) -> str:
+        """A sentence if too few images stand behind gamma, else nothing."""
+        if not self.calibrated:
+            return "No image has set gamma: how many ID images it keeps is not known."
+        if self.coarse:
+            return (
+                f"{self.n} held-out images cannot resolve a TPR of {self.target_tpr:.0%}; "
+                "gamma is the lowest score among them."
+            )
+        if self.tpr_high - self.tpr_low > WIDE:
+            return (
+                f"{self.n} held-out images are few: of new ID images anything from {self.tpr_low:.0%} to "
+                f"{self.tpr_high:.0%} may be kept."
+            )
+        return ""
+
+    @property
     def coarse(self) -> bool:
         """Whether ``n`` is too small for the target: not one score may be rejected, gamma is the minimum."""
-        return (self.n - 1) / self.n < self.target_tpr
+        return self.calibrated and (self.n - 1) / self.n < self.target_tpr
 
 
 def calibrate(scores: Floats, target_tpr: float = 0.95) -> Threshold:
@@ -54,6 +85,11 @@ def calibrate(scores: Floats, target_tpr: float = 0.95) -> Threshold:
     gamma = float(ascending[n - kept])
     low, high = _interval(ascending, gamma)
     return Threshold(gamma=gamma, target_tpr=target_tpr, n=n, tpr_low=low, tpr_high=high)
+
+
+def uncalibrated(gamma: float) -> Threshold:
+    """A gamma that no image has set."""
+    return Threshold(gamma=gamma, target_tpr=0.0, n=0, tpr_low=0.0, tpr_high=1.0)
 
 
 def is_ood(scores: Floats, gamma: float) -> NDArray[np.bool_]:

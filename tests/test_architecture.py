@@ -14,7 +14,7 @@ LAYERS = {
     **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
     **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
     "app": 3,
-    **dict.fromkeys(["cli", "bench", "report", "__main__"], 4),
+    **dict.fromkeys(["cli", "bench", "report", "api", "__main__"], 4),
 }
 
 BESIDE = {
@@ -22,6 +22,7 @@ BESIDE = {
     ("cli", "bench"),
     ("bench", "report"),
     ("__main__", "cli"),
+    ("__init__", "api"),  # loaded when it is asked for
     ("threshold", "metrics"),
     ("intervals", "metrics"),
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],

@@ -9,7 +9,7 @@ from lsncli.errors import UsageError
 
 OPTIONS = {
     "extract": {"model", "batch_size", "work"},
-    "score": {"batch_size", "work", "only_ood"},
+    "score": {"batch_size", "work", "only"},
     "store": {"import": {"model", "work"}, "verify": {"work"}},
 }
 
@@ -60,7 +60,7 @@ def test_lsn_toml_here_is_read_without_being_named(tmp_path: Path, monkeypatch) 
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("colour = 1", "mine.toml: no command has an option 'colour'", "batch-size, model, only-ood, work"),
+        ("colour = 1", "mine.toml: no command has an option 'colour'", "batch-size, model, only, work"),
         ("[extract]\nshots_ = 1", "mine.toml: [extract] has no option 'shots-'", "batch-size, model, work"),
         ("[extrct]", "mine.toml: there is no command 'extrct'", "extract, score, store"),
         ("[store.impot]", "mine.toml: there is no command store. 'impot'", "import, verify"),

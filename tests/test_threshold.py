@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from lsncli.errors import LsnError
-from lsncli.threshold import calibrate, is_ood
+from lsncli.threshold import calibrate, is_ood, uncalibrated
 
 held_out = st.one_of(
     st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=80),
@@ -87,6 +87,24 @@ def test_coarse_means_that_no_score_may_be_rejected(n, target, coarse):
     found = calibrate(scores, target)
     assert found.coarse is coarse
     assert bool(found.gamma == scores.min()) is coarse
+
+
+def test_what_stands_behind_gamma_is_said_in_words():
+    rng = np.random.default_rng(3)
+    assert calibrate(rng.random(500)).doubt == ""
+    assert calibrate(rng.random(500)).basis == "for a TPR of 95%"
+    assert "19 held-out images cannot resolve a TPR of 95%" in calibrate(rng.random(19)).doubt
+    few = calibrate(rng.random(40))
+    assert few.doubt.startswith("40 held-out images are few: of new ID images anything from 83% to 98%")
+
+
+def test_a_gamma_that_no_image_has_set_promises_nothing():
+    found = uncalibrated(0.5)
+    assert (found.gamma, found.n, found.calibrated, found.coarse) == (0.5, 0, False, False)
+    assert (found.tpr_low, found.tpr_high) == (0, 1)
+    assert found.basis == "uncalibrated"
+    assert found.doubt.startswith("No image has set gamma")
+    assert calibrate(np.ones(3)).calibrated
 
 
 def test_a_score_equal_to_gamma_is_id():

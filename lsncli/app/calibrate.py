@@ -1,5 +1,6 @@
 """Make a calibrated detector: a method, with gamma from held-out ID rows."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from lsncli.app.binding import Model
@@ -8,13 +9,16 @@ from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, 
 from lsncli.app.inputs import looks_beyond_features
 from lsncli.app.methods import Method, settled
 from lsncli.app.workspace import Workspace
+from lsncli.app.zeroshot import other_words
 from lsncli.artefacts.detector import Detector, save_detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import chunk_of, score_in_chunks
+from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
-from lsncli.threshold import calibrate
+from lsncli.threshold import Threshold, calibrate
+from lsncli.types import Float64s, Learned
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
@@ -69,12 +73,12 @@ def make_detector(
     heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
-    learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)
+    if isinstance(chosen.score, NegLabel):
+        learned: Learned = {VOCABULARY: other_words(head.classes, heads.tower)}
+    else:
+        learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)
     scorer = chosen.score.scorer(head, learned, device)
     scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
-    threshold = calibrate(scores, target_tpr)
-    size = abs(threshold.gamma)
-    margin = CONDITIONAL_MARGIN * size if head.conditional else MARGIN * max(1.0, size)
     detector = Detector(
         method=method.score,
         label=chosen.label,
@@ -82,8 +86,30 @@ def make_detector(
         head_name=method.head,
         head=heads.source(method.head, negatives=negatives),
         fingerprint=read_fingerprint(work.features),
-        threshold=replace(threshold, gamma=threshold.gamma - margin),
+        threshold=threshold_of(scores, target_tpr, conditional=head.conditional),
         learned=learned,
     )
     save_detector(work.detector, detector)
     return detector
+
+
+def threshold_of(scores: Float64s, target_tpr: float, *, conditional: bool) -> Threshold:
+    """Gamma from held-out ID ``scores`` (N,), a hair below the score it is. Raises as ``calibrate``."""
+    found = calibrate(scores, target_tpr)
+    size = abs(found.gamma)
+    margin = CONDITIONAL_MARGIN * size if conditional else MARGIN * max(1.0, size)
+    return replace(found, gamma=found.gamma - margin)
+
+
+def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:
+    """A sentence if gamma rests on images of fewer than half of ``classes``, else nothing.
+
+    ``held_out`` are the classes of the images that set it, true or, where no truth is known, predicted.
+    """
+    missing = [name for name in classes if name not in set(held_out)]
+    if 2 * len(missing) <= len(classes):
+        return ""
+    return (
+        f"{len(missing)} of {len(classes)} classes, such as '{missing[0]}', have no image among those "
+        "that set gamma: how many images of these classes it keeps is not known."
+    )

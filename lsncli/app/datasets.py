@@ -49,7 +49,7 @@ def verify(dataset: Dataset, path: Path) -> Verified:
     finding, not an error.
     """
     try:
-        listing = list_images([path])
+        listing = list_images([path], follow_links=True)
     except LsnError as error:
         return Verified(dataset, path, (Finding("images", dataset.images, error.message, False),))
     counts = _counts(listing)

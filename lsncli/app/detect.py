@@ -1,29 +1,78 @@
 """Score images with a calibrated detector: which of these does not belong?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lsncli.app.binding import head_from
+from lsncli.app.binding import Model, head_from
 from lsncli.app.encode import encode_stream
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
-from lsncli.errors import LsnError
+from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.images.sources import ImageItem, Listing
 from lsncli.scores import load_score
 from lsncli.scores.common import predict
+from lsncli.store.format import Split
 from lsncli.threshold import is_ood
-from lsncli.types import Failure
+from lsncli.types import Failure, Fingerprint, Floats
+
+ROWS = 256
+"""Stored rows judged at a time: few enough that progress is seen where each costs a text pass."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One image: its most likely ID class, its score (higher = more ID) and whether score < gamma."""
+    """One image: its most likely ID class, its score (higher = more ID) and whether score < gamma.
+
+    ``positive`` and ``negative`` are what positive and negative prompts say; their sum is the score. None for
+    a score that is no such sum.
+    """
 
     path: str
     predicted: str
     score: float
     threshold: float
     is_ood: bool
+    positive: float | None = None
+    negative: float | None = None
+
+
+Judge = Callable[[Sequence[str], Floats], list[Verdict]]
+"""The paths of images (N,) and their raw features (N, D) to verdicts, in order."""
+
+
+def judge_of(detector: Detector, model: Model, device: str = "cpu") -> Judge:
+    """How ``detector`` judges features; ``model`` is asked for only if its prompts depend on the image.
+
+    ``device`` is where scores that are worth it compute. Raises LsnError for a detector that lacks something.
+    """
+    head = head_from(detector.head, model)
+    method = load_score(detector.method, **detector.settings)
+    try:
+        scorer = method.scorer(head, detector.learned, device)
+    except KeyError as missing:
+        raise LsnError(
+            f"The detector is damaged: it lacks {missing}, which the score '{detector.method}' learned.",
+            f"Make it again with `lsn calibrate --method {detector.method}`.",
+        ) from missing
+    gamma = detector.threshold.gamma
+
+    def judge(paths: Sequence[str], features: Floats) -> list[Verdict]:
+        if not len(features):
+            return []
+        both = method.parts(head, features)
+        scores = scorer(features) if both is None else both[0] + both[1]
+        none = [None] * len(scores)
+        columns = (
+            paths,
+            [head.classes[label] for label in predict(head, features)],
+            scores.tolist(),
+            [gamma] * len(scores),
+            is_ood(scores, gamma).tolist(),
+            *((none, none) if both is None else (both[0].tolist(), both[1].tolist())),
+        )
+        return [Verdict(*row) for row in zip(*columns, strict=True)]
+
+    return judge
 
 
 def detect(
@@ -38,37 +87,45 @@ def detect(
     """Score the listed images batch by batch: (images done, their verdicts and failures in order).
 
     What could not even be listed (a loop of links, an unreadable folder) comes first. The text tower of
-    ``backbone`` works only for prompts that depend on the image. ``device`` is where scores that are worth it
-    compute.
+    ``backbone`` works only for prompts that depend on the image.
     """
     if listing.problems:
-        yield 0, listing.problems
-    head = head_from(detector.head, lambda: backbone)
-    try:
-        scorer = load_score(detector.method, **detector.settings).scorer(head, detector.learned, device)
-    except KeyError as missing:
-        raise LsnError(
-            f"The detector is damaged: it lacks {missing}, which the score '{detector.method}' learned.",
-            f"Make it again with `lsn calibrate --method {detector.method}`.",
-        ) from missing
-    gamma = detector.threshold.gamma
-    shown = {item.key: shown_path(item) for item in listing.items}
+        pairs = zip(listing.problem_paths, listing.problems, strict=True)
+        yield 0, [Failure(path, one.reason) for path, one in pairs]
+    judge = judge_of(detector, lambda: backbone, device)
     for batch in encode_stream(listing.items, backbone, batch_size=batch_size, workers=workers):
+        items = listing.items[batch.start : batch.stop]
+        shown = {item.key: shown_path(item) for item in items}
         found: dict[str, Verdict | Failure] = {
             failure.key: Failure(shown[failure.key], failure.reason) for failure in batch.failures
         }
-        if len(batch.keys):
-            scores = scorer(batch.features)
-            best = predict(head, batch.features)
-            for key, score, label, outside in zip(
-                batch.keys, scores, best, is_ood(scores, gamma), strict=True
-            ):
-                name = head.classes[int(label)]
-                found[key] = Verdict(shown[key], name, float(score), gamma, bool(outside))
-        order = [item.key for item in listing.items[batch.start : batch.stop]]
-        yield batch.stop - batch.start, [found[key] for key in order]
+        verdicts = judge([shown[key] for key in batch.keys], batch.features)
+        found |= dict(zip(batch.keys, verdicts, strict=True))
+        yield len(items), [found[item.key] for item in items]
+
+
+def detect_split(
+    split: Split, made_by: Fingerprint, detector: Detector, model: Model, *, device: str = "cpu"
+) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
+    """Score stored features, as ``detect`` does images; paths are the split's keys. No image is read.
+
+    The failures of the extraction come first. Raises FingerprintMismatch if ``made_by``, the model of the
+    store, is not the detector's.
+    """
+    if made_by.digest != detector.fingerprint.digest:
+        raise FingerprintMismatch(
+            f"The features of split '{split.name}' are of another model: the detector expects "
+            f"{detector.fingerprint}, found {made_by}.",
+            "Score the images themselves, or extract them with the detector's model.",
+        )
+    judge = judge_of(detector, model, device)
+    if split.failures:
+        yield len(split.failures), split.failures
+    for start in range(0, len(split.keys), ROWS):
+        keys = split.keys[start : start + ROWS]
+        yield len(keys), judge(keys, split.features[start : start + ROWS])
 
 
 def shown_path(item: ImageItem) -> str:
     """The image's own path, or for a member of a tar the tar's path and the member's name."""
-    return item.path if item.offset is None else f"{item.path}:{item.key}"
+    return item.path if item.offset is None else f"{item.path}:{item.member or item.key}"

@@ -39,10 +39,15 @@ def encode_stream(
     began = time.perf_counter()
     with closing(batches):
         for batch in batches:
-            arrived = time.perf_counter()
-            features = _features(backbone, batch.pixels)
-            yield _sound_rows(batch, features, arrived - began, time.perf_counter() - arrived)
+            yield encode_batch(batch, backbone, time.perf_counter() - began)
             began = time.perf_counter()
+
+
+def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) -> EncodedBatch:
+    """Encode pixels that were read, as ``encode_stream`` does."""
+    began = time.perf_counter()
+    features = _features(backbone, batch.pixels)
+    return _sound_rows(batch, features, wait_seconds, time.perf_counter() - began)
 
 
 class Encoder:
@@ -91,7 +96,7 @@ def _features(backbone: Backbone, pixels: torch.Tensor) -> NDArray[np.float16]:
 def _sound_rows(
     batch: Batch, features: NDArray[np.float16], wait_seconds: float, encode_seconds: float
 ) -> EncodedBatch:
-    """The rows that can be used; the others are failures, in the order of the listing with the rest."""
+    """The rows that can be used; the others are failures, sorted by key with the rest."""
     finite = np.asarray(np.isfinite(features).all(axis=1))
     good = finite & features.any(axis=1)
     unsound = tuple(

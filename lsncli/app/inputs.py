@@ -1,4 +1,4 @@
-"""Scores that look at more of an image than its features: its pixels (ODIN), or words for it (ZOC)."""
+"""Scores that look at more than the features of an image: at its pixels (ODIN), at words (ZOC, NegLabel)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,13 @@ from lsncli.app.candidates import WordFeatures, read_candidates, zoc_of_split
 from lsncli.app.heads import Heads
 from lsncli.app.methods import Method
 from lsncli.app.pixels import images_of, perturbed
+from lsncli.app.zeroshot import KEPT, WORDS, other_words
 from lsncli.console import Tick
 from lsncli.errors import LsnError
 from lsncli.scores import load_score, score_in_chunks
+from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.scores.odin import Odin
+from lsncli.scores.zoc import Zoc
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head
 
@@ -40,16 +43,18 @@ class Inputs(Protocol):
 
 
 def looks_beyond_features(method: Method) -> bool:
-    """Whether ``method`` needs ``Inputs``: nearly none does."""
+    """Whether ``method`` looks at more of an image than its features, and so cannot be a detector."""
     score = load_score(method.score, **method.settings)
-    return "candidates" in score.NEEDS or (isinstance(score, Odin) and score.eps > 0)
+    return isinstance(score, Zoc) or (isinstance(score, Odin) and score.eps > 0)
 
 
 def inputs_for(method: Method, heads: Heads, images: Images) -> Inputs | None:
-    """What ``method`` looks at besides features."""
+    """What ``method`` looks at besides features; None for nearly all."""
+    score = load_score(method.score, **method.settings)
+    if isinstance(score, NegLabel):
+        return OtherWords(score, heads)
     if not looks_beyond_features(method):
         return None
-    score = load_score(method.score, **method.settings)
     return Pixels(score, heads, images) if isinstance(score, Odin) else Words(method, heads)
 
 
@@ -109,3 +114,20 @@ class Words:
     @cached_property
     def _words(self) -> WordFeatures:
         return WordFeatures(self.heads.tower)
+
+
+@dataclass(frozen=True)
+class OtherWords:
+    """NegLabel's vocabulary: the same words for every image, encoded once."""
+
+    score: NegLabel
+    heads: Heads
+
+    def key(self, split: Split) -> str:
+        """The words hang on the classes, which the head tells, and on the model that encodes them."""
+        return digest("other words", WORDS, KEPT, self.heads.fingerprint.digest)
+
+    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+        """Raises LsnError as ``NegLabel.scorer``."""
+        learned = {VOCABULARY: other_words(head.classes, self.heads.tower)}
+        return score_in_chunks(self.score.scorer(head, learned), split.features, tick=tick)

@@ -30,7 +30,7 @@ def images_of(split: Split, sources: Sequence[Path]) -> tuple[ImageItem, ...]:
     images than rows do no harm. Raises LsnError with the count and the first of those that are not there,
     UsageError for a source that cannot be one.
     """
-    items = {item.key: item for item in list_images(sources).items}
+    items = {item.key: item for item in list_images(sources, follow_links=True).items}
     missing = [key for key in split.keys if key not in items]
     if missing:
         where = ", ".join(str(source) for source in sources)

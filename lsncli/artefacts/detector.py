@@ -16,6 +16,20 @@ HINT = "Run `lsn train-pos` and `lsn train-neg`, or `lsn calibrate --method mcm`
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the images looked like that set gamma: what later images are compared with.
+
+    ``side`` (the shorter one, in pixels) and ``sharpness`` (``app.drift``) are the 5 %, 50 % and 95 %
+    quantiles; ``ood`` is the fraction of the images that gamma rejects.
+    """
+
+    images: int
+    ood: float
+    side: tuple[float, float, float]
+    sharpness: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Detector:
     """A score, what its classifier head is made from, and the threshold gamma of Eq. 1."""
 
@@ -31,6 +45,8 @@ class Detector:
     threshold: Threshold
     learned: Learned = field(default_factory=dict)
     """What the score learned from training rows, such as KNN's bank of them."""
+    seen: Seen | None = None
+    """None where gamma was set with stored features, or with nothing."""
 
 
 def save_detector(path: Path, detector: Detector) -> None:
@@ -56,6 +72,7 @@ def save_detector(path: Path, detector: Detector) -> None:
         "fingerprint": detector.fingerprint.to_json(),
         "threshold": asdict(detector.threshold),
         "conditional": settings,
+        "seen": None if detector.seen is None else asdict(detector.seen),
     }
     write_artefact(path, "detector", arrays, fields)
 
@@ -87,7 +104,15 @@ def load_detector(path: Path) -> Detector:
                 for name, array in arrays.items()
                 if name.startswith(LEARNED)
             },
+            seen=_seen(fields.get("seen")),
         )
+
+
+def _seen(found: dict[str, Any] | None) -> Seen | None:
+    """Files of before lsn recorded it have none."""
+    if found is None:
+        return None
+    return Seen(found["images"], found["ood"], tuple(found["side"]), tuple(found["sharpness"]))
 
 
 def _text(name: str, arrays: Arrays, conditional: dict[str, Any]) -> HeadText:

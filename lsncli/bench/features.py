@@ -31,7 +31,7 @@ def extract_set(job: Extract, known: Mapping[str, Dataset], tick: Tick = silent)
         return len(there.labels)
     if job.images is None:
         raise LsnError(f"There are {job.blocked}.")
-    listing = list_images([job.images])
+    listing = list_images([job.images], follow_links=True)
     extract(
         listing,
         source=job.images.name,
@@ -52,7 +52,7 @@ def outdated(name: str, images: Path | None, there: SplitInfo) -> str:
     """Why the features of a set are not those of the images in the data folder; empty if they may be."""
     if images is None or not there.listing:
         return ""
-    listing = list_images([images])
+    listing = list_images([images], follow_links=True)
     if listing.digest == there.listing:
         return ""
     return (

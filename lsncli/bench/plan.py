@@ -66,7 +66,7 @@ class Extract:
         if self.bundle:
             return self.desk.bundled[self.set].rows
         try:
-            return len(list_images([self.images]).items) if self.images else None
+            return len(list_images([self.images], follow_links=True).items) if self.images else None
         except LsnError:
             return None
 
@@ -168,7 +168,7 @@ def _extract(desk: Desk, model: str, name: str) -> Extract:
 def _listing(images: Path) -> str:
     """Which images these are; empty where they cannot be listed, which extraction will say."""
     try:
-        return list_images([images]).digest
+        return list_images([images], follow_links=True).digest
     except LsnError:
         return ""
 

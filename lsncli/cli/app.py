@@ -23,12 +23,14 @@ from lsncli.cli import (
     methods,
     models,
     not_,
+    report,
     score,
     store,
     train_head,
     train_neg,
     train_no,
     train_pos,
+    undo,
 )
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
@@ -52,7 +54,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "candidates": candidates.candidates,
     "calibrate": calibrate.calibrate,
     "score": score.score,
+    "undo": undo.undo,
     "eval": evaluate.evaluate,
+    "report": report.report,
     "explain": explain.explain,
     "not": not_.understands_not,
     "bench": bench.bench,

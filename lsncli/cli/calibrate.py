@@ -1,23 +1,66 @@
 """``lsn calibrate``: a detector of any method, at any true-positive rate."""
 
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.scoring import Model, detector_for
 from lsncli.cli.training import describe_threshold, workspace_backbone
-from lsncli.console import progress
+from lsncli.console import printable, progress, say
+from lsncli.errors import TooManyFailures, UsageError
 from lsncli.report.render import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.app.recalibrate import Recalibrated
+    from lsncli.artefacts.detector import Detector
+    from lsncli.backbones import Backbone
+
+COLUMNS = [
+    Column("method", "Method"),
+    Column("head", "Head"),
+    Column("gamma", "Gamma", digits=6),
+    Column("target_tpr", "Target TPR %", digits=1, percent=True),
+    Column("held_out", "Held out", digits=0),
+    Column("tpr_low", "TPR from %", digits=1, percent=True),
+    Column("tpr_high", "to %", digits=1, percent=True),
+]
 
 
 def calibrate(
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Your own ID images: folders, patterns, lists, tars. Labels are not needed.", metavar="PATH"
+        ),
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10.")
-    ] = "lsn",
-    split: Annotated[str, typer.Option(help="Labelled ID split whose held-out rows set gamma.")] = "train",
+        str | None,
+        typer.Option(help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10. (lsn)"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Labelled ID split whose held-out rows set gamma. (train)")
+    ] = None,
     target_tpr: options.TargetTpr = 0.95,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="With images: a zero-shot detector of these classes, such as 'cat,dog'."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LSN_MODEL",
+            help="The model of --classes, if not that of the features.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
+    batch_size: options.BatchSize = 0,
+    workers: options.Workers = 0,
+    max_failure_rate: options.MaxFailureRate = 0.05,
+    follow_links: options.FollowLinks = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -27,23 +70,34 @@ def calibrate(
 ) -> None:
     """Set the threshold gamma of a method on held-out ID rows; writes detector.safetensors.
 
-    With hand-written prompts (mcm, knn, ...) nothing needs to be learned first.
+    With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs the workspace's
+    detector keeps its method, and only gamma is set anew, with those images: they must be of your classes,
+    and none that the prompts learned from.
     """
-    from lsncli.app.calibrate import make_detector
-    from lsncli.app.methods import parse_method
-    from lsncli.device import pick_device
+    from lsncli.artefacts.detector import save_detector
 
-    place, chosen = Workspace(work), parse_method(method)
-    with progress("held-out images", None, quiet=quiet) as tick:
-        detector = make_detector(
-            place,
-            chosen,
-            split_name=split,
-            target_tpr=target_tpr,
-            device=str(pick_device(device)),
-            model=partial(workspace_backbone, place, pretrained, device),
-            tick=tick,
+    place = Workspace(work)
+    if images:
+        if method is not None or split is not None:
+            raise UsageError(
+                "Images set the threshold of the detector that there is: --method and --split do not go with "
+                "them.",
+                "Run `lsn calibrate --method ...` first, then `lsn calibrate PATH`.",
+            )
+        before, backbone = _detector(place, classes, model, pretrained, device)
+        found = _with_images(
+            images, follow_links, before, backbone, target_tpr, batch_size, workers, device, quiet
         )
+        _check_failures(found, max_failure_rate, quiet)
+        save_detector(place.detector, found.detector)
+        detector = found.detector
+    elif classes is not None:
+        raise UsageError(
+            "--classes sets a threshold with images, and none were named.",
+            "Name ID images, or score without a threshold of your own: `lsn score PATH --classes ...`.",
+        )
+    else:
+        detector = _with_rows(place, method or "lsn", split or "train", target_tpr, pretrained, device, quiet)
     threshold = detector.threshold
     row = {
         "method": detector.label,
@@ -54,14 +108,98 @@ def calibrate(
         "tpr_low": threshold.tpr_low,
         "tpr_high": threshold.tpr_high,
     }
-    columns = [
-        Column("method", "Method"),
-        Column("head", "Head"),
-        Column("gamma", "Gamma", digits=6),
-        Column("target_tpr", "Target TPR %", digits=1, percent=True),
-        Column("held_out", "Held out", digits=0),
-        Column("tpr_low", "TPR from %", digits=1, percent=True),
-        Column("tpr_high", "to %", digits=1, percent=True),
-    ]
-    render([row], columns, format, output)
+    render([row], COLUMNS, format, output)
     describe_threshold(detector, quiet)
+    if images:
+        _describe_images(before, found, quiet)
+
+
+def _with_rows(
+    place: Workspace, method: str, split: str, target_tpr: float, pretrained: str, device: str, quiet: bool
+) -> "Detector":
+    from lsncli.app.calibrate import make_detector
+    from lsncli.app.methods import parse_method
+    from lsncli.device import pick_device
+
+    chosen = parse_method(method)
+    with progress("held-out images", None, quiet=quiet) as tick:
+        return make_detector(
+            place,
+            chosen,
+            split_name=split,
+            target_tpr=target_tpr,
+            device=str(pick_device(device)),
+            model=partial(workspace_backbone, place, pretrained, device),
+            tick=tick,
+        )
+
+
+def _detector(
+    place: Workspace, classes: str | None, model: str | None, pretrained: str, device: str
+) -> "tuple[Detector, Backbone]":
+    """The workspace's detector, or with class names a zero-shot one, and its model."""
+    from lsncli.backbones import load_again
+
+    if model and classes is None:
+        raise UsageError("--model goes with --classes: a detector has its model.", "Leave --model out.")
+    detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
+    if backbone is None:
+        backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
+    return detector, backbone
+
+
+def _with_images(
+    images: list[Path],
+    follow_links: bool,
+    detector: "Detector",
+    backbone: "Backbone",
+    target_tpr: float,
+    batch_size: int,
+    workers: int,
+    device: str,
+    quiet: bool,
+) -> "Recalibrated":
+    from lsncli.app.recalibrate import recalibrate
+    from lsncli.device import pick_device
+    from lsncli.images.sources import check_not_empty, list_images
+
+    listing = list_images(images, follow_links=follow_links)
+    check_not_empty(listing, ", ".join(str(path) for path in images))
+    with progress("images", len(listing.items), quiet=quiet) as tick:
+        return recalibrate(
+            detector,
+            listing,
+            backbone,
+            target_tpr,
+            batch_size=options.images_at_once(batch_size, device),
+            workers=options.threads(workers),
+            device=str(pick_device(device)),
+            tick=tick,
+        )
+
+
+def _check_failures(found: "Recalibrated", max_failure_rate: float, quiet: bool) -> None:
+    """Name the images that could not be read; TooManyFailures before anything is written."""
+    for failure in found.failures[:10]:
+        say(f"Not used: {printable(failure.key)}: {failure.reason}.", quiet=quiet)
+    if len(found.failures) > 10:
+        say(f"Not used: {len(found.failures) - 10} more.", quiet=quiet)
+    total = found.detector.threshold.n + len(found.failures)
+    if len(found.failures) > max_failure_rate * total:
+        raise TooManyFailures(
+            f"{len(found.failures)} of {total} images are unreadable, more than --max-failure-rate "
+            f"{max_failure_rate:.0%}; the detector is as it was.",
+            "Remove them, or allow more.",
+        )
+
+
+def _describe_images(before: "Detector", found: "Recalibrated", quiet: bool) -> None:
+    """What the images say of the old gamma, and how far the new one can be trusted."""
+    say(
+        f"Before: gamma = {before.threshold.gamma:.6f} ({before.threshold.basis}), which keeps "
+        f"{found.kept_before:.1%} of these images.",
+        quiet=quiet,
+    )
+    for text in found.warnings:
+        if text != found.detector.threshold.doubt:  # that has been said with the threshold
+            say(f"Warning: {text}", quiet=quiet, style="yellow")

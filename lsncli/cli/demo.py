@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsncli.cli import options
-from lsncli.cli.score import COLUMNS as VERDICTS
 from lsncli.cli.training import describe_threshold
+from lsncli.cli.verdicts import columns_for
 from lsncli.console import progress, say
 from lsncli.report.render import Column, render
 
@@ -19,7 +19,7 @@ NEXT = """\
 Now with your own images (one folder per class) and any CLIP model:
   lsn extract ./photos --model mini      # or --model ViT-B-16-quickgelu:openai
   lsn train-pos && lsn train-neg
-  lsn score ./images --only-ood"""
+  lsn score ./images --only ood"""
 
 
 def demo(quiet: options.Quiet = False) -> None:
@@ -50,7 +50,7 @@ def demo(quiet: options.Quiet = False) -> None:
         say("4. Real photos through the whole path: decode, encode, score", quiet=quiet)
         with progress("photos", None, quiet=quiet) as tick:
             verdicts = use.score_photos(made, detector, tick)
-        render((vars(verdict) for verdict in verdicts), VERDICTS[:-1], "table")
+        render((vars(verdict) for verdict in verdicts), columns_for("table", "error"), "table")
         for package in use.missing_packages():
             say(f"(more photos with: pip install {package})", quiet=quiet)
     say(f"Done in {time.monotonic() - began:.0f} s. {NEXT}", quiet=quiet)

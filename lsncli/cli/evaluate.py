@@ -126,7 +126,7 @@ def evaluate(
         model=partial(workspace_backbone, place, pretrained, device),
         device=str(pick_device(device)),
         images=Images(
-            _folders(images or ()), options.images_at_once(batch_size, device), options.threads(workers)
+            folders_of(images or ()), options.images_at_once(batch_size, device), options.threads(workers)
         ),
         keep=cache and not costs,
     )
@@ -150,7 +150,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _folders(texts: Sequence[str]) -> dict[str, list[Path]]:
+def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
     """``SPLIT=FOLDER`` texts as folders by split. Raises UsageError."""
     folders: dict[str, list[Path]] = {}
     for text in texts:

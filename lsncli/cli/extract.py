@@ -27,7 +27,8 @@ COLUMNS = [
 
 def extract(
     sources: Annotated[
-        list[Path], typer.Argument(help="Folders (one per class, or flat), lists, tars.", metavar="SOURCE")
+        list[Path],
+        typer.Argument(help="Folders (one per class, or flat), patterns, lists, tars.", metavar="SOURCE"),
     ],
     split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     classes: Annotated[
@@ -41,6 +42,7 @@ def extract(
         bool, typer.Option("--retry-failed", help="Read only the recorded failures again.")
     ] = False,
     max_failure_rate: options.MaxFailureRate = 0.05,
+    follow_links: options.FollowLinks = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +76,7 @@ def extract(
     from lsncli.images.sources import list_images, short_classes, take_shots
 
     place = Workspace(work)
-    listing = list_images(sources)
+    listing = list_images(sources, follow_links=follow_links)
     if shots is not None:
         short = short_classes(listing, shots)
         listing = take_shots(listing, shots, seed)

@@ -35,6 +35,9 @@ BatchSize = Annotated[
 Workers = Annotated[
     int, typer.Option(min=0, help="Decoding threads; 0 = one per core.", rich_help_panel=MODEL_PANEL)
 ]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Also follow symbolic links that lead out of a folder.")
+]
 MaxFailureRate = Annotated[
     float, typer.Option(min=0, max=1, help="Exit with 3 if a larger fraction of images is unreadable.")
 ]

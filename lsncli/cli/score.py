@@ -1,93 +1,178 @@
 """``lsn score``: which of these images does not belong?"""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lsncli.app.workspace import Workspace
-from lsncli.cli import options
+from lsncli.cli import filing, options
+from lsncli.cli.scoring import Model, detector_for, images_to_score, split_to_score
+from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_for
 from lsncli.console import progress, say
-from lsncli.errors import TooManyFailures
-from lsncli.report.render import Column, render
+from lsncli.errors import OodFound, TooManyFailures, UsageError
+from lsncli.report.parquet import check_parquet, write_parquet
+from lsncli.report.render import render, show_aside
 
-COLUMNS = [
-    Column("path", "Path", wide=True),
-    Column("predicted", "Predicted"),
-    Column("score", "Score", digits=6),
-    Column("threshold", "Threshold", digits=6),
-    Column("is_ood", "OOD"),
-    Column("error", "Unreadable because", wide=True),
+if TYPE_CHECKING:
+    from lsncli.app.verdicts import Tally
+    from lsncli.artefacts.detector import Detector
+
+SUMMARY_FROM = 20
+"""Images from which on the classes are counted, too; fewer are seen at a glance."""
+
+Format = Annotated[
+    Literal["table", "csv", "json", "jsonl", "md", "tex", "parquet"],
+    typer.Option(
+        "--format",
+        envvar="LSN_FORMAT",
+        help="How rows are printed; parquet needs --output.",
+        rich_help_panel=options.OUTPUT_PANEL,
+    ),
 ]
 
 
 def score(
-    paths: Annotated[list[Path], typer.Argument(help="Images, folders, lists or tars.", metavar="PATH")],
-    only_ood: Annotated[bool, typer.Option("--only-ood", help="Show only OOD images.")] = False,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Images, folders, patterns, lists, tars; - is a list on stdin.", metavar="PATH"),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Score a split of the store instead; no image is read.", metavar="NAME")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="No detector, only class names: 'cat,dog,truck', or a .txt of one a line. Not calibrated.",
+            metavar="NAMES",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Show only these; repeatable.", metavar="ood|id|failed", callback=check_kinds),
+    ] = None,
+    sort: Annotated[
+        Literal["score", "path"] | None,
+        typer.Option(help="Lowest score first, or by path; in the order of the input if left out."),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Show the first N rows, sorted by score if --sort is left out.")
+    ] = None,
+    fail_on_ood: Annotated[
+        bool, typer.Option("--fail-on-ood", help="Exit with 6 if any image is OOD, shown or not.")
+    ] = False,
+    move: filing.Move = None,
+    copy: filing.Copy = None,
+    link: filing.Link = None,
+    yes: filing.Yes = False,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
+    follow_links: options.FollowLinks = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LSN_MODEL",
+            help="Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
-    format: options.Format = "table",
+    format: Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Score images with the workspace's detector: path, predicted class, score, threshold, is_ood.
 
-    An image is OOD if its score is below the threshold. Unreadable images are listed with the reason.
+    An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
+    images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
-    from lsncli.app.detect import Verdict, detect
-    from lsncli.artefacts.detector import load_detector
-    from lsncli.backbones import load_again
-    from lsncli.device import pick_device
-    from lsncli.images.sources import check_not_empty, list_images
+    from lsncli.app.filing import Filing
+    from lsncli.app.verdicts import Tally, row_of, select
 
-    place = Workspace(work)
-    detector = load_detector(place.detector)
-    listing = list_images(paths)
-    check_not_empty(listing, ", ".join(str(path) for path in paths))
-    backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
-    counts: Counter[str] = Counter()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        stream = detect(
-            listing,
+    if (split is None) == (not paths):
+        raise UsageError(
+            "lsn score wants images, or --split NAME: one of the two.", "Such as lsn score ./images"
+        )
+    if format == "parquet":
+        check_parquet(output)
+    asked = filing.chosen(move, copy, link, yes)
+    if asked and split is not None:
+        raise UsageError(
+            f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
+        )
+    place, settings = Workspace(work), Model(model, pretrained, device)
+    detector, backbone = detector_for(place, classes, settings)
+    todo = (
+        split_to_score(place, split, detector, settings)
+        if split is not None
+        else images_to_score(
+            paths or [],
             detector,
             backbone,
-            batch_size=options.images_at_once(batch_size, device),
-            workers=options.threads(workers),
-            device=str(pick_device(device)),
+            settings,
+            batch_size=batch_size,
+            workers=workers,
+            follow_links=follow_links,
         )
-        with progress("images", len(listing.items), quiet=quiet) as tick:
-            for done, found in stream:
-                for one in found:
-                    if isinstance(one, Verdict):
-                        counts["ood" if one.is_ood else "id"] += 1
-                        if one.is_ood or not only_ood:
-                            yield {**vars(one), "error": None}
-                    else:
-                        counts["failed"] += 1
-                        yield {"path": one.key, "error": one.reason}
-                tick(done)
+    )
+    plan = Filing(*asked, detector.head.classes) if asked else None
+    tally = Tally()
 
-    render(rows(), COLUMNS, format, output)
-    total = counts.total()
+    def rows() -> Iterator[dict[str, Any]]:
+        with progress("images", todo.total, quiet=quiet) as tick:
+            for one, item in select(
+                todo.found(tally, tick), only or KINDS, sort or ("score" if top else None), top
+            ):
+                row = row_of(one)
+                if plan and item and "predicted" in row:
+                    row["target"] = plan.place(item, row["predicted"], row["is_ood"])
+                yield row
+
+    columns = columns_for(format) + ([TARGET] if plan else [])
+    if format == "parquet" and output is not None:
+        write_parquet(rows(), columns, output)
+    elif format == "table":  # which is laid out at the end anyway: no room for reasons where there are none
+        held = list(rows())
+        reasons = any(row.get("error") for row in held)
+        render(held, [c for c in columns if reasons or c.key != "error"], format, output)
+    else:
+        render(rows(), columns, format, output)
+    _summarise(tally, detector, quiet)
+    for text in todo.drift.warnings():
+        say(f"Warning: {text}", quiet=quiet, style="yellow")
+    if todo.ignored:
+        say(f"Passed over, without an image name: {todo.ignored}.", quiet=quiet)
+    failed, total = tally.kinds["failed"], tally.total
+    if failed > max_failure_rate * total:
+        raise TooManyFailures(
+            f"{failed} of {filing.images(total)} are unreadable, more than --max-failure-rate "
+            f"{max_failure_rate:.0%}.",
+            "All others were scored." + (" None was touched." if plan else ""),
+        )
+    if plan:
+        filing.file_images(plan, yes, quiet)
+    if fail_on_ood and tally.kinds["ood"]:
+        raise OodFound(f"{tally.kinds['ood']} of {filing.images(total)} are OOD (--fail-on-ood).")
+
+
+def _summarise(tally: "Tally", detector: "Detector", quiet: bool) -> None:
+    """Counts, and what the verdicts rest on, on stderr."""
+    threshold, kinds = detector.threshold, tally.kinds
+    if not quiet and tally.total >= SUMMARY_FROM:
+        show_aside(tally.by_class(), BY_CLASS)
     say(
-        f"{total} image{'' if total == 1 else 's'}: {counts['id']} ID, {counts['ood']} OOD, "
-        f"{counts['failed']} unreadable "
+        f"{filing.images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable "
         f"({detector.label} on {len(detector.head.classes)} classes with {detector.fingerprint.model}; "
-        f"gamma {detector.threshold.gamma:.6f} for a TPR of {detector.threshold.target_tpr:.0%}).",
+        f"gamma {threshold.gamma:.6f} {threshold.basis}).",
         quiet=quiet,
     )
-    if listing.ignored:
-        say(f"Passed over, without an image name: {listing.ignored}.", quiet=quiet)
-    if counts["failed"] > max_failure_rate * total:
-        raise TooManyFailures(
-            f"{counts['failed']} of {total} images are unreadable, more than --max-failure-rate "
-            f"{max_failure_rate:.0%}.",
-            "All others were scored.",
+    if threshold.doubt:
+        say(
+            f"Warning: {threshold.doubt} Set it on ID images of your own: lsn calibrate ./good-images",
+            quiet=quiet,
+            style="yellow",
         )

@@ -218,10 +218,6 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
         f"expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95 % interval).",
         quiet=quiet,
     )
-    if threshold.coarse:
-        say(
-            f"Warning: {threshold.n} held-out images cannot resolve a TPR of {threshold.target_tpr:.0%}; "
-            "gamma is the lowest score among them. Use more images or a larger --val-fraction.",
-            quiet=quiet,
-            style="yellow",
-        )
+    if threshold.doubt:
+        advice = "Use more images." if detector.seen else "Use more images or a larger --val-fraction."
+        say(f"Warning: {threshold.doubt} {advice}", quiet=quiet, style="yellow")

@@ -1,2 +1,3 @@
-"""From paths to batches of pixels: ``sources`` lists, ``names`` names classes, ``decode`` reads one image,
-``loader`` reads many with bounded memory."""
+"""From paths to batches of pixels: ``sources`` lists (by ``folder``, ``patterns``, ``listfile`` and ``tar``),
+``names`` names classes, ``decode`` reads one image (``modes``: pixels to RGB), ``loader`` many with bounded
+memory."""

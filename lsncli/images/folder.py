@@ -1,53 +1,75 @@
-"""Images below a folder, at any depth, following directory symlinks but never in a circle."""
+"""Images below a folder, at any depth. Links are followed inside the folder, never in a circle, and out of it
+only when asked to."""
 
 import os
 from pathlib import Path
 
-from lsncli.images.found import Found, Source, by_folder, is_hidden, is_image
-from lsncli.types import Failure
+from lsncli.images.found import Found, Problem, Source, is_hidden, is_image
+from lsncli.images.patterns import Pattern
 
 Identity = tuple[int, int]  # device and inode of a folder
 
+LOOP = "a symbolic link back to one of its own parent folders"
+LEADS_OUT = "a link that leads out of the folder, which is not followed"
 
-def scan(root: Path) -> Source:
-    """List a folder. Folders that cannot be read and symlink loops become problems, not exceptions."""
-    found: list[tuple[str, os.DirEntry[str]]] = []
-    problems: list[Failure] = []
+
+def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = None) -> Source:
+    """List a folder, or what in it fits ``pattern``.
+
+    Folders that cannot be read, loops of links and, without ``follow_links``, links that lead out of ``root``
+    become problems, not exceptions. What the pattern passes by is not counted as ignored.
+    """
+    found: list[Found] = []
+    problems: list[Problem] = []
     ignored = 0
+    tree = None if follow_links else os.path.realpath(root)
+    flat = False  # whether any image lies at the top: then there are no classes
     # An explicit stack, so that depth is bounded by the file system and not by Python's recursion limit.
     todo: list[tuple[str, str, frozenset[Identity]]] = [(os.fspath(root), "", frozenset())]
+    label: str | None = None
     while todo:
         folder, prefix, ancestors = todo.pop()
         try:
             status = os.stat(folder)
             identity = (status.st_dev, status.st_ino)
             if identity in ancestors:
-                problems.append(Failure(prefix, "a symbolic link back to one of its own parent folders"))
+                problems.append(Problem(prefix, LOOP, folder + "/"))
                 continue
             with os.scandir(folder) as listing:
                 entries = list(listing)
         except OSError as error:
-            problems.append(Failure(prefix or "./", f"unreadable folder: {error.strerror or error}"))
+            reason = f"unreadable folder: {error.strerror or error}"
+            problems.append(Problem(prefix or "./", reason, folder + "/"))
             continue
+        top = prefix.partition("/")[0]
+        if top != label:  # one string a class, not one an image
+            label = top
         for entry in entries:
             key = prefix + entry.name
             if is_hidden(entry.name):
                 ignored += 1
-            elif _is_folder(entry):
-                todo.append((entry.path, key + "/", ancestors | {identity}))
-            elif is_image(entry.name):
-                found.append((key, entry))
-            else:
+                continue
+            is_folder = _is_folder(entry)
+            if pattern is not None and not (pattern.leads_to(key) if is_folder else pattern.fits(key)):
+                continue
+            if not is_folder and not is_image(entry.name):
                 ignored += 1
-    folders = by_folder([key for key, _ in found])
-    return Source(
-        tuple(
-            Found(key, folder, entry.path, None, _size(entry))
-            for (key, entry), folder in zip(found, folders, strict=True)
-        ),
-        tuple(sorted(problems, key=lambda failure: failure.key)),
-        ignored,
-    )
+            elif tree is not None and entry.is_symlink() and not _within(entry.path, tree):
+                end = "/" * is_folder
+                problems.append(Problem(key + end, LEADS_OUT, entry.path + end))
+            elif is_folder:
+                todo.append((entry.path, key + "/", ancestors | {identity}))
+            else:
+                flat = flat or not prefix
+                # The top folder is read first: flat is known before any image below it is listed.
+                found.append(Found(key, None if flat else label, entry.path, None, _size(entry)))
+    problems.sort(key=lambda problem: problem.key)
+    return Source(found, problems, ignored)
+
+
+def _within(path: str, tree: str) -> bool:
+    real = os.path.realpath(path)
+    return real == tree or real.startswith(os.path.join(tree, ""))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,51 +1,78 @@
-"""Images named by a list: one path per line (.txt) or row (.csv, .tsv), optionally a class beside it."""
+"""Images named by a list: one path per line (.txt, or standard input) or row (.csv, .tsv), optionally a class
+beside it."""
 
 import csv
+import io
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lsncli.errors import UsageError
-from lsncli.images.found import Found, Source, file_size
+from lsncli.images.found import Found, Source, Unique, file_size
 
 HEADERS = frozenset({"path", "file", "filename", "image", "key"})
 
+Row = tuple[int, list[str]]  # number of the line, and its cells
 
-def scan(path: Path) -> Source:
+
+def scan(path: Path, *, repeats: bool = False) -> Source:
     """List the images that a list file names; relative paths are relative to the list's own folder.
 
     Blank lines, lines that start with '#' and a header row (``path,class``) are skipped. A named file that
-    is not there is kept: it fails, visibly, when it is read. Raises UsageError for a path named twice.
+    is not there is kept: it fails, visibly, when it is read. Raises UsageError for a path named twice, unless
+    ``repeats`` are wanted: then it is another image, with ``~2`` behind its key.
     """
+    return _source(_rows(path), str(path), path.parent, repeats)
+
+
+def scan_stdin(*, repeats: bool = False) -> Source:
+    """The same for standard input, relative to the working folder: lines as in a .txt list, or paths alone,
+    each ended by a NUL character (``find -print0``), which may hold anything."""
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise UsageError("'-' stands for a list on standard input, but there is no standard input.")
+    data: bytes = stream.read()
+    if b"\0" in data:
+        rows: Iterator[Row] = ((number, [os.fsdecode(name)]) for number, name in _until_nul(data) if name)
+    else:
+        text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="\n")
+        rows = _named(enumerate(_cells(text), start=1))
+    return _source(rows, "standard input", Path(), repeats)
+
+
+def _source(rows: Iterator[Row], where: str, folder: Path, repeats: bool) -> Source:
     found: list[Found] = []
     seen: dict[str, int] = {}
-    for line, cells in _rows(path):
+    unique = Unique()
+    labels: dict[str, str] = {}  # one string a class, not one an image
+    for line, cells in rows:
         raw = cells[0]
         if "\0" in raw:
-            raise UsageError(f"{path}, line {line}: a path cannot hold a NUL character.")
+            raise UsageError(f"{where}, line {line}: a path cannot hold a NUL character.")
         if len(cells) > 2:
             raise UsageError(
-                f"{path}, line {line}: expected a path and at most one class, found {len(cells)} columns.",
+                f"{where}, line {line}: expected a path and at most one class, found {len(cells)} columns.",
                 'A path that holds the separator must be in "double quotes" in a .csv or .tsv.',
             )
         key = os.path.normpath(raw).replace(os.sep, "/")
-        if key in seen:
-            raise UsageError(f"{path}, line {line} names '{raw}' again (first on line {seen[key]}).")
+        if key in seen and not repeats:
+            raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[key]}).")
+        key = unique(key)
         seen[key] = line
-        file = path.parent / raw
-        folder = cells[1].strip() if len(cells) == 2 else ""
-        found.append(Found(key, folder or None, os.fspath(file), None, file_size(file)))
-    return Source(tuple(found))
+        file = os.path.join(folder, raw) if folder.parts else raw
+        label = cells[1].strip() if len(cells) == 2 else ""
+        found.append(Found(key, labels.setdefault(label, label) or None, file, None, file_size(file)))
+    return Source(found, ordered=True)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row that names an image."""
+def _rows(path: Path) -> Iterator[Row]:
+    """Every row of a list file that names an image."""
     suffix = path.suffix.lower()
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             if suffix == ".txt":
-                rows: Iterator[list[str]] = (line.rstrip("\r\n").split("\t") for line in file)
-                yield from _named(enumerate(rows, start=1))
+                yield from _named(enumerate(_cells(file), start=1))
             else:
                 reader = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
                 yield from _named((reader.line_num, row) for row in reader)
@@ -53,7 +80,11 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UsageError(f"The list {path} cannot be read: {error}.") from error
 
 
-def _named(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+def _cells(lines: Iterable[str]) -> Iterator[list[str]]:
+    return (line.rstrip("\r\n").split("\t") for line in lines)
+
+
+def _named(rows: Iterator[Row]) -> Iterator[Row]:
     first = True
     for line, cells in rows:
         if not cells or not cells[0].strip() or cells[0].startswith("#"):
@@ -63,3 +94,12 @@ def _named(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[st
             continue
         first = False
         yield line, cells
+
+
+def _until_nul(data: bytes) -> Iterator[tuple[int, bytes]]:
+    start, number = 0, 1
+    while start < len(data):
+        end = data.find(b"\0", start)
+        end = len(data) if end < 0 else end
+        yield number, data[start:end]
+        start, number = end + 1, number + 1

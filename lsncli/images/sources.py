@@ -1,19 +1,28 @@
-"""What images there are: folders, image files, list files and tars become one sorted listing."""
+"""What images there are: folders, patterns, image files, lists and tars become one listing."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import folder, listfile, tar
-from lsncli.images.found import Found, Source, file_size
+from lsncli.images.found import Found, Problem, Source, Unique, file_size
+from lsncli.images.patterns import Pattern, as_pattern, matching_files
+from lsncli.images.unpacked import Unpacked
 from lsncli.types import UNLABELLED, Failure
 
+STDIN = Path("-")
 LISTS = (".txt", ".csv", ".tsv")
-PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip", ".7z", ".rar")
-WANTED = "Give a folder, an image, a list file (.txt, .csv, .tsv) or an uncompressed .tar."
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
+OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
+WANTED = (
+    "Give folders, images, 'patterns/**/*.jpg', lists (.txt, .csv, .tsv), tars (plain, .gz, .bz2, .xz), "
+    "or - for a list on standard input."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +31,8 @@ class ImageItem:
 
     ``key`` is its path relative to its source with '/' between folders (with several sources, behind the
     name of its own source); ``label`` indexes ``Listing.folders``, -1 = unlabelled; ``path`` is the file, or
-    the tar in which the image is the ``size`` bytes from ``offset``.
+    the tar in which the image, its ``member``, is the ``size`` bytes from ``offset``. If the tar is
+    compressed they lie in ``unpacked``.
     """
 
     key: str
@@ -30,17 +40,22 @@ class ImageItem:
     path: str
     offset: int | None
     size: int | None
+    unpacked: Unpacked | None = None
+    member: str | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Images in the order of their keys, the class folders in label order, what could not be listed, and
-    how many files were passed over because they are hidden or have no image extension."""
+    """Images sorted by key (or in the order they were named), the class folders in label order, what could
+    not be listed, and how many files were passed over because they are hidden or have no image extension.
+
+    The ``problems`` are named by key, as images are; ``problem_paths`` are the paths of the same."""
 
     items: tuple[ImageItem, ...]
     folders: tuple[str, ...]
     problems: tuple[Failure, ...]
     ignored: int
+    problem_paths: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -52,27 +67,42 @@ class Listing:
         return total.hexdigest()
 
 
-def list_images(paths: Sequence[Path]) -> Listing:
+def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links: bool = False) -> Listing:
     """List every image under ``paths``, sorted by key.
 
-    A path is a folder, an image, a list file (.txt, .csv, .tsv) or an uncompressed .tar. Images that lie
-    only in subfolders of a folder or tar are labelled by the first one. Classes of the same name in several
-    sources are one class. Raises UsageError for a path that is not there or cannot be a source.
+    A path is a folder, a pattern with ``*``, an image, a list file (.txt, .csv, .tsv), a tar, or ``-``: a
+    list on standard input. Images that lie only in subfolders of a folder or tar are labelled by the first
+    one. Classes of the same name in several sources are one class. ``keep_order`` keeps the sources in their
+    order and a list as it is (repetitions too); folders and tars are sorted within. Links out of a folder are
+    problems unless ``follow_links``. Raises UsageError for a path that is not there or cannot be a source.
     """
     if not paths:
         raise UsageError("No images were named.", WANTED)
-    sources = [_scan(path) for path in paths]
-    if len(paths) > 1:
-        sources = [_prefixed(*pair) for pair in zip(sources, _unique_names(paths), strict=True)]
-    found = sorted((one for source in sources for one in source.found), key=lambda one: one.key)
+    scans = [one for path in paths for one in _scans(path, keep_order, follow_links)]
+    unique = Unique()
+    found: list[Found] = []
+    problems: list[Problem] = []
+    ignored = 0
+    for name, scan in scans:
+        source = scan()
+        if len(scans) > 1:
+            source = _prefixed(source, unique(name))
+        if not source.ordered:
+            source.found.sort(key=lambda one: one.key)
+        found += source.found
+        problems += source.problems
+        ignored += source.ignored
+    if not keep_order:
+        found.sort(key=lambda one: one.key)
     folders = tuple(sorted({one.folder for one in found if one.folder is not None}))
     number: dict[str | None, int] = {name: label for label, name in enumerate(folders)}
     number[None] = UNLABELLED
     return Listing(
-        items=tuple(ImageItem(f.key, number[f.folder], f.path, f.offset, f.size) for f in found),
+        items=tuple(_items(found, number)),
         folders=folders,
-        problems=tuple(failure for source in sources for failure in source.problems),
-        ignored=sum(source.ignored for source in sources),
+        problems=tuple(Failure(one.key, one.reason) for one in problems),
+        ignored=ignored,
+        problem_paths=tuple(one.path for one in problems),
     )
 
 
@@ -82,7 +112,7 @@ def check_not_empty(listing: Listing, source: str) -> None:
         return
     raise LsnError(
         f"There are no images in {source or 'the listing'} ({listing.ignored} other files were passed over).",
-        "Images end in .jpg, .png, .webp, .bmp, .gif, .tif, .ppm or .jfif; hidden files do not count.",
+        "Images end in .jpg, .png, .webp, .avif, .heic, .gif, .tif, .bmp or .ppm; hidden files do not count.",
     )
 
 
@@ -121,36 +151,72 @@ def short_classes(listing: Listing, shots: int) -> tuple[str, ...]:
     return tuple(name for name, count in zip(listing.folders, counts, strict=True) if count < shots)
 
 
-def _scan(path: Path) -> Source:
+def _items(found: list[Found], number: dict[str | None, int]) -> Iterator[ImageItem]:
+    """What was found, as items; ``found`` is empty then, so that a million images are held once."""
+    found.reverse()
+    while found:
+        one = found.pop()
+        yield ImageItem(one.key, number[one.folder], one.path, one.offset, one.size, one.unpacked, one.member)
+
+
+def _scans(path: Path, repeats: bool, follow_links: bool) -> list[tuple[str, Callable[[], Source]]]:
+    """The sources that a path stands for, each with its name and how to list it: one, or the lists and tars
+    that fit a pattern."""
+    if path == STDIN:
+        return [("stdin", lambda: listfile.scan_stdin(repeats=repeats))]
+    if not os.path.lexists(path) and (pattern := as_pattern(path)) is not None:
+        if not pattern.base.is_dir():
+            raise UsageError(f"There is no folder '{pattern.base}'.", WANTED)
+        name = pattern.base.name or "images"
+        if not path.name.lower().endswith(LISTS + TARS):
+            return [(name, lambda: _fitting(path, pattern, follow_links))]
+        files = matching_files(pattern, LISTS + TARS)
+        _check_fits(bool(files), path)
+        return [one for file in files for one in _scans(file, repeats, follow_links)]
+    name = path.name or path.resolve().name or "root"
+    return [(name, lambda: _scan(path, repeats, follow_links))]
+
+
+def _scan(path: Path, repeats: bool, follow_links: bool) -> Source:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        if not os.path.lexists(path):
+            reason = "" if isinstance(error, FileNotFoundError) else f" that can be read: {error}"
+            raise UsageError(f"There is no '{path}'{reason}.", WANTED) from error
+        mode = stat.S_IFREG  # a link to nothing: it is listed, and fails when it is read
     name = path.name.lower()
-    if path.is_dir():
-        return folder.scan(path)
-    if not path.exists() and not path.is_symlink():
-        raise UsageError(f"There is no '{path}'.", WANTED)
-    if name.endswith(PACKED):
-        raise UsageError(f"'{path}' is compressed.", "Unpack it first: a folder or a plain .tar can be read.")
+    if stat.S_ISDIR(mode):
+        return folder.scan(path, follow_links=follow_links)
+    if name.endswith(OTHER_ARCHIVES):
+        raise UsageError(f"'{path}' is an archive that cannot be read.", "Unpack it and give the folder.")
+    if name.endswith(LISTS + TARS) and not stat.S_ISREG(mode):
+        raise UsageError(f"'{path}' is not a regular file.", "Pipe a list into `-` instead.")
     if name.endswith(LISTS):
-        return listfile.scan(path)
-    if name.endswith(".tar"):
+        return listfile.scan(path, repeats=repeats)
+    if name.endswith(TARS):
         return tar.scan(path)
-    return Source((Found(path.name, None, str(path), None, file_size(path)),), single=True)
+    return Source([Found(path.name, None, str(path), None, file_size(path))], single=True)
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
-    names: list[str] = []
-    for path in paths:
-        base = path.name or path.resolve().name or "root"
-        name, count = base, 1
-        while name in names:
-            count += 1
-            name = f"{base}~{count}"
-        names.append(name)
-    return names
+def _fitting(path: Path, pattern: Pattern, follow_links: bool) -> Source:
+    source = folder.scan(pattern.base, follow_links=follow_links, pattern=pattern)
+    _check_fits(bool(source.found or source.problems), path)
+    return source
+
+
+def _check_fits(fits: bool, path: Path) -> None:
+    if not fits:
+        raise UsageError(
+            f"No image fits the pattern '{path}'.",
+            "Put it in quotes; * stands for one name, ** for any folders. Hidden files do not count.",
+        )
 
 
 def _prefixed(source: Source, name: str) -> Source:
-    return Source(
-        tuple(replace(one, key=name if source.single else f"{name}/{one.key}") for one in source.found),
-        tuple(replace(failure, key=f"{name}/{failure.key}") for failure in source.problems),
-        source.ignored,
-    )
+    def key(old: str) -> str:
+        return name if source.single else f"{name}/{old}"
+
+    source.found = [replace(one, key=key(one.key)) for one in source.found]
+    source.problems = [replace(one, key=f"{name}/{one.key}") for one in source.problems]
+    return source

@@ -1,73 +1,120 @@
-"""Images inside an uncompressed tar, found by offset and size: threads read them without a lock."""
+"""Images inside a tar. A plain one is indexed by offset and size: threads read them without a lock. The
+images of a compressed one are unpacked once, into a file without a name."""
 
 import posixpath
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
-from lsncli.images.found import Found, Source, by_folder, is_hidden, is_image
-from lsncli.types import Failure
+from lsncli.images import stream
+from lsncli.images.found import MAX_BYTES, Found, Problem, Source, by_folder, is_hidden, is_image
+from lsncli.images.unpacked import Unpacked
 
 Place = tuple[int, int]  # offset and size of a member's bytes
+Keep = Callable[[tarfile.TarInfo], Place]
 
 
 def scan(path: Path) -> Source:
-    """Index a tar. Its single top-level folder, if it has just one, is not part of the keys.
+    """Index a tar, whatever its compression. Its single top-level folder, if any, is not part of the keys.
 
-    Links inside the tar are followed to the member they name; a tar that ends too early gives what lies
-    before the cut, and a problem. Raises UsageError if it is compressed or no tar.
+    Links inside the tar are followed to the member they name. Members that are no plain files, links to
+    nothing and names that lead out of the tar are problems; a tar that ends too early gives what lies before
+    the cut, and a problem. Nothing is ever written under a member's name. Raises UsageError if it is no tar,
+    LsnError if it unpacks to too much.
     """
+    try:
+        unpacked_file = stream.opened(path)
+        with unpacked_file or open(path, "rb") as file:
+            if unpacked_file is None:
+                return _index(path, stream.Limited(file), lambda member: (member.offset_data, member.size))
+            forward, unpacked = stream.Forward(file, path), Unpacked()
+            return _index(path, forward, lambda member: _copy(forward, member, unpacked), unpacked)
+    except (tarfile.TarError, *stream.DAMAGED) as error:
+        raise UsageError(
+            f"'{path}' cannot be read as a tar: {printable(str(error))}.",
+            "Give a .tar, plain or compressed by gzip, bzip2 or xz, or unpack it and give the folder.",
+        ) from error
+
+
+def _index(path: Path, file: stream.Limited, keep: Keep, unpacked: Unpacked | None = None) -> Source:
     places: dict[str, Place] = {}
     links: dict[str, str] = {}
-    problems: list[Failure] = []
+    problems: list[Problem] = []
     ignored = 0
-    try:
-        with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:
-            try:
-                while (member := tar.next()) is not None:
-                    # tarfile remembers every member; a million of them would be a gigabyte.
-                    tar.members.clear()  # type: ignore[attr-defined]
-                    name = posixpath.normpath(member.name).lstrip("/")
-                    if member.isdir():
-                        continue
-                    if any(is_hidden(part) for part in name.split("/")) or not is_image(name):
-                        ignored += 1
-                    elif member.islnk():
-                        links[name] = posixpath.normpath(member.linkname).lstrip("/")
-                    elif member.issym():
-                        links[name] = posixpath.normpath(
-                            posixpath.join(posixpath.dirname(name), member.linkname)
-                        )
-                    elif not member.isreg() or member.issparse():
-                        problems.append(Failure(name, "not a plain file inside the tar"))
-                    else:
-                        places[name] = (member.offset_data, member.size)
-            except (tarfile.TarError, OSError) as error:
-                problems.append(
-                    Failure(path.name, f"the tar is cut short or damaged: {printable(str(error))}")
-                )
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UsageError(
-            f"'{path}' cannot be read as an uncompressed tar: {error}.",
-            "Unpack it (tar -xf) and give the folder, or pack it again without compression.",
-        ) from error
+    with tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape") as tar:
+        try:
+            while (member := tar.next()) is not None:
+                # tarfile remembers every member; a million of them would be a gigabyte.
+                tar.members.clear()  # type: ignore[attr-defined]
+                if tar.offset <= member.offset:  # a negative size, and tarfile would go round for ever
+                    raise tarfile.ReadError("members that overlap")
+                name = posixpath.normpath(member.name).lstrip("/")
+                if member.isdir():
+                    continue
+                reason = _refused(name, member)
+                if any(is_hidden(part) for part in name.split("/") if part != "..") or not is_image(name):
+                    ignored += 1
+                elif reason:
+                    problems.append(Problem(name, reason, f"{path}:{name}"))
+                elif member.islnk():
+                    links[name] = posixpath.normpath(member.linkname).lstrip("/")
+                elif member.issym():
+                    links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                else:
+                    places[name] = keep(member)
+            # To tarfile a broken header is the end, and so all that comes behind it would be lost in silence.
+            if file.latest.strip(b"\0"):
+                raise tarfile.ReadError("a broken header")
+            while unpacked is not None and file.read(stream.MAX_HEADER):
+                pass  # to the end, where the checksum is
+        except (tarfile.TarError, *stream.DAMAGED) as error:
+            reason = f"the tar is cut short or damaged: {printable(str(error))}"
+            problems.append(Problem(path.name, reason, str(path)))
     for name, target in links.items():
         place = _follow(target, places, links)
         if place is None:
-            problems.append(Failure(name, "a link to nothing inside the tar"))
+            problems.append(Problem(name, "a link to nothing inside the tar", f"{path}:{name}"))
         else:
             places[name] = place
     keys = _without_common_folder(list(places))
-    folders = by_folder(keys)
-    return Source(
-        tuple(
-            Found(key, folder, str(path), *place)
-            for key, folder, place in zip(keys, folders, places.values(), strict=True)
-        ),
-        tuple(problems),
-        ignored,
-    )
+    found = [
+        Found(key, folder, str(path), *place, unpacked, name)
+        for key, folder, (name, place) in zip(keys, by_folder(keys), places.items(), strict=True)
+    ]
+    return Source(found, problems, ignored)
+
+
+def _as_file(file: stream.Limited) -> IO[bytes]:
+    return file  # type: ignore[return-value] # tarfile asks for read, seek and tell alone
+
+
+def _refused(name: str, member: tarfile.TarInfo) -> str:
+    """Why a member cannot be an image to read; empty if it can."""
+    if name == ".." or name.startswith("../"):
+        return "its name leads out of the tar"
+    if member.islnk() or member.issym():
+        return ""
+    if not member.isreg() or member.issparse():
+        return "not a plain file inside the tar"
+    if member.size > MAX_BYTES:
+        return f"too large: {member.size / 2**30:.1f} GiB"
+    return ""
+
+
+def _copy(file: stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> Place:
+    start, left = unpacked.size, member.size
+    unpacked.check_space(left)
+    file.seek(member.offset_data)
+    while left > 0:
+        piece = file.read(min(left, stream.MAX_HEADER))
+        if not piece:
+            raise tarfile.ReadError("unexpected end of data")
+        unpacked.append(piece)
+        left -= len(piece)
+    return start, member.size
 
 
 def _follow(name: str, places: dict[str, Place], links: dict[str, str]) -> Place | None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lsncli.console import out, printable
+from lsncli.console import err, out, printable
 from lsncli.errors import LsnError
 
 Row = Mapping[str, Any]
@@ -36,6 +37,8 @@ class Column:
     """Show a fraction as percent to people; programs get the fraction."""
     wide: bool = False
     """The column that gives way when a table is too wide."""
+    flag: bool = False
+    """Holds yes or no."""
 
     def shown(self, value: Any) -> str:
         """The value as people read it: escaped, rounded, empty for None and NaN."""
@@ -74,8 +77,13 @@ def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: 
         )
     for row in rows:
         table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
-    live = file is out.file and out.is_terminal
-    (out if live else Console(file=file, width=width())).print(table)
+    live = next((one for one in (out, err) if file is one.file and one.is_terminal), None)
+    (live or Console(file=file, width=width())).print(table)
+
+
+def show_aside(rows: Iterable[Row], columns: Sequence[Column]) -> None:
+    """A table on stderr, for what is said beside the data."""
+    _table(rows, columns, err.file, "")  # type: ignore[arg-type]
 
 
 def width() -> int:
@@ -89,13 +97,28 @@ def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: st
     quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([column.key for column in columns])
     for row in rows:
-        cells = [_plain(row.get(column.key)) for column in columns]
+        cells = [plain(row.get(column.key)) for column in columns]
         if file.isatty():  # programs get names as they are, a terminal must not
             cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
-        # Python before 3.13 leaves a carriage return unquoted, and then takes it for the end of the row.
-        bare = any("\r" in cell for cell in cells if isinstance(cell, str))
+        cells = [inert(cell) if isinstance(cell, str) else cell for cell in cells]
+        bare = any(SPLITTING & set(cell) for cell in cells if isinstance(cell, str))
         (quoting if bare else writer).writerow(cells)
         file.flush()
+
+
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""A cell that starts so is a formula, or becomes one, in one spreadsheet or another."""
+SPLITTING = frozenset("\r\t;")
+"""Not commas, but taken for the end of a cell by spreadsheets of some countries; Python before 3.13 leaves a
+carriage return unquoted, and then takes it for the end of the row."""
+
+
+def inert(cell: str) -> str:
+    """``cell`` with a ' before it if a spreadsheet would compute it; a plain number is left alone."""
+    return f"'{cell}" if cell.startswith(FORMULA) and not NUMBER.fullmatch(cell) else cell
+
+
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII)
 
 
 def _jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
@@ -174,11 +197,12 @@ FORMATS: dict[str, Renderer] = {
 
 
 def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
-    return {column.key: _plain(row.get(column.key)) for column in columns}
+    return {column.key: plain(row.get(column.key)) for column in columns}
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN or infinity, UTF-8 no lone surrogate of a file name: replace what cannot be written."""
+def plain(value: Any) -> Any:
+    """What programs get: JSON has no NaN or infinity (None instead), UTF-8 no lone surrogate of a file name
+    (the byte as an escape instead)."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -55,6 +55,7 @@ SCORES = {
     "npos": "lsncli.scores.npos:Npos",
     "rpl": "lsncli.scores.rpl:Rpl",
     "arpl": "lsncli.scores.arpl:Arpl",
+    "neglabel": "lsncli.scores.neglabel:NegLabel",
 }
 
 

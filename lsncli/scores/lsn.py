@@ -45,8 +45,16 @@ class Lsn(Score):
         check_negative(head, "lsn")
 
         def score(features: Floats) -> Float64s:
-            cosine = positive_cosines(head, features) / self.tau
-            yes = cosine.max(axis=1) if self.form == "logit" else max_softmax(cosine)
-            return yes + evidence(head, features, self.tau_bar, self.form)
+            yes, no = self.parts(head, features)
+            return yes + no
 
         return score
+
+    def parts(self, head: Head, features: Floats) -> tuple[Float64s, Float64s]:
+        """What the positive and what the negative prompts of ``head`` say of raw ``features``, (N,) each.
+
+        Their sum is the score; higher = more ID in both, so the second is below zero where Eq. 14 subtracts.
+        """
+        cosine = positive_cosines(head, features) / self.tau
+        yes = cosine.max(axis=1) if self.form == "logit" else max_softmax(cosine)
+        return yes, evidence(head, features, self.tau_bar, self.form)

@@ -47,3 +47,8 @@ class Score(ABC):
         ``device`` is where scores that are worth it compute. Raises LsnError if something in ``NEEDS`` is
         missing.
         """
+
+    def parts(self, head: Head, features: Floats) -> tuple[Float64s, Float64s] | None:
+        """What the positive and what the negative prompts say of raw ``features``: (N,) and (N,), whose sum
+        is the score; None for a score that is no such sum."""
+        return None

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from lsncli.app.calibrate import make_detector
-from lsncli.app.detect import Verdict, detect
+from lsncli.app.detect import Verdict, detect, detect_split
 from lsncli.app.extract import extract
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
-from lsncli.errors import LsnError
+from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.images.sources import list_images
 from lsncli.scores import load_score
 from lsncli.store.reader import read_split
-from lsncli.types import Failure
+from lsncli.types import Failure, unit
 
 
 def painted(path: Path, colour: tuple[int, int, int], seed: int) -> None:
@@ -94,7 +94,7 @@ def test_failures_stand_where_their_image_would(photos: Path, made, tiny_backbon
     done, found = verdicts([tmp_path], made[1], tiny_backbone, batch_size=2)
     assert done == 7
     assert [type(one) for one in found] == [Failure, Failure, *[Verdict] * 2, Failure, *[Verdict] * 3]
-    assert found[0] == Failure("loop/", "a symbolic link back to one of its own parent folders")
+    assert found[0] == Failure(f"{tmp_path}/loop/", "a symbolic link back to one of its own parent folders")
     assert found[1] == Failure(str(tmp_path / "0.png"), "an empty file")
     assert found[4].key == str(tmp_path / "3.png")
     assert found[4].reason.startswith("not an image")
@@ -135,3 +135,32 @@ def test_a_detector_that_lacks_what_its_score_learned_is_damaged(made, photos, t
     with pytest.raises(LsnError, match="it lacks 'bank', which the score 'knn' learned") as caught:
         verdicts([photos], replace(detector, learned={}), tiny_backbone)
     assert "lsn calibrate --method knn" in caught.value.hint
+
+
+def test_only_an_lsn_score_has_two_parts_and_they_add_up(made, photos, tiny_backbone) -> None:
+    plain = made[1]
+    _, found = verdicts([photos], plain, tiny_backbone)
+    assert {(one.positive, one.negative) for one in found} == {(None, None)}
+    negative = np.random.default_rng(1).normal(size=(2, *plain.head.weights.shape))
+    head = replace(plain.head, negative=unit(negative))
+    _, found = verdicts([photos], replace(plain, method="lsn", settings={}, head=head), tiny_backbone)
+    assert [one.positive + one.negative for one in found] == [one.score for one in found]
+    assert all(one.negative < 0 < one.positive for one in found)
+
+
+def test_stored_features_are_judged_as_images_are(made, photos, tiny_backbone) -> None:
+    work, detector = made
+    split = replace(read_split(work.features, "train"), failures=(Failure("lost.png", "an empty file"),))
+    _, found = verdicts([photos], detector, tiny_backbone)
+
+    def model():
+        raise AssertionError("no model is needed")
+
+    batches = list(detect_split(split, detector.fingerprint, detector, model))
+    assert batches[0] == (1, split.failures)
+    assert sum(done for done, _ in batches) == 19
+    stored = [one for _, batch in batches[1:] for one in batch]
+    assert [one.path for one in stored] == list(split.keys)
+    assert [one.score for one in stored] == pytest.approx([one.score for one in found], abs=1e-12)
+    with pytest.raises(FingerprintMismatch, match="of another model"):
+        next(detect_split(split, replace(detector.fingerprint, weights="other"), detector, model))

@@ -2,8 +2,7 @@
 
 import io
 import os
-import struct
-import zlib
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +69,9 @@ def test_integers_and_floats_are_brought_into_range() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
-def test_other_modes_drop_transparency(mode: str) -> None:
+def test_opaque_images_of_other_modes_are_as_they_look(mode: str) -> None:
     data = encoded(Image.new("RGB", (4, 4), (255, 255, 255)).convert(mode), "PNG")
     assert (pixels(data) == 255).all()
-
-
-def test_a_palette_with_transparent_bytes_leaks_no_warning() -> None:
-    image = Image.new("P", (4, 4), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    data = encoded(image, "PNG", transparency=bytes([0, 128]))
-    assert (pixels(data) == [10, 20, 30]).all()
 
 
 def test_an_animation_gives_its_first_frame() -> None:
@@ -87,12 +79,6 @@ def test_an_animation_gives_its_first_frame() -> None:
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
         data = encoded(red, kind, save_all=True, append_images=[blue], **options)
         assert (pixels(data) == [255, 0, 0]).all(), kind
-
-
-def test_exif_orientation_is_not_applied() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert pixels(encoded(Image.new("RGB", (8, 4)), "JPEG", exif=exif)).shape == (4, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +92,9 @@ def test_exif_orientation_is_not_applied() -> None:
         (b"PK\x03\x04....", "ZIP"),
         (b"%PDF-1.7", "PDF"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\xff\x0a\xfa\x1f", "a JPEG XL image, which is not supported"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPS\0\1", "Photoshop"),
         (bytes(5000), "all zeros"),
         (b"\x89PNG\r\n\x1a\n", "begins like a PNG image"),
         (b"\xff\xd8\xff\xe0", "begins like a JPEG image"),
@@ -130,17 +118,6 @@ def test_a_truncated_jpeg_says_so() -> None:
     data = encoded(Image.fromarray(noise(64, 64, 3)), "JPEG")
     with pytest.raises(Undecodable, match="truncated"):
         decode(data[:-200])
-
-
-def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    for side in (10_000, 60_000):  # Pillow warns of the first and raises at the second
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-        with pytest.raises(Undecodable, match="too large"):
-            decode(data)
 
 
 @given(
@@ -174,6 +151,25 @@ def test_paths_that_cannot_be_read_have_short_reasons(tmp_path: Path) -> None:
         with pytest.raises(Undecodable) as caught:
             read_bytes(item(tmp_path / name))
         assert caught.value.message == reason
+
+
+def test_sockets_devices_and_impossible_names_have_reasons(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.jpg"))
+        for path in (tmp_path / "s.jpg", Path("/dev/zero")):
+            with pytest.raises(Undecodable, match="not a regular file"):
+                read_bytes(item(path))
+    for name, reason in (("a\0.jpg", "cannot be read"), ("x" * 300, "path is too long"), ("a/b", "no such")):
+        with pytest.raises(Undecodable, match=reason):
+            read_bytes(ImageItem("a", -1, name, None, None))
+
+
+def test_a_file_that_becomes_a_pipe_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    regular = os.stat(__file__)
+    monkeypatch.setattr(os, "stat", lambda path: regular)  # what it was when it was looked at
+    with pytest.raises(Undecodable):
+        read_bytes(item(tmp_path / "a.jpg"))
 
 
 def test_permission_denied_has_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
+from lsncli.images.found import Unique
 from lsncli.images.sources import ImageItem, Listing, list_images, short_classes, take_shots
 
 
@@ -57,7 +58,8 @@ def test_a_folder_in_a_folder_is_not_stripped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "extension", ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jfif", "JPEG", "Tif"]
+    "extension",
+    ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jfif", "avif", "HEIC", "Tif"],
 )
 def test_every_image_extension_counts_in_any_case(tmp_path: Path, extension: str) -> None:
     touch(tmp_path, f"a.{extension}")
@@ -80,13 +82,41 @@ def test_a_name_that_is_not_utf8_survives(tmp_path: Path) -> None:
     assert len(listing.digest) == 64
 
 
-def test_a_folder_symlink_is_followed(tmp_path: Path) -> None:
-    touch(tmp_path, "elsewhere/a.jpg")
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images/cat").symlink_to(tmp_path / "elsewhere")
+def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "images/dog/a.jpg")
+    (tmp_path / "images/cat").symlink_to("dog")
+    (tmp_path / "images/dog/b.jpg").symlink_to(tmp_path / "images/dog/a.jpg")
     listing = list_images([tmp_path / "images"])
-    assert keys(listing) == ["cat/a.jpg"]
+    assert keys(listing) == ["cat/a.jpg", "cat/b.jpg", "dog/a.jpg", "dog/b.jpg"]
     assert listing.problems == ()
+
+
+def test_links_out_of_the_folder_are_problems_unless_they_are_wanted(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.jpg", "images2/a.jpg", "elsewhere/notes.txt")
+    (tmp_path / "images/dog").mkdir(parents=True)
+    (tmp_path / "images/cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images/dog/a.jpg").symlink_to("../../elsewhere/a.jpg")
+    (tmp_path / "images/dog/gone.jpg").symlink_to("/nowhere/a.jpg")
+    (tmp_path / "images/dog/b").symlink_to("../../images2")  # "images" is only the start of its name
+    (tmp_path / "images/dog/notes.txt").symlink_to("../../elsewhere/notes.txt")
+    listing = list_images([tmp_path / "images"])
+    assert keys(listing) == []
+    assert [problem.key for problem in listing.problems] == ["cat/", "dog/a.jpg", "dog/b/", "dog/gone.jpg"]
+    assert {problem.reason for problem in listing.problems} == {
+        "a link that leads out of the folder, which is not followed"
+    }
+    assert listing.problem_paths[:2] == (f"{tmp_path}/images/cat/", f"{tmp_path}/images/dog/a.jpg")
+    assert listing.ignored == 1
+    followed = list_images([tmp_path / "images"], follow_links=True)
+    assert keys(followed) == ["cat/a.jpg", "dog/a.jpg", "dog/b/a.jpg", "dog/gone.jpg"]
+    assert followed.problems == ()
+
+
+def test_a_folder_that_is_named_by_a_link_is_its_own_tree(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.jpg")
+    (tmp_path / "real/b.jpg").symlink_to("a.jpg")
+    (tmp_path / "named").symlink_to("real")
+    assert keys(list_images([tmp_path / "named"])) == ["a.jpg", "b.jpg"]
 
 
 def test_the_same_folder_twice_is_no_loop(tmp_path: Path) -> None:
@@ -258,12 +288,51 @@ def test_a_tar_cut_short_gives_what_is_there_and_a_problem(tmp_path: Path) -> No
     assert "cut short" in listing.problems[0].reason
 
 
-@pytest.mark.parametrize("name", ["t.tar.gz", "t.tgz", "t.zip", "t.tar"])
-def test_a_compressed_archive_says_to_unpack_it(tmp_path: Path, name: str) -> None:
-    with tarfile.open(tmp_path / name, "w:gz"):
-        pass
-    with pytest.raises(UsageError, match=r"(?i)unpack"):
+@pytest.mark.parametrize("name", ["t.zip", "t.tar.zst", "t.7z"])
+def test_an_archive_of_another_kind_says_to_unpack_it(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, name)
+    with pytest.raises(UsageError, match="Unpack it"):
         list_images([tmp_path / name])
+
+
+@pytest.mark.parametrize("name", ["t.tar", "list.txt"])
+def test_a_named_pipe_is_neither_a_tar_nor_a_list(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)  # reading it would wait for ever
+    with pytest.raises(UsageError, match="not a regular file"):
+        list_images([tmp_path / name])
+
+
+def test_a_path_that_may_not_be_looked_at_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    with pytest.raises(UsageError, match="Permission denied"):
+        list_images([tmp_path / "a.jpg"])
+
+
+def test_order_is_by_key_or_as_it_was_named(tmp_path: Path) -> None:
+    touch(tmp_path, "z/2.jpg", "z/1.jpg", "a.jpg", "m.jpg")
+    (tmp_path / "list.txt").write_text("m.jpg\na.jpg\nz/2.jpg\na.jpg\n")
+    paths = [tmp_path / "z", tmp_path / "list.txt", tmp_path / "a.jpg"]
+    with pytest.raises(UsageError, match=r"names 'a\.jpg' again"):
+        list_images(paths)
+    named = list_images(paths, keep_order=True)
+    shown = [Path(item.path).relative_to(tmp_path).as_posix() for item in named.items]
+    assert shown == ["z/1.jpg", "z/2.jpg", "m.jpg", "a.jpg", "z/2.jpg", "a.jpg", "a.jpg"]
+    assert keys(named)[5:] == ["list.txt/a.jpg~2", "a.jpg"]
+    assert len(set(keys(named))) == 7
+    (tmp_path / "list.txt").write_text("m.jpg\na.jpg\nz/2.jpg\n")
+    assert keys(list_images(paths)) == sorted(keys(list_images(paths)))
+
+
+def test_many_names_are_made_unique_quickly_and_for_good() -> None:
+    unique = Unique()
+    given = ["a~2", "a", "a", "b", *["a"] * 50_000]  # a quadratic search would take minutes
+    found = [unique(name) for name in given]
+    assert found[:4] == ["a~2", "a", "a~3", "b"]
+    assert len(set(found)) == len(given)
 
 
 def listing_of(counts: list[int]) -> Listing:

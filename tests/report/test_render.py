@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import LsnError
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.render import FORMATS, Column, inert, render, show_aside
 
 COLUMNS = [
     Column("path", "Path", wide=True),
@@ -65,7 +65,8 @@ def test_csv_quotes_whatever_a_file_name_holds(tmp_path) -> None:
         [{"path": name, "count": i} for i, name in enumerate(NASTY)], form="csv", tmp_path=tmp_path
     )
     found = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert [row["path"] for row in found] == [name.replace("\udcff", "\\udcff") for name in NASTY]
+    shown = [name.replace("\udcff", "\\udcff").replace("=1+1", "'=1+1") for name in NASTY]
+    assert [row["path"] for row in found] == shown
     assert [row["count"] for row in found] == [str(i) for i in range(len(NASTY))]
 
 
@@ -73,7 +74,42 @@ def test_csv_quotes_whatever_a_file_name_holds(tmp_path) -> None:
 def test_csv_comes_back_whatever_the_text(tmp_path_factory, names) -> None:
     folder = tmp_path_factory.getbasetemp()
     text = rendered([{"path": name} for name in names], form="csv", tmp_path=folder)
-    assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))] == names
+    assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))] == [*map(inert, names)]
+
+
+@pytest.mark.parametrize("start", [*"=+-@\t\r\n＝＋－＠"])
+def test_csv_holds_no_formula(tmp_path, start: str) -> None:
+    name = f'{start}HYPERLINK("http://evil";A1).jpg'
+    for form, expected in (("csv", "'" + name), ("jsonl", name), ("json", name)):
+        text = rendered([{"path": name}], form=form, tmp_path=tmp_path)
+        if form == "csv":
+            assert next(csv.DictReader(io.StringIO(text, newline="")))["path"] == expected
+        else:
+            found = json.loads(text)
+            assert (found[0] if form == "json" else found)["path"] == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_only_a_cell_that_could_be_a_formula_is_changed(text: str) -> None:
+    shown = inert(text)
+    assert shown in (text, "'" + text)
+    if shown[0] in "=+-@\t\r\n＝＋－＠":
+        float(shown)  # then it is a number
+
+
+@pytest.mark.parametrize("text", ["-1", "+2.5", "-0.000123", "-1e-05", "a=1", "'=1", "./=1.jpg", ""])
+def test_numbers_and_ordinary_texts_are_left_alone(text: str) -> None:
+    assert inert(text) == text
+
+
+@pytest.mark.parametrize("text", ["-1+1", "-", "-inf", "-１", "+cmd|' /C calc'!A0", "--5"])
+def test_what_only_begins_like_a_number_is_not(text: str) -> None:
+    assert inert(text) == "'" + text
+
+
+def test_csv_quotes_what_spreadsheets_of_other_countries_split(tmp_path) -> None:
+    text = rendered([{"path": "a;=1+1;.jpg"}, {"path": "a\t=1.jpg"}], form="csv", tmp_path=tmp_path)
+    assert [line.startswith('"a') for line in text.splitlines()[1:]] == [True, True]
 
 
 def test_csv_on_a_terminal_moves_no_cursor(monkeypatch) -> None:
@@ -185,6 +221,13 @@ def test_without_a_usable_columns_a_table_is_100_wide(tmp_path, monkeypatch, col
         monkeypatch.setenv("COLUMNS", columns)
     text = rendered([{"path": "x" * 500}], tmp_path=tmp_path)
     assert max(len(line) for line in text.splitlines()) == 100
+
+
+def test_a_table_aside_goes_to_stderr(capsys) -> None:
+    show_aside(ROWS, COLUMNS)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "a.jpg" in shown.err
 
 
 def test_no_rows_are_no_trouble(tmp_path) -> None:

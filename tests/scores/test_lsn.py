@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores.lsn import Lsn
 from lsncli.scores.mcm import Mcm
+from lsncli.scores.mincm import MinCm
 from lsncli.types import Head, unit
 
 
@@ -132,3 +133,11 @@ def test_negative_prompts_of_other_classes_or_model_are_refused(head, shape):
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(UsageError, match=next(iter(setting))):
         Lsn(**setting)
+
+
+@pytest.mark.parametrize("form", ["paper", "official", "logit"])
+def test_parts_add_up_and_the_second_is_mincm(head, features, form):
+    yes, no = Lsn(form=form).parts(head, features)
+    assert np.array_equal(yes + no, Lsn(form=form).scorer(head, {})(features))
+    assert np.array_equal(no, MinCm(form=form).scorer(head, {})(features))
+    assert ((no < 0) == (form != "official")).any()

@@ -1,0 +1,110 @@
+"""Images that a program hands over, as objects or as paths, in batches of pixels as those of a listing."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from lsncli.console import printable
+from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.loader import Batch, Preprocess
+from lsncli.images.modes import NotFinite, rgb, upright
+from lsncli.images.sources import ImageItem
+from lsncli.types import UNLABELLED, Failure
+
+Picture = Image.Image | NDArray[Any] | str | os.PathLike[str]
+"""A PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1], or an image file."""
+
+Paths = dict[str, str | None]
+"""The file of each image of a batch by its key, in order; None for an image that is none."""
+
+
+def load_pictures(
+    pictures: Iterable[Picture], preprocess: Preprocess, *, batch_size: int, workers: int
+) -> Iterator[tuple[Paths, Batch]]:
+    """Batches of pixels; while one is used the next is decoded, and no more of ``pictures`` is asked for.
+
+    Raises TypeError for an object that is no image, and for a single image in place of several.
+    """
+    if isinstance(pictures, Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+        raise TypeError("Expected several images, found a single one: put it into a list.")
+    waiting, numbers = iter(pictures), count()
+    with ThreadPoolExecutor(workers, thread_name_prefix="lsn-images") as pool:
+
+        def submitted() -> tuple[Paths, list[Future[torch.Tensor | str]]]:
+            chunk = [_checked(one) for one in islice(waiting, batch_size)]
+            paths = {str(next(numbers)): one if isinstance(one, str) else None for one in chunk}
+            return paths, [pool.submit(_pixels, one, preprocess) for one in chunk]
+
+        paths, futures = submitted()
+        while paths:
+            following = submitted()
+            yield paths, _batch(tuple(paths), [future.result() for future in futures])
+            paths, futures = following
+
+
+def opened(picture: Picture) -> Image.Image:
+    """Upright RGB of 8 bits. Raises Undecodable with the reason."""
+    if isinstance(picture, str | os.PathLike):
+        path = os.fspath(picture)
+        return decode(read_bytes(ImageItem(path, UNLABELLED, path, None, None)))
+    if isinstance(picture, np.ndarray):
+        return rgb(Image.fromarray(_eight_bits(picture)))
+    picture.load()
+    return upright(rgb(picture))
+
+
+def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:
+    if isinstance(picture, os.PathLike):
+        return os.fspath(picture)
+    if isinstance(picture, Image.Image | np.ndarray | str):
+        return picture
+    raise TypeError(
+        f"Expected PIL images, numpy arrays or paths of image files, found {type(picture).__name__}."
+    )
+
+
+def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
+    shape = array.shape
+    if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (3, 4))) or not array.size:
+        raise Undecodable(f"an array of shape {shape}, expected (H, W), (H, W, 3) or (H, W, 4)")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise Undecodable(f"an array of {array.dtype}, expected uint8 or floats in [0, 1]")
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise Undecodable("an array of floats that are not in [0, 1]")
+    found: NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
+    return found
+
+
+def _pixels(picture: Picture, preprocess: Preprocess) -> torch.Tensor | str:
+    """Pixels, or the reason why there are none; an image never stops a run."""
+    try:
+        return preprocess(opened(picture))
+    except Undecodable as error:
+        reason = error.message
+    except NotFinite:
+        reason = "pixels that are not finite numbers"
+    except Exception as error:
+        reason = f"cannot be read: {type(error).__name__}: {error}"
+    return printable(" ".join(reason.split()))[:300]
+
+
+def _batch(keys: tuple[str, ...], found: list[torch.Tensor | str]) -> Batch:
+    pairs = list(zip(keys, found, strict=True))
+    pixels = [one for one in found if isinstance(one, torch.Tensor)]
+    return Batch(
+        0,
+        len(keys),
+        torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0)),
+        tuple(key for key, one in pairs if isinstance(one, torch.Tensor)),
+        np.full(len(pixels), UNLABELLED, dtype=np.int32),
+        tuple(Failure(key, one) for key, one in pairs if isinstance(one, str)),
+    )

@@ -1,0 +1,224 @@
+"""What a report is made of: scored sets of images, the scores of calibration, pictures and provenance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from lsncli import __version__
+from lsncli.app.calibrate import known_rows
+from lsncli.app.drift import Drift
+from lsncli.app.explain import Explanation
+from lsncli.app.highlights import explanations, highlights, thumbnails
+from lsncli.app.methods import Method
+from lsncli.app.scored_sets import Judged, Kind, ScoredSet, Scorer
+from lsncli.app.workspace import Workspace
+from lsncli.artefacts.detector import Detector
+from lsncli.console import Tick, silent
+from lsncli.errors import LsnError
+from lsncli.images.sources import Listing, check_not_empty, list_images
+from lsncli.store.format import Split
+from lsncli.store.reader import list_splits, read_fingerprint, read_split
+
+LISTED = 50_000
+"""At most so many images are listed one by one; all are counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A set to score: listed images, or a split with where its images are (None = where it came from)."""
+
+    name: str
+    kind: Kind
+    source: str
+    images: Listing | Split
+    folders: Sequence[Path] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images.items if isinstance(self.images, Listing) else self.images.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that a page shows; ``listed`` are the rows of each set that are listed, ``pictures`` JPEGs
+    by row, and ``looks`` where prompts look in some of them.
+
+    ``calibration`` are held-out ID images, None where they cannot be had; ``same_rows`` says whether gamma
+    was set on them. ``notes`` are sentences of warning, ``facts`` provenance.
+    """
+
+    detector: Detector
+    sets: tuple[ScoredSet, ...]
+    calibration: Judged | None
+    same_rows: bool
+    listed: tuple[Sequence[int], ...]
+    pictures: tuple[Mapping[int, bytes], ...]
+    looks: tuple[Mapping[int, Explanation], ...]
+    notes: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def failed(self) -> int:
+        return sum(len(one.failures) for one in self.sets)
+
+
+def want_images(name: str, kind: Kind, paths: Sequence[Path]) -> Wanted:
+    """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
+    source = ", ".join(str(path) for path in paths)
+    listing = list_images(paths)
+    check_not_empty(listing, source)
+    return Wanted(name, kind, source, listing)
+
+
+def want_split(work: Workspace, name: str, kind: Kind, folders: Sequence[Path] | None = None) -> Wanted:
+    """Read a split as a set; raises as ``read_split`` does."""
+    split = read_split(work.features, name)
+    return Wanted(name, kind, split.source, split, folders)
+
+
+def make_report(
+    wanted: Sequence[Wanted],
+    work: Workspace,
+    scorer: Scorer,
+    *,
+    train: str = "train",
+    pictures: int = 480,
+    explained: int = 0,
+    tick: Tick = silent,
+) -> Report:
+    """Score every set, and gather what the page shows beside the scores; ``tick`` hears of images scored.
+
+    ``train`` is the split whose held-out rows are the calibration; at most ``pictures`` thumbnails
+    are made, and ``explained`` of them looked into.
+    Raises FingerprintMismatch for a split of another model than the detector's, and as scoring does.
+    """
+    detector = scorer.detector
+    gamma = detector.threshold.gamma
+    drift = Drift(detector)
+    sets: list[ScoredSet] = []
+    for one in wanted:
+        if isinstance(one.images, Split):
+            made_by = read_fingerprint(work.features)
+            sets.append(scorer.split(one.images, made_by, one.kind, one.folders, tick))
+        else:
+            watching = drift if one.kind == "input" else None
+            sets.append(scorer.listing(one.images, one.name, one.kind, one.source, watching, tick))
+    calibration = calibration_rows(work, scorer, train)
+    share = LISTED // len(sets)
+    tick(0, "pictures")
+    looks, hindered = look_into(sets, scorer, explained)
+    return Report(
+        detector=detector,
+        sets=tuple(sets),
+        calibration=calibration,
+        same_rows=set_on(calibration, detector),
+        listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
+        pictures=illustrate(sets, gamma, pictures=pictures, workers=scorer.workers),
+        looks=looks,
+        notes=(*_notes(detector, sets), *hindered, *drift.warnings()),
+        facts=tuple(_facts(detector, sets, work)),
+    )
+
+
+def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged | None:
+    """Scores of the held-out ID rows of a split; None if the workspace has none of this model and classes."""
+    detector = scorer.detector
+    if not work.features.is_file() or read_fingerprint(work.features).digest != detector.fingerprint.digest:
+        return None
+    info = list_splits(work.features).get(split_name)
+    if info is None or not info.classes or not set(info.classes) <= set(detector.head.classes):
+        return None
+    held_out = known_rows(work, read_split(work.features, split_name)).held_out
+    return scorer.features(held_out.features) if len(held_out) else None
+
+
+def set_on(calibration: Judged | None, detector: Detector) -> bool:
+    """Whether gamma was set on these rows: as many, and one of them scores a hair above gamma."""
+    threshold = detector.threshold
+    if calibration is None or len(calibration) != threshold.n:
+        return False
+    gap = float(np.abs(calibration.scores - threshold.gamma).min())
+    return gap <= 1e-4 * max(1e-3, abs(threshold.gamma))
+
+
+def illustrate(
+    sets: Sequence[ScoredSet], gamma: float, *, pictures: int, workers: int
+) -> tuple[Mapping[int, bytes], ...]:
+    """Thumbnails of at most ``pictures`` images in all, by row, an equal share a set that has images."""
+    share = pictures // max(1, sum(one.items is not None for one in sets))
+    found: list[Mapping[int, bytes]] = []
+    for one in sets:
+        if one.items is None or share == 0:
+            found.append({})
+            continue
+        rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
+        made = thumbnails([one.items[row] for row in rows], workers)
+        found.append({row: data for row, data in zip(rows, made, strict=True) if data is not None})
+    return tuple(found)
+
+
+def look_into(
+    sets: Sequence[ScoredSet], scorer: Scorer, count: int
+) -> tuple[tuple[Mapping[int, Explanation], ...], list[str]]:
+    """Where prompts look in at most ``count`` images, by row, an equal share a set that has images.
+
+    What hinders it, such as a model that lsn cannot look into, is a sentence beside them and no error: all
+    images are scored by now.
+    """
+    nothing: tuple[Mapping[int, Explanation], ...] = tuple({} for _ in sets)
+    share = count // max(1, sum(one.items is not None for one in sets))
+    if not share:
+        return nothing, []
+    gamma = scorer.detector.threshold.gamma
+    found: list[Mapping[int, Explanation]] = []
+    try:
+        for one in sets:
+            rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
+            items = [one.items[row] for row in rows] if one.items is not None else []
+            made = explanations(items, scorer.model(), scorer.detector.head)
+            found.append({row: each for row, each in zip(rows, made, strict=False) if each is not None})
+    except LsnError as error:
+        return nothing, [f"There are no heat maps: {error}"]
+    return tuple(found), []
+
+
+def _notes(detector: Detector, sets: Sequence[ScoredSet]) -> list[str]:
+    """What a reader should know before believing the numbers, a sentence or two each."""
+    notes = [detector.threshold.doubt] if detector.threshold.doubt else []
+    bare = [one.name for one in sets if one.items is None]
+    if bare:
+        notes.append(
+            f"The images of {', '.join(bare)} are not where they were: there are no pictures of them."
+        )
+    return notes
+
+
+def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> list[tuple[str, str]]:
+    threshold, names = detector.threshold, detector.head.classes
+    method = Method(detector.method, detector.head_name, detector.settings)
+    few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    rate = (
+        f"{threshold.gamma:.8g}, set on {threshold.n} held-out ID images to keep {threshold.target_tpr:.0%}; "
+        f"of new ID images expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95 % interval)"
+        if threshold.calibrated
+        else f"{threshold.gamma:.8g}, uncalibrated"
+    )
+    return [
+        *[(_TITLES[one.kind], _origin(one)) for one in sets],
+        ("Detector", f"{detector.label} (method {method}); higher score = more ID"),
+        ("Threshold γ", rate),
+        (f"{len(names)} classes", few),
+        ("Model", str(detector.fingerprint)),
+        ("Workspace", str(work.folder)),
+        ("Made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by lsn {__version__}"),
+    ]
+
+
+_TITLES: dict[Kind, str] = {"input": "Images", "id": "Known ID", "ood": "Known OOD"}
+
+
+def _origin(one: ScoredSet) -> str:
+    source = one.source or "no source known"
+    return source if one.kind == "input" else f"{one.name}, from {source}"

@@ -1,0 +1,184 @@
+"""``lsn report``: one HTML page that shows what a detector says of many images."""
+
+import errno
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lsncli.app.workspace import Workspace
+from lsncli.cli import options
+from lsncli.cli.evaluate import folders_of
+from lsncli.cli.scoring import Model, detector_for
+from lsncli.console import progress, say
+from lsncli.errors import LsnError, TooManyFailures, UsageError
+
+if TYPE_CHECKING:
+    from lsncli.app.reporting import Wanted
+    from lsncli.app.scored_sets import Kind
+    from lsncli.backbones import Backbone
+
+PAGE = Path("lsn-report.html")
+
+
+def report(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Images, folders, lists or tars; splits of the store if left out.", metavar="PATH"
+        ),
+    ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option("--id", help="Images known to be ID: a split, or NAME=PATH. Without PATH 'test'."),
+    ] = None,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ood",
+            help="Images known to be OOD, repeatable: a split, or NAME=PATH. Without PATH every other split.",
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="SPLIT=FOLDER, repeatable: where a split's images are, if they have moved."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="No detector, only class names: 'cat,dog,truck', or a .txt of one a line. Not calibrated.",
+            metavar="NAMES",
+        ),
+    ] = None,
+    train: Annotated[str, typer.Option(help="Split whose held-out rows set the threshold.")] = "train",
+    pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures are put in.")] = 480,
+    explain: Annotated[
+        int, typer.Option(min=0, help="Add heat maps of where prompts look to so many of the pictures.")
+    ] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", help="The page.", rich_help_panel=options.OUTPUT_PANEL)
+    ] = PAGE,
+    batch_size: options.BatchSize = 0,
+    workers: options.Workers = 0,
+    max_failure_rate: options.MaxFailureRate = 0.05,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LSN_MODEL",
+            help="Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Write one HTML page about images: how many do not belong, which, and what another threshold would do.
+
+    The page needs no network and no other file; pictures of the lowest, the borderline and the highest scores
+    and of every class are in it. With images known to be ID or OOD it shows ROC curves.
+    """
+    from lsncli.app.reporting import make_report
+    from lsncli.app.scored_sets import Scorer
+    from lsncli.backbones import load_again
+    from lsncli.device import pick_device
+    from lsncli.report.page.build import build_page
+    from lsncli.report.page.data import page_data
+
+    _check_writable(output)
+    place = Workspace(work)
+    detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
+    sets = _wanted(place, paths or [], id, ood or [], images or [], train)
+
+    @cache
+    def load() -> "Backbone":
+        made_by = detector.fingerprint
+        return backbone or load_again(made_by, pretrained=pretrained, device=device, what="prompts")
+
+    scorer = Scorer(
+        detector,
+        load,
+        str(pick_device(device)),
+        options.images_at_once(batch_size, device),
+        options.threads(workers),
+    )
+    with progress("images", sum(map(len, sets)), quiet=quiet) as tick:
+        made = make_report(sets, place, scorer, train=train, pictures=pictures, explained=explain, tick=tick)
+    size = _write(output, build_page(page_data(made)))
+    scored = sum(len(one.judged) for one in made.sets)
+    shown = sum(map(len, made.pictures))
+    say(
+        f"Wrote {output}: {scored} image{'' if scored == 1 else 's'} scored, {made.failed} unreadable, "
+        f"{shown} with a picture ({size / 1e6:.1f} MB). Open it in a browser.",
+        quiet=quiet,
+    )
+    if made.failed > max_failure_rate * (scored + made.failed):
+        raise TooManyFailures(
+            f"{made.failed} of {scored + made.failed} images are unreadable, more than --max-failure-rate "
+            f"{max_failure_rate:.0%}.",
+            "All others are in the page.",
+        )
+
+
+def _wanted(
+    place: Workspace, paths: list[Path], id: str | None, ood: Sequence[str], images: Sequence[str], train: str
+) -> list["Wanted"]:
+    """The sets that were asked for, images of unknown truth first. Raises as listing and reading do."""
+    from lsncli.app.reporting import want_images, want_split
+    from lsncli.app.selection import choose_splits
+
+    folders = folders_of(images)
+    sets = [want_images("images", "input", paths)] if paths else []
+    names: list[tuple[Kind, str]] = [("id", id)] if id else []
+    names += [("ood", text) for text in ood]
+    if not paths and not ood and "=" not in (id or ""):
+        inside, outside = choose_splits(place, id or "test", (), train)
+        names = [("id", inside.name), *(("ood", split.name) for split in outside)]
+    for kind, text in names:
+        name, equals, folder = text.partition("=")
+        if equals and not (name and folder):
+            raise UsageError(f"--{kind}: expected a split or NAME=PATH, found '{text}'.")
+        if equals:
+            sets.append(want_images(name, kind, [Path(folder)]))
+        else:
+            sets.append(want_split(place, name, kind, folders.pop(name, None)))
+    if folders:
+        raise UsageError(f"--images names '{next(iter(folders))}', which is no split of this report.")
+    return sets
+
+
+def _write(path: Path, page: str) -> int:
+    """Write the page at once or not at all; its size in bytes. Raises LsnError."""
+    data = page.encode("utf-8")
+    unfinished = _unfinished(path)
+    try:
+        unfinished.write_bytes(data)
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+    return len(data)
+
+
+def _check_writable(path: Path) -> None:
+    """LsnError, before the work rather than after it, if the page cannot be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _unfinished(path).touch()
+        _unfinished(path).unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unfinished")
+
+
+def _unwritable(path: Path, error: OSError) -> LsnError:
+    return LsnError(f"--output {path} cannot be written: {error.strerror}.", "Name another file.")

@@ -1,0 +1,129 @@
+"""Where ``lsn score`` takes its detector from, and what it scores: images, or a split of the store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsncli.app.workspace import Workspace
+from lsncli.cli import options
+from lsncli.cli.extract import model_for
+from lsncli.console import Tick
+from lsncli.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsncli.app.detect import Verdict
+    from lsncli.app.drift import Drift
+    from lsncli.app.verdicts import Found, Tally
+    from lsncli.artefacts.detector import Detector
+    from lsncli.backbones import Backbone
+    from lsncli.images.sources import ImageItem
+    from lsncli.types import Failure
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to score: batches as ``app.detect`` gives them, and the images they are about."""
+
+    total: int
+    batches: "Iterator[tuple[int, Sequence[Verdict | Failure]]]"
+    drift: "Drift"
+    items: "Sequence[ImageItem]" = ()
+    ignored: int = 0
+
+    def found(self, tally: "Tally", tick: Tick) -> "Iterator[Found]":
+        """Every image in order, counted."""
+        start = 0
+        for done, batch in self.batches:
+            self.drift.count(batch)
+            about: Sequence[ImageItem | None] = self.items[start : start + done] or [None] * len(batch)
+            for one, item in zip(batch, about, strict=True):
+                tally.count(one)
+                yield one, item
+            start += done
+            tick(done)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model options of a command."""
+
+    name: str | None
+    pretrained: str
+    device: str
+
+
+def detector_for(place: Workspace, classes: str | None, model: Model) -> "tuple[Detector, Backbone | None]":
+    """The workspace's detector, or one of nothing but class names with the model that it took to make it."""
+    from lsncli.app.zeroshot import zero_shot_detector
+    from lsncli.artefacts.detector import load_detector
+
+    if classes is None:
+        return load_detector(place.detector), None
+    names = class_list(classes)
+    backbone = model_for(place, model.name, model.pretrained, None, model.device)
+    return zero_shot_detector(names, backbone), backbone
+
+
+def class_list(text: str) -> list[str]:
+    """Names between commas, or one a line in a file that ends in .txt. Raises UsageError for the file."""
+    if not text.lower().endswith(".txt"):
+        return text.split(",")
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--classes {text} cannot be read: {error}.", "One class a line, in UTF-8."
+        ) from error
+    return [line for line in lines if line.strip()]
+
+
+def images_to_score(
+    paths: Sequence[Path],
+    detector: "Detector",
+    backbone: "Backbone | None",
+    model: Model,
+    *,
+    batch_size: int,
+    workers: int,
+    follow_links: bool = False,
+) -> Work:
+    """The images under ``paths``, in the order they were named."""
+    from lsncli.app.detect import detect
+    from lsncli.app.drift import Drift
+    from lsncli.backbones import load_again
+    from lsncli.device import pick_device
+    from lsncli.images.sources import check_not_empty, list_images
+
+    listing = list_images(paths, keep_order=True, follow_links=follow_links)
+    check_not_empty(listing, ", ".join(str(path) for path in paths))
+    if backbone is None:
+        backbone = load_again(
+            detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"
+        )
+    drift = Drift(detector)
+    batches = detect(
+        listing,
+        detector,
+        drift.watching(backbone),
+        batch_size=options.images_at_once(batch_size, model.device),
+        workers=options.threads(workers),
+        device=str(pick_device(model.device)),
+    )
+    return Work(len(listing.items), batches, drift, listing.items, listing.ignored)
+
+
+def split_to_score(place: Workspace, name: str, detector: "Detector", model: Model) -> Work:
+    """A split of the store; the model is loaded only for prompts that depend on the image."""
+    from lsncli.app.detect import detect_split
+    from lsncli.app.drift import Drift
+    from lsncli.backbones import load_again
+    from lsncli.device import pick_device
+    from lsncli.store.reader import read_fingerprint, read_split
+
+    split = read_split(place.features, name)
+    load = partial(load_again, detector.fingerprint, pretrained=model.pretrained, device=model.device)
+    device = str(pick_device(model.device))
+    batches = detect_split(split, read_fingerprint(place.features), detector, load, device=device)
+    return Work(len(split.keys) + len(split.failures), batches, Drift(detector))

@@ -1,0 +1,85 @@
+"""A compressed tar as a file that is read from front to back, within limits."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from pathlib import Path
+from typing import IO, cast
+
+from lsncli.errors import LsnError
+
+MAX_UNPACKED = 64 << 30
+"""Bytes that one compressed tar may unpack to, images or not."""
+MAX_HEADER = 1 << 20
+"""Bytes that are read at once. Names in a tar are shorter; one that claims to be longer wants our memory."""
+
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+"""What reading damaged compressed data raises."""
+
+
+def opened(path: Path) -> IO[bytes] | None:
+    """The unpacked content of a gzip, bzip2 or xz file, told by its first bytes; None if it is neither."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if start.startswith(b"BZh"):
+        return bz2.open(path, "rb")
+    if start == b"\xfd7zXZ\0":
+        return lzma.open(path, "rb")
+    return None
+
+
+class Limited(io.RawIOBase):
+    """A file as ``tarfile`` reads it: no read above MAX_HEADER, since it trusts what headers claim."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.latest = b""
+        """What was read at last."""
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        return self._file.seek(position, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_HEADER:
+            raise ValueError("a header of absurd length")
+        self.latest = self._file.read(size)
+        return self.latest
+
+
+class Forward(Limited):
+    """The same for compressed data, where going back would mean to begin again.
+
+    Raises LsnError above MAX_UNPACKED bytes.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if position < self._position:
+            raise ValueError("members that overlap")
+        while self._position < position and self.read(min(MAX_HEADER, position - self._position)):
+            pass
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        data = super().read(size)
+        self._position += len(data)
+        if self._position > MAX_UNPACKED:
+            raise LsnError(
+                f"'{self._path}' unpacks to more than {MAX_UNPACKED / 2**30:.3g} GiB.",
+                "If that is what it should hold, unpack it (tar -xf) and give the folder.",
+            )
+        return data

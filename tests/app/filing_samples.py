@@ -1,0 +1,38 @@
+"""Files to sort into folders, and what a folder holds afterwards."""
+
+from pathlib import Path
+
+from lsncli.app.filing import Action, Filing
+from lsncli.images.sources import ImageItem, list_images
+
+
+def photos(folder: Path) -> Path:
+    """a/0.jpg and b/0.jpg (the same name), and one whose name no terminal should obey."""
+    for name in ("a/0.jpg", "b/0.jpg", "b/two\nlines.jpg"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"bytes of {name}")
+    return folder
+
+
+def items(*paths: Path) -> tuple[ImageItem, ...]:
+    return list_images(list(paths)).items
+
+
+def planned(action: Action, folder: Path, found: tuple[ImageItem, ...]) -> Filing:
+    """All images as class "cat" but the last, which is OOD."""
+    filing = Filing(action, folder, ("cat", "dog"))
+    for item in found:
+        filing.place(item, "cat", item is found[-1])
+    return filing
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """What each file below ``folder`` holds; for a link, where it leads. No undo files."""
+    return {
+        path.relative_to(folder).as_posix(): f"-> {path.readlink()}"
+        if path.is_symlink()
+        else path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if (path.is_file() or path.is_symlink()) and not path.name.startswith("lsn-undo")
+    }

@@ -1,0 +1,195 @@
+"""Undo: everything back as it was, nothing overwritten or lost, and no undo file can do more than that."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from filing_samples import items, photos, planned, tree
+
+from lsncli.app.filing import carry_out, start_undo_file
+from lsncli.app.undo import Undone, read_undo_file, undo
+from lsncli.errors import LsnError, UsageError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return photos(tmp_path / "photos")
+
+
+def sorted_by(action, source: Path, folder: Path) -> Path:
+    filing = planned(action, folder, items(source))
+    path = start_undo_file(filing)
+    carry_out(filing, path)
+    return path
+
+
+def take_back(path: Path) -> list[Undone]:
+    return list(undo(read_undo_file(path)))
+
+
+@pytest.mark.parametrize("action", ["move", "copy", "link"])
+def test_all_is_as_it_was(source, tmp_path, action) -> None:
+    before = tree(tmp_path)
+    path = sorted_by(action, source, tmp_path / "new" / "out")
+    assert tree(tmp_path) != before
+    found = take_back(path)
+    assert [(one.action, one.error) for one in found] == [(action, None)] * 3
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_folders_that_hold_something_else_stay(source, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    path = sorted_by("move", source, tmp_path / "out")
+    (tmp_path / "out" / "cat" / "mine.txt").write_text("mine")
+    take_back(path)
+    assert tree(tmp_path / "out") == {"cat/mine.txt": "mine"}
+    assert not (tmp_path / "out" / "ood").exists()
+
+
+def test_a_name_that_is_not_utf8_comes_back_to_the_byte(tmp_path) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (source / name).write_text("coffee")
+    path = sorted_by("move", source, tmp_path / "out")
+    assert take_back(path)[0].error is None
+    assert os.listdir(os.fsencode(source)) == [b"caf\xe9.jpg"]
+
+
+def test_what_stands_in_the_way_is_not_overwritten_and_the_rest_is_undone(source, tmp_path) -> None:
+    path = sorted_by("move", source, tmp_path / "out")
+    (source / "a" / "0.jpg").write_text("new")
+    errors = [one.error for one in take_back(path)]
+    assert errors == [None, None, f"another file is at {source}/a/0.jpg: it is not overwritten"]
+    assert tree(tmp_path / "out") == {"cat/0.jpg": "bytes of a/0.jpg"}
+    assert (source / "a" / "0.jpg").read_text() == "new"
+    assert path.exists()
+    (source / "a" / "0.jpg").unlink()
+    assert [one.error for one in take_back(path)] == [None]  # the others were undone already
+    assert not path.exists()
+
+
+def test_a_copy_that_was_changed_is_kept(source, tmp_path) -> None:
+    path = sorted_by("copy", source, tmp_path / "out")
+    (tmp_path / "out" / "cat" / "0.jpg").write_text("painted over")
+    errors = [one.error for one in take_back(path)]
+    assert errors == [None, None, "changed since it was copied: it is kept"]
+    assert tree(tmp_path / "out") == {"cat/0.jpg": "painted over"}
+
+
+def test_a_link_that_became_something_else_is_kept(source, tmp_path) -> None:
+    path = sorted_by("link", source, tmp_path / "out")
+    link = tmp_path / "out" / "cat" / "0.jpg"
+    link.unlink()
+    link.write_text("a file now")
+    assert [one.error for one in take_back(path)][-1] == "no longer the link that was made: it is kept"
+    assert link.read_text() == "a file now"
+
+
+def test_a_file_that_is_gone_from_both_places_is_said(source, tmp_path) -> None:
+    path = sorted_by("move", source, tmp_path / "out")
+    (tmp_path / "out" / "cat" / "0.jpg").unlink()
+    assert take_back(path)[-1].error == "neither where it was moved from nor where it was moved to"
+
+
+def test_a_folder_that_is_gone_is_made_again(source, tmp_path) -> None:
+    path = sorted_by("move", source, tmp_path / "out")
+    for folder in ("a", "b", "."):
+        (source / folder).rmdir()
+    take_back(path)
+    assert len(tree(source)) == 3
+
+
+def test_a_kill_before_a_change_leaves_a_line_that_does_nothing(source, tmp_path) -> None:
+    filing = planned("move", tmp_path / "out", items(source))
+    path = start_undo_file(filing)
+    target = tmp_path / "out" / "cat" / "0.jpg"
+    target.parent.mkdir()
+    with path.open("a") as file:
+        line = {"action": "move", "source": str(source / "a" / "0.jpg"), "target": str(target)}
+        file.write(json.dumps(line) + "\n" + json.dumps(line)[:30])  # the last line is cut short
+    assert take_back(path) == []
+    assert len(tree(source)) == 3
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_move_is_undone_to_where_it_came(source, tmp_path, monkeypatch, after: bool) -> None:
+    before = tree(tmp_path)
+    filing = planned("move", tmp_path / "out", items(source))
+    path, real, calls = start_undo_file(filing), os.replace, []
+
+    def replace(old: str, new: str) -> None:
+        calls.append(new)
+        if len(calls) == 1 or after:
+            real(old, new)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(filing, path)
+    monkeypatch.setattr(os, "replace", real)
+    assert tree(tmp_path) != before
+    assert {one.error for one in take_back(path)} == {None}
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_file_that_only_held_the_name_is_removed(source, tmp_path) -> None:
+    filing = planned("move", tmp_path / "out", items(source))
+    path = start_undo_file(filing)
+    target = tmp_path / "out" / "0.jpg"
+    target.touch()
+    with path.open("a") as file:
+        line = {"action": "move", "source": str(source / "a" / "0.jpg"), "target": str(target)}
+        file.write(json.dumps(line) + "\n")
+    assert [one.error for one in take_back(path)] == [None]
+    assert not (tmp_path / "out").exists()
+    assert (source / "a" / "0.jpg").read_text() == "bytes of a/0.jpg"
+
+
+HEADER = {"lsn_undo": 1, "folder": "/tmp/out", "created": []}
+MOVE = {"action": "move", "source": "/tmp/a.jpg", "target": "/tmp/out/cat/a.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([HEADER, {**MOVE, "target": "/etc/passwd"}], "line 2: '/etc/passwd' does not lie in /tmp/out"),
+        ([HEADER, {**MOVE, "target": "/tmp/out/../x"}], "line 2: '/tmp/out/../x' does not lie in"),
+        ([HEADER, {**MOVE, "target": "/tmp/out"}], "line 2: '/tmp/out' does not lie in"),
+        ([HEADER, {**MOVE, "target": "cat/a.jpg"}], "line 2: 'cat/a.jpg' does not lie in"),
+        ([HEADER, {**MOVE, "source": "a.jpg"}], "line 2: 'a.jpg' is not a full path"),
+        ([HEADER, MOVE, {**MOVE, "action": "delete"}], "line 3: expected a change that lsn makes"),
+        ([HEADER, {"action": "copy", "source": "a", "target": "/tmp/out/a"}], "line 2: expected a change"),
+        ([HEADER, {**MOVE, "source": 5}], "line 2: expected a change"),
+        ([HEADER, {**MOVE, "source": "/a\0b"}], "line 2: expected a change"),
+        ([HEADER, [1]], "line 2: expected a change"),
+        ([{**HEADER, "created": ["/home"]}], "line 1: '/home' is no folder around '/tmp/out'"),
+    ],
+)
+def test_a_file_that_asks_for_more_is_refused_before_anything_is_done(tmp_path, lines, message) -> None:
+    path = tmp_path / "undo.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(LsnError) as caught:
+        read_undo_file(path)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "{}", "{}\n", "hello\n", "[]\n", '{"lsn_undo": 2}\n', "\xff\n"])
+def test_other_files_are_not_taken_for_undo_files(tmp_path, text: str) -> None:
+    path = tmp_path / "undo.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match="is not an undo file of lsn"):
+        read_undo_file(path)
+
+
+def test_a_broken_line_and_a_missing_file_are_named(tmp_path) -> None:
+    path = tmp_path / "undo.jsonl"
+    path.write_text(json.dumps(HEADER) + "\nnot json\n")
+    with pytest.raises(LsnError, match="line 2 is not JSON"):
+        read_undo_file(path)
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_undo_file(tmp_path / "none")

@@ -1,0 +1,176 @@
+"""``from lsncli import Detector``: the same verdicts as the command line's, from paths and from objects."""
+
+import json
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photo_samples import photos
+from PIL import Image
+
+import lsncli
+from lsncli import Detector
+from lsncli.cli.app import main
+from lsncli.errors import LsnError, UsageError
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "score_folder.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return photos(tmp_path_factory.mktemp("photos") / "all", 12, broken=3)
+
+
+@pytest.fixture(scope="module")
+def work(folder, tiny_model, tmp_path_factory) -> Path:
+    """A workspace with an MCM detector of the three classes."""
+    made = tmp_path_factory.mktemp("work")
+    for argv in (["extract", folder, "--model", tiny_model, "--max-failure-rate", "1"], ["calibrate"]):
+        method = ["--method", "mcm"] if argv == ["calibrate"] else []
+        with pytest.raises(SystemExit) as stop:
+            main([*map(str, argv), *method, "--work", str(made), "-q"])
+        assert stop.value.code == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def detector(work) -> Detector:
+    return Detector.load(work, device="cpu", batch_size=5)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """What drift and calibration warn of has tests of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def test_results_are_the_rows_of_lsn_score(detector, work, folder, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["score", str(folder), "--work", str(work), "--format", "json", "-q", "--max-failure-rate", "1"])
+    rows = json.loads(capsys.readouterr().out)
+    results = detector.score(folder)
+    assert len(rows) == len(results) == 36
+    assert sum(one.error is not None for one in results) == 3
+    for row, one in zip(rows, results, strict=True):
+        assert (row["path"], row["error"]) == (one.path, one.error)
+        if one.error is None:
+            assert (row["predicted"], row["is_ood"]) == (one.predicted, one.is_ood)
+            assert row["score"] == pytest.approx(one.score, rel=1e-5)
+            assert one.is_ood == (one.score < one.threshold)
+        else:
+            assert (one.score, one.predicted, one.is_ood, one.threshold) == (None,) * 4
+
+
+def test_paths_objects_and_arrays_get_the_same_verdicts_in_any_iterable(detector, folder) -> None:
+    files = [one.path for one in detector.score(folder) if one.error is None]
+    expected = [one.score for one in detector.score(files)]
+    images = [Image.open(path) for path in files]
+    kinds = [
+        map(Path, files),
+        images,
+        (np.array(image) for image in images),
+        np.stack([np.array(image) for image in images]),
+    ]
+    for kind in kinds:
+        results = detector.score(kind)
+        assert [one.score for one in results] == pytest.approx(expected, rel=1e-5)
+    assert [one.path for one in detector.score(map(Path, files))] == files
+    assert {one.path for one in detector.score(images)} == {None}
+    assert detector.score([]) == []
+
+
+def test_an_image_that_cannot_be_read_is_a_result_with_its_reason(detector, folder) -> None:
+    good = np.array(Image.open(folder / "left" / "0.png"))
+    found = detector.score([good, folder / "left" / "3.png", np.zeros((2, 2, 9)), "/nowhere.png", good])
+    assert [one.error is None for one in found] == [True, False, False, False, True]
+    assert found[3].error == "no such file"
+    assert found[3].path == "/nowhere.png"
+
+
+def test_results_come_before_all_images_were_asked_for(detector) -> None:
+    def endless():
+        while True:
+            yield Image.new("RGB", (20, 20), (9, 99, 199))
+
+    stream = detector.stream(endless())
+    assert next(stream) == next(stream)
+    stream.close()
+
+
+def test_calibrating_sets_gamma_and_what_is_saved_is_loaded(detector, folder, tmp_path) -> None:
+    before = detector.threshold
+    after = detector.calibrate(folder, target_tpr=0.8)
+    assert detector.threshold == before
+    assert (after.threshold.n, after.threshold.target_tpr, after.classes) == (33, 0.8, detector.classes)
+    results = [one for one in after.score(folder) if one.error is None]
+    assert 0.8 <= np.mean([not one.is_ood for one in results]) <= 0.8 + 1 / 33
+    after.save(tmp_path / "kept.safetensors")
+    again = Detector.load(tmp_path / "kept.safetensors", device="cpu")
+    assert again.threshold == after.threshold
+    assert again.stored.seen == after.stored.seen
+
+
+def test_doubts_and_drift_are_python_warnings_at_the_callers_line(detector, folder) -> None:
+    with pytest.warns(UserWarning, match="9 held-out images cannot resolve a TPR of 95%") as told:
+        after = detector.calibrate([one.path for one in detector.score(folder / "left")[:10]])
+    assert told[0].filename == __file__
+    large = [np.random.default_rng(i).random((300, 300, 3)) for i in range(20)]
+    with pytest.warns(UserWarning, match="The images are larger than calibration's") as told:
+        after.score(large)
+    assert {one.filename for one in told} == {__file__}
+
+
+def test_a_detector_of_class_names_alone_says_that_it_is_not_calibrated(tiny_model, folder) -> None:
+    made = Detector.zero_shot(["left", "middle", "right"], model=tiny_model, device="cpu")
+    assert not made.calibrated
+    assert made.threshold.basis == "uncalibrated"
+    assert len(made.score(folder)) == 36
+    assert made.calibrate(folder).calibrated
+    with pytest.raises(UsageError, match="named twice"):
+        Detector.zero_shot(["cat", "cat"], model=tiny_model)
+
+
+def test_errors_are_those_of_the_command_line(detector, tmp_path) -> None:
+    with pytest.raises(LsnError, match="no detector artefact"):
+        Detector.load(tmp_path)
+    with pytest.raises(LsnError, match="There is no"):
+        detector.score(tmp_path / "nothing")
+    with pytest.raises(LsnError, match="There are no images"):
+        detector.score(tmp_path)
+    with pytest.raises(TypeError, match="several images"):
+        detector.score(Image.new("RGB", (3, 3)))
+    with pytest.raises(LsnError, match="no readable image"):
+        detector.calibrate([])
+
+
+def test_the_package_is_typed_light_and_says_what_it_has() -> None:
+    script = (
+        "import sys, lsncli; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules); "
+        "from lsncli import Detector; assert 'torch' in sys.modules; print(Detector.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "lsncli.api"
+    assert (Path(lsncli.__file__).parent / "py.typed").is_file()
+    assert set(lsncli.__all__) == {"Detector", "Result", "__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'Detectr'"):
+        lsncli.Detectr  # noqa: B018
+
+
+def test_the_example_runs(folder, tiny_model, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", [str(EXAMPLE), str(folder), str(folder), "left,middle,right", tiny_model]
+    )
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "3 classes" in out
+    assert "uncalibrated" in out
+    assert "for a TPR of 95%" in out
+    assert "'unreadable': 3" in out
+    assert (tmp_path / "detector.safetensors").is_file()
