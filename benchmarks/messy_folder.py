@@ -4,8 +4,8 @@
     python -m benchmarks.messy_folder [--images DIR] [--record]
 
 DIR (or LSN_IMAGES) holds one tar a set. ID are Imagenette's validation images; textures, places, flowers and
-scenes are OOD. The detector learns from the bundled features of Imagenette's training images (mini model, mode
-best). ``lsn score`` and ``lsn extract`` run as whole commands on the same files, there and back.
+scenes are OOD. The detector learns from the bundled features of Imagenette's training images (mini model,
+mode best). ``lsn score`` and ``lsn extract`` run as whole commands on the same files, there and back.
 """
 
 import argparse
