@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,21 +52,40 @@ def loader(store: Path) -> Loader:
     return Loader(store)
 
 
-def learn_all(todo: Sequence[Homework], jobs: int) -> Iterator[Done]:
-    """Learn everything; yields each as soon as its outcome is on the disk, in any order with several jobs."""
-    if jobs < 2:
-        yield from (_attempt(work) for work in todo)
+@contextmanager
+def learning(todo: Sequence[Homework], jobs: int) -> Iterator[Iterator[Done]]:
+    """Learn everything; each comes as soon as its outcome is on the disk.
+
+    Several jobs start at once, whatever is done inside before the first of them is asked for, and end in any
+    order; one at a time learns when it is asked for. Raises LsnError if a process was killed.
+    """
+    if jobs < 2 or not todo:
+        yield map(_attempt, todo)
         return
     spawn = multiprocessing.get_context("spawn")  # a forked torch can hang
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read when the processes load torch
-    count = min(jobs, max(1, len(todo)))
-    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(
+        min(jobs, len(todo)), mp_context=spawn, initializer=_start, initargs=(os.getpid(),)
+    )
     try:
-        for future in as_completed([pool.submit(_attempt, work) for work in todo]):
-            yield future.result()
+        with _one_thread():  # the processes read it when they load torch
+            futures = [pool.submit(_attempt, work) for work in todo]
+        yield (future.result() for future in as_completed(futures))
+    except BrokenProcessPool as error:
+        raise LsnError(
+            "A process that learned prompts was killed.",
+            "Is there enough memory for that many --jobs? The same command goes on where it was.",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
         else:

@@ -24,7 +24,7 @@ from lsncli.bench.plan import (
     score_label,
     units_of,
 )
-from lsncli.bench.pool import Homework, learn_all, loader
+from lsncli.bench.pool import Homework, learning, loader
 from lsncli.bench.progress import Progress, Waiting, shown
 from lsncli.bench.rates import Rates
 from lsncli.device import pick_device
@@ -75,8 +75,8 @@ def run(
 def _waiting(plan: Plan) -> dict[str, Waiting]:
     """Everything that is to be done, by what people call it."""
     found: dict[str, Waiting] = {str(one): (one.label, None) for one in plan.extracts}
-    for learning, score in plan.lessons.values():
-        found[lesson_name(learning, score)] = label_of(learning, score), units_of(learning, score)
+    for lesson, score in plan.lessons.values():
+        found[lesson_name(lesson, score)] = label_of(lesson, score), units_of(lesson, score)
     return found | {str(score): (score_label(score), rows_of(score)) for score in plan.waiting}
 
 
@@ -118,25 +118,26 @@ def _learn_and_score(
     wanted = {path: one for path, one in started.plan.lessons.items() if path in needed}
     homework = [_homework(started.desk, path, *one) for path, one in wanted.items()]
     left = set(wanted)
-    todo = _settle(started, todo, left, progress)
     names = {path: lesson_name(*one) for path, one in wanted.items()}
-    if homework:
-        progress.now(names[homework[0].path])
-    for done in learn_all(homework, jobs):
-        learning, score = wanted[done.work.path]
-        name = names[done.work.path]
-        if done.error:
-            progress.over(name)
-            for one in [one for one in todo if done.work.path in _needs(one)]:
-                _fail(started, progress, one, done.error)
-                todo.remove(one)
-            continue
-        units = units_of(learning, score) or 0
-        _took(started, progress, name, label_of(learning, score), units, done.seconds)
-        left.discard(done.work.path)
+    with learning(homework, jobs) as finished:
         todo = _settle(started, todo, left, progress)
-        rest = [names[path] for path in wanted if path in left]
-        progress.now(rest[0] if rest else name)
+        if homework:
+            progress.now(names[homework[0].path])
+        for done in finished:
+            name = names[done.work.path]
+            if done.error:
+                progress.over(name)
+                for one in [one for one in todo if done.work.path in _needs(one)]:
+                    _fail(started, progress, one, done.error)
+                    todo.remove(one)
+                continue
+            lesson, score = wanted[done.work.path]
+            units = units_of(lesson, score) or 0
+            _took(started, progress, name, label_of(lesson, score), units, done.seconds)
+            left.discard(done.work.path)
+            todo = _settle(started, todo, left, progress)
+            rest = [names[path] for path in wanted if path in left]
+            progress.now(rest[0] if rest else name)
 
 
 def _settle(started: Run, todo: Sequence[Score], left: set[Path], progress: Progress) -> list[Score]:

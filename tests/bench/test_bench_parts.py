@@ -1,6 +1,8 @@
 """The parts of the runner: results files, places, lines, estimates, progress."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from lsncli.bench.learning import Learning
 from lsncli.bench.lines import lines_of
 from lsncli.bench.places import Loader, Part, Place
 from lsncli.bench.plan import Job
+from lsncli.bench.pool import learning
 from lsncli.bench.progress import Progress, duration
 from lsncli.bench.results import Results
 from lsncli.bench.suitefile import load_suite
@@ -257,3 +260,19 @@ def test_folders_of_a_published_set_get_its_class_names(tmp_path: Path) -> None:
     assert published_names(tmp_path / "t.json", (*folders, "else"), known) is None
     assert published_names(tmp_path / "t.json", folders, replace(known, labelled=False)) is None
     assert published_names(tmp_path / "t.json", folders, None) is None
+
+
+class Doomed:
+    """Homework whose process is killed over it."""
+
+    def do(self) -> float:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0.0
+
+
+def test_a_killed_process_is_an_error_in_a_sentence() -> None:
+    with (
+        pytest.raises(LsnError, match="A process that learned prompts was killed"),
+        learning([Doomed(), Doomed()], 2) as finished,  # type: ignore[list-item]
+    ):
+        list(finished)
