@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.mutations import case, samples
-from benchmarks.timing import RESULTS, machine
+from benchmarks.timing import record
 from lsncli.app.workspace import Workspace
 from lsncli.bench.suitefile import load_suite
 from lsncli.store.reader import read_fingerprint, read_split
@@ -196,8 +196,9 @@ def main() -> None:
         }
     print(json.dumps(found, indent=1))
     if given.record:
-        path = RESULTS / "messy-folder.json"
-        path.write_text(json.dumps({"machine": machine()} | found, indent=1) + "\n", encoding="utf-8")
+        record(
+            "messy-folder", "5,000 files, fifty of them broken, through lsn score and lsn extract", **found
+        )
 
 
 if __name__ == "__main__":
