@@ -197,7 +197,7 @@ def main() -> None:
     print(json.dumps(found, indent=1))
     if given.record:
         record(
-            "messy-folder", "5,000 files, fifty of them broken, through lsn score and lsn extract", **found
+            "messy-folder", "5,000 files, fifty of them broken, through score and extract", **found
         )
 
 
