@@ -8,7 +8,7 @@ CONSTRAINTS ?= constraints-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format docs bench clean
 
 demo: $(READY)
 	$(BIN)/lsn demo
@@ -20,13 +20,17 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -W error -m slow
 
 lint: $(READY)
-	$(BIN)/ruff check lsncli tests benchmarks
-	$(BIN)/ruff format --check lsncli tests benchmarks
+	$(BIN)/ruff check lsncli tests benchmarks docs/cli_reference.py
+	$(BIN)/ruff format --check lsncli tests benchmarks docs/cli_reference.py
 	$(BIN)/mypy
 
 format: $(READY)
-	$(BIN)/ruff check --fix lsncli tests benchmarks
-	$(BIN)/ruff format lsncli tests benchmarks
+	$(BIN)/ruff check --fix lsncli tests benchmarks docs/cli_reference.py
+	$(BIN)/ruff format lsncli tests benchmarks docs/cli_reference.py
+
+# docs/cli.md, from the commands
+docs: $(READY)
+	$(BIN)/python docs/cli_reference.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.metrics

@@ -22,8 +22,8 @@ WORDS: dict[object, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 HEAD = """\
 # Every command and option
 
-Written by `make docs` from the commands: change the help in `lsncli/cli/`, not this page. `lsn COMMAND --help`
-says the same. How the commands work together is in the [guide](guide.md), with the exit codes.
+Written by `make docs` from the commands: change the help in `lsncli/cli/`, not this page.
+`lsn COMMAND --help` says the same. The [guide](guide.md) shows how they work together, with the exit codes.
 
 An option comes from the flag, else from the environment (`LSN_COMMAND_OPTION`, such as
 `LSN_SCORE_BATCH_SIZE=64`; some have a shorter name for all commands, given with them), else from `lsn.toml`,

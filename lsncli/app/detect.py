@@ -83,11 +83,13 @@ def detect(
     batch_size: int,
     workers: int,
     device: str = "cpu",
+    keep: Callable[[Floats], object] | None = None,
 ) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
     """Score the listed images batch by batch: (images done, their verdicts and failures in order).
 
     What could not even be listed (a loop of links, an unreadable folder) comes first. The text tower of
-    ``backbone`` works only for prompts that depend on the image.
+    ``backbone`` works only for prompts that depend on the image. ``keep`` gets the raw features of each
+    batch's verdicts.
     """
     if listing.problems:
         pairs = zip(listing.problem_paths, listing.problems, strict=True)
@@ -100,6 +102,8 @@ def detect(
             failure.key: Failure(shown[failure.key], failure.reason) for failure in batch.failures
         }
         verdicts = judge([shown[key] for key in batch.keys], batch.features)
+        if keep:
+            keep(batch.features)
         found |= dict(zip(batch.keys, verdicts, strict=True))
         yield len(items), [found[item.key] for item in items]
 

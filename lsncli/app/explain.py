@@ -69,6 +69,28 @@ def read_image(path: Path) -> Image:
         raise LsnError(f"The image '{path}' cannot be used: {error.message}.") from error
 
 
+def explained(
+    backbone: Backbone, head: Head, image: Image, names: Sequence[str], predicted: str
+) -> tuple[Explanation, str]:
+    """``explain``, and nothing; or, where prompts or tower cannot be looked into, no looks and why not.
+
+    ``predicted`` is the class to name then. Raises UsageError for an unknown class.
+    """
+    check_classes(head, names)
+    try:
+        return explain(backbone, head, image, names), ""
+    except LsnError as error:
+        picture = _picture(backbone.preprocess(image), backbone)
+        return Explanation(picture, predicted, ()), f"There are no heat maps: {error}"
+
+
+def check_classes(head: Head, names: Sequence[str]) -> None:
+    """UsageError for the first of ``names`` that is no class of ``head``."""
+    for name in names:
+        if name not in head.classes:
+            raise UsageError(f"--class: expected one of the {len(head.classes)} classes, found '{name}'.")
+
+
 def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] = ()) -> Explanation:
     """The looks of the predicted class's prompts, and of the classes ``names``: the positive one first.
 
@@ -85,9 +107,7 @@ def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] =
         raise LsnError("The features of this image are not finite.", "Use --precision fp32.")
     predicted = head.classes[int(positive_cosines(head, features)[0].argmax())]
     wanted = list(dict.fromkeys([predicted, *names]))
-    for name in wanted:
-        if name not in head.classes:
-            raise UsageError(f"--class: expected one of the {len(head.classes)} classes, found '{name}'.")
+    check_classes(head, wanted)
     rows = [head.classes.index(name) for name in wanted]
     directions = np.concatenate([centred[rows] for _, centred in sets])
     maps = backbone.relevance(pixels[None], torch.from_numpy(directions).float()).double().numpy()

@@ -13,6 +13,7 @@ from lsncli.app.drift import Drift
 from lsncli.app.explain import Explanation
 from lsncli.app.highlights import explanations, highlights, thumbnails
 from lsncli.app.methods import Method
+from lsncli.app.nearest import Neighbour, nearest_of
 from lsncli.app.scored_sets import Judged, Kind, ScoredSet, Scorer
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
@@ -24,6 +25,8 @@ from lsncli.store.reader import list_splits, read_fingerprint, read_split
 
 LISTED = 50_000
 """At most so many images are listed one by one; all are counted."""
+ALIKE = 3
+"""Nearest training images that are named of an image with a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Wanted:
 @dataclass(frozen=True, eq=False)
 class Report:
     """Everything that a page shows; ``listed`` are the rows of each set that are listed, ``pictures`` JPEGs
-    by row, and ``looks`` where prompts look in some of them.
+    by row, ``looks`` where prompts look in some of them, and ``nearest`` the training images most like them.
 
     ``calibration`` are held-out ID images, None where they cannot be had; ``same_rows`` says whether gamma
     was set on them. ``notes`` are sentences of warning, ``facts`` provenance.
@@ -58,6 +61,7 @@ class Report:
     looks: tuple[Mapping[int, Explanation], ...]
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    nearest: tuple[Mapping[int, tuple[Neighbour, ...]], ...] = ()
 
     @property
     def failed(self) -> int:
@@ -109,17 +113,28 @@ def make_report(
     share = LISTED // len(sets)
     tick(0, "pictures")
     looks, hindered = look_into(sets, scorer, explained)
+    made = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
+    training = training_images(work, detector, train)
     return Report(
         detector=detector,
         sets=tuple(sets),
         calibration=calibration,
         same_rows=set_on(calibration, detector),
         listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
-        pictures=illustrate(sets, gamma, pictures=pictures, workers=scorer.workers),
+        pictures=made,
         looks=looks,
         notes=(*_notes(detector, sets), *hindered, *drift.warnings()),
         facts=tuple(_facts(detector, sets, work)),
+        nearest=nearest_of(sets, made, training, ALIKE) if training is not None else (),
     )
+
+
+def training_images(work: Workspace, detector: Detector, name: str) -> Split | None:
+    """A split of the workspace; None if it has none of this name, or features of another model."""
+    path = work.features
+    if not path.is_file() or read_fingerprint(path).digest != detector.fingerprint.digest:
+        return None
+    return read_split(path, name) if name in list_splits(path) else None
 
 
 def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged | None:

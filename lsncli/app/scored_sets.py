@@ -25,6 +25,8 @@ Kind = Literal["input", "id", "ood"]
 
 CHUNK = 256
 """Rows judged at a time, where no images are read."""
+KEPT = 100_000
+"""Features of more listed images than these are not kept: they would take more than some 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class ScoredSet:
 
     ``names`` or ``items`` say which image a row is: keys of a split, or images that were listed. ``labels``
     (N,) are true classes, -1 where not known. ``items`` are None where the images are not at hand.
+    ``features`` (N, D) are raw, None where they were not kept.
     """
 
     name: str
@@ -58,6 +61,7 @@ class ScoredSet:
     names: Sequence[str] | None = None
     items: Sequence[ImageItem] | None = None
     failures: tuple[Failure, ...] = ()
+    features: Floats | None = None
 
     def path(self, row: int) -> str:
         """What the image of ``row`` is called; from anywhere, so not to be shown as it is."""
@@ -89,6 +93,7 @@ class Scorer:
         pieces: list[Judged] = []
         items: list[ImageItem] = []
         failures: list[Failure] = []
+        features: list[Floats] = []
         backbone, start = self.model(), 0
         for done, found in detect(
             listing,
@@ -97,6 +102,7 @@ class Scorer:
             batch_size=self.batch_size,
             workers=self.workers,
             device=self.device,
+            keep=features.append if len(listing.items) <= KEPT else None,
         ):
             failures += [one for one in found if isinstance(one, Failure)]
             if done:  # before the first image: what could not even be listed
@@ -108,7 +114,16 @@ class Scorer:
             start += done
             tick(done)
         labels = self._true_classes(listing, items) if kind == "id" else _unlabelled(len(items))
-        return ScoredSet(name, kind, source, joined(pieces), labels, items=items, failures=tuple(failures))
+        return ScoredSet(
+            name,
+            kind,
+            source,
+            joined(pieces),
+            labels,
+            items=items,
+            failures=tuple(failures),
+            features=np.concatenate(features) if features else None,
+        )
 
     def split(
         self,
@@ -132,8 +147,8 @@ class Scorer:
             pieces.append(self._arrays(found))
             tick(done)
         items = _images(split, sources)
-        source, failed = split.source, split.failures
-        return ScoredSet(split.name, kind, source, joined(pieces), labels, split.keys, items, failed)
+        source, failed, rows = split.source, split.failures, split.features
+        return ScoredSet(split.name, kind, source, joined(pieces), labels, split.keys, items, failed, rows)
 
     def features(self, features: Floats) -> Judged:
         """Score raw ``features`` (N, D)."""

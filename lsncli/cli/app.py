@@ -31,6 +31,7 @@ from lsncli.cli import (
     train_no,
     train_pos,
     undo,
+    watch,
 )
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "candidates": candidates.candidates,
     "calibrate": calibrate.calibrate,
     "score": score.score,
+    "watch": watch.watch,
     "undo": undo.undo,
     "eval": evaluate.evaluate,
     "report": report.report,
@@ -98,10 +100,14 @@ def settings(
 
 
 def _options(command: Any) -> Any:
-    """The command tree as ``config.defaults`` wants it."""
+    """The command tree as ``config.defaults`` wants it, without what must be typed each time (``--yes``)."""
     if hasattr(command, "commands"):
         return {name: _options(inside) for name, inside in command.commands.items()}
-    return {parameter.name for parameter in command.params if parameter.param_type_name == "option"}
+    return {
+        parameter.name
+        for parameter in command.params
+        if parameter.param_type_name == "option" and parameter.allow_from_autoenv
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -31,6 +31,7 @@ COLUMNS = [
 
 
 def calibrate(
+    context: typer.Context,
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -84,6 +85,9 @@ def calibrate(
                 "them.",
                 "Run `lsn calibrate --method ...` first, then `lsn calibrate PATH`.",
             )
+        source = context.get_parameter_source("model")
+        if classes is None and source and source.name == "COMMANDLINE":  # LSN_MODEL is for others, too
+            raise UsageError("--model goes with --classes: a detector has its model.", "Leave --model out.")
         before, backbone = _detector(place, classes, model, pretrained, device)
         found = _with_images(
             images, follow_links, before, backbone, target_tpr, batch_size, workers, device, quiet
@@ -140,8 +144,6 @@ def _detector(
     """The workspace's detector, or with class names a zero-shot one, and its model."""
     from lsncli.backbones import load_again
 
-    if model and classes is None:
-        raise UsageError("--model goes with --classes: a detector has its model.", "Leave --model out.")
     detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
     if backbone is None:
         backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")

@@ -1,7 +1,7 @@
-"""``lsn explain``: where positive and negative prompts look in an image."""
+"""``lsn explain``: the verdict on one image, its reasons, and where positive and negative prompts look."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,34 +9,34 @@ from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import say
-from lsncli.report.render import Column, render
+from lsncli.errors import LsnError, UsageError
 
 if TYPE_CHECKING:
-    from lsncli.app.explain import Explanation, Look
+    from lsncli.artefacts.detector import Detector
+    from lsncli.backbones import Backbone
+    from lsncli.store.format import Split
     from lsncli.types import Head
 
-COLUMNS = [
-    Column("class", "Class"),
-    Column("prompt", "Prompt"),
-    Column("cosine", "Cosine", digits=4),
-    Column("peak_x", "Peak x", digits=2),
-    Column("peak_y", "Peak y", digits=2),
-    Column("overlap", "Shared %", digits=0, percent=True),
-    Column("file", "File", wide=True),
-]
+DETECTOR = "detector"
 
 
 def explain(
     image: Annotated[Path, typer.Argument(help="The image to look into.", metavar="IMAGE")],
     classes: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Also this class, repeatable; the predicted one is always shown."),
+        typer.Option("--class", help="Also look for this class, repeatable; the predicted one is always."),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="Prompts: positive (learned), hand or ensemble. Learned ones if there are any."),
+        typer.Option(
+            help="Prompts: detector (its own), positive (learned), hand or ensemble; the first there is."
+        ),
     ] = None,
-    train: Annotated[str, typer.Option(help="Split whose classes hand-written prompts name.")] = "train",
+    train: Annotated[
+        str, typer.Option(help="Split of the training images, whose classes hand-written prompts name.")
+    ] = "train",
+    top: Annotated[int, typer.Option(min=1, help="Show so many of the likeliest classes.")] = 5,
+    nearest: Annotated[int, typer.Option(min=0, help="Show so many of the nearest training images.")] = 5,
     to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path("."),
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
@@ -45,54 +45,126 @@ def explain(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show where the predicted class's positive and negative prompts look (the paper's Figure 2).
+    """Say why an image is ID or OOD: the score and its parts, classes, training images, where prompts look.
 
-    Writes NAME.explain.png, a sheet of all maps, one picture a map, and NAME.explain.json. Attention weighted
-    by gradients for ViTs, Grad-CAM for convolutional models. Brighter = more of what speaks for the prompt
-    against the other classes' prompts. Peaks are fractions from the top left of what the model sees; "shared"
-    is the weight that a negative prompt's map has in common with the positive one's.
+    Writes NAME.explain.png, a sheet of the numbers and all maps, one picture a map, and NAME.explain.json.
+    Attention weighted by gradients for ViTs, Grad-CAM for convolutional models. Brighter = more of what
+    speaks for the prompt against the other classes' prompts. Peaks are fractions from the top left of what
+    the model sees; "shared" is the weight that a negative prompt's map has in common with the positive one's.
+    Probabilities are among the classes, so they say nothing of an image that is of none. In csv, json and
+    jsonl the column "what" says what a row is.
     """
-    from lsncli.app import explain as use
+    from lsncli.app.explain import check_classes, explained, read_image
+    from lsncli.app.reasons import held_out_scores, reasons
+    from lsncli.app.scored_sets import Scorer
+    from lsncli.device import pick_device
+    from lsncli.report.explained import show
     from lsncli.report.looks import write_looks
 
-    place = Workspace(work)
-    picture = use.read_image(image)
+    place, where = Workspace(work), str(pick_device(device))
+    picture = read_image(image)
+    detector, backbone = _detector(place, pretrained, device, quiet)
+    chosen = _head(place, head, train, detector, backbone, quiet)
+    check_classes(chosen, classes or ())
+    split = _training(place, train, quiet)
+    held_out = None
+    if detector is not None and split is not None:
+        held_out = held_out_scores(place, Scorer(detector, lambda: backbone, where), split)
+    why = reasons(
+        str(image),
+        picture,
+        backbone,
+        chosen,
+        detector=detector,
+        held_out=held_out,
+        split=split,
+        top=top,
+        count=nearest,
+        device=where,
+    )
+    found, hindered = explained(backbone, chosen, picture, classes or (), why.likely[0].name)
+    files = write_looks(to, image.stem, found, why)
+    show(found, why, files, format, output)
+    if hindered:
+        say(hindered, quiet=quiet, style="yellow")
+    if detector is not None and detector.threshold.doubt:
+        say(f"Warning: {detector.threshold.doubt}", quiet=quiet, style="yellow")
+    say(
+        f"Predicted: {found.predicted}. The sheet with everything: {to / (image.stem + '.explain.png')}",
+        quiet=quiet,
+    )
+
+
+def _detector(
+    place: Workspace, pretrained: str, device: str, quiet: bool
+) -> "tuple[Detector | None, Backbone]":
+    """The workspace's detector, if there is one of the model of its store, and that model.
+
+    Without a store the model is the detector's.
+    """
+    from lsncli.artefacts.detector import load_detector
+    from lsncli.backbones import load_again
+
+    if not place.detector.is_file():
+        say("No detector, so no verdict: make one with `lsn calibrate`.", quiet=quiet)
+        return None, workspace_backbone(place, pretrained, device)
+    detector = load_detector(place.detector)
+    if not place.features.is_file():
+        made_by = detector.fingerprint
+        return detector, load_again(made_by, pretrained=pretrained, device=device, what="prompts")
     backbone = workspace_backbone(place, pretrained, device)
-    chosen = _head(place, head, train, lambda: backbone)
-    found = use.explain(backbone, chosen, picture, classes or ())
-    files = write_looks(to, image.stem, found)
-    rows = [
-        {
-            "class": look.name,
-            "prompt": look.prompt,
-            "cosine": look.cosine,
-            "peak_x": look.peak[0] if look.peak else None,
-            "peak_y": look.peak[1] if look.peak else None,
-            "overlap": look.overlap(_positive(found, look)) if look.negative else None,
-            "file": str(file),
-        }
-        for look, file in zip(found.looks, files, strict=True)
-    ]
-    render(rows, COLUMNS, format, output)
-    if chosen.negative is None:
-        say("No negative prompts: learn them with `lsn train-neg`.", quiet=quiet)
-    say(f"Predicted: {found.predicted}. All maps: {to / (image.stem + '.explain.png')}", quiet=quiet)
+    if detector.fingerprint.digest != backbone.fingerprint.digest:
+        say(
+            "The detector is of another model than the store, so there is no verdict. `lsn calibrate` makes "
+            "one anew.",
+            quiet=quiet,
+            style="yellow",
+        )
+        return None, backbone
+    return detector, backbone
 
 
-def _head(place: Workspace, name: str | None, train: str, model: Any) -> "Head":
-    """The head asked for, with negative prompts where the workspace has them."""
+def _head(
+    place: Workspace,
+    name: str | None,
+    train: str,
+    detector: "Detector | None",
+    backbone: "Backbone",
+    quiet: bool,
+) -> "Head":
+    """The prompts asked for, or those that decide; with negative ones where there are any."""
+    from lsncli.app.binding import head_from
     from lsncli.app.heads import TEXT_HEADS, make_head
-    from lsncli.errors import LsnError, UsageError
     from lsncli.store.reader import read_split
 
-    name = name or ("positive" if place.positive.is_file() else "hand")
-    if name not in TEXT_HEADS:
-        raise UsageError(f"--head: expected one of {', '.join(TEXT_HEADS)}, found '{name}'.")
-    classes = () if name == "positive" else read_split(place.features, train).classes
-    if not classes and name != "positive":
-        raise LsnError(f"Split '{train}' has no classes.", "Name a labelled split with --train.")
-    return make_head(place, name, classes, negatives=place.negative.is_file(), model=model)
+    own = detector is not None and detector.head_name in TEXT_HEADS
+    name = name or (DETECTOR if own else "positive" if place.positive.is_file() else "hand")
+    if name not in (DETECTOR, *TEXT_HEADS):
+        raise UsageError(f"--head: expected one of {', '.join((DETECTOR, *TEXT_HEADS))}, found '{name}'.")
+    learned = place.negative.is_file()
+    if name == DETECTOR:
+        if detector is None or not own:
+            raise LsnError(
+                f"--head {DETECTOR}: {place.folder} has no detector of this model whose head is prompts.",
+                "Name other prompts, such as --head hand.",
+            )
+        head = head_from(detector.head, lambda: backbone)
+    else:
+        names = () if name == "positive" else read_split(place.features, train).classes
+        if not names and name != "positive":
+            raise LsnError(f"Split '{train}' has no classes.", "Name a labelled split with --train.")
+        head = make_head(place, name, names, negatives=learned, model=lambda: backbone)
+    if head.negative is None:
+        hint = "--head positive looks through the learned ones" if learned else "`lsn train-neg` learns them"
+        say(f"These prompts have no negative ones: {hint}.", quiet=quiet)
+    return head
 
 
-def _positive(found: "Explanation", look: "Look") -> "Look":
-    return next(one for one in found.looks if one.name == look.name and not one.negative)
+def _training(place: Workspace, name: str, quiet: bool) -> "Split | None":
+    """The training images, if the workspace has them."""
+    from lsncli.store.reader import list_splits, read_split
+
+    if place.features.is_file() and name in list_splits(place.features):
+        return read_split(place.features, name)
+    say(f"{place.features} has no split '{name}', so there are no training images to show.", quiet=quiet)
+    return None

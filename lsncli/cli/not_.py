@@ -43,7 +43,7 @@ EACH = [
 def understands_not(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(help="Images, folders, lists or tars; the --split if left out.", metavar="[SOURCE]"),
+        typer.Argument(help="Images, folders, lists or tars; the --split if left out.", metavar="SOURCE"),
     ] = None,
     split: Annotated[str, typer.Option(help="Stored split to ask about.")] = "test",
     train: Annotated[str, typer.Option(help="Split whose classes are asked about.")] = "train",

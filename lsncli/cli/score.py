@@ -50,7 +50,12 @@ def score(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Show only these; repeatable.", metavar="ood|id|failed", callback=check_kinds),
+        typer.Option(
+            help="Show only these; repeatable.",
+            metavar="ood|id|failed",
+            callback=check_kinds,
+            autocompletion=lambda: list(KINDS),
+        ),
     ] = None,
     sort: Annotated[
         Literal["score", "path"] | None,

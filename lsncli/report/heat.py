@@ -45,17 +45,19 @@ def panel(picture: NDArray[np.uint8]) -> Image.Image:
 
 
 def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.Image:
-    """Panels of one size in rows, each with up to two lines of text above it."""
-    width, height = rows[0][0][0].size
-    wide, high = width + MARGIN, height + MARGIN + 2 * LINE
+    """Panels in rows, each with up to two lines of text above it; those of a row have one height, and all one
+    width."""
+    width = rows[0][0][0].width
+    heights = [row[0][0].height + MARGIN + 2 * LINE for row in rows]
+    wide = width + MARGIN
     columns = max(len(row) for row in rows)
-    made = Image.new("RGB", (MARGIN + columns * wide, MARGIN + len(rows) * high), "white")
+    made = Image.new("RGB", (MARGIN + columns * wide, MARGIN + sum(heights)), "white")
     draw, font = ImageDraw.Draw(made), ImageFont.load_default(13)
     for down, row in enumerate(rows):
         for across, (image, lines) in enumerate(row):
-            left, top = MARGIN + across * wide, MARGIN + down * high
+            left, top = MARGIN + across * wide, MARGIN + sum(heights[:down])
             for at, line in enumerate(lines):
-                draw.text((left, top + at * LINE), _fitting(draw, line, font, width), "black", font)
+                draw.text((left, top + at * LINE), fitting(draw, line, font, width), "black", font)
             made.paste(image, (left, top + 2 * LINE))
     return made
 
@@ -69,8 +71,11 @@ def save(image: Image.Image, path: Path) -> None:
         raise LsnError(f"The picture {path} cannot be written: {error.strerror}.") from error
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float, *, end: bool = True) -> str:
+    """``text``, printable, cut with an ellipsis to ``width`` pixels: at its end, or else at its start."""
     shown = printable(text)
     while shown and draw.textlength(shown, font) > width:
-        shown = shown.removesuffix("…")[:-1] + "…" if len(shown) > 1 else ""
+        if len(shown) == 1:
+            return ""
+        shown = shown.removesuffix("…")[:-1] + "…" if end else "…" + shown.removeprefix("…")[1:]
     return shown

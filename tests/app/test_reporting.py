@@ -21,6 +21,7 @@ from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.images.sources import list_images
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import uncalibrated
+from lsncli.types import unit
 
 COUNT = 10
 
@@ -148,6 +149,25 @@ def test_features_of_another_model_are_refused(made, tiny_backbone) -> None:
     assert read_fingerprint(work.features).digest != other.digest
     with pytest.raises(FingerprintMismatch, match="another model"):
         make_report([want_split(work, "train", "id")], work, replace(scorer, detector=detector))
+
+
+def test_nearest_training_images_are_named_of_every_picture(made, folder) -> None:
+    work, scorer = made
+    split = read_split(work.features, "train")
+    wanted = [want_images("images", "input", [folder]), want_split(work, "train", "id")]
+    report = make_report(wanted, work, scorer, pictures=20)
+    listed, stored = report.nearest
+    assert [set(one) for one in report.nearest] == [set(one) for one in report.pictures]
+    directions = unit(split.features)
+    for row, like in listed.items():  # the same images that the split was made of: each finds itself
+        assert (like[0].key, round(like[0].cosine, 3)) == (report.sets[0].items[row].key, 1)
+    for row, like in stored.items():
+        cosines = directions @ directions[row]
+        cosines[row] = -2
+        assert split.keys[row] not in [one.key for one in like]
+        assert [one.cosine for one in like] == pytest.approx(np.sort(cosines)[::-1][:3])
+    assert make_report(wanted[:1], work, scorer, train="absent").nearest == ()
+    assert make_report(wanted[:1], work, scorer, pictures=0).nearest == ({},)
 
 
 def test_some_pictures_are_looked_into(made, folder) -> None:

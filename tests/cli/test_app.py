@@ -283,3 +283,11 @@ class TestErrors:
         assert done.code == 0, done.err
         pipe.seek(0)
         assert "FPR95\\u2193" in pipe.read()
+
+
+def test_a_configuration_cannot_say_yes_to_moving_files(lsn, work: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lsn.toml").write_text("[score]\nyes = true\n")
+    done = lsn("score", "images", "--move", "sorted")
+    assert done.code == 2
+    assert "[score] has no option 'yes'" in done.err

@@ -104,3 +104,11 @@ def test_without_a_detector_the_error_says_how_to_make_one(lsn, folder) -> None:
     done = lsn("calibrate", folder)
     assert done.code == 1
     assert "There is no detector" in done.err
+
+
+def test_the_model_that_the_environment_names_for_other_commands_is_no_reason_to_refuse(
+    lsn, work, folder, monkeypatch
+) -> None:
+    monkeypatch.setenv("LSN_MODEL", "mini")
+    done = lsn("calibrate", folder, "--max-failure-rate", "1")
+    assert done.code == 0, done.err

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from lsncli.app.explain import Explanation, Look
+from lsncli.app.nearest import Neighbour
 from lsncli.app.reporting import Report
 from lsncli.app.scored_sets import Judged, ScoredSet
 from lsncli.artefacts.detector import Detector
@@ -68,6 +69,14 @@ def looks(row: int) -> Explanation:
     return Explanation(np.full((8, 8, 3), row % 256, dtype=np.uint8), "cat", both)
 
 
+def like(rows: int) -> dict[int, tuple[Neighbour, ...]]:
+    """Two training images for each of the first ``rows`` pictures, one with a name that would break out."""
+    return {
+        row: (Neighbour(HOSTILE[row % 9], "cat", 0.9), Neighbour(f"{row}.jpg", "", -0.1))
+        for row in range(rows)
+    }
+
+
 def sample(
     sets, pictures: int = 40, failures: int = 3, explained: int = 0, notes: tuple[str, ...] = ()
 ) -> Report:
@@ -89,4 +98,5 @@ def sample(
         looks=tuple({row: looks(row) for row in range(explained)} for _ in every),
         notes=notes,
         facts=(("Made", "by <i>nobody</i>"),),
+        nearest=tuple(like(min(pictures, len(one.judged))) for one in every),
     )

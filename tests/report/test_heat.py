@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from lsncli.errors import LsnError
 from lsncli.report import heat
@@ -44,6 +44,28 @@ def test_a_sheet_holds_rows_of_different_length_and_long_texts() -> None:
     assert made.size == (10 + 3 * 346, 10 + 2 * (224 + 10 + 36))
     right = np.asarray(made)[: 224 + 46, 357:]
     assert (right == 255).all()  # the long text ends with its panel
+
+
+def test_rows_of_a_sheet_have_their_own_height() -> None:
+    image = heat.panel(PICTURE)
+    low = Image.new("RGB", (image.width, 50), "red")
+    made = heat.sheet([[(low, ("a", "b"))] * 3, [(image, ("c", "d"))]])
+    assert made.size == (10 + 3 * 346, 10 + (50 + 10 + 36) + (224 + 10 + 36))
+    assert made.getpixel((12, 10 + 36 + 25)) == (255, 0, 0)
+
+
+def test_texts_lose_their_end_or_their_start() -> None:
+    made = Image.new("RGB", (10, 10))
+    draw, font = ImageDraw.Draw(made), ImageFont.load_default(13)
+    whole = "folder/" * 20 + "end.jpg"
+    first, last = (heat.fitting(draw, whole, font, 120, end=end) for end in (True, False))
+    assert first.startswith("folder/")
+    assert first.endswith("…")
+    assert last.startswith("…")
+    assert last.endswith("/end.jpg")
+    assert max(draw.textlength(one, font) for one in (first, last)) <= 120
+    assert heat.fitting(draw, whole, font, 1) == heat.fitting(draw, whole, font, 1, end=False) == ""
+    assert heat.fitting(draw, "a\n", font, 99) == "a\\n"
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path) -> None:

@@ -114,6 +114,16 @@ def test_numbers_arrive_to_the_bit() -> None:
     assert base64.b64decode(found["pictures"][7].partition(",")[2]) == report.pictures[0][7]
 
 
+def test_nearest_training_images_go_with_their_pictures() -> None:
+    report = hostile_report(pictures=12)
+    report = replace(report, nearest=({row: report.nearest[0][row] for row in (0, 5)},))
+    found = data_in(build_page(page_data(report)))["nearest"]
+    assert sorted(found, key=int) == [str(row) for row in range(12)]
+    assert [row for row, like in found.items() if like] == ["0", "5"]
+    assert found["5"] == [[printable(HOSTILE[5]), "cat", 0.9], ["5.jpg", "", -0.1]]
+    assert data_in(build_page(page_data(replace(report, nearest=()))))["nearest"] == {}
+
+
 def test_curves_agree_with_the_metrics() -> None:
     inside, near, far = (
         scored("test", "id", 300, 0.7),

@@ -218,6 +218,21 @@ def test_the_card_shows_score_and_both_parts_among_the_held_out_images(opened) -
     assert printable(report.sets[0].path(row)) in tab.locator("#card-body").text_content()
 
 
+def test_the_card_names_the_training_images_most_like_a_picture(opened) -> None:
+    report = images(pictures=300)
+    tab = opened(report)
+    row = int(np.argsort(report.sets[0].judged.scores)[4])
+    tab.locator(".tile").nth(4).click()
+    first, second = report.nearest[0][row]
+    assert tab.locator(".alike li").all_text_contents() == [
+        f"cat0.900{printable(first.key)}",
+        f"no class-0.100{second.key}",
+    ]
+    tab = opened(images(pictures=0))
+    tab.locator(".tile").nth(4).click()
+    assert tab.locator(".alike").count() == 0
+
+
 def test_the_card_shows_where_prompts_look_in_the_pictures_that_have_maps(opened) -> None:
     report = sample([scored("images", "input", 30, 0.6)], pictures=30, explained=10)
     tab = opened(report)

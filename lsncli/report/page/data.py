@@ -53,6 +53,7 @@ def page_data(report: "Report") -> dict[str, Any]:
         "rows": _rows(report),
         "pictures": [_jpeg(each[row]) for each in report.pictures for row in sorted(each)],
         "looks": _looks(report),
+        "nearest": _nearest(report),
         "curves": _curves(report),
         "failures": [[at, printable(one.key), printable(one.reason)] for at, one in failures[:FAILURES]],
         "failed": len(failures),
@@ -135,6 +136,20 @@ def _looks(report: "Report") -> dict[int, list[list[str]]]:
                 buffer = io.BytesIO()
                 image.save(buffer, "JPEG", quality=QUALITY)
                 found[before + place].append([look.prompt, _jpeg(buffer.getvalue())])
+        before += len(made)
+    return found
+
+
+def _nearest(report: "Report") -> dict[int, list[list[Any]]]:
+    """Key, class and cosine of the training images most like a picture, by its number."""
+    found: dict[int, list[list[Any]]] = {}
+    before = 0
+    for made, like in zip(report.pictures, report.nearest, strict=False):
+        for place, row in enumerate(sorted(made)):
+            found[before + place] = [
+                [printable(one.key), printable(one.class_name), round(one.cosine, 4)]
+                for one in like.get(row, ())
+            ]
         before += len(made)
     return found
 

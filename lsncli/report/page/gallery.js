@@ -123,6 +123,14 @@ function trait(title, value, shown, reference, meaning) {
   return made;
 }
 
+// The training images most like the picture of a row: names only, for they are not in this page.
+function alike(row) {
+  const found = page.nearest[rows.picture[row]] || [];
+  if (!found.length) return null;
+  const lines = found.map(([key, name, cosine]) => make("li", {}, make("span", {}, name || "no class"), make("b", {}, cosine.toFixed(3)), make("small", {}, key)));
+  return make("div", { class: "alike" }, make("p", { class: "kicker" }, "Nearest training images, by cosine"), make("ol", {}, ...lines));
+}
+
 function showCard() {
   const row = listed[opened];
   const score = rows.score[row];
@@ -153,7 +161,8 @@ function showCard() {
         make("p", { class: `verdict ${ood ? "ood" : "id"}` }, ood ? `OOD: ${gap} below the threshold` : `ID: ${gap} above the threshold`),
         make("dl", { class: "traits" }, ...traits),
         make("p", { class: "file" }, rows.path[row]),
-        page.sets.length > 1 ? make("p", { class: "file" }, set.name + truth) : truth ? make("p", { class: "file" }, truth.slice(3)) : null)),
+        page.sets.length > 1 ? make("p", { class: "file" }, set.name + truth) : truth ? make("p", { class: "file" }, truth.slice(3)) : null,
+        alike(row))),
   );
   at("card-place").textContent = `${number.format(opened + 1)} of ${number.format(listed.length)}`;
   at("card-before").disabled = opened === 0;

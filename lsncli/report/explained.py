@@ -1,0 +1,132 @@
+"""An explanation of one image in words and numbers: tables for people, one list of rows for programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsncli.console import printable
+from lsncli.report.render import FORMATS, Column, render, target
+
+if TYPE_CHECKING:
+    from lsncli.app.explain import Explanation
+    from lsncli.app.reasons import Reasons
+
+Rows = list[dict[str, Any]]
+
+NUMBERS = [
+    Column("value", "Value", digits=6),
+    Column("below", "Held-out ID below it, %", digits=0, percent=True),
+]
+LIKELY = [
+    Column("class", "Class", wide=True),
+    Column("probability", "Probability %", digits=1, percent=True),
+    Column("cosine", "Cosine", digits=4),
+]
+NEAREST = [
+    Column("key", "Training image", wide=True),
+    Column("class", "Class"),
+    Column("cosine", "Cosine", digits=4),
+]
+LOOKS = [
+    Column("class", "Class"),
+    Column("prompt", "Prompt"),
+    Column("cosine", "Cosine", digits=4),
+    Column("peak_x", "Peak x", digits=2),
+    Column("peak_y", "Peak y", digits=2),
+    Column("overlap", "Shared %", digits=0, percent=True),
+    Column("file", "File", wide=True),
+]
+VERDICT = ("score", "positive", "negative", "threshold", "is_ood", "below")
+ALL = [
+    Column(key, key)
+    for key in dict.fromkeys(
+        ["what", "class", "probability", "cosine", *VERDICT, "key", "prompt"]
+        + [column.key for column in LOOKS]
+    )
+]
+"""What programs get. ``what`` says what a row is: verdict, class, nearest or prompt; a row has the columns
+that are about that, and None in the others."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its title."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Rows
+
+
+def show(
+    found: "Explanation", why: "Reasons", files: Sequence[Path], format_name: str, output: Path | None
+) -> None:
+    """Write it to stdout or ``output``; ``files`` are the pictures of the looks. Raises as ``render``."""
+    if format_name not in ("table", "md", "tex"):
+        render(records(found, why, files), ALL, format_name, output)
+        return
+    with target(output) as file:
+        for number, one in enumerate(sections(found, why, files)):
+            if format_name != "table":  # whose tables bring their title and blank lines along
+                file.write("\n" * bool(number) + (f"**{one.title}**\n\n" if format_name == "md" else ""))
+            FORMATS[format_name](one.rows, one.columns, file, one.title)
+
+
+def sections(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> list[Section]:
+    """The tables that have rows, the verdict first."""
+    judged = why.judgement
+    measures = [dict(vars(one)) for one in judged.measures] if judged else []
+    title, label = (judged.sentence, printable(judged.label)) if judged else ("", "")
+    every = [
+        Section(title, [Column("name", label), *NUMBERS], measures),
+        Section("Most like", LIKELY, likely_rows(why)),
+        Section(f"Nearest images of the split {why.split}", NEAREST, nearest_rows(why)),
+        Section("Where the prompts look", LOOKS, look_rows(found, files)),
+    ]
+    return [one for one in every if one.rows]
+
+
+def records(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> Rows:
+    """The same as rows of ``ALL``."""
+    return [
+        *({"what": "verdict", **row} for row in verdict_rows(why)),
+        *({"what": "class", **row} for row in likely_rows(why)),
+        *({"what": "nearest", **row} for row in nearest_rows(why)),
+        *({"what": "prompt", **row} for row in look_rows(found, files)),
+    ]
+
+
+def verdict_rows(why: "Reasons") -> Rows:
+    """The verdict as one row, named as ``lsn score`` names it; ``below`` is the score's. None for none."""
+    if why.judgement is None:
+        return []
+    fields = dict(vars(why.judgement.verdict))
+    shown = {"class": fields["predicted"]} | {key: fields[key] for key in VERDICT if key in fields}
+    return [shown | {"below": why.judgement.measures[0].below}]
+
+
+def likely_rows(why: "Reasons") -> Rows:
+    """A row a class."""
+    return [{"class": one.name, "probability": one.probability, "cosine": one.cosine} for one in why.likely]
+
+
+def nearest_rows(why: "Reasons") -> Rows:
+    """A row a training image."""
+    return [{"key": one.key, "class": one.class_name, "cosine": one.cosine} for one in why.nearest]
+
+
+def look_rows(found: "Explanation", files: Sequence[Path]) -> Rows:
+    """A row a look; its overlap is with the positive prompt of the same class."""
+    positive = {look.name: look for look in found.looks if not look.negative}
+    return [
+        {
+            "class": look.name,
+            "prompt": look.prompt,
+            "cosine": look.cosine,
+            "peak_x": look.peak[0] if look.peak else None,
+            "peak_y": look.peak[1] if look.peak else None,
+            "overlap": look.overlap(positive[look.name]) if look.negative else None,
+            "file": str(file),
+        }
+        for look, file in zip(found.looks, files, strict=True)
+    ]

@@ -1,0 +1,126 @@
+"""The rows of ``lsn watch`` are its memory: whole after a kill at any byte, never in a stranger's file."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lsncli.app.watchlog import VERSION, Version, open_log
+from lsncli.errors import LsnError
+from lsncli.report.render import plain
+
+FIELDS = ["path", "score", "error"]
+ROWS = [
+    ({"path": "/in/a.jpg", "score": 0.25}, Version(10, 1_700_000_000_000_000_001, 5)),
+    ({"path": "/in/b\n\udcff.jpg", "error": "an empty file"}, Version(0, 7, 8)),
+    ({"path": "/in/c/", "error": "a loop"}, Version()),
+]
+
+
+def written(path: Path, *rows) -> bytes:
+    with open_log(path, FIELDS, plain) as log:
+        log.append(rows)
+    return path.read_bytes()
+
+
+def test_rows_have_every_field_and_the_version_in_order(tmp_path: Path) -> None:
+    lines = written(tmp_path / "deep" / "watch.jsonl", *ROWS).decode("ascii").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [list(record) for record in records] == [[*FIELDS, *VERSION]] * 3
+    assert records[0]["mtime_ns"] == 1_700_000_000_000_000_001
+    assert records[1]["path"] == "/in/b\n\\udcff.jpg"
+    assert records[2]["size"] is None
+    assert os.listdir(tmp_path / "deep") == ["watch.jsonl"]
+
+
+def test_a_file_cut_at_any_byte_goes_on_with_its_whole_rows(tmp_path: Path) -> None:
+    path = tmp_path / "watch.jsonl"
+    whole = written(path, *ROWS)
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        kept = whole[:cut].count(b"\n")
+        with open_log(path, FIELDS, plain) as log:
+            assert len(log) == kept
+            assert [log.knows(row["path"], version) for row, version in ROWS] == [i < kept for i in range(3)]
+            log.append(ROWS[kept:])
+            assert all(log.knows(row["path"], version) for row, version in ROWS)
+        assert path.read_bytes() == whole
+
+
+def test_what_was_read_is_known_by_size_and_time_and_what_was_not_by_any_change(tmp_path: Path) -> None:
+    path = tmp_path / "watch.jsonl"
+    good, bad = (row["path"] for row, _ in ROWS[:2])
+    for _ in range(2):  # as it is written, and as it is read
+        with open_log(path, FIELDS, plain) as log:
+            log.append(ROWS if not len(log) else [])
+            assert log.knows(good, ROWS[0][1]._replace(ctime_ns=6))
+            assert not log.knows(good, ROWS[0][1]._replace(size=11))
+            assert not log.knows(good, ROWS[0][1]._replace(mtime_ns=2))
+            assert log.knows(bad, Version(0, 7, 8))
+            assert not log.knows(bad, Version(0, 7, 9))
+            assert not log.knows("/in/c/", Version(1, 1, 1))
+            assert not log.knows("/in/d.jpg", Version())
+
+
+def test_the_last_row_of_a_path_counts(tmp_path: Path) -> None:
+    path, name = tmp_path / "watch.jsonl", "/in/a.jpg"
+    written(path, ROWS[0], ({"path": name, "score": 0.5}, Version(11, 2, 3)))
+    with open_log(path, FIELDS, plain) as log:
+        assert len(log) == 1
+        assert log.knows(name, Version(11, 2, 3))
+        assert not log.knows(name, ROWS[0][1])
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"shopping: milk", 1),
+        (b'{"path": "a.jpg", "score": 1.0, "error": null}\n', 1),
+        (b"[]\n", 1),
+        (b"\0\0\0\0", 1),
+        (b'{"path": "a", "error": null, "size": 1, "mtime_ns": 1, "ctime_ns": 1}\n\n', 2),
+        (b'{"path": ["a"], "error": null, "size": 1, "mtime_ns": 1, "ctime_ns": 1}\n', 1),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_stays(tmp_path: Path, content: bytes, line: int) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(content)
+    with pytest.raises(LsnError, match=f"line {line}: not a row that lsn watch writes"):
+        written(path)
+    assert path.read_bytes() == content
+
+
+def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "watch.jsonl"
+    with open_log(path, FIELDS, plain):
+        with pytest.raises(LsnError, match="is being written by another process") as caught:
+            written(path)
+        assert "--output" in caught.value.hint
+    written(path)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "file" / "below", tmp_path / "pipe"):
+        with pytest.raises(LsnError, match="cannot be written"):
+            written(path)
+
+
+def test_a_full_disk_is_an_error_and_the_next_start_goes_on(tmp_path: Path, monkeypatch) -> None:
+    path, write = tmp_path / "watch.jsonl", os.write
+
+    def half(handle: int, data: memoryview) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data[: len(data) // 2])
+
+    with open_log(path, FIELDS, plain) as log, monkeypatch.context() as patched:
+        patched.setattr(os, "write", half)
+        with pytest.raises(LsnError, match="cannot be written: No space left on device"):
+            log.append(ROWS)
+        assert len(log) == 0
+    with open_log(path, FIELDS, plain) as log:
+        assert 0 < len(log) < 3
