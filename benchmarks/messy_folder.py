@@ -196,9 +196,7 @@ def main() -> None:
         }
     print(json.dumps(found, indent=1))
     if given.record:
-        record(
-            "messy-folder", "5,000 files, fifty of them broken, through score and extract", **found
-        )
+        record("messy-folder", "5,000 files, fifty of them broken, through score and extract", **found)
 
 
 if __name__ == "__main__":
