@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/lsn demo
 
 test: lint
-	$(BIN)/python -m pytest -W error -n 2
+	$(BIN)/python -m pytest -W error -n 2 --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -W error -m slow

@@ -1,7 +1,10 @@
 """Settings every test shares: no network, a fixed terminal, deterministic hypothesis."""
 
 import os
+import signal
 
+# A background job of a shell ignores Ctrl-C, and so would everything that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(
     HF_HUB_OFFLINE="1",
     NO_COLOR="1",

@@ -205,9 +205,17 @@ def test_a_process_that_is_killed_at_any_moment_loses_and_repeats_nothing(work, 
     assert sorted(paths) == sorted(str(path) for path in (tmp_path / "inbox").iterdir())
     options = ("--format", "jsonl", "--output", "scored", "--device", "cpu")
     assert lsn("score", tmp_path / "inbox", "--work", work, *options).code == 0
-    expected = {row["path"]: near(row) for row in rows("scored")}
+    scored = {row["path"]: row for row in rows("scored")}
     for row in rows():
-        assert {name: row[name] for name in row if name not in VERSION} == expected[row["path"]]
+        wanted = scored[row["path"]]
+        # An image at gamma itself may fall on either side of it in a batch of another size.
+        left_out = {*VERSION, "is_ood"} if at_gamma(wanted) else {*VERSION}
+        found = {name: row[name] for name in row if name not in left_out}
+        assert found == {name: value for name, value in near(wanted).items() if name in found}
+
+
+def at_gamma(row: dict) -> bool:
+    return row["score"] is not None and row["score"] == pytest.approx(row["threshold"], abs=1e-6)
 
 
 def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(work, tmp_path) -> None:

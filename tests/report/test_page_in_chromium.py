@@ -196,7 +196,8 @@ def test_everything_can_be_done_by_keyboard(opened) -> None:
     assert tab.locator("#card-place").text_content() == "9 of 60"
     tab.keyboard.press("Escape")
     assert tab.locator("#card").is_hidden()
-    assert tab.evaluate("[...document.querySelectorAll('.tile')].indexOf(document.activeElement)") == 8
+    # the browser gives the focus back after it has closed the card
+    tab.wait_for_function("[...document.querySelectorAll('.tile')].indexOf(document.activeElement) === 8")
     tab.locator("#classes-table th button").first.focus()
     tab.keyboard.press("Enter")
     names = tab.locator("#classes-table tbody .link").all_text_contents()
