@@ -15,7 +15,7 @@ from lsncli.app.recalibrate import recalibrated
 from lsncli.app.zeroshot import zero_shot_detector
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
-from lsncli.device import pick_device
+from lsncli.device import images_at_once, pick_device, threads
 from lsncli.images.sources import check_not_empty, list_images
 from lsncli.threshold import Threshold
 from lsncli.types import Failure
@@ -163,8 +163,7 @@ class Detector:
 
     def _judged(self, images: Images, backbone: Backbone) -> Iterator[tuple[str | None, Verdict | Failure]]:
         device = pick_device(self.device)
-        size = self.batch_size or (16 if device.type == "cpu" else 128)
-        workers = self.workers or os.cpu_count() or 1
+        size, workers = images_at_once(self.batch_size, self.device), threads(self.workers)
         if isinstance(images, str | os.PathLike):
             listing = list_images([Path(images)], keep_order=True)
             check_not_empty(listing, os.fspath(images))

@@ -1,5 +1,6 @@
 """Where and how precisely the model computes: devices, precisions, seeds. torch is loaded on use."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,6 +36,19 @@ def pick_device(name: str) -> "torch.device":
     if missing:
         raise Unavailable(f"The device '{name}' is not available here.", "Use --device auto or --device cpu.")
     return device
+
+
+def threads(workers: int) -> int:
+    """``workers``, or one thread a core for 0."""
+    return workers or os.cpu_count() or 1
+
+
+def images_at_once(batch_size: int, device: str) -> int:
+    """``batch_size``, or what suits the device for 0.
+
+    On a CPU the activations of 16 images stay near the cache: twice as fast as 64 with the mini model.
+    """
+    return batch_size or (16 if pick_device(device).type == "cpu" else 128)
 
 
 def pick_dtype(precision: str) -> "torch.dtype":

@@ -57,7 +57,7 @@ class Entrant:
 
     @property
     def conditional(self) -> bool:
-        return any(isinstance(part, Conditional) for part in (self.source.weights, self.source.negative))
+        return self.source.conditional
 
     def _learned(self) -> Learned:
         known = self.cache.get(self.key)

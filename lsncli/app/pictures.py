@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lsncli.console import printable
 from lsncli.images.decode import Undecodable, decode, read_bytes
-from lsncli.images.loader import Batch, Preprocess
+from lsncli.images.loader import Batch, Preprocess, one_line
 from lsncli.images.modes import NotFinite, rgb, upright
 from lsncli.images.sources import ImageItem
 from lsncli.types import UNLABELLED, Failure
@@ -94,7 +93,7 @@ def _pixels(picture: Picture, preprocess: Preprocess) -> torch.Tensor | str:
         reason = "pixels that are not finite numbers"
     except Exception as error:
         reason = f"cannot be read: {type(error).__name__}: {error}"
-    return printable(" ".join(reason.split()))[:300]
+    return one_line(reason)
 
 
 def _batch(keys: tuple[str, ...], found: list[torch.Tensor | str]) -> Batch:

@@ -12,7 +12,6 @@ from lsncli.app.nearest import Neighbour, nearest
 from lsncli.app.scored_sets import Judged, Scorer
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
-from lsncli.artefacts.prompts import Conditional
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError
 from lsncli.images.loader import Batch
@@ -106,8 +105,7 @@ def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> Judged | N
     every row would cost a pass of the text tower.
     """
     head = scorer.detector.head
-    conditional = isinstance(head.weights, Conditional) or isinstance(head.negative, Conditional)
-    if conditional or not split.classes or not set(split.classes) <= set(head.classes):
+    if head.conditional or not split.classes or not set(split.classes) <= set(head.classes):
         return None
     try:
         features = known_rows(work, split).held_out.features

@@ -10,7 +10,6 @@ from lsncli.app.calibrate import threshold_of, unsupported
 from lsncli.app.detect import Verdict, detect
 from lsncli.app.drift import Looks, seen
 from lsncli.artefacts.detector import Detector
-from lsncli.artefacts.prompts import Conditional
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
@@ -81,9 +80,7 @@ def recalibrated(
         reason = f"The first reason: {failures[0].key}: {failures[0].reason}." if failures else ""
         raise LsnError("There is no readable image to set the threshold with.", reason)
     scores = np.array([one.score for one in verdicts])
-    head = detector.head
-    conditional = any(isinstance(text, Conditional) for text in (head.weights, head.negative))
-    threshold = threshold_of(scores, target_tpr, conditional=conditional)
+    threshold = threshold_of(scores, target_tpr, conditional=detector.head.conditional)
     lost = float(np.mean(scores < threshold.gamma))
     return Recalibrated(
         replace(detector, threshold=threshold, seen=seen(looks, len(scores), lost)),

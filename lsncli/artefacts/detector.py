@@ -48,6 +48,14 @@ class Detector:
     seen: Seen | None = None
     """None where gamma was set with stored features, or with nothing."""
 
+    @property
+    def basis(self) -> str:
+        """What its verdicts rest on: method, classes, model, gamma."""
+        return (
+            f"{self.label} on {len(self.head.classes)} classes with {self.fingerprint.model}; "
+            f"gamma {self.threshold.gamma:.6f} {self.threshold.basis}"
+        )
+
 
 def save_detector(path: Path, detector: Detector) -> None:
     """Write a detector, to the bit what gamma was set with: rounded text features would move the scores."""

@@ -55,6 +55,11 @@ class HeadSource:
     negative: HeadText | None
     bias: Float64s | None = None
 
+    @property
+    def conditional(self) -> bool:
+        """Whether prompts depend on the image (CoCoOp)."""
+        return any(isinstance(text, Conditional) for text in (self.weights, self.negative))
+
 
 @dataclass(frozen=True)
 class LearnedPrompts:

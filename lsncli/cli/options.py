@@ -1,11 +1,12 @@
 """The options that several commands share, so that they are spelled and explained once."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from lsncli.device import images_at_once as images_at_once
+from lsncli.device import threads as threads
 from lsncli.errors import UsageError
 
 MODEL_PANEL = "Model"
@@ -57,6 +58,21 @@ TargetTpr = Annotated[
     ),
 ]
 
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        help="No detector, only class names: 'cat,dog,truck', or a .txt of one a line. Not calibrated.",
+        metavar="NAMES",
+    ),
+]
+ClassNamesModel = Annotated[
+    str | None,
+    typer.Option(
+        envvar="LSN_MODEL",
+        help="Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 FormatName = Literal["table", "csv", "json", "jsonl", "md", "tex"]
 Format = Annotated[
     FormatName,
@@ -75,18 +91,3 @@ Quiet = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
-
-
-def threads(workers: int) -> int:
-    """``--workers``, 0 meaning one thread a core."""
-    return workers or os.cpu_count() or 1
-
-
-def images_at_once(batch_size: int, device: str) -> int:
-    """``--batch-size``, 0 meaning what suits the device.
-
-    On a CPU the activations of 16 images stay near the cache: twice as fast as 64 with the mini model.
-    """
-    from lsncli.device import pick_device
-
-    return batch_size or (16 if pick_device(device).type == "cpu" else 128)

@@ -46,13 +46,7 @@ def report(
         list[str] | None,
         typer.Option(help="SPLIT=FOLDER, repeatable: where a split's images are, if they have moved."),
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            help="No detector, only class names: 'cat,dog,truck', or a .txt of one a line. Not calibrated.",
-            metavar="NAMES",
-        ),
-    ] = None,
+    classes: options.ClassNames = None,
     train: Annotated[str, typer.Option(help="Split whose held-out rows set the threshold.")] = "train",
     pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures are put in.")] = 480,
     explain: Annotated[
@@ -65,14 +59,7 @@ def report(
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
     work: options.WorkFolder = options.DEFAULT_WORK,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="LSN_MODEL",
-            help="Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai.",
-            rich_help_panel=options.MODEL_PANEL,
-        ),
-    ] = None,
+    model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
     quiet: options.Quiet = False,

@@ -41,13 +41,7 @@ def score(
     split: Annotated[
         str | None, typer.Option(help="Score a split of the store instead; no image is read.", metavar="NAME")
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            help="No detector, only class names: 'cat,dog,truck', or a .txt of one a line. Not calibrated.",
-            metavar="NAMES",
-        ),
-    ] = None,
+    classes: options.ClassNames = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,14 +70,7 @@ def score(
     max_failure_rate: options.MaxFailureRate = 0.05,
     follow_links: options.FollowLinks = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="LSN_MODEL",
-            help="Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai.",
-            rich_help_panel=options.MODEL_PANEL,
-        ),
-    ] = None,
+    model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
     format: Format = "table",
@@ -171,8 +158,7 @@ def _summarise(tally: "Tally", detector: "Detector", quiet: bool) -> None:
         show_aside(tally.by_class(), BY_CLASS)
     say(
         f"{filing.images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable "
-        f"({detector.label} on {len(detector.head.classes)} classes with {detector.fingerprint.model}; "
-        f"gamma {threshold.gamma:.6f} {threshold.basis}).",
+        f"({detector.basis}).",
         quiet=quiet,
     )
     if threshold.doubt:

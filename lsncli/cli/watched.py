@@ -105,12 +105,8 @@ def _counts(tally: "Tally") -> str:
 
 def summarise(watcher: "Watcher", scoring: Scoring, quiet: bool) -> None:
     """Counts of this run, and what the verdicts rest on."""
-    detector, threshold = scoring.detector, scoring.detector.threshold
-    say(
-        f"{_counts(scoring.tally)} ({detector.label} on {len(detector.head.classes)} classes with "
-        f"{detector.fingerprint.model}; gamma {threshold.gamma:.6f} {threshold.basis}).",
-        quiet=quiet,
-    )
+    threshold = scoring.detector.threshold
+    say(f"{_counts(scoring.tally)} ({scoring.detector.basis}).", quiet=quiet)
     if watcher.waiting:
         say(f"Still changing, left for the next time: {images(watcher.waiting)}.", quiet=quiet)
     if watcher.gone:

@@ -79,9 +79,9 @@ def _load(item: ImageItem, preprocess: Preprocess) -> torch.Tensor | Failure:
     try:
         return preprocess(decode(read_bytes(item)))
     except Undecodable as error:
-        return Failure(item.key, _one_line(error.message))
+        return Failure(item.key, one_line(error.message))
     except Exception as error:
-        return Failure(item.key, _one_line(f"cannot be preprocessed: {type(error).__name__}: {error}"))
+        return Failure(item.key, one_line(f"cannot be preprocessed: {type(error).__name__}: {error}"))
 
 
 def _gather(items: Sequence[ImageItem], start: int, futures: list[Future[torch.Tensor | Failure]]) -> Batch:
@@ -106,6 +106,6 @@ def _gather(items: Sequence[ImageItem], start: int, futures: list[Future[torch.T
     )
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """An error's text as a reason: one printable line of bounded length, whatever the image held."""
     return printable(" ".join(text.split()))[:300]
