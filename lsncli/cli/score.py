@@ -162,8 +162,9 @@ def _summarise(tally: "Tally", detector: "Detector", quiet: bool) -> None:
         quiet=quiet,
     )
     if threshold.doubt:
+        more = "more " if threshold.calibrated else ""
         say(
-            f"Warning: {threshold.doubt} Set it on ID images of your own: lsn calibrate ./good-images",
+            f"Warning: {threshold.doubt} Set it on {more}ID images of your own: lsn calibrate ./good-images",
             quiet=quiet,
             style="yellow",
         )
