@@ -32,12 +32,9 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/cli_reference.py
 
+# every ratio with its goal in one table, under 15 minutes; LSN_IMAGES names the folder of photos-original.tar
 bench: $(READY)
-	$(BIN)/python -m benchmarks.metrics
-	$(BIN)/python -m benchmarks.extraction
-	$(BIN)/python -m benchmarks.text_tower --quick
-	$(BIN)/python -m benchmarks.training --quick
-	$(BIN)/python -m benchmarks.methods --quick
+	$(BIN)/python -m benchmarks.all
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,63 +1,171 @@
-"""Extraction with the mini model against a plain loop over images: same features, how much sooner?
+"""Images a second of ``lsn extract`` against two plain loops, shares of its stages, and decoding alone.
 
-    python -m benchmarks.extraction [--images DIR]
+    python -m benchmarks.extraction [--images DIR] [--model NAME ...] [--quick | --tiny]
 
-DIR (or LSN_IMAGES) holds photos-original.tar; without it the sample photos of installed packages are used.
+The plain loops (benchmarks/plainloops.py) are the authors' script and open_clip with a DataLoader; all
+variants take turns in one process. Ours is the whole of ``lsn extract`` but listing: it reads, decodes,
+encodes and writes a store. Ratios are of wall time, what a user waits; beside them those of CPU time, which
+hold where other programs run, too. DIR (or LSN_IMAGES) holds photos-original.tar; without it the sample
+photos of installed packages are used. ViTs have random weights: time does not depend on what was
+learned. Only the full form writes results/extraction.json.
 """
 
 import argparse
-import io
 import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from benchmarks.timing import interleaved, report
-from lsncli.app.demo import sample_photos
-from lsncli.app.encode import encode_stream
-from lsncli.backbones import Backbone, load_backbone
-from lsncli.images.decode import read_bytes
-from lsncli.images.sources import ImageItem, list_images
+from benchmarks import plainloops
+from benchmarks.goals import Row
+from benchmarks.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
+from benchmarks.timing import Rows, interleaved, machine, record
+from lsncli.app.extract import Extraction
+from lsncli.images.sources import Listing
+from lsncli.store.reader import read_split
 
+AUTHORS, LOADER = "authors' loop", "open_clip + DataLoader"
+ALONE = "pixels alone, "
+FP32 = f"{OURS} fp32, exact"
+GOAL = 1.8
+"""Of fp32 against the authors' loop, for every ViT."""
 
-def plain(items: list[ImageItem], backbone: Backbone) -> np.ndarray:
-    """What a script does: open, transform, stack 64, encode; one thing after the other."""
-    rows = []
-    for first in range(0, len(items), 64):
-        images = [
-            Image.open(io.BytesIO(read_bytes(item))).convert("RGB") for item in items[first : first + 64]
-        ]
-        rows.append(backbone.encode(torch.stack([backbone.preprocess(image) for image in images])))
-    return np.concatenate(rows)
+FULL = {"mini": 400, "ViT-B-32": 192, "ViT-B-16": 64}
+QUICK = {"mini": 96, "ViT-B-32": 64, "ViT-B-16": 32}
+TINY = {"mini": 4}
+"""How many images each model encodes."""
 
-
-def ours(items: list[ImageItem], backbone: Backbone) -> np.ndarray:
-    """Decoding threads beside the encoder, batches of 16."""
-    stream = encode_stream(items, backbone, batch_size=16, workers=os.cpu_count() or 1)
-    return np.concatenate([batch.features for batch in stream])
+WARMUP = 8
 
 
-def main() -> None:
-    """Check that the features agree, then time both."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+@dataclass(frozen=True)
+class Measured:
+    """What one model gave: times of every variant, shares of the stages of ours, agreement."""
+
+    images: int
+    rows: Rows
+    stages: dict[str, dict[str, float]]
+    cosine: float
+    """The smallest of our features (fp32, exact decoding) with open_clip's."""
+
+
+def measure(name: str, folder: Path, found: list[Path], number: int, rounds: int, fast: bool) -> Measured:
+    """Every variant of one model on the CPU; ``folder`` keeps weights and stores.
+
+    Each first encodes a few photos, which are compared and do not count.
+    """
+    cpu, store, stages = torch.device("cpu"), folder / "features.h5", {}
+    ours, plain = ways(name, folder, fast=fast), load(name, folder)
+
+    def extracting(listing: Listing, way: str) -> Callable[[], object]:
+        return lambda: stages.update({way: seconds(run_ours(listing, ours[way], store))})
+
+    def variants(listing: Listing) -> dict[str, Callable[[], object]]:
+        items, size = listing.items, plain.fingerprint.image_size
+        alone = {way: f"{ALONE}{way.split(', ')[1]}" for way in ours if way.startswith(f"{OURS} fp32")}
+        return {
+            AUTHORS: lambda: plainloops.authors(items, plain.model, size, cpu),
+            LOADER: lambda: plainloops.loader(items, plain.model, plain.transform, cpu),
+            **{way: extracting(listing, way) for way in ours},
+            **{title: pixels_only(listing, ours[way]) for way, title in alone.items()},
+        }
+
+    few = photos(found, min(number, WARMUP))
+    for run in variants(few).values():
+        run()
+    run_ours(few, ours[FP32], store)
+    theirs = plainloops.loader(few.items, plain.model, plain.transform, cpu).numpy()
+    cosine = smallest_cosine(np.asarray(read_split(store, "photos").features), theirs)
+    times = interleaved(variants(photos(found, number)), rounds, warm=False)
+    return Measured(number, times, stages, cosine)
+
+
+def seconds(done: Extraction) -> dict[str, float]:
+    """Of each stage of a run."""
+    return asdict(done.seconds)
+
+
+def smallest_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of rows of the same image."""
+    wide = [rows.astype(np.float64) for rows in (ours, theirs)]
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in wide]
+    return float((unit[0] * unit[1]).sum(axis=1).min())
+
+
+def show(name: str, found: Measured) -> None:
+    """As a table: images a second, ratios by both clocks, stages."""
+    print(f"\n{name}, {found.images} photos; smallest cosine with open_clip's features: {found.cosine:.6f}")
+    head = ("images/s", "x authors", "x loader", "CPU: x", "x")
+    print(f"  {'variant':<26}" + "".join(f"{column:>11}" for column in head) + "  stages, seconds")
+    authors, loader = found.rows[AUTHORS], found.rows[LOADER]
+    for variant, row in found.rows.items():
+        ratios = [base[clock] / row[clock] for clock in ("wall_s", "cpu_s") for base in (authors, loader)]
+        stages = ", ".join(f"{key} {value:.1f}" for key, value in found.stages.get(variant, {}).items())
+        figures = (found.images / row["wall_s"], *ratios)
+        print(f"  {variant:<26}" + "".join(f"{figure:>11.2f}" for figure in figures) + f"  {stages}")
+
+
+def goals(name: str, found: Measured) -> list[Row]:
+    """The figures that have a goal, and those that explain them."""
+    authors, loader, own = (found.rows[key] for key in (AUTHORS, LOADER, FP32))
+    goal = GOAL if name.startswith("ViT") else None
+    what = f"extraction, {name}, fp32"
+    rows = [
+        Row(f"{what}, against the authors' loop", own["ratio"], "x", goal, of="wall time, both cores",
+            spread=(own["lowest"], own["highest"])),
+        Row(f"{what}, the same", authors["cpu_s"] / own["cpu_s"], "x", of="CPU time"),
+        Row(f"{what}, against open_clip + DataLoader", loader["wall_s"] / own["wall_s"], "x", of="wall time"),
+        Row(f"{what}, 1 - cosine with open_clip's", max(0.0, 1 - found.cosine), "", 1e-4, "at most"),
+    ]  # fmt: skip
+    others = [way for way in found.stages if way != FP32]
+    return rows + [
+        Row(f"extraction, {name}, {way.removeprefix(OURS + ' ')}, against the authors' loop",
+            found.rows[way]["ratio"], "x", of="wall time")
+        for way in others
+    ]  # fmt: skip
+
+
+def rows(tiny: bool) -> list[Row]:
+    """For ``benchmarks.all``."""
+    images = os.environ.get("LSN_IMAGES")
+    where = sources(Path(images) if images else None)
+    found: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="lsn-extraction-") as folder:
+        for name, number in (TINY if tiny else QUICK).items():
+            fast = name == "mini"  # elsewhere the tower is everything
+            measured = measure(name, Path(folder), where, number, 1 if tiny else 2, fast)
+            found += goals(name, measured)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check that the features agree, time all variants, and in the full form write it down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=Path, default=os.environ.get("LSN_IMAGES"))
+    parser.add_argument("--model", action="append", choices=list(FULL), help="only this one; repeatable")
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    if arguments.images:
-        sources, repeat = [Path(arguments.images) / "photos-original.tar"], 4
-    else:
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="fewer images and rounds, writes nothing")
+    size.add_argument("--tiny", action="store_true", help="a few images, to see that the script runs")
+    given = parser.parse_args(arguments)
+    form = QUICK if given.quick else TINY if given.tiny else FULL
+    rounds = given.rounds if form is FULL else 2 if given.quick else 1
+    images = Path(given.images) if given.images else None
+    if images is None:
         print("LSN_IMAGES is not set: using the sample photos of installed packages.")
-        sources, repeat = sample_photos(), 16
-    items = list(list_images(sources).items) * repeat
-    backbone = load_backbone("mini", device="cpu")
-    difference = np.abs(plain(items, backbone).astype(float) - ours(items, backbone)).max()
-    print(f"{len(items)} images; largest difference of a feature: {difference:.1e}")
-    rows = interleaved(
-        {"plain loop": lambda: plain(items, backbone), "lsn": lambda: ours(items, backbone)}, arguments.rounds
-    )
-    report("extraction", f"Extraction of {len(items)} photos, mini model, CPU fp32", rows)
+    found: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory(prefix="lsn-extraction-") as folder:
+        for name in [name for name in form if name in (given.model or form)]:
+            found[name] = measure(name, Path(folder), sources(images), form[name], rounds, True)
+            show(name, found[name])
+    print(f"\n{machine()['processor']}, {machine()['cores']} cores, {machine()['threads']} threads")
+    if form is FULL and not given.model:
+        what = "Extraction of photos on a CPU; ratio = wall time of the authors' loop over own"
+        record("extraction", what, **{name: asdict(one) for name, one in found.items()})
 
 
 if __name__ == "__main__":

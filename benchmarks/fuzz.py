@@ -24,8 +24,9 @@ from PIL import Image
 from benchmarks.mutations import case, samples, wrong_extension
 from benchmarks.timing import record
 from lsncli.app.meter import Cost, metered
-from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.decode import decode
 from lsncli.images.found import EXTENSIONS
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem, list_images
 
 

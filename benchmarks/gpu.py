@@ -1,20 +1,23 @@
-"""Prompt learning on CUDA: steps against the plain loop, precisions, torch.compile, the image tower.
+"""Everything on CUDA: learning steps against the plain loop, precisions, torch.compile, the image tower,
+extraction with decoding on all cores.
 
     python -m benchmarks.gpu [--output FOLDER]
 
 For one call on a machine that has torch with CUDA and nothing else of ours. What else is imported can travel
 as wheels and be unpacked beside the repository: open_clip_torch, timm, ftfy, wcwidth, and, where they are not
-there with torch, torchvision, regex, tqdm, huggingface-hub, safetensors, rich:
+there with torch, torchvision, regex, tqdm, huggingface-hub, safetensors, rich; for extraction also h5py,
+pillow and, for fast decoding, simplejpeg:
 
     python -m pip install --no-index --no-deps --target site wheels/*.whl
     PYTHONPATH=site python -m benchmarks.gpu --output "$OUT"
 
-Takes less than 8 minutes and writes gpu.json to FOLDER (default benchmarks/results). ``--device cpu
---tiny`` runs every part on a dwarf of a model in seconds, to see that the script works; its figures mean
-nothing and are not written.
+Takes less than 10 minutes and writes gpu.json to FOLDER (default benchmarks/results). Photos are those of
+LSN_IMAGES, or made up. ``--device cpu --tiny`` runs every part on a dwarf of a model in seconds, to see that
+the script works; its figures mean nothing and are not written.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -27,6 +30,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import steps
+from benchmarks.gpu_extraction import extraction_rates
 from benchmarks.models import PAPER, class_names, contexts, image_tower, text_model
 from benchmarks.peak import MIB
 from benchmarks.steps import PLAIN, Ground, Steps, images_in
@@ -54,10 +58,13 @@ class Form:
     image_batch: int
     compiler: str
     """Backend of torch.compile."""
+    extracted: str
+    """The model whose extraction is measured."""
+    photos: int
 
 
-FULL = Form(PAPER, (100, 1000), 16, 10, "ViT-B-16-quickgelu", 256, "inductor")
-TINY = Form("tiny", (3, 5), 4, 2, "tiny", 4, "eager")
+FULL = Form(PAPER, (100, 1000), 16, 10, "ViT-B-16-quickgelu", 256, "inductor", "ViT-B-16-quickgelu", 20_000)
+TINY = Form("tiny", (3, 5), 4, 2, "tiny", 4, "eager", "mini", 4)
 
 LEARNERS: dict[str, tuple[Callable[[Ground, PromptSettings], Steps], PromptSettings]] = {
     "CoOp step": (steps.coop, preset("positive")),
@@ -114,12 +121,13 @@ def measure(made: Steps, rounds: int, device: torch.device) -> Figures:
 
 
 def table(title: str, rows: Figures) -> None:
-    """Print the figures, whatever their names."""
+    """Print the figures, whatever their names; a figure that a variant has not stays empty."""
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     print(f"\n{title}\n  {'variant':<34}" + "".join(f"{column:>16}" for column in columns))
     for name, row in rows.items():
         print(
-            f"  {name:<34}" + "".join(f"{row[column]:>16.4g}" for column in columns if column in row),
+            f"  {name:<34}"
+            + "".join(f"{row[column]:>16.4g}" if column in row else " " * 16 for column in columns).rstrip(),
             flush=True,
         )
 
@@ -225,7 +233,11 @@ def run_all(form: Form, device: torch.device) -> dict[str, Figures]:
         title = f"Deviation from fp32, {form.classes[0]} classes, {kind}"
         keep(title, deviation(ground, form.length, specific))
     keep(f"torch.compile of a CoOp text pass, {form.classes[0]} classes", compiled(ground, form))
-    keep(f"Image tower {form.image_model}, batches of {form.image_batch}", image_rates(form, device))
+    rates = image_rates(form, device)
+    keep(f"Image tower {form.image_model}, batches of {form.image_batch}", rates)
+    towers = {precision: row["images/s"] for precision, row in rates.items()}
+    title = f"Extraction of {form.photos:,} photos, {form.extracted}, decoding on {os.cpu_count()} cores"
+    keep(title, extraction_rates(form.extracted, form.photos, towers, device))
     return parts
 
 
@@ -246,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not given.tiny:
         record(
             "gpu",
-            f"Prompt learning on {device}, {form.model}, medians of wall time",
+            f"Learning and extraction on {device}, {form.model} and {form.image_model}, wall time",
             folder=given.output,
             **parts,
         )

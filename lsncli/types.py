@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lsncli.records import parsed, typed
 
 Floats = NDArray[np.floating[Any]]
 """Features (N, D), text features (C, D) or scores (N,), in any float precision."""
@@ -41,6 +43,24 @@ def content(array: NDArray[Any]) -> str:
     found = sha256(f"{array.dtype.str}{array.shape}".encode())
     found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where the time went from images to rows, in seconds of stages that overlap.
+
+    ``read``, ``decode`` (with the model's preprocessing) and ``encode`` are sums over threads; ``waiting`` is
+    how long the encoder had no pixels, ``write`` how long whoever took its batches was busy with them.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+    waiting: float = 0.0
+    encode: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -108,23 +128,31 @@ class Fingerprint:
     std: tuple[float, ...]
     precision: str
     logit_scale: float
+    decode: str = "exact"  # or "fast": see ``lsncli.images.fast``; other pixels, so other features
 
     @property
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the sha256 over every field but ``pretrained``."""
-        fields = {name: value for name, value in asdict(self).items() if name != "pretrained"}
+        fields = {name: value for name, value in self._fields().items() if name != "pretrained"}
         return sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The fields as one line of JSON, for a store or an artefact."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self._fields(), sort_keys=True)
+
+    def _fields(self) -> dict[str, Any]:
+        """``decode`` only where it is not exact, so that files from before there was a choice stay valid."""
+        fields = asdict(self)
+        if self.decode == "exact":
+            del fields["decode"]
+        return fields
 
     @classmethod
     def from_json(cls, text: str) -> "Fingerprint":
-        """The inverse of ``to_json``."""
-        fields = json.loads(text)
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        """The inverse of ``to_json``. Raises ValueError or TypeError for a text that is not one."""
+        return typed(cls, parsed(text), "fingerprint")
 
     def __str__(self) -> str:
         weights = f":{self.pretrained}" if self.pretrained else ""
-        return f"{self.model}{weights} {self.precision} [{self.digest}]"
+        decode = "" if self.decode == "exact" else f" {self.decode} decoding"
+        return f"{self.model}{weights} {self.precision}{decode} [{self.digest}]"

@@ -81,7 +81,8 @@ def story(tmp_path_factory) -> Story:
 def test_every_step_leaves_its_file_and_nothing_else(story: Story) -> None:
     files = {path.name for path in (story.folder / "lsn-work").iterdir()}
     learned = {"positive.safetensors", "negative.safetensors", "detector.safetensors"}
-    assert files == {"features.h5", *learned, "cache"}  # the scores of lsn eval
+    # "cache": scores of lsn eval; "results": seconds of lsn extract
+    assert files == {"features.h5", *learned, "cache", "results"}
     assert verify(story.folder / "lsn-work" / "features.h5") == []
 
 

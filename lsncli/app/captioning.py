@@ -7,11 +7,14 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+from torch import Tensor
+
 from lsncli.app.candidates import line, write_lines
 from lsncli.app.workspace import Workspace
 from lsncli.backbones.captions import Captioner
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
+from lsncli.images.decode import decode
 from lsncli.images.loader import load_batches
 from lsncli.images.sources import ImageItem
 
@@ -54,7 +57,10 @@ def caption_split(
 def _captioned(
     items: Sequence[ImageItem], captioner: Captioner, batch_size: int, workers: int
 ) -> Iterator[list[str]]:
-    batches = load_batches(items, captioner.coca.preprocess, batch_size=batch_size, workers=workers)
+    def see(data: bytes) -> Tensor:
+        return captioner.coca.preprocess(decode(data))
+
+    batches = load_batches(items, see, batch_size=batch_size, workers=workers)
     with closing(batches):
         for batch in batches:
             if batch.failures:

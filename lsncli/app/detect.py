@@ -131,5 +131,5 @@ def detect_split(
 
 
 def shown_path(item: ImageItem) -> str:
-    """The image's own path, or for a member of a tar the tar's path and the member's name."""
-    return item.path if item.offset is None else f"{item.path}:{item.member or item.key}"
+    """The image's own path or URL, or for one inside a tar or table that and its name in it."""
+    return item.path if item.member is None else f"{item.path}:{item.member}"

@@ -7,12 +7,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.special import bdtr
 
 from lsncli.app.detect import Verdict
 from lsncli.artefacts.detector import Detector, Seen
 from lsncli.backbones import Backbone
+from lsncli.backbones.preprocessing import Picture, shape_of
 from lsncli.types import Failure
 
 ENOUGH = 20
@@ -39,13 +39,13 @@ class Looks:
         """The same model, whose images are looked at when they are preprocessed."""
         return cast(Backbone, _Watched(backbone, self))
 
-    def see(self, image: Image.Image, pixels: torch.Tensor) -> None:
+    def see(self, image: Picture, pixels: torch.Tensor) -> None:
         """Take note of an image and of what the model sees of it; from any thread."""
         with self._lock:
             self._images += 1
             if self._images % self._every:
                 return
-        look = (float(min(image.size)), sharpness(pixels.numpy()))
+        look = (float(min(shape_of(image))), sharpness(pixels.numpy()))
         with self._lock:
             self._found.append(look)
             if len(self._found) >= 2 * SAMPLE:  # half of them, from now on half as often
@@ -62,7 +62,7 @@ class _Watched:
     def __init__(self, backbone: Backbone, looks: Looks) -> None:
         self._backbone, self._looks = backbone, looks
 
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
+    def preprocess(self, image: Picture) -> torch.Tensor:
         pixels = self._backbone.preprocess(image)
         self._looks.see(image, pixels)
         return pixels

@@ -81,7 +81,7 @@ def export_features(store: Path, split: str, out_file: Path) -> None:
         Table(
             features=content.features,
             labels=content.labels,
-            keys=content.keys,
+            keys=tuple(content.keys),
             classes=content.classes,
             failures=content.failures,
             text=None if text is None else text[1],

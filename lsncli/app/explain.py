@@ -11,7 +11,8 @@ from PIL.Image import Image
 
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import list_images
 from lsncli.scores.common import positive_cosines
 from lsncli.types import Float64s, Head, unit

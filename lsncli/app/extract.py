@@ -1,32 +1,36 @@
 """Images -> features in a store: resumable, every failure recorded, nothing encoded twice."""
 
-import hashlib
-from contextlib import closing
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
 from lsncli import console
 from lsncli.app.encode import Encoder
+from lsncli.app.engines import Crew
+from lsncli.app.job import Job
+from lsncli.app.making import Made, make_by, make_here, plan_of, untouched
 from lsncli.app.retry import retry_failures
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.images.names import class_names
 from lsncli.images.sources import Listing, check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
-from lsncli.store.parts import Parts, Plan, claimed, parts_folder, remove_parts
+from lsncli.store.part import COMMIT_SECONDS
+from lsncli.store.parts import About, claimed, parts_folder, remove_parts
+from lsncli.store.plan import part_rows_for
 from lsncli.store.reader import list_splits, read_fingerprint
 from lsncli.store.writer import check_same_model
-from lsncli.types import Failure, Fingerprint
+from lsncli.types import Failure, Fingerprint, Seconds
 
 
 @dataclass(frozen=True)
 class Extraction:
     """What became of ``lsn extract``.
 
-    ``rows`` and ``failures`` are those of the finished split; ``resumed`` images were found done (all of
-    them, with ``already``, if there was nothing to do); the seconds waited for decoding and spent encoding
-    and ``images_per_second`` are of this run.
+    ``rows`` and ``failures`` are those of the finished split, or of the parts that were made here if it is
+    not ``finished``; ``resumed`` images were found done (all of them, with ``already``, if there was nothing
+    to do); ``seconds`` by stage and ``images_per_second`` are of this run.
     """
 
     split: str
@@ -34,10 +38,10 @@ class Extraction:
     resumed: int
     failures: tuple[Failure, ...]
     ignored: int
-    wait_seconds: float
-    encode_seconds: float
+    seconds: Seconds
     images_per_second: float
     already: bool
+    finished: bool
 
 
 def extract(
@@ -53,7 +57,11 @@ def extract(
     overwrite: bool = False,
     retry_failed: bool = False,
     max_failure_rate: float = 0.05,
-    commit_seconds: float = 10.0,
+    commit_seconds: float = COMMIT_SECONDS,
+    part_rows: int = 0,
+    merge: bool = True,
+    crew: Crew | None = None,
+    record: Path | None = None,
     tick: console.Tick = console.silent,
 ) -> Extraction:
     """Encode the images of ``listing``, which came from ``source``, into one split of ``store``.
@@ -61,7 +69,9 @@ def extract(
     An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
     an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
-    then TooManyFailures is raised. ``tick`` hears of the images found done first, then of every batch.
+    then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``crew`` makes them
+    in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
+    write what it took. ``tick`` hears of the images found done first, then of every batch.
     Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
@@ -72,70 +82,52 @@ def extract(
     classes = class_names(listing.folders, names_file)
     encoder = Encoder(backbone, batch_size, workers, tick)
     complete = _finished(store, split, encoder.fingerprint)
-    already = False
     if retry_failed:
         if complete is None:
             raise LsnError(
                 f"{store} has no finished split '{split}', so there are no failures to read again.",
                 "Run the same command without --retry-failed.",
             )
-        resumed = retry_failures(store, split, listing, classes, encoder, source)
+        made = _retried(store, split, listing, classes, encoder, source)
     elif complete is not None and not overwrite:
         _check_same_images(store, complete, listing, classes)
         if parts_folder(store, split).parent.exists():  # a run was killed in its very last steps
             with claimed(store, split):
                 remove_parts(store, split)
-        already, resumed = True, len(listing.items)
-        tick(resumed)
+        made = untouched(len(listing.items))
+        tick(made.found)
     else:
-        resumed = _run(store, split, listing, classes, encoder, source, overwrite, commit_seconds)
-    info = list_splits(store)[split]
-    _check_failures(info, max_failure_rate, store)
+        about = About(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
+        plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
+        pretrained = encoder.fingerprint.pretrained
+        job = Job(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
+        if crew is None:
+            made = make_here(job, about, listing, encoder, merge=merge, record=record)
+        else:
+            made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick)
+    info = list_splits(store)[split] if made.finished else None
+    if info is not None:
+        _check_failures(info, max_failure_rate, store)
     return Extraction(
         split=split,
-        rows=info.rows,
-        resumed=resumed,
-        failures=info.failures,
+        rows=info.rows if info else made.rows,
+        resumed=made.found,
+        failures=info.failures if info else made.failures,
         ignored=listing.ignored,
-        wait_seconds=encoder.wait_seconds,
-        encode_seconds=encoder.encode_seconds,
-        images_per_second=encoder.images_per_second,
-        already=already,
+        seconds=made.seconds,
+        images_per_second=made.encoded / made.elapsed if made.elapsed else 0.0,
+        already=complete is not None and not overwrite and not retry_failed,
+        finished=made.finished,
     )
 
 
-def _run(
-    store: Path,
-    split: str,
-    listing: Listing,
-    classes: tuple[str, ...],
-    encoder: Encoder,
-    source: str,
-    overwrite: bool,
-    commit_seconds: float,
-) -> int:
-    """Encode what is not done yet and finish the split. Returns how many images were found done."""
-    fingerprint = encoder.fingerprint
-    names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
-    plan = Plan(
-        listing=listing.digest,
-        fingerprint=fingerprint.digest,
-        items=len(listing.items),
-        dim=fingerprint.dim,
-        batch_size=encoder.batch_size,
-        options={"class names": names},
-    )
-    with Parts.open(store, split, plan, overwrite=overwrite, commit_seconds=commit_seconds) as parts:
-        resumed = parts.done
-        encoder.tick(resumed)
-        batches = encoder.stream(listing.items, resumed)
-        with closing(batches):
-            for batch in batches:
-                parts.add(batch)
-        parts.finish(
-            fingerprint, classes=classes, problems=listing.problems, source=source, replace=overwrite
-        )
-    return resumed
+def _retried(
+    store: Path, split: str, listing: Listing, classes: tuple[str, ...], encoder: Encoder, source: str
+) -> Made:
+    began = time.monotonic()
+    kept = retry_failures(store, split, listing, classes, encoder, source)
+    elapsed = time.monotonic() - began
+    return replace(untouched(kept), encoded=encoder.images, elapsed=elapsed, seconds=encoder.seconds)
 
 
 def _finished(store: Path, split: str, fingerprint: Fingerprint) -> SplitInfo | None:

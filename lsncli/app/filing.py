@@ -1,7 +1,7 @@
 """Sort scored images into folders: DIR/ood and one folder a class. Planned first, and it can be undone.
 
 Nothing is overwritten: a name that is taken gets a number. Every change is written into an undo file before
-it is made (``undo.py`` reads it). Members of tars are copied out, whatever the action.
+it is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the action.
 """
 
 import errno
@@ -22,8 +22,9 @@ from lsncli.app.detect import shown_path
 from lsncli.app.filenames import folder_names, numbered, safe_name
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
-from lsncli.images.decode import Undecodable, read_bytes
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem
+from lsncli.images.urls import as_url
 from lsncli.types import Failure
 
 Action = Literal["move", "copy", "link"]
@@ -183,8 +184,8 @@ def _file(item: ImageItem, target: str, action: Action, note: Note) -> None:
 
 def _copy(item: ImageItem, target: str, note: Note) -> None:
     data = read_bytes(item)
-    source = os.path.abspath(item.path)
-    shown = source if item.offset is None else f"{source}:{item.key}"
+    source = item.path if as_url(item.path) else os.path.abspath(item.path)
+    shown = source if item.member is None else f"{source}:{item.member}"
     note(action="copy", source=shown, target=target, sha256=sha256(data).hexdigest())
     with open(target, "xb") as file, _removed_on_failure(target):
         file.write(data)

@@ -12,7 +12,8 @@ from lsncli.app.binding import head_from
 from lsncli.app.explain import Explanation, explain
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone
-from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem
 from lsncli.types import Float64s, Labels
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.found import file_size, is_hidden, is_image
+from lsncli.images.found import is_hidden, is_image, size_and_time
+from lsncli.images.read import packed
 from lsncli.images.sources import ImageItem
 from lsncli.types import Failure
 
@@ -62,7 +63,11 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
             raise UsageError(f"'{path}' is neither a .csv nor a .tar.", WANTED)
     if not found:
         raise LsnError(f"There are no image-caption pairs in {', '.join(map(str, paths))}.", WANTED)
-    items = [ImageItem(pair.key, row, pair.path, pair.offset, pair.size) for row, pair in enumerate(found)]
+    contents = {pair.path: packed(pair.path) for pair in found if pair.offset is not None}
+    items = [
+        ImageItem(pair.key, row, pair.path, pair.offset, pair.size, contents.get(pair.path))
+        for row, pair in enumerate(found)
+    ]
     return Pairs(tuple(items), tuple(pair.caption for pair in found), tuple(problems))
 
 
@@ -104,7 +109,8 @@ def _row(path: Path, line: int, header: list[str], cells: list[str]) -> _Pair:
     if any("\udc80" <= letter <= "\udcff" for letter in caption):
         raise LsnError(f"{path}, line {line}: the caption is not UTF-8.")
     file = path.parent / image
-    return _Pair(os.path.normpath(image).replace(os.sep, "/"), str(file), None, file_size(file), caption)
+    size, _ = size_and_time(file)
+    return _Pair(os.path.normpath(image).replace(os.sep, "/"), str(file), None, size, caption)
 
 
 def _read_tar(path: Path) -> tuple[list[_Pair], list[Failure]]:

@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.decode import decode
 from lsncli.images.loader import Batch, Preprocess, one_line
 from lsncli.images.modes import NotFinite, rgb, upright
+from lsncli.images.read import Undecodable, read_bytes
+from lsncli.images.remote import Remote
 from lsncli.images.sources import ImageItem
+from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
 Picture = Image.Image | NDArray[Any] | str | os.PathLike[str]
@@ -52,7 +55,9 @@ def opened(picture: Picture) -> Image.Image:
     """Upright RGB of 8 bits. Raises Undecodable with the reason."""
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
-        return decode(read_bytes(ImageItem(path, UNLABELLED, path, None, None)))
+        url = as_url(path)
+        content = None if url is None else Remote(url)
+        return decode(read_bytes(ImageItem(path, UNLABELLED, path, None, None, content)))
     if isinstance(picture, np.ndarray):
         return rgb(Image.fromarray(_eight_bits(picture)))
     picture.load()

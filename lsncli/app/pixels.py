@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from lsncli.app.encode import pixels_of
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
@@ -64,7 +65,7 @@ def perturbed(
     weights, bias = (torch.from_numpy(array).float() for array in linear_layer(head, "odin"))
     std = torch.tensor(backbone.fingerprint.std)
     features = np.empty((len(items), backbone.fingerprint.dim), dtype=np.float32)
-    with closing(load_batches(items, backbone.preprocess, batch_size=batch_size, workers=workers)) as batches:
+    with closing(load_batches(items, pixels_of(backbone), batch_size=batch_size, workers=workers)) as batches:
         for batch in batches:
             if batch.failures:
                 first = batch.failures[0]

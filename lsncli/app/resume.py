@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.artefacts.checkpoint import Kept, save_checkpoint
+from lsncli.artefacts.files import remove
 from lsncli.prompts.loop import Checkpoint
 
 SAVE_SECONDS = 1.0
@@ -23,7 +24,7 @@ def going_on(
         remark(f"Going on after epoch {len(kept.checkpoint.history)} of {epochs}, found in {path}.")
         return kept.checkpoint
     remark(f"{path} was of a training with other settings, rows or model; this one starts anew.")
-    path.unlink()
+    remove(path)
     return None
 
 

@@ -16,6 +16,7 @@ from lsncli.app.resume import going_on, saver
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.files import remove
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
@@ -112,9 +113,9 @@ def train_prompts(
         remark=remark,
     )
     if settings.kind == "positive":
-        work.negative.unlink(missing_ok=True)
+        remove(work.negative)
     training = _finish(work, backbone, tower, plan, learned, settings, target_tpr)
-    work.checkpoint(settings.kind).unlink(missing_ok=True)
+    remove(work.checkpoint(settings.kind))
     return training
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from lsncli.app.train import Plan, learn_resumably
 from lsncli.app.train_head import TrainedHead, labelled_parts
 from lsncli.app.workspace import Workspace
+from lsncli.artefacts.files import remove
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, silent
@@ -71,7 +72,7 @@ def train_dual(
     )
     path, held = work.head(KIND), plan.rows.held_out
     save_head(path, head)
-    work.checkpoint(KIND).unlink(missing_ok=True)
+    remove(work.checkpoint(KIND))
     right = predict(Head(head.classes, head.weights), held.features) == held.labels
     seconds = time.perf_counter() - began
     return TrainedHead(path, head, len(plan.rows.train), len(held), float(right.mean()), seconds)

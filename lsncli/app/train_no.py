@@ -15,6 +15,7 @@ from lsncli.app.pairs import Pairs
 from lsncli.app.resume import going_on, saver
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.checkpoint import load_checkpoint
+from lsncli.artefacts.files import remove
 from lsncli.artefacts.no_tower import NoTower, save_no_tower
 from lsncli.backbones import Backbone
 from lsncli.console import Tick, printable, silent
@@ -107,7 +108,7 @@ def train_tower(
         history=history,
     )
     save_no_tower(work.no_tower, tower)
-    path.unlink(missing_ok=True)
+    remove(path)
     return tower
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lsncli.app.calibrate import HELD_OUT
-from lsncli.app.encode import EncodedBatch, Encoder
+from lsncli.app.encode import EncodedBatch, Encoder, pixels_of
 from lsncli.app.heldout import Parts, check_held_out, hold_out
 from lsncli.app.probe import best_probe, probes
 from lsncli.app.resume import going_on, saver
@@ -20,7 +20,7 @@ from lsncli.app.train_head import TrainedHead
 from lsncli.app.tuning import TuneSettings, fine_tune
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.checkpoint import load_checkpoint
-from lsncli.artefacts.files import write_artefact
+from lsncli.artefacts.files import remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones import Backbone, load_backbone
 from lsncli.backbones.imagetower import ImageTower
@@ -172,7 +172,7 @@ def tune_tower(
         start,
         plan.training,
         rows.train.labels,
-        plan.backbone.preprocess,
+        pixels_of(plan.backbone),
         settings,
         device,
         workers=workers,
@@ -183,7 +183,8 @@ def tune_tower(
     written = work.tower
     recorded = asdict(settings) | {"c": c, "tuned_from": plan.backbone.fingerprint.to_json()}
     _save_tower(written, tower, plan, recorded)
-    tuned = load_backbone(tower.model, pretrained=str(written), device=str(device))
+    decode = plan.backbone.fingerprint.decode
+    tuned = load_backbone(tower.model, pretrained=str(written), device=str(device), decode=decode)
     head = LearnedHead(
         kind="linear",
         fingerprint=tuned.fingerprint,
@@ -196,7 +197,7 @@ def tune_tower(
         history=history,
     )
     save_head(work.head("linear"), head)
-    path.unlink(missing_ok=True)
+    remove(path)
     new = _encoded(tuned, plan.held_out, batch_size, workers)
     accuracy, _ = probe.accuracy_and_loss(new)
     seconds = time.perf_counter() - began

@@ -16,7 +16,7 @@ from lsncli.backbones.imagetower import ImageTower, Tune
 from lsncli.console import Tick, silent
 from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.loader import Preprocess, load_batches
+from lsncli.images.loader import Pixels, load_batches
 from lsncli.images.sources import ImageItem
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 from lsncli.types import Labels
@@ -94,7 +94,7 @@ def fine_tune(
     start: Probe,
     items: Sequence[ImageItem],
     labels: Labels,
-    preprocess: Preprocess,
+    see: Pixels,
     settings: TuneSettings,
     device: torch.device,
     *,
@@ -105,9 +105,10 @@ def fine_tune(
 ) -> tuple[Probe, tuple[float, ...]]:
     """Tune ``tower`` in place, from the head ``start``: the head in the end, the mean loss of each epoch.
 
-    Images are seen as they will be encoded, without augmentation; every epoch in another order. The loss is
-    computed on unit features. Deterministic for a seed on one CPU, resumed or not. ``tick`` hears of images.
-    Raises LsnError if the loss stops being finite, an image can no longer be read, or memory runs out.
+    ``see`` turns the bytes of an image into pixels: it is seen as it will be encoded, without augmentation;
+    every epoch in another order. The loss is computed on unit features. Deterministic for a seed on one CPU,
+    resumed or not. ``tick`` hears of images. Raises LsnError if the loss stops being finite, an image can no
+    longer be read, or memory runs out.
     """
     generator = seeded(settings.seed)
     tower.module.to(device)
@@ -127,9 +128,7 @@ def fine_tune(
         loss.begin(epoch / settings.epochs, head)
         done, total = epoch * steps // settings.epochs, 0.0
         order = torch.randperm(len(items), generator=generator).tolist()
-        batches = _batches(
-            [items[i] for i in order], [int(labels[i]) for i in order], preprocess, settings, workers
-        )
+        batches = _batches([items[i] for i in order], [int(labels[i]) for i in order], see, settings, workers)
         with closing(batches):
             for pixels, wanted in batches:
                 rate = (1 + math.cos(math.pi * done / steps)) / 2
@@ -187,11 +186,11 @@ def _optimizer(main: list[Tensor], own: list[Tensor], settings: TuneSettings) ->
 def _batches(
     items: Sequence[ImageItem],
     labels: Sequence[int],
-    preprocess: Preprocess,
+    see: Pixels,
     settings: TuneSettings,
     workers: int,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    batches = load_batches(items, preprocess, batch_size=settings.batch_size, workers=workers)
+    batches = load_batches(items, see, batch_size=settings.batch_size, workers=workers)
     with closing(batches):
         for batch in batches:
             if batch.failures:

@@ -31,6 +31,10 @@ class Workspace:
         """Results by content (``app.cache``); may be deleted at any time."""
         return self.folder / "cache"
 
+    def extraction(self, split: str) -> Path:
+        """What the extraction of a split took (``app.record``)."""
+        return self.folder / "results" / f"extract-{split}.json"
+
     def prompts(self, kind: str) -> Path:
         """The learned prompts of a kind, ``positive`` or ``negative``."""
         return self.folder / f"{kind}.safetensors"

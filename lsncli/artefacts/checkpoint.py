@@ -8,6 +8,7 @@ import torch
 
 from lsncli.artefacts.files import complete, read_artefact, write_artefact
 from lsncli.prompts.loop import Checkpoint
+from lsncli.records import typed
 
 KIND = "checkpoint"
 HINT = "Start again with --restart."
@@ -34,4 +35,5 @@ def load_checkpoint(path: Path) -> Kept | None:
     arrays, fields = read_artefact(path, KIND, HINT)
     with complete(path, HINT):
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Kept(fields["run"], Checkpoint(tensors, tuple(fields["history"])))
+        history = typed(tuple[float, ...], fields["history"], "history")
+        return Kept(typed(dict[str, Any], fields["run"], "run"), Checkpoint(tensors, history))

@@ -8,6 +8,7 @@ import numpy as np
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named, unnamed
+from lsncli.records import typed
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, Learned
 
@@ -89,38 +90,51 @@ def load_detector(path: Path) -> Detector:
     """Read a detector; raises LsnError as ``read_artefact`` does."""
     arrays, fields = read_artefact(path, "detector", HINT)
     with complete(path, HINT):
-        conditional = fields["conditional"]
+        conditional = typed(dict[str, dict[str, Any]], fields["conditional"], "conditional")
         head = HeadSource(
-            classes=tuple(fields["classes"]),
-            scale=fields["scale"],
+            classes=typed(tuple[str, ...], fields["classes"], "classes"),
+            scale=typed(float, fields["scale"], "scale"),
             weights=_text("weights", arrays, conditional),
             negative=_text("negative", arrays, conditional)
             if {"negative"} & {*arrays, *conditional}
             else None,
             bias=arrays.get("bias"),
         )
+        _check_shapes(head)
         return Detector(
-            method=fields["method"],
-            label=fields["label"],
-            settings=fields["settings"],
-            head_name=fields["head"],
+            method=typed(str, fields["method"], "method"),
+            label=typed(str, fields["label"], "label"),
+            settings=typed(dict[str, Any], fields["settings"], "settings"),
+            head_name=typed(str, fields["head"], "head"),
             head=head,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-            threshold=Threshold(**fields["threshold"]),
+            threshold=typed(Threshold, fields["threshold"], "threshold"),
             learned={
                 name.removeprefix(LEARNED): array
                 for name, array in arrays.items()
                 if name.startswith(LEARNED)
             },
-            seen=_seen(fields.get("seen")),
+            # Files of before lsn recorded it have none.
+            seen=None if fields.get("seen") is None else typed(Seen, fields["seen"], "seen"),
         )
 
 
-def _seen(found: dict[str, Any] | None) -> Seen | None:
-    """Files of before lsn recorded it have none."""
-    if found is None:
-        return None
-    return Seen(found["images"], found["ood"], tuple(found["side"]), tuple(found["sharpness"]))
+def _check_shapes(head: HeadSource) -> None:
+    """ValueError unless what the head is made from is of as many classes as it names."""
+    count = len(head.classes)
+    if not count:
+        raise ValueError("no classes")
+    dim = 0
+    if not isinstance(head.weights, Conditional):
+        if head.weights.ndim != 2 or len(head.weights) != count:
+            raise ValueError(f"weights of shape {head.weights.shape} for {count} classes")
+        dim = head.weights.shape[1]
+    if head.bias is not None and head.bias.shape != (count,):
+        raise ValueError(f"a bias of shape {head.bias.shape} for {count} classes")
+    if head.negative is not None and not isinstance(head.negative, Conditional):
+        shape = head.negative.shape
+        if len(shape) != 3 or shape[1] != count or (dim and shape[2] != dim):
+            raise ValueError(f"negative text features of shape {shape} for {count} classes")
 
 
 def _text(name: str, arrays: Arrays, conditional: dict[str, Any]) -> HeadText:

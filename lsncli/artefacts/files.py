@@ -1,13 +1,15 @@
 """One safetensors file with JSON metadata, written atomically: the form of every learned artefact.
 
 The format is ``format`` = "lsn-<kind>", its ``format_version``, and one metadata entry a field, each a JSON
-text. safetensors holds no code, so loading a stranger's file runs nothing.
+text. A ``checksum`` over all of it makes damage a sentence instead of other numbers. safetensors holds no
+code, so loading a stranger's file runs nothing.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,17 @@ from safetensors.numpy import save
 
 from lsncli import __version__
 from lsncli.errors import LsnError
+from lsncli.records import parsed
+from lsncli.types import content
+
+UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
+"""What safetensors raises; the last two for a type of numbers that numpy does not have."""
 
 VERSIONS = {"detector": 2}
 """Format versions of the kinds that have changed; the others are at 1."""
+
+OURS = ("format", "format_version", "created_by", "checksum")
+"""Metadata that is no field of what was written."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,8 +48,9 @@ def write_artefact(
         "format_version": str(_version(kind)),
         "created_by": f"lsn {__version__}",
     }
-    data = _canonical(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata))
-    write_whole(path, data)
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    metadata["checksum"] = _checksum(whole, metadata)
+    write_whole(path, _canonical(save(whole, metadata)))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -59,6 +70,14 @@ def write_whole(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises LsnError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LsnError(f"{path} could not be removed: {error.strerror or error}.") from error
+
+
 def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, Any]]:
     """The arrays and fields of an artefact of this kind.
 
@@ -69,22 +88,26 @@ def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, A
         raise LsnError(f"There is no {kind} artefact at {path}.", hint)
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
+            stated = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise LsnError(f"{path} is not a readable safetensors file: {error}", hint) from error
-    found = metadata.pop("format", "no format")
+    found = stated.get("format", "no format")
     if found != f"lsn-{kind}":
         raise LsnError(f"{path}: expected an artefact of format lsn-{kind}, found {found}.", hint)
-    version = metadata.pop("format_version", "0")
+    version = stated.get("format_version", "0")
     if version != str(_version(kind)):
         raise LsnError(
             f"{path}: expected format version {_version(kind)}, found {version}.",
             "It was written by another release of lsn; update lsn or make the file again.",
         )
-    metadata.pop("created_by", None)
+    checksum = _checksum(arrays, {name: text for name, text in stated.items() if name != "checksum"})
+    # Files of before lsn wrote one have none.
+    if stated.get("checksum", checksum) != checksum:
+        raise LsnError(f"{path} is damaged: it was changed after it was written.", hint)
+    fields = {name: text for name, text in stated.items() if name not in OURS}
     with complete(path, hint):
-        return arrays, {name: json.loads(value) for name, value in metadata.items()}
+        return arrays, {name: parsed(value) for name, value in fields.items()}
 
 
 @contextmanager
@@ -92,8 +115,17 @@ def complete(path: Path, hint: str) -> Iterator[None]:
     """Turn a field or an array that is missing or not what it should be into an LsnError."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise LsnError(f"{path} is damaged: {type(error).__name__} {error}.", hint) from error
+
+
+def _checksum(arrays: Arrays, metadata: Mapping[str, str]) -> str:
+    """sha256 over everything in a file, in an order of its own."""
+    parts = [
+        json.dumps(metadata, sort_keys=True),
+        *(f"{name} {content(arrays[name])}" for name in sorted(arrays)),
+    ]
+    return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _version(kind: str) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import HeldOut
+from lsncli.records import typed
 from lsncli.types import Fingerprint, Float64s
 
 COMMANDS = {
@@ -69,14 +70,14 @@ def load_head(path: Path, kind: str) -> LearnedHead:
         head = LearnedHead(
             kind=kind,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-            classes=tuple(fields["classes"]),
-            scale=float(fields["scale"]),
+            classes=typed(tuple[str, ...], fields["classes"], "classes"),
+            scale=typed(float, fields["scale"], "scale"),
             weights=arrays["weights"].astype(np.float64),
-            settings=fields["settings"],
-            held_out=None if rule is None else HeldOut(**rule),
+            settings=typed(dict[str, Any], fields["settings"], "settings"),
+            held_out=None if rule is None else typed(HeldOut, rule, "held_out"),
             bias=arrays["bias"].astype(np.float64) if "bias" in arrays else None,
             negative=arrays["negative"].astype(np.float64) if "negative" in arrays else None,
-            history=tuple(fields["history"]),
+            history=typed(tuple[float, ...], fields["history"], "history"),
         )
         _check_shapes(head)
         return head

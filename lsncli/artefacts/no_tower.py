@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.artefacts.files import complete, read_artefact, write_artefact
+from lsncli.records import typed
 from lsncli.types import Failure, Fingerprint
 
 HINT = "Run `lsn train-no PAIRS` first."
@@ -48,8 +49,10 @@ def load_no_tower(path: Path) -> NoTower:
         return NoTower(
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
             weights=arrays,
-            settings=fields["settings"],
-            pairs=int(fields["pairs"]),
-            failures=tuple(Failure(key, reason) for key, reason in fields["failures"]),
-            history=tuple(fields["history"]),
+            settings=typed(dict[str, Any], fields["settings"], "settings"),
+            pairs=typed(int, fields["pairs"], "pairs"),
+            failures=tuple(
+                Failure(*pair) for pair in typed(tuple[tuple[str, str], ...], fields["failures"], "failures")
+            ),
+            history=typed(tuple[float, ...], fields["history"], "history"),
         )

@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.prompts.conditional import META
 from lsncli.prompts.losses import Kind
+from lsncli.records import typed
 from lsncli.types import Fingerprint, Float64s, unit
 
 COMMANDS: dict[Kind, str] = {"positive": "lsn train-pos", "negative": "lsn train-neg"}
+
+SETTINGS: dict[str, Any] = {"learner": str, "position": str, "names": bool, "score": dict[str, Any]}
+"""The settings that others go by, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class HeldOut:
     fraction: float
     shots: int | None
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed: expected 0 or more, found {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -112,18 +120,21 @@ def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
     """Read a prompts artefact; raises LsnError as ``read_artefact`` does."""
     arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.")
     with complete(path, f"Learn the prompts again with `{COMMANDS[kind]}`."):
-        settings = fields["settings"]
+        settings = typed(dict[str, Any], fields["settings"], "settings")
+        for name, kind_of in SETTINGS.items():
+            if name in settings:
+                typed(kind_of, settings[name], name)
         contexts, meta = unnamed(arrays, conditional=settings["learner"] == "cocoop")
         prompts = LearnedPrompts(
             kind=kind,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-            classes=tuple(fields["classes"]),
+            classes=typed(tuple[str, ...], fields["classes"], "classes"),
             contexts=contexts,
             meta=meta,
             text=None if meta else unit(arrays["text"]),
             settings=settings,
-            history=tuple(fields["history"]),
-            held_out=HeldOut(**fields["held_out"]),
+            history=typed(tuple[float, ...], fields["history"], "history"),
+            held_out=typed(HeldOut, fields["held_out"], "held_out"),
         )
         check_shapes(prompts.classes, contexts, prompts.text)
         return prompts

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.errors import FingerprintMismatch
+from lsncli.errors import FingerprintMismatch, UsageError
 from lsncli.types import Fingerprint
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
     from lsncli.backbones.imagetower import ImageTower, Tune
+    from lsncli.backbones.preprocessing import Picture
     from lsncli.prompts.clipn import TextFunction
     from lsncli.prompts.tower import TextTower
 
@@ -26,14 +26,21 @@ BACKBONES: dict[str, str] = {
 }
 
 
+DECODING = ("exact", "fast")
+
+
 class Backbone(Protocol):
     """A frozen dual encoder."""
 
     @property
     def fingerprint(self) -> Fingerprint: ...
 
-    def preprocess(self, image: "Image") -> "torch.Tensor":
-        """An RGB image -> (3, H, W) float32; safe to call from many threads."""
+    def preprocess(self, image: "Picture") -> "torch.Tensor":
+        """An RGB image, or an array (H, W, 3) of uint8 -> (3, H, W) float32; safe to call from many threads.
+
+        The pixels of the model's own preprocessing, or fast ones (``preprocessing``) if the fingerprint's
+        ``decode`` is "fast".
+        """
 
     def encode(self, pixels: "torch.Tensor") -> NDArray[np.float16]:
         """(B, 3, H, W) float32 -> raw (not normalised) image features (B, D)."""
@@ -73,19 +80,31 @@ class Backbone(Protocol):
 
 
 def load_backbone(
-    model: str, *, pretrained: str = "", device: str = "auto", precision: str = "fp32"
+    model: str,
+    *,
+    pretrained: str = "",
+    device: str = "auto",
+    precision: str = "fp32",
+    decode: str = "exact",
 ) -> Backbone:
     """Load ``mini``, any open_clip model, or a BLIP.
 
     ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``,
     or ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` is a tag or a checkpoint file and wins over what
-    stands behind the colon. ``precision`` is the image tower's. Raises UsageError for unknown names,
-    Unavailable where weights, or transformers for a BLIP, cannot be had.
+    stands behind the colon. ``precision`` is the image tower's, ``decode`` "exact" or "fast" (pixels within 2
+    of 255 grey levels, sooner). Raises UsageError for unknown names, and for a model whose images cannot be
+    had fast; Unavailable where weights, or transformers for a BLIP, cannot be had.
     """
+    if decode not in DECODING:
+        raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")
     kind = "mini" if model == "mini" else "blip" if model.partition(":")[0] == "blip" else "open_clip"
     module, function = BACKBONES[kind].split(":")
     load: Any = getattr(import_module(module), function)
     backbone: Backbone = load(model, pretrained, device, precision)
+    if decode == "fast":
+        from lsncli.backbones.preprocessing import decoding_fast
+
+        return decoding_fast(backbone)
     return backbone
 
 
@@ -106,6 +125,7 @@ def load_again(
         pretrained=pretrained or fingerprint.pretrained,
         device=device,
         precision=fingerprint.precision,
+        decode=fingerprint.decode,
     )
     if backbone.fingerprint.digest != fingerprint.digest:
         raise FingerprintMismatch(

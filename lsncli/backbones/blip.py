@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import embedding
@@ -26,6 +25,7 @@ from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.imagetower import ImageTower, Tune
 from lsncli.backbones.openclip import in_float32, weights_digest
+from lsncli.backbones.preprocessing import Picture, Preprocessing
 from lsncli.backbones.relevance import token_relevance
 from lsncli.backbones.tokens import read_tokens
 from lsncli.device import pick_device, pick_dtype
@@ -54,17 +54,15 @@ class Blip:
 
     fingerprint: Fingerprint
     model: Any
+    transform: Callable[[Picture], Tensor]
     vision: "_ImageTower"
     tokenizer: Any
     device: torch.device
     dtype: torch.dtype
 
-    def preprocess(self, image: Image) -> Tensor:
+    def preprocess(self, image: Picture) -> Tensor:
         """BLIP's own: squashed to a square by bicubic interpolation, normalised; (3, H, W) float32."""
-        size = self.fingerprint.image_size
-        array = np.asarray(image.convert("RGB").resize((size, size), Resampling.BICUBIC), dtype=np.float32)
-        mean, std = (np.array(values, np.float32) for values in (self.fingerprint.mean, self.fingerprint.std))
-        return torch.from_numpy((array / np.float32(255) - mean) / std).permute(2, 0, 1).contiguous()
+        return self.transform(image)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> NDArray[np.float16]:
@@ -149,7 +147,9 @@ def load(model: str, pretrained: str, device: str, precision: str) -> Blip:
         logit_scale=round(math.exp(made.config.logit_scale_init_value), 4),
     )
     made.to(place)
-    return Blip(fingerprint, made, _ImageTower(made).to(dtype), tokenizer, place, dtype)
+    size, mean, std = fingerprint.image_size, fingerprint.mean, fingerprint.std
+    transform = Preprocessing((size, size), True, fingerprint.interpolation, mean, std)
+    return Blip(fingerprint, made, transform, _ImageTower(made).to(dtype), tokenizer, place, dtype)
 
 
 def _from_transformers(where: str) -> tuple[Any, Any]:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.backbones.fastimage import Forward, image_forward
 from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.imagetower import ImageTower, Tune, image_tower, pooled
+from lsncli.backbones.preprocessing import Picture, preprocessing_of
 from lsncli.backbones.relevance import relevance
 from lsncli.backbones.text import text_function, text_tower
 from lsncli.device import pick_device, pick_dtype
@@ -40,20 +41,22 @@ class OpenClip:
 
     fingerprint: Fingerprint
     model: nn.Module
-    transform: Callable[[Image], Tensor]
+    transform: Callable[[Picture], Tensor]
     tokenizer: Any
     device: torch.device
     dtype: torch.dtype
+    forward: Forward
+    """The image tower, by ``fastimage`` where that knows it."""
 
-    def preprocess(self, image: Image) -> Tensor:
-        """open_clip's own evaluation transform: resize, centre crop, normalise; (3, H, W) float32."""
+    def preprocess(self, image: Picture) -> Tensor:
+        """Resize, centre crop, normalise: (3, H, W) float32, the pixels of open_clip's own evaluation
+        transform, unless the fingerprint says ``fast``."""
         return self.transform(image)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> NDArray[np.float16]:
         """(B, 3, H, W) float32 -> raw image features (B, D) float16."""
-        tower: Any = self.model.visual
-        return pooled(tower(pixels.to(self.device, self.dtype))).half().cpu().numpy()
+        return self.forward(pixels.to(self.device, self.dtype)).half().cpu().numpy()
 
     def differentiable(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> raw image features (B, D) float32, with gradients; see ``Backbone``."""
@@ -141,7 +144,8 @@ def create(
     )
     made.to(where)
     made.visual.to(dtype)
-    return OpenClip(fingerprint, made, transform, tokenizer, where, dtype)
+    pixels, forward = preprocessing_of(transform, config), image_forward(made.visual)
+    return OpenClip(fingerprint, made, pixels, tokenizer, where, dtype, forward)
 
 
 def kept_preprocessing(weights: str) -> dict[str, Any]:

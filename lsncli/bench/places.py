@@ -49,7 +49,7 @@ class Part:
             name=name,
             features=split.features[chosen],
             labels=labels[chosen],
-            keys=tuple(split.keys[row] for row in chosen),
+            keys=tuple(split.keys[row] for row in chosen.tolist()),
             classes=self.names or self.classes,
             source=split.source,
         )

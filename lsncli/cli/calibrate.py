@@ -35,7 +35,8 @@ def calibrate(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Your own ID images: folders, patterns, lists, tars. Labels are not needed.", metavar="PATH"
+            help="Your own ID images: folders, patterns, lists, tars, URLs. Labels are not needed.",
+            metavar="PATH",
         ),
     ] = None,
     method: Annotated[

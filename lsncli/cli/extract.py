@@ -1,13 +1,16 @@
 """``lsn extract``: images to features in the store."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsncli.app.workspace import Workspace
-from lsncli.cli import options
+from lsncli.cli import crew as crews
+from lsncli.cli import forecast, options
 from lsncli.console import printable, progress, say
+from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
@@ -20,15 +23,18 @@ COLUMNS = [
     Column("failures", "Failures", digits=0),
     Column("resumed", "Found done", digits=0),
     Column("images_per_second", "Images/s", digits=1),
-    Column("wait_seconds", "Decoding s", digits=1),
-    Column("encode_seconds", "Encoding s", digits=1),
 ]
+# The fields of ``lsncli.types.Seconds``, which help must not load: numpy comes with it.
+STAGES = [Column(name, name, digits=1) for name in ("read", "decode", "waiting", "encode", "write")]
 
 
 def extract(
+    context: typer.Context,
     sources: Annotated[
         list[Path],
-        typer.Argument(help="Folders (one per class, or flat), patterns, lists, tars.", metavar="SOURCE"),
+        typer.Argument(
+            help="Folders (one per class, or flat), patterns, lists, tars, .parquet, URLs.", metavar="SOURCE"
+        ),
     ],
     split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     classes: Annotated[
@@ -43,6 +49,13 @@ def extract(
     ] = False,
     max_failure_rate: options.MaxFailureRate = 0.05,
     follow_links: options.FollowLinks = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only try a few batches, and say what all would take.")
+    ] = False,
+    plan_for: Annotated[
+        int | None,
+        typer.Option("--for", min=1, help="With --plan: also for so many images like these.", metavar="N"),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -60,9 +73,21 @@ def extract(
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="exact or fast: sooner, within 2 of 255 grey levels. Default: the store's, else exact.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
+    engine: crews.Engine = "local",
+    processes: crews.Processes = 0,
+    ray_address: crews.RayAddress = "",
+    part_rows: crews.PartRows = 0,
+    no_merge: crews.NoMerge = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -73,32 +98,71 @@ def extract(
     A folder with one folder per class is labelled by it, a flat one is not. Unreadable images are recorded.
     """
     from lsncli.app import extract as use
-    from lsncli.images.sources import list_images, short_classes, take_shots
+    from lsncli.images.sources import list_images, named, short_classes, take_shots
 
+    if plan_for is not None and not plan:
+        raise UsageError("--for says how many images --plan is for.", "Add --plan.")
     place = Workspace(work)
-    listing = list_images(sources, follow_links=follow_links)
-    if shots is not None:
-        short = short_classes(listing, shots)
-        listing = take_shots(listing, shots, seed)
-        if short:
-            name = printable(short[0])
-            say(f"{len(short)} classes have fewer than {shots} images, such as '{name}'.", quiet=quiet)
-    backbone = model_for(place, model, pretrained, precision, device)
-    with progress(f"extracting {split}", len(listing.items), quiet=quiet) as tick:
-        done = use.extract(
-            listing,
-            store=place.features,
-            split=split,
-            backbone=backbone,
-            batch_size=options.images_at_once(batch_size, device),
-            workers=options.threads(workers),
-            names_file=classes,
+    # A plan is measured by one process, whatever the engine.
+    crew = None if plan else crews.crew_for(engine, processes, ray_address, device, context.params)
+    if crew is not None and crew.rank:
+        crews.share(
+            crew,
+            place,
+            split,
+            pretrained=pretrained,
+            workers=workers,
             overwrite=overwrite,
-            retry_failed=retry_failed,
-            max_failure_rate=max_failure_rate,
-            source=", ".join(str(path) for path in sources),
-            tick=tick,
+            merge=not no_merge,
+            quiet=quiet,
         )
+        return
+    source = named(sources)
+    with crews.planning(crew, place, split):
+        listing = list_images(sources, follow_links=follow_links)
+        if shots is not None:
+            short = short_classes(listing, shots)
+            listing = take_shots(listing, shots, seed)
+            if short:
+                name = printable(short[0])
+                say(f"{len(short)} classes have fewer than {shots} images, such as '{name}'.", quiet=quiet)
+        # A crew's processes load the model; here its fingerprint alone is wanted.
+        here = "cpu" if crew is not None and not retry_failed else device
+        backbone = model_for(place, model, pretrained, precision, here, decode)
+        if plan:
+            forecast.show(
+                listing,
+                backbone,
+                store=place.features,
+                source=source,
+                also_for=plan_for,
+                batch_size=options.images_at_once(batch_size, device),
+                part_rows=part_rows,
+                workers=options.threads(workers),
+                format=format,
+                output=output,
+                quiet=quiet,
+            )
+            return
+        with progress(f"extracting {split}", crews.images(crew, len(listing.items)), quiet=quiet) as tick:
+            done = use.extract(
+                listing,
+                store=place.features,
+                split=split,
+                backbone=backbone,
+                batch_size=options.images_at_once(batch_size, device),
+                workers=crews.workers_for(crew, workers),
+                names_file=classes,
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+                max_failure_rate=max_failure_rate,
+                part_rows=part_rows,
+                merge=not no_merge,
+                crew=crew,
+                record=place.extraction(split),
+                source=source,
+                tick=tick,
+            )
     row = {
         "split": done.split,
         "rows": done.rows,
@@ -106,10 +170,15 @@ def extract(
         "failures": len(done.failures),
         "resumed": done.resumed,
         "images_per_second": done.images_per_second,
-        "wait_seconds": done.wait_seconds,
-        "encode_seconds": done.encode_seconds,
+        **asdict(done.seconds),
     }
-    render([row], COLUMNS, format, output)
+    render([row], COLUMNS if format == "table" else COLUMNS + STAGES, format, output)
+    if done.images_per_second:
+        spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(done.seconds).items())
+        say(f"Seconds of stages that overlap: {spent}.", quiet=quiet)
+    if not done.finished:
+        crews.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
+        return
     say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
     if done.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
@@ -120,19 +189,30 @@ def extract(
 
 
 def model_for(
-    place: Workspace, model: str | None, pretrained: str, precision: str | None, device: str
+    place: Workspace,
+    model: str | None,
+    pretrained: str,
+    precision: str | None,
+    device: str,
+    decode: str | None = None,
 ) -> "Backbone":
     """The model asked for; whatever was not asked for is the store's, else the default.
 
-    Another precision than the store's is another model: it is loaded, and the store then refuses it.
+    Another precision or decoding than the store's is another model: it is loaded, and the store then refuses
+    it.
     """
     from lsncli.backbones import DEFAULT_MODEL, load_again, load_backbone
     from lsncli.store.reader import read_fingerprint
 
     stored = read_fingerprint(place.features) if place.features.is_file() else None
     if model is None and stored is not None:
-        if precision in (None, stored.precision):
+        if precision in (None, stored.precision) and decode in (None, stored.decode):
             return load_again(stored, pretrained=pretrained, device=device)
         model, pretrained = stored.model, pretrained or stored.pretrained
-    precision = precision or (stored.precision if stored is not None else "") or "fp32"
-    return load_backbone(model or DEFAULT_MODEL, pretrained=pretrained, device=device, precision=precision)
+    return load_backbone(
+        model or DEFAULT_MODEL,
+        pretrained=pretrained,
+        device=device,
+        precision=precision or (stored.precision if stored is not None else "") or "fp32",
+        decode=decode or (stored.decode if stored is not None else "exact"),
+    )

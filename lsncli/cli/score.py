@@ -36,7 +36,10 @@ Format = Annotated[
 def score(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Images, folders, patterns, lists, tars; - is a list on stdin.", metavar="PATH"),
+        typer.Argument(
+            help="Images, folders, patterns, lists, tars, .parquet, URLs; - is a list on stdin.",
+            metavar="PATH",
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Score a split of the store instead; no image is read.", metavar="NAME")

@@ -63,19 +63,52 @@ def info(
 
 @app.command()
 def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet = False) -> None:
-    """Check every split: checksums, counts, labels, finite features, unique keys; 1 if not sound."""
+    """Check every split: checksums, counts, labels, finite features, unique keys; 1 if not sound.
+
+    Also the parts of splits that are not finished.
+    """
     from lsncli.store.reader import read_fingerprint
+    from lsncli.store.unfinished import unfinished_splits
     from lsncli.store.verify import verify as check
 
     path = Workspace(work).features
-    if not path.exists():
+    unfinished = unfinished_splits(path)
+    if not path.exists() and not unfinished:
         read_fingerprint(path)  # says so, and what to do
-    problems = check(path)
+    problems = check(path) if path.exists() else []
+    for one in unfinished:
+        say(f"Split '{one.split}' is unfinished: {one.made} of {one.parts} parts are made.", quiet=quiet)
+        problems += [f"Unfinished split '{one.split}': {problem}" for problem in one.problems]
     for problem in problems:
         say(problem, style="red")
     if problems:
         raise LsnError(f"{path} is not sound: {len(problems)} problems.", "Extract the named splits again.")
-    say(f"{path} is sound.", quiet=quiet)
+    say(f"{path if path.exists() else 'What is made'} is sound.", quiet=quiet)
+
+
+@app.command()
+def merge(
+    split: Annotated[str, typer.Option(help="Split to finish.")] = "train",
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Write all rows into the store, as lsn extract itself does.")
+    ] = False,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    quiet: options.Quiet = False,
+) -> None:
+    """Finish a split from its parts, all of which must be there, whole and of one extraction; 1 if not.
+
+    Without --copy the rows stay in part files beside the store, in features.h5.rows: nothing is copied, and
+    both belong together. With --copy, a split that was merged so before is written into the store.
+    """
+    from lsncli.app.merging import merge as use
+
+    place = Workspace(work)
+    info = use(place.features, split, copy=copy, record=place.extraction(split))
+    where = place.features if copy else "part files beside the store"
+    say(
+        f"Split '{split}' is finished: {info.rows} rows, {len(info.failures)} failures, in {where}.",
+        quiet=quiet,
+    )
 
 
 @app.command("import")

@@ -62,7 +62,8 @@ def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = No
             else:
                 flat = flat or not prefix
                 # The top folder is read first: flat is known before any image below it is listed.
-                found.append(Found(key, None if flat else label, entry.path, None, _size(entry)))
+                size, mtime = _size_and_time(entry)
+                found.append(Found(key, None if flat else label, entry.path, None, size, mtime=mtime))
     problems.sort(key=lambda problem: problem.key)
     return Source(found, problems, ignored)
 
@@ -79,8 +80,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _size(entry: os.DirEntry[str]) -> int | None:
+def _size_and_time(entry: os.DirEntry[str]) -> tuple[int | None, int | None]:
     try:
-        return entry.stat().st_size
+        status = entry.stat()
     except OSError:
-        return None
+        return None, None
+    return status.st_size, status.st_mtime_ns

@@ -1,31 +1,52 @@
 """What one source holds, before classes are numbered across sources."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from lsncli.images.unpacked import Unpacked
+from typing import Protocol
 
 EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "png", "webp", "avif", "heic", "heif", "bmp", "gif", "tif", "tiff", "ppm", "pgm"}
 )
+LISTS = (".txt", ".csv", ".tsv")
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
+TABLES = (".parquet",)
+PACKS = LISTS + TARS + TABLES
+"""What is a source of its own where a pattern finds it."""
+OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
 
 MAX_BYTES = 1 << 29
 """Encoded bytes that are read of one image: six for each of the pixels that are decoded at most."""
 
 
+class Content(Protocol):
+    """What holds the bytes of images that are not a file each. One object serves all images of it."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all of it, if that is known."""
+
+    def read(self, offset: int, size: int | None) -> bytes:
+        """The bytes of the image at ``offset``, ``size`` of them if it is known. Any thread may call this.
+
+        Raises Undecodable, or OSError as a file does.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image of one source; ``folder`` is its class, None = unlabelled. The rest is as in ``ImageItem``."""
+    """An image of one source; ``folder`` is its class, by name or number, None = unlabelled. The rest is as
+    in ``ImageItem``."""
 
     key: str
-    folder: str | None
+    folder: str | int | None
     path: str
     offset: int | None
     size: int | None
-    unpacked: Unpacked | None = None
+    content: Content | None = None
     member: str | None = None
+    mtime: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +70,10 @@ class Source:
     ordered: bool = False
 
 
+Scan = tuple[str, Callable[[], Source]]
+"""The name of a source, and how to list it."""
+
+
 def is_hidden(name: str) -> bool:
     """Dot files (macOS's ``._*`` among them) and the ``__MACOSX`` folders of zip tools."""
     return name.startswith(".") or name == "__MACOSX"
@@ -60,13 +85,19 @@ def is_image(name: str) -> bool:
     return bool(stem) and extension.lower() in EXTENSIONS
 
 
-def by_folder(keys: Sequence[str]) -> list[str | None]:
+def by_folder(keys: Sequence[str]) -> list[str | int | None]:
     """The class of every key of a folder or tar: its first folder, or None for all of them when any
     image lies at the top (then it is a flat collection, whatever else it holds)."""
     if any("/" not in key for key in keys):
         return [None] * len(keys)
     known: dict[str, str] = {}  # one string a class, not one an image
     return [known.setdefault(name, name) for name in (key.partition("/")[0] for key in keys)]
+
+
+def column_of(name: str) -> tuple[str, str]:
+    """``x.parquet#pixels`` as the file and the column of images that it names; any other name alone."""
+    file, _, column = name.rpartition("#")
+    return (file, column) if file.lower().endswith(TABLES) and "/" not in column else (name, "")
 
 
 class Unique:
@@ -85,9 +116,11 @@ class Unique:
         return found
 
 
-def file_size(path: Path | str) -> int | None:
-    """The size of a file in bytes; None if it cannot be asked (the reason shows when it is read)."""
+def size_and_time(path: Path | str) -> tuple[int | None, int | None]:
+    """The size of a file in bytes and the time of its last change in ns; None for both if they cannot be
+    asked (the reason shows when it is read)."""
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except (OSError, ValueError):
-        return None
+        return None, None
+    return status.st_size, status.st_mtime_ns

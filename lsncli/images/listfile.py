@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from lsncli.errors import UsageError
-from lsncli.images.found import Found, Source, Unique, file_size
+from lsncli.images.fetch import fetch
+from lsncli.images.found import Found, Source, Unique, size_and_time
+from lsncli.images.remote import Remote
+from lsncli.images.urls import as_url, without_scheme
 
 HEADERS = frozenset({"path", "file", "filename", "image", "key"})
 
@@ -17,13 +21,29 @@ Row = tuple[int, list[str]]  # number of the line, and its cells
 
 
 def scan(path: Path, *, repeats: bool = False) -> Source:
-    """List the images that a list file names; relative paths are relative to the list's own folder.
+    """List the images that a list file names; relative paths are relative to the list's own folder, and URLs
+    are taken as they are.
 
     Blank lines, lines that start with '#' and a header row (``path,class``) are skipped. A named file that
     is not there is kept: it fails, visibly, when it is read. Raises UsageError for a path named twice, unless
     ``repeats`` are wanted: then it is another image, with ``~2`` behind its key.
     """
-    return _source(_rows(path), str(path), path.parent, repeats)
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            return _source(_rows(file, path.name), str(path), path.parent, repeats)
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"The list {path} cannot be read: {error}.") from error
+
+
+def scan_url(url: str, *, repeats: bool = False) -> Source:
+    """The same for a list behind a URL: paths are relative to its folder there."""
+    text = io.TextIOWrapper(
+        io.BytesIO(fetch(url)), encoding="utf-8-sig", errors="surrogateescape", newline=""
+    )
+    try:
+        return _source(_rows(text, url), url, url.rpartition("/")[0], repeats)
+    except csv.Error as error:
+        raise UsageError(f"The list {url} cannot be read: {error}.") from error
 
 
 def scan_stdin(*, repeats: bool = False) -> Source:
@@ -41,7 +61,8 @@ def scan_stdin(*, repeats: bool = False) -> Source:
     return _source(rows, "standard input", Path(), repeats)
 
 
-def _source(rows: Iterator[Row], where: str, folder: Path, repeats: bool) -> Source:
+def _source(rows: Iterator[Row], where: str, folder: Path | str, repeats: bool) -> Source:
+    """``folder`` is what paths are relative to; a text is that of a URL."""
     found: list[Found] = []
     seen: dict[str, int] = {}
     unique = Unique()
@@ -55,29 +76,34 @@ def _source(rows: Iterator[Row], where: str, folder: Path, repeats: bool) -> Sou
                 f"{where}, line {line}: expected a path and at most one class, found {len(cells)} columns.",
                 'A path that holds the separator must be in "double quotes" in a .csv or .tsv.',
             )
-        key = os.path.normpath(raw).replace(os.sep, "/")
+        raw = without_scheme(raw)
+        url = as_url(raw)
+        key = url or os.path.normpath(raw).replace(os.sep, "/")
         if key in seen and not repeats:
             raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[key]}).")
         key = unique(key)
         seen[key] = line
-        file = os.path.join(folder, raw) if folder.parts else raw
         label = cells[1].strip() if len(cells) == 2 else ""
-        found.append(Found(key, labels.setdefault(label, label) or None, file, None, file_size(file)))
+        label = labels.setdefault(label, label)
+        if isinstance(folder, str):
+            url = url or f"{folder}/{raw}"
+        if url is not None:
+            found.append(Found(key, label or None, url, 0, None, Remote(url)))
+            continue
+        path = os.path.join(folder, raw) if folder != Path() else raw
+        size, mtime = size_and_time(path)
+        found.append(Found(key, label or None, path, None, size, mtime=mtime))
     return Source(found, ordered=True)
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(file: TextIO, name: str) -> Iterator[Row]:
     """Every row of a list file that names an image."""
-    suffix = path.suffix.lower()
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            if suffix == ".txt":
-                yield from _named(enumerate(_cells(file), start=1))
-            else:
-                reader = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-                yield from _named((reader.line_num, row) for row in reader)
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"The list {path} cannot be read: {error}.") from error
+    if name.lower().endswith(".txt"):
+        yield from _named(enumerate(_cells(file), start=1))
+    else:
+        separator = "\t" if name.lower().endswith(".tsv") else ","
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        yield from _named((reader.line_num, row) for row in reader)
 
 
 def _cells(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -16,8 +16,10 @@ def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, .
 
     Without a file: the folder's name less a leading WordNet id (``n01440764_``), '_' read as a space. A
     file says otherwise: .json (an object folder -> name, or a list in folder order) or text (lines
-    ``folder<TAB>name``, or one name a line in folder order). Raises UsageError for folders that are missing
-    or unknown, a wrong count, an empty name, or two classes of one name (nothing could tell them apart).
+    ``folder<TAB>name``, or one name a line in folder order). Classes that are numbers, of which some have no
+    image, may have a longer list: number k is its name k, from 0. Raises UsageError for folders that are
+    missing or unknown, a wrong count, an empty name, or two classes of one name (nothing could tell them
+    apart).
     """
     if names_file is None:
         names = [_readable(folder) for folder in folders]
@@ -27,6 +29,8 @@ def class_names(folders: Sequence[str], names_file: Path | None) -> tuple[str, .
             names = _by_folder(folders, given, names_file)
         elif len(given) == len(folders):
             names = given
+        elif folders and all(one.isascii() and one.isdecimal() and int(one) < len(given) for one in folders):
+            names = [given[int(folder)] for folder in folders]
         else:
             raise UsageError(
                 f"{names_file}: expected {len(folders)} names, one a class folder in sorted order, "

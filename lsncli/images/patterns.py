@@ -103,6 +103,15 @@ def _characters(inside: str) -> str:
     return out
 
 
+def check_fits(fits: bool, pattern: str) -> None:
+    """Raise UsageError if nothing fits a pattern."""
+    if not fits:
+        raise UsageError(
+            f"No image fits the pattern '{pattern}'.",
+            "Put it in quotes; * stands for one name, ** for any folders. Hidden files do not count.",
+        )
+
+
 def matching_files(pattern: Pattern, endings: tuple[str, ...]) -> list[Path]:
     """The files that fit and have one of the ``endings`` (lower case), sorted; hidden ones left out."""
     found: list[Path] = []

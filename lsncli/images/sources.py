@@ -1,28 +1,20 @@
 """What images there are: folders, patterns, image files, lists and tars become one listing."""
 
 import hashlib
-import os
-import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import folder, listfile, tar
-from lsncli.images.found import Found, Problem, Source, Unique, file_size
-from lsncli.images.patterns import Pattern, as_pattern, matching_files
-from lsncli.images.unpacked import Unpacked
+from lsncli.images.found import Content, Found, Problem, Unique
+from lsncli.images.paths import WANTED, behind, what_it_names
+from lsncli.images.together import in_order
+from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
-STDIN = Path("-")
-LISTS = (".txt", ".csv", ".tsv")
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
-WANTED = (
-    "Give folders, images, 'patterns/**/*.jpg', lists (.txt, .csv, .tsv), tars (plain, .gz, .bz2, .xz), "
-    "or - for a list on standard input."
-)
+LISTING_THREADS = 32
+"""Sources behind URLs that are listed at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +22,9 @@ class ImageItem:
     """One image: where it lies and which class it belongs to.
 
     ``key`` is its path relative to its source with '/' between folders (with several sources, behind the
-    name of its own source); ``label`` indexes ``Listing.folders``, -1 = unlabelled; ``path`` is the file, or
-    the tar in which the image, its ``member``, is the ``size`` bytes from ``offset``. If the tar is
-    compressed they lie in ``unpacked``.
+    name of its own source); ``label`` indexes ``Listing.folders``, -1 = unlabelled; ``path`` is the file, of
+    ``size`` bytes and last changed at ``mtime`` (ns), or the tar of which the image is a ``member``. Then
+    ``content`` reads it, by ``offset`` and ``size``. What is not known is None.
     """
 
     key: str
@@ -40,8 +32,9 @@ class ImageItem:
     path: str
     offset: int | None
     size: int | None
-    unpacked: Unpacked | None = None
+    content: Content | None = None
     member: str | None = None
+    mtime: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,9 @@ class Listing:
         """sha256 over every key, label and size: equal digests are the same work."""
         total = hashlib.sha256()
         for item in self.items:
-            record = f"{item.key}\0{item.label}\0{item.size}\0"
+            # A row of a table has no size until it is read; that of the table stands for it.
+            size = item.content.size if item.size is None and item.content is not None else item.size
+            record = f"{item.key}\0{item.label}\0{size}\0"
             total.update(record.encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
@@ -70,23 +65,28 @@ class Listing:
 def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links: bool = False) -> Listing:
     """List every image under ``paths``, sorted by key.
 
-    A path is a folder, a pattern with ``*``, an image, a list file (.txt, .csv, .tsv), a tar, or ``-``: a
-    list on standard input. Images that lie only in subfolders of a folder or tar are labelled by the first
-    one. Classes of the same name in several sources are one class. ``keep_order`` keeps the sources in their
-    order and a list as it is (repetitions too); folders and tars are sorted within. Links out of a folder are
-    problems unless ``follow_links``. Raises UsageError for a path that is not there or cannot be a source.
+    A path is a folder, a pattern with ``*`` or ``{0..9}``, an image, a list file (.txt, .csv, .tsv), a tar, a
+    Parquet file, a URL of any of these, or ``-``: a list on standard input. Images that lie only in
+    subfolders of a folder or tar are labelled by the first one; those of a tar with .cls or .json files
+    beside them, or of a table with a class column, by these. Classes of the same name in several sources are
+    one class. ``keep_order`` keeps the sources in their order and a list as it is (repetitions too); folders
+    and tars are sorted within. Links out of a folder are problems unless ``follow_links``. Raises UsageError
+    for a path that is not there or cannot be a source, Unavailable without the package that one needs, and
+    LsnError for a network that fails.
     """
     if not paths:
         raise UsageError("No images were named.", WANTED)
-    scans = [one for path in paths for one in _scans(path, keep_order, follow_links)]
+    scans = [one for path in paths for one in what_it_names(path, keep_order, follow_links)]
     unique = Unique()
     found: list[Found] = []
     problems: list[Problem] = []
     ignored = 0
-    for name, scan in scans:
-        source = scan()
+    # Behind a URL each header of a tar is a request, which mostly waits.
+    threads = LISTING_THREADS if any(as_url(path) for path in paths) else 1
+    sources = in_order([scan for _, scan in scans], threads) if threads > 1 else (scan() for _, scan in scans)
+    for (name, _), source in zip(scans, sources, strict=True):
         if len(scans) > 1:
-            source = _prefixed(source, unique(name))
+            source = behind(unique(name), source)
         if not source.ordered:
             source.found.sort(key=lambda one: one.key)
         found += source.found
@@ -94,9 +94,8 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         ignored += source.ignored
     if not keep_order:
         found.sort(key=lambda one: one.key)
-    folders = tuple(sorted({one.folder for one in found if one.folder is not None}))
-    number: dict[str | None, int] = {name: label for label, name in enumerate(folders)}
-    number[None] = UNLABELLED
+    folders = _in_order({one.folder for one in found if one.folder is not None})
+    number = {name: label for label, name in enumerate(folders)}
     return Listing(
         items=tuple(_items(found, number)),
         folders=folders,
@@ -104,6 +103,11 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         ignored=ignored,
         problem_paths=tuple(one.path for one in problems),
     )
+
+
+def named(paths: Sequence[Path]) -> str:
+    """What was asked for, as people wrote it: ``Path`` takes a slash out of a URL."""
+    return ", ".join(as_url(path) or str(path) for path in paths)
 
 
 def check_not_empty(listing: Listing, source: str) -> None:
@@ -151,72 +155,17 @@ def short_classes(listing: Listing, shots: int) -> tuple[str, ...]:
     return tuple(name for name, count in zip(listing.folders, counts, strict=True) if count < shots)
 
 
-def _items(found: list[Found], number: dict[str | None, int]) -> Iterator[ImageItem]:
+def _in_order(classes: Iterable[str | int]) -> tuple[str, ...]:
+    """Class numbers by number, then names by name: number k is label k when all numbers are there."""
+    numbers = sorted({one for one in classes if isinstance(one, int)})
+    names = sorted({one for one in classes if isinstance(one, str)} - {str(one) for one in numbers})
+    return (*map(str, numbers), *names)
+
+
+def _items(found: list[Found], number: dict[str, int]) -> Iterator[ImageItem]:
     """What was found, as items; ``found`` is empty then, so that a million images are held once."""
     found.reverse()
     while found:
         one = found.pop()
-        yield ImageItem(one.key, number[one.folder], one.path, one.offset, one.size, one.unpacked, one.member)
-
-
-def _scans(path: Path, repeats: bool, follow_links: bool) -> list[tuple[str, Callable[[], Source]]]:
-    """The sources that a path stands for, each with its name and how to list it: one, or the lists and tars
-    that fit a pattern."""
-    if path == STDIN:
-        return [("stdin", lambda: listfile.scan_stdin(repeats=repeats))]
-    if not os.path.lexists(path) and (pattern := as_pattern(path)) is not None:
-        if not pattern.base.is_dir():
-            raise UsageError(f"There is no folder '{pattern.base}'.", WANTED)
-        name = pattern.base.name or "images"
-        if not path.name.lower().endswith(LISTS + TARS):
-            return [(name, lambda: _fitting(path, pattern, follow_links))]
-        files = matching_files(pattern, LISTS + TARS)
-        _check_fits(bool(files), path)
-        return [one for file in files for one in _scans(file, repeats, follow_links)]
-    name = path.name or path.resolve().name or "root"
-    return [(name, lambda: _scan(path, repeats, follow_links))]
-
-
-def _scan(path: Path, repeats: bool, follow_links: bool) -> Source:
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:
-        if not os.path.lexists(path):
-            reason = "" if isinstance(error, FileNotFoundError) else f" that can be read: {error}"
-            raise UsageError(f"There is no '{path}'{reason}.", WANTED) from error
-        mode = stat.S_IFREG  # a link to nothing: it is listed, and fails when it is read
-    name = path.name.lower()
-    if stat.S_ISDIR(mode):
-        return folder.scan(path, follow_links=follow_links)
-    if name.endswith(OTHER_ARCHIVES):
-        raise UsageError(f"'{path}' is an archive that cannot be read.", "Unpack it and give the folder.")
-    if name.endswith(LISTS + TARS) and not stat.S_ISREG(mode):
-        raise UsageError(f"'{path}' is not a regular file.", "Pipe a list into `-` instead.")
-    if name.endswith(LISTS):
-        return listfile.scan(path, repeats=repeats)
-    if name.endswith(TARS):
-        return tar.scan(path)
-    return Source([Found(path.name, None, str(path), None, file_size(path))], single=True)
-
-
-def _fitting(path: Path, pattern: Pattern, follow_links: bool) -> Source:
-    source = folder.scan(pattern.base, follow_links=follow_links, pattern=pattern)
-    _check_fits(bool(source.found or source.problems), path)
-    return source
-
-
-def _check_fits(fits: bool, path: Path) -> None:
-    if not fits:
-        raise UsageError(
-            f"No image fits the pattern '{path}'.",
-            "Put it in quotes; * stands for one name, ** for any folders. Hidden files do not count.",
-        )
-
-
-def _prefixed(source: Source, name: str) -> Source:
-    def key(old: str) -> str:
-        return name if source.single else f"{name}/{old}"
-
-    source.found = [replace(one, key=key(one.key)) for one in source.found]
-    source.problems = [replace(one, key=f"{name}/{one.key}") for one in source.problems]
-    return source
+        label = UNLABELLED if one.folder is None else number[str(one.folder)]
+        yield ImageItem(one.key, label, one.path, one.offset, one.size, one.content, one.member, one.mtime)

@@ -5,7 +5,6 @@ import gzip
 import io
 import lzma
 import zlib
-from pathlib import Path
 from typing import IO, cast
 
 from lsncli.errors import LsnError
@@ -19,16 +18,16 @@ DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowEr
 """What reading damaged compressed data raises."""
 
 
-def opened(path: Path) -> IO[bytes] | None:
+def unpacking(file: IO[bytes]) -> IO[bytes] | None:
     """The unpacked content of a gzip, bzip2 or xz file, told by its first bytes; None if it is neither."""
-    with open(path, "rb") as file:
-        start = file.read(6)
+    start = file.read(6)
+    file.seek(0)
     if start.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     if start.startswith(b"BZh"):
-        return bz2.open(path, "rb")
+        return bz2.BZ2File(file)
     if start == b"\xfd7zXZ\0":
-        return lzma.open(path, "rb")
+        return lzma.LZMAFile(file)
     return None
 
 
@@ -59,7 +58,7 @@ class Forward(Limited):
     Raises LsnError above MAX_UNPACKED bytes.
     """
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: str) -> None:
         super().__init__(file)
         self._path = path
         self._position = 0

@@ -1,23 +1,28 @@
 """Images inside a tar. A plain one is indexed by offset and size: threads read them without a lock. The
-images of a compressed one are unpacked once, into a file without a name."""
+images of a compressed one are unpacked once, into a file without a name. Classes may lie beside images."""
 
 import posixpath
 import tarfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images import stream
-from lsncli.images.found import MAX_BYTES, Found, Problem, Source, by_folder, is_hidden, is_image
+from lsncli.images.beside import LONGEST, Labels
+from lsncli.images.found import MAX_BYTES, Content, Found, Problem, Source, by_folder, is_hidden, is_image
+from lsncli.images.read import packed
 from lsncli.images.unpacked import Unpacked
 
 Place = tuple[int, int]  # offset and size of a member's bytes
 Keep = Callable[[tarfile.TarInfo], Place]
 
 
-def scan(path: Path) -> Source:
+def _in_place(member: tarfile.TarInfo) -> Place:
+    return member.offset_data, member.size
+
+
+def scan(path: str) -> Source:
     """Index a tar, whatever its compression. Its single top-level folder, if any, is not part of the keys.
 
     Links inside the tar are followed to the member they name. Members that are no plain files, links to
@@ -26,24 +31,37 @@ def scan(path: Path) -> Source:
     LsnError if it unpacks to too much.
     """
     try:
-        unpacked_file = stream.opened(path)
-        with unpacked_file or open(path, "rb") as file:
-            if unpacked_file is None:
-                return _index(path, stream.Limited(file), lambda member: (member.offset_data, member.size))
-            forward, unpacked = stream.Forward(file, path), Unpacked()
-            return _index(path, forward, lambda member: _copy(forward, member, unpacked), unpacked)
+        with open(path, "rb") as file:
+            return scan_file(path, file, packed(path))
+    except OSError as error:
+        raise _not_a_tar(path, error) from error
+
+
+def scan_file(path: str, file: IO[bytes], content: Content) -> Source:
+    """The same of an open ``file`` known as ``path``; unless it is compressed, ``content`` reads it."""
+    try:
+        unpacked_file = stream.unpacking(file)
+        if unpacked_file is None:
+            return _index(path, stream.Limited(file), content, _in_place)
+        with unpacked_file:
+            forward, unpacked = stream.Forward(unpacked_file, path), Unpacked()
+            return _index(path, forward, unpacked, lambda member: _copy(forward, member, unpacked))
     except (tarfile.TarError, *stream.DAMAGED) as error:
-        raise UsageError(
-            f"'{path}' cannot be read as a tar: {printable(str(error))}.",
-            "Give a .tar, plain or compressed by gzip, bzip2 or xz, or unpack it and give the folder.",
-        ) from error
+        raise _not_a_tar(path, error) from error
 
 
-def _index(path: Path, file: stream.Limited, keep: Keep, unpacked: Unpacked | None = None) -> Source:
+def _not_a_tar(path: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"'{path}' cannot be read as a tar: {printable(str(error))}.",
+        "Give a .tar, plain or compressed by gzip, bzip2 or xz, or unpack it and give the folder.",
+    )
+
+
+def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Source:
     places: dict[str, Place] = {}
     links: dict[str, str] = {}
     problems: list[Problem] = []
-    ignored = 0
+    labels, ignored = Labels(), 0
     with tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape") as tar:
         try:
             while (member := tar.next()) is not None:
@@ -55,8 +73,11 @@ def _index(path: Path, file: stream.Limited, keep: Keep, unpacked: Unpacked | No
                 if member.isdir():
                     continue
                 reason = _refused(name, member)
-                if any(is_hidden(part) for part in name.split("/") if part != "..") or not is_image(name):
+                if any(is_hidden(part) for part in name.split("/") if part != ".."):
                     ignored += 1
+                elif not is_image(name):
+                    usable = not reason and member.isreg() and labels.wants(name, member.size)
+                    ignored += not (usable and labels.add(name, _start_of(file, member)))
                 elif reason:
                     problems.append(Problem(name, reason, f"{path}:{name}"))
                 elif member.islnk():
@@ -68,23 +89,33 @@ def _index(path: Path, file: stream.Limited, keep: Keep, unpacked: Unpacked | No
             # To tarfile a broken header is the end, and so all that comes behind it would be lost in silence.
             if file.latest.strip(b"\0"):
                 raise tarfile.ReadError("a broken header")
-            while unpacked is not None and file.read(stream.MAX_HEADER):
+            while keep is not _in_place and file.read(stream.MAX_HEADER):
                 pass  # to the end, where the checksum is
         except (tarfile.TarError, *stream.DAMAGED) as error:
             reason = f"the tar is cut short or damaged: {printable(str(error))}"
-            problems.append(Problem(path.name, reason, str(path)))
+            problems.append(Problem(posixpath.basename(path), reason, path))
     for name, target in links.items():
         place = _follow(target, places, links)
         if place is None:
             problems.append(Problem(name, "a link to nothing inside the tar", f"{path}:{name}"))
         else:
             places[name] = place
+    problems += [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
     keys = _without_common_folder(list(places))
+    folders = [labels.of(name) for name in places] if labels else by_folder(keys)
     found = [
-        Found(key, folder, str(path), *place, unpacked, name)
-        for key, folder, (name, place) in zip(keys, by_folder(keys), places.items(), strict=True)
+        Found(key, folder, path, *place, content, name)
+        for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
     ]
     return Source(found, problems, ignored)
+
+
+def _start_of(file: stream.Limited, member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    data = file.read(min(member.size, LONGEST + 1))
+    if len(data) < min(member.size, LONGEST + 1):
+        raise tarfile.ReadError("unexpected end of data")
+    return data
 
 
 def _as_file(file: stream.Limited) -> IO[bytes]:

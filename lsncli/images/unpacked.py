@@ -63,8 +63,9 @@ class Unpacked:
             ) from error
         self.size += len(data)
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int | None) -> bytes:
         """``size`` bytes from ``offset``, fewer if the file ends; threads do not disturb one another."""
+        size = self.size - offset if size is None else size
         pieces = []
         while size > 0 and (piece := self._read_once(offset, size)):
             pieces.append(piece)

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from lsncli.device import NARROW
 from lsncli.errors import Unavailable, UsageError
+from lsncli.prompts import onednn
 from lsncli.prompts.weights import Linear
 
 KERNELS = ("auto", "torch", "onednn")
@@ -37,7 +38,7 @@ def pick_kernel(name: str, width: int, device: torch.device, dtype: torch.dtype)
     """
     if name not in KERNELS:
         raise UsageError(f"--kernel: expected one of {', '.join(KERNELS)}, found '{name}'.")
-    able = device.type == "cpu" and dtype == torch.float32 and _onednn_works()
+    able = device.type == "cpu" and dtype == torch.float32 and onednn.works()
     if name == "onednn" and not able:
         raise Unavailable(
             f"The kernel 'onednn' does not work here: it needs a CPU, float32 and torch with oneDNN; "
@@ -54,7 +55,7 @@ def linear_map(layer: Linear, kernel: str) -> LinearMap:
     """The layer as a function of its input."""
     if kernel == "torch":
         return lambda x: linear(x, layer.weight, layer.bias)
-    forward, backward = _pack(layer.weight), _pack(layer.weight.T.contiguous())
+    forward, backward = onednn.pack(layer.weight), onednn.pack(layer.weight.T.contiguous())
 
     def apply(x: Tensor) -> Tensor:
         y: Tensor = _OneDnn.apply(x, forward, backward, layer.bias)  # type: ignore[no-untyped-call]
@@ -69,34 +70,11 @@ class _OneDnn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, packed: Tensor, packed_back: Tensor, bias: Tensor | None) -> Tensor:
         ctx.packed_back = packed_back
-        return _multiply(x, packed, bias)
+        return onednn.multiply(x, packed, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        return _multiply(gradients[0], ctx.packed_back, None), None, None, None
-
-
-# The two operators below are torch's own, used by its compiler, but not a public interface: ``_onednn_works``
-# tries them before anything relies on them.
-def _pack(weight: Tensor) -> Tensor:
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return packed
-
-
-def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, bias, "none", [], "")
-    return y
-
-
-@cache
-def _onednn_works() -> bool:
-    """Whether the operators are there and right."""
-    try:
-        x, weight = torch.linspace(-1, 1, 3 * 8).view(3, 8), torch.linspace(1, 2, 5 * 8).view(5, 8)
-        y = _multiply(x, _pack(weight), None)
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
-        return False
-    return torch.allclose(y, x @ weight.T, atol=1e-4)
+        return onednn.multiply(gradients[0], ctx.packed_back, None), None, None, None
 
 
 @cache

@@ -211,15 +211,24 @@ def plain(value: Any) -> Any:
 @contextmanager
 def target(output: Path | None) -> Iterator[TextIO]:
     """stdout, or the file ``output``, created with its folders. Raises LsnError if it cannot be written."""
-    if output is None:
-        yield out.file  # type: ignore[misc]
-        return
     try:
+        if output is None:
+            yield out.file  # type: ignore[misc]
+            out.file.flush()
+            return
         output.parent.mkdir(parents=True, exist_ok=True)
-        file = output.open("w", encoding="utf-8", newline="")
+        with output.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except BrokenPipeError:  # whoever read it has read enough
+        raise
     except OSError as error:
-        raise LsnError(
-            f"--output {output} cannot be written: {error.strerror}.", "Name another file."
-        ) from error
-    with file:
-        yield file
+        # A disk that is full names no file; an error that names another one is not of the writing.
+        if error.filename is not None and (output is None or not _is_within(error.filename, output)):
+            raise
+        where = "The output" if output is None else f"--output {output}"
+        raise LsnError(f"{where} cannot be written: {error.strerror}.", "Name another file.") from error
+
+
+def _is_within(name: str | bytes | int, output: Path) -> bool:
+    """Whether ``name`` is the file ``output`` or a folder that it is to lie in."""
+    return not isinstance(name, int) and Path(os.fsdecode(name)) in (output, *output.parents)

@@ -6,8 +6,10 @@ a "global heap", and HDF5 2.0 was seen to loop for ever on a damaged one. This i
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from lsncli.errors import LsnError
 from lsncli.store.format import to_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ALIGNED = {"alignment_threshold": 65536, "alignment_interval": 64}
+"""Large datasets begin where any processor likes to find numbers, so that they can be used where they lie."""
 BLOCK = 65536  # rows read or written at a time
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # what h5py raises on broken files
 WRITE_ERRORS = (OSError, RuntimeError)
@@ -56,8 +60,12 @@ def damaged(path: Path | str, error: Exception) -> LsnError:
 
 
 def unwritable(path: Path, error: Exception) -> LsnError:
-    """The sentence for an error that h5py or the system met while writing."""
-    text = " ".join(str(error).split())
+    """The sentence for an error that h5py or the system met while writing.
+
+    Of HDF5's own sentences, which tell of file descriptors and buffers, only what the system said is kept.
+    """
+    said = re.search(r"error message = '([^']+)'", str(error))
+    text = said[1] if said else getattr(error, "strerror", None) or " ".join(str(error).split())
     return LsnError(f"{path} could not be written: {text}.", "Is the disk full or read-only?")
 
 
@@ -73,9 +81,14 @@ def replacing(path: Path) -> Iterator[h5py.File]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temp.unlink(missing_ok=True)
-        with h5py.File(temp, "w", locking=False) as file:
-            yield file
-        sync(temp)
+        with open(temp, "w+b", buffering=0) as opened:
+            written = _Written(opened)
+            try:
+                with h5py.File(written, "w", **ALIGNED) as file:
+                    yield file
+            finally:
+                written.check()
+            os.fsync(opened.fileno())
         os.replace(temp, path)
         sync(path.parent)
     except WRITE_ERRORS as error:
@@ -83,6 +96,48 @@ def replacing(path: Path) -> Iterator[h5py.File]:
     finally:
         with suppress(OSError):
             temp.unlink(missing_ok=True)
+
+
+class _Written:
+    """A new file that HDF5 writes through, so that no failed write goes unnoticed.
+
+    HDF5 writes some data when an object is let go, where h5py can tell nobody that it failed: on a full disk
+    a torn file looked finished. So nothing fails here. The first error is kept, what comes after it is
+    dropped, and ``check`` raises it.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self.read, self.readinto, self.seek, self.tell = file.read, file.readinto, file.seek, file.tell
+
+    def __repr__(self) -> str:  # what h5py takes for the name of the file
+        return str(self._file.name)
+
+    def write(self, data: memoryview) -> int:
+        size, start = len(data), 0
+        while start < size and self._error is None:
+            try:
+                start += self._file.write(data[start:])
+            except OSError as error:
+                self._error = error
+        return size
+
+    def truncate(self, size: int) -> int:
+        if self._error is None:
+            try:
+                return self._file.truncate(size)
+            except OSError as error:
+                self._error = error
+        return size
+
+    def flush(self) -> None:
+        """There is no buffer."""
+
+    def check(self) -> None:
+        """Raise OSError if a write has failed."""
+        if self._error is not None:
+            raise self._error
 
 
 def sync(path: Path) -> None:

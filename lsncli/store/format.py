@@ -3,19 +3,24 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import UsageError
-from lsncli.types import UNLABELLED, Failure, Floats, Labels, Rows
+from lsncli.types import UNLABELLED, Failure, Fingerprint, Floats, Labels, Rows
 
 FORMAT = "lsn-features"
 FORMAT_VERSION = 1
+SPREAD_VERSION = 2  # of a store in which some split lies in part files: older readers do not know them
 SOURCE_BYTES = 32768  # an HDF5 attribute ends at 64 KiB
+Chunk = tuple[Floats, Labels, Sequence[str]]
+"""Some rows: features (n, D), labels (n,), keys."""
+
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
@@ -41,7 +46,7 @@ class Split:
     name: str
     features: Floats
     labels: Labels
-    keys: tuple[str, ...]
+    keys: Sequence[str]
     classes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     source: str = ""
@@ -112,33 +117,84 @@ class Checksum:
         return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
 
 
+def digest_of(texts: Iterable[str]) -> str:
+    """sha256 over texts, each ended by NUL, hexadecimal."""
+    return hashlib.sha256(b"".join(to_bytes(text) + b"\0" for text in texts)).hexdigest()
+
+
+def about_of(info: SplitInfo, fingerprint: Fingerprint) -> str:
+    """The checksum of what is said of a split besides its rows, and of the model that made them."""
+    failures = (text for one in info.failures for text in (one.key, one.reason))
+    counts = (str(info.rows), str(len(info.classes)), str(len(info.failures)))
+    texts = (*info.classes, *failures, info.source, info.listing, info.created_by)
+    return digest_of((fingerprint.to_json(), info.name, *counts, *texts))
+
+
+def about_text(classes: Sequence[str], features: Floats) -> str:
+    """The checksum of text features (C, D) and their classes."""
+    return digest_of((hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").data).hexdigest(), *classes))
+
+
+class RowCheck:
+    """What is wrong with rows that come block by block; ``classes`` is how many labels there may be."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._labels: list[int] = []  # the lowest and the highest
+        self._bad = self._zero = 0
+
+    def add(self, features: Floats, labels: Labels) -> None:
+        """Look at some rows: ``features`` (n, D), ``labels`` (n,)."""
+        if len(labels):
+            seen = (*self._labels, int(labels.min()), int(labels.max()))
+            self._labels = [min(seen), max(seen)]
+        self._bad += int((~np.isfinite(features)).any(axis=1).sum())
+        self._zero += int((~features.any(axis=1)).sum())
+
+    def problems(self) -> list[str]:
+        """A sentence for everything that was found."""
+        found = []
+        if self._labels and (self._labels[0] < UNLABELLED or self._labels[1] >= self._classes):
+            low, high = self._labels
+            found.append(f"labels must lie in -1..{self._classes - 1}, found {low}..{high}")
+        if self._bad:
+            found.append(f"{self._bad} rows are not finite")
+        if self._zero:
+            found.append(f"{self._zero} rows are all zero")
+        return found
+
+
 def problems_of(split: Split, dim: int) -> list[str]:
     """Everything that is wrong with a split whose model gives ``dim`` features, a sentence each."""
     found = _shape_problems(split, dim)
     if found:
         return found
-    if len(split.labels):
-        low, high = int(split.labels.min()), int(split.labels.max())
-        if low < UNLABELLED or high >= len(split.classes):
-            found.append(f"labels must lie in -1..{len(split.classes) - 1}, found {low}..{high}")
+    check = RowCheck(len(split.classes))
     # One block at a time: a mask of a million rows would be as large as the features.
-    bad = zero = 0
     for start in range(0, len(split.features), 65536):
-        block = split.features[start : start + 65536]
-        bad += int((~np.isfinite(block)).any(axis=1).sum())
-        zero += int((~block.any(axis=1)).sum())
-    if bad:
-        found.append(f"{bad} rows are not finite")
-    if zero:
-        found.append(f"{zero} rows are all zero")
-    for what, texts in (("key", split.keys), ("class", split.classes)):
+        block = slice(start, start + 65536)
+        check.add(split.features[block], split.labels[block])
+    texts = text_problems(split.keys, split.classes, split.failures, split.source, split.listing)
+    return check.problems() + texts
+
+
+def text_problems(
+    keys: Sequence[str],
+    classes: Sequence[str],
+    failures: Sequence[Failure],
+    source: str,
+    listing: str,
+) -> list[str]:
+    """Everything that is wrong with the texts of a split, a sentence each."""
+    found = []
+    for what, texts in (("key", keys), ("class", classes)):
         if len(set(texts)) < len(texts):
             repeated, count = Counter(texts).most_common(1)[0]
             found.append(f"the {what} {repeated!r} occurs {count} times")
-    if len(split.source.encode("utf-8", "replace")) > SOURCE_BYTES:
+    if len(source.encode("utf-8", "replace")) > SOURCE_BYTES:
         found.append(f"the source must be at most {SOURCE_BYTES} bytes long")
-    failures = [text for failure in split.failures for text in (failure.key, failure.reason)]
-    for text in (*split.keys, *split.classes, *failures, split.source, split.listing):
+    of_failures = (text for failure in failures for text in (failure.key, failure.reason))
+    for text in chain(keys, classes, of_failures, (source, listing)):
         if not is_storable(text):
             found.append(f"{text!r} holds a character that cannot be stored")
             break

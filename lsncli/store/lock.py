@@ -1,4 +1,4 @@
-"""One writer at a time, also across processes."""
+"""One writer at a time, also across processes; or many workers, and no writer among them."""
 
 import os
 import sys
@@ -12,25 +12,26 @@ from lsncli.errors import LsnError
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(handle: int) -> None:
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    def _lock(handle: int, shared: bool) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # Windows has no shared ones: workers take turns
 else:
     import fcntl
 
-    def _lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(handle: int, shared: bool) -> None:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 @contextmanager
-def locked(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+def locked(path: Path, *, wait: float = 0.0, shared: bool = False) -> Iterator[None]:
     """Hold the lock of ``path`` (the file ``<path>.lock``), trying for ``wait`` seconds.
 
-    The operating system frees it when the process dies, however it dies. Raises LsnError if another writer
-    holds it, or if this file system has no locks.
+    ``shared`` holds it along with others that do, and keeps off whoever wants it alone. The operating system
+    frees it when the process dies, however it dies. Raises LsnError if another process holds it, or if this
+    file system has no locks.
     """
     file = path.with_name(path.name + ".lock")
     deadline = time.monotonic() + wait
-    while (handle := _acquired(file)) is None:
+    while (handle := _acquired(file, shared)) is None:
         if time.monotonic() >= deadline:
             raise LsnError(f"{path} is being written by another process.", "Try again when that one is done.")
         time.sleep(0.02)
@@ -38,11 +39,13 @@ def locked(path: Path, *, wait: float = 0.0) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # Windows does not remove an open file: there the empty file stays
+            if shared:
+                _lock(handle, shared=False)  # fails while others hold it: the last one removes it
             file.unlink()
         os.close(handle)
 
 
-def _acquired(file: Path) -> int | None:
+def _acquired(file: Path, shared: bool) -> int | None:
     """An open handle that holds the lock, None if somebody else does."""
     while True:
         try:
@@ -53,7 +56,7 @@ def _acquired(file: Path) -> int | None:
         except OSError as error:
             raise LsnError(f"{file} cannot be created: {error.strerror}.") from error
         try:
-            _lock(handle)
+            _lock(handle, shared)
             # The previous holder removes the file on release: a lock on a removed file locks nobody out.
             if os.path.exists(file) and os.path.samestat(os.fstat(handle), os.stat(file)):
                 return handle

@@ -4,22 +4,77 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, UsageError
+from lsncli.records import parsed, typed
 from lsncli.store.container import sync
+
+PART_ROWS = 65536
+"""Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""
+UNBELIEVABLE = (OSError, ValueError, KeyError, TypeError)
+"""What reading a damaged or hostile plan raises."""
+OVERWRITE = "Finish it with the same arguments, or start again with --overwrite."
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an extraction set out to do. Pieces of one plan are never mixed with those of another."""
+    """What an extraction set out to do. Pieces of one plan are never mixed with those of another.
+
+    Part k is the items [k P, (k + 1) P) of the listing, P = ``part_rows``, a multiple of ``batch_size``: no
+    batch crosses a border, so it does not matter who makes which part, or when.
+    """
 
     listing: str  # digest
     fingerprint: str  # digest
     items: int
     dim: int
     batch_size: int
+    part_rows: int
     options: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of the sha256 over all of it; every piece carries them."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return -(-self.items // self.part_rows)
+
+    def borders(self, index: int) -> tuple[int, int]:
+        """The first item of part ``index``, and the first one behind it."""
+        return index * self.part_rows, min((index + 1) * self.part_rows, self.items)
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """``plan.json``: the plan, whether it began with ``--overwrite``, and which run of which processes wrote
+    it last ("" for one process, which has nobody to tell)."""
+
+    plan: Plan
+    overwrite: bool
+    launch: str
+
+
+def part_rows_for(batch_size: int, wanted: int = 0) -> int:
+    """``wanted`` items a part; for 0 the largest multiple of ``batch_size`` up to PART_ROWS.
+
+    Raises UsageError for numbers that cannot be meant, such as no multiple of ``batch_size``.
+    """
+    if batch_size < 1:
+        raise UsageError(f"--batch-size: expected 1 or more, found {batch_size}.")
+    fitting = max((wanted or PART_ROWS) // batch_size, 1) * batch_size
+    if wanted and fitting != wanted:
+        raise UsageError(
+            f"--part-rows: expected a multiple of the batch size ({batch_size}), found {wanted}.",
+            f"Give --part-rows {fitting}, for example.",
+        )
+    return fitting
 
 
 def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
@@ -29,12 +84,11 @@ def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
     ``overwrite`` does not allow to lose it.
     """
     try:
-        text = (folder / "plan.json").read_text(encoding="utf-8")
-        stored = json.loads(text)
-        began_with_overwrite = stored.pop("overwrite")
+        stored = _read(folder)
+        began_with_overwrite, _ = stored.pop("overwrite"), stored.pop("launch")
     except FileNotFoundError:
         return folder.exists()
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except UNBELIEVABLE:
         return True  # a plan that cannot be read belongs to nothing that could be resumed
     wanted = asdict(plan)
     differing = sorted(name for name in {*wanted, *stored} if wanted.get(name) != stored.get(name))
@@ -44,8 +98,7 @@ def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
             for name in differing
         )
         raise LsnError(
-            f"An unfinished extraction of this split had other arguments: {changes} ({folder}).",
-            "Finish it with the same arguments, or start again with --overwrite.",
+            f"An unfinished extraction of this split had other arguments: {changes} ({folder}).", OVERWRITE
         )
     return bool(differing) or (overwrite and not began_with_overwrite)
 
@@ -55,14 +108,59 @@ def _short(value: object) -> str:
     return re.sub(r"([0-9a-f]{12})[0-9a-f]{20,}", r"\1...", str(value))
 
 
-def write_plan(folder: Path, plan: Plan, overwrite: bool) -> None:
-    """Write ``plan.json``. Raises LsnError if that is not possible."""
+def read_plan(folder: Path) -> StoredPlan | None:
+    """The plan in ``folder``, None if there is none. Raises LsnError for one that cannot be believed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temp = folder / "plan.json.tmp"
-        temp.write_text(json.dumps({**asdict(plan), "overwrite": overwrite}, indent=1) + "\n", "utf-8")
+        stored = _read(folder)
+        overwrite, launch = typed(bool, stored.pop("overwrite")), typed(str, stored.pop("launch"))
+        return StoredPlan(_checked(stored), overwrite, launch)
+    except FileNotFoundError:
+        return None
+    except UNBELIEVABLE as error:
+        raise LsnError(
+            f"{folder / 'plan.json'} is damaged.", "Run the same `lsn extract` again: it starts anew."
+        ) from error
+
+
+def check_plan(folder: Path, plan: Plan) -> None:
+    """Raise LsnError if ``folder`` no longer belongs to ``plan``: whoever goes on would harm another."""
+    stored = read_plan(folder)
+    if stored is None or stored.plan.digest != plan.digest:
+        raise LsnError(
+            f"{folder} was finished or started anew by another process.", "Run the same command again."
+        )
+
+
+def write_plan(folder: Path, plan: Plan, overwrite: bool, launch: str = "") -> None:
+    """Write ``plan.json``. Raises LsnError if that is not possible."""
+    content = {**asdict(plan), "overwrite": overwrite, "launch": launch}
+    write_whole(folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Bring a small file to the disk: it is there whole or as it was before. Raises LsnError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp = path.with_name(path.name + ".tmp")
+        temp.write_bytes(content)
         sync(temp)
-        os.replace(temp, folder / "plan.json")
-        sync(folder)
+        os.replace(temp, path)
+        sync(path.parent)
     except OSError as error:
-        raise LsnError(f"{folder} could not be written: {error.strerror}.") from error
+        raise LsnError(f"{path} could not be written: {error.strerror}.") from error
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return typed(dict[str, Any], parsed((folder / "plan.json").read_text(encoding="utf-8")), "the plan")
+
+
+def _checked(stored: dict[str, Any]) -> Plan:
+    """A plan of which everything is of the right kind and size. Raises ValueError or TypeError."""
+    plan = typed(Plan, stored, "the plan")
+    if (
+        plan.items < 0
+        or min(plan.dim, plan.batch_size, plan.part_rows) < 1
+        or plan.part_rows % plan.batch_size
+    ):
+        raise ValueError("numbers that cannot be meant")
+    return plan

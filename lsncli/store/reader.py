@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, dataset_at, group_at, reading, texts_at
-from lsncli.store.format import FORMAT, FORMAT_VERSION, Split, SplitInfo, check_split_name
+from lsncli.store.format import FORMAT, FORMAT_VERSION, SPREAD_VERSION, Split, SplitInfo, check_split_name
+from lsncli.store.mapped import lazy_texts_at, values_of
+from lsncli.store.spread import is_spread, row_files, spread_rows
 from lsncli.types import Failure, Fingerprint, Floats
 
 
@@ -27,9 +30,10 @@ def opened(path: Path) -> Iterator[h5py.File]:
                 "Is it the right file?",
             )
         version = attribute(file, "format_version", int)
-        if version != FORMAT_VERSION:
+        if version not in (FORMAT_VERSION, SPREAD_VERSION):
             raise LsnError(
-                f"{path} has format version {version}; this lsn reads version {FORMAT_VERSION}.",
+                f"{path} has format version {version}; this lsn reads versions {FORMAT_VERSION} and "
+                f"{SPREAD_VERSION}.",
                 "Upgrade lsn (pip install -U lsncli).",
             )
         yield file
@@ -78,6 +82,11 @@ def read_text(path: Path) -> tuple[tuple[str, ...], Floats] | None:
         return text_of(file)
 
 
+def about_stored(group: h5py.Group) -> str:
+    """The checksum ``about`` of a split, or of text features; "" in a store of before lsn wrote one."""
+    return attribute(group, "about", str) if "about" in group.attrs else ""
+
+
 def fingerprint_of(file: h5py.File) -> Fingerprint:
     """The fingerprint of an open store."""
     return Fingerprint.from_json(attribute(file, "fingerprint", str))
@@ -85,19 +94,21 @@ def fingerprint_of(file: h5py.File) -> Fingerprint:
 
 def info_of(group: h5py.Group, name: str) -> SplitInfo:
     """The description of the split in ``group``. Raises LsnError if its row counts contradict each other."""
-    features = dataset_at(group, "features", "<f2", 2)
     rows = attribute(group, "rows_committed", int)
-    counts = {
-        "features": features.shape[0],
-        "labels": dataset_at(group, "labels", "<i4", 1).shape[0],
-    }
+    if is_spread(group):
+        dim = attribute(group, "dim", int)
+        counts = {"rows in its files": sum(one.rows for one in row_files(group))}
+    else:
+        features = dataset_at(group, "features", "<f2", 2)
+        dim = features.shape[1]
+        counts = {"features": features.shape[0], "labels": dataset_at(group, "labels", "<i4", 1).shape[0]}
     for what, count in counts.items():
         if count != rows:
             raise LsnError(f"{group.file.filename}, split '{name}': expected {rows} {what}, found {count}.")
     return SplitInfo(
         name,
         rows,
-        features.shape[1],
+        dim,
         texts_at(group, "classes"),
         failures_of(group),
         attribute(group, "source", str),
@@ -109,20 +120,35 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
 def split_of(group: h5py.Group, name: str) -> Split:
     """The whole split in ``group``."""
     info = info_of(group, name)
-    keys = texts_at(group, "keys")
+    if is_spread(group):
+        return _gathered(group, info)
+    keys = lazy_texts_at(group, "keys")
     if len(keys) != info.rows:
         raise LsnError(
             f"{group.file.filename}, split '{name}': expected {info.rows} keys, found {len(keys)}."
         )
     return Split(
         name=name,
-        features=dataset_at(group, "features", "<f2", 2)[()],
-        labels=dataset_at(group, "labels", "<i4", 1)[()],
+        features=values_of(dataset_at(group, "features", "<f2", 2)),
+        labels=values_of(dataset_at(group, "labels", "<i4", 1)),
         keys=keys,
         classes=info.classes,
         failures=info.failures,
         source=info.source,
         listing=info.listing,
+    )
+
+
+def _gathered(group: h5py.Group, info: SplitInfo) -> Split:
+    """A split whose rows lie in part files, one file at a time."""
+    features, labels = np.empty((info.rows, info.dim), np.float16), np.empty(info.rows, np.int32)
+    keys: list[str] = []
+    for some, of_them, names in spread_rows(group):
+        where = slice(len(keys), len(keys) + len(names))
+        features[where], labels[where] = some, of_them
+        keys.extend(names)
+    return Split(
+        info.name, features, labels, tuple(keys), info.classes, info.failures, info.source, info.listing
     )
 
 

@@ -6,8 +6,9 @@ import h5py
 
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, group_at
-from lsncli.store.format import Checksum, check_split_name, problems_of
-from lsncli.store.reader import fingerprint_of, opened, split_of, text_of
+from lsncli.store.format import Checksum, RowCheck, about_of, about_text, check_split_name, text_problems
+from lsncli.store.reader import about_stored, fingerprint_of, info_of, opened, text_of
+from lsncli.store.spread import rows_in_blocks
 from lsncli.types import Fingerprint
 
 
@@ -37,21 +38,29 @@ def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[s
     try:
         check_split_name(name)
         group = group_at(splits, name)
-        split = split_of(group, name)
-        stored = attribute(group, "checksum", str)
+        stored, about, info = attribute(group, "checksum", str), about_stored(group), info_of(group, name)
+        checksum, check, keys = Checksum(), RowCheck(len(info.classes)), list[str]()
+        for chunk in rows_in_blocks(group):
+            checksum.add(*chunk)
+            check.add(*chunk[:2])
+            keys += chunk[2]
     except LsnError as error:
         return [error.message.removesuffix(".")]
-    found = problems_of(split, fingerprint.dim)
-    checksum = Checksum()
-    checksum.add(split.features, split.labels, split.keys)
+    if info.dim != fingerprint.dim:
+        return [f"features must be ({info.rows}, {fingerprint.dim}), found ({info.rows}, {info.dim})"]
+    found = check.problems()
+    found += text_problems(keys, info.classes, info.failures, info.source, info.listing)
     if checksum.hexdigest() != stored:
         found.append("the checksum does not match: the rows were changed after they were written")
+    if about and about != about_of(info, fingerprint):
+        found.append("what is said of it (classes, failures, source) was changed after it was written")
     return found
 
 
 def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
     try:
         text = text_of(file)
+        about = about_stored(group_at(file, "text")) if text is not None else ""
     except LsnError as error:
         return [error.message]
     if text is None:
@@ -64,6 +73,8 @@ def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
         found.append("Text features: some are not finite.")
     if len(set(classes)) < len(classes):
         found.append("Text features: a class occurs twice.")
+    if about and about != about_text(classes, features):
+        found.append("Text features: they were changed after they were written.")
     return found
 
 

@@ -1,8 +1,9 @@
 """Write a store. It is always written whole, in one canonical order, into a new file that then takes the old
 one's place: equal content gives equal bytes, and a reader never sees half a store."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import h5py
@@ -11,38 +12,44 @@ import numpy as np
 from lsncli import __version__
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.store.container import (
-    BLOCK,
-    READ_ERRORS,
     WRITE_ERRORS,
     attribute,
-    damaged,
-    dataset_at,
     group_at,
     replacing,
-    texts_at,
     unwritable,
     write_attribute,
     write_texts,
 )
+from lsncli.store.fill import fill_split, fill_spread
 from lsncli.store.format import (
     FORMAT,
     FORMAT_VERSION,
-    Checksum,
+    SPREAD_VERSION,
     Split,
     SplitInfo,
+    about_of,
+    about_text,
     check_split_name,
     problems_of,
 )
 from lsncli.store.lock import locked
-from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
-from lsncli.types import Failure, Fingerprint, Floats, Labels
+from lsncli.store.reader import about_stored, fingerprint_of, info_of, opened, text_of
+from lsncli.store.spread import (
+    FOLDER,
+    folder_of,
+    is_spread,
+    row_files,
+    rows_folder,
+    rows_in_blocks,
+)
+from lsncli.types import Fingerprint, Floats
 
 __all__ = ["locked", "put_split", "write_split", "write_text"]
 
 CREATOR = f"lsn {__version__}"
 
-Chunk = tuple[Floats, Labels, Sequence[str]]
-"""Some rows: features (n, D), labels (n,), keys."""
+Text = tuple[tuple[str, ...], Floats, str]
+"""Text features: classes, features (C, D), and the checksum that is copied with them ("" for a new one)."""
 
 Fill = Callable[[h5py.Group], None]
 """Writes the content of a group."""
@@ -100,7 +107,7 @@ def write_text(path: Path, classes: Sequence[str], features: Floats, *, replace:
         if there is not None and not replace:
             raise LsnError(f"{path} has other text features already.", "Replace them with --overwrite.")
         with replacing(path) as new:
-            _write_store(new, path, fingerprint, {}, (tuple(classes), wide))
+            _write_store(new, path, fingerprint, {}, (tuple(classes), wide, ""))
 
 
 def put_split(
@@ -121,9 +128,10 @@ def put_split(
                         f"{path} has a split '{name}' already.",
                         "Replace it with --overwrite, or choose another name with --split.",
                     )
-                fingerprint, text = fingerprint_of(old), text_of(old)
+                fingerprint, text = fingerprint_of(old), _text_to_copy(old)
         with replacing(path) as new:
             _write_store(new, path, fingerprint, {name: fill}, text)
+        drop_unused(path)
 
 
 def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> None:
@@ -135,67 +143,12 @@ def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> No
         )
 
 
-def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[Chunk], checksum: str = "") -> None:
-    """Write a split whose rows come in ``chunks``, with its own checksum unless one is given."""
-    computed = fill_rows(group, info.rows, info.dim, chunks)
-    write_texts(group, "classes", info.classes)
-    fill_failures(group, info.failures)
-    group.attrs["rows_committed"] = np.int64(info.rows)
-    write_attribute(group, "source", info.source)
-    write_attribute(group, "listing", info.listing)
-    write_attribute(group, "created_by", info.created_by)
-    write_attribute(group, "checksum", checksum or computed)
-
-
-def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -> str:
-    """Write ``rows`` rows of ``dim`` features that come in ``chunks``; returns their checksum."""
-    features = group.create_dataset("features", shape=(rows, dim), dtype="<f2")
-    labels = group.create_dataset("labels", shape=(rows,), dtype="<i4")
-    keys: list[str] = []
-    checksum = Checksum()
-    for chunk in chunks:
-        start, stop = len(keys), len(keys) + len(chunk[2])
-        if stop > start:
-            features[start:stop], labels[start:stop] = chunk[0], chunk[1]
-        keys.extend(chunk[2])
-        checksum.add(*chunk)
-    if len(keys) != rows:
-        raise LsnError(f"Expected {rows} rows, found {len(keys)}.")
-    write_texts(group, "keys", keys)
-    return checksum.hexdigest()
-
-
-def fill_failures(group: h5py.Group, failures: Sequence[Failure]) -> None:
-    """Write the failures of a split or piece."""
-    inside = group.create_group("failures")
-    write_texts(inside, "keys", [failure.key for failure in failures])
-    write_texts(inside, "reasons", [failure.reason for failure in failures])
-
-
-def rows_in_blocks(group: h5py.Group) -> Iterator[Chunk]:
-    """The rows of a split or piece, at most BLOCK at a time (the keys are read at once)."""
-    features, labels = dataset_at(group, "features", "<f2", 2), dataset_at(group, "labels", "<i4", 1)
-    keys = texts_at(group, "keys")
-    if not len(features) == len(labels) == len(keys):
-        raise LsnError(
-            f"{group.file.filename}, {group.name}: features, labels and keys must be equally many, "
-            f"found {len(features)}, {len(labels)} and {len(keys)}."
-        )
-    for start in range(0, len(keys), BLOCK):
-        block = slice(start, start + BLOCK)
-        try:
-            chunk = (features[block], labels[block], keys[block])
-        except READ_ERRORS as error:
-            raise damaged(group.file.filename, error) from error
-        yield chunk
-
-
 def _write_store(
     new: h5py.File,
     path: Path,
     fingerprint: Fingerprint,
     filled: dict[str, Fill],
-    text: tuple[tuple[str, ...], Floats] | None,
+    text: Text | None,
 ) -> None:
     write_attribute(new, "format", FORMAT)
     new.attrs["format_version"] = np.int64(FORMAT_VERSION)
@@ -207,20 +160,52 @@ def _write_store(
         for name in sorted({*before, *filled}):
             fill = filled.get(name) or _copy_of(group_at(before, name), name)
             try:
-                fill(splits.create_group(name))
+                group = splits.create_group(name)
+                fill(group)
+                if "about" not in group.attrs:
+                    write_attribute(group, "about", about_of(info_of(group, name), fingerprint))
             except WRITE_ERRORS as error:  # not an error of ``before``, which is open to be read here
                 raise unwritable(path, error) from error
+    if any(is_spread(splits[name]) for name in splits):
+        new.attrs.modify("format_version", np.int64(SPREAD_VERSION))
     if text is not None:
         group = new.create_group("text")
         group.create_dataset("features", data=text[1], dtype="<f4")
         write_texts(group, "classes", text[0])
+        write_attribute(group, "about", text[2] or about_text(text[0], text[1]))
+
+
+def _text_to_copy(old: h5py.File) -> Text | None:
+    found = text_of(old)
+    return None if found is None else (*found, about_stored(group_at(old, "text")))
 
 
 def _copy_of(old: h5py.Group, name: str) -> Fill:
-    """Copies a split in the canonical order. Its checksum goes along as it is: damage stays visible."""
-    info, checksum = info_of(old, name), attribute(old, "checksum", str)
+    """Copies a split in the canonical order. Its checksums go along as they are: damage stays visible."""
+    info, checksum, about = info_of(old, name), attribute(old, "checksum", str), about_stored(old)
 
     def fill(group: h5py.Group) -> None:
-        fill_split(group, info, rows_in_blocks(old), checksum)
+        if is_spread(old):
+            fill_spread(group, info, folder_of(old), row_files(old), checksum)
+        else:
+            fill_split(group, info, rows_in_blocks(old), checksum)
+        if about:
+            write_attribute(group, "about", about)
 
     return fill
+
+
+def drop_unused(path: Path) -> None:
+    """Remove part files that no split of the store names any more; whoever calls holds its lock."""
+    folder = rows_folder(path)
+    if not folder.exists():
+        return
+    with opened(path) as file:
+        splits = group_at(file, "splits")
+        groups = [group_at(splits, name) for name in splits]
+        used = {folder_of(group) for group in groups if is_spread(group)}
+    for one in folder.iterdir():
+        if one.name not in used and FOLDER.fullmatch(one.name):
+            shutil.rmtree(one, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()

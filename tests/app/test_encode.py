@@ -1,5 +1,7 @@
 """Encoding without a store."""
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,11 @@ def test_batches_carry_features_keys_and_labels_in_order(tmp_path: Path) -> None
     for batch in batches:
         assert batch.features.dtype == np.float16
         assert batch.features.shape == (batch.stop - batch.start, DIM)
-        assert batch.wait_seconds >= 0
-        assert batch.encode_seconds > 0
+        assert batch.seconds.read > 0
+        assert batch.seconds.decode > 0
+        assert batch.seconds.waiting >= 0
+        assert batch.seconds.encode > 0
+        assert batch.seconds.write == 0
     (later,) = encode_stream(items, backbone, batch_size=4, workers=2, start=8)
     assert (later.features == batches[2].features).all()
 
@@ -58,9 +63,33 @@ def test_an_encoder_counts_and_ticks_after_the_batch_was_used(tmp_path: Path) ->
         assert len(steps) == done
     assert steps == [4, 4, 2]
     assert encoder.images == 10
-    assert encoder.encode_seconds >= 0.003
-    seconds = encoder.wait_seconds + encoder.encode_seconds
-    assert encoder.images_per_second == pytest.approx(10 / seconds)
+    assert encoder.seconds.encode >= 0.003
+    assert encoder.seconds.write > 0
+    assert encoder.images_per_second == pytest.approx(10 / encoder.elapsed)
+
+
+def test_encoding_goes_on_while_the_caller_writes(tmp_path: Path) -> None:
+    """In turn, ten batches would take 1 second; beside one another little more than half of it."""
+    items = list_images([make_images(tmp_path, 20)]).items
+    encoder = Encoder(FakeBackbone(pause=0.05), 2, 1, lambda step, note="": None)
+    for _ in encoder.stream(items):
+        time.sleep(0.05)
+    assert encoder.seconds.encode >= 0.5
+    assert encoder.seconds.write >= 0.5
+    assert encoder.elapsed < 0.85
+
+
+def test_closing_early_ends_every_thread(tmp_path: Path) -> None:
+    def running() -> set[str]:
+        return {one.name for one in threading.enumerate() if one.name.startswith("lsn-")}
+
+    backbone = FakeBackbone()
+    stream = encode_stream(list_images([make_images(tmp_path, 200)]).items, backbone, batch_size=4, workers=2)
+    next(stream)
+    assert {name.split("-")[1] for name in running()} == {"encode", "images"}
+    stream.close()
+    assert running() == set()
+    assert backbone.encoded < 40
 
 
 def test_a_device_out_of_memory_says_to_use_smaller_batches(tmp_path: Path) -> None:

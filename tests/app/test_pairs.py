@@ -7,7 +7,8 @@ from pair_samples import png, samples, write_csv, write_tar
 
 from lsncli.app.pairs import LONGEST, read_pairs
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.decode import decode, read_bytes
+from lsncli.images.decode import decode
+from lsncli.images.read import read_bytes
 from lsncli.types import Failure
 
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from lsncli.app.pictures import load_pictures, opened
-from lsncli.images.decode import Undecodable, decode
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable
 
 
 def tensor(image: Image.Image) -> torch.Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.hostile import DEEP, safetensors
 from lsncli.artefacts.files import read_artefact, write_artefact
 from lsncli.errors import LsnError
 
@@ -23,13 +24,14 @@ FIELDS = {"classes": ["cät", 'a "b"\n'], "rate": 0.1, "shots": None, "settings"
 
 
 def written(folder: Path, **changes: str) -> Path:
-    """A sound file, or one whose header says something else."""
+    """A sound file, or one that somebody made whose header says something else."""
     path = folder / "thing.safetensors"
     write_artefact(path, "thing", ARRAYS, FIELDS)
     if changes:
         data = path.read_bytes()
         end = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:end])
+        del header["__metadata__"]["checksum"]  # optional: files of before lsn wrote one are read
         header["__metadata__"] |= changes
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
@@ -113,6 +115,28 @@ def test_a_newer_version_says_update(tmp_path: Path) -> None:
     with pytest.raises(LsnError, match="expected format version 1, found 2") as caught:
         read_artefact(written(tmp_path, format_version="2"), "thing", "")
     assert "update lsn" in caught.value.hint
+
+
+def test_one_flipped_bit_anywhere_is_said(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        with pytest.raises(LsnError):
+            read_artefact(path, "thing", "")
+
+
+@pytest.mark.parametrize("name", safetensors())
+def test_a_hostile_file_is_one_sentence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "thing.safetensors"
+    path.write_bytes(safetensors()[name])
+    with pytest.raises(LsnError, match=r"thing\.safetensors"):
+        read_artefact(path, "thing", "")
+
+
+def test_a_field_nested_beyond_reason_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(LsnError, match="is damaged: ValueError nested too deep"):
+        read_artefact(written(tmp_path, rate=DEEP), "thing", "")
 
 
 def test_a_field_that_is_not_json_is_damage(tmp_path: Path) -> None:

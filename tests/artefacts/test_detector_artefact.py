@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from artefact_samples import conditional, detector, vectors
 
+from benchmarks.hostile import forged
 from lsncli.artefacts.detector import load_detector, save_detector
 from lsncli.artefacts.files import read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional
@@ -76,6 +77,18 @@ def test_saving_what_was_loaded_changes_no_byte(tmp_path: Path) -> None:
     save_detector(tmp_path / "first", detector())
     save_detector(tmp_path / "again", load_detector(tmp_path / "first"))
     assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+
+
+def test_a_forged_detector_is_a_detector_or_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "detector.safetensors"
+    refused = 0
+    for data in forged(GOLDEN.read_bytes()).values():
+        path.write_bytes(data)
+        try:
+            load_detector(path)
+        except LsnError:
+            refused += 1
+    assert refused > 200
 
 
 def test_the_golden_detector_scores_as_on_the_day_it_was_made() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem, list_images
 
 
@@ -178,7 +179,7 @@ def test_permission_denied_has_a_reason(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(Undecodable, match="permission denied"):
         read_bytes(item(tmp_path / "a.jpg"))
 
@@ -190,7 +191,7 @@ def test_a_tar_that_shrank_since_it_was_listed_is_a_failure(tmp_path: Path) -> N
     (listed,) = list_images([tmp_path / "t.tar"]).items
     assert read_bytes(listed) == b"12345"
     os.truncate(tmp_path / "t.tar", 514)
-    with pytest.raises(Undecodable, match="the tar ends inside this image"):
+    with pytest.raises(Undecodable, match="its tar changed since it was listed"):
         read_bytes(listed)
 
 

@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from lsncli.errors import UsageError
+from lsncli.images import loader
+from lsncli.images.decode import decode
 from lsncli.images.loader import LOOKAHEAD, load_batches
 from lsncli.images.sources import list_images
 
@@ -28,8 +30,8 @@ def images(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def grey(image: Image.Image) -> torch.Tensor:
-    return torch.tensor(np.asarray(image)).permute(2, 0, 1)
+def grey(data: bytes) -> torch.Tensor:
+    return torch.tensor(np.asarray(decode(data))).permute(2, 0, 1)
 
 
 def test_batches_cover_the_listing_in_order(images: Path) -> None:
@@ -66,10 +68,11 @@ def test_sizes_below_one_are_usage_errors(images: Path) -> None:
 
 
 def test_an_error_of_the_preprocessing_is_a_failure_of_one_image(images: Path) -> None:
-    def picky(image: Image.Image) -> torch.Tensor:
-        if image.getpixel((0, 0)) == (5, 5, 5):
+    def picky(data: bytes) -> torch.Tensor:
+        pixels = grey(data)
+        if pixels[0, 0, 0] == 5:
             raise RuntimeError("no\nfives\0please")
-        return grey(image)
+        return pixels
 
     items = list_images([images]).items
     (batch,) = load_batches(items, picky, batch_size=30, workers=2)
@@ -90,19 +93,98 @@ def test_memory_is_bounded_by_a_few_batches(images: Path) -> None:
     alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
     peak = 0
     lock = threading.Lock()
+    plain_empty = torch.empty
 
-    def counted(image: Image.Image) -> torch.Tensor:
+    def counted(*shape: object, **options: object) -> torch.Tensor:
         nonlocal peak
-        made = grey(image)
+        made = plain_empty(*shape, **options)
         with lock:
             alive.add(made)
             peak = max(peak, len(alive))
         return made
 
     items = list_images([images]).items * 4
-    for _ in load_batches(items, counted, batch_size=5, workers=4):
-        time.sleep(0.01)  # a slow consumer: decoding runs ahead as far as it may
-    assert peak <= (LOOKAHEAD + 1) * 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "empty", counted)
+        for _ in load_batches(items, grey, batch_size=5, workers=4):
+            time.sleep(0.01)  # a slow consumer: decoding runs ahead as far as it may
+    # The batch in use is one of them, or two where failures were taken out of it.
+    assert 2 <= peak <= LOOKAHEAD + 2
+
+
+def test_files_are_not_read_far_ahead_of_decoding(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "READ_AHEAD", 1000)
+    held = most = 0
+    lock = threading.Lock()
+
+    def read(item: object) -> bytes:
+        nonlocal held, most
+        with lock:
+            held += 600
+            most = max(most, held)
+        return bytes(600)
+
+    def slow(data: bytes) -> torch.Tensor:
+        nonlocal held
+        time.sleep(0.002)
+        with lock:
+            held -= 600
+        return torch.zeros((3, 2, 2))
+
+    monkeypatch.setattr(loader, "read_bytes", read)
+    items = list_images([images]).items * 4
+    assert sum(len(b.keys) for b in load_batches(items, slow, batch_size=60, workers=1)) == len(items)
+    # Four threads read, each begins a bite while there is room; the one that decodes has another.
+    assert most <= 1000 + (4 + 1) * loader.BITE * 600
+
+
+def test_reading_goes_on_while_decoding_waits(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one thread that decodes, as many files are read as there are readers."""
+    together = threading.Barrier(4, timeout=10)
+
+    def read(item: object) -> bytes:
+        together.wait()
+        return b"x"
+
+    monkeypatch.setattr(loader, "read_bytes", read)
+    items = list_images([images]).items[:16]
+    (batch,) = load_batches(items, lambda data: torch.zeros((3, 1, 1)), batch_size=16, workers=1)
+    assert len(batch.keys) == 16
+    assert batch.seconds.read > 0
+
+
+def test_what_is_no_image_s_fault_stops_the_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*shape: object, **options: object) -> torch.Tensor:
+        raise MemoryError("no room for a batch")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(MemoryError, match="no room"):
+        next(load_batches(list_images([images]).items, grey, batch_size=8, workers=2))
+
+
+def test_an_image_of_another_shape_is_not_stretched_into_its_row(images: Path) -> None:
+    def uneven(data: bytes) -> torch.Tensor:
+        pixels = grey(data)
+        return pixels[:, :1, :1] if pixels[0, 0, 0] == 9 else pixels
+
+    with pytest.raises(ValueError, match=r"\(3, 1, 1\) among \(3, 6, 6\)"):
+        next(load_batches(list_images([images]).items[:12], uneven, batch_size=12, workers=1))
+
+
+def test_released_memory_serves_a_later_batch_and_no_other_is_touched(images: Path) -> None:
+    items = [item for item in list_images([images]).items if int(item.key[3:5]) % 7] * 4
+    kept, places = [], []
+    for number, batch in enumerate(load_batches(items, grey, batch_size=8, workers=2)):
+        places.append(batch.pixels.data_ptr())
+        assert batch.pixels[:, 0, 0, 0].tolist() == [int(key[3:5]) for key in batch.keys]
+        if number % 2:
+            batch.release()
+            batch.release()  # a second time changes nothing
+        else:
+            kept.append((batch.keys, batch.pixels))
+    assert len(set(places)) < len(places)
+    for keys, pixels in kept:
+        assert pixels[:, 0, 0, 0].tolist() == [int(key[3:5]) for key in keys]
 
 
 def test_closing_early_stops_the_threads(images: Path) -> None:
@@ -111,10 +193,10 @@ def test_closing_early_stops_the_threads(images: Path) -> None:
 
     seen = 0
 
-    def counted(image: Image.Image) -> torch.Tensor:
+    def counted(data: bytes) -> torch.Tensor:
         nonlocal seen
         seen += 1
-        return grey(image)
+        return grey(data)
 
     batches = load_batches(list_images([images]).items * 20, counted, batch_size=4, workers=3)
     next(batches)

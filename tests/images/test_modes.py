@@ -9,7 +9,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from lsncli.images import decode as decoding
-from lsncli.images.decode import MAX_PIXELS, Undecodable, decode
+from lsncli.images.decode import MAX_PIXELS, decode
+from lsncli.images.found import MAX_BYTES
+from lsncli.images.read import Undecodable
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -160,7 +162,7 @@ def test_a_large_jpeg_is_decoded_at_half_its_size(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(decoding, "MAX_PIXELS", 500)
     with pytest.raises(Undecodable, match="too large: 64 x 48 pixels"):
         decode(data)
-    assert MAX_PIXELS * 6 <= decoding.MAX_BYTES
+    assert MAX_PIXELS * 6 <= MAX_BYTES
 
 
 def test_a_jpeg_of_endless_passes_is_refused() -> None:

@@ -68,3 +68,12 @@ def test_two_folders_of_one_name_are_named_in_the_error() -> None:
     with pytest.raises(UsageError, match="'n02012849_crane', 'n03126707_crane'") as caught:
         class_names(("n02012849_crane", "n03126707_crane"), None)
     assert "--classes" in caught.value.hint
+
+
+def test_class_numbers_count_in_a_longer_list_of_names(tmp_path: Path) -> None:
+    names = write(tmp_path, "n.txt", "zero\none\ntwo\nthree")
+    assert class_names(("0", "2"), names) == ("zero", "two")
+    assert class_names(("0", "2", "7", "9"), names) == ("zero", "one", "two", "three")
+    for folders in (("0", "4"), ("0", "cat"), ("²",)):
+        with pytest.raises(UsageError, match="expected"):
+            class_names(folders, names)

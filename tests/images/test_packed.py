@@ -13,7 +13,7 @@ from test_sources import keys, touch
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import stream, tar, unpacked
-from lsncli.images.decode import read_bytes
+from lsncli.images.read import read_bytes
 from lsncli.images.sources import list_images
 
 MODES = {"t.tar": "w", "t.tar.gz": "w:gz", "t.tgz": "w:gz", "t.tar.bz2": "w:bz2", "t.tar.xz": "w:xz"}

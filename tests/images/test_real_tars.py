@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lsncli.images.decode import decode, read_bytes
+from lsncli.images.decode import decode
 from lsncli.images.loader import load_batches
+from lsncli.images.read import read_bytes
 from lsncli.images.sources import list_images
 
 FOLDER = os.environ.get("LSN_IMAGES", "")
@@ -32,8 +33,8 @@ def test_every_kind_of_photograph_is_decoded_as_open_clip_would(tar: Path) -> No
 
 @pytest.mark.parametrize("tar", [tar for tar in TARS if tar.stem == "photos-original"], ids=lambda p: p.stem)
 def test_threads_give_the_same_pixels_as_one_thread(tar: Path) -> None:
-    def small(image: Image.Image) -> torch.Tensor:
-        return torch.tensor(np.asarray(image.resize((32, 32)))).permute(2, 0, 1)
+    def small(data: bytes) -> torch.Tensor:
+        return torch.tensor(np.asarray(decode(data).resize((32, 32)))).permute(2, 0, 1)
 
     items = list_images([tar]).items
     one = list(load_batches(items, small, batch_size=16, workers=1))

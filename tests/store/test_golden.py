@@ -1,6 +1,7 @@
 """The format is pinned: a store written by version 1 reads the same for ever (README.md of lsncli/store)."""
 
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
 
 GOLDEN = Path(__file__).parent / "golden" / "store-v1.h5"
+CHECKED = GOLDEN.with_name("store-v1-about.h5")  # the same content, written since `about` is a checksum, too
 WRITTEN_WITH = "2.0.0"  # the HDF5 that wrote it; another may lay the same content out differently
 
 
@@ -43,16 +45,17 @@ def tree(path: Path) -> dict[str, object]:
     return found
 
 
-def test_the_golden_store_reads_as_it_was_written() -> None:
-    assert read_fingerprint(GOLDEN) == fingerprint()
-    assert same(read_split(GOLDEN, "train"), split("train"))
-    assert same(read_split(GOLDEN, "test"), split("test", rows=0))
-    text = read_text(GOLDEN)
+@pytest.mark.parametrize("path", [GOLDEN, CHECKED], ids=lambda path: path.name)
+def test_the_golden_store_reads_as_it_was_written(path: Path) -> None:
+    assert read_fingerprint(path) == fingerprint()
+    assert same(read_split(path, "train"), split("train"))
+    assert same(read_split(path, "test"), split("test", rows=0))
+    text = read_text(path)
     assert text is not None
     assert text[0] == ("cat", "dog")
     assert text[1].tolist() == [[1, 0, 0, 0], [0, 0.5, 0, 0]]
-    assert list_splits(GOLDEN)["train"].created_by == "lsn 0.1.0"
-    assert verify(GOLDEN) == []
+    assert list_splits(path)["train"].created_by == "lsn 0.1.0"
+    assert verify(path) == []
 
 
 def test_the_golden_store_is_written_again_to_the_byte(
@@ -60,14 +63,22 @@ def test_the_golden_store_is_written_again_to_the_byte(
 ) -> None:
     monkeypatch.setattr(writer, "CREATOR", "lsn 0.1.0")
     write_golden(tmp_path / "f.h5")
-    assert tree(tmp_path / "f.h5") == tree(GOLDEN)
+    assert tree(tmp_path / "f.h5") == tree(CHECKED)
     if h5py.version.hdf5_version == WRITTEN_WITH:
-        assert (tmp_path / "f.h5").read_bytes() == GOLDEN.read_bytes()
+        assert (tmp_path / "f.h5").read_bytes() == CHECKED.read_bytes()
+
+
+def test_a_store_of_before_about_becomes_one_with_it(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN, tmp_path / "f.h5")
+    write_split(tmp_path / "f.h5", split("third"), fingerprint())
+    assert verify(tmp_path / "f.h5") == []
+    old, new = tree(CHECKED), tree(tmp_path / "f.h5")
+    assert {name: new[name] for name in old} == old
 
 
 def test_the_written_format_names_everything_in_the_golden_store() -> None:
     text = (Path(lsncli.store.__file__).parent / "README.md").read_text(encoding="utf-8")
-    names = {part for name in tree(GOLDEN) for part in re.split("[/@]", name)} - {"", "train", "test"}
+    names = {part for name in tree(CHECKED) for part in re.split("[/@]", name)} - {"", "train", "test"}
     assert {name for name in names if not re.search(rf"[`/]{name}[`/]", text)} == set()
     assert f"`{store_format.FORMAT}`" in text
     numbers = [int(number) for number in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]

@@ -85,9 +85,22 @@ def test_concurrent_writers_lose_no_split(tmp_path: Path) -> None:
 
 
 def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(handle: int) -> None:
+    def refuse(handle: int, shared: bool) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("lsncli.store.lock._lock", refuse)
     with pytest.raises(LsnError, match="cannot be locked: No locks available"), locked(tmp_path / "f.h5"):
         pass
+
+
+def test_a_shared_lock_is_held_along_with_others_and_keeps_off_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with locked(path, shared=True):
+        with locked(path, shared=True), pytest.raises(LsnError, match="another process"), locked(path):
+            pass
+        assert (tmp_path / "f.h5.lock").exists()  # the other one still holds it
+        with pytest.raises(LsnError, match="another process"), locked(path):
+            pass
+    with locked(path), pytest.raises(LsnError, match="another process"), locked(path, shared=True):
+        pass
+    assert list(tmp_path.iterdir()) == []

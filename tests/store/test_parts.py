@@ -1,37 +1,28 @@
-"""Unfinished splits: what is committed stays, what is torn is done again, plans never mix."""
+"""Parts of an unfinished split: what is committed stays, what is torn is done again, plans never mix."""
 
-import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from store_samples import fingerprint, pieces_of, same, split
+from part_samples import ABOUT, BATCHES, CONTENT, PLAN, SECOND, add_from, files, finish, make, opened, planned
+from store_samples import fingerprint, same, split
 
 from lsncli.errors import LsnError
-from lsncli.store import parts as parts_module
-from lsncli.store.format import Piece, Split
-from lsncli.store.parts import Parts, Plan, parts_folder, remove_parts
+from lsncli.store import part as part_module
+from lsncli.store.format import Piece
+from lsncli.store.merge import missing_parts, parts_of
+from lsncli.store.part import Part
+from lsncli.store.parts import claimed, parts_folder, remove_parts
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
-from lsncli.types import Failure
+from lsncli.types import Failure, Seconds
 
-CONTENT = split(rows=20)
-PLAN = Plan(CONTENT.listing, fingerprint().digest, 20, 4, 3, {"class names": "x"})
-
-
-def finish(parts: Parts, content: Split = CONTENT, **options: bool) -> None:
-    parts.finish(
-        fingerprint(), classes=content.classes, problems=content.failures, source=content.source, **options
-    )
-
-
-def add_from(parts: Parts, first: int, last: int = 7) -> None:
-    for piece in pieces_of(CONTENT, 3)[first:last]:
-        parts.add(piece)
+EMPTY = (np.empty((0, 4), np.float16), np.empty(0, np.int32), ())
 
 
 @pytest.fixture
@@ -44,48 +35,55 @@ def whole(tmp_path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("commit_seconds", [0, 1e9])
-def test_pieces_become_the_split_written_in_one_go(
-    tmp_path: Path, whole: bytes, commit_seconds: float
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_parts_in_any_order_become_the_split_written_in_one_go(
+    tmp_path: Path, whole: bytes, commit_seconds: float, order: tuple[int, ...]
 ) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN, commit_seconds=commit_seconds) as parts:
-        assert parts.done == 0
-        add_from(parts, 0)
-        assert parts.done == (20 if commit_seconds == 0 else 0)
-        finish(parts)
+    planned(path)
+    make(path, *order, commit_seconds=commit_seconds)
+    assert [file.name for file in files(path)] == [
+        "rows-000000000000-000000000009.h5",
+        "rows-000000000009-000000000018.h5",
+        "rows-000000000018-000000000020.h5",
+    ]
+    finish(path)
     assert path.read_bytes() == whole
     assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
+
+
+def interrupted(path: Path, index: int, batches: int) -> None:
+    """Add some batches to a part and stop."""
+    try:
+        with opened(path, index, 1e9) as part:
+            add_from(part, batches)
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
 
 
 @pytest.mark.parametrize("batches", range(8))
 def test_an_interrupted_run_resumes_where_it_was(tmp_path: Path, whole: bytes, batches: int) -> None:
     path = tmp_path / "f.h5"
-
-    def interrupted() -> None:
-        with Parts.open(path, "train", PLAN) as parts:
-            add_from(parts, 0, batches)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    with Parts.open(path, "train", PLAN, commit_seconds=0) as parts:
-        assert parts.done == min(3 * batches, 20)
-        add_from(parts, batches)
-        finish(parts)
+    planned(path)
+    for index in range(PLAN.parts):
+        interrupted(path, index, batches)
+    for index in range(PLAN.parts):
+        with opened(path, index) as part:
+            assert part.done == min(max(3 * batches, part.start), part.stop)
+            add_from(part, 7)
+            assert part.complete
+    finish(path)
     assert path.read_bytes() == whole
 
 
 def test_a_piece_is_committed_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts_module, "BLOCK", 6)
-    with Parts.open(tmp_path / "f.h5", "train", PLAN, commit_seconds=1e9) as parts:
-        add_from(parts, 0, 1)
-        assert parts.done == 0
-        add_from(parts, 1, 2)
-        assert parts.done == 6
-
-
-def pieces_on_disk(path: Path) -> list[Path]:
-    return sorted(parts_folder(path, "train").glob("rows-*.h5"))
+    monkeypatch.setattr(part_module, "BLOCK", 6)
+    with opened(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
+        add_from(part, 1)
+        assert part.done == 0
+        part.add(BATCHES[1], SECOND)
+        assert part.done == 6
 
 
 def half(file: Path) -> None:
@@ -93,9 +91,10 @@ def half(file: Path) -> None:
 
 
 def flip(file: Path) -> None:
+    """Change a bit of the rows, or change it back."""
     data = bytearray(file.read_bytes())
-    at = data.index(CONTENT.features[9:12].tobytes())
-    data[at] ^= 1
+    at = data.index(CONTENT.features[3:6].tobytes()[1:])
+    data[at - 1] ^= 1
     file.write_bytes(bytes(data))
 
 
@@ -104,34 +103,116 @@ def test_a_torn_corrupt_or_missing_piece_is_done_again(
     tmp_path: Path, whole: bytes, harm: Callable[[Path], object]
 ) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN, commit_seconds=0) as parts:
-        add_from(parts, 0, 6)
-    harm(pieces_on_disk(path)[3])
-    (parts_folder(path, "train") / "rows-000000000009-000000000012.h5.tmp").write_bytes(b"torn")
-    with Parts.open(path, "train", PLAN, commit_seconds=0) as parts:
-        assert parts.done == 9
-        assert len(pieces_on_disk(path)) == 3
-        add_from(parts, 3)
-        finish(parts)
+    make_after_planning(path, 1, 2)
+    with opened(path, 0) as part:
+        add_from(part, 2)
+    harm(files(path)[1])
+    (parts_folder(path, "train") / "rows-000000000003-000000000006.h5.tmp").write_bytes(b"torn")
+    with opened(path, 0) as part:
+        assert part.done == 3
+        assert len(files(path)) == 3
+        add_from(part, 7)
+    finish(path)
     assert path.read_bytes() == whole
 
 
-def test_a_foreign_or_misplaced_piece_is_not_believed(tmp_path: Path) -> None:
+def make_after_planning(path: Path, *indices: int) -> None:
+    planned(path)
+    make(path, *indices)
+
+
+@pytest.mark.parametrize("harm", [half, flip, Path.unlink])
+def test_a_part_that_is_missing_or_torn_is_named_and_nothing_is_written(
+    tmp_path: Path, whole: bytes, harm: Callable[[Path], object]
+) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN, commit_seconds=0) as parts:
-        add_from(parts, 0, 2)
+    make_after_planning(path, 0, 1, 2)
+    harm(files(path)[0])
+    with pytest.raises(LsnError, match=r"rows-000000000000|parts in .* are not made yet: 0") as caught:
+        finish(path)
+    assert "`lsn extract`" in caught.value.hint or harm is half
+    assert not path.exists()
+    make(path, 0)  # the same command again
+    finish(path)
+    assert path.read_bytes() == whole
+
+
+def test_a_part_of_another_plan_is_named_and_made_again(tmp_path: Path, whole: bytes) -> None:
+    path, other = tmp_path / "f.h5", tmp_path / "other.h5"
+    make_after_planning(path, 0, 1, 2)
+    foreign = replace(PLAN, listing="cd" * 32)
+    folder = planned(other, foreign)
+    with Part.open(folder, foreign, 1) as part:
+        for batch in BATCHES[3:6]:
+            part.add(batch)
+    shutil.copy(files(other)[0], files(path)[1])
+    with pytest.raises(LsnError, match=r"rows-000000000009.* is of another extraction"):
+        finish(path)
+    make(path, 1)
+    finish(path)
+    assert path.read_bytes() == whole
+
+
+def test_a_misplaced_piece_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with opened(path, 0) as part:
+        add_from(part, 2)
     folder = parts_folder(path, "train")
     (folder / "rows-000000000003-000000000006.h5").rename(folder / "rows-000000000003-000000000009.h5")
     (folder / "rows-000000000000-000000000004.h5").write_bytes(b"no border of batches")
-    with Parts.open(path, "train", PLAN) as parts:
-        assert parts.done == 3
+    (folder / "rows-000000000003-000000000012.h5").write_bytes(b"over the border of a part")
+    with opened(path, 0) as part:
+        assert part.done == 3
+        assert len(files(path)) == 1
+
+
+@pytest.mark.parametrize("removed", range(3))
+def test_a_death_while_pieces_are_joined_loses_nothing(
+    tmp_path: Path, whole: bytes, removed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f.h5"
+    make_after_planning(path, 1, 2)
+    unlink, left = Path.unlink, removed
+
+    def dies(self: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        if self.name.startswith("rows-") and self.suffix == ".h5":
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+        unlink(self, missing_ok)
+
+    with monkeypatch.context() as patch, opened(path, 0) as part:
+        add_from(part, 2)
+        patch.setattr(Path, "unlink", dies)
+        with pytest.raises(KeyboardInterrupt):
+            add_from(part, 7)
+    assert not missing_parts(parts_folder(path, "train"), PLAN)
+    with opened(path, 0) as part:
+        assert part.complete
+        assert len(files(path)) == 3
+    finish(path)
+    assert path.read_bytes() == whole
+
+
+def test_pieces_say_what_they_cost_and_a_joined_one_what_all_did(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    make_after_planning(path, 0)
+    make(path, 1, 2, commit_seconds=0)
+    folder = parts_folder(path, "train")
+    first, second, third = (part.seconds for part in parts_of(folder, PLAN))
+    assert first == Seconds(read=3.0, encode=6.0)
+    assert replace(second, write=0.0) == first
+    assert second.write > 0
+    assert third == SECOND
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"listing": "c" * 64}, "listing was abababababab..., is cccccccccccc..."),
-        ({"batch_size": 4}, "batch size was 3, is 4"),
+        ({"batch_size": 9}, "batch size was 3, is 9"),
+        ({"part_rows": 6}, "part rows was 9, is 6"),
         ({"fingerprint": "other"}, "fingerprint was"),
         ({"items": 21}, "items was 20, is 21"),
         ({"options": {}}, "options was {'class names': 'x'}, is {}"),
@@ -141,124 +222,148 @@ def test_another_plan_is_refused_until_overwritten(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN) as parts:
-        add_from(parts, 0, 2)
+    with opened(path, 0) as part:
+        add_from(part, 2)
     other = replace(PLAN, **change)
-    with pytest.raises(LsnError) as caught, Parts.open(path, "train", other):
-        pass
+    with pytest.raises(LsnError) as caught:
+        planned(path, other)
     assert message in caught.value.message
     assert "--overwrite" in caught.value.hint
-    with Parts.open(path, "train", PLAN) as parts:
-        assert parts.done == 6  # the refusal harmed nothing
-    with Parts.open(path, "train", other, overwrite=True) as parts:
-        assert parts.done == 0
+    with opened(path, 0) as part:
+        assert part.done == 6  # the refusal harmed nothing
+    planned(path, other, replace(ABOUT, replace=True))
+    assert files(path) == []
 
 
 def test_overwrite_starts_again_but_resumes_itself(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN) as parts:
-        add_from(parts, 0, 2)
-    with Parts.open(path, "train", PLAN, overwrite=True) as parts:
-        assert parts.done == 0
-        add_from(parts, 0, 3)
-    with Parts.open(path, "train", PLAN, overwrite=True) as parts:
-        assert parts.done == 9
+    again = replace(ABOUT, replace=True)
+    make_after_planning(path, 0)
+    for expected in (0, 6):
+        with Part.open(planned(path, PLAN, again), PLAN, 0) as part:
+            assert part.done == expected
+            add_from(part, 2)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"overwrite": 1'])
+def test_a_plan_that_was_replaced_meanwhile_is_worked_on_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    other = replace(PLAN, options={})
+    with opened(path, 0) as part:
+        add_from(part, 1)
+        planned(path, other, replace(ABOUT, replace=True))
+        with pytest.raises(LsnError, match="started anew by another process"):
+            part.add(BATCHES[1], SECOND)
+        planned(path, PLAN, replace(ABOUT, replace=True))  # or leaving the block would say it again
+    remove_parts(path, "train")
+    assert files(path) == []
+    remove_parts(path, "train")
+    with (
+        pytest.raises(LsnError, match="finished or started anew"),
+        Part.open(parts_folder(path, "train"), PLAN, 0),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"overwrite": 1', "[" * 100_000, '{"overwrite": false, "launch": ""}']
+)
 def test_an_unreadable_plan_starts_again(tmp_path: Path, text: str) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN) as parts:
-        add_from(parts, 0, 2)
+    with opened(path, 0) as part:
+        add_from(part, 2)
     (parts_folder(path, "train") / "plan.json").write_text(text)
-    with Parts.open(path, "train", PLAN) as parts:
-        assert parts.done == 0
+    if text.startswith('{"overwrite": false'):
+        with pytest.raises(LsnError, match="had other arguments"):
+            planned(path)
+        return
+    with opened(path, 0) as part:
+        assert part.done == 0
 
 
 def test_pieces_without_a_plan_are_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN) as parts:
-        add_from(parts, 0, 2)
+    with opened(path, 0) as part:
+        add_from(part, 2)
     (parts_folder(path, "train") / "plan.json").unlink()
-    with Parts.open(path, "train", PLAN) as parts:
-        assert parts.done == 0
+    with opened(path, 0) as part:
+        assert part.done == 0
 
 
-def test_two_processes_cannot_extract_one_split(tmp_path: Path) -> None:
+def test_two_processes_cannot_make_one_part_but_two_parts(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with Parts.open(path, "train", PLAN):
-        with pytest.raises(LsnError, match="another process"), Parts.open(path, "train", PLAN):
+    with opened(path, 0), opened(path, 1) as other:
+        assert other.done == 9
+        with pytest.raises(LsnError, match="another process"), opened(path, 0):
             pass
-        with Parts.open(path, "test", PLAN) as other:  # another split is nobody's business
-            assert other.done == 0
+
+
+def test_two_processes_cannot_plan_one_split_but_two_splits(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with claimed(path, "train"):
+        with pytest.raises(LsnError, match="another process"), claimed(path, "train"):
+            pass
+        with claimed(path, "test"):
+            pass
 
 
 def test_batches_must_follow_one_another_and_end_at_borders(tmp_path: Path) -> None:
-    empty = (np.empty((0, 4), np.float16), np.empty(0, np.int32), ())
-    with Parts.open(tmp_path / "f.h5", "train", PLAN) as parts:
+    with opened(tmp_path / "f.h5", 0) as part:
         with pytest.raises(LsnError, match="expected the batch from item 0"):
-            parts.add(Piece(3, 6, *empty, ()))
+            part.add(Piece(3, 6, *EMPTY, ()))
         with pytest.raises(LsnError, match="found items 0 to 2"):
-            parts.add(Piece(0, 2, *empty, ()))
+            part.add(Piece(0, 2, *EMPTY, ()))
+        with pytest.raises(LsnError, match="found items 0 to 12"):
+            part.add(Piece(0, 12, *EMPTY, ()))
 
 
-def test_an_incomplete_split_cannot_be_finished(tmp_path: Path) -> None:
-    with Parts.open(tmp_path / "f.h5", "train", PLAN) as parts:
-        add_from(parts, 0, 2)
-        with pytest.raises(LsnError, match="6 of 20 images are done"):
-            finish(parts)
-    assert len(pieces_on_disk(tmp_path / "f.h5")) == 1
-
-
-def test_a_refused_finish_keeps_the_pieces(tmp_path: Path) -> None:
+def test_a_refused_finish_keeps_the_parts(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     write_split(path, split(rows=2), fingerprint())
-    with Parts.open(path, "train", PLAN) as parts:
-        add_from(parts, 0)
-        with pytest.raises(LsnError, match="has a split 'train' already"):
-            finish(parts)
-        assert len(pieces_on_disk(path)) == 1
-        finish(parts, replace=True)
+    make_after_planning(path, 0, 1, 2)
+    with pytest.raises(LsnError, match="has a split 'train' already"):
+        finish(path)
+    assert len(files(path)) == 3
+    finish(path, about=replace(ABOUT, replace=True))
     assert same(read_split(path, "train"), CONTENT)
 
 
 def test_failures_and_batches_without_rows_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    none = (np.empty((0, 4), np.float16), np.empty(0, np.int32), ())
     plan = replace(PLAN, items=5)
     lost = [Failure(f"{index}.jpg", "an empty file") for index in range(5)]
+    folder = planned(path, plan)
     for start in (0, 3):
-        with Parts.open(path, "train", plan, commit_seconds=0) as parts:
-            assert parts.done == start
-            parts.add(Piece(start, min(start + 3, 5), *none, tuple(lost[start : start + 3])))
-    with Parts.open(path, "train", plan) as parts:
-        problem = Failure("x/", "unreadable folder")
-        parts.finish(fingerprint(), classes=(), problems=[problem])
+        with Part.open(folder, plan, 0) as part:
+            assert part.done == start
+            part.add(Piece(start, min(start + 3, 5), *EMPTY, tuple(lost[start : start + 3])))
+    problem = Failure("x/", "unreadable folder")
+    finish(path, plan, replace(ABOUT, problems=(problem,)))
     info = list_splits(path)["train"]
     assert (info.rows, info.failures) == (0, (problem, *lost))
     assert verify(path) == []
 
 
-def test_the_plan_can_be_read_by_people(tmp_path: Path) -> None:
-    with Parts.open(tmp_path / "f.h5", "train", PLAN):
-        plan = json.loads((parts_folder(tmp_path / "f.h5", "train") / "plan.json").read_text())
-    assert plan == {
-        "listing": CONTENT.listing,
-        "fingerprint": fingerprint().digest,
-        "items": 20,
-        "dim": 4,
-        "batch_size": 3,
-        "options": {"class names": "x"},
-        "overwrite": False,
-    }
+def test_a_listing_of_problems_alone_has_no_parts(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    planned(path, replace(PLAN, items=0))
+    assert finish(path, replace(PLAN, items=0)).rows == 0
+
+
+def test_joining_holds_the_rows_to_their_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with opened(path, 0) as part:
+        add_from(part, 2)
+        flip(files(path)[1])
+        with pytest.raises(LsnError, match="do not match its checksum"):
+            add_from(part, 7)
+        flip(files(path)[1])
 
 
 def test_removing_what_is_not_there_is_fine_and_a_refusal_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove_parts(tmp_path / "f.h5", "train")
-    with Parts.open(tmp_path / "f.h5", "train", PLAN):
-        pass
+    planned(tmp_path / "f.h5")
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")

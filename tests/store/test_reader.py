@@ -86,8 +86,8 @@ def test_an_hdf5_file_without_our_attributes_is_another_program_s(tmp_path: Path
 
 
 def test_a_newer_version_asks_for_an_upgrade(store: Path) -> None:
-    edit(store, lambda f: f.attrs.__setitem__("format_version", 2))
-    with pytest.raises(LsnError, match="format version 2; this lsn reads version 1") as caught:
+    edit(store, lambda f: f.attrs.__setitem__("format_version", 3))
+    with pytest.raises(LsnError, match="format version 3; this lsn reads versions 1 and 2") as caught:
         read_fingerprint(store)
     assert "Upgrade" in caught.value.hint
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from store_samples import fingerprint, same, split
 
 from lsncli.errors import FingerprintMismatch, LsnError
-from lsncli.store import container
+from lsncli.store import container, spread
 from lsncli.store.reader import list_splits, read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
@@ -66,7 +66,7 @@ def test_the_order_of_writing_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_rows_beyond_a_block_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (container, sys.modules["lsncli.store.writer"]):
+    for module in (container, spread):
         monkeypatch.setattr(module, "BLOCK", 4)
     content = split(rows=11)
     write_split(tmp_path / "f.h5", content, fingerprint())
@@ -157,6 +157,36 @@ def test_a_crash_before_the_rename_leaves_the_old_store(
         write_split(path, split("other"), fingerprint())
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_a_write_that_fails_anywhere_is_said_and_leaves_the_old_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HDF5 writes some data when nobody listens any more: such an error must not go unnoticed."""
+    path = tmp_path / "f.h5"
+    write_split(path, split(), fingerprint())
+    before, said = path.read_bytes(), set[str]()
+    full = container._Written.write
+    for writes in range(1000):
+        left = [writes]
+
+        def write(self: container._Written, data: memoryview, left: list[int] = left) -> int:
+            left[0] -= 1
+            if left[0] < 0:
+                self._error = OSError(28, "No space left on device")
+            return full(self, data)
+
+        monkeypatch.setattr(container._Written, "write", write)
+        try:
+            write_split(path, split("other", rows=40), fingerprint())
+            break
+        except LsnError as error:
+            said.add(error.message)
+        assert path.read_bytes() == before
+    assert said == {f"{path} could not be written: No space left on device."}
+    assert 5 < writes < 1000
+    assert verify(path) == []
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_leftover_temp_file_is_overwritten(tmp_path: Path) -> None:

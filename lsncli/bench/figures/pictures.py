@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
-from lsncli.images.decode import Undecodable, decode, read_bytes
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import list_images
 from lsncli.store.format import Split
 

@@ -1,0 +1,111 @@
+"""Goals whose runs take longer than a table may: what results/*.json say of them, with their date.
+
+A file that is not there is a row without a figure, and says which script makes it.
+"""
+
+import json
+from statistics import mean
+from typing import Any
+
+from benchmarks.goals import Row, Sense
+from benchmarks.timing import RESULTS
+
+
+def read(name: str) -> tuple[dict[str, Any] | None, str]:
+    """A recorded file, or None, and what its figures are of."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return None, ""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content, f"recorded {content['machine']['date']}"
+
+
+def rows() -> list[Row]:
+    """Everything that is recorded and has a goal."""
+    return [*fast_preset(), *every_method(), *kills(), *engines(), *million(), *gpu()]
+
+
+def fast_preset() -> list[Row]:
+    """`--mode fast` against `--mode paper` on the mini suite: FPR95 of LSN over the columns both have."""
+    speed, of = read("study-fast")
+    paper, fast = read("study-confirm-paper")[0], read("study-confirm-fast")[0]
+    if speed is None or paper is None or fast is None:
+        return [
+            _missing("preset fast", "points", 0, "at most", "python -m benchmarks.prompt_study fast|confirm")
+        ]
+    runs = speed["rows"]
+    chosen = runs["batch 128, epochs 50/100, rates 0.03/0.01"]
+    times = runs["paper"]["learning_cpu_seconds"] / chosen["learning_cpu_seconds"]
+    before, after = paper["rows"]["paper"]["lsn"], fast["rows"]["fast"]["lsn"]
+    columns = [column for column in before if column in after and column != "mean"]
+    worse = mean(mean(after[c]["fpr95"]) - mean(before[c]["fpr95"]) for c in columns)
+    return [
+        Row("preset fast, CPU time to learn, against paper", times, "x", of=of),
+        Row("preset fast, FPR95 above that of paper, 3 seeds", worse, "points", 0, "at most", of),
+    ]
+
+
+def every_method() -> list[Row]:
+    """The method that needs the most memory at the size of ImageNet."""
+    found, of = read("methods")
+    what = "every method, 1,000 classes, 128,000 rows: process"
+    if found is None:
+        return [_missing(what, "GiB", 24, "at most", "python -m benchmarks.methods")]
+    largest = max(row["process_mib"] for row in found["rows"].values())
+    return [Row(what, largest / 1024, "GiB", 24, "at most", of)]
+
+
+def kills() -> list[Row]:
+    """Runs killed at random moments: how many ended as one that was left alone, and what was lost."""
+    found, of = read("kills")
+    if found is None:
+        what = "kill -9 at random moments: ended identical"
+        return [_missing(what, "%", 100, "at least", "python -m benchmarks.kills --record")]
+    kinds = ("kills", "finished", "identical", "lost")
+    total = {kind: sum(row[kind] for row in found["rows"].values()) for kind in kinds}
+    same = 100 * total["identical"] / total["finished"]
+    what = f"{total['kills']} kills -9 at random moments"
+    return [
+        Row(f"{what}: ended identical", same, "%", 100, of=of),
+        Row(f"{what}: committed work lost", total["lost"], "", 0, "at most", of),
+    ]
+
+
+def engines() -> list[Row]:
+    """Stores of every engine that are those of one process, to the byte; also after kills and lost parts."""
+    found, of = read("engines")
+    what = "stores of two processes by each engine, identical"
+    if found is None:
+        return [_missing(what, "%", 100, "at least", "python -m benchmarks.engines --record")]
+    counts = found["engines"].values()
+    same = 100 * sum(one["identical"] for one in counts) / sum(one["stores"] for one in counts)
+    return [Row(what, same, "%", 100, of=of)]
+
+
+def million() -> list[Row]:
+    """What a row more costs in memory, from 250,000 to a million rows of 1,024 bytes: the worst step."""
+    found, of = read("million")
+    what = "1,000,000 rows: memory for a row more, worst step"
+    if found is None:
+        return [_missing(what, "bytes", 256, "at most", "python -m benchmarks.million --record")]
+    worst = max(row["bytes_a_row"] for row in found["rows"].values())
+    return [Row(what, worst, "bytes", 256, "at most", of)]
+
+
+def gpu() -> list[Row]:
+    """Whether a GPU has been measured, and how the CoOp step did there."""
+    found, of = read("gpu")
+    what = "on a GPU"
+    if found is None:
+        return [Row(what, None, "x", of="no record: python -m benchmarks.gpu")]
+    return [
+        Row(f"{title}, {name}, on {found['machine']['gpu']}", row["ratio"], "x", of=f"wall, {of}")
+        for title, variants in found.items()
+        if " step" in title
+        for name, row in variants.items()
+        if name.startswith("lsn") and "ratio" in row
+    ]
+
+
+def _missing(what: str, unit: str, goal: float | None, sense: Sense, script: str) -> Row:
+    return Row(what, None, unit, goal, sense, of=f"no record: {script}")

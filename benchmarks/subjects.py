@@ -1,0 +1,117 @@
+"""What extraction benchmarks run on: photos, models with weights of their own, and our ways to extract."""
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lsncli.app.encode import pixels_of
+from lsncli.app.extract import Extraction, extract
+from lsncli.backbones import Backbone, load_backbone
+from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.device import images_at_once
+from lsncli.images.sources import Listing, list_images
+
+OURS = "lsn"
+
+
+def sources(images: Path | None) -> list[Path]:
+    """photos-original.tar in the folder ``images``; without one the sample photos of installed packages."""
+    if images is not None:
+        return [images / "photos-original.tar"]
+    from lsncli.app.demo import sample_photos
+
+    return sample_photos()
+
+
+def photos(found: Sequence[Path], number: int) -> Listing:
+    """``number`` images: those of the sources over and over, under other names each time."""
+    listing = list_images(found)
+    again = (replace(item, key=f"{turn}/{item.key}") for turn in count() for item in listing.items)
+    return replace(listing, items=tuple(islice(again, number)))
+
+
+def made_up(folder: Path, number: int = 200) -> list[Path]:
+    """A tar of JPEGs with the size of ImageNet's (500 x 375, some 100 kB): noise of several scales."""
+    random, path = np.random.default_rng(0), folder / "made-up.tar"
+    with tarfile.open(path, "w") as tar:
+        for index in range(number):
+            pixels = np.zeros((375, 500, 3))
+            for size in (4, 16, 64, 256):
+                noise = Image.fromarray(random.integers(0, 256, (size, size, 3), dtype=np.uint8))
+                pixels += np.asarray(noise.resize((500, 375), Image.Resampling.BICUBIC)) / 4
+            data = io.BytesIO()
+            Image.fromarray(pixels.astype(np.uint8)).save(data, "JPEG", quality=93)
+            member = tarfile.TarInfo(f"{index:04d}.jpg")
+            member.size = data.tell()
+            data.seek(0)
+            tar.addfile(member, data)
+    return [path]
+
+
+def with_weights(name: str, folder: Path) -> str:
+    """A checkpoint in ``folder``: random weights of an architecture; "" for a model that has its own."""
+    if name == "mini":
+        return ""
+    ensure_torchvision()
+    import open_clip
+    from safetensors.torch import save_file
+
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = open_clip.CLIP(**open_clip.get_model_config(name))
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    return str(path)
+
+
+def load(name: str, folder: Path, device: str = "cpu", **options: Any) -> Any:
+    """A model of the program with such weights."""
+    return load_backbone(name, pretrained=with_weights(name, folder), device=device, **options)
+
+
+def ways(name: str, folder: Path, device: str = "cpu", *, fast: bool = True) -> dict[str, Backbone]:
+    """Our ways to extract: full and half precision, with exact and, if that is installed, fast decoding."""
+    half = "bf16" if device == "cpu" else "fp16"
+    decodes = ("exact", "fast") if fast and find_spec("simplejpeg") else ("exact",)
+    return {
+        f"{OURS} {precision}, {decode}": load(name, folder, device, precision=precision, decode=decode)
+        for precision in ("fp32", half)
+        for decode in decodes
+    }
+
+
+def run_ours(listing: Listing, backbone: Backbone, store: Path, device: str = "cpu") -> Extraction:
+    """``lsn extract`` into a new store, as the command calls it."""
+    store.unlink(missing_ok=True)
+    return extract(
+        listing,
+        source="benchmark",
+        store=store,
+        split="photos",
+        backbone=backbone,
+        batch_size=images_at_once(0, device),
+        workers=os.cpu_count() or 1,
+    )
+
+
+def pixels_only(listing: Listing, backbone: Backbone, device: str = "cpu") -> Callable[[], None]:
+    """What reading and decoding alone take: our loader without a model behind it."""
+    from lsncli.images.loader import load_batches
+
+    def run() -> None:
+        options = {"batch_size": images_at_once(0, device), "workers": os.cpu_count() or 1}
+        for batch in load_batches(listing.items, pixels_of(backbone), **options):
+            batch.release()
+
+    return run

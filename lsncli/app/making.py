@@ -1,0 +1,158 @@
+"""Make a split: plan it, have its parts made by this process or by an engine, and finish it."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsncli import console
+from lsncli.app.encode import Encoder
+from lsncli.app.engines import Crew, engine
+from lsncli.app.job import Job, PartDone, work_part
+from lsncli.app.manifest import write_manifest
+from lsncli.app.record import write_record
+from lsncli.errors import LsnError
+from lsncli.images.shareable import shareable
+from lsncli.images.sources import Listing
+from lsncli.store.lock import locked
+from lsncli.store.merge import drop_unsound, finish_split, missing_parts, parts_of
+from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about
+from lsncli.store.plan import Plan, read_plan
+from lsncli.types import Failure, Seconds
+
+
+@dataclass(frozen=True)
+class Made:
+    """What this process, and those it started, did: the ``rows`` and ``failures`` of their parts; how many
+    images were ``found`` done and ``encoded`` now, in ``elapsed`` seconds, and where these went; whether the
+    split is ``finished``."""
+
+    rows: int
+    failures: tuple[Failure, ...]
+    found: int
+    encoded: int
+    elapsed: float
+    seconds: Seconds
+    finished: bool
+
+
+def untouched(found: int) -> Made:
+    """Of a split that was finished before."""
+    return Made(0, (), found, 0, 0.0, Seconds(), finished=True)
+
+
+def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> Plan:
+    """The plan of an extraction: everything that decides on the bytes of the split."""
+    names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
+    return Plan(
+        listing=listing.digest,
+        fingerprint=encoder.fingerprint.digest,
+        items=len(listing.items),
+        dim=encoder.fingerprint.dim,
+        batch_size=encoder.batch_size,
+        part_rows=part_rows,
+        options={"class names": names},
+    )
+
+
+def make_here(
+    job: Job, about: About, listing: Listing, encoder: Encoder, *, merge: bool, record: Path | None
+) -> Made:
+    """Make every part in this process, which listed the images and has the model."""
+    with claimed(job.store, job.split):
+        begin(make_room(job.store, job.split, job.plan, overwrite=about.replace), job.plan, about)
+        began = time.monotonic()
+        done = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
+        elapsed = time.monotonic() - began
+        if merge:
+            _finish(job, about, done, record)
+    return _made(done, elapsed, merge)
+
+
+def make_by(
+    crew: Crew,
+    job: Job,
+    about: About,
+    listing: Listing,
+    *,
+    merge: bool,
+    record: Path | None,
+    tick: console.Tick,
+) -> Made:
+    """Plan, then have the parts made by ``crew``, whose processes read what to do from the disk.
+
+    Raises LsnError if they could not read the images.
+    """
+    if reason := shareable(listing):
+        raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
+    with claimed(job.store, job.split):
+        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace)
+        write_manifest(folder, job.plan, listing.items)
+        begin(folder, job.plan, about, launch=crew.launch)
+        if not crew.together:
+            began = time.monotonic()
+            done = engine(crew)(job, crew, tick)
+            elapsed = time.monotonic() - began
+            if merge:
+                _finish(job, about, done, record)
+            return _made(done, elapsed, merge)
+    return make_share(crew, job, merge=merge, record=record, tick=tick)
+
+
+def make_share(crew: Crew, job: Job, *, merge: bool, record: Path | None, tick: console.Tick) -> Made:
+    """Make this process's share of a planned split, and finish it if the other shares are there."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+        except LsnError:
+            if missing_parts(job.folder, job.plan):
+                raise
+            return _made([], 0.0, False)  # the others made all of it and are finishing
+        began = time.monotonic()
+        done = engine(crew)(job, crew, tick)
+        elapsed = time.monotonic() - began
+    finished = merge and _finish_last(crew, job, done, record)
+    return _made(done, elapsed, finished)
+
+
+def _finish_last(crew: Crew, job: Job, done: Sequence[PartDone], record: Path | None) -> bool:
+    """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
+    if missing_parts(job.folder, job.plan):
+        return False
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(claimed(job.store, job.split))
+        except LsnError:
+            return False
+        stored = read_plan(folder)
+        if stored is None or stored.plan != job.plan:
+            return False  # somebody was quicker
+        try:
+            _finish(job, read_about(folder), done, record, crew.launch)
+        except LsnError:
+            if drop_unsound(folder, job.plan):
+                return False  # whose part it is may be yet to come, and makes it anew
+            raise
+    return True
+
+
+def _finish(job: Job, about: About, done: Sequence[PartDone], record: Path | None, launch: str = "") -> None:
+    seconds = sum((part.seconds for part in parts_of(job.folder, job.plan)), Seconds())
+    unrecorded = Seconds(write=sum(part.unrecorded for part in done))
+    info = finish_split(job.store, job.split, job.plan, about)
+    if record is not None:
+        write_record(record, info, job.plan, about.fingerprint, seconds + unrecorded, launch)
+
+
+def _made(done: Sequence[PartDone], elapsed: float, finished: bool) -> Made:
+    return Made(
+        rows=sum(one.rows for one in done),
+        failures=tuple(failure for one in done for failure in one.failures),
+        found=sum(one.found for one in done),
+        encoded=sum(one.encoded for one in done),
+        elapsed=elapsed,
+        seconds=sum((one.seconds for one in done), Seconds()),
+        finished=finished,
+    )

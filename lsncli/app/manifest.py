@@ -1,0 +1,91 @@
+"""The items of every part, written down once by the process that listed them, for the processes that work."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from lsncli.errors import LsnError
+from lsncli.images.read import Packed
+from lsncli.images.remote import Remote
+from lsncli.images.rows import Table
+from lsncli.images.sources import ImageItem
+from lsncli.records import parsed, typed
+from lsncli.store.plan import Plan, write_whole
+
+AGAIN = "Run the same `lsn extract` again: it writes it anew."
+Shared = Packed | Remote | Table
+"""What images can lie in that other processes can read, too."""
+CONTENTS: dict[str, type[Shared]] = {"packed": Packed, "remote": Remote, "table": Table}
+
+Fields = tuple[str, int, str, int | None, int | None, int | None, str | None, int | None]
+"""Those of an ImageItem in order, its content by number."""
+
+
+def manifest_path(folder: Path, index: int) -> Path:
+    """Where the items of a part are written."""
+    return folder / f"items-{index:06d}.json"
+
+
+def write_manifest(folder: Path, plan: Plan, items: Sequence[ImageItem]) -> None:
+    """Write the items of all parts; a file that says the same already is left alone. Raises LsnError.
+
+    Objects that several items of a part share, such as the tar they lie in, are written once.
+    """
+    for index in range(plan.parts):
+        start, stop = plan.borders(index)
+        content = _written(items[start:stop])
+        head = json.dumps({"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()})
+        line, path = head.encode() + b"\n", manifest_path(folder, index)
+        if _first_line(path) != line:
+            write_whole(path, line + content)
+
+
+def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
+    """The items of part ``index``. Raises LsnError for a file that is missing, torn or of another plan."""
+    path = manifest_path(folder, index)
+    try:
+        line, _, content = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise LsnError(
+            f"{path}, the list of a part's images, cannot be read: {error.strerror}.", AGAIN
+        ) from error
+    expected = {"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()}
+    try:
+        sound = parsed(line.decode()) == expected
+        items = _read(parsed(content.decode())) if sound else []
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise LsnError(f"{path}, images of a part, is damaged: {error}.", AGAIN) from error
+    start, stop = plan.borders(index)
+    if len(items) != stop - start:
+        raise LsnError(f"{path}, images of a part, is damaged or of another extraction.", AGAIN)
+    return items
+
+
+def _written(items: Sequence[ImageItem]) -> bytes:
+    number: dict[Shared, int] = {}
+    rows: list[Fields] = []
+    for one in items:
+        at = None if one.content is None else number.setdefault(cast(Shared, one.content), len(number))
+        rows.append((one.key, one.label, one.path, one.offset, one.size, at, one.member, one.mtime))
+    names = {made: name for name, made in CONTENTS.items()}
+    contents = [{"kind": names[type(one)], **asdict(one)} for one in number]
+    return json.dumps({"contents": contents, "items": rows}).encode()
+
+
+def _read(whole: dict[str, Any]) -> list[ImageItem]:
+    contents: list[Shared] = [typed(CONTENTS[one.pop("kind")], one, "content") for one in whole["contents"]]
+    return [
+        ImageItem(key, label, path, offset, size, None if at is None else contents[at], member, mtime)
+        for key, label, path, offset, size, at, member, mtime in typed(tuple[Fields, ...], whole["items"])
+    ]
+
+
+def _first_line(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.readline(1000)
+    except OSError:
+        return b""

@@ -1,0 +1,154 @@
+"""What a URL stands for: an image, a folder, a pattern, a list, a tar or a Parquet file behind it."""
+
+import posixpath
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+from lsncli.errors import LsnError, UsageError
+from lsncli.images import listfile, table, tar
+from lsncli.images.fetch import DENIED, NO_SUCH_FILE, Unfetchable, about, file_system, size_of, tried
+from lsncli.images.found import (
+    LISTS,
+    OTHER_ARCHIVES,
+    PACKS,
+    TABLES,
+    TARS,
+    Found,
+    Problem,
+    Scan,
+    Source,
+    by_folder,
+    column_of,
+    is_hidden,
+    is_image,
+)
+from lsncli.images.patterns import MAGIC, Pattern, as_pattern, check_fits
+from lsncli.images.remote import BLOCK, RangeFile, Remote
+
+COMPRESSED_BLOCK = 1 << 23
+"""Bytes that are fetched at once of a compressed tar, which is read whole anyway."""
+DEEPEST = 64
+"""Folders within folders; a server may go on for ever."""
+
+
+def what_it_names(url: str, repeats: bool) -> list[Scan]:
+    """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
+    Unavailable without the package that its kind of URL needs, and LsnError if it cannot be had."""
+    url, column = column_of(url)
+    if MAGIC.search(url.replace("?", "")):  # in a URL, ? begins a query
+        return _fitting(url, column, repeats)
+    return [(_name(url), lambda: _scan(url, column, repeats))]
+
+
+def _scan(url: str, column: str, repeats: bool) -> Source:
+    kind = _name(url).lower()
+    if kind.endswith(OTHER_ARCHIVES):
+        raise UsageError(f"'{url}' is an archive that cannot be read.", "Unpack it and give the folder.")
+    try:
+        if kind.endswith(LISTS):
+            return listfile.scan_url(url, repeats=repeats)
+        if kind.endswith(TARS):
+            return _tar(url)
+        if kind.endswith(TABLES):
+            return table.scan(url, column)
+        known = about(url)
+        # A web server's folder is a page of links.
+        page = str(known.get("mimetype")).startswith("text/html") and not is_image(kind)
+        return _folder(url, None) if page or known["type"] == "directory" else _image(url, known.get("size"))
+    except Unfetchable as error:
+        wrong = UsageError if error.message == NO_SUCH_FILE else LsnError
+        raise wrong(f"'{url}' cannot be read: {error.message}.") from error
+
+
+def _name(url: str) -> str:
+    return posixpath.basename(url.partition("?")[0].rstrip("/")) or "root"
+
+
+def _below(url: str, key: str) -> str:
+    return url + key if url.endswith("/") else f"{url}/{key}"
+
+
+def _image(url: str, size: int | None) -> Source:
+    return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
+
+
+def _tar(url: str) -> Source:
+    size = size_of(url)
+    block = BLOCK if url.lower().endswith(".tar") else COMPRESSED_BLOCK
+    return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size))
+
+
+def _fitting(url: str, column: str, repeats: bool) -> list[Scan]:
+    """What fits a pattern: packs and lists as sources of their own, or images as one."""
+    scheme, _, rest = url.partition("://")
+    pattern = as_pattern(Path(rest))
+    assert pattern is not None  # it holds a special character
+    base = f"{scheme}://{'/'.join(pattern.base.parts)}"
+    if not url.lower().endswith(PACKS):
+
+        def scan() -> Source:
+            source = _folder(base, pattern)
+            check_fits(bool(source.found or source.problems), url)
+            return source
+
+        return [(_name(base), scan)]
+    files = sorted(key for key, _ in _files(base, pattern, PACKS, Source([])))
+    check_fits(bool(files), url)
+    behind_it = f"#{column}" * bool(column)
+    return [one for key in files for one in what_it_names(_below(base, key) + behind_it, repeats)]
+
+
+def _folder(url: str, pattern: Pattern | None) -> Source:
+    """The images below a URL, labelled as those of a folder are."""
+    source = Source([])
+    entries = list(_files(url, pattern, None, source))
+    folders = by_folder([key for key, _ in entries])
+    for (key, size), folder in zip(entries, folders, strict=True):
+        one = _below(url, key)
+        source.found.append(Found(key, folder, one, 0, size, Remote(one, size)))
+    return source
+
+
+def _files(
+    url: str, pattern: Pattern | None, endings: tuple[str, ...] | None, source: Source
+) -> Iterator[tuple[str, int | None]]:
+    """Key and size of every file below a URL that fits ``pattern`` and has one of the ``endings`` (None = of
+    images). Into ``source`` goes what could not be listed, and how many files were passed over.
+
+    Raises LsnError if the network fails for good: a listing with a hole would pass for a whole one.
+    """
+    system, root = file_system(url)
+    todo = [(root, "")]
+    while todo:
+        folder, prefix = todo.pop()
+        try:
+            listed: list[dict[str, Any]] = tried(partial(system.ls, folder, detail=True))
+        except Unfetchable as error:
+            if error.message != DENIED or not prefix:
+                raise LsnError(f"'{_below(url, prefix)}' cannot be listed: {error.message}.") from error
+            reason = f"unreadable folder: {error.message}"
+            source.problems.append(Problem(prefix, reason, _below(url, prefix)))
+            continue
+        for entry in listed:
+            path = str(entry["name"]).rstrip("/")
+            name = posixpath.basename(path)
+            key = prefix + name
+            # Some list a folder within itself, and a web page may lead anywhere.
+            if path == folder.rstrip("/") or posixpath.dirname(path).rstrip("/") != folder.rstrip("/"):
+                continue
+            is_folder = entry.get("type") == "directory"
+            if is_hidden(name):
+                source.ignored += 1
+            elif pattern is not None and not (pattern.leads_to(key) if is_folder else pattern.fits(key)):
+                continue
+            elif is_folder:
+                if key.count("/") < DEEPEST:
+                    todo.append((path, key + "/"))
+            elif name.lower().endswith(endings) if endings else is_image(name):
+                yield key, entry.get("size")
+            else:
+                source.ignored += 1
+    # What file systems remember of a million files would stay in memory.
+    system.invalidate_cache()

@@ -1,0 +1,145 @@
+"""Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+
+from lsncli.errors import LsnError
+from lsncli.store.container import attribute, group_at, sync
+from lsncli.store.fill import fill_split, fill_spread
+from lsncli.store.format import Checksum, Chunk, SplitInfo
+from lsncli.store.parts import FINISH_WAIT, About, parts_folder, remove_parts
+from lsncli.store.pieces import Committed, piece_path, read_piece, rows_of, sound_pieces
+from lsncli.store.plan import Plan
+from lsncli.store.reader import fingerprint_of, info_of, opened
+from lsncli.store.spread import RowFile, is_spread, rows_folder, rows_in_blocks
+from lsncli.store.writer import CREATOR, put_split
+
+AGAIN = "Run the same `lsn extract` again: it makes what is missing."
+
+
+def missing_parts(folder: Path, plan: Plan) -> list[int]:
+    """The parts that are not there yet, by name: whether the others are sound shows when they are read."""
+    return [index for index in range(plan.parts) if not piece_path(folder, *plan.borders(index)).exists()]
+
+
+def parts_of(folder: Path, plan: Plan) -> list[Committed]:
+    """Every part of ``plan``, rows unread. Raises LsnError, naming it, if one is missing, torn or foreign."""
+    missing = missing_parts(folder, plan)
+    if missing:
+        names = ", ".join(str(index) for index in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise LsnError(f"{len(missing)} of {plan.parts} parts in {folder} are not made yet: {names}.", AGAIN)
+    return [read_part(folder, plan, index) for index in range(plan.parts)]
+
+
+def read_part(folder: Path, plan: Plan, index: int) -> Committed:
+    """One part, rows unread. Raises LsnError, naming it, if it is torn or foreign."""
+    start, stop = plan.borders(index)
+    try:
+        return read_piece(piece_path(folder, start, stop), start, stop, plan)
+    except LsnError as error:
+        raise LsnError(f"Part {index} of {plan.parts} cannot be used: {error.message}", AGAIN) from error
+
+
+def drop_unsound(folder: Path, plan: Plan) -> bool:
+    """Remove every part that cannot be used, so that it is made again. Whether there was one."""
+    for index in range(plan.parts):
+        sound_pieces(folder, plan, *plan.borders(index))
+    return bool(missing_parts(folder, plan))
+
+
+def described(split: str, plan: Plan, about: About, parts: Sequence[Committed]) -> SplitInfo:
+    """The finished split, but for its rows. Problems of the listing come before failures of its items."""
+    failures = [failure for part in parts for failure in part.failures]
+    return SplitInfo(
+        name=split,
+        rows=sum(part.rows for part in parts),
+        dim=plan.dim,
+        classes=about.classes,
+        failures=(*about.problems, *failures),
+        source=about.source,
+        listing=plan.listing,
+        created_by=CREATOR,
+    )
+
+
+def finish_split(store: Path, split: str, plan: Plan, about: About) -> SplitInfo:
+    """Write the split into the store, part by part, and remove the parts; the caller has claimed it.
+
+    Raises LsnError, naming it, if a part is missing, torn or foreign, and as ``write_split`` does; the parts
+    then stay.
+    """
+    parts = parts_of(parts_folder(store, split), plan)
+    info = described(split, plan, about, parts)
+
+    def fill(group: h5py.Group) -> None:
+        fill_split(group, info, _rows(parts))
+
+    put_split(store, split, about.fingerprint, fill, replace=about.replace, wait=FINISH_WAIT)
+    remove_parts(store, split)
+    return info
+
+
+def spread_split(store: Path, split: str, plan: Plan, about: About) -> SplitInfo:
+    """The same, but the rows stay in the part files, which move beside the store: every row is read once, to
+    check it, and none is written.
+
+    The folder is named by the rows' checksum, so that part files of other rows never take their place.
+    """
+    parts = parts_of(parts_folder(store, split), plan)
+    info = described(split, plan, about, parts)
+    checksum = Checksum()
+    for chunk in _rows(parts):
+        checksum.add(*chunk)
+    total = checksum.hexdigest()
+    folder = f"{split}-{total[:16]}"
+    files = [RowFile(part.path.name, part.rows, part.checksum) for part in parts]
+
+    def fill(group: h5py.Group) -> None:  # under the store's lock: nobody removes the folder as unused
+        for part in parts:
+            _place(part.path, rows_folder(store) / folder / part.path.name)
+        sync(rows_folder(store) / folder)
+        fill_spread(group, info, folder, files, total)
+
+    put_split(store, split, about.fingerprint, fill, replace=about.replace, wait=FINISH_WAIT)
+    remove_parts(store, split)
+    return info
+
+
+def gather_split(store: Path, split: str) -> SplitInfo:
+    """Write a split that lies in part files into the store itself, as an extraction would have.
+
+    Raises LsnError if it lies there already, or a file is missing or was changed.
+    """
+    with opened(store) as file:
+        fingerprint, group = fingerprint_of(file), group_at(group_at(file, "splits"), split)
+        if not is_spread(group):
+            raise LsnError(f"The split '{split}' lies in {store} already.", "There is nothing to merge.")
+        info, checksum = info_of(group, split), attribute(group, "checksum", str)
+
+        def fill(new: h5py.Group) -> None:
+            fill_split(new, info, rows_in_blocks(group), checksum)
+
+        put_split(store, split, fingerprint, fill, replace=True, wait=FINISH_WAIT)
+    return info
+
+
+def _place(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no such thing; whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temp = target.with_name(target.name + ".tmp")
+    temp.unlink(missing_ok=True)
+    try:
+        os.link(source, temp)
+    except OSError:
+        shutil.copyfile(source, temp)
+        sync(temp)
+    os.replace(temp, target)
+
+
+def _rows(parts: Sequence[Committed]) -> Iterator[Chunk]:
+    for part in parts:
+        yield from rows_of(part)

@@ -1,0 +1,92 @@
+"""The one table of `make bench`: what is judged, what is not, and that one failure does not stop the rest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import all as everything
+from benchmarks import recorded
+from benchmarks.goals import Row, ratio, summary, table
+
+
+def test_a_goal_is_a_bound_from_below_or_above() -> None:
+    assert Row("a", 15.0, "x", 15).met
+    assert Row("a", 14.9, "x", 15).met is False
+    assert Row("a", 1.5, "GiB", 1.5, "at most").met
+    assert Row("a", 1.6, "GiB", 1.5, "at most").met is False
+    assert Row("a", 3.0, "x").met is None
+    assert Row("a", None, "x", 15).met is None
+    assert Row("a", None, "x", problem="failed").met is False
+
+
+def test_a_ratio_keeps_its_range() -> None:
+    found = ratio("step", {"ratio": 20.0, "lowest": 18.0, "highest": 25.0}, 15)
+    assert found.cells == ("step", ">= 15 x", "20 x", "18..25", "yes", "CPU time")
+
+
+def test_numbers_are_short_whatever_their_size() -> None:
+    measured = [Row("", value, "").cells[2].strip() for value in (0, 2e-6, 0.31, 1.8, 27.31, 1526.0)]
+    assert measured == ["0", "2.0e-06", "0.31", "1.8", "27.3", "1526"]
+
+
+def test_the_summary_names_what_is_missed_and_what_is_missing() -> None:
+    rows = [Row("a", 2.0, "x", 1), Row("b", 0.5, "x", 1), Row("c", None, "x", 1), Row("d", 9.0, "x")]
+    assert summary(rows) == "1 of 3 goals met\nnot met: b\nwithout a figure: c"
+    text = table({"first": rows[:2], "second": rows[2:]})
+    lines = text.splitlines()
+    assert lines[0].split() == ["what", "goal", "measured", "range", "met", "of"]
+    assert "first:" in lines
+    assert "NO" in next(line for line in lines if line.startswith("b "))
+
+
+def test_one_table_of_all_sections_even_where_one_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(tiny: bool) -> list[Row]:
+        raise RuntimeError("no such thing")
+
+    good = [Row("a ratio", 20.0, "x", 15)]
+    monkeypatch.setattr(everything, "SECTIONS", {"good": lambda tiny: good, "broken": broken})
+    written: dict[str, object] = {}
+    monkeypatch.setattr(everything, "record", lambda name, what, **parts: written.update({name: parts}))
+    with pytest.raises(SystemExit) as stop:
+        everything.main(["--record"])
+    assert stop.value.code == 1
+    out = capsys.readouterr().out
+    assert "failed: RuntimeError: no such thing" in out
+    assert "1 of 2 goals met\nnot met: broken" in out
+    assert json.dumps(written["all"]).count('"met": true') == 1
+
+
+def test_the_quick_sections_run_in_their_tiny_form(capsys: pytest.CaptureFixture[str]) -> None:
+    everything.main(["--tiny", "--only", "metrics", "--only", "recorded"])
+    out = capsys.readouterr().out
+    assert "metrics of a million tied scores" in out
+    assert "preset fast" in out
+    assert "goals met" not in out  # dwarfs are not judged
+
+
+def test_what_is_recorded_is_quoted_with_its_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = {"machine": {"date": "2026-01-02", "gpu": "a GPU"}}
+    kills = {"kills": 40, "finished": 40, "identical": 40, "lost": 0}
+    for name, content in {
+        "kills": {
+            "rows": {"extract": kills, "bench": {**kills, "kills": 60, "finished": 60, "identical": 57}}
+        },
+        "million": {"rows": {"merge": {"bytes_a_row": 20.0}, "evaluate": {"bytes_a_row": 300.0}}},
+        "gpu": {"CoOp step, 100 classes": {"plain loop": {"ratio": 1.0}, "lsn fp32": {"ratio": 9.0}}},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(here | content), encoding="utf-8")
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    rows = [*recorded.kills(), *recorded.million(), *recorded.gpu()]
+    assert [(row.measured, row.met) for row in rows] == [(97, False), (0, True), (300, False), (9, None)]
+    assert all("recorded 2026-01-02" in row.of for row in rows)
+
+
+def test_a_goal_without_a_record_has_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    rows = recorded.rows()
+    assert rows
+    assert all(row.measured is None and row.met is None for row in rows)
+    assert all("python -m benchmarks." in row.of for row in rows)

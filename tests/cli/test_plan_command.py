@@ -1,0 +1,60 @@
+"""``lsn extract --plan``: for people, for programs, and without a trace."""
+
+import json
+from pathlib import Path
+
+import pytest
+from photo_samples import photos
+
+from lsncli.cli.forecast import lasting, size
+
+MILLION = ("--plan", "--for", "1000000", "--format", "json")
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lsncli.app.forecast.PROBE_SECONDS", 0.0)
+
+
+def test_a_plan_for_programs(lsn, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", broken=2)
+    done = lsn("extract", str(folder), "--model", "mini", "--batch-size", "4", *MILLION)
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)
+    assert [(row["images"], row["parts"], row["workers"]) for row in rows] == [
+        (30, 1, 1),
+        (1_000_000, 16, 1),
+        (1_000_000, 16, 8),
+    ]
+    assert rows[1]["hours"] == pytest.approx(1e6 / rows[1]["images_per_second"] / 3600)
+    assert rows[2]["hours"] == pytest.approx(rows[1]["hours"] * 2 * 65_536 / 1e6)
+    assert rows[1]["disk_bytes"] == 2 * rows[1]["store_bytes"] > 1_000_000 * 2 * 256
+    assert 0 < rows[0]["read_bytes"] < 30 * 5000
+    assert "Estimated from the probe" in done.err
+    assert "images/s by one worker" in done.err
+    assert not (tmp_path / "lsn-work").exists()
+
+
+def test_a_plan_for_people(lsn, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    done = lsn("extract", str(folder), "--model", "mini", "--batch-size", "4", "--plan", "--for", "100000000")
+    assert done.code == 0, done.err
+    assert "1526" in done.out
+    assert "GB" in done.out
+
+
+def test_for_needs_plan_and_images_are_needed(lsn, tmp_path: Path) -> None:
+    done = lsn("extract", str(photos(tmp_path / "photos")), "--model", "mini", "--for", "5")
+    assert done.code == 2
+    assert "--plan" in done.err
+    (tmp_path / "empty").mkdir()
+    done = lsn("extract", str(tmp_path / "empty"), "--model", "mini", "--plan")
+    assert done.code == 1
+    assert "no images" in done.err
+
+
+def test_times_and_sizes_as_people_say_them() -> None:
+    assert [lasting(s) for s in (3, 90, 5400, 3600 * 1200)] == ["3 s", "2 min", "1.5 h", "1,200 h (50 days)"]
+    assert [size(n) for n in (None, 0, 999, 1000, 123_456, 10**9, 2 * 10**16)] == [
+        *("", "0 bytes", "999 bytes", "1.0 kB", "123 kB", "1.0 GB", "20,000 TB"),
+    ]
