@@ -11,18 +11,9 @@ from benchmarks.hostile import STORES, make_hostile
 from lsncli.errors import LsnError
 from lsncli.store.reader import list_splits, read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
-from lsncli.store.writer import write_split, write_text
+from lsncli.store.writer import write_split
 
 HARMLESS = {"groups 3,000 deep", "hard link loop"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    path = tmp_path / "f.h5"
-    write_split(path, split(), fingerprint())
-    write_split(path, split("other"), fingerprint())
-    write_text(path, ("x", "y"), np.ones((2, 4), np.float32))
-    return path
 
 
 @pytest.mark.parametrize("name", STORES)

@@ -6,19 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from store_samples import fingerprint, split
 
 from lsncli.store.verify import verify
-from lsncli.store.writer import write_split, write_text
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    path = tmp_path / "f.h5"
-    write_split(path, split(), fingerprint())
-    write_split(path, split("other"), fingerprint())
-    write_text(path, ("x", "y"), np.ones((2, 4), np.float32))
-    return path
 
 
 def test_a_sound_store_has_no_problems(store: Path) -> None:
