@@ -32,7 +32,8 @@ def run(folder: Path, only: str = "") -> list[dict[str, object]]:
         place, began = folder / name.replace(" ", "-").replace("/", "-"), time.monotonic()
         place.mkdir()
         try:
-            happened, met = trial(lab, place).replace(str(place), "").replace(str(folder), ""), True
+            happened, met = trial(lab, place), True
+            happened = happened.replace(f"{place}/", "").replace(f"{folder}/", "")
         except Wrong as wrong:
             happened, met = str(wrong), False
         finally:
