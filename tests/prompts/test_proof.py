@@ -128,6 +128,7 @@ def check(
         assert difference(leaf.grad, gradient) <= CLOSE, f"gradient: {what}"
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_of_a_full_size_tower(seed: int) -> None:
     check(towers_of("ViT-B-32"), full_size("ViT-B-32"), class_names(100), seed, length=16)
 
