@@ -4,6 +4,7 @@ Everything is imported once and then forked, so that a start costs no seconds; f
 """
 
 import itertools
+import math
 import os
 import random
 import shutil
@@ -92,15 +93,17 @@ def killed(subject: Subject, kills: int, folder: Path, seed: int) -> Count:
 
 
 def _ends(children: Sequence[int]) -> list[int]:
-    """The wait status of each process. Those that are left over are told to end after a while, as torchrun
-    does it: they may wait for one that was killed."""
+    """The wait status of each process. Once one was killed, those that are left over are told to end after a
+    while, as torchrun does it: they may wait for it."""
     ends: dict[int, int] = {}
-    deadline = time.monotonic() + PATIENCE
+    deadline = math.inf
     while len(ends) < len(children):
         for child in set(children) - set(ends):
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
                 ends[child] = status
+                if os.WIFSIGNALED(status):
+                    deadline = min(deadline, time.monotonic() + PATIENCE)
             elif time.monotonic() > deadline:
                 os.kill(child, signal.SIGTERM)
         time.sleep(0.002)

@@ -110,6 +110,8 @@ def make_share(crew: Crew, job: Job, *, merge: bool, record: Path | None, tick: 
             if missing_parts(job.folder, job.plan):
                 raise
             return _made([], 0.0, False)  # the others made all of it and are finishing
+        if read_plan(job.folder) is None:
+            return _made([], 0.0, False)  # they have finished, before this process came to its first part
         began = time.monotonic()
         done = engine(crew)(job, crew, tick)
         elapsed = time.monotonic() - began

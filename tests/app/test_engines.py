@@ -16,9 +16,10 @@ from lsncli.app.engines import Crew, torchrun
 from lsncli.app.extract import Extraction, extract
 from lsncli.app.job import Job
 from lsncli.app.joining import join
-from lsncli.app.making import Made
+from lsncli.app.making import Made, make_share
 from lsncli.app.manifest import manifest_path, read_manifest, write_manifest
 from lsncli.app.record import launch_of
+from lsncli.console import silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.remote import Remote
 from lsncli.images.rows import Table
@@ -78,6 +79,16 @@ def test_two_processes_one_after_the_other_make_the_store_of_one(root: Path) -> 
     assert launch_of(root / "f.h5.json") == LAUNCH
     assert not (root / "f.h5.parts").exists()
     assert other(root, "f.h5").encoded == 0  # one that comes when all is over
+
+
+def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Path) -> None:
+    first(root, "f.h5")
+    plan = read_plan(parts_folder(root / "f.h5", "train")).plan
+    job = Job(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=2)
+    crew = Crew("torchrun", 2, rank=1, launch=LAUNCH)
+    assert other(root, "f.h5").finished
+    made = make_share(crew, job, merge=True, record=root / "f.h5.json", tick=silent)
+    assert (made.encoded, made.finished) == (0, False)
 
 
 def test_three_processes_at_once_make_the_store_of_one(root: Path) -> None:
