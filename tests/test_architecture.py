@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
-    **dict.fromkeys(["errors", "records", "types", "console", "config", "device", "__init__"], 0),
+    **dict.fromkeys(["errors", "records", "disk", "types", "console", "config", "device", "__init__"], 0),
     **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
     **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
     "app": 3,
@@ -26,6 +26,7 @@ BESIDE = {
     ("threshold", "metrics"),
     ("intervals", "metrics"),
     ("types", "records"),
+    ("disk", "errors"),
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],
 }
 """The imports that stay within a layer."""

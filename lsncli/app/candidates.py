@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from lsncli.app.workspace import Workspace
-from lsncli.artefacts.files import write_whole
 from lsncli.console import Tick, silent
+from lsncli.disk import write_whole
 from lsncli.errors import LsnError, UsageError
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower

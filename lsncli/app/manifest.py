@@ -7,13 +7,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
+from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.images.read import Packed
 from lsncli.images.remote import Remote
 from lsncli.images.rows import Table
 from lsncli.images.sources import ImageItem
 from lsncli.records import parsed, typed
-from lsncli.store.plan import Plan, write_whole
+from lsncli.store.plan import Plan
 
 AGAIN = "Run the same `lsn extract` again: it writes it anew."
 Shared = Packed | Remote | Table
@@ -37,8 +38,7 @@ def write_manifest(folder: Path, plan: Plan, items: Sequence[ImageItem]) -> None
     for index in range(plan.parts):
         start, stop = plan.borders(index)
         content = _written(items[start:stop])
-        head = json.dumps({"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()})
-        line, path = head.encode() + b"\n", manifest_path(folder, index)
+        line, path = _head(plan, index, content), manifest_path(folder, index)
         if _first_line(path) != line:
             write_whole(path, line + content)
 
@@ -47,14 +47,13 @@ def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
     """The items of part ``index``. Raises LsnError for a file that is missing, torn or of another plan."""
     path = manifest_path(folder, index)
     try:
-        line, _, content = path.read_bytes().partition(b"\n")
+        line, end, content = path.read_bytes().partition(b"\n")
     except OSError as error:
         raise LsnError(
             f"{path}, the list of a part's images, cannot be read: {error.strerror}.", AGAIN
         ) from error
-    expected = {"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()}
     try:
-        sound = parsed(line.decode()) == expected
+        sound = line + end == _head(plan, index, content)
         items = _read(parsed(content.decode())) if sound else []
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise LsnError(f"{path}, images of a part, is damaged: {error}.", AGAIN) from error
@@ -62,6 +61,12 @@ def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
     if len(items) != stop - start:
         raise LsnError(f"{path}, images of a part, is damaged or of another extraction.", AGAIN)
     return items
+
+
+def _head(plan: Plan, index: int, content: bytes) -> bytes:
+    """The first line: whose items follow, and what they must be."""
+    head = {"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()}
+    return json.dumps(head).encode() + b"\n"
 
 
 def _written(items: Sequence[ImageItem]) -> bytes:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lsncli import __version__
+from lsncli.disk import write_whole
 from lsncli.records import parsed, typed
 from lsncli.store.format import SplitInfo
-from lsncli.store.plan import Plan, write_whole
+from lsncli.store.plan import Plan
 from lsncli.types import Fingerprint, Seconds
 
 

@@ -6,9 +6,8 @@ code, so loading a stranger's file runs nothing.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lsncli import __version__
+from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.records import parsed
 from lsncli.types import content
@@ -51,23 +51,6 @@ def write_artefact(
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     metadata["checksum"] = _checksum(whole, metadata)
     write_whole(path, _canonical(save(whole, metadata)))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file by temporary file, fsync and rename. Raises LsnError; an old one then stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def remove(path: Path) -> None:

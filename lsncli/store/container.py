@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lsncli.disk import sync
 from lsncli.errors import LsnError
 from lsncli.store.format import to_bytes
 
@@ -138,17 +139,6 @@ class _Written:
         """Raise OSError if a write has failed."""
         if self._error is not None:
             raise self._error
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk (folders cannot be opened for that on Windows, nor need they)."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def group_at(parent: h5py.Group, name: str) -> h5py.Group:

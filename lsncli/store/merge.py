@@ -7,8 +7,9 @@ from pathlib import Path
 
 import h5py
 
+from lsncli.disk import sync
 from lsncli.errors import LsnError
-from lsncli.store.container import attribute, group_at, sync
+from lsncli.store.container import attribute, group_at
 from lsncli.store.fill import fill_split, fill_spread
 from lsncli.store.format import Checksum, Chunk, SplitInfo
 from lsncli.store.parts import FINISH_WAIT, About, parts_folder, remove_parts

@@ -7,11 +7,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.records import parsed, typed
 from lsncli.store.format import check_split_name
 from lsncli.store.lock import locked
-from lsncli.store.plan import Plan, must_restart, read_plan, write_plan, write_whole
+from lsncli.store.plan import Plan, must_restart, read_plan, write_plan
 from lsncli.types import Failure, Fingerprint
 
 FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work hang on it

@@ -1,7 +1,6 @@
 """What an unfinished extraction set out to do, written down so that nothing else is mixed into it."""
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -9,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lsncli.disk import write_whole
 from lsncli.errors import LsnError, UsageError
 from lsncli.records import parsed, typed
-from lsncli.store.container import sync
 
 PART_ROWS = 65536
 """Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""
@@ -135,19 +134,6 @@ def write_plan(folder: Path, plan: Plan, overwrite: bool, launch: str = "") -> N
     """Write ``plan.json``. Raises LsnError if that is not possible."""
     content = {**asdict(plan), "overwrite": overwrite, "launch": launch}
     write_whole(folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Bring a small file to the disk: it is there whole or as it was before. Raises LsnError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temp = path.with_name(path.name + ".tmp")
-        temp.write_bytes(content)
-        sync(temp)
-        os.replace(temp, path)
-        sync(path.parent)
-    except OSError as error:
-        raise LsnError(f"{path} could not be written: {error.strerror}.") from error
 
 
 def _read(folder: Path) -> dict[str, Any]:
