@@ -10,7 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
-    **dict.fromkeys(["errors", "records", "disk", "types", "console", "config", "device", "__init__"], 0),
+    **dict.fromkeys(
+        ["errors", "records", "disk", "interrupts", "types", "console", "config", "device", "__init__"], 0
+    ),
     **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
     **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
     "app": 3,

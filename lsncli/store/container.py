@@ -18,6 +18,7 @@ import numpy as np
 
 from lsncli.disk import sync
 from lsncli.errors import LsnError
+from lsncli.interrupts import held_back
 from lsncli.store.format import to_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -76,27 +77,30 @@ def replacing(path: Path) -> Iterator[h5py.File]:
 
     Temp file in the same folder, fsync, rename, fsync of the folder: after a crash there is the old file
     or the new one. The caller holds a lock, so one temp name is enough and a leftover is overwritten.
+    Ctrl-C is held back: HDF5 calls ``_Written``, and an interrupt raised there would be lost, or worse, the
+    write that it was to do.
     """
     path = Path(os.path.realpath(path))
     temp = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temp.unlink(missing_ok=True)
-        with open(temp, "w+b", buffering=0) as opened:
-            written = _Written(opened)
-            try:
-                with h5py.File(written, "w", **ALIGNED) as file:
-                    yield file
-            finally:
-                written.check()
-            os.fsync(opened.fileno())
-        os.replace(temp, path)
-        sync(path.parent)
-    except WRITE_ERRORS as error:
-        raise unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
+    with held_back():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             temp.unlink(missing_ok=True)
+            with open(temp, "w+b", buffering=0) as opened:
+                written = _Written(opened)
+                try:
+                    with h5py.File(written, "w", **ALIGNED) as file:
+                        yield file
+                finally:
+                    written.check()
+                os.fsync(opened.fileno())
+            os.replace(temp, path)
+            sync(path.parent)
+        except WRITE_ERRORS as error:
+            raise unwritable(path, error) from error
+        finally:
+            with suppress(OSError):
+                temp.unlink(missing_ok=True)
 
 
 class _Written:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lsncli.errors import LsnError
+from lsncli.interrupts import held_back
 from lsncli.store.container import BLOCK
 from lsncli.store.format import Piece
 from lsncli.store.lock import locked
@@ -98,7 +99,14 @@ class Part:
             self.commit()
 
     def commit(self) -> None:
-        """Bring everything added so far to the disk, as one piece; a whole part is made one piece."""
+        """Bring everything added so far to the disk, as one piece; a whole part is made one piece.
+
+        Ctrl-C waits for its end: what is on the disk and what is noted here must not part.
+        """
+        with held_back():
+            self._commit()
+
+    def _commit(self) -> None:
         if self._buffer:
             with self._writing():
                 self._pieces.append(write_piece(self._folder, self._buffer, self._plan, self._buffered))

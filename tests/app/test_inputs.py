@@ -101,7 +101,8 @@ def test_zoc_takes_the_words_of_every_image(work, tiny_backbone) -> None:
         text = unit(text_features(tower, texts).detach().numpy())
         logits = scale * unit(read_split(work.features, split).features) @ text.T
         softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(one.scores[split], -softmax[:, 2:].sum(axis=1), rtol=1e-5)
+        # A logit of some 20 is known to 1e-6 in float32, and so is the logarithm of a probability.
+        np.testing.assert_allclose(one.scores[split], -softmax[:, 2:].sum(axis=1), rtol=1e-4)
     assert run(work, tiny_backbone, "zoc")[0] == 0
     work.candidates("far").write_text(work.candidates("far").read_text().replace("boat", "ship"))
     assert run(work, tiny_backbone, "zoc")[0] == 4

@@ -20,7 +20,6 @@ from lsncli import console
 from lsncli.app.engines import Crew
 from lsncli.app.engines.actor import Maker, Post
 from lsncli.app.engines.handing import AGAIN, Lost, News, Progress, Ready, hand_out
-from lsncli.app.engines.serving import interrupt
 from lsncli.app.job import Job, PartDone
 from lsncli.errors import LsnError, Unavailable, UsageError
 
@@ -115,7 +114,7 @@ def connected(ray: Any, address: str) -> Iterator[None]:
         what = f"The Ray cluster '{address}' cannot be joined" if address else "Ray does not start here"
         raise Unavailable(f"{what}: {sentence(error)}") from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)  # in place of Ray's, which aborts
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import FrameType
 
 import torch
 
@@ -45,7 +44,7 @@ def serve(job: Job, device: str, processes: int, pipe: Connection) -> None:
     """
     # Ctrl-C reaches every process of a terminal; this one is told by the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, todo), daemon=True).start()
     with suppress(KeyboardInterrupt):
@@ -66,8 +65,3 @@ def _listen(pipe: Connection, todo: "queue.SimpleQueue[int | None]") -> None:
             todo.put(pipe.recv())
     todo.put(None)
     _thread.interrupt_main(signal.SIGTERM)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """A signal handler: end as Ctrl-C does, with everything committed."""
-    raise KeyboardInterrupt

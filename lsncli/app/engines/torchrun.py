@@ -15,7 +15,6 @@ from pathlib import Path
 from lsncli import console
 from lsncli.app.engines import Crew
 from lsncli.app.engines.local import gpus
-from lsncli.app.engines.serving import interrupt
 from lsncli.app.job import Job, PartDone, encoder_for, work_part
 from lsncli.errors import LsnError, UsageError
 from lsncli.store.lock import locked
@@ -73,7 +72,8 @@ def device_of(device: str, slot: int) -> str:
 def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
     """An ``Engine``: the parts of this process."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)  # how torchrun and Slurm end a process: it commits first
+        # How torchrun and Slurm end a process: as Ctrl-C does, it commits first.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     own = range(crew.rank, job.plan.parts, crew.processes)
     if not own:
         return []

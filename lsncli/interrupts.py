@@ -1,0 +1,54 @@
+"""Ctrl-C (and SIGTERM where it is to end a run well), held back while it could not be heard or would do harm.
+
+Python raises KeyboardInterrupt wherever the main thread happens to be. Within a callback of HDF5, or of an
+object that is let go, it is printed and forgotten, or turns into a SystemError.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_came: list[int] = []
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A signal that comes within the block is answered when the block is left, and at no other moment.
+
+    Blocks may lie in one another; the outermost counts. In other threads than the main one there is nothing
+    to do, for no signal is answered there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    # What is not callable ends the process at once or is ignored; neither is for Python to hold back.
+    before: dict[int, Callable[[int, FrameType | None], object]] = {
+        number: one for number, one in found.items() if callable(one) and one is not _remember
+    }
+    for number in before:
+        signal.signal(number, _remember)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if before:
+            came = sorted(set(_came))
+            _came.clear()
+            for number in came:
+                before[number](number, None)
+
+
+def check() -> None:
+    """Leave a long block that holds signals back. Raises KeyboardInterrupt if one came."""
+    if _came and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _came.append(number)

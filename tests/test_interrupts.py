@@ -1,0 +1,108 @@
+"""Ctrl-C is held back while it could not be heard, and then it is."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+import h5py
+import numpy as np
+import pytest
+
+from lsncli.interrupts import check, held_back
+from lsncli.store import container
+
+
+def ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def run(done: list[str], *steps: Callable[[], object]) -> None:
+    """Takes the steps in a block that holds Ctrl-C back, and keeps their names."""
+    with held_back():
+        for step in steps:
+            step()
+            done.append(step.__name__)
+
+
+def test_it_is_answered_when_the_block_is_left() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(done, ctrl_c, ctrl_c)
+    assert len(done) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with held_back():  # it was answered once, and that was all
+        pass
+
+
+def test_of_blocks_in_one_another_the_outermost_counts() -> None:
+    done: list[str] = []
+
+    def inner() -> None:
+        run(done, ctrl_c)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(done, inner)
+    assert done == ["ctrl_c", "inner"]
+
+
+def test_a_long_block_can_be_left_early() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(done, check, ctrl_c, check)
+    assert done == ["check", "ctrl_c"]
+    check()  # it was answered
+
+
+def test_a_handler_of_somebody_elses_is_called_and_stays() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGTERM)
+            assert not heard
+        assert heard == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
+        assert len(heard) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back():
+            ctrl_c()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_may_use_it() -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        with held_back():
+            check()
+            done.append("in a thread")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+def test_a_write_of_hdf5_is_never_cut_by_it(tmp_path, monkeypatch) -> None:
+    """Within HDF5's calls to write it was a SystemError, or forgotten and the write with it."""
+    original = container._Written.write
+
+    def struck(self: container._Written, data: memoryview) -> int:
+        ctrl_c()
+        return original(self, data)
+
+    monkeypatch.setattr(container._Written, "write", struck)
+    path = tmp_path / "file.h5"
+    values = np.arange(1000, dtype="<f4")
+    with pytest.raises(KeyboardInterrupt), container.replacing(path) as file:
+        file.create_dataset("values", data=values)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["values"][()], values)
