@@ -8,11 +8,12 @@ from pathlib import Path
 from lsncli import console
 from lsncli.app.encode import Encoder
 from lsncli.app.engines import Crew
+from lsncli.app.failing import check_split
 from lsncli.app.job import Job
 from lsncli.app.making import Made, make_by, make_here, plan_of, untouched
 from lsncli.app.retry import retry_failures
 from lsncli.backbones import Backbone
-from lsncli.errors import LsnError, TooManyFailures, UsageError
+from lsncli.errors import LsnError, UsageError
 from lsncli.images.names import class_names
 from lsncli.images.sources import Listing, check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
@@ -107,7 +108,7 @@ def extract(
             made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick)
     info = list_splits(store)[split] if made.finished else None
     if info is not None:
-        _check_failures(info, max_failure_rate, store)
+        check_split(info, max_failure_rate, store)
     return Extraction(
         split=split,
         rows=info.rows if info else made.rows,
@@ -153,16 +154,3 @@ def _check_same_images(store: Path, complete: SplitInfo, listing: Listing, class
                 f"The split '{complete.name}' of {store} has other class names: '{old}' then, '{new}' now.",
                 "Give the same --classes file, or replace the split with --overwrite.",
             )
-
-
-def _check_failures(info: SplitInfo, max_failure_rate: float, store: Path) -> None:
-    failed, total = len(info.failures), info.rows + len(info.failures)
-    if failed <= max_failure_rate * total:
-        return
-    first = "; ".join(f"{one.key}: {one.reason}" for one in info.failures[:3])
-    raise TooManyFailures(
-        f"{failed} of {total} images failed, more than the allowed {max_failure_rate:.1%} "
-        f"({console.printable(first)}{'; ...' if failed > 3 else ''}).",
-        f"The other {info.rows} are in {store}. Repair the images and run again with --retry-failed, "
-        "or raise --max-failure-rate.",
-    )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lsncli.app.cache import digest
 from lsncli.app.encode import Encoder
+from lsncli.app.failing import check_failures
 from lsncli.app.no_head import KIND
 from lsncli.app.pairs import Pairs
 from lsncli.app.resume import going_on, saver
@@ -18,8 +19,8 @@ from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.files import remove
 from lsncli.artefacts.no_tower import NoTower, save_no_tower
 from lsncli.backbones import Backbone
-from lsncli.console import Tick, printable, silent
-from lsncli.errors import LsnError, TooManyFailures
+from lsncli.console import Tick, silent
+from lsncli.errors import LsnError
 from lsncli.prompts.clipn import NoSettings
 from lsncli.prompts.no_encoder import CHUNK, learn_no, text_rows
 from lsncli.types import Failure, Floats, unit
@@ -47,13 +48,8 @@ def encode_pairs(pairs: Pairs, encoder: Encoder, max_failure_rate: float) -> Enc
             rows.extend(batch.labels.tolist())
             failures.extend(batch.failures)
     total = len(pairs.items) + len(pairs.problems)
-    if len(failures) > max_failure_rate * total:
-        first = "; ".join(f"{one.key}: {one.reason}" for one in failures[:3])
-        raise TooManyFailures(
-            f"{len(failures)} of {total} pairs cannot be used, more than the allowed {max_failure_rate:.1%} "
-            f"({printable(first)}{'; ...' if len(failures) > 3 else ''}).",
-            "Nothing was learned. Repair them, or raise --max-failure-rate.",
-        )
+    hint = "Nothing was learned. Repair them, or raise --max-failure-rate."
+    check_failures(len(failures), total, max_failure_rate, things="pairs", examples=failures, hint=hint)
     if len(rows) < 2:
         raise LsnError(f"A 'no' encoder learns from at least 2 image-caption pairs, found {len(rows)}.")
     return Encoded(np.concatenate(features), tuple(pairs.captions[row] for row in rows), tuple(failures))

@@ -13,6 +13,7 @@ import torch
 
 from lsncli.app.calibrate import HELD_OUT
 from lsncli.app.encode import EncodedBatch, Encoder, pixels_of
+from lsncli.app.failing import check_failures
 from lsncli.app.heldout import Parts, check_held_out, hold_out
 from lsncli.app.probe import best_probe, probes
 from lsncli.app.resume import going_on, saver
@@ -24,8 +25,8 @@ from lsncli.artefacts.files import remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones import Backbone, load_backbone
 from lsncli.backbones.imagetower import ImageTower
-from lsncli.console import Tick, printable, silent
-from lsncli.errors import LsnError, TooManyFailures
+from lsncli.console import Tick, silent
+from lsncli.errors import LsnError
 from lsncli.images.names import class_names
 from lsncli.images.sources import ImageItem, Listing, check_not_empty
 from lsncli.store.format import Split, check_split_name
@@ -113,13 +114,8 @@ def plan_tuning(
         found: list[EncodedBatch] = list(batches)
     failures = (*listing.problems, *(failure for batch in found for failure in batch.failures))
     total = len(listing.items) + len(listing.problems)
-    if len(failures) > max_failure_rate * total:
-        first = failures[0]
-        raise TooManyFailures(
-            f"{len(failures)} of {total} images failed, more than the allowed {max_failure_rate:.1%} "
-            f"({printable(first.key)}: {first.reason}). Nothing was trained.",
-            "Repair the images or raise --max-failure-rate.",
-        )
+    hint = "Nothing was trained. Repair the images, or raise --max-failure-rate."
+    check_failures(len(failures), total, max_failure_rate, examples=failures, hint=hint)
     split = Split(
         name=split_name,
         features=np.concatenate([batch.features for batch in found]),

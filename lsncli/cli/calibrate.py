@@ -8,10 +8,10 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
-from lsncli.cli.scoring import Model, detector_for
+from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.cli.training import describe_threshold, workspace_backbone
 from lsncli.console import printable, progress, say
-from lsncli.errors import TooManyFailures, UsageError
+from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def calibrate(
                 "them.",
                 "Run `lsn calibrate --method ...` first, then `lsn calibrate PATH`.",
             )
-        source = context.get_parameter_source("model")
-        if classes is None and source and source.name == "COMMANDLINE":  # LSN_MODEL is for others, too
-            raise UsageError("--model goes with --classes: a detector has its model.", "Leave --model out.")
+        check_model(context, classes)
         before, backbone = _detector(place, classes, model, pretrained, device)
         found = _with_images(
             images, follow_links, before, backbone, target_tpr, batch_size, workers, device, quiet
@@ -183,17 +181,15 @@ def _with_images(
 
 def _check_failures(found: "Recalibrated", max_failure_rate: float, quiet: bool) -> None:
     """Name the images that could not be read; TooManyFailures before anything is written."""
+    from lsncli.app.failing import check_failures
+
     for failure in found.failures[:10]:
         say(f"Not used: {printable(failure.key)}: {failure.reason}.", quiet=quiet)
     if len(found.failures) > 10:
         say(f"Not used: {len(found.failures) - 10} more.", quiet=quiet)
     total = found.detector.threshold.n + len(found.failures)
-    if len(found.failures) > max_failure_rate * total:
-        raise TooManyFailures(
-            f"{len(found.failures)} of {total} images are unreadable, more than --max-failure-rate "
-            f"{max_failure_rate:.0%}; the detector is as it was.",
-            "Remove them, or allow more.",
-        )
+    hint = "The detector is as it was. Remove them, or raise --max-failure-rate."
+    check_failures(len(found.failures), total, max_failure_rate, hint=hint)
 
 
 def _describe_images(before: "Detector", found: "Recalibrated", quiet: bool) -> None:

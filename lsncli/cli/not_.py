@@ -12,7 +12,7 @@ from lsncli.cli import options
 from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import printable, progress, say
-from lsncli.errors import TooManyFailures, UsageError
+from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
@@ -171,15 +171,13 @@ def _asked(
 
 def _tell(failed: "list[Failure]", total: int, allowed: float, quiet: bool) -> None:
     """Say which images could not be used. Raises TooManyFailures (exit code 3) if they are too many."""
+    from lsncli.app.failing import check_failures
+
     if not failed:
         return
     first = f"{printable(failed[0].key)}: {failed[0].reason}"
     say(f"{len(failed)} images could not be used, such as {first}.", quiet=quiet, style="yellow")
-    if len(failed) > allowed * total:
-        raise TooManyFailures(
-            f"{len(failed)} of {total} images are unreadable, more than --max-failure-rate {allowed:.0%}.",
-            "All others were asked.",
-        )
+    check_failures(len(failed), total, allowed, hint="All others were asked.")
 
 
 def class_rows(found: "Tally") -> list[dict[str, object]]:

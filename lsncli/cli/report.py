@@ -12,9 +12,9 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.evaluate import folders_of
-from lsncli.cli.scoring import Model, detector_for
+from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.console import progress, say
-from lsncli.errors import LsnError, TooManyFailures, UsageError
+from lsncli.errors import LsnError, UsageError
 
 if TYPE_CHECKING:
     from lsncli.app.reporting import Wanted
@@ -25,6 +25,7 @@ PAGE = Path("lsn-report.html")
 
 
 def report(
+    context: typer.Context,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -69,6 +70,7 @@ def report(
     The page needs no network and no other file; pictures of the lowest, the borderline and the highest scores
     and of every class are in it. With images known to be ID or OOD it shows ROC curves.
     """
+    from lsncli.app.failing import check_failures
     from lsncli.app.reporting import make_report
     from lsncli.app.scored_sets import Scorer
     from lsncli.backbones import load_again
@@ -78,6 +80,7 @@ def report(
 
     _check_writable(output)
     place = Workspace(work)
+    check_model(context, classes)
     detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
     sets = _wanted(place, paths or [], id, ood or [], images or [], train)
 
@@ -103,12 +106,7 @@ def report(
         f"{shown} with a picture ({size / 1e6:.1f} MB). Open it in a browser.",
         quiet=quiet,
     )
-    if made.failed > max_failure_rate * (scored + made.failed):
-        raise TooManyFailures(
-            f"{made.failed} of {scored + made.failed} images are unreadable, more than --max-failure-rate "
-            f"{max_failure_rate:.0%}.",
-            "All others are in the page.",
-        )
+    check_failures(made.failed, scored + made.failed, max_failure_rate, hint="All others are in the page.")
 
 
 def _wanted(

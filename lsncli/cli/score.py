@@ -8,10 +8,10 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import filing, options
-from lsncli.cli.scoring import Model, detector_for, images_to_score, split_to_score
+from lsncli.cli.scoring import Model, check_model, detector_for, images_to_score, split_to_score
 from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_for
 from lsncli.console import progress, say
-from lsncli.errors import OodFound, TooManyFailures, UsageError
+from lsncli.errors import OodFound, UsageError
 from lsncli.report.parquet import check_parquet, write_parquet
 from lsncli.report.render import render, show_aside
 
@@ -34,6 +34,7 @@ Format = Annotated[
 
 
 def score(
+    context: typer.Context,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -85,6 +86,7 @@ def score(
     An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
     images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
+    from lsncli.app.failing import check_failures
     from lsncli.app.filing import Filing
     from lsncli.app.verdicts import Tally, row_of, select
 
@@ -100,6 +102,7 @@ def score(
             f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
         )
     place, settings = Workspace(work), Model(model, pretrained, device)
+    check_model(context, classes)
     detector, backbone = detector_for(place, classes, settings)
     todo = (
         split_to_score(place, split, detector, settings)
@@ -142,12 +145,8 @@ def score(
     if todo.ignored:
         say(f"Passed over, without an image name: {todo.ignored}.", quiet=quiet)
     failed, total = tally.kinds["failed"], tally.total
-    if failed > max_failure_rate * total:
-        raise TooManyFailures(
-            f"{failed} of {filing.images(total)} are unreadable, more than --max-failure-rate "
-            f"{max_failure_rate:.0%}.",
-            "All others were scored." + (" None was touched." if plan else ""),
-        )
+    hint = "All others were scored." + (" None was touched." if plan else "")
+    check_failures(failed, total, max_failure_rate, hint=hint)
     if plan:
         filing.file_images(plan, yes, quiet)
     if fail_on_ood and tally.kinds["ood"]:

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.extract import model_for
@@ -64,6 +66,13 @@ def detector_for(place: Workspace, classes: str | None, model: Model) -> "tuple[
     names = class_list(classes)
     backbone = model_for(place, model.name, model.pretrained, None, model.device)
     return zero_shot_detector(names, backbone), backbone
+
+
+def check_model(context: typer.Context, classes: str | None) -> None:
+    """Raise UsageError for a --model that would be ignored (LSN_MODEL and lsn.toml are for others, too)."""
+    source = context.get_parameter_source("model")
+    if classes is None and source and source.name == "COMMANDLINE":
+        raise UsageError("--model goes with --classes: a detector has its model.", "Leave --model out.")
 
 
 def class_list(text: str) -> list[str]:

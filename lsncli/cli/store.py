@@ -92,6 +92,7 @@ def merge(
     copy: Annotated[
         bool, typer.Option("--copy", help="Write all rows into the store, as lsn extract itself does.")
     ] = False,
+    max_failure_rate: options.MaxFailureRate = 0.05,
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
@@ -100,6 +101,7 @@ def merge(
     Without --copy the rows stay in part files beside the store, in features.h5.rows: nothing is copied, and
     both belong together. With --copy, a split that was merged so before is written into the store.
     """
+    from lsncli.app.failing import check_split
     from lsncli.app.merging import merge as use
 
     place = Workspace(work)
@@ -109,6 +111,7 @@ def merge(
         f"Split '{split}' is finished: {info.rows} rows, {len(info.failures)} failures, in {where}.",
         quiet=quiet,
     )
+    check_split(info, max_failure_rate, place.features)
 
 
 @app.command("import")

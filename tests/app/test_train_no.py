@@ -90,7 +90,7 @@ def test_broken_images_are_recorded_and_the_captions_stay_with_their_images(
     np.testing.assert_allclose(pairs.features, whole, rtol=0, atol=2e-3)
     assert [failure.key for failure in pairs.failures] == ["images/003.png", "images/none.png"]
     assert pairs.failures[1].reason == "no such file"
-    with pytest.raises(TooManyFailures, match=r"2 of 21 pairs cannot be used, more than the allowed 5.0%"):
+    with pytest.raises(TooManyFailures, match=r"2 of 21 pairs failed, more than the allowed 5.0%"):
         encoded(tiny_backbone, path, rate=0.05)
     tower = learned(work, tiny_backbone, path)
     assert (tower.pairs, load_no_tower(work.no_tower).failures) == (19, pairs.failures)

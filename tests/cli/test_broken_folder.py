@@ -117,7 +117,7 @@ def test_csv_names_every_good_and_every_bad_image(score) -> None:
     assert done.code == 3
     assert f"{ALL} images: " in done.err
     assert f"{len(BAD)} unreadable" in done.err
-    assert f"{len(BAD)} of {ALL} images are unreadable, more than --max-failure-rate 5%." in done.err
+    assert f"{len(BAD)} of {ALL} images failed, more than the allowed 5.0%." in done.err
     assert "without an image name: 1." in done.err  # the notes
 
 

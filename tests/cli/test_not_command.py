@@ -93,7 +93,7 @@ def test_unreadable_images_are_told(lsn, work, tmp_path) -> None:
     assert done.code == 3
     assert "6 images, 3 classes" in done.out
     assert "3 images could not be used, such as left/1.png" in done.err
-    assert "3 of 9 images are unreadable" in done.err
+    assert "3 of 9 images failed" in done.err
     for more in ([], ["--each"]):
         assert lsn(*words, "--max-failure-rate", 0.4, *more).code == 0
     assert lsn(*words, "--each").code == 3

@@ -257,6 +257,13 @@ def test_class_names_are_enough_and_said_to_be_uncalibrated(lsn, score, tmp_path
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_a_model_without_class_names_would_be_ignored(lsn, made, command: str) -> None:
+    done = lsn(command, made / "images", "--work", made / "lsn-work", "--model", "mini")
+    assert done.code == 2
+    assert "--model goes with --classes: a detector has its model." in done.err
+
+
 def test_parquet_holds_the_rows_of_jsonl(score) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'parquet' is not installed")
     done = score("images", "--format", "parquet", "--output", "rows.parquet")
