@@ -12,6 +12,9 @@ os.environ.update(
     TERMINAL_WIDTH="100",
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers with a thread for every core wait for one another. Tests of threads set their number themselves.
+    os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("LSN_") and name != "LSN_IMAGES"]:
     del os.environ[name]
 

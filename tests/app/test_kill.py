@@ -45,6 +45,7 @@ def drive(mode: str, images: Path, folder: Path) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow  # tests/cli/test_kills.py kills whole commands in every run of the suite
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_twenty_stores_killed_at_random_moments_are_byte_identical(tmp_path: Path) -> None:
     images = make_images(tmp_path / "images", 30, broken=(7, 8, 23))

@@ -94,7 +94,7 @@ def test_one_of_three_ways_must_be_named(lsn, work, words) -> None:
 def test_too_many_broken_images_end_it_before_learning(lsn, work, pairs) -> None:
     done = lsn("train-no", pairs, *QUICK, "--max-failure-rate", "0.01")
     assert done.code == 3
-    assert "1 of 21 pairs cannot be used" in done.err
+    assert "1 of 21 pairs failed" in done.err
     assert not (work / "no-tower.safetensors").exists()
 
 
