@@ -3,7 +3,12 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from io import StringIO
 from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 
 Sense = Literal["at least", "at most"]
 
@@ -61,21 +66,24 @@ def ratio(what: str, figures: dict[str, float], goal: float | None, of: str = "C
 
 
 HEAD = ("what", "goal", "measured", "range", "met", "of")
+WIDTH = 100
+WIDEST = {"what": 34, "of": 20}
+"""Columns of words, which go on in the next line."""
 
 
 def table(sections: dict[str, list[Row]]) -> str:
-    """All sections under one head."""
-    cells = {title: [row.cells for row in rows] for title, rows in sections.items()}
-    lines = [HEAD, *(line for group in cells.values() for line in group)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-
-    def show(line: Iterable[str]) -> str:
-        return "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
-    text = [show(HEAD), "-" * min(110, sum(widths) + 2 * len(widths))]
-    for title, group in cells.items():
-        text += [f"{title}:", *map(show, group), ""]
-    return "\n".join(text)
+    """All sections under one head, in at most 100 columns."""
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in HEAD:
+        shown.add_column(name, no_wrap=name not in WIDEST, max_width=WIDEST.get(name))
+    for title, rows in sections.items():
+        shown.add_row(f"{title}:")
+        for row in rows:
+            shown.add_row(*row.cells)
+        shown.add_row()
+    text = StringIO()
+    Console(file=text, width=WIDTH, markup=False, highlight=False).print(shown)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def summary(rows: Iterable[Row]) -> str:
