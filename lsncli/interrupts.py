@@ -4,13 +4,17 @@ Python raises KeyboardInterrupt wherever the main thread happens to be. Within a
 object that is let go, it is printed and forgotten, or turns into a SystemError.
 """
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SOON = 0.01
+"""Seconds after which a lost interrupt comes again."""
 
 _came: list[int] = []
 
@@ -42,6 +46,42 @@ def held_back() -> Iterator[None]:
             _came.clear()
             for number in came:
                 before[number](number, None)
+
+
+@contextmanager
+def noticed() -> Iterator[list[int]]:
+    """Within the block Ctrl-C raises KeyboardInterrupt, as ever, and is noted in the list: a library may make
+    another error of one that came in its callbacks. One that was lost there comes again.
+
+    Where somebody else answers Ctrl-C, or it is ignored, nothing changes and nothing is noted.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield came
+        return
+
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            unraisable(lost)
+            return
+        later = threading.Timer(SOON, _thread.interrupt_main)  # here nothing can be raised either
+        later.daemon = True
+        later.start()
+
+    unraisable = sys.unraisablehook
+    signal.signal(signal.SIGINT, interrupt)
+    sys.unraisablehook = again
+    try:
+        yield came
+    finally:
+        sys.unraisablehook = unraisable
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def check() -> None:

@@ -1,14 +1,17 @@
 """Ctrl-C is held back while it could not be heard, and then it is."""
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
 
 import h5py
 import numpy as np
 import pytest
 
-from lsncli.interrupts import check, held_back
+from lsncli.cli import app as program
+from lsncli.interrupts import check, held_back, noticed
 from lsncli.store import container
 
 
@@ -106,3 +109,77 @@ def test_a_write_of_hdf5_is_never_cut_by_it(tmp_path, monkeypatch) -> None:
         file.create_dataset("values", data=values)
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["values"][()], values)
+
+
+def test_what_came_is_noted_whatever_error_was_made_of_it() -> None:
+    def library() -> None:
+        try:
+            ctrl_c()
+        except BaseException:
+            raise SystemError("a callback returned a result with an exception set") from None
+
+    def inside() -> None:
+        with noticed() as found:
+            came.append(found)
+            library()
+
+    came: list[list[int]] = []
+    with pytest.raises(SystemError):
+        inside()
+    assert came == [[signal.SIGINT]]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_one_that_is_lost_where_nothing_can_be_raised_comes_again() -> None:
+    class Forgotten:
+        def __del__(self) -> None:
+            ctrl_c()
+
+    def inside() -> None:
+        with noticed() as found:
+            came.append(found)
+            Forgotten()
+            for _ in range(3000):
+                time.sleep(0.01)
+
+    came: list[list[int]] = []
+    with pytest.raises(KeyboardInterrupt):
+        inside()
+    assert came == [[signal.SIGINT] * 2]
+
+
+def test_other_errors_that_cannot_be_raised_are_told_as_ever(monkeypatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("of somebody else")
+
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_type))
+    with noticed() as came:
+        Broken()
+    assert (told, came) == ([ValueError], [])
+
+
+def test_where_ctrl_c_is_ignored_it_is_not_noticed() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noticed() as came:
+            ctrl_c()
+        assert not came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("late", [KeyboardInterrupt, SystemError])
+def test_the_program_ends_with_130_and_without_a_traceback(monkeypatch, capsys, late) -> None:
+    def broken(**_: object) -> None:
+        try:
+            ctrl_c()
+        except KeyboardInterrupt:
+            raise late("from a library") from None
+
+    monkeypatch.setattr(program, "app", broken)
+    with pytest.raises(SystemExit) as stop:
+        program.main([])
+    assert stop.value.code == 130
+    assert "rror" not in capsys.readouterr().err

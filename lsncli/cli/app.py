@@ -35,8 +35,11 @@ from lsncli.cli import (
 )
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
+from lsncli.interrupts import noticed
 
 DEBUG = "LSN_DEBUG"
+INTERRUPTED = 130
+"""The exit code after Ctrl-C; typer uses it, too, and as quietly."""
 
 app = typer.Typer(
     name="lsn",
@@ -111,13 +114,18 @@ def _options(command: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run ``lsn`` and exit: 0, or the exit code of the error that ended it."""
+    """Run ``lsn`` and exit: 0, the exit code of the error that ended it, or 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal or a pipe that is not UTF-8 gets escapes
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
+        with noticed() as interrupted:
+            app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except Exception as error:
+        if interrupted:
+            sys.exit(INTERRUPTED)
         if os.environ.get(DEBUG):
             traceback.print_exc()
         if not isinstance(error, LsnError):
