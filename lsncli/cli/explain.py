@@ -90,7 +90,8 @@ def explain(
     if detector is not None and detector.threshold.doubt:
         say(f"Warning: {detector.threshold.doubt}", quiet=quiet, style="yellow")
     say(
-        f"Predicted: {found.predicted}. The sheet with everything: {to / (image.stem + '.explain.png')}",
+        f"Predicted: {found.predicted}. The sheet with everything: {to / (image.stem + '.explain.png')}"
+        f"{'; beside it a picture of each map.' if files else ''}",
         quiet=quiet,
     )
 

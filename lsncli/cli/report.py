@@ -106,7 +106,9 @@ def report(
         f"{shown} with a picture ({size / 1e6:.1f} MB). Open it in a browser.",
         quiet=quiet,
     )
-    check_failures(made.failed, scored + made.failed, max_failure_rate, hint="All others are in the page.")
+    check_failures(
+        made.failed, scored + made.failed, max_failure_rate, hint="The page lists them, and shows all others."
+    )
 
 
 def _wanted(

@@ -35,7 +35,6 @@ LOOKS = [
     Column("peak_x", "Peak x", digits=2),
     Column("peak_y", "Peak y", digits=2),
     Column("overlap", "Shared %", digits=0, percent=True),
-    Column("file", "File", wide=True),
 ]
 VERDICT = ("score", "positive", "negative", "threshold", "is_ood", "below")
 ALL = [
@@ -43,6 +42,7 @@ ALL = [
     for key in dict.fromkeys(
         ["what", "class", "probability", "cosine", *VERDICT, "key", "prompt"]
         + [column.key for column in LOOKS]
+        + ["file"]
     )
 ]
 """What programs get. ``what`` says what a row is: verdict, class, nearest or prompt; a row has the columns

@@ -48,7 +48,7 @@ def test_images_become_a_page(lsn, place, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == [page]
     done = lsn(*words, "--output", "sub/other.html", "--pictures", "4", "--quiet")
     assert done.code == 3  # a quarter is unreadable
-    assert "All others are in the page." in done.err
+    assert "The page lists them, and shows all others." in done.err
     assert len(data_of(tmp_path / "sub" / "other.html")["pictures"]) == 4
 
 

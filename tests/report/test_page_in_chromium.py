@@ -80,7 +80,7 @@ def below(report: Report, gamma: float = GAMMA) -> int:
 
 
 def shown_scores(tab) -> list[float]:
-    texts = tab.locator(".tile .name span:last-child").all_text_contents()
+    texts = tab.locator(".tile .score span:last-child").all_text_contents()
     return [float(text.replace("−", "-")) for text in texts]
 
 
@@ -111,6 +111,59 @@ def test_the_first_look_says_how_many_do_not_belong(opened) -> None:
     assert tab.locator("#notes").text_content() == "Read <b>this</b>."
     assert tab.locator("#set-label").is_hidden()
     assert tab.locator("#curves").is_hidden()
+    # the same rate everywhere: of the images that have a score
+    assert f"{count} OOD, {count / 3:.1f}\u00a0%" in tab.locator("#legend").text_content()
+    assert tab.locator("#counts").text_content() == f"{count} OOD ({count / 3:.1f}\u00a0%)"
+
+
+def test_images_of_unknown_truth_come_before_those_they_are_compared_with(opened) -> None:
+    sets = [
+        scored("images", "input", 300, 0.6),
+        scored("test", "id", 200, 0.7),
+        scored("far", "ood", 90, 0.3),
+    ]
+    report = sample(sets)
+    tab = opened(report)
+    count = int((sets[0].judged.scores < GAMMA).sum())
+    assert tab.locator("h1").text_content().startswith(f"{count} of 300 images")
+    assert tab.locator("#counts b").text_content() == str(count)
+    assert tab.locator("#found").text_content() == "300 images"
+    tab.locator("#set").select_option("-1")
+    assert tab.locator("#counts b").text_content() == str(below(report))
+    assert tab.locator("#found").text_content() == "590 images"
+    assert tab.locator("#pictures-hint").text_content().startswith("120 of 590 images have a picture")
+
+
+def test_a_page_about_nothing_readable_says_so(opened) -> None:
+    for kind in ("input", "id", "ood"):
+        tab = opened(sample([scored("broken", kind, 0, 0.6)]))
+        assert tab.locator("h1").text_content() == "None of these images could be read."
+        told = "3 could not be read" if kind == "input" else "broken none could be read"
+        assert tab.locator("#legend").text_content() == told
+        assert tab.locator("#counts").text_content() == "0 OOD"
+        assert tab.locator("#classes").is_hidden()
+        assert "NaN" not in tab.locator("main").inner_html()
+
+
+def test_the_line_of_held_out_images_stays_where_their_scores_are(opened) -> None:
+    report = images()
+    far = replace(report.sets[0].judged, scores=np.linspace(0.1, 0.2, 300))
+    report = replace(report, sets=(replace(report.sets[0], judged=far),))
+    data = page_data(report)
+    assert data["low"] < 0.11
+    assert data["high"] > np.quantile(report.calibration.scores, 0.99)
+    tab = opened(report)
+    assert tab.locator("h1").text_content() == "300 of 300 images do not seem to belong."
+    colours = (
+        tab.locator("#histogram .bars")
+        .nth(1)
+        .locator("rect")
+        .evaluate_all(
+            "(all, gamma) => all.filter((one) => one.x.baseVal.value > gamma).length",
+            float(tab.locator("#histogram .gamma-line").get_attribute("x1")),
+        )
+    )
+    assert colours == 0  # no bar on the side of ID
 
 
 def test_the_slider_moves_counts_gallery_and_table_together(opened) -> None:
@@ -150,7 +203,7 @@ def test_orders_and_filters_show_what_they_say(opened) -> None:
     titles = [tile.get_attribute("title") for tile in tab.locator(".tile").all()]
     assert titles == sorted(map(printable, map(report.sets[0].path, range(300))))[:24]
     tab.locator("#class").select_option(label="<b>hen</b>")
-    names = tab.locator(".tile .name span:first-child").all_text_contents()
+    names = tab.locator(".tile .name").all_text_contents()
     assert set(names) == {"<b>hen</b>"}
     tab.locator("#class").select_option("-1")
     tab.locator("#query").fill("FOLDER 3/")
@@ -203,7 +256,21 @@ def test_everything_can_be_done_by_keyboard(opened) -> None:
     names = tab.locator("#classes-table tbody .link").all_text_contents()
     assert names == sorted(CLASSES)
     tab.locator("#classes-table tbody .link").first.press("Enter")
-    assert set(tab.locator(".tile .name span:first-child").all_text_contents()) == {sorted(CLASSES)[0]}
+    assert set(tab.locator(".tile .name").all_text_contents()) == {sorted(CLASSES)[0]}
+
+
+def test_the_keys_live_on_at_either_end_of_the_images(opened) -> None:
+    tab = opened(images(30))
+    tab.locator("#after").focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#page").text_content() == "Page 2 of 2"
+    assert tab.evaluate("document.activeElement.id") == "before"
+    tab.locator(".tile").nth(4).press("Enter")
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#card-place").text_content() == "30 of 30"
+    assert tab.evaluate("document.activeElement.id") == "card-before"
+    tab.keyboard.press("ArrowLeft")
+    assert tab.locator("#card-place").text_content() == "29 of 30"
 
 
 def test_the_card_shows_score_and_both_parts_among_the_held_out_images(opened) -> None:
@@ -250,12 +317,13 @@ def test_a_score_without_parts_and_a_detector_without_calibration_are_shown_plai
     full = images(30)
     judged = full.sets[0].judged
     one = replace(full.sets[0], judged=replace(judged, positive=None, negative=None))
-    tab = opened(replace(full, sets=(one,), calibration=None, same_rows=False))
-    assert tab.locator(".tile .numbers").count() == 0
+    bare = replace(full, sets=(one,), calibration=None, same_rows=False)
+    tab = opened(bare)
+    assert tab.locator(".tile .yes, .tile .no").count() == 0
     assert "negative" not in tab.locator("#images-hint").text_content()
     assert tab.locator("#keeps").text_content() == ""
     assert tab.locator("#histogram .reference").count() == 0
-    slide(tab, full, 500)
+    slide(tab, bare, 500)
     assert tab.locator("#command").is_hidden()
     tab.locator(".tile").first.click()
     assert tab.locator(".traits dt").count() == 1
@@ -416,6 +484,31 @@ def test_both_themes_can_be_read_and_chosen(opened) -> None:
         tab.locator("#theme").click()
     assert grounds[0] != grounds[1]
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == grounds[0]
+
+
+def test_a_dark_page_is_printed_dark_on_white(opened) -> None:
+    tab = opened(images(), width=680)
+    tab.locator("#theme").click()
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert contrast(tab, "--ink", "--surface") > 10
+    assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(29, 28, 26)"
+    assert tab.locator("#gamma").is_visible()
+    assert tab.locator("#slider").is_hidden()
+    for table in tab.locator("main .scroll").all():
+        assert table.evaluate("(one) => one.scrollWidth <= one.clientWidth || !one.clientWidth")
+
+
+def test_fingers_find_the_controls(browser, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(build_page(page_data(images())), encoding="utf-8")
+    context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    sizes = tab.locator("main button, main select, #query, #slider, .segments span, #theme").evaluate_all(
+        "(all) => all.filter((one) => one.offsetParent).map((one) => one.getBoundingClientRect().height)"
+    )
+    assert min(sizes) >= 44
+    context.close()
 
 
 def test_controls_have_names_that_a_screen_reader_can_say(opened) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 SCRIPTS = ("state.js", "charts.js", "gallery.js", "tables.js", "main.js")
 """In this order they are one script."""
+STYLES = ("style.css", "media.css")
+"""The page on a wide screen; then what is different on a narrow one, under a finger and on paper."""
 
 
 def build_page(data: Mapping[str, Any]) -> str:
@@ -18,7 +20,7 @@ def build_page(data: Mapping[str, Any]) -> str:
     part of the file, and nothing else: were a name ever taken for markup, it could still not run or load
     anything.
     """
-    style = _read("style.css")
+    style = "\n".join(_read(name) for name in STYLES)
     body = "\n".join(_read(name) for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{body}}})();\n'
     policy = "; ".join(

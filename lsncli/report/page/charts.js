@@ -46,9 +46,9 @@ const histogram = {};
 function drawHistogram() {
   const place = at("histogram");
   const width = Math.max(240, place.clientWidth);
-  const height = width < 560 ? 200 : 250;
+  const height = width < 560 ? 220 : 270;
   const top = 34;
-  const foot = height - 26;
+  const foot = height - 46;
   const x = (score) => INSET + shareOf(score) * (width - 2 * INSET);
   const found = binned(chosenSets().map((set) => set.scores));
   // A few hundred images in narrow bins would be a comb.
@@ -82,8 +82,9 @@ function drawHistogram() {
     svg.append(draw("path", { class: "reference", d: `${path}V${foot}` }));
   }
   for (const [value, label] of ticks(page.low, page.high, width < 560 ? 4 : 7)) {
-    svg.append(draw("text", { x: x(value), y: height - 6, "text-anchor": "middle" }, label));
+    svg.append(draw("text", { x: x(value), y: foot + 20, "text-anchor": "middle" }, label));
   }
+  svg.append(draw("text", { x: width / 2, y: foot + 40, "text-anchor": "middle" }, "Score"));
   const line = draw("line", { class: "gamma-line", y1: 6, y2: foot });
   const ood = draw("text", { class: "side ood", y: 18, "text-anchor": "end" }, "← OOD");
   const id = draw("text", { class: "side id", y: 18 }, "ID →");
@@ -108,6 +109,8 @@ function moveGamma() {
 }
 
 const DASHES = ["", "7 4", "2 4", "10 4 2 4", "14 5", "4 3"];
+// After as many sets as there are colours, each colour comes back with another dash.
+const dashOf = (place) => DASHES[(place + Math.floor(place / 6)) % 6];
 const points = [];
 
 function drawCurves() {
@@ -139,7 +142,7 @@ function drawCurves() {
     const colour = `var(--c${place % 6})`;
     let path = "M";
     for (let step = 0; step < curve.kept.length; step++) path += `${x(curve.accepted[step]).toFixed(1)} ${y(curve.kept[step]).toFixed(1)}L`;
-    const line = draw("path", { class: "curve", d: path.slice(0, -1), "stroke-dasharray": DASHES[place % 6] });
+    const line = draw("path", { class: "curve", d: path.slice(0, -1), "stroke-dasharray": dashOf(place) });
     const point = draw("circle", { class: "point", r: 6 });
     line.style.stroke = colour;
     point.style.fill = colour;
@@ -163,7 +166,7 @@ function movePoints() {
     points[place].setAttribute("cx", points.x(1 - ood / all));
     points[place].setAttribute("cy", points.y(kept));
     const key = draw("svg", { class: "key", viewBox: "0 0 28 4" });
-    const stroke = draw("line", { x1: 0, x2: 28, y1: 2, y2: 2, "stroke-width": 2.5, "stroke-dasharray": DASHES[place % 6] });
+    const stroke = draw("line", { x1: 0, x2: 28, y1: 2, y2: 2, "stroke-width": 2.5, "stroke-dasharray": dashOf(place) });
     stroke.style.stroke = `var(--c${place % 6})`;
     key.append(stroke);
     const cells = [number.format(all), percent(curve.auroc, 1), percent(curve.fpr95, 1), percent(ood, all)];

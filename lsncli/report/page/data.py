@@ -33,7 +33,9 @@ def page_data(report: "Report") -> dict[str, Any]:
     """Everything the page shows, ready for ``json.dumps``."""
     threshold = report.detector.threshold
     scores = [one.judged.scores for one in report.sets if len(one.judged)]
-    edges = edges_of(scores or [np.array([threshold.gamma])])
+    held_out = [report.calibration.scores] if report.calibration is not None else []
+    # All that is drawn has its place: the line of held-out images and gamma, however far from the images.
+    edges = edges_of([*scores, *held_out, np.array([threshold.gamma])])
     failures = [(at, one) for at, each in enumerate(report.sets) for one in each.failures]
     return {
         "detector": printable(report.detector.label),

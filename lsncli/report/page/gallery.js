@@ -43,9 +43,17 @@ function showImages() {
   at("grid").replaceChildren(...(part.length ? part.map(tile) : [make("li", { class: "empty" }, "No image is like that.")]));
   at("found").textContent = many(listed.length, "image");
   at("page").textContent = `Page ${number.format(state.page + 1)} of ${number.format(pages)}`;
-  at("before").disabled = state.page === 0;
-  at("after").disabled = state.page === pages - 1;
+  allow("before", "after", state.page > 0, state.page < pages - 1);
   at("before").parentElement.hidden = pages === 1;
+}
+
+// Which of two buttons can be pressed. One that goes out of use hands its focus on, or keys would be dead.
+function allow(back, on, canGoBack, canGoOn) {
+  const focused = document.activeElement;
+  at(back).disabled = !canGoBack;
+  at(on).disabled = !canGoOn;
+  if (focused === at(on) && !canGoOn) at(back).focus();
+  if (focused === at(back) && !canGoBack) at(on).focus();
 }
 
 function turn(step) {
@@ -65,14 +73,12 @@ function picture(row) {
 function tile(row, place) {
   const ood = isOod(rows.score[row]);
   const name = className(rows.predicted[row]);
-  const numbers = rows.positive
-    ? make("span", { class: "numbers", title: "What the positive prompts say, and what the negative prompts say" },
-        make("span", {}, `yes ${shownScore(rows.positive[row])}`), make("span", {}, `no ${signed(rows.negative[row])}`))
-    : null;
+  const numbers = [["score", shownScore(rows.score[row])]];
+  if (rows.positive) numbers.push(["yes", shownScore(rows.positive[row])], ["no", signed(rows.negative[row])]);
   const button = make("button", { class: "tile", type: "button", title: rows.path[row], onclick: () => openCard(state.page * TILES + place) },
     make("span", { class: "frame" }, picture(row), ood ? make("span", { class: "badge" }, "OOD") : make("span", { class: "unseen" }, "ID")),
-    make("span", { class: "name" }, make("span", {}, name), make("span", {}, shownScore(rows.score[row]))),
-    numbers);
+    make("span", { class: "name" }, name),
+    ...numbers.map(([what, shown]) => make("span", { class: `numbers ${what}` }, make("span", {}, `${what} `), make("span", {}, shown))));
   return make("li", {}, button);
 }
 
@@ -165,6 +171,5 @@ function showCard() {
         alike(row))),
   );
   at("card-place").textContent = `${number.format(opened + 1)} of ${number.format(listed.length)}`;
-  at("card-before").disabled = opened === 0;
-  at("card-after").disabled = opened === listed.length - 1;
+  allow("card-before", "card-after", opened > 0, opened < listed.length - 1);
 }

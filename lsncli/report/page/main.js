@@ -1,6 +1,7 @@
 // Sentences at the top, controls, and what is drawn again when something is chosen.
 
 const input = ofKind("input");
+const NOTHING = "None of these images could be read.";
 
 function showSummary() {
   const { all, ood, failed } = total(input.length ? input : page.sets);
@@ -9,12 +10,12 @@ function showSummary() {
   if (input.length) {
     at("headline").textContent = all
       ? `${number.format(ood)} of ${many(all, "image")} ${ood === 1 ? "does" : "do"} not seem to belong.`
-      : "None of these images could be read.";
+      : NOTHING;
   } else {
     const kept = known.all ? `${percent(known.all - known.ood, known.all)} of ID images are kept` : "";
     const caught = foreign.all ? `${percent(foreign.ood, foreign.all)} of OOD images are caught` : "";
     const both = [kept, caught].filter(Boolean).join(", ");
-    at("headline").textContent = `${both}.`;
+    at("headline").textContent = both ? `${both}.` : NOTHING;
   }
   const held = keptOfCalibration(state.gamma);
   const promise =
@@ -30,23 +31,29 @@ function showSummary() {
     at("legend").replaceChildren(...page.sets.map((set) => {
       const one = counted(set);
       const [kind, rate, word] = set.kind === "id" ? ["in", one.all - one.ood, "kept"] : ["out", one.ood, "caught"];
-      return make("li", {}, make("span", { class: `dot ${kind}` }), set.name, " ", make("b", {}, percent(rate, one.all)), ` ${word}`);
+      const found = one.all ? [make("b", {}, percent(rate, one.all)), ` ${word}`] : ["none could be read"];
+      return make("li", {}, make("span", { class: `dot ${kind}` }), set.name, " ", ...found);
     }));
     return;
   }
-  const whole = all + failed || 1;
-  const parts = [["out", ood, "OOD"], ["in", all - ood, "ID"], ["bad", failed, "could not be read"]];
-  for (const [kind, count] of parts) at("share").querySelector(`.${kind}`).style.width = `${(100 * count) / whole}%`;
+  // Rates are of the images that have a score, here as everywhere on the page.
+  const rate = (count) => (all ? `, ${percent(count, all)}` : "");
+  const parts = [["out", ood, `OOD${rate(ood)}`], ["in", all - ood, `ID${rate(all - ood)}`], ["bad", failed, "could not be read"]];
+  for (const [kind, count] of parts) {
+    const bar = at("share").querySelector(`.${kind}`);
+    bar.style.width = `${(100 * count) / (all + failed)}%`;
+    bar.hidden = !count;
+  }
   at("legend").replaceChildren(
-    ...parts.filter(([kind, count]) => count || kind !== "bad").map(([kind, count, text]) =>
-      make("li", {}, make("span", { class: `dot ${kind}` }), make("b", {}, number.format(count)), ` ${text}, ${percent(count, whole)}`)),
+    ...parts.filter(([kind, count]) => count || (all && kind !== "bad")).map(([kind, count, text]) =>
+      make("li", {}, make("span", { class: `dot ${kind}` }), make("b", {}, number.format(count)), ` ${text}`)),
   );
 }
 
 function showReadout() {
   const { all, ood } = total(chosenSets());
   at("gamma").textContent = shownScore(state.gamma);
-  at("counts").replaceChildren(make("b", {}, number.format(ood)), ` OOD (${percent(ood, all)})`);
+  at("counts").replaceChildren(make("b", {}, number.format(ood)), ` OOD${all ? ` (${percent(ood, all)})` : ""}`);
   const held = keptOfCalibration(state.gamma);
   at("keeps").replaceChildren(...(held === null ? [] : ["keeps ", make("b", {}, percent(held, 1)), " of held-out ID"]));
   const moved = state.gamma !== page.gamma;
@@ -83,20 +90,22 @@ function thresholdMoved() {
 
 function fillChoices() {
   at("set").append(make("option", { value: "-1" }, "All sets"), ...page.sets.map((set, place) => make("option", { value: place }, set.name)));
+  at("set").value = String(state.set);
   at("set-label").hidden = page.sets.length < 2;
   const names = page.classes.map((name, label) => [name, label]).sort((a, b) => a[0].localeCompare(b[0]));
   at("class").append(make("option", { value: "-1" }, "All"), ...names.map(([name, label]) => make("option", { value: label }, name)));
   at("histogram-hint").textContent = calibration
-    ? `Bars: these images by score. Line: ${many(calibration.count, "held-out ID image")}${page.sameRows ? ", which set the threshold" : ""}. Below the threshold an image counts as OOD.`
-    : "Bars: these images by score. Below the threshold an image counts as OOD.";
+    ? `Bars: the share of these images at each score. Line: the same of ${many(calibration.count, "held-out ID image")}${page.sameRows ? ", which set the threshold" : ""}. Below the threshold an image counts as OOD.`
+    : "Bars: the share of these images at each score. Below the threshold an image counts as OOD.";
   at("images-hint").textContent = "Each with the class it is most like and its score" +
     (rows.positive ? "; below, the parts of the score: what the positive prompts say (yes) and what the negative prompts say (no)." : ".");
   if (page.odds) at("histogram-hint").textContent += " The scale is that of odds, since most scores are near one end.";
   const all = total(page.sets).all;
   const shown = rows.count < all ? `${number.format(rows.count)} of ${many(all, "image")} are listed here, and ` : "";
-  at("pictures-hint").textContent = page.pictures.length
-    ? `${shown ? shown + many(page.pictures.length, "has a picture", "have a picture") : many(page.pictures.length, "image has a picture", "images have a picture")}: the lowest, the borderline, the highest, and some of every class.`
-    : `${shown ? shown + "there are no pictures." : ""}`;
+  const few = page.pictures.length && page.pictures.length < all;
+  at("pictures-hint").textContent = few
+    ? `${shown}${number.format(page.pictures.length)}${shown ? "" : ` of ${many(all, "image")}`} ${page.pictures.length === 1 ? "has" : "have"} a picture: the lowest, the borderline, the highest, and some of every class.`
+    : page.pictures.length || !shown ? "" : `${shown}there are no pictures.`;
   at("notes").replaceChildren(...page.notes.map((note) => make("p", { class: "note" }, note)));
 }
 

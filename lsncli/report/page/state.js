@@ -32,8 +32,8 @@ rows.count = rows.set.length;
 rows.score = Float64Array.from(rows.set, (set, at) => page.sets[set].scores[rows.row[at]]);
 rows.predicted = Int32Array.from(rows.set, (set, at) => page.sets[set].predicted[rows.row[at]]);
 
-// gamma is what the slider says; -1 stands for all sets and all classes.
-const state = { gamma: page.gamma, set: -1, verdict: "all", sort: "low", class: -1, query: "", page: 0 };
+// gamma is what the slider says; -1 stands for all sets and all classes. Images of unknown truth come first.
+const state = { gamma: page.gamma, set: page.sets.findIndex((set) => set.kind === "input"), verdict: "all", sort: "low", class: -1, query: "", page: 0 };
 
 const isOod = (score) => score < state.gamma;
 

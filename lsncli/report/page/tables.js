@@ -39,11 +39,14 @@ const KNOWN = [
   { key: "wrong", title: "Most often taken for", value: (line) => Math.max(0, ...line.wrong.values()) },
 ];
 
+// A name on two lines at most; all of it in its tooltip.
+const clamped = (name) => make("span", { class: "clamp", title: name }, name);
+
 function classCells(line, known) {
   const bar = make("i");
   bar.style.width = `${line.all ? (100 * line.ood) / line.all : 0}%`;
   const cells = [
-    make("td", {}, make("button", { class: "link", type: "button", onclick: () => showClass(line.label) }, line.name)),
+    make("td", { class: "class" }, make("button", { class: "link", type: "button", onclick: () => showClass(line.label) }, clamped(line.name))),
     make("td", { class: "number" }, number.format(line.all)),
     make("td", { class: "number" }, number.format(line.ood)),
     make("td", { class: "number" }, percent(line.ood, line.all, 0), make("span", { class: "bar", "aria-hidden": "true" }, bar)),
@@ -55,12 +58,13 @@ function classCells(line, known) {
     make("td", { class: "number" }, number.format(line.known)),
     make("td", { class: "number" }, percent(line.right, line.known, 0)),
     make("td", { class: "number" }, percent(line.kept, line.known, 0)),
-    make("td", {}, worst ? `${className(worst[0])} (${number.format(worst[1])})` : "–"),
+    make("td", { class: "class" }, worst ? clamped(`${className(worst[0])} (${number.format(worst[1])})`) : "–"),
   ]);
 }
 
 function showClasses() {
   const lines = classLines();
+  at("classes").hidden = !lines.length;
   const known = lines.some((line) => line.known);
   const columns = known ? [...COLUMNS, ...KNOWN] : COLUMNS;
   const value = (columns.find((column) => column.key === classSort.key) || COLUMNS[2]).value;
