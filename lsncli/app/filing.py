@@ -25,6 +25,7 @@ from lsncli.errors import LsnError
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem
 from lsncli.images.urls import as_url
+from lsncli.interrupts import held_back
 from lsncli.types import Failure
 
 Action = Literal["move", "copy", "link"]
@@ -103,14 +104,14 @@ class Outcome:
 def start_undo_file(filing: Filing) -> Path:
     """Make DIR and in it a new undo file. Raises LsnError if that cannot be."""
     folder = filing.folder
-    created = [str(one) for one in (folder, *folder.parents) if not one.exists()]
+    created = [str(one) for one in (folder, *folder.parents) if not os.path.exists(one)]
     number, stamp = 1, time.strftime("%Y%m%d-%H%M%S")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while True:
             path = folder / f"lsn-undo-{stamp}{f'-{number}' if number > 1 else ''}.jsonl"
             try:
-                with path.open("x", encoding="ascii") as file:
+                with path.open("x", encoding="ascii") as file, _removed_on_failure(path):
                     _note(file, lsn_undo=1, folder=str(folder), created=created)
                 return path
             except FileExistsError:
@@ -124,15 +125,16 @@ def start_undo_file(filing: Filing) -> Path:
 def carry_out(filing: Filing, undo: Path, tick: Tick = silent) -> Outcome:
     """Do what was planned, image by image; one that cannot be moved, copied or linked does not stop the rest.
 
-    ``undo`` is the file of ``start_undo_file``. ``tick`` hears of images.
+    ``undo`` is the file of ``start_undo_file``. ``tick`` hears of images. Ctrl-C is heard between two images.
     """
     outcome = Outcome()
-    with undo.open("a", encoding="ascii") as file:
+    with _undo_file(undo) as file:
         note = partial(_note, file)
         for item, target in filing.planned:
             try:
-                _make_folder(os.path.dirname(target), note)
-                _file(item, target, filing.action, note)
+                with held_back():
+                    _make_folder(os.path.dirname(target), note)
+                    _file(item, target, filing.action, note)
                 outcome.done += 1
             except OSError as error:
                 outcome.failures.append(Failure(shown_path(item), error.strerror or str(error)))
@@ -140,6 +142,18 @@ def carry_out(filing: Filing, undo: Path, tick: Tick = silent) -> Outcome:
                 outcome.failures.append(Failure(shown_path(item), error.message))
             tick(1)
     return outcome
+
+
+@contextmanager
+def _undo_file(path: Path) -> Iterator[TextIO]:
+    """The undo file, open at its end. If the disk is full, closing it fails as well, over a line whose change
+    was not made."""
+    file = path.open("a", encoding="ascii")
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def move_file(source: str, target: str) -> None:
@@ -195,7 +209,7 @@ def _copy(item: ImageItem, target: str, note: Note) -> None:
 
 
 @contextmanager
-def _removed_on_failure(target: str) -> Iterator[None]:
+def _removed_on_failure(target: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError:

@@ -18,6 +18,7 @@ from typing import Any
 from lsncli.app.filing import move_file
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
+from lsncli.interrupts import held_back
 
 HINT = "Name the lsn-undo-*.jsonl that `lsn score --move`, `--copy` or `--link` left in its folder."
 FIELDS = {
@@ -89,7 +90,8 @@ def undo(file: UndoFile, tick: Tick = silent) -> Iterator[Undone]:
     for change in reversed(file.changes):
         tick(1)
         try:
-            happened = UNDO[change.action](change)
+            with held_back():
+                happened = UNDO[change.action](change)
             error = None
         except OSError as caught:
             happened, error = True, caught.strerror or str(caught)

@@ -1,5 +1,6 @@
 """``--move``, ``--copy`` and ``--link`` of ``lsn score``: what will happen, and then that it happens."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,7 +53,7 @@ def chosen(
         raise UsageError(f"--{asked[0][0]} and --{asked[1][0]} exclude one another.", "Choose one.")
     if yes and not asked:
         raise UsageError("--yes says yes to --move, --copy or --link, and none was given.")
-    if asked and asked[0][1].exists() and not asked[0][1].is_dir():
+    if asked and os.path.exists(asked[0][1]) and not os.path.isdir(asked[0][1]):
         raise UsageError(f"--{asked[0][0]} {asked[0][1]} is not a folder.")
     return asked[0] if asked else None
 
@@ -68,21 +69,24 @@ def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
         say(f"Symbolic links are not moved: {images(filing.links)} left where they are.", quiet=quiet)
     where = ", ".join(f"{printable(name)} {n}" for name, n in sorted(filing.counts.items())[:REASONS])
     more = f" and {len(filing.counts) - REASONS} more folders" if len(filing.counts) > REASONS else ""
-    where = f"{printable(str(filing.folder))}: {where}{more}" if count else "nothing"
+    folder = printable(str(filing.folder))
+    where = f"{folder}: {where}{more}" if count else "nothing"
     if not yes or not count:
         say(f"Dry run, would {action} {images(count)} into {where}. Do it with --yes.", quiet=quiet or yes)
         return
     undo = start_undo_file(filing)
-    say(f"To undo this: lsn undo {shlex.quote(printable(str(undo)))}", quiet=quiet)
+    take_back = f"lsn undo {shlex.quote(printable(str(undo)))}"
+    say(f"To undo this: {take_back}", quiet=quiet)
     with progress("files", count, quiet=quiet) as tick:
         outcome = carry_out(filing, undo, tick)
-    say(f"{PAST[action]} {images(outcome.done)} into {where}.", quiet=quiet)
+    # What was planned for each folder is not what is there if some of it failed.
+    say(f"{PAST[action]} {images(outcome.done)} into {folder if outcome.failures else where}.", quiet=quiet)
     for failure in outcome.failures[:REASONS]:
         say(f"{printable(failure.key)}: {printable(failure.reason)}")
     if outcome.failures:
         raise LsnError(
-            f"{len(outcome.failures)} of {images(count)} could not be filed ({action}).",
-            "All others were. The same command tries again.",
+            f"{len(outcome.failures)} of {images(count)} could not be filed ({action}); all others were.",
+            "The same command tries again." if action == "move" else f"Before you try again: {take_back}",
         )
 
 

@@ -133,10 +133,6 @@ def score(
     columns = columns_for(format) + ([TARGET] if plan else [])
     if format == "parquet" and output is not None:
         write_parquet(rows(), columns, output)
-    elif format == "table":  # which is laid out at the end anyway: no room for reasons where there are none
-        held = list(rows())
-        reasons = any(row.get("error") for row in held)
-        render(held, [c for c in columns if reasons or c.key != "error"], format, output)
     else:
         render(rows(), columns, format, output)
     _summarise(tally, detector, quiet)

@@ -11,7 +11,7 @@ COLUMNS = [
     Column("negative", "Negative", digits=6),
     Column("threshold", "Threshold", digits=6),
     Column("is_ood", "OOD", flag=True),
-    Column("error", "Unreadable because", wide=True),
+    Column("error", "Unreadable because", wide=True, optional=True),
 ]
 PARTS = ("positive", "negative")
 TARGET = Column("target", "Goes to", wide=True)

@@ -10,6 +10,7 @@ from functools import cache
 
 from PIL import Image, UnidentifiedImageError
 
+from lsncli.images import libtiff
 from lsncli.images.kinds import container, not_an_image
 from lsncli.images.modes import NotFinite, rgb, upright
 from lsncli.images.read import Undecodable
@@ -34,6 +35,7 @@ def decode(data: bytes) -> Image.Image:
     # Pillow warns of odd metadata that does not matter here. catch_warnings is not thread-safe, and this
     # filter is for the whole process anyway; adding it again changes nothing.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    libtiff.silence()
     if not data:
         raise Undecodable("an empty file")
     try:

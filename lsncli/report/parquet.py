@@ -17,7 +17,8 @@ GROUP = 65_536
 
 def check_parquet(output: Path | None) -> None:
     """UsageError without a file to write to, Unavailable (exit code 5) without pyarrow."""
-    if output is None:
+    # A device, such as /dev/null, would be replaced by the file.
+    if output is None or (os.path.exists(output) and not os.path.isfile(output)):
         raise UsageError("--format parquet is not for a terminal or a pipe.", "Name a file with --output.")
     _pyarrow()
 
@@ -34,7 +35,7 @@ def write_parquet(rows: Iterable[Row], columns: Sequence[Column], output: Path) 
     stream = iter(rows)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with parquet.ParquetWriter(partial, schema) as writer:
+        with partial.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
             while group := list(islice(stream, GROUP)):
                 values = {column.key: [plain(row.get(column.key)) for row in group] for column in columns}
                 writer.write_table(pyarrow.table(values, schema=schema))

@@ -39,6 +39,8 @@ class Column:
     """The column that gives way when a table is too wide."""
     flag: bool = False
     """Holds yes or no."""
+    optional: bool = False
+    """Left out of a table in which no row has it."""
 
     def shown(self, value: Any) -> str:
         """The value as people read it: escaped, rounded, empty for None and NaN."""
@@ -67,6 +69,8 @@ def render(
 
 
 def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    rows = list(rows)
+    columns = [c for c in columns if not c.optional or any(row.get(c.key) for row in rows)]
     table = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(

@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from filing_samples import items, photos, planned, tree
 
 from lsncli.app import filing as use
 from lsncli.app.filing import Filing, carry_out, move_file, start_undo_file
+from lsncli.app.undo import read_undo_file
+from lsncli.app.undo import undo as take_back
 from lsncli.errors import LsnError
 from lsncli.types import Failure
 
@@ -197,6 +201,55 @@ def test_a_copy_that_fails_half_way_leaves_neither_half_nor_loss(source, tmp_pat
         move_file(str(source / "a" / "0.jpg"), str(tmp_path / "new.jpg"))
     assert not (tmp_path / "new.jpg").exists()
     assert (source / "a" / "0.jpg").read_text() == "bytes of a/0.jpg"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_an_undo_file_on_a_full_disk_stops_every_change(source, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    outcome = carry_out(planned("copy", tmp_path / "out", items(source)), Path("/dev/full"))
+    assert (outcome.done, len(outcome.failures)) == (0, 3)
+    assert {one.reason for one in outcome.failures} == {"No space left on device"}
+    assert not tree(tmp_path / "out")
+
+
+def test_a_folder_whose_name_is_too_long_is_refused(source, tmp_path) -> None:
+    with pytest.raises(LsnError, match=rf"cannot be sorted into .*: {os.strerror(errno.ENAMETOOLONG)}\."):
+        start_undo_file(planned("copy", tmp_path / ("x" * 300), items(source)))
+
+
+def test_an_undo_file_that_cannot_be_begun_does_not_stay(source, tmp_path, monkeypatch) -> None:
+    def full(*args: object, **fields: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(use, "_note", full)
+    with pytest.raises(LsnError, match="No space left on device"):
+        start_undo_file(planned("copy", tmp_path / "out", items(source)))
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("action", "where", "step"), [("move", shutil, "copy2"), ("copy", use, "sha256")])
+def test_ctrl_c_is_heard_between_two_images(
+    source, tmp_path, monkeypatch, action: str, where: object, step: str
+) -> None:
+    def other_disk(old: str, new: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def interrupted(*args: object) -> object:
+        result = real(*args)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    before = tree(tmp_path)
+    filing = planned(action, tmp_path / "out", items(source))
+    undo, real = start_undo_file(filing), getattr(where, step)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", other_disk)
+        patched.setattr(where, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(filing, undo)
+    assert tree(tmp_path / "out").keys() == {"cat/0.jpg"}
+    assert {one.error for one in take_back(read_undo_file(undo))} == {None}
+    assert tree(tmp_path) == before
 
 
 def test_two_undo_files_of_one_second_are_two_files(source, tmp_path, monkeypatch) -> None:

@@ -127,6 +127,14 @@ def test_a_table_has_room_for_reasons_only_where_there_are_some(score) -> None:
     assert max(map(len, score("images").out.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(score, monkeypatch, form: str) -> None:
+    monkeypatch.setattr("lsncli.app.detect.encode_stream", None)
+    done = score("images", "--format", form, "--output", "images/a/0.jpg/rows")
+    assert (done.code, done.out) == (1, "")
+    assert "--output images/a/0.jpg/rows cannot be written: " in done.err
+
+
 def test_fail_on_ood_is_exit_code_6_and_unreadable_images_come_first(score) -> None:
     assert score("images", "--fail-on-ood").code == 6
     assert "3 of 7 images are OOD (--fail-on-ood)" in score("images", "--fail-on-ood", "--only", "id").err
@@ -185,9 +193,19 @@ def test_what_could_not_be_filed_is_named_and_exit_code_1(score) -> None:
     Path("out/ood").write_text("a file")
     done = score("images", "--copy", "out", "--yes", "--quiet")
     assert done.code == 1
-    assert "3 of 6 images could not be filed (copy)" in done.err
+    assert "3 of 6 images could not be filed (copy); all others were." in done.err
     assert "is not a folder" in done.err
     assert len(tree("out")) == 3
+    assert "Before you try again: lsn undo " in done.err  # or those three would be copied twice
+    done = score("images", "--move", "out", "--yes")
+    assert f"Moved 3 images into {Path('out').resolve()}.\n" in done.err
+    assert "The same command tries again." in done.err
+
+
+def test_a_folder_whose_name_is_too_long_is_no_bug_of_ours(score) -> None:
+    done = score("images", "--move", "x" * 300, "--yes")
+    assert done.code == 1
+    assert "Images cannot be sorted into " in done.err
 
 
 def test_undo_shows_what_it_left(score, lsn) -> None:
@@ -212,6 +230,7 @@ def test_undo_shows_what_it_left(score, lsn) -> None:
         (("--split", "train", "--move", "a"), "--move needs image files"),
         (("images", "--copy", "images/a/0.jpg"), "is not a folder"),
         (("images", "--format", "parquet"), "Name a file with --output"),
+        (("images", "--format", "parquet", "--output", os.devnull), "Name a file with --output"),
         (("images", "--classes", "none.txt"), "--classes none.txt cannot be read"),
     ],
 )

@@ -200,3 +200,12 @@ def test_a_huge_file_is_not_even_read(tmp_path: Path) -> None:
         file.truncate(3 << 30)  # sparse: it takes no space
     with pytest.raises(Undecodable, match=r"too large: 3\.0 GiB"):
         read_bytes(item(tmp_path / "a.tif"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Pillow's wheels for Windows hide libtiff")
+def test_libtiff_prints_nothing_of_its_own(capfd) -> None:
+    whole = encoded(Image.fromarray(noise(64, 64, 3)), "TIFF", compression="tiff_adobe_deflate")
+    broken = whole[:200] + b"broken here" + whole[211:]
+    with pytest.raises(Undecodable, match="damaged: "):
+        decode(broken)
+    assert capfd.readouterr() == ("", "")

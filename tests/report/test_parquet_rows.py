@@ -1,5 +1,7 @@
 """Verdicts as Parquet: the same columns of the same types whatever the rows hold."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -69,6 +71,8 @@ def test_what_cannot_be_written_is_said(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LsnError, match=r"--output .* cannot be written"):
         write_parquet(ROWS, COLUMNS, tmp_path / "file" / "rows.parquet")
+    with pytest.raises(LsnError, match=rf"cannot be written: {os.strerror(errno.ENAMETOOLONG)}\."):
+        write_parquet(ROWS, COLUMNS, tmp_path / ("x" * 300))
     with pytest.raises(UsageError, match="--format parquet is not for a terminal"):
         check_parquet(None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)

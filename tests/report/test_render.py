@@ -253,3 +253,10 @@ def test_a_key_that_a_row_lacks_is_blank(tmp_path) -> None:
     assert json.loads(rendered([{}], form="jsonl", tmp_path=tmp_path)) == dict.fromkeys(
         ("path", "rate", "count", "is_ood")
     )
+
+
+def test_an_optional_column_is_left_out_of_a_table_without_a_value(tmp_path) -> None:
+    columns = [*COLUMNS, Column("error", "Because", optional=True)]
+    assert "Because" not in rendered(iter(ROWS), columns, tmp_path=tmp_path)
+    assert "Because" in rendered([*ROWS, {"path": "c.jpg", "error": "gone"}], columns, tmp_path=tmp_path)
+    assert ",error\n" in rendered(ROWS, columns, "csv", tmp_path)
