@@ -12,6 +12,8 @@ from pathlib import Path
 
 from lsncli import Detector
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 images, good, classes = sys.argv[1:4]
 model = sys.argv[4] if len(sys.argv) > 4 else "ViT-B-16-quickgelu:openai"
 
@@ -29,9 +31,9 @@ results = list(detector.stream(images))
 print(Counter("unreadable" if one.error else "OOD" if one.is_ood else one.predicted for one in results))
 
 # %% The images that belong least
-scored = [one for one in results if one.score is not None]
-for one in sorted(scored, key=lambda one: one.score)[:10]:
-    print(f"{one.score:.6f}  {Path(one.path).name}")
+scored = sorted((one.score, one.path or "") for one in results if one.score is not None)
+for score, path in scored[:10]:
+    print(f"{score:.6f}  {Path(path).name}")
 
 # %% PIL images and arrays are scored as files are, and the detector can be kept for `lsn score`.
 detector.save("detector.safetensors")

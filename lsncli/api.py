@@ -12,10 +12,11 @@ from lsncli.app.drift import Drift, Looks
 from lsncli.app.encode import encode_batch
 from lsncli.app.pictures import Picture, load_pictures
 from lsncli.app.recalibrate import recalibrated
-from lsncli.app.zeroshot import zero_shot_detector
+from lsncli.app.zeroshot import checked_names, zero_shot_detector
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.device import images_at_once, pick_device, threads
+from lsncli.errors import UsageError
 from lsncli.images.sources import check_not_empty, list_images
 from lsncli.threshold import Threshold
 from lsncli.types import Failure
@@ -89,9 +90,13 @@ class Detector:
     ) -> "Detector":
         """A detector of nothing but class names; it is not ``calibrated``. Raises UsageError for the names,
         or as ``load_backbone`` for the model."""
+        names = checked_names(classes)
         backbone = load_backbone(model, pretrained=pretrained, device=device)
-        found = zero_shot_detector(classes, backbone)
+        found = zero_shot_detector(names, backbone)
         return cls(found, device, pretrained, batch_size, workers, backbone)
+
+    def __repr__(self) -> str:
+        return f"<Detector {self.stored.basis}>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,15 +149,19 @@ class Detector:
     def calibrate(self, images: Images, target_tpr: float = 0.95) -> "Detector":
         """The same detector with a threshold that keeps ``target_tpr`` of ``images``.
 
-        They must be ID, and none that prompts learned from. Too few images, or images of too few classes, are
-        a UserWarning. Raises LsnError if none can be read.
+        They must be ID, and none that prompts learned from. Images that cannot be read, too few images, and
+        images of too few classes are a UserWarning. Raises LsnError if none can be read.
         """
         looks = Looks()
-        found = [verdict for _, verdict in self._judged(images, looks.watching(self.backbone))]
-        verdicts = [one for one in found if isinstance(one, Verdict)]
-        failures = [one for one in found if isinstance(one, Failure)]
+        found = list(self._judged(images, looks.watching(self.backbone)))
+        verdicts = [one for _, one in found if isinstance(one, Verdict)]
+        failures = [
+            Failure(path or f"image {one.key}", one.reason) for path, one in found if isinstance(one, Failure)
+        ]
         done = recalibrated(self.stored, verdicts, failures, looks, target_tpr)
-        for text in done.warnings:
+        unused = f"Not used: {len(failures)} of {len(found)} images"
+        told = [f"{unused}, such as {one.key}: {one.reason}." for one in failures[:1]]
+        for text in told + done.warnings:
             warnings.warn(text, UserWarning, stacklevel=2)
         options = (self.device, self.pretrained, self.batch_size, self.workers)
         return Detector(done.detector, *options, self.backbone)
@@ -163,8 +172,15 @@ class Detector:
 
     def _judged(self, images: Images, backbone: Backbone) -> Iterator[tuple[str | None, Verdict | Failure]]:
         device = pick_device(self.device)
+        if self.batch_size < 0 or self.workers < 0:
+            raise UsageError(
+                "batch_size and workers are 0 or more, "
+                f"found batch_size={self.batch_size} and workers={self.workers}."
+            )
         size, workers = images_at_once(self.batch_size, self.device), threads(self.workers)
         if isinstance(images, str | os.PathLike):
+            if not os.fspath(images):  # of which Path makes the working folder
+                raise UsageError("The path of the images is empty.", "The working folder is '.'.")
             listing = list_images([Path(images)], keep_order=True)
             check_not_empty(listing, os.fspath(images))
             for _, found in detect(

@@ -40,7 +40,17 @@ class Threshold:
     @property
     def basis(self) -> str:
         """What gamma rests on, in a few words: "for a TPR of 95%" or "uncalibrated"."""
-        return f"for a TPR of {self.target_tpr:.0%}" if self.calibrated else "uncalibrated"
+        return f"for a TPR of {self.target}" if self.calibrated else "uncalibrated"
+
+    @property
+    def target(self) -> str:
+        """The target in percent, with as many decimals as were asked for: "95%", "99.9%"."""
+        return f"{100 * self.target_tpr:.10g}%"
+
+    @property
+    def images(self) -> str:
+        """How many held-out images there are, in words."""
+        return "1 held-out image" if self.n == 1 else f"{self.n} held-out images"
 
     @property
     def doubt(self) -> str:
@@ -49,12 +59,11 @@ class Threshold:
             return "No image has set gamma: how many ID images it keeps is not known."
         if self.coarse:
             return (
-                f"{self.n} held-out images cannot resolve a TPR of {self.target_tpr:.0%}; "
-                "gamma is the lowest score among them."
+                f"{self.images} cannot resolve a TPR of {self.target}; gamma is the lowest score among them."
             )
         if self.tpr_high - self.tpr_low > WIDE:
             return (
-                f"{self.n} held-out images are few: of new ID images anything from {self.tpr_low:.0%} to "
+                f"{self.images} are few: of new ID images anything from {self.tpr_low:.0%} to "
                 f"{self.tpr_high:.0%} may be kept."
             )
         return ""

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,31 @@ def test_errors_are_those_of_the_command_line(detector, tmp_path) -> None:
         detector.score(Image.new("RGB", (3, 3)))
     with pytest.raises(LsnError, match="no readable image"):
         detector.calibrate([])
+    with pytest.raises(LsnError, match="no readable image") as caught:
+        detector.calibrate(["/nowhere.png"])
+    assert caught.value.hint == "The first reason: /nowhere.png: no such file."
+    with pytest.raises(UsageError, match="path of the images is empty"):
+        detector.score("")
+    for options in ({"batch_size": -1}, {"workers": -1}):
+        with pytest.raises(UsageError, match="0 or more, found batch_size="):
+            replace(detector, **options).score([])
+
+
+@pytest.mark.parametrize("wrong", ["cat,dog", [1, 2]])
+def test_class_names_that_are_no_list_of_texts_are_refused_before_a_model_is_loaded(wrong) -> None:
+    with pytest.raises(UsageError, match="Expected a list of class names, found "):
+        Detector.zero_shot(wrong, model="there is none")
+
+
+def test_images_that_calibration_could_not_read_are_told(detector, folder) -> None:
+    with pytest.warns(UserWarning, match=r"Not used: 3 of 36 images, such as .*3\.png: "):
+        detector.calibrate(folder)
+    with pytest.warns(UserWarning, match="Not used: 1 of 2 images, such as image 1: an array of shape"):
+        detector.calibrate([np.zeros((9, 9)), np.zeros(9)])
+
+
+def test_a_detector_shows_what_its_verdicts_rest_on(detector) -> None:
+    assert repr(detector) == f"<Detector {detector.stored.basis}>"
 
 
 def test_the_package_is_typed_light_and_says_what_it_has() -> None:
@@ -174,3 +200,17 @@ def test_the_example_runs(folder, tiny_model, tmp_path, monkeypatch, capsys) -> 
     assert "for a TPR of 95%" in out
     assert "'unreadable': 3" in out
     assert (tmp_path / "detector.safetensors").is_file()
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE)])
+    with pytest.raises(SystemExit, match=r"score_folder\.py IMAGES GOOD"):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+
+
+def test_a_users_script_passes_mypy_strict(tmp_path) -> None:
+    pytest.importorskip("mypy")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", EXAMPLE],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout

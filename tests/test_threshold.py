@@ -98,6 +98,21 @@ def test_what_stands_behind_gamma_is_said_in_words():
     assert few.doubt.startswith("40 held-out images are few: of new ID images anything from 83% to 98%")
 
 
+@pytest.mark.parametrize(
+    ("target", "said"), [(0.95, "95%"), (0.975, "97.5%"), (0.999, "99.9%"), (0.07, "7%")]
+)
+def test_a_target_is_said_as_it_was_asked_for(target, said):
+    """0.999 is not 100 %: that would be a promise nobody made."""
+    made = calibrate(np.arange(5000.0), target)
+    assert made.basis == f"for a TPR of {said}"
+    few = calibrate(np.arange(3.0), target)
+    assert f"cannot resolve a TPR of {said};" in few.doubt or target < 0.5
+
+
+def test_one_image_is_one_image():
+    assert calibrate(np.array([0.5])).doubt.startswith("1 held-out image cannot resolve a TPR of 95%")
+
+
 def test_a_gamma_that_no_image_has_set_promises_nothing():
     found = uncalibrated(0.5)
     assert (found.gamma, found.n, found.calibrated, found.coarse) == (0.5, 0, False, False)

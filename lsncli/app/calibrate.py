@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from lsncli.app.binding import Model
 from lsncli.app.heads import Heads, load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_for
@@ -23,11 +25,11 @@ from lsncli.types import Float64s, Learned
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
 """Fraction of the labelled rows of each class that no prompt learns from."""
-MARGIN = 1e-12
-"""Gamma is the score of an image, and that image must be kept: in a batch of another size the same score can
-differ in its last bit."""
-CONDITIONAL_MARGIN = 1e-5
-"""The same for prompts that depend on the image: their text features are float32, and so is the rounding."""
+MARGIN = 1e-3
+"""How far gamma lies below the score of the image that sets it, in standard deviations of the scores: encoded
+in a batch of another size that image scores a little less, and it must be kept. It moves the TPR by 0.01%."""
+LONE_MARGIN = 1e-5
+"""The same, as a fraction of the score, where all scores are equal, as that of a single image is."""
 
 
 def known_rows(work: Workspace, split: Split) -> Parts:
@@ -86,19 +88,22 @@ def make_detector(
         head_name=method.head,
         head=heads.source(method.head, negatives=negatives),
         fingerprint=read_fingerprint(work.features),
-        threshold=threshold_of(scores, target_tpr, conditional=head.conditional),
+        threshold=threshold_of(scores, target_tpr),
         learned=learned,
     )
     save_detector(work.detector, detector)
     return detector
 
 
-def threshold_of(scores: Float64s, target_tpr: float, *, conditional: bool) -> Threshold:
+def threshold_of(scores: Float64s, target_tpr: float) -> Threshold:
     """Gamma from held-out ID ``scores`` (N,), a hair below the score it is. Raises as ``calibrate``."""
     found = calibrate(scores, target_tpr)
-    size = abs(found.gamma)
-    margin = CONDITIONAL_MARGIN * size if conditional else MARGIN * max(1.0, size)
-    return replace(found, gamma=found.gamma - margin)
+    return replace(found, gamma=found.gamma - margin_of(scores))
+
+
+def margin_of(scores: Float64s) -> float:
+    """How far below one of ``scores`` (N,) a gamma that is set on them lies."""
+    return MARGIN * float(np.std(scores)) or LONE_MARGIN * abs(float(scores[0]))
 
 
 def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:

@@ -16,11 +16,10 @@ from lsncli.backbones.preprocessing import Picture, shape_of
 from lsncli.types import Failure
 
 ENOUGH = 20
-"""Images below which nothing is said."""
+"""Images below which nothing is said; of sharpness neither if calibration saw fewer: the quantiles of few
+images are too close together, and others of the same kind often lie outside."""
 SAMPLE = 1024
-"""Images that are looked at, at most twice as many, evenly spread; a look costs less than decoding does."""
-FIRST = 4
-"""Of the first images every fourth is looked at."""
+"""Images that are looked at, at most twice as many, evenly spread; a look costs a hundredth of decoding."""
 OTHER_SIZE = 1.5
 """How far a size must lie outside calibration's before it counts."""
 UNLIKELY = 1e-3
@@ -32,7 +31,7 @@ class Looks:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._images, self._every = 0, FIRST
+        self._images, self._every = 0, 1
         self._found: list[tuple[float, float]] = []
 
     def watching(self, backbone: Backbone) -> Backbone:
@@ -156,7 +155,7 @@ class Drift:
 
     def _sharpness(self) -> str:
         found = self._looks.quantiles()
-        if self._seen is None or found is None:
+        if self._seen is None or found is None or self._seen.images < ENOUGH:
             return ""
         low, _, high = self._seen.sharpness
         median = float(found[1, 1])

@@ -34,8 +34,10 @@ def load_pictures(
 
     Raises TypeError for an object that is no image, and for a single image in place of several.
     """
-    if isinstance(pictures, Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+    if isinstance(pictures, Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim in (2, 3)):
         raise TypeError("Expected several images, found a single one: put it into a list.")
+    if not isinstance(pictures, Iterable):
+        raise TypeError(f"Expected several images, or a path of them, found {type(pictures).__name__}.")
     waiting, numbers = iter(pictures), count()
     with ThreadPoolExecutor(workers, thread_name_prefix="lsn-images") as pool:
 
@@ -67,7 +69,9 @@ def opened(picture: Picture) -> Image.Image:
 def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:
     if isinstance(picture, os.PathLike):
         return os.fspath(picture)
-    if isinstance(picture, Image.Image | np.ndarray | str):
+    if isinstance(picture, str):
+        return str(picture)  # numpy and pandas have texts of their own kind
+    if isinstance(picture, Image.Image | np.ndarray):
         return picture
     raise TypeError(
         f"Expected PIL images, numpy arrays or paths of image files, found {type(picture).__name__}."
@@ -82,8 +86,10 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
         return array
     if array.dtype.kind != "f":
         raise Undecodable(f"an array of {array.dtype}, expected uint8 or floats in [0, 1]")
-    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-        raise Undecodable("an array of floats that are not in [0, 1]")
+    if not np.isfinite(array).all():
+        raise Undecodable("an array with nan or infinity, expected floats in [0, 1]")
+    if array.min() < 0 or array.max() > 1:
+        raise Undecodable(f"an array of floats from {array.min():g} to {array.max():g}, expected [0, 1]")
     found: NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
     return found
 

@@ -80,7 +80,7 @@ def recalibrated(
         reason = f"The first reason: {failures[0].key}: {failures[0].reason}." if failures else ""
         raise LsnError("There is no readable image to set the threshold with.", reason)
     scores = np.array([one.score for one in verdicts])
-    threshold = threshold_of(scores, target_tpr, conditional=detector.head.conditional)
+    threshold = threshold_of(scores, target_tpr)
     lost = float(np.mean(scores < threshold.gamma))
     return Recalibrated(
         replace(detector, threshold=threshold, seen=seen(looks, len(scores), lost)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lsncli import __version__
-from lsncli.app.calibrate import known_rows
+from lsncli.app.calibrate import known_rows, margin_of
 from lsncli.app.drift import Drift
 from lsncli.app.explain import Explanation
 from lsncli.app.highlights import explanations, highlights, thumbnails
@@ -155,7 +155,7 @@ def set_on(calibration: Judged | None, detector: Detector) -> bool:
     if calibration is None or len(calibration) != threshold.n:
         return False
     gap = float(np.abs(calibration.scores - threshold.gamma).min())
-    return gap <= 1e-4 * max(1e-3, abs(threshold.gamma))
+    return gap <= 1.1 * margin_of(calibration.scores)
 
 
 def illustrate(
@@ -215,7 +215,7 @@ def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> li
     method = Method(detector.method, detector.head_name, detector.settings)
     few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     rate = (
-        f"{threshold.gamma:.8g}, set on {threshold.n} held-out ID images to keep {threshold.target_tpr:.0%}; "
+        f"{threshold.gamma:.8g}, set on {threshold.n} held-out ID images to keep {threshold.target}; "
         f"of new ID images expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95 % interval)"
         if threshold.calibrated
         else f"{threshold.gamma:.8g}, uncalibrated"

@@ -2,7 +2,8 @@
 
 A row holds the columns of ``lsn score`` and ``VERSION``. Rows are only ever appended and are on the disk
 before anybody hears of them, so that a kill at any moment leaves whole rows and at most a piece of one, which
-the next start cuts off.
+the next start cuts off. A file that is taken away meanwhile (rotated, removed) is begun anew, so that no row
+goes to where nobody looks for it.
 """
 
 import errno
@@ -38,11 +39,10 @@ VERSION = Version._fields
 class WatchLog:
     """An open file of rows; ``open_log`` makes one."""
 
-    def __init__(
-        self, path: Path, handle: int, fields: Sequence[str], plain: Callable[[Any], Any], known: "Known"
-    ) -> None:
+    def __init__(self, path: Path, handle: int, fields: Sequence[str], plain: Callable[[Any], Any]) -> None:
         self.path = path
-        self._handle, self._fields, self._plain, self._known = handle, fields, plain, known
+        self._handle, self._fields, self._plain = handle, fields, plain
+        self._known: Known = {}
 
     def __len__(self) -> int:
         """Paths that have a row."""
@@ -58,6 +58,11 @@ class WatchLog:
 
     def append(self, rows: Sequence[tuple[Mapping[str, Any], Version]]) -> None:
         """Write rows, fields that they lack as null, and wait until the disk has them. Raises LsnError."""
+        if self._moved():
+            handle = _open(self.path)
+            self.close()
+            self._handle = handle
+            self.go_on()
         records = [
             {name: self._plain(row.get(name)) for name in self._fields} | version._asdict()
             for row, version in rows
@@ -74,6 +79,23 @@ class WatchLog:
             ) from error
         self._known.update(_known(record) for record in records)
 
+    def _moved(self) -> bool:
+        """Whether ``path`` is not the open file any more."""
+        try:
+            return not os.path.samestat(os.stat(self.path), os.fstat(self._handle))
+        except OSError:
+            return True
+
+    def go_on(self) -> None:
+        """Learn the rows that the file has, and cut off what a kill left of one. Raises LsnError."""
+        known, end = _read(self.path)
+        os.ftruncate(self._handle, end)
+        self._known.update(known)
+
+    def close(self) -> None:
+        """Write no more."""
+        os.close(self._handle)
+
 
 Known = dict[str, tuple[int | None, ...]]
 """Size and mtime of the last row of a path, and for an image that could not be read ctime."""
@@ -89,14 +111,14 @@ def open_log(path: Path, fields: Sequence[str], plain: Callable[[Any], Any]) -> 
     """
     handle = _open(path)
     with ExitStack() as stack:
-        stack.callback(os.close, handle)
+        log = WatchLog(path, handle, fields, plain)
+        stack.callback(log.close)
         try:
             stack.enter_context(locked(path))
         except LsnError as error:
             raise LsnError(error.message, "Is another lsn watch running? Name another --output.") from error
-        known, end = _read(path)
-        os.ftruncate(handle, end)
-        yield WatchLog(path, handle, fields, plain, known)
+        log.go_on()
+        yield log
 
 
 def _open(path: Path) -> int:

@@ -49,7 +49,10 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
 
 def checked_names(classes: Iterable[str]) -> tuple[str, ...]:
     """Class names without blanks around and between. Raises UsageError as ``zero_shot_detector`` does."""
-    names = tuple(" ".join(name.split()) for name in classes)
+    given = tuple(classes)
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in given):
+        raise UsageError(f"Expected a list of class names, found {classes!r:.80}.", 'Such as ["cat", "dog"].')
+    names = tuple(" ".join(name.split()) for name in given)
     if not any(names):
         raise UsageError(
             "No class was named.", 'Name them between commas, such as --classes "cat,dog,truck".'

@@ -13,7 +13,10 @@ from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, Learned
 
 LEARNED = "learned."
-HINT = "Run `lsn train-pos` and `lsn train-neg`, or `lsn calibrate --method mcm`."
+HINT = (
+    'Make one from class names and good images: `lsn calibrate FOLDER --classes "cat,dog"`; or from '
+    "features: `lsn calibrate --method mcm`, or `lsn train-pos` and `lsn train-neg`."
+)
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,12 @@ class Model:
 
 def detector_for(place: Workspace, classes: str | None, model: Model) -> "tuple[Detector, Backbone | None]":
     """The workspace's detector, or one of nothing but class names with the model that it took to make it."""
-    from lsncli.app.zeroshot import zero_shot_detector
+    from lsncli.app.zeroshot import checked_names, zero_shot_detector
     from lsncli.artefacts.detector import load_detector
 
     if classes is None:
         return load_detector(place.detector), None
-    names = class_list(classes)
+    names = checked_names(class_list(classes))  # before a model is fetched for them
     backbone = model_for(place, model.name, model.pretrained, None, model.device)
     return zero_shot_detector(names, backbone), backbone
 

@@ -11,6 +11,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.filing import images
 from lsncli.cli.verdicts import COLUMNS
 from lsncli.cli.watched import Scoring, score_arrivals, summarise
 from lsncli.console import printable, say
@@ -66,7 +67,7 @@ def watch(
         what = "Looking once" if once else f"Looking every {interval:g} s, until Ctrl-C"
         say(
             f"{what}, at {printable(str(folder))}. Rows go to {printable(str(path))} "
-            f"({len(log)} images are in it).",
+            f"({images(len(log))} in it so far).",
             quiet=quiet,
         )
         trouble = ""

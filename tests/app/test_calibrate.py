@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from workspace_samples import CLASSES, clusters, workspace
 
-from lsncli.app.calibrate import known_rows, make_detector
+from lsncli.app.calibrate import known_rows, make_detector, threshold_of
 from lsncli.app.methods import parse_method
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import load_detector
@@ -15,6 +15,7 @@ from lsncli.scores import load_score
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split, write_text
+from lsncli.threshold import calibrate
 from lsncli.types import Fingerprint, unit
 
 
@@ -43,6 +44,18 @@ def test_scoring_the_held_out_rows_with_the_saved_detector_keeps_the_target(work
     alone = [scores_of(detector, held.features[row : row + 1])[0] for row in range(60)]
     assert np.mean(np.array(alone) >= gamma) == kept
     assert detector.threshold.tpr_low < target < detector.threshold.tpr_high
+
+
+def test_gamma_lies_a_hair_below_the_score_it_is_whatever_the_scale_of_scores() -> None:
+    scores = np.random.default_rng(1).normal(size=1000)
+    for scale, shift in ((1.0, 0.0), (1e-6, 0.01), (100.0, -1000.0)):
+        moved = scale * scores + shift
+        gamma = threshold_of(moved, 0.95).gamma
+        assert np.mean(moved >= gamma) == pytest.approx(0.95, abs=0.002)
+        assert calibrate(moved, 0.95).gamma - gamma == pytest.approx(1e-3 * moved.std(), rel=1e-3)
+    for lone in (0.0149, -3.0):
+        gamma = threshold_of(np.array([lone]), 0.95).gamma
+        assert lone - gamma == pytest.approx(1e-5 * abs(lone))
 
 
 def test_knn_carries_the_rows_it_learned_from_and_not_those_held_out(work: Workspace) -> None:

@@ -63,8 +63,8 @@ def test_a_photo_on_its_side_is_turned(photo, tmp_path) -> None:
         (np.zeros((3, 20, 20), np.uint8), "shape (3, 20, 20), expected (H, W), (H, W, 3) or (H, W, 4)"),
         (np.zeros((0, 5)), "shape (0, 5)"),
         (np.zeros((5, 5), np.int64), "an array of int64, expected uint8 or floats in [0, 1]"),
-        (np.full((5, 5), 2.0), "floats that are not in [0, 1]"),
-        (np.full((5, 5), np.nan), "floats that are not in [0, 1]"),
+        (np.full((5, 5), 255.0), "floats from 255 to 255, expected [0, 1]"),
+        (np.full((5, 5), np.nan), "nan or infinity, expected floats in [0, 1]"),
     ],
 )
 def test_arrays_that_cannot_be_meant_say_why(array, reason) -> None:
@@ -108,6 +108,21 @@ def test_a_single_image_in_place_of_several_is_refused(wrong) -> None:
 def test_a_stack_of_arrays_is_several_images() -> None:
     ((paths, batch),) = load_pictures(np.zeros((3, 4, 4, 3), np.uint8), tensor, batch_size=9, workers=1)
     assert len(paths) == len(batch.pixels) == 3
+
+
+def test_texts_of_numpy_are_paths(photo, tmp_path) -> None:
+    photo.save(tmp_path / "a.png")
+    ((paths, batch),) = load_pictures(
+        np.array([str(tmp_path / "a.png"), "nowhere"]), tensor, batch_size=9, workers=1
+    )
+    assert list(map(type, paths.values())) == [str, str]
+    assert len(batch.pixels) == len(batch.failures) == 1
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_what_is_not_several_of_anything_is_refused(wrong) -> None:
+    with pytest.raises(TypeError, match=f"or a path of them, found {type(wrong).__name__}"):
+        next(load_pictures(wrong, tensor, batch_size=1, workers=1))
 
 
 def test_what_is_no_image_is_refused() -> None:

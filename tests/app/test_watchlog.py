@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,43 @@ def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
             written(path)
         assert "--output" in caught.value.hint
     written(path)
+
+
+@pytest.mark.parametrize("then", ["nothing", "an empty file", "an older log"])
+def test_a_log_that_is_rotated_away_is_begun_anew_and_what_it_knew_stays(tmp_path: Path, then: str) -> None:
+    path, old = tmp_path / "watch.jsonl", tmp_path / "watch.jsonl.1"
+    with open_log(path, FIELDS, plain) as log:
+        log.append(ROWS[:1])
+        path.rename(old)
+        before = old.read_bytes()
+        if then == "an empty file":
+            path.touch()
+        elif then == "an older log":
+            path.write_bytes(written(tmp_path / "other", ROWS[2]) + b'{"path": "/in/cu')
+        log.append(ROWS[1:2])
+        assert all(log.knows(row["path"], version) for row, version in ROWS[:2])
+    assert old.read_bytes() == before
+    names = [json.loads(line)["path"] for line in path.read_bytes().splitlines()]
+    assert names == (["/in/c/"] if then == "an older log" else []) + ["/in/b\n\\udcff.jpg"]
+
+
+def test_a_log_whose_folder_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "watch.jsonl"
+    with open_log(path, FIELDS, plain) as log:
+        shutil.rmtree(path.parent)
+        log.append(ROWS[:1])
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_a_strangers_file_in_the_place_of_the_log_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "watch.jsonl"
+    with open_log(path, FIELDS, plain) as log:
+        log.append(ROWS[:1])
+        path.unlink()
+        path.write_text("mine\n")
+        with pytest.raises(LsnError, match="line 1: not a row that lsn watch writes"):
+            log.append(ROWS[1:])
+    assert path.read_text() == "mine\n"
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_too_many_unreadable_images_leave_the_detector_as_it_was(lsn, work, fold
 
 def test_few_images_of_one_class_are_doubted(lsn, work, folder) -> None:
     done = lsn("calibrate", folder / "left" / "0.png")
-    assert "Warning: 1 held-out images cannot resolve a TPR of 95%" in done.err
+    assert "Warning: 1 held-out image cannot resolve a TPR of 95%" in done.err
     assert "Warning: 2 of 3 classes, such as " in done.err
     assert lsn("calibrate", folder / "left" / "0.png", "-q").err == ""
 
@@ -104,6 +104,19 @@ def test_without_a_detector_the_error_says_how_to_make_one(lsn, folder) -> None:
     done = lsn("calibrate", folder)
     assert done.code == 1
     assert "There is no detector" in done.err
+    assert 'lsn calibrate FOLDER --classes "cat,dog"' in done.err
+
+
+def test_a_target_of_99_9_percent_is_not_said_to_be_100(lsn, work, folder) -> None:
+    done = lsn("calibrate", folder, "--work", work, "--target-tpr", "0.999")
+    assert "set it for a TPR of 99.9%;" in done.err
+    assert "100%" not in done.err
+
+
+def test_class_names_are_checked_before_a_model_is_looked_for(lsn, folder) -> None:
+    done = lsn("calibrate", folder, "--classes", "cat,,dog", "--model", "there-is-none")
+    assert done.code == 2
+    assert "A class has an empty name" in done.err
 
 
 def test_the_model_that_the_environment_names_for_other_commands_is_no_reason_to_refuse(
