@@ -165,6 +165,6 @@ def _quantile(level: float) -> float:
     if not 0 < level < 1:
         raise LsnError(
             f"The level of confidence must be above 0 and below 1, found {level}.",
-            "It is a fraction: 0.95 for a 95 % interval.",
+            "It is a fraction: 0.95 for a 95% interval.",
         )
     return NormalDist().inv_cdf(0.5 + level / 2)

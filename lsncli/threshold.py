@@ -21,7 +21,7 @@ WIDE = 0.1
 class Threshold:
     """An image is ID if and only if score >= ``gamma`` (Eq. 1).
 
-    ``tpr_low`` to ``tpr_high`` is a 95 % interval of the fraction of *new* ID images that will be kept,
+    ``tpr_low`` to ``tpr_high`` is a 95% interval of the fraction of *new* ID images that will be kept,
     given only that they come from the same distribution as the ``n`` held-out ones. With ``n`` = 0 nobody
     has looked at an image: the target is 0 and the interval 0 to 1.
     """

@@ -19,7 +19,7 @@ AT_LEAST = 14
 """Of 20 intervals 18.7 hold on average; fewer than 14 do once in 7,000 times."""
 MANY = 1000
 COVERED = 0.937
-"""Of 95 % intervals: the rate is that of 900 fresh images, whose own chance adds to the spread."""
+"""Of 95% intervals: the rate is that of 900 fresh images, whose own chance adds to the spread."""
 
 
 @pytest.fixture(scope="module")

@@ -128,9 +128,7 @@ class Drift:
             return ""
         expected = self._seen.ood if self._seen else 1 - self._threshold.target_tpr
         share = self._ood / self._judged
-        counts = (
-            f"{self._ood} of {self._judged} images ({share:.0%}) are OOD, of calibration's {expected:.0%}"
-        )
+        counts = f"{self._ood} of {self._judged} images ({share:.0%}) are OOD, {expected:.0%} at calibration"
         if share > (1 + expected) / 2:
             return (
                 f"{counts}: either most do not belong, or the detector does not fit them; look at a few, and "
@@ -162,6 +160,6 @@ class Drift:
         if low <= median <= high:
             return ""
         return (
-            f"The images are {'blurrier' if median < low else 'sharper'} than 95 % of calibration's "
+            f"The images are {'blurrier' if median < low else 'sharper'} than 95% of calibration's "
             f"(median sharpness {median:.2f}, theirs {low:.2f} to {high:.2f}); scores may have shifted."
         )

@@ -154,7 +154,7 @@ def _results(one: Entrant, id_split: Split, ood_splits: Sequence[Split]) -> list
 
 
 def intervals_of(found: Evaluation, result: Result, kind: str | None) -> dict[str, Interval]:
-    """95 % intervals: ``delong`` of AUROC, ``bootstrap`` of every metric; none of an average."""
+    """95% intervals: ``delong`` of AUROC, ``bootstrap`` of every metric; none of an average."""
     if kind is None or result.ood == AVERAGE:
         return {}
     scores = next(one.scores for one in found.entrants if one.method is result.method)

@@ -216,7 +216,7 @@ def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> li
     few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     rate = (
         f"{threshold.gamma:.8g}, set on {threshold.n} held-out ID images to keep {threshold.target}; "
-        f"of new ID images expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95 % interval)"
+        f"of new ID images expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95% interval)"
         if threshold.calibrated
         else f"{threshold.gamma:.8g}, uncalibrated"
     )

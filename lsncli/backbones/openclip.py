@@ -170,7 +170,7 @@ def check_name(name: str, weights: str) -> None:
         close = [known for known in open_clip.list_models() if known.lower().startswith(name.lower()[:5])]
         raise UsageError(
             f"--model: open_clip has no architecture '{name}'.",
-            f"Close names: {', '.join(close[:8]) or 'none'}; or use mini, hf-hub:ORG/NAME, local-dir:PATH.",
+            f"Use {', '.join([*close[:8], 'mini', 'hf-hub:ORG/NAME'])} or local-dir:PATH.",
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not weights:

@@ -128,12 +128,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             sys.exit(INTERRUPTED)
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        if not isinstance(error, LsnError):
-            error = LsnError(
-                f"Unexpected {type(error).__name__}: {error}", "This is a bug in lsn; see --debug."
-            )
-        console.say(f"Error: {console.printable(error.message)}", style="bold red")
-        if error.hint:
-            console.say(console.printable(error.hint))
-        sys.exit(error.exit_code)
+        told = _told(error)
+        console.say(f"Error: {console.printable(told.message)}", style="bold red")
+        if told.hint:
+            console.say(console.printable(told.hint))
+        sys.exit(told.exit_code)
     sys.exit(0)
+
+
+def _told(error: Exception) -> LsnError:
+    """What to say of an error that ends the program."""
+    if isinstance(error, LsnError):
+        return error
+    if isinstance(error, OSError) and error.filename and error.strerror:  # such as a folder that is locked
+        return LsnError(f"{error.filename} cannot be used: {error.strerror}.")
+    return LsnError(f"Unexpected {type(error).__name__}: {error}", "This is a bug in lsn; see --debug.")

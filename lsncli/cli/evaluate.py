@@ -71,7 +71,7 @@ def evaluate(
     ] = False,
     intervals: Annotated[
         IntervalName | None,
-        typer.Option(help="Add 95 % intervals: delong (AUROC) or bootstrap (AUROC and FPR95)."),
+        typer.Option(help="Add 95% intervals: delong (AUROC) or bootstrap (AUROC and FPR95)."),
     ] = None,
     save_scores: Annotated[
         Path | None, typer.Option(help="Write every score to FILE.csv or FILE.npz.")

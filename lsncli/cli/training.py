@@ -215,7 +215,7 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
     say(
         f"Detector {detector.label}: an image is ID if its score is at least gamma = {threshold.gamma:.6f}. "
         f"{threshold.n} held-out ID images set it for a TPR of {threshold.target}; on new ID images "
-        f"expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95 % interval).",
+        f"expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95% interval).",
         quiet=quiet,
     )
     if threshold.doubt:

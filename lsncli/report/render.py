@@ -71,6 +71,8 @@ def render(
 def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
     rows = list(rows)
     columns = [c for c in columns if not c.optional or any(row.get(c.key) for row in rows)]
+    if not columns:
+        return
     table = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(

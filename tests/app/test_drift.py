@@ -84,7 +84,7 @@ def test_small_large_blurred_and_sharp_images_are_told(record) -> None:
     (large,) = [t for t in warnings_of([photo((900, 700))] * 40, record) if "shorter side" in t]
     assert "larger" in large
     (blurred,) = warnings_of([photo((110, 100), blur=3.0, seed=i) for i in range(40)], record)
-    assert blurred.startswith("The images are blurrier than 95 % of calibration's")
+    assert blurred.startswith("The images are blurrier than 95% of calibration's")
     low = Seen(200, 0.05, record.side, (0.0, 0.01, 0.02))
     (sharp,) = warnings_of([photo((110, 100), seed=i) for i in range(40)], low)
     assert "sharper" in sharp
@@ -97,7 +97,7 @@ def test_more_than_half_of_what_calibration_kept_must_be_lost(ood, said) -> None
     texts = found.warnings()
     assert bool(texts) is said
     if said:
-        assert f"{ood} of 40 images ({ood / 40:.0%}) are OOD, of calibration's 5%" in texts[0]
+        assert f"{ood} of 40 images ({ood / 40:.0%}) are OOD, 5% at calibration" in texts[0]
         assert "lsn calibrate FOLDER" in texts[0]
 
 

@@ -236,6 +236,14 @@ class TestErrors:
 
         monkeypatch.setattr("lsncli.store.reader.list_splits", explode)
 
+    def test_what_the_system_refuses_is_named_and_no_bug(self, lsn, work, monkeypatch) -> None:
+        def locked(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied", "their/features.h5")
+
+        monkeypatch.setattr("lsncli.store.reader.list_splits", locked)
+        done = lsn("store", "info", "-q")
+        assert (done.code, done.err) == (1, "Error: their/features.h5 cannot be used: Permission denied.\n")
+
     def test_an_unexpected_exception_becomes_a_sentence(self, lsn, work, broken) -> None:
         done = lsn("store", "info", "-q")
         assert (done.code, done.out) == (1, "")

@@ -220,6 +220,18 @@ def test_undo_shows_what_it_left(score, lsn) -> None:
     assert "not overwritten" in left["error"]
 
 
+def test_several_undo_files_are_taken_back_from_the_last_on(score, lsn) -> None:
+    before = {path: path.read_bytes() for path in Path("images").rglob("*") if path.is_file()}
+    score("images", "--move", "first", "--yes", "--only", "ood")
+    score("first", "--move", "second", "--yes")
+    files = [next(Path(one).glob("lsn-undo-*.jsonl")) for one in ("first", "second")]
+    done = lsn("undo", *files)
+    assert (done.code, done.out) == (0, "")
+    assert {path: path.read_bytes() for path in Path("images").rglob("*") if path.is_file()} == before
+    assert not Path("first").exists()
+    assert not Path("second").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
