@@ -20,13 +20,14 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -W error -m slow
 
 lint: $(READY)
-	$(BIN)/ruff check lsncli tests benchmarks docs/cli_reference.py
-	$(BIN)/ruff format --check lsncli tests benchmarks docs/cli_reference.py
+	$(BIN)/ruff check lsncli tests benchmarks examples docs/cli_reference.py
+	$(BIN)/ruff format --check lsncli tests benchmarks examples docs/cli_reference.py
 	$(BIN)/mypy
+	$(BIN)/mypy examples/score_folder.py
 
 format: $(READY)
-	$(BIN)/ruff check --fix lsncli tests benchmarks docs/cli_reference.py
-	$(BIN)/ruff format lsncli tests benchmarks docs/cli_reference.py
+	$(BIN)/ruff check --fix lsncli tests benchmarks examples docs/cli_reference.py
+	$(BIN)/ruff format lsncli tests benchmarks examples docs/cli_reference.py
 
 # docs/cli.md, from the commands
 docs: $(READY)

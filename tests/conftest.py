@@ -12,6 +12,8 @@ os.environ.update(
     TERMINAL_WIDTH="100",
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
+# Programs that tests start compile this package once, and not each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers with a thread for every core wait for one another. Tests of threads set their number themselves.
     os.environ["OMP_NUM_THREADS"] = "1"

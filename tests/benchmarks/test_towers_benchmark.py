@@ -3,15 +3,17 @@
 import pytest
 
 from benchmarks import towers
+from benchmarks.goals import WIDEST
 
 
 def test_a_dwarf_goes_through_every_variant(monkeypatch, capsys) -> None:
     monkeypatch.setattr(towers, "record", lambda *_, **__: pytest.fail("only the full form is recorded"))
     towers.main(["--tiny"])
     text = capsys.readouterr().out
+    names = " ".join(line[: WIDEST["what"]].strip() for line in text.splitlines())
     for what in ("fp32", "bf16", "fp32, difference", towers.OWN_ABREAST, towers.OURS_SHARED, towers.ABREAST):
-        assert f"image tower dwarf, {what} " in text
-    assert "GFLOP/s of a thread: oneDNN" in text
+        assert f"image tower dwarf, {what}" in names
+    assert "GFLOP/s of a thread:" in text
 
 
 def test_only_a_tower_that_is_known_has_a_goal_in_speed() -> None:

@@ -19,7 +19,7 @@ from lsncli.app.extract import extract
 from lsncli.backbones import mini  # noqa: F401  (imported here, so that no child has to)
 from lsncli.cli.app import main
 
-KILLS = 8  # benchmarks.kills has a hundred
+KILLS = 5  # benchmarks.kills has a hundred
 IMAGES = 120
 
 

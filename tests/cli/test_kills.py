@@ -38,8 +38,8 @@ def report(tmp_path_factory) -> dict:
 
 
 def test_kills_at_any_moment_change_no_byte(report) -> None:
-    assert report["kills"] == 8
-    assert report["while_encoding"] >= 2  # not all of them before the first commit
+    assert report["kills"] == 5
+    assert report["while_encoding"] >= 1  # not all of them before the first commit
 
 
 def test_ctrl_c_exits_with_130_keeps_what_is_done_and_shows_no_traceback(report) -> None:

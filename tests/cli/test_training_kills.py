@@ -29,11 +29,11 @@ def report(tmp_path_factory) -> dict:
     return json.loads(done.stdout)
 
 
-def test_ten_kills_at_any_moment_change_no_byte(report) -> None:
+def test_kills_at_any_moment_change_no_byte(report) -> None:
     found = [report[kind]["killed"] for kind in KINDS]
-    assert sum(one["kills"] for one in found) == 10
+    assert sum(one["kills"] for one in found) == 6
     # Not all of them before the first epoch was kept: some runs went on and were killed, too.
-    assert sum(one["while_learning"] for one in found) >= 3
+    assert sum(one["while_learning"] for one in found) >= 2
     assert sum(one["resumed"] for one in found) >= 1
 
 

@@ -97,7 +97,9 @@ function walk(event) {
 function openCard(place) {
   opened = place;
   showCard();
-  if (!at("card").open) at("card").showModal();
+  if (at("card").open) return;
+  at("card").showModal();
+  at("card-after").focus(); // at the last image, where it is disabled, the focus stays where the dialog put it
 }
 
 function stepCard(step) {
