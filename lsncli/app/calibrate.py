@@ -103,7 +103,9 @@ def threshold_of(scores: Float64s, target_tpr: float) -> Threshold:
 
 def margin_of(scores: Float64s) -> float:
     """How far below one of ``scores`` (N,) a gamma that is set on them lies."""
-    return MARGIN * float(np.std(scores)) or LONE_MARGIN * abs(float(scores[0]))
+    if np.ptp(scores):
+        return MARGIN * float(np.std(scores))
+    return LONE_MARGIN * abs(float(scores[0]))
 
 
 def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:

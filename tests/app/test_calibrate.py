@@ -53,8 +53,8 @@ def test_gamma_lies_a_hair_below_the_score_it_is_whatever_the_scale_of_scores() 
         gamma = threshold_of(moved, 0.95).gamma
         assert np.mean(moved >= gamma) == pytest.approx(0.95, abs=0.002)
         assert calibrate(moved, 0.95).gamma - gamma == pytest.approx(1e-3 * moved.std(), rel=1e-3)
-    for lone in (0.0149, -3.0):
-        gamma = threshold_of(np.array([lone]), 0.95).gamma
+    for lone, count in ((0.0149, 1), (0.1, 7), (-3.0, 1)):
+        gamma = threshold_of(np.full(count, lone), 0.95).gamma
         assert lone - gamma == pytest.approx(1e-5 * abs(lone))
 
 
