@@ -26,7 +26,7 @@ def held_back() -> Iterator[None]:
     Blocks may lie in one another; the outermost counts. In other threads than the main one there is nothing
     to do, for no signal is answered there.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _here():
         yield
         return
     found = {number: signal.getsignal(number) for number in SIGNALS}
@@ -61,8 +61,7 @@ def noticed() -> Iterator[list[int]]:
         came.append(number)
         raise KeyboardInterrupt
 
-    here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not _here() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield came
         return
 
@@ -86,8 +85,20 @@ def noticed() -> Iterator[list[int]]:
 
 def check() -> None:
     """Leave a long block that holds signals back. Raises KeyboardInterrupt if one came."""
-    if _came and threading.current_thread() is threading.main_thread():
+    if _came and _here():
         raise KeyboardInterrupt
+
+
+def hear_termination() -> None:
+    """From now on SIGTERM, by which torchrun, Slurm and Ray end a process, ends this one as Ctrl-C does: it
+    commits first. In other threads than the main one, where no handler can be set, nothing happens."""
+    if _here():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _here() -> bool:
+    """Whether this is the main thread, the only one that answers signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

@@ -7,10 +7,8 @@ share. What becomes of a part when an actor or its machine is lost is said in ``
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from lsncli.app.engines.actor import Maker, Post
 from lsncli.app.engines.handing import AGAIN, Lost, News, Progress, Ready, hand_out
 from lsncli.app.job import Job, PartDone
 from lsncli.errors import LsnError, Unavailable, UsageError
+from lsncli.interrupts import hear_termination
 
 START_SECONDS = 900.0
 """How long a cluster may take to start the first actor: some start machines first."""
@@ -113,8 +112,7 @@ def connected(ray: Any, address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         what = f"The Ray cluster '{address}' cannot be joined" if address else "Ray does not start here"
         raise Unavailable(f"{what}: {sentence(error)}") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # in place of Ray's, which aborts
+    hear_termination()  # in place of Ray's handler, which aborts
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import torch
 from lsncli.app.job import Job, encoder_for, work_part
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
+from lsncli.interrupts import hear_termination
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def serve(job: Job, device: str, processes: int, pipe: Connection) -> None:
     """
     # Ctrl-C reaches every process of a terminal; this one is told by the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hear_termination()
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, todo), daemon=True).start()
     with suppress(KeyboardInterrupt):

@@ -4,8 +4,6 @@ There is no process group: part k belongs to process k modulo their number, and 
 Process 0 lists the images and writes the plan, the others wait for it; whoever comes last finishes the split.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from lsncli.app.engines import Crew
 from lsncli.app.engines.local import gpus
 from lsncli.app.job import Job, PartDone, encoder_for, work_part
 from lsncli.errors import LsnError, UsageError
+from lsncli.interrupts import hear_termination
 from lsncli.store.lock import locked
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import StoredPlan, read_plan
@@ -71,9 +70,7 @@ def device_of(device: str, slot: int) -> str:
 
 def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
     """An ``Engine``: the parts of this process."""
-    if threading.current_thread() is threading.main_thread():
-        # How torchrun and Slurm end a process: as Ctrl-C does, it commits first.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hear_termination()
     own = range(crew.rank, job.plan.parts, crew.processes)
     if not own:
         return []
