@@ -83,6 +83,10 @@ class Blip:
         given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
         return token_relevance(self.vision, block, 1, (side, side), *given).cpu()
 
+    def text_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The token ids of each text; see ``OpenClip.text_ids``."""
+        return [tuple(row) for row in self.tokenizer(list(texts)).tolist()]
+
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
         """BERT on the plain path; UsageError for a ``kernel`` that it has not."""
         if kernel not in ("auto", "torch"):

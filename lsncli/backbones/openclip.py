@@ -1,7 +1,7 @@
 """Any open_clip architecture with a tag, a hub name, a folder or a local checkpoint."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -67,6 +67,10 @@ class OpenClip:
         """Where an image supports its cosines with directions (T, D); see ``relevance.relevance``."""
         given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
         return relevance(self.model.visual, *given).cpu()  # type: ignore[arg-type]
+
+    def text_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The token ids of each text as the model reads it: equal ids are one text to the model."""
+        return [tuple(row) for row in self.tokenizer(list(texts)).tolist()]
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
         """The text encoder for prompt learning; see ``text.text_tower``."""

@@ -4,7 +4,7 @@ only when asked to."""
 import os
 from pathlib import Path
 
-from lsncli.images.found import Found, Problem, Source, is_hidden, is_image
+from lsncli.images.found import Found, Problem, Source, is_hidden, is_image, is_system
 from lsncli.images.patterns import Pattern
 
 Identity = tuple[int, int]  # device and inode of a folder
@@ -22,11 +22,11 @@ def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = No
     found: list[Found] = []
     problems: list[Problem] = []
     ignored = 0
+    system: set[str] = set()
     tree = None if follow_links else os.path.realpath(root)
-    flat = False  # whether any image lies at the top: then there are no classes
     # An explicit stack, so that depth is bounded by the file system and not by Python's recursion limit.
     todo: list[tuple[str, str, frozenset[Identity]]] = [(os.fspath(root), "", frozenset())]
-    label: str | None = None
+    label = ""
     while todo:
         folder, prefix, ancestors = todo.pop()
         try:
@@ -48,6 +48,7 @@ def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = No
             key = prefix + entry.name
             if is_hidden(entry.name):
                 ignored += 1
+                system |= {entry.name} if is_system(entry.name) else set()
                 continue
             is_folder = _is_folder(entry)
             if pattern is not None and not (pattern.leads_to(key) if is_folder else pattern.fits(key)):
@@ -60,12 +61,10 @@ def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = No
             elif is_folder:
                 todo.append((entry.path, key + "/", ancestors | {identity}))
             else:
-                flat = flat or not prefix
-                # The top folder is read first: flat is known before any image below it is listed.
                 size, mtime = _size_and_time(entry)
-                found.append(Found(key, None if flat else label, entry.path, None, size, mtime=mtime))
+                found.append(Found(key, label or None, entry.path, None, size, mtime=mtime))
     problems.sort(key=lambda problem: problem.key)
-    return Source(found, problems, ignored)
+    return Source(found, problems, ignored, system)
 
 
 def _within(path: str, tree: str) -> bool:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Protocol
 
 EXTENSIONS = frozenset(
@@ -15,6 +16,21 @@ TABLES = (".parquet",)
 PACKS = LISTS + TARS + TABLES
 """What is a source of its own where a pattern finds it."""
 OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
+
+SYSTEM = frozenset(
+    {
+        "__macosx",
+        "$recycle.bin",
+        "#recycle",
+        "#snapshot",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "lost+found",
+        "system volume information",
+    }
+)
+"""Folders of macOS, Windows, Linux and network storage (Synology, QNAP), in lower case."""
 
 MAX_BYTES = 1 << 29
 """Encoded bytes that are read of one image: six for each of the pixels that are decoded at most."""
@@ -66,8 +82,62 @@ class Source:
     found: list[Found]
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
+    system: set[str] = field(default_factory=set)
+    """Names of the system folders among what was ignored."""
     single: bool = False
     ordered: bool = False
+
+
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Folders of data sets that hold a split each."""
+
+
+@dataclass(frozen=True)
+class SplitFolders:
+    """The folder or tar ``path``, whose folders ``names`` are splits of a data set and not classes."""
+
+    path: str
+    names: tuple[str, ...]
+    packed: bool
+
+    @property
+    def message(self) -> str:
+        """What is wrong where classes are wanted."""
+        folders = " and ".join(f"'{name}'" for name in self.names)
+        what = "folders are splits" if len(self.names) > 1 else "folder is a split"
+        return f"'{self.path}' is the root of a data set: its {what} ({folders}), not classes."
+
+    @property
+    def hint(self) -> str:
+        """What to do instead."""
+        test = next((name for name in self.names if not name.lower().startswith("train")), "")
+        train = next((name for name in self.names if name != test), "")
+        where = "DIR" if self.packed else self.path
+        commands = [f"lsn extract {quote(f'{where}/{train}')}"] if train else []
+        commands += [f"lsn extract --split test {quote(f'{where}/{test}')}"] if test else []
+        return (
+            f"{'Unpack it into DIR and extract' if self.packed else 'Extract'} each: {', '.join(commands)}."
+        )
+
+
+def split_folders(source: Source) -> SplitFolders | None:
+    """The splits that a folder or tar holds; None where its folders are classes.
+
+    All top folders must be named like splits, and one hold class folders or there be several: ``train`` alone
+    with images in it is a class of trains.
+    """
+    names = {one.folder for one in source.found}
+    if not names or not all(isinstance(name, str) and name.lower() in SPLITS for name in names):
+        return None
+    first = source.found[0]
+    if not all(one.key.startswith(f"{one.folder}/") for one in source.found):  # labels that do not say where
+        return None
+    if len(names) == 1 and not any(one.key.count("/") > 1 for one in source.found):
+        return None
+    packed = not first.path.endswith(first.key)
+    path = first.path if packed else first.path.removesuffix(first.key).rstrip("/")
+    train_first = sorted(map(str, names), key=lambda name: (not name.lower().startswith("train"), name))
+    return SplitFolders(path, tuple(train_first), packed)
 
 
 Scan = tuple[str, Callable[[], Source]]
@@ -75,8 +145,13 @@ Scan = tuple[str, Callable[[], Source]]
 
 
 def is_hidden(name: str) -> bool:
-    """Dot files (macOS's ``._*`` among them) and the ``__MACOSX`` folders of zip tools."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Dot files and folders (``._*``, ``.Trash-1000``, ``.ipynb_checkpoints``), and system folders."""
+    return name.startswith(".") or is_system(name)
+
+
+def is_system(name: str) -> bool:
+    """Whether a name is that of a folder in which a system keeps thumbnails, deleted files or lost ones."""
+    return name.lower() in SYSTEM
 
 
 def is_image(name: str) -> bool:
@@ -86,12 +161,11 @@ def is_image(name: str) -> bool:
 
 
 def by_folder(keys: Sequence[str]) -> list[str | int | None]:
-    """The class of every key of a folder or tar: its first folder, or None for all of them when any
-    image lies at the top (then it is a flat collection, whatever else it holds)."""
-    if any("/" not in key for key in keys):
-        return [None] * len(keys)
+    """The class of every key of a folder or tar: its first folder, or None for an image at the top."""
     known: dict[str, str] = {}  # one string a class, not one an image
-    return [known.setdefault(name, name) for name in (key.partition("/")[0] for key in keys)]
+    return [
+        known.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
+    ]
 
 
 def column_of(name: str) -> tuple[str, str]:

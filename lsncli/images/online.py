@@ -23,6 +23,7 @@ from lsncli.images.found import (
     column_of,
     is_hidden,
     is_image,
+    is_system,
 )
 from lsncli.images.patterns import MAGIC, Pattern, as_pattern, check_fits
 from lsncli.images.remote import BLOCK, RangeFile, Remote
@@ -141,6 +142,7 @@ def _files(
             is_folder = entry.get("type") == "directory"
             if is_hidden(name):
                 source.ignored += 1
+                source.system |= {name} if is_system(name) else set()
             elif pattern is not None and not (pattern.leads_to(key) if is_folder else pattern.fits(key)):
                 continue
             elif is_folder:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lsncli.errors import UsageError
+from lsncli.images.found import is_hidden
 
 MAGIC = re.compile(r"[*?[]")
 
@@ -118,12 +119,10 @@ def matching_files(pattern: Pattern, endings: tuple[str, ...]) -> list[Path]:
     for folder, folders, files in os.walk(pattern.base if pattern.base.parts else "."):
         relative = os.path.relpath(folder, pattern.base if pattern.base.parts else ".").replace(os.sep, "/")
         prefix = "" if relative == "." else relative + "/"
-        folders[:] = [
-            name for name in folders if not name.startswith(".") and pattern.leads_to(prefix + name)
-        ]
+        folders[:] = [name for name in folders if not is_hidden(name) and pattern.leads_to(prefix + name)]
         found += [
             Path(folder, name)
             for name in files
-            if not name.startswith(".") and name.lower().endswith(endings) and pattern.fits(prefix + name)
+            if not is_hidden(name) and name.lower().endswith(endings) and pattern.fits(prefix + name)
         ]
     return sorted(found)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.found import Content, Found, Problem, Unique
+from lsncli.images.found import Content, Found, Problem, SplitFolders, Unique, split_folders
 from lsncli.images.paths import WANTED, behind, what_it_names
 from lsncli.images.together import in_order
 from lsncli.images.urls import as_url
@@ -40,15 +41,25 @@ class ImageItem:
 @dataclass(frozen=True)
 class Listing:
     """Images sorted by key (or in the order they were named), the class folders in label order, what could
-    not be listed, and how many files were passed over because they are hidden or have no image extension.
+    not be listed, and how many files and folders were skipped: hidden ones, those of a ``system`` (the names
+    of such folders) and files without an image extension.
 
-    The ``problems`` are named by key, as images are; ``problem_paths`` are the paths of the same."""
+    The ``problems`` are named by key, as images are; ``problem_paths`` are the paths of the same. Of a source
+    in ``split_folders`` the classes are splits of a data set, which only a user of classes must refuse."""
 
     items: tuple[ImageItem, ...]
     folders: tuple[str, ...]
     problems: tuple[Failure, ...]
     ignored: int
     problem_paths: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+    split_folders: tuple[SplitFolders, ...] = ()
+
+    @property
+    def skipped(self) -> str:
+        """A sentence on what was skipped; empty if nothing was."""
+        system = f", or of a system ({', '.join(map(printable, self.system))})" * bool(self.system)
+        return f"Skipped, as hidden or without an image name{system}: {self.ignored}." if self.ignored else ""
 
     @cached_property
     def digest(self) -> str:
@@ -66,13 +77,13 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
     """List every image under ``paths``, sorted by key.
 
     A path is a folder, a pattern with ``*`` or ``{0..9}``, an image, a list file (.txt, .csv, .tsv), a tar, a
-    Parquet file, a URL of any of these, or ``-``: a list on standard input. Images that lie only in
-    subfolders of a folder or tar are labelled by the first one; those of a tar with .cls or .json files
-    beside them, or of a table with a class column, by these. Classes of the same name in several sources are
-    one class. ``keep_order`` keeps the sources in their order and a list as it is (repetitions too); folders
-    and tars are sorted within. Links out of a folder are problems unless ``follow_links``. Raises UsageError
-    for a path that is not there or cannot be a source, Unavailable without the package that one needs, and
-    LsnError for a network that fails.
+    Parquet file, a URL of any of these, or ``-``: a list on standard input. Images in subfolders of a folder
+    or tar are labelled by the first one, and those at its top have no class; those of a tar with .cls or
+    .json files beside them, or of a table with a class column, by these. Classes of the same name in several
+    sources are one class. ``keep_order`` keeps the sources in their order and a list as it is (repetitions
+    too); folders and tars are sorted within. Links out of a folder are problems unless ``follow_links``.
+    Raises UsageError for a path that is not there or cannot be a source, Unavailable without the package that
+    one needs, and LsnError for a network that fails.
     """
     if not paths:
         raise UsageError("No images were named.", WANTED)
@@ -81,10 +92,14 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
     found: list[Found] = []
     problems: list[Problem] = []
     ignored = 0
+    system: set[str] = set()
+    splits: list[SplitFolders] = []
     # Behind a URL each header of a tar is a request, which mostly waits.
     threads = LISTING_THREADS if any(as_url(path) for path in paths) else 1
     sources = in_order([scan for _, scan in scans], threads) if threads > 1 else (scan() for _, scan in scans)
     for (name, _), source in zip(scans, sources, strict=True):
+        if (found_splits := split_folders(source)) is not None:
+            splits.append(found_splits)
         if len(scans) > 1:
             source = behind(unique(name), source)
         if not source.ordered:
@@ -92,6 +107,7 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         found += source.found
         problems += source.problems
         ignored += source.ignored
+        system |= source.system
     if not keep_order:
         found.sort(key=lambda one: one.key)
     folders = _in_order({one.folder for one in found if one.folder is not None})
@@ -102,6 +118,8 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         problems=tuple(Failure(one.key, one.reason) for one in problems),
         ignored=ignored,
         problem_paths=tuple(one.path for one in problems),
+        system=tuple(sorted(system)),
+        split_folders=tuple(splits),
     )
 
 
@@ -115,8 +133,9 @@ def check_not_empty(listing: Listing, source: str) -> None:
     if listing.items or listing.problems:
         return
     raise LsnError(
-        f"There are no images in {source or 'the listing'} ({listing.ignored} other files were passed over).",
-        "Images end in .jpg, .png, .webp, .avif, .heic, .gif, .tif, .bmp or .ppm; hidden files do not count.",
+        f"There are no images in {source or 'the listing'} ({listing.ignored} other files were skipped).",
+        "Images end in .jpg, .png, .webp, .avif, .heic, .gif, .tif, .bmp or .ppm; hidden files and system "
+        "folders do not count.",
     )
 
 
@@ -129,9 +148,11 @@ def take_shots(listing: Listing, shots: int, seed: int) -> Listing:
     """
     if shots < 1:
         raise UsageError(f"--shots: expected 1 or more, found {shots}.")
-    if any(item.label == UNLABELLED for item in listing.items):
+    loose = [item.key for item in listing.items if item.label == UNLABELLED]
+    if loose:
         raise UsageError(
-            "--shots takes images of every class, but these images have no classes.",
+            f"--shots takes images of every class, but {len(loose)} of {len(listing.items)} images have no "
+            f"class, such as '{loose[0]}'.",
             "Put each class into a folder of its own, or name the class in a second column of the list.",
         )
 

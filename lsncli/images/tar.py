@@ -10,7 +10,17 @@ from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images import stream
 from lsncli.images.beside import LONGEST, Labels
-from lsncli.images.found import MAX_BYTES, Content, Found, Problem, Source, by_folder, is_hidden, is_image
+from lsncli.images.found import (
+    MAX_BYTES,
+    Content,
+    Found,
+    Problem,
+    Source,
+    by_folder,
+    is_hidden,
+    is_image,
+    is_system,
+)
 from lsncli.images.read import packed
 from lsncli.images.unpacked import Unpacked
 
@@ -62,6 +72,7 @@ def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Sou
     links: dict[str, str] = {}
     problems: list[Problem] = []
     labels, ignored = Labels(), 0
+    system: set[str] = set()
     with tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape") as tar:
         try:
             while (member := tar.next()) is not None:
@@ -73,8 +84,9 @@ def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Sou
                 if member.isdir():
                     continue
                 reason = _refused(name, member)
-                if any(is_hidden(part) for part in name.split("/") if part != ".."):
+                if hidden := [part for part in name.split("/") if part != ".." and is_hidden(part)]:
                     ignored += 1
+                    system |= set(filter(is_system, hidden))
                 elif not is_image(name):
                     usable = not reason and member.isreg() and labels.wants(name, member.size)
                     ignored += not (usable and labels.add(name, _start_of(file, member)))
@@ -107,7 +119,7 @@ def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Sou
         Found(key, folder, path, *place, content, name)
         for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
     ]
-    return Source(found, problems, ignored)
+    return Source(found, problems, ignored, system)
 
 
 def _start_of(file: stream.Limited, member: tarfile.TarInfo) -> bytes:

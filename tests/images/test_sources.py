@@ -45,11 +45,14 @@ def test_subfolders_are_classes_at_any_depth_below(tmp_path: Path) -> None:
     assert listing.folders == ("cat", "dog")
 
 
-def test_an_image_at_the_top_makes_the_folder_flat(tmp_path: Path) -> None:
-    touch(tmp_path, "dog/a.jpg", "top.jpg")
-    listing = list_images([tmp_path])
-    assert labels(listing) == [-1, -1]
-    assert listing.folders == ()
+def test_an_image_beside_class_folders_has_no_class_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    names = ("cat/a.jpg", "dog/a.jpg", "top.jpg")
+    touch(tmp_path / "set", *names)
+    make_tar(tmp_path / "x.tar", dict.fromkeys(names, b"x"))
+    for source in (tmp_path / "set", tmp_path / "x.tar"):
+        listing = list_images([source])
+        assert labels(listing) == [0, 1, -1]
+        assert listing.folders == ("cat", "dog")
 
 
 def test_a_folder_in_a_folder_is_not_stripped(tmp_path: Path) -> None:
@@ -362,7 +365,7 @@ def test_shots_of_a_class_do_not_hang_on_other_classes() -> None:
 
 def test_shots_need_classes_and_a_number() -> None:
     flat = Listing((ImageItem("a.jpg", -1, "", None, 1),), (), (), 0)
-    with pytest.raises(UsageError, match="no classes"):
+    with pytest.raises(UsageError, match="1 of 1 images have no class"):
         take_shots(flat, 1, 0)
     with pytest.raises(UsageError, match="1 or more"):
         take_shots(listing_of([3]), 0, 0)

@@ -1,0 +1,210 @@
+"""Files of class names: a list of names, or names with the keys of their classes."""
+
+import csv
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from lsncli.errors import UsageError
+
+WORDNET_ID = re.compile(r"n\d{8}(?=$|[_\- ])")
+HEADERS = frozenset(
+    {
+        *("id", "key", "code", "number", "index", "idx", "label", "label_id", "wnid", "synset"),
+        *("class", "class_id", "classid", "category", "folder"),
+    }
+)
+"""First cells of a header row above keys, in lower case."""
+
+Split = Callable[[str], tuple[str, str] | None]
+"""A line as a key and the rest; None if the line has no such parts."""
+
+
+@dataclass(frozen=True)
+class NameFile:
+    """The names in a file, in its order, and their keys.
+
+    ``columns`` hold one key a name each: a file with numbers and WordNet ids has two. A list of names without
+    keys has none.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...] = ()
+
+
+def read_name_lines(path: Path) -> list[str]:
+    """The lines of a text file that are neither blank nor a comment (``# ...``).
+
+    Raises UsageError for a file that cannot be read or is not UTF-8.
+    """
+    return [line for line in _read(path).split("\n") if line.strip() and not line.lstrip().startswith("#")]
+
+
+def read_names(path: Path, codes: Sequence[str]) -> NameFile:
+    """Read the names of the classes ``codes`` from a .json or text file.
+
+    A text file holds a name a line, or a key and a name with a tab, a comma, a semicolon, a colon or a space
+    between them. Except after a tab, a first word counts as a key only if that of every line is one of
+    ``codes``, a number or a WordNet id: "golden retriever" is a name. JSON is a list of names, or an object
+    (or a list of lists) of the forms key -> name, name -> number and key -> [key, name].
+
+    Raises UsageError for a file that cannot be read, and for one of no such form.
+    """
+    if path.suffix.lower() == ".json":
+        return _from_json(_read(path), path)
+    lines = read_name_lines(path)
+    if not lines:
+        raise UsageError(f"The names file {path} is empty.", "Expected a class name a line.")
+    if set(map(plain, codes)) <= set(map(plain, lines)):
+        return NameFile(path, tuple(lines))
+    return _keyed(lines, codes, path) or NameFile(path, tuple(lines))
+
+
+def is_number(text: str) -> bool:
+    """Whether a class code is a whole number in digits, such as ``7`` or ``007``."""
+    return text.isascii() and text.isdecimal()
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is surely a key and no name: a number or a WordNet id."""
+    return is_number(text) or re.fullmatch(r"n\d{8}", text) is not None
+
+
+def canonical(code: str) -> str | int:
+    """What is compared when a key is looked for: numbers by value, folders by their WordNet id."""
+    code = unicodedata.normalize("NFC", code.strip())
+    if is_number(code):
+        return int(code)
+    wordnet = WORDNET_ID.match(code)
+    return wordnet.group() if wordnet else code
+
+
+def plain(name: str) -> str:
+    """A name in a form in which the usual spellings of one name are equal.
+
+    Case, Unicode form, HTML entities, underscores and repeated spaces do not count.
+    """
+    text = unicodedata.normalize("NFKC", unescape(name)).casefold()
+    return " ".join(text.replace("_", " ").split())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The names file {path} cannot be read: {error}.") from error
+
+
+def _at(separator: str) -> Split:
+    def split(line: str) -> tuple[str, str] | None:
+        key, found, rest = line.partition(separator)
+        return (key.strip(), rest.strip()) if found else None
+
+    return split
+
+
+def _at_comma(line: str) -> tuple[str, str] | None:
+    cells = next(csv.reader([line], skipinitialspace=True))
+    return (cells[0].strip(), ", ".join(cells[1:]).strip()) if len(cells) > 1 else None
+
+
+def _at_mark(line: str) -> tuple[str, str] | None:
+    found = re.fullmatch(r"\s*(\S+?)(?:\s*[:=]\s*|[.)]\s+)(\S.*)", line)
+    return (found[1], found[2].strip()) if found else None
+
+
+def _at_space(line: str) -> tuple[str, str] | None:
+    parts = line.split(None, 1)
+    return (parts[0], parts[1].strip()) if len(parts) == 2 else None
+
+
+_at_tab, _at_semicolon = _at("\t"), _at(";")
+SPLITS: tuple[Split, ...] = (_at_tab, _at_comma, _at_semicolon, _at_mark, _at_space)
+
+
+def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile | None:
+    """The lines as keys and names; None if they are names alone."""
+    known = {canonical(code) for code in codes}
+    for split in SPLITS:
+        pairs = [split(line) for line in lines]
+        if pairs[0] and len(pairs) > 1 and pairs[0][0].casefold() in HEADERS - set(codes):
+            pairs = pairs[1:]
+        rows = [pair for pair in pairs if pair is not None]
+        if split is _at_tab and 0 < len(rows) < len(pairs):
+            raise UsageError(f"{path}: some lines are key<TAB>name and some are not.")
+        if not rows or len(rows) < len(pairs):
+            continue
+        in_cells = split not in (_at_mark, _at_space)
+        keys_first = all(is_key(key) or canonical(key) in known for key, _ in rows)
+        numbers_last = in_cells and all(is_number(rest) for _, rest in rows)
+        if not (split is _at_tab or keys_first or numbers_last):
+            continue
+        if split is _at_space and not any(any(map(str.isdigit, key)) for key, _ in rows):
+            raise UsageError(
+                f"{path}: '{lines[0].strip()}' may be one name, or the name '{rows[0][1]}' of the class "
+                f"'{rows[0][0]}'.",
+                "Put a tab between class and name, or give JSON: a list of names, or an object.",
+            )
+        return _table(_with_second_key(rows, split), path)
+    return None
+
+
+def _with_second_key(rows: Sequence[tuple[str, str]], split: Split) -> list[tuple[str, ...]]:
+    """Keys and names, with a second key between them where every line has one."""
+    inner = [split(rest) for _, rest in rows]
+    seconds = [pair for pair in inner if pair is not None and pair[1] and is_key(pair[0])]
+    if len(seconds) < len(rows):
+        return list(rows)
+    return [(key, *second) for (key, _), second in zip(rows, seconds, strict=True)]
+
+
+def _table(rows: Sequence[Sequence[str]], path: Path) -> NameFile:
+    """Rows of one or more keys and a name; what follows the name are other names, and does not count."""
+    width, at = min(map(len, rows)), 1
+    columns = [tuple(row[0] for row in rows)]
+    while at < width - 1 and all(is_key(row[at]) for row in rows):
+        columns.append(tuple(row[at] for row in rows))
+        at += 1
+    names = tuple(row[at] for row in rows)
+    if all(map(is_number, names)) and not all(map(is_number, columns[0])):  # name -> number
+        columns, names = [names, *columns], columns[0]
+    return NameFile(path, names, tuple(columns))
+
+
+def _from_json(text: str, path: Path) -> NameFile:
+    def unique(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise UsageError(f"{path}: '{key}' has two names.")
+            found[key] = value
+        return found
+
+    try:
+        content = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}.") from error
+    if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
+        return NameFile(path, tuple(content))
+    if isinstance(content, dict):
+        content = [[key, *(value if isinstance(value, list) else [value])] for key, value in content.items()]
+    if not isinstance(content, list) or not content or not all(_is_row(row) for row in content):
+        raise UsageError(
+            f"{path}: expected a list of names, or an object of key -> name, name -> number or "
+            "key -> [key, name]; names are strings."
+        )
+    return _table([[str(cell) for cell in row] for row in content], path)
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) > 1
+        and all(isinstance(cell, str | int) and not isinstance(cell, bool) for cell in row)
+    )
