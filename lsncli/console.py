@@ -1,6 +1,6 @@
 """The two consoles and the progress bar: stdout is data, stderr is everything else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -42,6 +42,11 @@ def say(message: str, *, quiet: bool = False, style: str = "") -> None:
     """One line of information on stderr."""
     if not quiet:
         err.print(escape(message), style=style or None)
+
+
+def remarks(quiet: bool) -> Callable[[str], None]:
+    """How a command says what the library remarks: a line each, warnings in yellow."""
+    return lambda text: say(text, quiet=quiet, style="yellow" if text.startswith("Warning") else "")
 
 
 @contextmanager

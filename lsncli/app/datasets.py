@@ -60,7 +60,7 @@ def verify(dataset: Dataset, path: Path) -> Verified:
     ]
     if dataset.labelled and loose:
         findings.append(Finding("images without a class folder", 0, loose, False))
-    elif dataset.labelled:
+    if dataset.labelled and (counts or not loose):
         findings += _classes(dataset, counts)
     findings += [
         Finding(problem.key, "a readable file", problem.reason, False) for problem in listing.problems

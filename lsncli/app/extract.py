@@ -1,6 +1,7 @@
 """Images -> features in a store: resumable, every failure recorded, nothing encoded twice."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -12,9 +13,9 @@ from lsncli.app.failing import check_split
 from lsncli.app.job import Job
 from lsncli.app.making import Made, make_by, make_here, plan_of, untouched
 from lsncli.app.retry import retry_failures
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, text_ids_of
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.names import class_names
+from lsncli.images.names import classes_of
 from lsncli.images.sources import Listing, check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
@@ -38,7 +39,6 @@ class Extraction:
     rows: int
     resumed: int
     failures: tuple[Failure, ...]
-    ignored: int
     seconds: Seconds
     images_per_second: float
     already: bool
@@ -64,6 +64,7 @@ def extract(
     crew: Crew | None = None,
     record: Path | None = None,
     tick: console.Tick = console.silent,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Extraction:
     """Encode the images of ``listing``, which came from ``source``, into one split of ``store``.
 
@@ -72,7 +73,8 @@ def extract(
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
     then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``crew`` makes them
     in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
-    write what it took. ``tick`` hears of the images found done first, then of every batch.
+    write what it took. ``tick`` hears of the images found done first, then of every batch; ``remark`` is
+    told how classes got their names, and of images without a class.
     Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
@@ -80,7 +82,7 @@ def extract(
         raise UsageError(f"--max-failure-rate: expected a fraction from 0 to 1, found {max_failure_rate}.")
     source = console.printable(source)[:4000]
     check_not_empty(listing, source)
-    classes = class_names(listing.folders, names_file)
+    classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
     encoder = Encoder(backbone, batch_size, workers, tick)
     complete = _finished(store, split, encoder.fingerprint)
     if retry_failed:
@@ -114,7 +116,6 @@ def extract(
         rows=info.rows if info else made.rows,
         resumed=made.found,
         failures=info.failures if info else made.failures,
-        ignored=listing.ignored,
         seconds=made.seconds,
         images_per_second=made.encoded / made.elapsed if made.elapsed else 0.0,
         already=complete is not None and not overwrite and not retry_failed,

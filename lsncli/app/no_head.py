@@ -12,10 +12,11 @@ from lsncli.app.tables import Table
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.artefacts.no_tower import HINT, NoTower
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, text_ids_of
 from lsncli.backbones.templates import openai_templates
 from lsncli.console import Tick, printable, silent
 from lsncli.errors import FingerprintMismatch, LsnError
+from lsncli.images.names import check_distinct
 from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.no_encoder import PROMPTS, text_rows
 from lsncli.store.reader import read_fingerprint, read_split
@@ -57,6 +58,7 @@ def tower_head(
             f"found {tower.fingerprint}.",
             HINT,
         )
+    check_distinct(classes, text_ids_of(backbone))
     yes = Heads(work, classes, lambda: backbone).source(templates, negatives=False).weights
     encoder = backbone.text_function()
     weights = _loaded(tower, encoder)

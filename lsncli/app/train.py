@@ -18,10 +18,11 @@ from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.files import remove
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, text_ids_of
 from lsncli.console import Tick, silent
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
+from lsncli.images.names import check_distinct
 from lsncli.prompts.dual import Asymmetric
 from lsncli.prompts.learner import MEMORY, Learned, learn
 from lsncli.prompts.losses import Kind
@@ -134,8 +135,10 @@ def learn_resumably(
 ) -> tuple[TextTower, Learned]:
     """Learn on the planned rows, with checkpoints at ``path``; the text tower that was used, and the outcome.
 
-    The last checkpoint stays: the caller removes it when the outcome is written.
+    The last checkpoint stays: the caller removes it when the outcome is written. Raises UsageError for two
+    classes that are one text to the text encoder.
     """
+    check_distinct(plan.split.classes, text_ids_of(backbone), where=f"Split '{plan.split.name}'")
     tower = backbone.text_tower(precision=settings.precision, kernel=kernel)
     kept = load_checkpoint(path) if resume else None
     with threads_for(tower.vocabulary.width):

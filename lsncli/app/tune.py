@@ -23,11 +23,11 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.files import remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
-from lsncli.backbones import Backbone, load_backbone
+from lsncli.backbones import Backbone, load_backbone, text_ids_of
 from lsncli.backbones.imagetower import ImageTower
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
-from lsncli.images.names import class_names
+from lsncli.images.names import classes_of
 from lsncli.images.sources import ImageItem, Listing, check_not_empty
 from lsncli.store.format import Split, check_split_name
 from lsncli.store.reader import read_fingerprint
@@ -93,16 +93,18 @@ def plan_tuning(
     workers: int = 1,
     max_failure_rate: float = 0.05,
     tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> TunePlan:
     """Read and encode every image once, to know which can be read and where the head starts.
 
     A fifth of each class is held out, the very images that `lsn calibrate` will hold out of the split
-    ``split_name`` when it was extracted from the same images. Raises LsnError for images without classes, a
-    class without images or nothing to hold out; TooManyFailures before anything is trained.
+    ``split_name`` when it was extracted from the same images. ``remark`` is told as by ``extract``. Raises
+    UsageError for class names as ``names.classes_of`` does; LsnError for images without classes, a class
+    without images or nothing to hold out; TooManyFailures before anything is trained.
     """
     check_split_name(split_name)
     check_not_empty(listing, source)
-    classes = class_names(listing.folders, names_file)
+    classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
     if len(classes) < 2:
         raise LsnError(
             f"A classifier needs at least 2 classes; {source} has {len(classes)}.",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.namefile import read_name_lines
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower
 from lsncli.scores.common import CHUNK, cosines
@@ -212,11 +213,7 @@ def classes_asked(store: Path, train: str, file: Path | None, own: Sequence[str]
         splits = list_splits(store) if store.is_file() else {}
         known = splits[train].classes if train in splits else ()
         return known or tuple(own)
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--classes {file} cannot be read: {error}") from error
-    names = [" ".join(line.split()) for line in lines if line.strip()]
+    names = [" ".join(line.split()) for line in read_name_lines(file)]
     if not names or len(set(names)) < len(names):
         wrong = next((name for name in names if names.count(name) > 1), "")
         found = f"'{wrong}' twice" if wrong else "none"

@@ -13,6 +13,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.console import Tick, silent
 from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list, class_lists
+from lsncli.images.namefile import read_name_lines
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.store.format import Split
 
@@ -27,14 +28,8 @@ def read_vocabulary(name: str) -> tuple[str, ...]:
     """
     if name in class_lists():
         return class_list(name).names
-    try:
-        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(class_lists())
-        raise UsageError(
-            f"The word list {name} cannot be read: {error}.",
-            f"Expected a UTF-8 file with one word a line, or one of {known}.",
-        ) from error
+    hint = f"Expected a UTF-8 file with one word a line, or one of {', '.join(class_lists())}."
+    lines = read_name_lines(Path(name), "word list", hint)
     plain = (" ".join(text.split()) for text in lines)
     words = tuple({word.casefold(): word for word in plain if word}.values())
     if not words:

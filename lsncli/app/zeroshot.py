@@ -1,5 +1,6 @@
 """A detector from nothing but class names: the classes against a vocabulary of other words, uncalibrated."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from lsncli.app.heads import TEMPLATE
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import HeadSource
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, text_ids_of
 from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list
+from lsncli.images.names import check_distinct
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower
 from lsncli.scores.neglabel import VOCABULARY, NegLabel
@@ -31,9 +33,12 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
     Nobody has measured how many ID images its threshold keeps, and the detector says so
     (``threshold.calibrated``). Gamma is the share of the classes among all words, C / (C + V): an image is ID
     if it makes it likelier than chance that one of the classes is meant. Raises UsageError for no class, an
-    empty name and a name given twice, LsnError for one that does not fit the text tower.
+    empty name, and two names that are one text to the model; LsnError for one that does not fit the text
+    tower.
     """
-    names, tower = checked_names(classes), backbone.text_tower()
+    names = checked_names(classes)
+    check_distinct(names, text_ids_of(backbone), where="--classes")
+    tower = backbone.text_tower()
     weights, words = encoded(tower, names), other_words(names, tower)
     return Detector(
         method="neglabel",
@@ -59,10 +64,8 @@ def checked_names(classes: Iterable[str]) -> tuple[str, ...]:
         )
     if not all(names):
         raise UsageError("A class has an empty name.", "Is there a comma too many?")
-    seen = {name.casefold(): name for name in names}
-    if len(seen) < len(names):
-        folded = [name.casefold() for name in names]
-        twice = next(name for name in names if folded.count(name.casefold()) > 1)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
         raise UsageError(f"The class '{twice}' is named twice.")
     return names
 

@@ -10,6 +10,8 @@ from lsncli.errors import FingerprintMismatch, UsageError
 from lsncli.types import Fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import torch
 
     from lsncli.backbones.imagetower import ImageTower, Tune
@@ -77,6 +79,11 @@ class Backbone(Protocol):
 
         Raises LsnError if nothing can be added to the embeddings of words.
         """
+
+
+def text_ids_of(backbone: Any) -> "Callable[[Sequence[str]], Sequence[tuple[int, ...]]] | None":
+    """How a model reads texts, as ids: equal ids are one text to it. None for one without a text encoder."""
+    return getattr(backbone, "text_ids", None)
 
 
 def load_backbone(

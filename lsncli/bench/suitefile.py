@@ -15,6 +15,7 @@ from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list, class_lists
 from lsncli.facts.datasets import Dataset, published
 from lsncli.facts.splits import open_set, open_sets
+from lsncli.images.names import check_distinct
 
 SUITES = ("paper", "mini")
 """The suites that come with lsn; any other is a file."""
@@ -109,6 +110,7 @@ def _id(key: str, section: Section, suite: Suite) -> IdSet:
         choices = tuple(Choice(one.inside, one.inside, one.outside) for one in found.splits)
     else:
         choices = (_choice(section, classes, suite.sets[test]),)
+        check_distinct(choices[0].names, where=f"{section.where}, classes")
     return IdSet(key, title, train, test, rest, choices)
 
 

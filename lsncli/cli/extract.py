@@ -9,7 +9,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import crew as crews
 from lsncli.cli import forecast, options
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
@@ -162,6 +162,7 @@ def extract(
                 record=place.extraction(split),
                 source=source,
                 tick=tick,
+                remark=remarks(quiet),
             )
     row = {
         "split": done.split,
@@ -182,8 +183,8 @@ def extract(
     say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
     if done.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
-    if done.ignored:
-        say(f"Passed over, without an image name: {done.ignored}.", quiet=quiet)
+    if listing.skipped:
+        say(listing.skipped, quiet=quiet)
     if done.failures:
         say(f"{len(done.failures)} images failed: lsn store info --failures --work {work}", quiet=quiet)
 

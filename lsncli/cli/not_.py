@@ -11,7 +11,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
 
@@ -96,7 +96,7 @@ def understands_not(
         backbone = workspace_backbone(place, pretrained, device)
     failed: list[Failure] = []
     names, parts, total = _asked(
-        place, backbone, sources or [], split, train, classes, batch_size, workers, device, failed
+        place, backbone, sources or [], split, train, classes, batch_size, workers, device, failed, quiet
     )
     pair = use.described(backbone.text_tower(), names, yes, no)
     with progress("images", total, quiet=quiet) as tick:
@@ -137,22 +137,26 @@ def _asked(
     workers: int,
     device: str,
     failed: "list[Failure]",
+    quiet: bool,
 ) -> tuple[tuple[str, ...], "Iterator[Part]", int]:
     """Class names, the images in parts, and how many there are; those that fail are added to ``failed``."""
     from lsncli.app import understands_not as use
     from lsncli.app.encode import encode_stream
-    from lsncli.images.names import class_names
+    from lsncli.backbones import text_ids_of
+    from lsncli.images.names import check_distinct, classes_of
     from lsncli.images.sources import check_not_empty, list_images
     from lsncli.store.reader import read_split
 
     if not sources:
         stored = read_split(place.features, split)
         names = use.classes_asked(place.features, train, file, stored.classes)
+        check_distinct(names, text_ids_of(backbone))
         return names, iter([use.rows_of(stored, names)]), len(stored.labels)
     listing = list_images(sources)
     check_not_empty(listing, ", ".join(str(path) for path in sources))
-    own = class_names(listing.folders, None)
+    own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(quiet))
     names = use.classes_asked(place.features, train, file, own)
+    check_distinct(names, text_ids_of(backbone))
 
     def encoded() -> "Iterator[Part]":
         failed.extend(listing.problems)

@@ -138,8 +138,8 @@ def score(
     _summarise(tally, detector, quiet)
     for text in todo.drift.warnings():
         say(f"Warning: {text}", quiet=quiet, style="yellow")
-    if todo.ignored:
-        say(f"Passed over, without an image name: {todo.ignored}.", quiet=quiet)
+    if todo.skipped:
+        say(todo.skipped, quiet=quiet)
     failed, total = tally.kinds["failed"], tally.total
     hint = "All others were scored." + (" None was touched." if plan else "")
     check_failures(failed, total, max_failure_rate, hint=hint)

@@ -32,7 +32,7 @@ class Work:
     batches: "Iterator[tuple[int, Sequence[Verdict | Failure]]]"
     drift: "Drift"
     items: "Sequence[ImageItem]" = ()
-    ignored: int = 0
+    skipped: str = ""
 
     def found(self, tally: "Tally", tick: Tick) -> "Iterator[Found]":
         """Every image in order, counted."""
@@ -79,13 +79,9 @@ def class_list(text: str) -> list[str]:
     """Names between commas, or one a line in a file that ends in .txt. Raises UsageError for the file."""
     if not text.lower().endswith(".txt"):
         return text.split(",")
-    try:
-        lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--classes {text} cannot be read: {error}.", "One class a line, in UTF-8."
-        ) from error
-    return [line for line in lines if line.strip()]
+    from lsncli.images.namefile import read_name_lines
+
+    return read_name_lines(Path(text))
 
 
 def images_to_score(
@@ -120,7 +116,7 @@ def images_to_score(
         workers=options.threads(workers),
         device=str(pick_device(model.device)),
     )
-    return Work(len(listing.items), batches, drift, listing.items, listing.ignored)
+    return Work(len(listing.items), batches, drift, listing.items, listing.skipped)
 
 
 def split_to_score(place: Workspace, name: str, detector: "Detector", model: Model) -> Work:

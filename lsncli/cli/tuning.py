@@ -6,7 +6,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.heads import Asked, show
 from lsncli.cli.training import interruptible
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 
 
@@ -40,6 +40,7 @@ def tuned(asked: Asked, tune: str) -> None:
             names_file=asked.classes,
             max_failure_rate=asked.max_failure_rate,
             tick=tick,
+            remark=remarks(asked.quiet),
             **encoding,
         )
     if plan.split.failures:
@@ -58,7 +59,7 @@ def tuned(asked: Asked, tune: str) -> None:
             c=asked.c,
             resume=asked.resume,
             tick=tick,
-            remark=lambda text: say(text, quiet=asked.quiet),
+            remark=remarks(asked.quiet),
             **encoding,
         )
     show(done.trained, asked, tuned=tune)

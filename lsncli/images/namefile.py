@@ -38,12 +38,15 @@ class NameFile:
     columns: tuple[tuple[str, ...], ...] = ()
 
 
-def read_name_lines(path: Path) -> list[str]:
-    """The lines of a text file that are neither blank nor a comment (``# ...``).
+def read_name_lines(
+    path: Path, what: str = "names file", hint: str = "One name a line, in UTF-8."
+) -> list[str]:
+    """Read the lines of a text file that are neither blank nor a comment (``# ...``).
 
-    Raises UsageError for a file that cannot be read or is not UTF-8.
+    Raises UsageError for a file that cannot be read or is not UTF-8; ``what`` it is called, and the ``hint``.
     """
-    return [line for line in _read(path).split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    text = _read(path, what, hint)
+    return [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
 
 
 def read_names(path: Path, codes: Sequence[str]) -> NameFile:
@@ -94,11 +97,11 @@ def plain(name: str) -> str:
     return " ".join(text.replace("_", " ").split())
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, what: str = "names file", hint: str = "") -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The names file {path} cannot be read: {error}.") from error
+        raise UsageError(f"The {what} {path} cannot be read: {error}.", hint) from error
 
 
 def _at(separator: str) -> Split:

@@ -285,8 +285,8 @@ def _in_order(codes: Sequence[str], given: NameFile, remark: Remark) -> list[str
     for code, name, own in zip(codes, given.names, _spelling(codes, given), strict=True):
         if own is not None and plain(own) != plain(name):
             raise UsageError(
-                f"{given.path}: in sorted order the class '{code}' would be called '{name}', but its own name "
-                "is among the names, too.",
+                f"{given.path}: in sorted order the class '{code}' would be called '{name}', but its own "
+                "name is among the names, too.",
                 hint,
             )
     pairs = [f"'{printable(code)}' is '{name}'" for code, name in zip(codes, given.names, strict=True)]

@@ -67,7 +67,8 @@ def test_words_near_a_class_are_left_out(tiny_backbone) -> None:
         ([], "No class was named"),
         (["", " "], "No class was named"),
         (["cat", ""], "A class has an empty name"),
-        (["cat", "Dog", "dog"], "The class 'Dog' is named twice"),
+        (["cat", "dog", "dog "], "The class 'dog' is named twice"),
+        (["cat", "Dog", "dog"], "'Dog', 'dog' are one text to the text encoder"),
     ],
 )
 def test_names_that_cannot_be_meant_are_refused(tiny_backbone, classes, message) -> None:

@@ -243,7 +243,7 @@ def test_several_undo_files_are_taken_back_from_the_last_on(score, lsn) -> None:
         (("images", "--copy", "images/a/0.jpg"), "is not a folder"),
         (("images", "--format", "parquet"), "Name a file with --output"),
         (("images", "--format", "parquet", "--output", os.devnull), "Name a file with --output"),
-        (("images", "--classes", "none.txt"), "--classes none.txt cannot be read"),
+        (("images", "--classes", "none.txt"), "The names file none.txt cannot be read"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_the_work(score, words, message) -> None:
@@ -277,7 +277,7 @@ def test_a_split_of_another_model_is_exit_code_4(lsn, score, made, tmp_path) -> 
 def test_class_names_are_enough_and_said_to_be_uncalibrated(lsn, score, tmp_path, listed: bool) -> None:
     names = "a flower,a temple"
     if listed:
-        Path("names.txt").write_text("a flower\n\na temple\n")
+        Path("names.txt").write_text("# two classes\na flower\n\na temple\n")
         names = "names.txt"
     words = ("images", "--classes", names, "--model", "mini", "--work", "nowhere", "--device", "cpu")
     done = lsn("score", *words, "--format", "jsonl", "--max-failure-rate", "1")
