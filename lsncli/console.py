@@ -45,8 +45,10 @@ def say(message: str, *, quiet: bool = False, style: str = "") -> None:
 
 
 def remarks(quiet: bool) -> Callable[[str], None]:
-    """How a command says what the library remarks: a line each, warnings in yellow."""
-    return lambda text: say(text, quiet=quiet, style="yellow" if text.startswith("Warning") else "")
+    """How a command says what the library remarks: a line each, made printable, warnings in yellow."""
+    return lambda text: say(
+        printable(text), quiet=quiet, style="yellow" if text.startswith("Warning") else ""
+    )
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def extract(
     split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     classes: Annotated[
         Path | None,
-        typer.Option(help="Class names: 'folder<TAB>name' lines, names in order, or JSON."),
+        typer.Option(help="File of class names: 'class<TAB>name' lines, a list of names, or JSON."),
     ] = None,
     shots: Annotated[int | None, typer.Option(help="At most so many images of each class.")] = None,
     seed: Annotated[int, typer.Option(help="Which images --shots takes.")] = 0,
@@ -95,7 +95,8 @@ def extract(
 ) -> None:
     """Encode images into a split of the workspace's features.h5; resumes by itself after any interruption.
 
-    A folder with one folder per class is labelled by it, a flat one is not. Unreadable images are recorded.
+    A folder with one folder per class is labelled by it, images beside these are not. Unreadable images are
+    recorded.
     """
     from lsncli.app import extract as use
     from lsncli.images.sources import list_images, named, short_classes, take_shots

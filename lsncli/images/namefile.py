@@ -113,7 +113,10 @@ def _at(separator: str) -> Split:
 
 
 def _at_comma(line: str) -> tuple[str, str] | None:
-    cells = next(csv.reader([line], skipinitialspace=True))
+    try:
+        cells = next(csv.reader([line], skipinitialspace=True))
+    except csv.Error:  # of a line that is longer than any name
+        return None
     return (cells[0].strip(), ", ".join(cells[1:]).strip()) if len(cells) > 1 else None
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
-from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list
 from lsncli.images.namefile import NameFile, canonical, is_key, is_number, plain, read_names
@@ -18,6 +17,9 @@ NUMBERED = re.compile(r"(\d+)\. *(?=[^\W\d_])")
 """The start of ``001.Black_footed_Albatross``, as CUB-200 and Caltech-256 name their folders."""
 PADDED = re.compile(r"(\d{2,})[_\- ](?=[^\W\d_])")
 """The start of ``001_cat``; digits alone may be part of a name ("3_series")."""
+
+CLASS_NAMES = "Class names"
+"""Where a wrong name stands, for messages, if it is in no file."""
 
 Remark = Callable[[str], None]
 """Is told, a sentence at a time, how classes got their names."""
@@ -52,7 +54,7 @@ def class_names(codes: Sequence[str], names_file: Path | None, *, remark: Remark
         given = _from_file(codes, names_file, remark)
         names = _known_ids(given, remark) or given
     names = [" ".join(name.split()) for name in names]
-    where = str(names_file) if names_file else "Class names"
+    where = str(names_file) if names_file else CLASS_NAMES
     for code, name in zip(codes, names, strict=True):
         if not name:
             raise UsageError(f"{where}: the class '{code}' has an empty name.")
@@ -72,15 +74,16 @@ def classes_of(
     ``remark`` is also told of images without a class. Raises UsageError as ``class_names`` and
     ``check_distinct`` do, and for a folder whose subfolders are splits ('train', 'val') and not classes.
     """
-    for root in listing.split_folders:
-        raise UsageError(root.message, root.hint)
+    if listing.split_folders:
+        raise UsageError(listing.split_folders[0].message, listing.split_folders[0].hint)
     names = class_names(listing.folders, names_file, remark=remark)
-    check_distinct(names, text_ids, codes=listing.folders)
+    where = str(names_file) if names_file else CLASS_NAMES
+    check_distinct(names, text_ids, codes=listing.folders, where=where)
     loose = [item.key for item in listing.items if item.label == UNLABELLED] if names else []
     if loose:
         remark(
             f"Warning: {len(loose)} of {len(listing.items)} images have no class, such as "
-            f"'{printable(loose[0])}': they are not in a class folder, or their class is empty."
+            f"'{loose[0]}': they are not in a class folder, or their class is empty."
         )
     return names
 
@@ -90,7 +93,7 @@ def check_distinct(
     text_ids: TextIds | None = None,
     *,
     codes: Sequence[str] = (),
-    where: str = "Class names",
+    where: str = CLASS_NAMES,
 ) -> None:
     """Raise UsageError if two names are one text to the text encoder: one of them is never predicted.
 
@@ -100,7 +103,8 @@ def check_distinct(
     if text_ids is None:
         _check_groups([plain(name) for name in names], names, codes or names, where)
         return
-    *read, nothing = text_ids([*names, ""])
+    # The name of a folder may not be UTF-8, and no tokenizer takes what Python makes of that.
+    *read, nothing = text_ids([name.encode("utf-8", "replace").decode() for name in (*names, "")])
     empty = next((name for name, ids in zip(names, read, strict=True) if ids == nothing), None)
     if empty is not None:
         raise UsageError(f"{where}: the text encoder reads nothing in '{empty}'.", "Give the class a name.")
@@ -162,19 +166,24 @@ def _without_numbers(codes: Sequence[str], remark: Remark) -> list[str] | None:
         counts = len(set(map(int, digits))) == len(set(map(plain, rest))) == len(codes)
         padded = len(set(map(len, digits))) == 1 and any(one.startswith("0") for one in digits)
         if counts and (pattern is NUMBERED or padded):
-            remark(f"Numbers before class names are left out: '{printable(codes[0])}' is '{rest[0]}'.")
+            remark(f"Numbers before class names are left out: '{codes[0]}' is '{rest[0].replace('_', ' ')}'.")
             return rest
     return None
 
 
 def _from_file(codes: Sequence[str], path: Path, remark: Remark) -> list[str]:
+    if not codes:
+        raise UsageError(
+            f"{path}: no image has a class, so there are none to name.",
+            "Put each class into a folder of its own, or name the class of each image in a list or table.",
+        )
     given = read_names(path, codes)
     if given.columns:
         return _joined(codes, given)
     listed = _spelled(codes, given, remark)
     if listed is not None:
         return listed
-    if codes and all(map(is_number, codes)):
+    if all(map(is_number, codes)):
         return _by_number(codes, given, remark)
     return _in_order(codes, given, remark)
 
@@ -195,8 +204,9 @@ def _joined(codes: Sequence[str], given: NameFile) -> list[str]:
     if repeated is not None:
         raise UsageError(f"{given.path}: '{repeated}' has two names.")
     wanted = [form(code) for code in codes]
-    missing = [code for code, key in zip(codes, wanted, strict=True) if key not in keys]
-    unknown = [text for text, key in zip(column, keys, strict=True) if key not in set(wanted)]
+    known, used = set(keys), set(wanted)
+    missing = [code for code, key in zip(codes, wanted, strict=True) if key not in known]
+    unknown = [text for text, key in zip(column, keys, strict=True) if key not in used]
     if len(missing) == len(codes):
         raise UsageError(
             f"{given.path}: none of its keys ({_quoted(given.columns[0])}) is a class; the classes are "
@@ -289,7 +299,7 @@ def _in_order(codes: Sequence[str], given: NameFile, remark: Remark) -> list[str
                 "name is among the names, too.",
                 hint,
             )
-    pairs = [f"'{printable(code)}' is '{name}'" for code, name in zip(codes, given.names, strict=True)]
+    pairs = [f"'{code}' is '{name}'" for code, name in zip(codes, given.names, strict=True)]
     shown = pairs if len(pairs) <= 3 else [*pairs[:2], f"... {pairs[-1]}"]
     remark(
         f"The names in {given.path} have no keys and go to the classes in sorted order: {', '.join(shown)}."

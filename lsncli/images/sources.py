@@ -58,8 +58,10 @@ class Listing:
     @property
     def skipped(self) -> str:
         """A sentence on what was skipped; empty if nothing was."""
+        if not self.ignored:
+            return ""
         system = f", or of a system ({', '.join(map(printable, self.system))})" * bool(self.system)
-        return f"Skipped, as hidden or without an image name{system}: {self.ignored}." if self.ignored else ""
+        return f"Skipped {self.ignored} files and folders that are hidden or no images{system}."
 
     @cached_property
     def digest(self) -> str:

@@ -5,8 +5,11 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from fake_backbone import DIM, FakeBackbone, make_images, png
+from PIL import Image
 
 from lsncli.app.extract import Extraction, extract
 from lsncli.errors import FingerprintMismatch, LsnError, TooManyFailures, UsageError
@@ -121,6 +124,78 @@ def test_other_images_need_overwrite(root: Path) -> None:
     assert "--overwrite" in caught.value.hint
     assert "--retry-failed" not in caught.value.hint
     assert run(root, overwrite=True).rows == 25
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "parquet", "tar"])
+def test_classes_of_one_text_are_refused_before_anything_is_encoded(
+    tmp_path: Path, tiny_backbone, kind
+) -> None:
+    images = tmp_path / "photos"
+    for name, colour in (("Church", 1), ("church", 2), ("castle", 3)):
+        (images / name).mkdir(parents=True)
+        (images / name / "a.png").write_bytes(png(colour, 1, 1))
+    source = packed_as(kind, images)
+    with pytest.raises(UsageError, match="'Church', 'church' are one text"):
+        extract(
+            list_images([source]), source="", store=tmp_path / "s.h5", split="train", backbone=tiny_backbone
+        )
+    assert not (tmp_path / "s.h5").exists()
+    names = tmp_path / "names.txt"
+    names.write_text("Church\ttown church\nchurch\tvillage church\ncastle\tcastle\n")
+    listing = list_images([source])
+    extract(
+        listing, source="", store=tmp_path / "s.h5", split="train", backbone=tiny_backbone, names_file=names
+    )
+    assert list_splits(tmp_path / "s.h5")["train"].classes == ("town church", "castle", "village church")
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv", "parquet", "tar"])
+def test_class_number_k_is_name_k_whatever_holds_the_images(tmp_path: Path, kind: str) -> None:
+    """Features of an image depend on its colour, which its class number decides."""
+    numbers, names = range(12), tmp_path / "names.txt"
+    for number in numbers:
+        (tmp_path / "photos" / str(number)).mkdir(parents=True)
+        (tmp_path / "photos" / str(number) / "a.png").write_bytes(png(20 * number, 10, 10))
+    names.write_text("# in order\n" + "".join(f"name {number}\n" for number in numbers))
+    backbone, said = FakeBackbone(), []
+    extract(
+        list_images([packed_as(kind, tmp_path / "photos")]),
+        source="",
+        store=tmp_path / "s.h5",
+        split="train",
+        backbone=backbone,
+        names_file=names,
+        remark=said.append,
+    )
+    split = read_split(tmp_path / "s.h5", "train")
+    pixels = [backbone.preprocess(Image.new("RGB", (4, 4), (20 * number, 10, 10))) for number in numbers]
+    expected = backbone.encode(torch.stack(pixels))
+    for row, label in zip(split.features, split.labels, strict=True):
+        assert np.array_equal(row, expected[int(split.classes[label].removeprefix("name "))])
+    assert said == [f"Class 0 is name 0 of {names}, counted from 0: 'name 0'."]
+
+
+def packed_as(kind: str, images: Path) -> Path:
+    """A folder of class folders, or the same images in a list, a table or a tar."""
+    files = sorted(images.rglob("*.png"))
+    if kind == "csv":
+        rows = "".join(f"{file.relative_to(images).as_posix()},{file.parent.name}\n" for file in files)
+        (images / "list.csv").write_text("path,class\n" + rows)
+        return images / "list.csv"
+    if kind == "parquet":
+        pa = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+        pytest.importorskip("pyarrow.parquet")
+        names = [file.parent.name for file in files]
+        labels = [int(name) for name in names] if all(map(str.isdecimal, names)) else names
+        table = pa.table({"image": [file.read_bytes() for file in files], "label": labels})
+        pa.parquet.write_table(table, images / "t.parquet")
+        return images / "t.parquet"
+    if kind == "tar":
+        with tarfile.open(images / "x.tar", "w") as tar:
+            for file in files:
+                tar.add(file, arcname=file.relative_to(images).as_posix())
+        return images / "x.tar"
+    return images
 
 
 def test_other_class_names_need_overwrite(root: Path) -> None:

@@ -12,10 +12,12 @@ from lsncli.app.binding import head_from
 from lsncli.app.calibrate import known_rows, make_detector
 from lsncli.app.heads import load_checked, make_head
 from lsncli.app.methods import parse_method
+from lsncli.app.train_dual import plan_dual, train_dual
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, load_detector
 from lsncli.artefacts.prompts import load_prompts, save_prompts
-from lsncli.errors import FingerprintMismatch, LsnError
+from lsncli.errors import FingerprintMismatch, LsnError, UsageError
+from lsncli.prompts.dual import DUAL
 from lsncli.prompts.settings import preset
 from lsncli.scores import load_score
 from lsncli.store.reader import read_split
@@ -37,6 +39,20 @@ def learn(work: Workspace, backbone, *, seed: int = 0) -> tuple[train.Training, 
 
 def other_model(known: Fingerprint) -> Fingerprint:
     return replace(known, weights="00" * 32)
+
+
+def test_classes_of_one_text_are_not_learned(tmp_path: Path, tiny_backbone) -> None:
+    """As an older version stored them: one of the two would never be predicted."""
+    work = Workspace(tmp_path / "work")
+    work.folder.mkdir()
+    write_split(
+        work.features, replace(clusters("train"), classes=("cat", "Cat", "dog")), tiny_backbone.fingerprint
+    )
+    with pytest.raises(UsageError, match="Split 'train': the classes 'cat', 'Cat' are one text"):
+        train.train_prompts(work, tiny_backbone, train.plan_positive(work), POS)
+    with pytest.raises(UsageError, match="'cat', 'Cat' are one text"):
+        train_dual(work, tiny_backbone, plan_dual(work), replace(DUAL, epochs=1, length=2))
+    assert not work.positive.exists()
 
 
 def test_positive_prompts_bring_a_coop_mcm_detector(work: Workspace, tiny_backbone) -> None:

@@ -66,6 +66,11 @@ def original(transformers, folder: Path) -> Any:
     return transformers.BlipForImageTextRetrieval.from_pretrained(folder).eval()
 
 
+def test_texts_that_it_reads_alike_have_the_same_ids(blip) -> None:
+    one, same, other = blip.text_ids(["a photo", "A  Photo", "the photo"])
+    assert one == same != other
+
+
 def picture(seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (50, 37, 3), dtype=np.uint8))
 

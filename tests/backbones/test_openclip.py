@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
@@ -251,3 +255,20 @@ def test_an_unknown_precision_or_device_is_refused_before_loading(tiny_model: st
         load_backbone(tiny_model, device="cpu", precision="fp8")
     with pytest.raises(UsageError, match="--device"):
         load_backbone(tiny_model, device="tpu")
+
+
+@pytest.fixture(scope="module")
+def tokenize(tiny_backbone) -> Callable[[str], list[int]]:
+    return tiny_backbone.text_tower().vocabulary.tokenize
+
+
+LETTERS = st.text(st.sampled_from("Aa \u00e9e\u0301&amp;'."), max_size=8)
+
+
+@given(LETTERS, LETTERS)
+def test_texts_have_equal_ids_if_the_text_tower_reads_the_same_words(
+    tiny_backbone, tokenize, one: str, other: str
+) -> None:
+    for text in (other, one.upper(), f" {one}  ", unicodedata.normalize("NFD", one)):
+        first, second = tiny_backbone.text_ids([one, text])
+        assert (first == second) == (tokenize(one) == tokenize(text))

@@ -242,6 +242,11 @@ def test_a_table_from_a_file_of_its_own(tmp_path: Path) -> None:
         ('["pos", "neg"]', '["pos", "pos"]', r"key 'learn': expected at most one of a kind"),
         ('["pos", "neg"]', '"pos"', r"key 'learn': expected a list of texts, found 'pos'"),
         ('train = "birds"\n', "", r"key 'learn': expected nothing, for the ID set 'birds' has no 'train'"),
+        (
+            'test = "birds"\n',
+            'test = "birds"\nclasses = ["Crow", "crow"]\n',
+            r"classes: .*'Crow', 'crow' are one text",
+        ),
         ("[tables.one.rows.MCM]", "[tables.one.rows.MCM", r"mine\.toml is not valid TOML"),
     ],
 )

@@ -215,11 +215,17 @@ def test_names_by_order_are_told_and_need_an_order_beyond_doubt(tmp_path: Path) 
         ("n.txt", "0 x\n1 y", "none of its keys"),
         ("n.txt", "a,x\nb,y\n7,z", "the keys '7' match no class"),
         ("n.txt", " \n# nothing\n", "is empty"),
+        ("n.txt", "x" * 200_000, "expected 2 names.*found 1"),
     ],
 )
 def test_a_bad_names_file_says_which_class(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         class_names(("a", "b"), write(tmp_path, name, text))
+
+
+def test_images_without_classes_have_none_to_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no image has a class"):
+        class_names((), write(tmp_path, "n.txt", "cat\ndog"))
 
 
 def test_a_missing_names_file_is_a_usage_error(tmp_path: Path) -> None:
@@ -284,9 +290,10 @@ def test_names_that_are_one_text_are_refused_with_both(names, by_tokens: bool, t
     assert all(f"'{name}'" in caught.value.message for name in names)
 
 
-def test_tokens_decide_where_there_is_a_text_encoder() -> None:
+def test_tokens_decide_where_there_is_a_text_encoder(tiny_backbone) -> None:
     """One that reads capitals tells two classes apart; one that skips signs reads nothing in some names."""
     check_distinct(["Church", "church"], lambda texts: list(texts))
+    check_distinct(["caf\udce9", "bar"], tiny_backbone.text_ids)  # a folder whose name is not UTF-8
     with pytest.raises(UsageError, match="reads nothing in '!!!'"):
         check_distinct(["cat", "!!!"], lambda texts: [text.strip("!") for text in texts])
 

@@ -50,6 +50,7 @@ SET = {
     "dog/3.jpg": b"three",
     "dog/notes.txt": b"",
     "dog/._3.jpg": b"",
+    "dog/@eaDir/3.jpg": b"",
 }
 
 
@@ -60,9 +61,16 @@ def test_a_folder_behind_a_url_lists_as_on_a_disk(tmp_path: Path) -> None:
     there, here = list_images([Path("flaky://set")]), list_images([tmp_path / "set"])
     assert there.digest == here.digest
     assert (there.folders, there.ignored, there.problems) == (here.folders, here.ignored, ())
+    assert there.system == here.system == ("@eaDir",)
     assert [read_bytes(item) for item in there.items] == [b"one", b"two", b"three"]
     assert [item.path for item in there.items] == [f"flaky://set/{key}" for key in keys(there)]
     assert pickle.loads(pickle.dumps(there.items)) == there.items
+
+
+def test_an_image_beside_class_folders_behind_a_url_has_no_class() -> None:
+    put({"mixed/cat/1.jpg": b"x", "mixed/top.jpg": b"x"})
+    listing = list_images([Path("flaky://mixed")])
+    assert [(item.key, item.label) for item in listing.items] == [("cat/1.jpg", 0), ("top.jpg", -1)]
 
 
 def test_patterns_and_braces_in_urls() -> None:

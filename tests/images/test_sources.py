@@ -76,6 +76,45 @@ def test_other_and_hidden_files_are_counted_not_listed(tmp_path: Path) -> None:
     assert listing.ignored == 6
 
 
+SYSTEM = [
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "__MACOSX",
+    "@Recycle",
+]
+
+
+def test_system_folders_are_skipped_at_any_depth_counted_and_named(tmp_path: Path) -> None:
+    root, hidden = tmp_path / "set", (".Trash-1000", ".ipynb_checkpoints")
+    names = ["cat/a.jpg", "cat/deep/b.jpg", "@eaDir.jpg", "recycle/c.jpg"]
+    skipped = [f"{folder}{name}/x.jpg" for name in (*SYSTEM, *hidden) for folder in ("", "cat/", "cat/deep/")]
+    touch(root, *names, *skipped, "cat/Thumbs.db")
+    make_tar(tmp_path / "x.tar", dict.fromkeys([*names, *skipped, "cat/Thumbs.db", "cat/._a.jpg"], b"x"))
+    listing = list_images([root])
+    assert keys(listing) == sorted(names)
+    assert (listing.ignored, listing.system) == (len(skipped) + 1, tuple(sorted(SYSTEM)))
+    assert listing.skipped == (
+        f"Skipped {len(skipped) + 1} files and folders that are hidden or no images, or of a system "
+        "(#recycle, $RECYCLE.BIN, @Recycle, @eaDir, System Volume Information, __MACOSX, lost+found)."
+    )
+    packed = list_images([tmp_path / "x.tar"])
+    assert keys(packed) == sorted(names)
+    assert (packed.ignored, packed.system) == (len(skipped) + 2, listing.system)
+    assert keys(list_images([root / "**" / "*.jpg"])) == sorted(names)
+    assert list_images([root / "cat/a.jpg"]).skipped == ""
+    assert keys(list_images([root / "cat/@eaDir"])) == ["x.jpg"]  # whoever names it means it
+
+
+def test_lists_and_tars_in_system_folders_are_skipped(tmp_path: Path) -> None:
+    for name in ("1.tar", "#recycle/2.tar", "a/@eaDir/3.tar", "a/4.tar"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        make_tar(tmp_path / name, {f"{name[-5]}.jpg": b"x"})
+    assert keys(list_images([tmp_path / "**" / "*.tar"])) == ["1.tar/1.jpg", "4.tar/4.jpg"]
+
+
 def test_a_name_that_is_not_utf8_survives(tmp_path: Path) -> None:
     name = b"caf\xe9.jpg"
     (Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))).write_bytes(b"x")
