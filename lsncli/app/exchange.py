@@ -7,6 +7,8 @@ import numpy as np
 from lsncli.app.tables import Table, read_lines, read_table, write_table
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.namefile import read_names
+from lsncli.images.names import check_distinct, class_names
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split, read_text
 from lsncli.store.writer import write_split, write_text
@@ -36,14 +38,15 @@ def import_features(
     one a line. Missing labels mean unlabelled, missing keys become row numbers, missing class names the
     numbers of the classes. ``text_file`` holds one text feature (D,) a class. Everything becomes float16.
     The store is bound to the name: features imported under another are refused (FingerprintMismatch).
-    Raises LsnError for shapes or values that cannot be right, UsageError, and Unavailable without pyarrow.
+    Raises LsnError for shapes or values that cannot be right, UsageError, also for two classes whose names
+    differ in nothing that a text encoder reads, and Unavailable without pyarrow.
     """
     table = read_table(features_file)
     features = _halved(table.features, features_file)
     keys = read_lines(keys_file) if keys_file else table.keys
     if keys is None:
         keys = tuple(str(row) for row in range(len(features)))
-    classes = read_lines(classes_file) if classes_file else table.classes
+    classes = read_classes(classes_file) if classes_file else table.classes
     raw_labels = read_lines(labels_file) if labels_file else table.labels
     labels, names = _labels(raw_labels, classes, len(features))
     fingerprint = imported_fingerprint(model_name, features.shape[1], logit_scale)
@@ -62,10 +65,22 @@ def import_features(
         text, text_classes = inside.features, inside.classes or text_classes
     if text is not None and len(text) != len(text_classes):
         raise LsnError(f"Expected text features of {len(text_classes)} classes, found {len(text)} rows.")
+    check_distinct(content.classes, where=str(classes_file or labels_file or features_file))
     write_split(store, content, fingerprint, replace=replace)
     if text is not None:
         write_text(store, text_classes, text, replace=replace)
     return content
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names in the order of their labels, from .npy or from a file that ``names.class_names`` reads.
+
+    Keys must be the labels, 0 to C - 1. Raises LsnError for a broken .npy, else UsageError.
+    """
+    if path.suffix.lower() == ".npy":
+        return read_lines(path)
+    labels = range(len(read_names(path, ()).names))
+    return class_names([str(label) for label in labels], path)
 
 
 def export_features(store: Path, split: str, out_file: Path) -> None:

@@ -57,6 +57,28 @@ def same_rows(one: Split, other: Split) -> bool:
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["# three\ncat\n\nowl\na  dog\n", "2 a dog\n0 cat\n1 owl\n", "owl,1\ncat,0\na dog,2\n"]
+)
+def test_a_file_of_classes_may_hold_comments_and_the_numbers_of_labels(tmp_path: Path, text: str) -> None:
+    np.savez(tmp_path / "f.npz", features=FEATURES, labels=LABELS)
+    (tmp_path / "c.txt").write_text(text)
+    store = tmp_path / "s.h5"
+    made = import_features(
+        store, "train", tmp_path / "f.npz", classes_file=tmp_path / "c.txt", model_name="other"
+    )
+    assert (made.classes, made.labels.tolist()) == (("cat", "owl", "a dog"), LABELS.tolist())
+
+
+def test_classes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "f.npz", features=FEATURES, labels=np.array(["Cat", "cat", "owl", "owl", "owl", "cat"])
+    )
+    with pytest.raises(UsageError, match="'Cat', 'cat' are one text"):
+        import_features(tmp_path / "s.h5", "train", tmp_path / "f.npz", model_name="other")
+    assert not (tmp_path / "s.h5").exists()
+
+
 @pytest.mark.parametrize("extension", [".npz", ".parquet", ".csv"])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_round_trip_is_exact(tmp_path: Path, extension: str, labelled: bool) -> None:
