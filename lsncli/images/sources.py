@@ -60,8 +60,8 @@ class Listing:
         """A sentence on what was skipped; empty if nothing was."""
         if not self.ignored:
             return ""
-        system = f", or of a system ({', '.join(map(printable, self.system))})" * bool(self.system)
-        return f"Skipped {self.ignored} files and folders that are hidden or no images{system}."
+        system = f", with system folders ({', '.join(map(printable, self.system))})" * bool(self.system)
+        return f"Skipped, as hidden or no image: {self.ignored}{system}."
 
     @cached_property
     def digest(self) -> str:

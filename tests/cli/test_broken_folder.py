@@ -118,7 +118,7 @@ def test_csv_names_every_good_and_every_bad_image(score) -> None:
     assert f"{ALL} images: " in done.err
     assert f"{len(BAD)} unreadable" in done.err
     assert f"{len(BAD)} of {ALL} images failed, more than the allowed 5.0%." in done.err
-    assert "without an image name: 1." in done.err  # the notes
+    assert "Skipped, as hidden or no image: 1." in done.err  # the notes
 
 
 def test_jsonl_names_every_good_and_every_bad_image(score) -> None:

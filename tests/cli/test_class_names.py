@@ -28,7 +28,7 @@ def test_numbered_folders_with_a_list_of_names_a_loose_image_and_system_folders(
     for line in (
         "Class 0 is name 0 of names.txt, counted from 0: 'name 0'.",
         "Warning: 1 of 27 images have no class, such as 'top.png'",
-        "Skipped 2 files and folders that are hidden or no images, or of a system (#recycle, @eaDir).",
+        "Skipped, as hidden or no image: 2, with system folders (#recycle, @eaDir).",
     ):
         assert line in done.err
     quiet = lsn(

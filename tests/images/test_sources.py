@@ -97,7 +97,7 @@ def test_system_folders_are_skipped_at_any_depth_counted_and_named(tmp_path: Pat
     assert keys(listing) == sorted(names)
     assert (listing.ignored, listing.system) == (len(skipped) + 1, tuple(sorted(SYSTEM)))
     assert listing.skipped == (
-        f"Skipped {len(skipped) + 1} files and folders that are hidden or no images, or of a system "
+        f"Skipped, as hidden or no image: {len(skipped) + 1}, with system folders "
         "(#recycle, $RECYCLE.BIN, @Recycle, @eaDir, System Volume Information, __MACOSX, lost+found)."
     )
     packed = list_images([tmp_path / "x.tar"])
