@@ -70,8 +70,8 @@ def read_names(path: Path, codes: Sequence[str]) -> NameFile:
 
 
 def is_number(text: str) -> bool:
-    """Whether a class code is a whole number in digits, such as ``7`` or ``007``."""
-    return text.isascii() and text.isdecimal()
+    """Whether a class code is a whole number in digits, such as ``7`` or ``007``; 19 digits are none."""
+    return len(text) < 19 and text.isascii() and text.isdecimal()
 
 
 def is_key(text: str) -> bool:

@@ -1,6 +1,7 @@
 """Names of classes: made from folders, or attached from a file by keys, numbers or order."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,34 @@ def test_a_file_of_wordnet_ids_stands_for_imagenets_names(tmp_path: Path) -> Non
     assert class_names(("0", "1"), lines) == ("tench", "English Springer Spaniel")
 
 
+WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=5)
+
+
+@given(st.dictionaries(WORDS, WORDS, min_size=1, max_size=6), st.data())
+def test_whatever_keys_and_names_are_their_order_in_the_file_does_not_matter(
+    tmp_path_factory, called, data
+) -> None:
+    """Two keys of one number ("07", "7"), and two classes of one name, are errors and no other classes."""
+    lines = [f"{code}\tthe {name}" for code, name in data.draw(st.permutations(sorted(called.items())))]
+    path = tmp_path_factory.getbasetemp() / "keyed.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    codes = sorted(called)
+    if len(set(called.values())) < len(called):
+        with pytest.raises(UsageError, match="same name"):
+            class_names(codes, path)
+    else:
+        assert class_names(codes, path) == tuple(f"the {called[code]}" for code in codes)
+
+
+def test_a_folder_in_another_unicode_form_has_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "n.txt", "caf\u00e9\tcoffee house\nbar\tpub\n")
+    assert class_names(("bar", "cafe\u0301"), path) == ("pub", "coffee house")
+    assert class_names(("bar", "cafe\u0301"), write(tmp_path, "l.txt", "caf\u00e9\nbar")) == (
+        "bar",
+        "caf\u00e9",
+    )
+
+
 def test_cubs_own_file_of_folders_names_them(tmp_path: Path) -> None:
     folders = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "010.Sooty_Albatross")
     path = write(tmp_path, "classes.txt", "\n".join(f"{int(name[:3])} {name}" for name in reversed(folders)))
@@ -215,6 +244,7 @@ def test_names_by_order_are_told_and_need_an_order_beyond_doubt(tmp_path: Path) 
         ("n.txt", "0 x\n1 y", "none of its keys"),
         ("n.txt", "a,x\nb,y\n7,z", "the keys '7' match no class"),
         ("n.txt", " \n# nothing\n", "is empty"),
+        ("n.txt", "9" * 5000 + " x", "expected 2 names.*found 1"),
         ("n.txt", "x" * 200_000, "expected 2 names.*found 1"),
     ],
 )
@@ -331,6 +361,11 @@ def test_splits_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
         classes_of(list_images([root, touch(tmp_path / "flat", "a.jpg")]))
     assert caught.value.message.startswith(f"'{root}' is the root of a data set")
     assert f"lsn extract {root}/train, lsn extract --split test {root}/Val" in caught.value.hint
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.add(root, arcname=".")
+    with pytest.raises(UsageError, match=r"set\.tar' is the root") as caught:
+        classes_of(list_images([tmp_path / "set.tar"]))
+    assert "Unpack it into DIR and extract each: lsn extract DIR/train, lsn" in caught.value.hint
     assert classes_of(list_images([root / "train"])) == ("cat", "dog")
     only = touch(tmp_path / "only", "train/cat/a.jpg")
     with pytest.raises(UsageError, match="its folder is a split"):
