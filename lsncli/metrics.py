@@ -31,8 +31,9 @@ T = TypeVar("T")
 class OodMetrics:
     """One ID set against one OOD set; all but the two counts are fractions.
 
-    ``fpr95`` is the paper's (ID positive); ``fpr95_ood`` is OpenOOD's (OOD positive). They answer
-    different questions and can differ by tens of points on the same scores.
+    ``fpr95`` is the paper's (ID positive); ``fpr95_ood`` has OOD as the positive class, as OpenOOD does. They
+    answer different questions and can differ by tens of points on the same scores. The AUPR are average
+    precision. ``fpr_ood_positive`` and ``aupr_in`` say where OpenOOD's own numbers differ.
     """
 
     fpr95: float
@@ -118,9 +119,14 @@ def threshold_id_positive(id_scores: Floats, ood_scores: Floats, recall: float =
 def fpr_ood_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
     """Fraction of ID scores rejected at the first threshold that rejects ``recall`` of the OOD scores.
 
-    OpenOOD's and pytorch-ood's FPR95 (`openood/evaluators/metrics.py`), with OOD as the positive class:
-    an image is OOD if score <= threshold. Every distinct score is a threshold; scikit-learn's
-    `roc_curve` gives the same with ``drop_intermediate=False``. Lower is better.
+    FPR95 with OOD as the positive class, as in OpenOOD and pytorch-ood: an image is OOD if its score is at
+    most the threshold. Every distinct score is a threshold, as in scikit-learn's
+    `roc_curve(drop_intermediate=False)`. Lower is better.
+
+    OpenOOD (`openood/evaluators/metrics.py`) leaves `drop_intermediate` at True, which drops thresholds in
+    the middle of straight pieces of the ROC curve, and takes the next threshold left. Without ties between
+    ID and OOD scores that changes nothing; with ties its number can be higher (never lower), by 0.1 and more
+    on small sets.
     """
     _check_recall(recall)
     return _fpr_ood_positive(counts(id_scores, ood_scores), recall)
@@ -132,12 +138,17 @@ def auroc(id_scores: Floats, ood_scores: Floats) -> float:
 
 
 def aupr_in(id_scores: Floats, ood_scores: Floats) -> float:
-    """Average precision with ID positive: sum of recall steps times precision, not the trapezoid."""
+    """Average precision with ID positive: sum of recall steps times precision.
+
+    OpenOOD joins the points of the precision-recall curve by straight lines instead (the trapezoid rule),
+    which usually gives more: the two differ most with few or tied scores. Scores that are all equal have the
+    average precision p = N / (N + M), and (1 + p) / 2 by the trapezoid.
+    """
     return _aupr_in(counts(id_scores, ood_scores))
 
 
 def aupr_out(id_scores: Floats, ood_scores: Floats) -> float:
-    """Average precision with OOD positive and the scores negated."""
+    """Average precision with OOD positive and the scores negated; see ``aupr_in``."""
     return _aupr_out(counts(id_scores, ood_scores))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from lsncli.errors import LsnError
 from lsncli.metrics import (
@@ -240,3 +240,46 @@ def test_the_threshold_accepts_exactly_the_false_positives(ids, oods, recall) ->
     assert np.mean(outside >= gamma) == fpr_id_positive(inside, outside, recall)
     assert gamma in {*ids, *oods}
     assert (inside >= gamma).any()
+
+
+def openood(id_scores, ood_scores):
+    """FPR95, AUPR-in and AUPR-out as `openood/evaluators/metrics.py` computes them."""
+    is_ood = np.repeat([0, 1], [len(id_scores), len(ood_scores)])
+    confidence = np.concatenate([id_scores, ood_scores])
+    rejected, caught, _ = roc_curve(is_ood, -confidence)
+    precision_in, recall_in, _ = precision_recall_curve(1 - is_ood, confidence)
+    precision_out, recall_out, _ = precision_recall_curve(is_ood, -confidence)
+    fpr = rejected[np.argmax(caught >= 0.95)]
+    return float(fpr), float(auc(recall_in, precision_in)), float(auc(recall_out, precision_out))
+
+
+@given(scores, scores)
+def test_openoods_fpr_is_never_lower_and_equal_without_ties(id_scores, ood_scores):
+    ours, theirs = fpr_ood_positive(id_scores, ood_scores), openood(id_scores, ood_scores)[0]
+    assert theirs >= ours - EXACT
+    if not np.isin(id_scores, ood_scores).any():
+        assert theirs == pytest.approx(ours, abs=EXACT)
+
+
+def test_with_tied_scores_openoods_fpr_can_be_higher_by_a_tenth():
+    # Fifteen OOD images are lowest, then at each of five scores two ID and one OOD image: recall .95 is reached
+    # at the fourth tie, in the middle of a straight piece that OpenOOD's code replaces by its end.
+    tied = np.arange(1.0, 6.0)
+    id_scores = np.concatenate([np.repeat(tied, 2), np.full(10, 9.0)])
+    ood_scores = np.concatenate([np.zeros(15), tied])
+    assert fpr_ood_positive(id_scores, ood_scores) == pytest.approx(0.4, abs=EXACT)
+    assert openood(id_scores, ood_scores)[0] == pytest.approx(0.5, abs=EXACT)
+
+
+@pytest.mark.parametrize(("n_id", "n_ood"), [(1, 1), (3, 9), (40, 10)])
+def test_openoods_aupr_is_the_trapezoid_and_ours_average_precision(n_id, n_ood):
+    constant = np.zeros(n_id), np.zeros(n_ood)
+    share = n_id / (n_id + n_ood)
+    assert aupr_in(*constant) == pytest.approx(share, abs=EXACT)
+    assert aupr_out(*constant) == pytest.approx(1 - share, abs=EXACT)
+    assert openood(*constant)[1:] == pytest.approx(((1 + share) / 2, (2 - share) / 2), abs=EXACT)
+
+
+def test_with_many_scores_both_kinds_of_aupr_are_nearly_equal():
+    pair = _normal_case()
+    assert (aupr_in(*pair), aupr_out(*pair)) == pytest.approx(openood(*pair)[1:], abs=2e-4)

@@ -103,6 +103,8 @@ def probes(
         found = _minimum(loss, start, tolerance)
         point = torch.from_numpy(found).to(where).view(classes, -1)
         weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
+        # At the minimum they sum to zero over the classes; with few rows rounding adds up to 1e-5 of them.
+        weights, bias = weights - weights.mean(dim=0), bias - bias.mean()
         yield Probe(weights.cpu().numpy(), (bias - weights @ mean).cpu().numpy())
 
 

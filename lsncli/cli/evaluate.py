@@ -37,6 +37,10 @@ COSTS = [Column("seconds", "Seconds", digits=2), Column("peak_mib", "MiB", digit
 ERROR = [Column("error", "Not evaluated because", wide=True)]
 LEFT_OUT = ("fpr95_ood", "aupr_in", "aupr_out")
 """What people do not see where other columns need the room."""
+DEFINITIONS = (
+    "OOD+: FPR95 with OOD as the positive class, over all thresholds (OpenOOD drops some; its number can be "
+    "higher where scores tie). AUPR: average precision (OpenOOD's is the trapezoid rule)."
+)
 
 IntervalName = Literal["delong", "bootstrap"]
 BOUNDED: dict[str, tuple[str, ...]] = {"delong": ("auroc",), "bootstrap": ("fpr95", "auroc")}
@@ -93,8 +97,10 @@ def evaluate(
 ) -> None:
     """Measure how well methods tell ID from OOD: FPR95, AUROC, AUPR and ID accuracy, in percent.
 
-    FPR95 (ID+) is the paper's: OOD images kept when 95 % of ID images are kept. FPR95 (OOD+) is OpenOOD's:
-    ID images rejected when 95 % of OOD images are rejected. Programs (csv, json, jsonl) get fractions.
+    FPR95 (ID+) is the paper's: OOD images kept when 95 % of ID images are kept. FPR95 (OOD+) counts ID images
+    rejected when 95 % of OOD images are rejected, over all thresholds; OpenOOD drops some thresholds, so that
+    its number can be higher where scores tie. AUPR is average precision; OpenOOD's is the trapezoid rule.
+    Programs (csv, json, jsonl) get fractions.
     """
     from lsncli.app import evaluate as use
     from lsncli.app.inputs import Images
@@ -143,7 +149,10 @@ def evaluate(
     rows += [failed_row(method, reason) for method, reason in found.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     people = format in ("table", "md", "tex")
-    render(rows, columns(people, costs, intervals, bool(found.failed)), format, output, title)
+    shown_columns = columns(people, costs, intervals, bool(found.failed))
+    render(rows, shown_columns, format, output, title)
+    if people and any(column.key in LEFT_OUT for column in shown_columns):
+        say(DEFINITIONS, quiet=quiet)
     for failed, reason in found.failed:
         say(f"{failed}: not evaluated. {reason}", style="yellow")
     if not found.results:

@@ -3,12 +3,22 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.types import UNLABELLED, Float64s, Floats, Head, Labels, Rows, unit
 
 CHUNK = 8192
 """Rows at a time, where a score goes through training rows."""
+RANK_CUTOFF = 1e-5
+"""Singular values up to this fraction of the largest count as zero in every pseudo-inverse.
+
+The class weights of a softmax head sum to zero over the classes, so its smallest singular value is rounding
+error, and its inverse is noise. Measured, that value is 1e-17 to 2e-14 of the largest in float64, 1e-10 to
+9e-8 where weights were float32 at any time, and up to 8e-6 in probes of few rows that were not centred. The
+next smallest was 6e-4 or more, where C is about D. NumPy's default of 1e-15 is no safe cut for any of them,
+and 1e-10 only for the first.
+"""
 
 
 def positive(**settings: float) -> None:
@@ -69,6 +79,20 @@ def linear_layer(head: Head, name: str) -> tuple[Float64s, Float64s]:
     weights = head.scale * np.asarray(head.weights, dtype=np.float64)
     bias = np.zeros(len(weights)) if head.bias is None else np.asarray(head.bias, dtype=np.float64)
     return weights, bias
+
+
+def pseudo_inverse(matrix: Float64s) -> Float64s:
+    """The Moore-Penrose inverse (D, C) of ``matrix`` (C, D), with ``RANK_CUTOFF``."""
+    return np.asarray(np.linalg.pinv(matrix, rcond=RANK_CUTOFF), dtype=np.float64)
+
+
+def above_rounding(eigenvalues: Float64s) -> NDArray[np.bool_]:
+    """Which of the ascending ``eigenvalues`` (D,) of a moment matrix are more than rounding of the largest.
+
+    They are squares of singular values, summed in float64: rounding reaches D x 2.2e-16 of the largest.
+    """
+    above: NDArray[np.bool_] = eigenvalues > len(eigenvalues) * np.finfo(float).eps * eigenvalues[-1]
+    return above
 
 
 def training_rows(train: Rows | None, name: str, dim: int | None = None) -> Rows:

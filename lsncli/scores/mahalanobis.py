@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.scores.common import check_features, labelled_chunks, labelled_rows
+from lsncli.scores.common import above_rounding, check_features, labelled_chunks, labelled_rows
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
 
@@ -23,10 +23,11 @@ class Mahalanobis(Score):
     "total", as in MCM's repository, the mean of all rows. The classes are those of the labels; the prompts do
     not matter.
 
-    With few rows Sigma is singular, where a pseudo-inverse would not see the directions without training data
-    at all, or its inverse is mostly noise. Hence with fewer than C + 2 D rows (or where Sigma is singular
-    all the same), and only then, it is (1 - w) Sigma + w tr(Sigma)/D I with Ledoit and Wolf's w (2004), at
-    least 0.001.
+    Where Sigma is rank-deficient (its smallest eigenvalue is rounding, D x 2.2e-16 of the largest, or less),
+    and with fewer than C + 2 D rows, where its inverse is mostly noise, Sigma is regularised: it becomes
+    (1 - w) Sigma + w tr(Sigma)/D I with Ledoit and Wolf's w (2004), at least 0.001. No pseudo-inverse is
+    taken: that would ignore the directions without training data, in which an OOD image stands out most.
+    Anywhere else Sigma is inverted as it is.
 
     Paper: Lee et al., A simple unified framework for detecting out-of-distribution samples and adversarial
     attacks, NeurIPS 2018.
@@ -58,13 +59,12 @@ class Mahalanobis(Score):
             moment += part.T @ part
             fourth += float(((part**2).sum(axis=1) ** 2).sum())
         values, vectors = np.linalg.eigh(moment / len(rows))  # smallest first
-        tiny = len(values) * np.finfo(float).eps
-        if values[-1] <= tiny:  # of unit rows: rounding, and no spread
+        if values[-1] <= len(values) * np.finfo(float).eps:  # of unit rows: rounding, and no spread
             raise LsnError(
                 f"The score 'mahalanobis' needs rows of a class that differ, found {len(rows)} that do not.",
                 "Use more than one training image a class, or covariance=total.",
             )
-        if len(rows) < len(counts) + 2 * len(values) or values[0] <= tiny * values[-1]:
+        if len(rows) < len(counts) + 2 * len(values) or not above_rounding(values)[0]:
             values = _mended(values, fourth / len(rows), len(rows))
         whitening = vectors / np.sqrt(values)
         return {"centre": centre, "whitening": whitening, "means": (means - centre) @ whitening}

@@ -6,7 +6,14 @@ from typing import ClassVar
 import numpy as np
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.scores.common import check_features, linear_layer, training_rows, unit_chunks
+from lsncli.scores.common import (
+    above_rounding,
+    check_features,
+    linear_layer,
+    pseudo_inverse,
+    training_rows,
+    unit_chunks,
+)
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
 
@@ -18,6 +25,8 @@ class Residual(Score):
     Formula: u = -W^+ b, where the logits W x + b are smallest (0 for text heads, which have no bias);
     N (D, D - dim) the eigenvectors of the smallest eigenvalues of the mean of (x - u)(x - u)^T over training
     features, about u and not about their mean. Published for raw activations, here x are unit CLIP features.
+    The pseudo-inverse W^+ takes singular values below 1e-5 of the largest for zero: the weights of a softmax
+    head sum to zero over the classes, and the direction that rounding leaves there would decide u.
 
     Paper: Wang et al., ViM: Out-of-distribution with virtual-logit matching, CVPR 2022; after Ndiour et al.,
     2020.
@@ -63,12 +72,12 @@ def subspace(name: str, dim: int, weights: Float64s, bias: Float64s, rows: Rows)
             f"The score '{name}' needs dim below the {size} dimensions of the features, found {dim}.",
             f"Set dim below {size}, or leave it out.",
         )
-    origin = -np.linalg.pinv(weights) @ bias
+    origin = -pseudo_inverse(weights) @ bias
     moment = np.zeros((size, size))
     for part in unit_chunks(rows.features):
         moment += (part - origin).T @ (part - origin)
     values, vectors = np.linalg.eigh(moment / len(rows))  # smallest first
-    spanned = int((values > values[-1] * size * np.finfo(float).eps).sum())
+    spanned = int(above_rounding(values).sum())
     if spanned <= dim:
         raise LsnError(
             f"The score '{name}' needs training features that span more than dim = {dim} directions, "

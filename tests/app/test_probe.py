@@ -37,6 +37,15 @@ def test_it_is_scikit_learns_logistic_regression_on_unit_features(c: float) -> N
     np.testing.assert_allclose(gaps[0], gaps[1], rtol=0, atol=1e-4 * np.abs(gaps[1]).max())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_and_biases_sum_to_zero_over_the_classes_also_of_few_rows(seed: int) -> None:
+    """Rounding that the optimiser gathers where no row is would decide any pseudo-inverse of the weights."""
+    (found,) = probes(rows(40, 3, 64, seed), 3, [1000.0], CPU)
+    values = np.linalg.svd(found.weights, compute_uv=False)
+    assert values[-1] < 1e-13 * values[0] < values[-2]
+    assert abs(found.bias.sum()) < 1e-12 * np.abs(found.bias).max()
+
+
 def gradient(train: Rows, found: Probe, c: float) -> tuple[np.ndarray, np.ndarray]:
     """Of sum cross-entropy + |W|^2 / (2 C), written from the formula, row by row."""
     by_weights, by_bias = found.weights / c, np.zeros(len(found.bias))

@@ -75,6 +75,17 @@ def test_eval_shows_people_percent_and_programs_fractions(lsn, work) -> None:
     assert float(lines[0]["auroc"]) == row["auroc"]
 
 
+def test_eval_says_under_the_table_where_its_metrics_are_not_openoods(lsn, work) -> None:
+    def notes(*options: str) -> str:
+        return " ".join(lsn("eval", "--method", "mcm", *options).err.split())
+
+    for shown in ((), ("--format", "md")):
+        assert "AUPR: average precision (OpenOOD's is the trapezoid rule)" in notes(*shown)
+        assert "over all thresholds (OpenOOD drops some" in notes(*shown)
+    for without in (("--format", "csv"), ("--costs",), ("--quiet",)):
+        assert "OpenOOD" not in notes(*without)
+
+
 def test_eval_tells_costs_intervals_and_averages_on_request(lsn, work) -> None:
     both = ("--method", "mcm", "--method", "energy")
     for options, titles in (

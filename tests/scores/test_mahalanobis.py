@@ -98,10 +98,26 @@ def test_enough_rows_take_the_covariance_itself():
     assert ready(Mahalanobis(), head, train)(features) == pytest.approx(expected, rel=1e-8)
 
 
-def test_many_rows_in_fewer_directions_are_mended_too(head, features, train):
-    flat = train.features.copy()
-    flat[:, 3] = 0
-    assert ready(Mahalanobis(), head, Rows(flat, train.labels))(features).min() > -1e6
+@pytest.mark.parametrize("covariance", ["within", "total"])
+@pytest.mark.parametrize("rounding", [0.0, 1e-8])  # none, and what a projection in float32 leaves
+def test_a_rank_deficient_covariance_of_many_rows_is_regularised_not_pseudo_inverted(covariance, rounding):
+    head, train, _ = clusters(3, 60, 40)
+    rng = np.random.default_rng(4)
+    flat = unit(train.features)
+    flat[:, 30:] = rounding * rng.normal(size=(180, 10))
+    rows = Rows(flat, train.labels)
+    means, centred = parts(rows, 3, covariance)
+    sigma = centred.T @ centred / len(centred)
+    weight = np.clip(ledoit_wolf_shrinkage(centred, assume_centered=True), LEAST, 1)
+    mended = (1 - weight) * sigma + weight * np.trace(sigma) / 40 * np.eye(40)
+    scorer = ready(Mahalanobis(covariance), head, rows)
+    inside, away = flat[:20], flat[:20].copy()
+    away[:, 35] = 1.0  # along a direction that no training row has
+    for features in (inside, away):
+        assert scorer(features) == pytest.approx(naive(features, means, mended), rel=1e-9)
+    support = np.linalg.pinv(sigma, rcond=1e-12)
+    blind = [-min(float((x - m) @ support @ (x - m)) for m in means) for x in unit(away)]
+    assert (scorer(away) < 3 * np.array(blind)).all()  # the pseudo-inverse does not see how far away they are
 
 
 def test_rows_on_one_line_keep_the_least_weight():
