@@ -262,8 +262,8 @@ def test_openoods_fpr_is_never_lower_and_equal_without_ties(id_scores, ood_score
 
 
 def test_with_tied_scores_openoods_fpr_can_be_higher_by_a_tenth():
-    # Fifteen OOD images are lowest, then at each of five scores two ID and one OOD image: recall .95 is reached
-    # at the fourth tie, in the middle of a straight piece that OpenOOD's code replaces by its end.
+    # Fifteen OOD images are lowest, then come two ID images and one OOD image at each of five scores. Recall
+    # .95 is reached at the fourth tie, in the middle of a straight piece that OpenOOD replaces by its end.
     tied = np.arange(1.0, 6.0)
     id_scores = np.concatenate([np.repeat(tied, 2), np.full(10, 9.0)])
     ood_scores = np.concatenate([np.zeros(15), tied])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lsncli.images.decode import decode
 from lsncli.images.loader import Batch, Preprocess, one_line
-from lsncli.images.modes import NotFinite, rgb, upright
+from lsncli.images.modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.remote import Remote
 from lsncli.images.sources import ImageItem
@@ -63,7 +63,7 @@ def opened(picture: Picture) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return rgb(Image.fromarray(_eight_bits(picture)))
     picture.load()
-    return upright(rgb(picture))
+    return upright(rgb(picture), orientation(picture))
 
 
 def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:

@@ -12,8 +12,11 @@ from PIL import Image, UnidentifiedImageError
 
 from lsncli.images import libtiff
 from lsncli.images.kinds import container, not_an_image
-from lsncli.images.modes import NotFinite, rgb, upright
+from lsncli.images.modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable
+from lsncli.images.samples import layout_of, rare_tiff, wide_image
+from lsncli.images.strip import png_damage, rare_jpeg, without_metadata
+from lsncli.images.tiff import ORIENTATION
 
 # What the extensions of the listing promise. Without this limit Pillow would try every plugin it has,
 # and the one for EPS runs Ghostscript on the file.
@@ -23,6 +26,9 @@ MAX_PIXELS = 89_478_485
 MAX_SCANNED = 1 << 32
 """Pixels times passes over them in one JPEG. A progressive one has ten passes; a hostile one has thousands,
 and a small file would take hours."""
+
+FINAL = (Undecodable, MemoryError, NotFinite, Image.DecompressionBombError)
+"""What no other way of reading would change."""
 
 
 def decode(data: bytes) -> Image.Image:
@@ -39,22 +45,43 @@ def decode(data: bytes) -> Image.Image:
     if not data:
         raise Undecodable("an empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats(container(data))) as image:
-            _check_size(image, data)
-            image.load()
-            return upright(rgb(image))
+        try:
+            return _decode(data)
+        except FINAL:
+            raise
+        except Exception:
+            # Pillow reads metadata with the pixels, and its plugins raise anything from struct.error to
+            # IndexError. Whether the pixels are sound shows without it.
+            bare = without_metadata(data)
+            if bare is None:
+                raise
+            return _decode(bare.data, bare.orientation)
     except Undecodable:
         raise
-    except UnidentifiedImageError as error:
-        raise Undecodable(not_an_image(data)) from error
     except Image.DecompressionBombError as error:
         raise Undecodable("too large: more pixels than Pillow decodes") from error
     except NotFinite as error:
         raise Undecodable("pixels that are not finite numbers") from error
     except MemoryError as error:
         raise Undecodable("there is no memory to decode it") from error
-    except Exception as error:  # Pillow's plugins raise anything from struct.error to IndexError
-        raise Undecodable(_damage(error)) from error
+    except Exception as error:
+        raise Undecodable(_failure(data, error)) from error
+
+
+def _decode(data: bytes, turn: int = 0) -> Image.Image:
+    """The image, turned by ``turn`` or by what the file says."""
+    formats = _formats(container(data))
+    if damage := png_damage(data):
+        raise Undecodable(damage)
+    layout = layout_of(data)
+    if layout is not None and layout.wide:
+        if layout.width * layout.height > MAX_PIXELS:
+            raise Undecodable(f"too large: {layout.width} x {layout.height} pixels")
+        return upright(rgb(wide_image(layout)), layout.page.value(ORIENTATION))
+    with Image.open(io.BytesIO(data), formats=formats) as image:
+        _check_size(image, data)
+        image.load()
+        return upright(rgb(image), turn or orientation(image))
 
 
 def _formats(kind: str) -> tuple[str, ...]:
@@ -101,8 +128,13 @@ def _check_size(image: Image.Image, data: bytes) -> None:
         raise Undecodable(f"too large: {width} x {height} pixels")
 
 
-def _damage(error: Exception) -> str:
+def _failure(data: bytes, error: Exception) -> str:
+    """Why Pillow fails to decode an image: it does not know this kind, or the file is damaged."""
     text = " ".join(str(error).split())
     if "truncated" in text.lower():
         return f"truncated: {text}"
+    if kind := rare_jpeg(data) or rare_tiff(data, isinstance(error, UnidentifiedImageError)):
+        return f"not supported: {kind}"
+    if isinstance(error, UnidentifiedImageError):
+        return not_an_image(data)
     return f"damaged: {text or type(error).__name__}"

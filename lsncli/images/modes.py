@@ -16,6 +16,10 @@ TURNS = {
 """What brings each EXIF orientation upright; 1 is upright."""
 
 
+LARGEST = {"u1": 255, "i1": 127, "u2": 65535, "i2": 32767}
+"""White, by the type of whole numbers; wider ones have none of their own."""
+
+
 class NotFinite(ValueError):
     """Pixels that are not finite numbers."""
 
@@ -28,39 +32,51 @@ def rgb(image: Image.Image) -> Image.Image:
     """
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
-        return Image.fromarray(eight_bits(np.asarray(image), mode)).convert("RGB")
+        return Image.fromarray(eight_bits(np.asarray(image)[..., None])[..., 0]).convert("RGB")
     if image.has_transparency_data:
         return _on_white(image)
     # A palette by way of RGBA: Pillow warns of transparency given as bytes otherwise.
     return image if mode == "RGB" else image.convert("RGB")
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image as its camera meant it to be seen (EXIF orientation). Damaged EXIF data turns nothing."""
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, 1 to 8; 0 if it is missing or damaged."""
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        value = image.getexif().get(ExifTags.Base.Orientation, 0)
+        return value if value in TURNS else 0
     except Exception:  # a tag of any type, a directory that ends too early: the pixels are still good
-        return image
-    return image if turn is None else image.transpose(turn)
+        return 0
 
 
-def eight_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    """Grey values (H, W) of any width as uint8: 16-bit range / 257; floats in [0, 1] x 255; in [0, 255] as
-    they are; anything else stretched from its minimum to its maximum. Raises NotFinite."""
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """The image as its camera meant it to be seen, by its EXIF orientation ``turn``; 0 and 1 are upright."""
+    return image.transpose(TURNS[turn]) if turn in TURNS else image
+
+
+def eight_bits(values: NDArray[np.generic], white: int = 0) -> NDArray[np.uint8]:
+    """Values (H, W, C) of any type as uint8, black at 0. Raises NotFinite.
+
+    Whole numbers from 0 to ``white`` are scaled to 255. Where it is 0, white is the largest number of 8 or 16
+    bits, and 65535 for wider ones. Of 16-bit colours the upper 8 bits are taken, as Pillow does. Floats in
+    [0, 1] are multiplied by 255, in [0, 255] taken as they are. Anything else (a negative number, or a larger
+    one) is stretched from its minimum to its maximum, all channels alike.
+    """
+    if values.dtype == np.uint16 and values.shape[2] > 1 and white == 0:
+        return (values.astype(np.uint16, copy=False) >> 8).astype(np.uint8)
     with np.errstate(invalid="ignore"):  # damaged floats hold signalling NaNs
         low, high = float(np.min(values)), float(np.max(values))  # either is NaN or infinite if any pixel is
     if not np.isfinite([low, high]).all():
         raise NotFinite
-    if mode == "F":
+    if values.dtype.kind == "f":
         in_range, divisor = low >= 0 and high <= 255, 1.0 if high > 1 else 1 / 255
     else:
-        in_range, divisor = low >= 0 and high <= 65535, 257.0
+        top = white or LARGEST.get(values.dtype.str[1:], 65535)
+        in_range, divisor = low >= 0 and high <= top, top / 255
     if not in_range:
         divisor = ((high - low) or 1.0) / 255
     grey = np.empty(values.shape, dtype=np.uint8)
-    for row in range(
-        len(values)
-    ):  # a row at a time: eight bytes for every pixel of a large image is too much
+    # A row at a time: eight bytes for every pixel of a large image is too much.
+    for row in range(len(values)):
         wide = values[row].astype(np.float64)
         grey[row] = np.rint((wide if in_range else wide - low) / divisor)
     return grey

@@ -1,0 +1,232 @@
+"""TIFF pixels that Pillow does not read or reads wrongly: signed numbers, floats, 12, 16, 32 and 64 bits.
+
+Pillow knows some of these layouts, in one byte order or uncompressed, and takes others for unsigned, for
+white on black, or for bytes in the other order. Here libtiff (through Pillow) only decompresses: it gets each
+strip or tile as rows of bytes, and what the bytes mean is worked out by the tags.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lsncli.images import tiff
+from lsncli.images.found import MAX_BYTES
+from lsncli.images.modes import eight_bits
+from lsncli.images.read import Undecodable
+
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+FORMATS = {UNSIGNED: ("u", (8, 16, 32, 64)), SIGNED: ("i", (8, 16, 32, 64)), FLOAT: ("f", (16, 32, 64))}
+NAMES = {UNSIGNED: "unsigned", SIGNED: "signed", FLOAT: "float"}
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
+PHOTOMETRICS = {
+    0: "white is zero",
+    1: "black is zero",
+    2: "RGB",
+    3: "palette",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "Lab",
+}
+SEPARATE = 2
+BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
+"""Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+KNOWN_COMPRESSIONS = BYTEWISE | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677, 50001}
+"""Those that libtiff may decompress."""
+DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
+ASSOCIATED, UNASSOCIATED = 1, 2
+BAND = 1 << 26
+"""Bytes that are decompressed at a time, or one strip: Pillow refuses a picture of twice 89 million bytes."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the first page of a TIFF stores its pixels."""
+
+    page: tiff.Directory
+    width: int
+    height: int
+    channels: int
+    bits: int
+    kind: int
+    photometric: int
+    planar: int
+    tiled: bool
+    tile: tuple[int, int]
+    """Height and width of a strip or tile."""
+
+    def __str__(self) -> str:
+        colours = PHOTOMETRICS.get(self.photometric, f"photometric {self.photometric}")
+        compression = self.page.value(tiff.COMPRESSION, 1)
+        return (
+            f"a TIFF of {self.channels} x {self.bits} bits, {NAMES.get(self.kind, 'of another kind')} "
+            f"({colours}, compression {compression})"
+        )
+
+    @property
+    def wide(self) -> bool:
+        """Whether Pillow is no help with it. It reads up to 8 bits, and 16 bits of plain grey and RGB."""
+        if self.kind == UNSIGNED and self.bits <= 8:
+            return False
+        whole = self.kind == UNSIGNED and self.bits == 16
+        grey = self.photometric == BLACK_IS_ZERO and self.channels == 1
+        return not (whole and (grey or (self.photometric == RGB and self.planar != SEPARATE)))
+
+
+def layout_of(data: bytes) -> Layout | None:
+    """The layout of a TIFF's first page; None if it is no TIFF, or its tags do not make sense."""
+    page = tiff.read_directory(data)
+    if page is None:
+        return None
+    width, height, channels = page.value(tiff.WIDTH), page.value(tiff.HEIGHT), page.value(tiff.CHANNELS, 1)
+    bits, kinds = set(page.values(tiff.BITS, (1,))), set(page.values(tiff.SAMPLE_FORMAT, (UNSIGNED,)))
+    tiled = tiff.TILE_OFFSETS in page.entries
+    if not tiled and tiff.STRIP_OFFSETS not in page.entries:
+        return None
+    if tiled:
+        tile = page.value(tiff.TILE_HEIGHT), page.value(tiff.TILE_WIDTH)
+    else:
+        tile = min(page.value(tiff.ROWS_PER_STRIP, height) or height, height), width
+    if min(width, height, channels, *tile) < 1 or len(bits) > 1 or len(kinds) > 1:
+        return None
+    photometric, planar = page.value(tiff.PHOTOMETRIC), page.value(tiff.PLANAR, 1)
+    return Layout(page, width, height, channels, bits.pop(), kinds.pop(), photometric, planar, tiled, tile)
+
+
+def rare_tiff(data: bytes, unknown: bool) -> str:
+    """The layout of a TIFF, if that is why it cannot be read; else empty. ``unknown``: Pillow says so."""
+    layout = layout_of(data)
+    compression = layout.page.value(tiff.COMPRESSION, 1) if layout else 1
+    return str(layout) if layout and (unknown or compression not in KNOWN_COMPRESSIONS) else ""
+
+
+def wide_image(layout: Layout) -> Image.Image:
+    """The page as an 8-bit image, by the rules of ``modes.eight_bits``; not yet turned upright.
+
+    Raises Undecodable for what is not supported, too large or cut short, and NotFinite.
+    """
+    mode = _mode(layout)
+    colours = len(mode.removesuffix("A"))
+    white = (1 << layout.bits) - 1 if layout.bits == 12 else 0
+    pixels = eight_bits(_samples(layout)[..., : len(mode)], white)
+    if layout.photometric == WHITE_IS_ZERO:
+        np.subtract(255, pixels[..., :colours], out=pixels[..., :colours])
+    if mode.endswith("A") and layout.page.value(tiff.EXTRA_SAMPLES) == ASSOCIATED:
+        return Image.frombytes(mode[:-1] + "a", (layout.width, layout.height), pixels.tobytes()).convert(mode)
+    return Image.frombytes(mode, (layout.width, layout.height), pixels.tobytes())
+
+
+def _mode(layout: Layout) -> str:
+    """Pillow's mode of 8 bits for it. Raises Undecodable for what is not supported."""
+    extra, compression = layout.page.value(tiff.EXTRA_SAMPLES), layout.page.value(tiff.COMPRESSION, 1)
+    mode = {WHITE_IS_ZERO: "L", BLACK_IS_ZERO: "L", RGB: "RGB", CMYK: "CMYK"}.get(layout.photometric, "")
+    readable = layout.bits in FORMATS.get(layout.kind, ("", ()))[1] or (layout.kind, layout.bits) == (
+        UNSIGNED,
+        12,
+    )
+    if not (readable and mode and compression in BYTEWISE and len(mode) <= layout.channels):
+        raise Undecodable(f"not supported: {layout}")
+    # Alpha has a scale of its own only where numbers have one.
+    scaled = layout.kind == UNSIGNED and layout.bits <= 16 and mode != "CMYK"
+    sees_through = extra in (ASSOCIATED, UNASSOCIATED) and len(mode) < layout.channels
+    return mode + "A" if scaled and sees_through else mode
+
+
+def _samples(layout: Layout) -> NDArray[np.generic]:
+    """Values (H, W, C) of the page, in native byte order."""
+    page, (tall, across) = layout.page, layout.tile
+    planes = layout.channels if layout.planar == SEPARATE else 1
+    together = layout.channels // planes
+    columns, rows = ceil(layout.width / across), ceil(layout.height / tall)
+    row_bytes = (across * together * layout.bits + 7) // 8
+    needed = planes * rows * columns
+    if max(needed * tall * row_bytes, layout.width * layout.height * layout.channels * 8) > 2 * MAX_BYTES:
+        raise Undecodable(f"too large: {layout.width} x {layout.height} pixels of {layout.channels} channels")
+    offsets = page.values(tiff.TILE_OFFSETS if layout.tiled else tiff.STRIP_OFFSETS)
+    sizes = page.values(tiff.TILE_SIZES if layout.tiled else tiff.STRIP_SIZES)
+    if not sizes and page.value(tiff.COMPRESSION, 1) == 1:
+        sizes = (tall * row_bytes,) * needed
+    if min(len(offsets), len(sizes)) < needed:
+        raise Undecodable("damaged: its list of strips is too short")
+    dtype = np.dtype(f"{FORMATS[layout.kind][0]}{2 if layout.bits == 12 else layout.bits // 8}")
+    values = np.empty((layout.height, layout.width, layout.channels), dtype)
+    at_once = max(1, BAND // (tall * row_bytes))
+    for plane in range(planes):
+        first = plane * rows * columns
+        for start in range(0, rows * columns, at_once):
+            numbers = range(start, min(start + at_once, rows * columns))
+            # Tiles are whole, but the last strip ends with the image.
+            last = tall if layout.tiled else layout.height - numbers[-1] * tall
+            shape = ((len(numbers) - 1) * tall + min(tall, last), row_bytes)
+            pieces = [page.data[offsets[first + n] : offsets[first + n] + sizes[first + n]] for n in numbers]
+            if any(len(piece) < sizes[first + n] for piece, n in zip(pieces, numbers, strict=True)):
+                raise Undecodable("truncated: the file ends inside its pixels")
+            decoded = _meaning(_decompressed(page, pieces, shape, tall), layout, dtype, together)
+            for place, number in enumerate(numbers):
+                y, x = number // columns * tall, number % columns * across
+                part = decoded[place * tall : (place + 1) * tall]
+                room = values[y : y + tall, x : x + across, plane * together : (plane + 1) * together]
+                room[...] = part[: room.shape[0], : room.shape[1]]
+    return values
+
+
+def _decompressed(
+    page: tiff.Directory, pieces: list[bytes], shape: tuple[int, int], tall: int
+) -> NDArray[np.uint8]:
+    """The bytes (rows, bytes of a row) of strips of ``tall`` rows each, as libtiff decompresses them."""
+    tags: list[tuple[int, list[int]]] = [
+        (tiff.WIDTH, [shape[1]]),
+        (tiff.HEIGHT, [shape[0]]),
+        (tiff.BITS, [8]),
+        (tiff.COMPRESSION, [page.value(tiff.COMPRESSION, 1)]),
+        (tiff.PHOTOMETRIC, [BLACK_IS_ZERO]),
+        (tiff.FILL_ORDER, [page.value(tiff.FILL_ORDER, 1)]),
+        (tiff.STRIP_OFFSETS, [8 + sum(map(len, pieces[:n])) for n in range(len(pieces))]),
+        (tiff.CHANNELS, [1]),
+        (tiff.ROWS_PER_STRIP, [tall]),
+        (tiff.STRIP_SIZES, [len(piece) for piece in pieces]),
+    ]
+    with Image.open(io.BytesIO(_grey_tiff(pieces, tags)), formats=("TIFF",)) as image:
+        return np.asarray(image)
+
+
+def _grey_tiff(pieces: list[bytes], tags: list[tuple[int, list[int]]]) -> bytes:
+    body = b"".join(pieces)
+    start = 8 + len(body)
+    lists = start + 2 + 12 * len(tags) + 4
+    entries, behind = b"", b""
+    for tag, numbers in tags:
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            packed, behind = struct.pack("<I", lists + len(behind)), behind + packed
+        entries += struct.pack("<HHI", tag, 4, len(numbers)) + packed
+    header, count = b"II*\0" + struct.pack("<I", start), struct.pack("<H", len(tags))
+    return b"".join([header, body, count, entries, bytes(4), behind])
+
+
+def _meaning(
+    rows: NDArray[np.uint8], layout: Layout, dtype: np.dtype[np.generic], together: int
+) -> NDArray[np.generic]:
+    """Rows of bytes as values (rows, W, C) in native byte order, with the predictor undone."""
+    order, predictor = layout.page.order, layout.page.value(tiff.PREDICTOR, 1)
+    across, size = layout.tile[1], dtype.itemsize
+    if layout.bits == 12:
+        padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))).astype(np.uint16)
+        first, middle, last = (padded[:, n::3] for n in range(3))
+        both = np.stack([first << 4 | middle >> 4, (middle & 15) << 8 | last], axis=2)
+        return both.reshape(len(rows), -1)[:, : across * together].reshape(len(rows), across, together)
+    if predictor == FLOAT_DIFFERENCES:
+        # Bytes of a row lie most significant first, plane by plane, each as the difference to the one before.
+        summed = rows.reshape(len(rows), -1, together).cumsum(axis=1, dtype=np.uint8)
+        planes = summed.reshape(len(rows), size, across * together)
+        rows, order = np.ascontiguousarray(planes.transpose(0, 2, 1)), ">"
+    values = rows.reshape(len(rows), -1).view(np.dtype(order + dtype.str[1:])).astype(dtype)
+    values = values.reshape(len(rows), across, together)
+    if predictor == DIFFERENCES:
+        whole = values.view(f"u{size}")
+        np.cumsum(whole, axis=1, dtype=whole.dtype, out=whole)
+    return values

@@ -1,0 +1,235 @@
+"""Copies of image files that keep the pixels and drop the metadata, for files whose metadata is broken.
+
+Pillow reads text, colour profiles and EXIF together with the pixels, and gives up on the whole file when one
+of them is damaged or too large. What is kept here decides pixels; everything else goes, apart from the
+orientation, which is read by itself. Pixel data is copied as it is: if it is damaged, decoding still fails.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lsncli.images import tiff
+from lsncli.images.kinds import container
+
+JPEG_START = b"\xff\xd8\xff"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+PNG_XMP = b"XML:com.adobe.xmp\0\0"
+MAX_CHUNKS = 1 << 18
+"""Chunks of a PNG. 89 million pixels of 8 bytes, uncompressed, are 87,000 of the 8 KiB that libpng writes."""
+MAX_BLOCKS = 1 << 21
+"""Blocks of a GIF, of at most 255 bytes: 512 MiB of them."""
+WEBP_PIXELS = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})
+WEBP_METADATA = 0x20 | 0x08 | 0x04
+"""The flags of VP8X that announce a colour profile, EXIF and XMP."""
+EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+APP0, APP1, ADOBE, COMMENT, START_OF_SCAN = 0xE0, 0xE1, 0xEE, 0xFE, 0xDA
+FRAMES = {
+    **dict.fromkeys((0xC0, 0xC1, 0xC2), ""),
+    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
+    **dict.fromkeys((0xC9, 0xCA), "arithmetic"),
+}
+"""The markers of a frame, and what is uncommon about it."""
+NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+ITEM = re.compile(rb"(infe[\2\3]...(?:....|......))(Exif|mime)", re.DOTALL)
+"""The entry of EXIF or XMP in the list of items of an AVIF or HEIC."""
+
+
+@dataclass(frozen=True)
+class Stripped:
+    """A file without metadata, and the EXIF orientation it had; 0 if it had none, or if it still has it."""
+
+    data: bytes
+    orientation: int = 0
+
+
+def without_metadata(data: bytes) -> Stripped | None:
+    """The image without metadata; None for a kind of file that has none to drop."""
+    if container(data):
+        return _strip_items(data)
+    strip = next((strip for start, strip in STRIPS.items() if data.startswith(start)), None)
+    return strip(data) if strip else None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of a PNG: its type and its place in the file, with length and checksum."""
+
+    kind: bytes
+    start: int
+    end: int
+    sound: bool
+    """Whether the file holds all of it, and its checksum is right."""
+
+
+def png_chunks(data: bytes) -> Iterator[Chunk]:
+    """The chunks of a PNG up to its end, at most MAX_CHUNKS."""
+    at, view = len(PNG_START), memoryview(data)
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
+        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
+        checksum = int.from_bytes(view[end - 4 : end], "big")
+        sound = end <= len(data) and zlib.crc32(view[at + 4 : end - 4]) == checksum
+        yield Chunk(data[at + 4 : at + 8], at, end, sound)
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = end
+
+
+def png_damage(data: bytes) -> str:
+    """Why the pixels of a PNG are not sound by its checksums, which Pillow ignores; empty if they are."""
+    if not data.startswith(PNG_START):
+        return ""
+    count = 0
+    for chunk in png_chunks(data):
+        count += 1
+        if chunk.kind in PNG_PIXELS and chunk.end <= len(data) and not chunk.sound:
+            return f"damaged: the checksum of {chunk.kind.decode()} is wrong"
+    return "damaged: more chunks than any PNG needs" if count == MAX_CHUNKS else ""
+
+
+def _strip_png(data: bytes) -> Stripped:
+    kept, exif, xmp, pixels = [PNG_START], b"", b"", "before"
+    for chunk in png_chunks(data):
+        if chunk.kind == b"IDAT":
+            if pixels == "after":  # a gap: what comes behind it would be joined to the wrong place
+                break
+            pixels = "inside"
+        elif pixels == "inside":
+            pixels = "after"
+        content = data[chunk.start + 8 : chunk.end - 4] if chunk.sound else b""
+        if chunk.kind in PNG_PIXELS:
+            kept.append(data[chunk.start : chunk.end])
+        elif chunk.kind == b"eXIf":
+            exif = content
+        elif chunk.kind == b"iTXt" and content.startswith(PNG_XMP):
+            xmp = content
+    return Stripped(b"".join(kept), _orientation(exif, xmp))
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment of a JPEG; the first scan reaches to the end of the file."""
+    at = 2
+    for _ in range(MAX_CHUNKS):
+        at = data.find(b"\xff", at)  # decoders look for the next marker where none is
+        if at < 0 or at + 4 > len(data):
+            return
+        marker = data[at + 1]
+        if marker in (0x00, 0xFF) or marker in NO_LENGTH:
+            at += 1 if marker == 0xFF else 2
+            continue
+        end = len(data) if marker == START_OF_SCAN else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at, end
+        at = end
+
+
+def rare_jpeg(data: bytes) -> str:
+    """Which kind of JPEG it is, if a common decoder does not know that; else empty."""
+    if not data.startswith(JPEG_START):
+        return ""
+    for marker, start, _ in jpeg_segments(data):
+        if marker in FRAMES:
+            bits, kind = data[start + 4 : start + 5], FRAMES[marker]
+            if bits and bits != b"\x08":
+                return f"a JPEG of {bits[0]} bits a channel"
+            return f"a JPEG with {kind} coding" if kind else ""
+    return ""
+
+
+def _strip_jpeg(data: bytes) -> Stripped:
+    kept, exif, xmp = [data[:2]], b"", b""
+    for marker, start, end in jpeg_segments(data):
+        content = data[start + 4 : end]
+        if marker == APP1 and content.startswith(EXIF):
+            exif = exif or content[len(EXIF) :]
+        elif marker == APP1 and content.startswith(XMP):
+            xmp = content
+        elif not (APP0 <= marker <= 0xEF or marker == COMMENT) or (
+            # These two say in which colour space the pixels are.
+            (marker == APP0 and content.startswith(b"JFIF\0"))
+            or (marker == ADOBE and content.startswith(b"Adobe"))
+        ):
+            kept.append(data[start:end])
+    return Stripped(b"".join(kept), _orientation(exif, xmp))
+
+
+def _strip_webp(data: bytes) -> Stripped | None:
+    if data[8:12] != b"WEBP":
+        return None
+    kept, exif, xmp, at = [], b"", b"", 12
+    for _ in range(MAX_CHUNKS):
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if len(kind) < 4:
+            break
+        end = at + 8 + size + size % 2
+        if kind in WEBP_PIXELS:
+            chunk = data[at:end]
+            if kind == b"VP8X" and len(chunk) > 8:
+                chunk = chunk[:8] + bytes([chunk[8] & ~WEBP_METADATA]) + chunk[9:]
+            kept.append(chunk)
+        elif kind == b"EXIF" and end <= len(data):
+            exif = data[at + 8 : at + 8 + size].removeprefix(EXIF)
+        elif kind == b"XMP ":
+            xmp = data[at + 8 : at + 8 + size]
+        at = end
+    body = b"WEBP" + b"".join(kept)
+    return Stripped(b"RIFF" + len(body).to_bytes(4, "little") + body, _orientation(exif, xmp))
+
+
+def _strip_gif(data: bytes) -> Stripped:
+    """The first frame alone, with its palette and its transparency."""
+    at = 13 + _palette_size(data[10:11])
+    kept, control = [data[:at]], b""
+    while data[at : at + 1] == b"!":
+        end = _end_of_blocks(data, at + 2)
+        if data[at + 1 : at + 3] == b"\xf9\x04":
+            control = data[at:end]
+        at = end
+    # The frame as it is: where it ends is for the decoder to find, and all that is behind it is not read.
+    return Stripped(b"".join([*kept, control, data[at:]]))
+
+
+def _palette_size(flags: bytes) -> int:
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _end_of_blocks(data: bytes, at: int) -> int:
+    for _ in range(MAX_BLOCKS):
+        size = data[at : at + 1]
+        at += 1 + (size[0] if size else 0)
+        if not size or not size[0]:
+            break
+    return at
+
+
+def _strip_tiff(data: bytes) -> Stripped | None:
+    found = tiff.pixels_alone(data)
+    return None if found is None else Stripped(found)
+
+
+def _strip_items(data: bytes) -> Stripped | None:
+    """An AVIF or HEIC whose list of items calls EXIF and XMP something that nobody reads."""
+    end = data.find(b"mdat")
+    head = data if end < 0 else data[:end]
+    return Stripped(ITEM.sub(rb"\1free", head) + data[len(head) :])
+
+
+def _orientation(exif: bytes, xmp: bytes) -> int:
+    """The orientation by EXIF, else by XMP; 0 if neither says it."""
+    match = XMP_ORIENTATION.search(xmp)
+    return tiff.orientation_of(exif) or (int(match[1]) if match else 0)
+
+
+STRIPS: dict[bytes, Callable[[bytes], Stripped | None]] = {
+    PNG_START: _strip_png,
+    JPEG_START: _strip_jpeg,
+    b"RIFF": _strip_webp,
+    b"GIF8": _strip_gif,
+    **dict.fromkeys(tiff.HEADERS, _strip_tiff),
+}
+"""What removes metadata, by the first bytes of a file."""

@@ -1,0 +1,128 @@
+"""The first directory of a TIFF, which EXIF data is, too: its tags, and a copy with those of pixels alone."""
+
+import struct
+from dataclasses import dataclass
+
+HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+"""Byte order, and whether it is a BigTIFF."""
+NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
+"""The types of whole numbers, as ``struct`` names them."""
+MAX_ENTRIES = 4096
+MAX_VALUES = 1 << 22
+"""Values that are read of one tag; a strip or tile is a value."""
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+FILL_ORDER, STRIP_OFFSETS, ORIENTATION, CHANNELS, ROWS_PER_STRIP, STRIP_SIZES = 266, 273, 274, 277, 278, 279
+PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 284, 317, 322, 323, 324, 325
+EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
+PIXEL_TAGS = frozenset(
+    {
+        *(
+            254,
+            WIDTH,
+            HEIGHT,
+            BITS,
+            COMPRESSION,
+            PHOTOMETRIC,
+            FILL_ORDER,
+            STRIP_OFFSETS,
+            ORIENTATION,
+            CHANNELS,
+        ),
+        *(ROWS_PER_STRIP, STRIP_SIZES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES),
+        *(EXTRA_SAMPLES, SAMPLE_FORMAT),
+        *(292, 293),  # options of fax compression
+        *(320, 332),  # palette, kind of inks
+        *(347, *range(512, 522)),  # tables of JPEG, new and old
+        *(529, 530, 531, 532),  # YCbCr
+    }
+)
+"""Without these the pixels cannot be read, or would be others."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tag as it is stored: type, number of values, and where they begin in the file."""
+
+    kind: int
+    count: int
+    at: int
+    raw: bytes
+    """The entry itself, 12 bytes or 20."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The first directory of ``data``."""
+
+    data: bytes
+    order: str
+    big: bool
+    entries: dict[int, Entry]
+
+    def values(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """The whole numbers of a tag; ``default`` if it is missing, of another type, or not all there."""
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in NUMBERS or not 0 < entry.count <= MAX_VALUES:
+            return default
+        form = f"{self.order}{entry.count}{NUMBERS[entry.kind]}"
+        if entry.at + struct.calcsize(form) > len(self.data):
+            return default
+        return struct.unpack_from(form, self.data, entry.at)
+
+    def value(self, tag: int, default: int = 0) -> int:
+        """The first number of a tag."""
+        return self.values(tag, (default,))[0]
+
+
+def read_directory(data: bytes) -> Directory | None:
+    """The first directory of a TIFF or of EXIF data; None if there is none that can be read."""
+    if data[:4] not in HEADERS:
+        return None
+    order, big = HEADERS[data[:4]]
+    counts, fields = (order + "Q", order + "HHQ") if big else (order + "H", order + "HHI")
+    offset, inline = order + ("Q" if big else "I"), 8 if big else 4
+    entries: dict[int, Entry] = {}
+    try:
+        (first,) = struct.unpack_from(offset, data, 8 if big else 4)
+        (count,) = struct.unpack_from(counts, data, first)
+        if first < 8 or count > MAX_ENTRIES:
+            return None
+        at, size = first + struct.calcsize(counts), struct.calcsize(fields) + inline
+        for start in range(at, at + size * count, size):
+            tag, kind, number = struct.unpack_from(fields, data, start)
+            place = start + size - inline
+            bytes_each = struct.calcsize("=" + NUMBERS[kind]) if kind in NUMBERS else 8
+            if number * bytes_each > inline:
+                (place,) = struct.unpack_from(offset, data, place)
+            entries.setdefault(tag, Entry(kind, number, place, data[start : start + size]))
+    except (struct.error, OverflowError):  # it ends too early, or points out of the file
+        return None
+    return Directory(data, order, big, entries)
+
+
+def orientation_of(exif: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 0 if it is missing or cannot be read."""
+    directory = read_directory(exif)
+    value = directory.value(ORIENTATION) if directory else 0
+    return value if 1 <= value <= 8 else 0
+
+
+def pixels_alone(data: bytes) -> bytes | None:
+    """The same file with a directory of PIXEL_TAGS only, and no further pages; None if it cannot be read."""
+    directory = read_directory(data)
+    if directory is None:
+        return None
+    kept = sorted((tag, entry.raw) for tag, entry in directory.entries.items() if tag in PIXEL_TAGS)
+    count, offset = (directory.order + code for code in (("Q", "Q") if directory.big else ("H", "I")))
+    start = len(data) + len(data) % 2
+    header = data[: 8 if directory.big else 4] + struct.pack(offset, start)
+    return b"".join(
+        [
+            header,
+            data[len(header) :].ljust(start - len(header), b"\0"),
+            struct.pack(count, len(kept)),
+            *(raw for _, raw in kept),
+            bytes(struct.calcsize(offset)),
+        ]
+    )
