@@ -15,7 +15,7 @@ from lsncli.images.kinds import container, not_an_image
 from lsncli.images.modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable
 from lsncli.images.samples import layout_of, rare_tiff, wide_image
-from lsncli.images.strip import png_damage, rare_jpeg, without_metadata
+from lsncli.images.strip import check_png, rare_jpeg, without_metadata
 from lsncli.images.tiff import ORIENTATION
 
 # What the extensions of the listing promise. Without this limit Pillow would try every plugin it has,
@@ -71,8 +71,7 @@ def decode(data: bytes) -> Image.Image:
 def _decode(data: bytes, turn: int = 0) -> Image.Image:
     """The image, turned by ``turn`` or by what the file says."""
     formats = _formats(container(data))
-    if damage := png_damage(data):
-        raise Undecodable(damage)
+    check_png(data)
     layout = layout_of(data)
     if layout is not None and layout.wide:
         if layout.width * layout.height > MAX_PIXELS:

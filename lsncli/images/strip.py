@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lsncli.images import tiff
 from lsncli.images.kinds import container
+from lsncli.images.read import Undecodable
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -37,6 +38,10 @@ NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 ITEM = re.compile(rb"(infe[\2\3]...(?:....|......))(Exif|mime)", re.DOTALL)
 """The entry of EXIF or XMP in the list of items of an AVIF or HEIC."""
+
+
+class BrokenMetadata(ValueError):
+    """Metadata that must not be believed."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,24 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
         at = end
 
 
-def png_damage(data: bytes) -> str:
-    """Why the pixels of a PNG are not sound by its checksums, which Pillow ignores; empty if they are."""
+def check_png(data: bytes) -> None:
+    """Raise Undecodable for a PNG whose pixels are damaged by its checksums, BrokenMetadata for other damage.
+
+    Pillow does not look at the checksums of pixels. A chunk that the file ends in is left for it to judge.
+    """
     if not data.startswith(PNG_START):
-        return ""
-    count = 0
+        return
+    count, broken = 0, b""
     for chunk in png_chunks(data):
         count += 1
-        if chunk.kind in PNG_PIXELS and chunk.end <= len(data) and not chunk.sound:
-            return f"damaged: the checksum of {chunk.kind.decode()} is wrong"
-    return "damaged: more chunks than any PNG needs" if count == MAX_CHUNKS else ""
+        if chunk.end <= len(data) and not chunk.sound:
+            if chunk.kind in PNG_PIXELS:
+                raise Undecodable(f"damaged: the checksum of {chunk.kind.decode()} is wrong")
+            broken = chunk.kind
+    if count == MAX_CHUNKS:
+        raise Undecodable("damaged: more chunks than any PNG needs")
+    if broken:
+        raise BrokenMetadata(broken)
 
 
 def _strip_png(data: bytes) -> Stripped:
@@ -151,8 +164,8 @@ def _strip_jpeg(data: bytes) -> Stripped:
             xmp = content
         elif not (APP0 <= marker <= 0xEF or marker == COMMENT) or (
             # These two say in which colour space the pixels are.
-            (marker == APP0 and content.startswith(b"JFIF\0"))
-            or (marker == ADOBE and content.startswith(b"Adobe"))
+            (marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 14)
+            or (marker == ADOBE and content.startswith(b"Adobe") and len(content) >= 12)
         ):
             kept.append(data[start:end])
     return Stripped(b"".join(kept), _orientation(exif, xmp))
