@@ -73,14 +73,21 @@ def _decode(data: bytes, turn: int = 0) -> Image.Image:
     formats = _formats(container(data))
     check_png(data)
     layout = layout_of(data)
+    if layout is not None and layout.width * layout.height > MAX_PIXELS:
+        raise Undecodable(f"too large: {layout.width} x {layout.height} pixels")
     if layout is not None and layout.wide:
-        if layout.width * layout.height > MAX_PIXELS:
-            raise Undecodable(f"too large: {layout.width} x {layout.height} pixels")
         return upright(rgb(wide_image(layout)), layout.page.value(ORIENTATION))
-    with Image.open(io.BytesIO(data), formats=formats) as image:
-        _check_size(image, data)
-        image.load()
-        return upright(rgb(image), turn or orientation(image))
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            _check_size(image, data)
+            image.load()
+            return upright(rgb(image), turn or orientation(image))
+    except FINAL:
+        raise
+    except Exception:
+        if layout is None or not layout.mode:
+            raise
+        return upright(rgb(wide_image(layout)), layout.page.value(ORIENTATION))
 
 
 def _formats(kind: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import io
 import struct
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,15 @@ from lsncli.images.found import MAX_BYTES
 from lsncli.images.modes import eight_bits
 from lsncli.images.read import Undecodable
 
-UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-FORMATS = {UNSIGNED: ("u", (8, 16, 32, 64)), SIGNED: ("i", (8, 16, 32, 64)), FLOAT: ("f", (16, 32, 64))}
-NAMES = {UNSIGNED: "unsigned", SIGNED: "signed", FLOAT: "float"}
+MIXED, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3
+PACKED = (1, 2, 4, 12)
+"""Bits of values that share bytes."""
+FORMATS = {
+    UNSIGNED: ("u", (*PACKED, 8, 16, 32, 64)),
+    SIGNED: ("i", (8, 16, 32, 64)),
+    FLOAT: ("f", (16, 32, 64)),
+}
+NAMES = {MIXED: "of several kinds", UNSIGNED: "unsigned", SIGNED: "signed", FLOAT: "float"}
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 PHOTOMETRICS = {
     0: "white is zero",
@@ -76,6 +83,24 @@ class Layout:
         grey = self.photometric == BLACK_IS_ZERO and self.channels == 1
         return not (whole and (grey or (self.photometric == RGB and self.planar != SEPARATE)))
 
+    @property
+    def mode(self) -> str:
+        """Pillow's mode of 8 bits for it; empty for what is not supported here."""
+        extra, compression = self.page.value(tiff.EXTRA_SAMPLES), self.page.value(tiff.COMPRESSION, 1)
+        mode = {WHITE_IS_ZERO: "L", BLACK_IS_ZERO: "L", RGB: "RGB", CMYK: "CMYK"}.get(self.photometric, "")
+        known = self.bits in FORMATS.get(self.kind, ("", ()))[1]
+        spare = self.channels - len(mode)
+        if not (
+            known
+            and mode
+            and compression in BYTEWISE
+            and 0 <= spare <= len(self.page.values(tiff.EXTRA_SAMPLES))
+        ):
+            return ""
+        # Alpha has a scale of its own only where numbers have one.
+        scaled = self.kind == UNSIGNED and self.bits <= 16 and mode != "CMYK"
+        return mode + "A" if scaled and spare and extra in (ASSOCIATED, UNASSOCIATED) else mode
+
 
 def layout_of(data: bytes) -> Layout | None:
     """The layout of a TIFF's first page; None if it is no TIFF, or its tags do not make sense."""
@@ -91,10 +116,11 @@ def layout_of(data: bytes) -> Layout | None:
         tile = page.value(tiff.TILE_HEIGHT), page.value(tiff.TILE_WIDTH)
     else:
         tile = min(page.value(tiff.ROWS_PER_STRIP, height) or height, height), width
-    if min(width, height, channels, *tile) < 1 or len(bits) > 1 or len(kinds) > 1:
+    if min(width, height, channels, *tile) < 1:
         return None
     photometric, planar = page.value(tiff.PHOTOMETRIC), page.value(tiff.PLANAR, 1)
-    return Layout(page, width, height, channels, bits.pop(), kinds.pop(), photometric, planar, tiled, tile)
+    kind = max(kinds) if len(kinds) == len(bits) == 1 else MIXED
+    return Layout(page, width, height, channels, max(bits), kind, photometric, planar, tiled, tile)
 
 
 def rare_tiff(data: bytes, unknown: bool) -> str:
@@ -109,31 +135,17 @@ def wide_image(layout: Layout) -> Image.Image:
 
     Raises Undecodable for what is not supported, too large or cut short, and NotFinite.
     """
-    mode = _mode(layout)
+    mode = layout.mode
+    if not mode:
+        raise Undecodable(f"not supported: {layout}")
     colours = len(mode.removesuffix("A"))
-    white = (1 << layout.bits) - 1 if layout.bits == 12 else 0
+    white = (1 << layout.bits) - 1 if layout.bits in PACKED else 0
     pixels = eight_bits(_samples(layout)[..., : len(mode)], white)
     if layout.photometric == WHITE_IS_ZERO:
         np.subtract(255, pixels[..., :colours], out=pixels[..., :colours])
     if mode.endswith("A") and layout.page.value(tiff.EXTRA_SAMPLES) == ASSOCIATED:
         return Image.frombytes(mode[:-1] + "a", (layout.width, layout.height), pixels.tobytes()).convert(mode)
     return Image.frombytes(mode, (layout.width, layout.height), pixels.tobytes())
-
-
-def _mode(layout: Layout) -> str:
-    """Pillow's mode of 8 bits for it. Raises Undecodable for what is not supported."""
-    extra, compression = layout.page.value(tiff.EXTRA_SAMPLES), layout.page.value(tiff.COMPRESSION, 1)
-    mode = {WHITE_IS_ZERO: "L", BLACK_IS_ZERO: "L", RGB: "RGB", CMYK: "CMYK"}.get(layout.photometric, "")
-    readable = layout.bits in FORMATS.get(layout.kind, ("", ()))[1] or (layout.kind, layout.bits) == (
-        UNSIGNED,
-        12,
-    )
-    if not (readable and mode and compression in BYTEWISE and len(mode) <= layout.channels):
-        raise Undecodable(f"not supported: {layout}")
-    # Alpha has a scale of its own only where numbers have one.
-    scaled = layout.kind == UNSIGNED and layout.bits <= 16 and mode != "CMYK"
-    sees_through = extra in (ASSOCIATED, UNASSOCIATED) and len(mode) < layout.channels
-    return mode + "A" if scaled and sees_through else mode
 
 
 def _samples(layout: Layout) -> NDArray[np.generic]:
@@ -152,7 +164,7 @@ def _samples(layout: Layout) -> NDArray[np.generic]:
         sizes = (tall * row_bytes,) * needed
     if min(len(offsets), len(sizes)) < needed:
         raise Undecodable("damaged: its list of strips is too short")
-    dtype = np.dtype(f"{FORMATS[layout.kind][0]}{2 if layout.bits == 12 else layout.bits // 8}")
+    dtype = np.dtype(f"{FORMATS[layout.kind][0]}{1 if layout.bits < 8 else (layout.bits + 4) // 8}")
     values = np.empty((layout.height, layout.width, layout.channels), dtype)
     at_once = max(1, BAND // (tall * row_bytes))
     for plane in range(planes):
@@ -214,11 +226,9 @@ def _meaning(
     """Rows of bytes as values (rows, W, C) in native byte order, with the predictor undone."""
     order, predictor = layout.page.order, layout.page.value(tiff.PREDICTOR, 1)
     across, size = layout.tile[1], dtype.itemsize
-    if layout.bits == 12:
-        padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))).astype(np.uint16)
-        first, middle, last = (padded[:, n::3] for n in range(3))
-        both = np.stack([first << 4 | middle >> 4, (middle & 15) << 8 | last], axis=2)
-        return both.reshape(len(rows), -1)[:, : across * together].reshape(len(rows), across, together)
+    if layout.bits in PACKED:
+        values = _unpacked(rows, layout.bits)[:, : across * together]
+        return values.reshape(len(rows), across, together)
     if predictor == FLOAT_DIFFERENCES:
         # Bytes of a row lie most significant first, plane by plane, each as the difference to the one before.
         summed = rows.reshape(len(rows), -1, together).cumsum(axis=1, dtype=np.uint8)
@@ -230,3 +240,14 @@ def _meaning(
         whole = values.view(f"u{size}")
         np.cumsum(whole, axis=1, dtype=whole.dtype, out=whole)
     return values
+
+
+def _unpacked(rows: NDArray[np.uint8], bits: int) -> NDArray[Any]:
+    """Values of ``bits`` bits, the first in the highest, each row from a new byte."""
+    if bits == 12:
+        padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))).astype(np.uint16)
+        first, middle, last = (padded[:, n::3] for n in range(3))
+        both = np.stack([first << 4 | middle >> 4, (middle & 15) << 8 | last], axis=2)
+        return both.reshape(len(rows), -1)
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+    return (rows[..., None] >> shifts & ((1 << bits) - 1)).reshape(len(rows), -1)
