@@ -8,6 +8,7 @@ strip or tile as rows of bytes, and what the bytes mean is worked out by the tag
 import io
 import struct
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil
 from typing import Any
 
@@ -46,8 +47,12 @@ KNOWN_COMPRESSIONS = BYTEWISE | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677, 5000
 """Those that libtiff may decompress."""
 DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
 ASSOCIATED, UNASSOCIATED = 1, 2
-BAND = 1 << 26
-"""Bytes that are decompressed at a time, or one strip: Pillow refuses a picture of twice 89 million bytes."""
+PREDICTED = BYTEWISE - {1, 32773}
+"""Those of them that a predictor may come before; elsewhere its tag says nothing."""
+MAX_STRIPS = 1 << 19
+"""Strips or tiles: 89 million pixels in the smallest tiles are 350,000."""
+BAND, STRIPS_AT_ONCE = 1 << 26, 1 << 12
+"""Bytes and strips that are decompressed at a time, but a whole strip: at most twice 89 million bytes."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +89,22 @@ class Layout:
         return not (whole and (grey or (self.photometric == RGB and self.planar != SEPARATE)))
 
     @property
+    def predictor(self) -> int:
+        """What is stored of a value: 1, itself, or one of the two kinds of differences."""
+        compression = self.page.value(tiff.COMPRESSION, 1)
+        return self.page.value(tiff.PREDICTOR, 1) if compression in PREDICTED else 1
+
+    @property
     def mode(self) -> str:
         """Pillow's mode of 8 bits for it; empty for what is not supported here."""
         extra, compression = self.page.value(tiff.EXTRA_SAMPLES), self.page.value(tiff.COMPRESSION, 1)
         mode = {WHITE_IS_ZERO: "L", BLACK_IS_ZERO: "L", RGB: "RGB", CMYK: "CMYK"}.get(self.photometric, "")
-        known = self.bits in FORMATS.get(self.kind, ("", ()))[1]
+        known = mode and compression in BYTEWISE and self.bits in FORMATS.get(self.kind, ("", ()))[1]
+        predictable = self.predictor in (
+            (1,) if self.bits in PACKED else (1, DIFFERENCES, *[FLOAT_DIFFERENCES] * (self.kind == FLOAT))
+        )
         spare = self.channels - len(mode)
-        if not (
-            known
-            and mode
-            and compression in BYTEWISE
-            and 0 <= spare <= len(self.page.values(tiff.EXTRA_SAMPLES))
-        ):
+        if not known or not predictable or not 0 <= spare <= len(self.page.values(tiff.EXTRA_SAMPLES)):
             return ""
         # Alpha has a scale of its own only where numbers have one.
         scaled = self.kind == UNSIGNED and self.bits <= 16 and mode != "CMYK"
@@ -156,17 +165,27 @@ def _samples(layout: Layout) -> NDArray[np.generic]:
     columns, rows = ceil(layout.width / across), ceil(layout.height / tall)
     row_bytes = (across * together * layout.bits + 7) // 8
     needed = planes * rows * columns
-    if max(needed * tall * row_bytes, layout.width * layout.height * layout.channels * 8) > 2 * MAX_BYTES:
-        raise Undecodable(f"too large: {layout.width} x {layout.height} pixels of {layout.channels} channels")
+    dtype = np.dtype(f"{FORMATS[layout.kind][0]}{1 if layout.bits < 8 else (layout.bits + 4) // 8}")
+    total = layout.width * layout.height * layout.channels * dtype.itemsize
+    if max(needed * tall * row_bytes, total) > MAX_BYTES or needed > MAX_STRIPS:
+        raise Undecodable(f"too large: {layout.width} x {layout.height} pixels in {needed} strips or tiles")
     offsets = page.values(tiff.TILE_OFFSETS if layout.tiled else tiff.STRIP_OFFSETS)
     sizes = page.values(tiff.TILE_SIZES if layout.tiled else tiff.STRIP_SIZES)
-    if not sizes and page.value(tiff.COMPRESSION, 1) == 1:
+    plain = page.value(tiff.COMPRESSION, 1) == 1
+    if not sizes and plain:
         sizes = (tall * row_bytes,) * needed
     if min(len(offsets), len(sizes)) < needed:
         raise Undecodable("damaged: its list of strips is too short")
-    dtype = np.dtype(f"{FORMATS[layout.kind][0]}{1 if layout.bits < 8 else (layout.bits + 4) // 8}")
+    # One large strip is read as many, so as not to copy it whole.
+    if plain and rows == columns == 1 and tall * row_bytes > BAND:
+        tall, whole = BAND // row_bytes or 1, tall
+        rows = ceil(whole / tall)
+        offsets = tuple(offset + n * tall * row_bytes for offset in offsets[:planes] for n in range(rows))
+        sizes = (tall * row_bytes,) * len(offsets)
+    # No compression makes twice as much of anything; what claims more would only cost memory.
+    most = tall * row_bytes if plain else 2 * tall * row_bytes + 1024
     values = np.empty((layout.height, layout.width, layout.channels), dtype)
-    at_once = max(1, BAND // (tall * row_bytes))
+    at_once = max(1, min(STRIPS_AT_ONCE, BAND // (tall * row_bytes)))
     for plane in range(planes):
         first = plane * rows * columns
         for start in range(0, rows * columns, at_once):
@@ -174,8 +193,9 @@ def _samples(layout: Layout) -> NDArray[np.generic]:
             # Tiles are whole, but the last strip ends with the image.
             last = tall if layout.tiled else layout.height - numbers[-1] * tall
             shape = ((len(numbers) - 1) * tall + min(tall, last), row_bytes)
-            pieces = [page.data[offsets[first + n] : offsets[first + n] + sizes[first + n]] for n in numbers]
-            if any(len(piece) < sizes[first + n] for piece, n in zip(pieces, numbers, strict=True)):
+            places = [(offsets[first + n], min(sizes[first + n], most)) for n in numbers]
+            pieces = [page.data[offset : offset + size] for offset, size in places]
+            if not all(pieces) or (plain and sum(map(len, pieces)) < shape[0] * row_bytes):
                 raise Undecodable("truncated: the file ends inside its pixels")
             decoded = _meaning(_decompressed(page, pieces, shape, tall), layout, dtype, together)
             for place, number in enumerate(numbers):
@@ -190,14 +210,17 @@ def _decompressed(
     page: tiff.Directory, pieces: list[bytes], shape: tuple[int, int], tall: int
 ) -> NDArray[np.uint8]:
     """The bytes (rows, bytes of a row) of strips of ``tall`` rows each, as libtiff decompresses them."""
+    compression, fill = page.value(tiff.COMPRESSION, 1), page.value(tiff.FILL_ORDER, 1)
+    if (compression, fill) == (1, 1):
+        return np.frombuffer(b"".join(pieces), np.uint8, shape[0] * shape[1]).reshape(shape)
     tags: list[tuple[int, list[int]]] = [
         (tiff.WIDTH, [shape[1]]),
         (tiff.HEIGHT, [shape[0]]),
         (tiff.BITS, [8]),
-        (tiff.COMPRESSION, [page.value(tiff.COMPRESSION, 1)]),
+        (tiff.COMPRESSION, [compression]),
         (tiff.PHOTOMETRIC, [BLACK_IS_ZERO]),
-        (tiff.FILL_ORDER, [page.value(tiff.FILL_ORDER, 1)]),
-        (tiff.STRIP_OFFSETS, [8 + sum(map(len, pieces[:n])) for n in range(len(pieces))]),
+        (tiff.FILL_ORDER, [fill]),
+        (tiff.STRIP_OFFSETS, list(accumulate(map(len, pieces[:-1]), initial=8))),
         (tiff.CHANNELS, [1]),
         (tiff.ROWS_PER_STRIP, [tall]),
         (tiff.STRIP_SIZES, [len(piece) for piece in pieces]),
@@ -224,7 +247,7 @@ def _meaning(
     rows: NDArray[np.uint8], layout: Layout, dtype: np.dtype[np.generic], together: int
 ) -> NDArray[np.generic]:
     """Rows of bytes as values (rows, W, C) in native byte order, with the predictor undone."""
-    order, predictor = layout.page.order, layout.page.value(tiff.PREDICTOR, 1)
+    order, predictor = layout.page.order, layout.predictor
     across, size = layout.tile[1], dtype.itemsize
     if layout.bits in PACKED:
         values = _unpacked(rows, layout.bits)[:, : across * together]

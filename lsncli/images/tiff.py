@@ -8,7 +8,7 @@ HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True)
 NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
 """The types of whole numbers, as ``struct`` names them."""
 MAX_ENTRIES = 4096
-MAX_VALUES = 1 << 22
+MAX_VALUES = 1 << 20
 """Values that are read of one tag; a strip or tile is a value."""
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_modes import chunk
 
+from lsncli.images import samples
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable
 
@@ -209,6 +210,16 @@ def test_tiffs_of_few_bits(bits: int) -> None:
     for order, fill in itertools.product("<>", (1, 2)):
         assert np.array_equal(read(by_hand(values, bits, 1, order, fill)), expected), (order, fill)
         assert np.array_equal(read(by_hand(values, bits, 0, order, fill)), 255 - expected), (order, fill)
+
+
+def test_a_large_strip_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "BAND", 3 * 2 * WIDTH)
+    values = noise("i2", 3)
+    for options in ({}, {"compression": "zlib"}, {"rowsperstrip": 2}):
+        for planar in ("contig", "separate"):
+            stored = values if planar == "contig" else np.moveaxis(values, -1, 0)
+            data = tiff(stored, photometric="rgb", planarconfig=planar, **options)
+            assert np.array_equal(read(data), eight(values)), options
 
 
 def test_cut_and_unknown_tiffs_have_true_reasons() -> None:
