@@ -5,6 +5,7 @@ open_clip reads them; ``images.modes`` says what becomes of the others.
 """
 
 import io
+import logging
 import warnings
 from functools import cache
 
@@ -27,6 +28,8 @@ MAX_SCANNED = 1 << 32
 """Pixels times passes over them in one JPEG. A progressive one has ten passes; a hostile one has thousands,
 and a small file would take hours."""
 
+# Pillow logs some damage as errors, which Python would print without the name of the file.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 FINAL = (Undecodable, MemoryError, NotFinite, Image.DecompressionBombError)
 """What no other way of reading would change."""
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from test_modes import chunk
@@ -253,6 +255,43 @@ def test_a_tiff_whose_tags_claim_too_much_is_refused_before_it_is_decoded() -> N
     tiles = tiff(noise("i2"), photometric="minisblack", tile=(16, 16))
     with pytest.raises(Undecodable, match="too large: "):
         decode(tiles.replace(struct.pack("<HHII", 322, 4, 1, 16), struct.pack("<HHII", 322, 4, 1, 1 << 28)))
+
+
+WHOLE = {
+    f"{dtype} {order}": tiff(
+        noise(dtype), byteorder=order, photometric="minisblack", tile=(16, 16), **encoding
+    )
+    for (dtype, order), encoding in zip(
+        [("i2", ">"), ("f4", "<"), ("u4", ">"), ("f8", ">")], [*ENCODINGS, {}], strict=True
+    )
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(sorted(WHOLE)),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6),
+    st.integers(0, 300),
+)
+def test_a_damaged_tiff_gives_an_image_or_a_reason(
+    name: str, changes: list[tuple[int, int]], cut: int
+) -> None:
+    damaged = bytearray(WHOLE[name])
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    try:
+        image = decode(bytes(damaged[: len(damaged) - cut]))
+    except Undecodable:
+        return
+    assert image.mode == "RGB"
+
+
+def test_pillow_logs_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    samples_each = struct.pack("<HHII", 277, 4, 1, 1)
+    data = by_hand(noise("u1"), 8, 1, "<").replace(samples_each, samples_each[:8] + struct.pack("<I", 50))
+    with pytest.raises(Undecodable, match=r"^not supported: a TIFF of 50 x 8 bits"):
+        decode(data)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_lab_is_read_as_littlecms_converts_it() -> None:
