@@ -16,7 +16,7 @@ from lsncli.artefacts.detector import Detector, save_detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import chunk_of, score_in_chunks
-from lsncli.scores.neglabel import VOCABULARY, NegLabel
+from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import Threshold, calibrate
@@ -75,7 +75,7 @@ def make_detector(
     heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
-    if isinstance(chosen.score, NegLabel):
+    if chosen.score.inputs == "vocabulary":
         learned: Learned = {VOCABULARY: other_words(head.classes, heads.tower)}
     else:
         learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)

@@ -9,10 +9,11 @@ import numpy as np
 
 from lsncli.app.binding import Model, assembled, bound
 from lsncli.app.cache import NO_CACHE, Cache, digest
+from lsncli.app.code import code_of
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
 from lsncli.artefacts.prompts import HeadSource, HeadText, LearnedPrompts, load_prompts
-from lsncli.backbones import Backbone, load_again
+from lsncli.backbones import Backbone, load_again, loader_of
 from lsncli.backbones.templates import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.prompts.contexts import text_features
@@ -109,6 +110,11 @@ class Heads:
         """The model of the store."""
         return read_fingerprint(self.work.features)
 
+    @property
+    def model_code(self) -> tuple[str, ...]:
+        """What loads the model of the store, as a root of ``code_of``; nothing for imported features."""
+        return loader_of(self.fingerprint.model)
+
     @cached_property
     def backbone(self) -> Backbone:
         """The model of the store, loaded when it is first asked for."""
@@ -148,7 +154,8 @@ class Heads:
     def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64s:
         """Unit text features (T, C, D), from the text tower or the cache."""
         texts = [[template(name) for name in self.classes] for template in templates]
-        key = digest("text", self.fingerprint.digest, texts)
+        code = code_of(text_features, *self.model_code, without=(Backbone,))
+        key = digest("text", code, self.fingerprint.digest, texts)
         known = self.cache.get(key)
         if known:
             return np.asarray(known[0]["text"], dtype=np.float64)

@@ -3,21 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from lsncli.app.cache import digest
 from lsncli.app.candidates import WordFeatures, read_candidates, zoc_of_split
+from lsncli.app.code import code_of
 from lsncli.app.heads import Heads
 from lsncli.app.methods import Method
 from lsncli.app.pixels import images_of, perturbed
-from lsncli.app.zeroshot import KEPT, WORDS, other_words
+from lsncli.app.zeroshot import other_words
+from lsncli.backbones import Backbone
 from lsncli.console import Tick
 from lsncli.errors import LsnError
 from lsncli.scores import load_score, score_in_chunks
-from lsncli.scores.neglabel import VOCABULARY, NegLabel
+from lsncli.scores.neglabel import VOCABULARY
 from lsncli.scores.odin import Odin
-from lsncli.scores.zoc import Zoc
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head
 
@@ -42,29 +44,54 @@ class Inputs(Protocol):
         """Scores (N,), higher = more ID; ``tick`` hears of rows."""
 
 
+INPUTS: dict[str, str] = {
+    "pixels": "lsncli.app.inputs:Pixels",
+    "candidates": "lsncli.app.inputs:Words",
+    "vocabulary": "lsncli.app.inputs:OtherWords",
+}
+"""Who brings what a score looks at besides features (``Score.inputs``)."""
+
+OF_A_DETECTOR = ("", "vocabulary")
+"""Inputs that are the same for every image, so that a detector can keep them."""
+
+
 def looks_beyond_features(method: Method) -> bool:
     """Whether ``method`` looks at more of an image than its features, and so cannot be a detector."""
-    score = load_score(method.score, **method.settings)
-    return isinstance(score, Zoc) or (isinstance(score, Odin) and score.eps > 0)
+    return load_score(method.score, **method.settings).inputs not in OF_A_DETECTOR
 
 
 def inputs_for(method: Method, heads: Heads, images: Images) -> Inputs | None:
     """What ``method`` looks at besides features; None for nearly all."""
-    score = load_score(method.score, **method.settings)
-    if isinstance(score, NegLabel):
-        return OtherWords(score, heads)
-    if not looks_beyond_features(method):
+    name = load_score(method.score, **method.settings).inputs
+    if not name:
         return None
-    return Pixels(score, heads, images) if isinstance(score, Odin) else Words(method, heads)
+    module, attribute = INPUTS[name].split(":")
+    inputs: Inputs = getattr(import_module(module), attribute)(method, heads, images)
+    return inputs
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """ODIN's input perturbation: features of images moved by ``eps``."""
+class _Base:
+    """What every kind of input is made from."""
 
-    score: Odin
+    method: Method
     heads: Heads
     images: Images
+
+    @property
+    def code(self) -> str:
+        """Digest of the code that brings the input and scores with it."""
+        return code_of(type(self), *self.heads.model_code, without=(Backbone, Method))
+
+
+@dataclass(frozen=True)
+class Pixels(_Base):
+    """ODIN's input perturbation: features of images moved by ``eps``."""
+
+    @cached_property
+    def score(self) -> Odin:
+        """The score with its settings."""
+        return Odin(**self.method.settings)
 
     def key(self, split: Split) -> str:
         """The images are those of the stored features, which is checked when they are read."""
@@ -73,7 +100,7 @@ class Pixels:
                 f"ODIN with eps = {self.score.eps:g} needs the images of split '{split.name}'.",
                 f"Say where they are with --images {split.name}=FOLDER, or leave eps at 0.",
             )
-        return "pixels"
+        return digest("pixels", self.code)
 
     def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
         """One forward, one backward and one forward pass an image."""
@@ -93,16 +120,13 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(_Base):
     """ZOC's candidate labels, as `lsn candidates` left them in the workspace."""
-
-    method: Method
-    heads: Heads
 
     def key(self, split: Split) -> str:
         """The words of every image, and the model that encodes them."""
         found = read_candidates(self.heads.work, split)
-        return digest(found.words, found.indptr, found.indices, self.heads.fingerprint.digest)
+        return digest(found.words, found.indptr, found.indices, self.heads.fingerprint.digest, self.code)
 
     def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
         """Every word is encoded once, whatever the number of splits."""
@@ -117,17 +141,15 @@ class Words:
 
 
 @dataclass(frozen=True)
-class OtherWords:
+class OtherWords(_Base):
     """NegLabel's vocabulary: the same words for every image, encoded once."""
 
-    score: NegLabel
-    heads: Heads
-
     def key(self, split: Split) -> str:
-        """The words hang on the classes, which the head tells, and on the model that encodes them."""
-        return digest("other words", WORDS, KEPT, self.heads.fingerprint.digest)
+        """The words depend on the classes, which the head tells, and on the model that encodes them."""
+        return digest("other words", self.heads.fingerprint.digest, self.code)
 
     def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
         """Raises LsnError as ``NegLabel.scorer``."""
         learned = {VOCABULARY: other_words(head.classes, self.heads.tower)}
-        return score_in_chunks(self.score.scorer(head, learned), split.features, tick=tick)
+        score = load_score(self.method.score, **self.method.settings)
+        return score_in_chunks(score.scorer(head, learned), split.features, tick=tick)

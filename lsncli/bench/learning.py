@@ -16,8 +16,9 @@ from lsncli.app.train_head import linear_head
 from lsncli.artefacts.heads import save_head
 from lsncli.artefacts.no_tower import load_no_tower
 from lsncli.artefacts.prompts import save_prompts
+from lsncli.backbones import Backbone, loader_of
 from lsncli.bench.bound import Bound
-from lsncli.bench.places import HELD_OUT, Task
+from lsncli.bench.places import HELD_OUT, Loader, Task
 from lsncli.console import Tick, silent
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
@@ -25,9 +26,6 @@ from lsncli.prompts.dual import DUAL
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint
-
-CODE = ("lsncli.prompts", "lsncli.app.probe", "lsncli.app.heldout")
-"""What decides what is learned from given rows by given settings."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,12 @@ class Learning:
     shots: int | None = None
     """Training rows of each class; None for all that are not held out."""
 
-    def seeded(self, seed: int) -> "Learning":
-        """The same from another start."""
-        return replace(self, settings=self.settings and replace(self.settings, seed=seed))
-
-    def key(self, fingerprint: str, train: Sequence[str | tuple[str, ...]], seed: int) -> str:
-        """Digest of model, rows, classes, settings and code; ``train`` is what the rows hang on."""
+    def key(self, model: str, fingerprint: str, train: Sequence[str | tuple[str, ...]], seed: int) -> str:
+        """Digest of model, rows, classes, settings and code; ``train`` is what the rows depend on."""
         chosen = asdict(self.settings) if self.settings else {}
         rule = (HELD_OUT, self.shots, seed)
-        return digest("learned", code_of(*CODE), fingerprint, train, rule, self.kind, chosen)[:32]
+        code = code_of(LEARNERS[self.kind], Loader, *loader_of(model), without=(Backbone, Learning))
+        return digest("learned", code, fingerprint, train, rule, self.kind, chosen)[:32]
 
     def work(self, rows: int, classes: int) -> int:
         """What the seconds grow with: steps times texts, or rows."""
@@ -87,10 +82,10 @@ class Lesson:
     @property
     def settings(self) -> PromptSettings:
         """With the seed. Raises LsnError for a kind that needs settings and has none."""
-        settings = self.learning.seeded(self.seed).settings
+        settings = self.learning.settings
         if settings is None:
             raise LsnError(f"Expected settings to learn {self.learning.kind} prompts by, found none.")
-        return settings
+        return replace(settings, seed=self.seed)
 
 
 def learn(lesson: Lesson, task: Task, model: Model, tick: Tick = silent) -> None:

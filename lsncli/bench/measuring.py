@@ -72,7 +72,7 @@ def measure(
     }
     return [
         {**common, "key": score.keys[name], "ood": name, "ood_set": score.place.ood[name].set, **numbers}
-        for name, numbers in _numbers(found, task, names).items()
+        for name, numbers in numbers_of(found, task, names).items()
     ]
 
 
@@ -115,7 +115,7 @@ def _described(heads: Heads, kind: str) -> dict[str, Any]:
     return {}
 
 
-def _numbers(found: Evaluation, task: Task, names: Sequence[str]) -> dict[str, Record]:
+def numbers_of(found: Evaluation, task: Task, names: Sequence[str]) -> dict[str, Record]:
     by_split = {one.ood: one for one in found.results if one.ood != AVERAGE}
     numbers = {}
     for name in names:

@@ -42,6 +42,11 @@ class NegLabel(Score):
         if self.groups < 1:
             raise UsageError(f"The setting 'groups' must be at least 1, found {self.groups}.")
 
+    @property
+    def inputs(self) -> str:
+        """Words that are no class."""
+        return "vocabulary"
+
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """LsnError always: training rows do not tell the words that are no class."""
         raise LsnError(

@@ -33,6 +33,11 @@ class Score(ABC):
     REDUCED: ClassVar[str] = ""
     HEAD: ClassVar[str] = ""
 
+    @property
+    def inputs(self) -> str:
+        """What it looks at besides features, a key of ``app.inputs.INPUTS``; empty for none."""
+        return ""
+
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.
 
