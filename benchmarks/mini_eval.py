@@ -155,7 +155,8 @@ def digest(task: Task, settings: PromptSettings, tower: TextTower) -> str:
     Not over the column or the split: CIFAR+10's five splits have the same ID rows, and learn once.
     """
     total = hashlib.sha256()
-    code = code_of(learn, type(tower), without=(PromptSettings,))  # the settings themselves are known
+    # The settings themselves are known.
+    code = code_of("lsncli.prompts.learner:learn", type(tower), without=(PromptSettings,))
     for part in (json.dumps([task.classes, asdict(settings)], sort_keys=True), code):
         total.update(part.encode())
     total.update(_bytes_of(task.train))

@@ -29,6 +29,10 @@ PACKAGES = ("lsncli", "benchmarks")
 POINTER = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)*(:\w+)?")
 """A module, or ``module:name`` in a row of a registry."""
 
+Node = tuple[str, str]
+"""Module and name of a definition. Without a name: what runs on import and defines nothing. Without a module:
+``module:name`` of another library."""
+
 DATA_FILE = re.compile(r"[\w-]+\.(json|toml|txt|gz|h5)")
 
 
@@ -39,32 +43,38 @@ def code_of(*roots: Definition, without: tuple[Definition, ...] = ()) -> str:
     registry, of which the chosen one must be a root, and what keeps results. A data file beside a module
     counts by its bytes where reached code names it. Raises LsnError for a module without source.
     """
+    texts = reached(*roots, without=without)
+    return digest([_bare(_node(root)) for root in roots], sorted(set(texts.values())))
+
+
+def reached(*roots: Definition, without: tuple[Definition, ...] = ()) -> dict[Node, str]:
+    """Return every definition that ``roots`` reach, with a digest of its source and of its neighbours'."""
     ends = frozenset(_node(end) for end in (*without, Cache, digest, code_of))
-    return _code_of(tuple(_node(root) for root in roots), ends)
+    return _reached(tuple(_node(root) for root in roots), ends)
 
 
 @cache
-def _code_of(starts: tuple["_Node", ...], ends: frozenset["_Node"]) -> str:
-    reached: dict[_Node, str] = {}
+def _reached(starts: tuple[Node, ...], ends: frozenset[Node]) -> dict[Node, str]:
+    reached: dict[Node, str] = {}
     todo = list(starts)
     while todo:
         node = todo.pop()
         if node in reached or node in ends:
             continue
-        edges = {name: [each for each in nodes if each not in ends] for name, nodes in _edges(node).items()}
-        # Each name with the text that it stands for: the same texts under swapped names are other code.
-        names = [f"{name}={sorted(map(_bare, nodes))}" for name, nodes in sorted(edges.items())]
-        reached[node] = digest(_bare(node), names)
-        todo += [each for nodes in edges.values() for each in nodes]
-    return digest(list(map(_bare, starts)), sorted(set(reached.values())))
+        reached[node], neighbours = _neighbours(node, ends)
+        todo += neighbours
+    return reached
 
 
-_Node = tuple[str, str]
-"""Module and name of a definition. Without a name: what runs on import and defines nothing. Without a module:
-``module:name`` of another library."""
+@cache
+def _neighbours(node: Node, ends: frozenset[Node]) -> tuple[str, list[Node]]:
+    edges = {name: [each for each in nodes if each not in ends] for name, nodes in _edges(node).items()}
+    # Each name with the text that it stands for: the same texts under swapped names are other code.
+    names = [f"{name}={sorted(map(_bare, nodes))}" for name, nodes in sorted(edges.items())]
+    return digest(_bare(node), names), [each for nodes in edges.values() for each in nodes]
 
 
-def _node(definition: Definition) -> _Node:
+def _node(definition: Definition) -> Node:
     if isinstance(definition, str):
         module, _, name = definition.partition(":")
         return module, name
@@ -79,7 +89,7 @@ class _Text:
     bare: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     """``name``, or ``name.attribute`` where only an attribute is read."""
-    imports: dict[str, _Node] = field(default_factory=dict)
+    imports: dict[str, Node] = field(default_factory=dict)
     """What imported names stand for; a whole module has no name."""
 
 
@@ -88,17 +98,16 @@ class _Module:
     """The definitions of a module by name, and its imports."""
 
     texts: dict[str, _Text]
-    imports: dict[str, _Node]
+    imports: dict[str, Node]
 
 
 @cache
-def _bare(node: _Node) -> str:
+def _bare(node: Node) -> str:
     module, name = node
     return digest(_module(module).texts[name].bare) if module else name
 
 
-@cache
-def _edges(node: _Node) -> dict[str, list[_Node]]:
+def _edges(node: Node) -> dict[str, list[Node]]:
     """What each name that ``node`` reads stands for; names of Python and of local variables are left out."""
     place, own = node
     if not place:
@@ -117,7 +126,7 @@ def _edges(node: _Node) -> dict[str, list[_Node]]:
     return edges
 
 
-def _targets(module: str, name: str, attribute: str) -> list[_Node]:
+def _targets(module: str, name: str, attribute: str) -> list[Node]:
     """The definitions behind an imported name, of which perhaps only an attribute is read."""
     if module.partition(".")[0] not in PACKAGES:
         return [("", f"{module}:{name or attribute}")]
@@ -245,7 +254,7 @@ def _points(value: ast.expr) -> bool:
     return ":" in text and bool(POINTER.fullmatch(text))
 
 
-def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, _Node]:
+def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, Node]:
     if isinstance(node, ast.ImportFrom):
         return {each.asname or each.name: (node.module or "", each.name) for each in node.names}
     tops = [each.name.partition(".")[0] for each in node.names if not each.asname]

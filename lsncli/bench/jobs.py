@@ -21,7 +21,11 @@ from lsncli.scores import load_score, score_settings
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_checksums, read_fingerprint
 
-CODE = ("lsncli.bench.measuring:scored", "lsncli.bench.measuring:numbers_of")
+CODE = (
+    "lsncli.bench.measuring:scored",
+    "lsncli.bench.measuring:numbers_of",
+    "lsncli.bench.desk:same_backbone",
+)
 """What makes numbers of given features and prompts, beside the score, its inputs and the model."""
 
 IN_THE_KEY = (

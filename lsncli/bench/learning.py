@@ -27,6 +27,9 @@ from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint
 
+CODE = (Loader, "lsncli.bench.desk:same_backbone")
+"""What makes prompts and heads of given features, beside the learner and the model."""
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -42,7 +45,7 @@ class Learning:
         """Digest of model, rows, classes, settings and code; ``train`` is what the rows depend on."""
         chosen = asdict(self.settings) if self.settings else {}
         rule = (HELD_OUT, self.shots, seed)
-        code = code_of(LEARNERS[self.kind], Loader, *loader_of(model), without=(Backbone, Learning))
+        code = code_of(LEARNERS[self.kind], *CODE, *loader_of(model), without=IN_THE_KEY)
         return digest("learned", code, fingerprint, train, rule, self.kind, chosen)[:32]
 
     def work(self, rows: int, classes: int) -> int:
@@ -86,6 +89,10 @@ class Lesson:
         if settings is None:
             raise LsnError(f"Expected settings to learn {self.learning.kind} prompts by, found none.")
         return replace(settings, seed=self.seed)
+
+
+IN_THE_KEY = (Backbone, Learning)
+"""What learners use and what is in the key by its content."""
 
 
 def learn(lesson: Lesson, task: Task, model: Model, tick: Tick = silent) -> None:
