@@ -115,13 +115,13 @@ def _dual(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
     train_dual(lesson.place, model(), lesson.plan(task), lesson.settings, tick=tick)
 
 
-def _linear(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
+def _linear(lesson: Lesson, task: Task, _model: Model, _tick: Tick) -> None:
     plan, device = lesson.plan(task), pick_device(lesson.device)
     head, _ = linear_head(plan.split, plan.rows, read_fingerprint(lesson.place.features), device=device)
     save_head(lesson.place.head(lesson.learning.kind), head)
 
 
-def _clipn(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
+def _clipn(lesson: Lesson, task: Task, model: Model, _tick: Tick) -> None:
     tower_head(lesson.place, model(), load_no_tower(lesson.place.no_tower), task.train.classes)
 
 
