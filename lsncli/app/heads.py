@@ -74,6 +74,17 @@ class Heads:
             )
         return HeadSource(classes, self.fingerprint.logit_scale, weights, self._no)
 
+    def learned_from(self, name: str, *, negatives: bool) -> set[str]:
+        """Names of the splits that the prompts or the head ``name`` learned from. Raises as ``source``."""
+        rules = []
+        if name not in TEXT_HEADS:
+            rules.append(self._learned_head(name).held_out)
+        elif name == "positive":
+            rules.append(self.positive.held_out)
+        if negatives and name in TEXT_HEADS:
+            rules.append(self.negative.held_out)
+        return {rule.split for rule in rules if rule is not None}
+
     def _bound(self, text: HeadText, classes: tuple[str, ...], ensemble: bool) -> Float64s | Cosines:
         """``bound``, once for each text: two methods on the same prompts share their cosines."""
         if id(text) not in self._made:

@@ -72,7 +72,7 @@ class Line:
     @property
     def looks_at_rows(self) -> bool:
         """Whether its score learns from training rows by itself."""
-        return not self.method_from(0).needs.isdisjoint({"train", "labels"})
+        return self.method_from(0).learns_from_rows
 
     def supplied(self, work: Workspace) -> bool:
         """Whether the user left in the workspace what an unavailable line lacks: a head, words for images."""
