@@ -249,9 +249,9 @@ def _read(node: Any, text: _Text, module: str, *, annotation: bool = False) -> N
 
 
 def _points(value: ast.expr) -> bool:
-    """Whether a value of a dict is ``module:name`` of ours: then the dict is a registry."""
-    text = str(value.value) if isinstance(value, ast.Constant) else ""
-    return ":" in text and bool(POINTER.fullmatch(text))
+    """Whether a value of a dict holds ``module:name`` of ours: then the dict is a registry."""
+    texts = (str(node.value) for node in ast.walk(value) if isinstance(node, ast.Constant))
+    return any(":" in text and POINTER.fullmatch(text) for text in texts)
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, Node]:

@@ -166,7 +166,7 @@ class Score:
     def code(self) -> str:
         """Digest of the code that makes its numbers."""
         score = load_score(self.method.score, **self.method.settings)
-        inputs = [INPUTS[score.inputs]] if score.inputs else []
+        inputs = [INPUTS[name]] if (name := score.inputs()) else []
         return code_of(*CODE, type(score), *inputs, *loader_of(self.there.model), without=IN_THE_KEY)
 
     @property

@@ -42,17 +42,16 @@ class NegLabel(Score):
         if self.groups < 1:
             raise UsageError(f"The setting 'groups' must be at least 1, found {self.groups}.")
 
-    @property
-    def inputs(self) -> str:
-        """Words that are no class."""
-        return "vocabulary"
-
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """LsnError always: training rows do not tell the words that are no class."""
         raise LsnError(
             "The score 'neglabel' needs a vocabulary of other words; training rows do not tell them.",
             "`lsn eval`, `lsn calibrate` and `lsn score --classes` bring one.",
         )
+
+    def inputs(self) -> str:
+        """See ``Score``."""
+        return "vocabulary"
 
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The scorer for ``head`` against ``learned[VOCABULARY]``.

@@ -44,9 +44,8 @@ class Odin(Score):
         if not (np.isfinite(self.eps) and self.eps >= 0):
             raise UsageError(f"The setting 'eps' must be a finite number of at least 0, found {self.eps}.")
 
-    @property
     def inputs(self) -> str:
-        """The images, unless ``eps`` is 0."""
+        """See ``Score``."""
         return "pixels" if self.eps > 0 else ""
 
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:

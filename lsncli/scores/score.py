@@ -33,17 +33,17 @@ class Score(ABC):
     REDUCED: ClassVar[str] = ""
     HEAD: ClassVar[str] = ""
 
-    @property
-    def inputs(self) -> str:
-        """What it looks at besides features, a key of ``app.inputs.INPUTS``; empty for none."""
-        return ""
-
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.
 
         Raises LsnError if something in ``NEEDS`` is missing.
         """
         return {}
+
+    def inputs(self) -> str:
+        """What it looks at besides stored features and the head, with these settings: a row of
+        ``app.inputs.INPUTS``; empty for nothing."""
+        return ""
 
     @abstractmethod
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:

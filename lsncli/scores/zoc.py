@@ -39,9 +39,8 @@ class Zoc(Score):
     NEEDS: ClassVar[frozenset[str]] = frozenset({"candidates"})
     REDUCED: ClassVar[str] = "candidates from CoCa or your own lists, not from ZOC's BERT decoder"
 
-    @property
     def inputs(self) -> str:
-        """Words for each image."""
+        """See ``Score``."""
         return "candidates"
 
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:

@@ -50,8 +50,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lsncli.sample_b import Thing
 TABLE = {"one": "lsncli.sample_b:helper"}
+ROWS = {"one": dict(load="lsncli.sample_b:helper", about="One.")}
 class Base:
-    def of(self): return TABLE
+    def of(self): return TABLE, ROWS
 def far(x): return x
 def read(): return far(1)
 def unused(): return 3
@@ -80,6 +81,7 @@ def digest(**changes: tuple[str, str]) -> str:
         {"a": ("import numpy as np", "import os\nimport numpy as np")},
         {"c": ('"lsncli.sample_b:helper"}', '"lsncli.sample_b:helper", "two": "lsncli.sample_b:other"}')},
         {"c": ('{"one": "lsncli.sample_b:helper"}', '{"one": "lsncli.elsewhere:helper"}')},
+        {"c": ('about="One.")', 'about="1"), "two": ("lsncli.sample_b:other", print)')},
     ],
 )
 def test_what_is_not_reached_or_is_not_code_changes_no_digest(change) -> None:
@@ -170,7 +172,7 @@ def result_code(name: str) -> str:
     from lsncli.app.inputs import INPUTS
 
     score = load_score(name)
-    inputs = [INPUTS[score.inputs]] if score.inputs else []
+    inputs = [INPUTS[kind]] if (kind := score.inputs()) else []
     return code_of(*CODE, type(score), *inputs, *loader_of("mini"), without=IN_THE_KEY)
 
 
