@@ -4,22 +4,20 @@ What was learned is kept on disk under a digest of everything it depends on, so 
 on where it stopped, and two rows of a table that share their positive prompts learn them once.
 """
 
-import ast
 import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import lsncli.prompts
 from benchmarks.mini_suite import Task
+from lsncli.app.code import code_of
 from lsncli.errors import UsageError
 from lsncli.metrics import accuracy, evaluate_scores
 from lsncli.prompts.contexts import text_features
@@ -152,25 +150,19 @@ def method_name(score: str, settings: Mapping[str, Any]) -> str:
 
 
 def digest(task: Task, settings: PromptSettings, tower: TextTower) -> str:
-    """sha256 over all that learning depends on: classes, rows, settings, tower, code of ``lsncli.prompts``.
+    """sha256 over all that learning depends on: classes, rows, settings, tower, code of ``learn``.
 
     Not over the column or the split: CIFAR+10's five splits have the same ID rows, and learn once.
     """
     total = hashlib.sha256()
-    for part in (json.dumps([task.classes, asdict(settings)], sort_keys=True), *code_of_prompts()):
+    # The settings themselves are known.
+    code = code_of("lsncli.prompts.learner:learn", type(tower), without=(PromptSettings,))
+    for part in (json.dumps([task.classes, asdict(settings)], sort_keys=True), code):
         total.update(part.encode())
     total.update(_bytes_of(task.train))
     embedding = tower.vocabulary.embedding.detach().to("cpu", torch.float32).contiguous().numpy()
     total.update(embedding.tobytes())
     return total.hexdigest()[:32]
-
-
-@lru_cache(maxsize=1)
-def code_of_prompts() -> tuple[str, ...]:
-    """Every module of ``lsncli.prompts`` without its comments and layout: they change no result."""
-    folder = Path(lsncli.prompts.__path__[0])
-    files = sorted(set(folder.glob("*.py")) - {folder / "settings.py"})  # the settings themselves are known
-    return tuple(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
 
 
 def _bytes_of(rows: Rows) -> bytes:

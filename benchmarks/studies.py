@@ -5,7 +5,6 @@ resuming (processes of one thread each); what two cells share is learned once. E
 line.
 """
 
-import ast
 import hashlib
 import json
 import multiprocessing
@@ -21,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import lsncli
 from benchmarks import mini_eval, mini_store, mini_suite
+from lsncli.app.code import code_of
 from lsncli.console import say
 from lsncli.prompts.settings import PromptSettings
+from lsncli.scores import SCORES
 
 Record = dict[str, Any]
 
@@ -182,17 +182,11 @@ def _key(cell: Cell, needs: Mapping[str, Learning], cache: Path) -> str:
     """A digest of all that a record depends on."""
     task = cell.where.task(cache)
     total = hashlib.sha256(json.dumps([cell.row, asdict(cell.where), cell.methods, sorted(needs)]).encode())
-    total.update("".join(_code_of_scores()).encode())
+    scores = [SCORES[name] for name, _ in cell.methods]
+    total.update(code_of(mini_eval.run, mini_eval.evaluate_head, *scores).encode())
     for features in (task.train.features, task.test_id.features, *task.test_ood.values()):
         total.update(np.ascontiguousarray(features).tobytes())
     return total.hexdigest()[:32]
-
-
-@lru_cache(maxsize=1)
-def _code_of_scores() -> tuple[str, ...]:
-    folder = Path(lsncli.__path__[0])
-    files = [folder / "metrics.py", *sorted((folder / "scores").glob("*.py")), Path(mini_eval.__file__)]
-    return tuple(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
 
 
 def _read(file: Path) -> dict[str, Record]:

@@ -57,7 +57,7 @@ def noticed() -> Iterator[list[int]]:
     """
     came: list[int] = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
         came.append(number)
         raise KeyboardInterrupt
 
@@ -101,5 +101,5 @@ def _here() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _remember(number: int, frame: FrameType | None) -> None:
+def _remember(number: int, _frame: FrameType | None) -> None:
     _came.append(number)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from lsncli.app.binding import bound
 from lsncli.app.cache import Cache, digest
 from lsncli.app.code import code_of
 from lsncli.app.heads import Heads
@@ -11,6 +12,7 @@ from lsncli.app.inputs import Images, Inputs, inputs_for
 from lsncli.app.meter import Cost, metered
 from lsncli.app.methods import Method, Settled, settled
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
+from lsncli.backbones import Backbone
 from lsncli.scores import Scorer
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head, Labels, Learned, Rows
@@ -27,8 +29,9 @@ class Entrant:
     settled: Settled
     source: HeadSource
     key: str
-    """Digest of the score, its settings, the head and the training rows it looks at."""
+    """Digest of the score's code and settings, the head and the training rows it looks at."""
     head_key: str
+    """Digest of the positive prompts, which alone decide the predicted classes."""
     heads: Heads
     train: Rows | None
     cache: Cache
@@ -49,11 +52,6 @@ class Entrant:
         """Fits the score, unless a long fit is remembered. Raises LsnError as it does."""
         with metered(self.cost):
             return self.settled.score.scorer(self.head, self._learned(), self.device)
-
-    def scores_key(self, split: Split) -> str:
-        """Digest of all that its scores of ``split`` hang on. Raises LsnError if an input is missing."""
-        inputs = self.inputs.key(split) if self.inputs else ""
-        return digest("scores", self.key, split.rows.content, inputs)
 
     @property
     def conditional(self) -> bool:
@@ -81,10 +79,11 @@ def entrant(
     chosen = settled(method, heads)
     source = heads.source(method.head, negatives="negative" in method.needs)
     train = rows_for(chosen.score, rows, split, source.classes)
-    head_key = digest("head", _content(source.weights), source.bias, source.scale)
+    binding = code_of(bound, *heads.model_code, without=(Backbone,)) if source.conditional else ""
+    head_key = digest("head", binding, _content(source.weights), source.bias, source.scale)
     key = digest(
         "method",
-        code_of("lsncli.scores"),
+        code_of(type(chosen.score)),
         method.score,
         chosen.settings,
         head_key,

@@ -12,22 +12,20 @@ from lsncli.app.calibrate import known_rows
 from lsncli.app.entrants import Entrant, entrant
 from lsncli.app.heads import Heads
 from lsncli.app.heldout import labels_as
-from lsncli.app.inputs import Images
+from lsncli.app.inputs import NO_IMAGES, Images
 from lsncli.app.meter import Cost
 from lsncli.app.methods import Method
 from lsncli.app.scoring import recall, score_split
+from lsncli.app.selection import training_split
 from lsncli.app.workspace import Workspace
 from lsncli.console import Tick, silent
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, UsageError
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.metrics import OodMetrics, accuracy, evaluate_scores
 from lsncli.store.format import Split
-from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED, Labels
 
 AVERAGE = "average"
-
-NO_IMAGES = Images()
 
 Failed = tuple[Method, str]
 """A method and why it could not be evaluated."""
@@ -71,6 +69,8 @@ class Plan:
     failed: tuple[Failed, ...]
     id_split: Split
     ood_splits: tuple[Split, ...]
+    doubts: tuple[str, ...] = ()
+    """What speaks against the numbers, a sentence each."""
 
     @property
     def rows(self) -> int:
@@ -84,7 +84,7 @@ def plan_evaluation(
     methods: Sequence[Method],
     id_split: Split,
     ood_splits: Sequence[Split],
-    train_split: str,
+    train_split: str | None,
     *,
     model: Model | None = None,
     device: str = "cpu",
@@ -93,24 +93,28 @@ def plan_evaluation(
 ) -> Plan:
     """Make every method ready and look up what is known of it; a method that fails is noted.
 
-    Classes are those of the training split. Scores that learn from rows see those that prompts learned from,
-    never those held out. ``model`` is asked for if a head needs its text tower; ``images`` are for scores
-    that look at pixels; ``keep`` uses the cache of the workspace. Raises LsnError if the ID split has other
-    classes or a split has no rows.
+    Classes are those of the training split, which ``selection.training_split`` reads. Scores that learn from
+    rows see those that prompts learned from, never those held out. ``model`` is asked for if a head needs its
+    text tower; ``images`` are for scores that look at pixels; ``keep`` uses the cache of the workspace.
+
+    Raises LsnError if the ID split has other classes or a split has no rows, UsageError if a score would be
+    tested on rows that it learns from.
     """
-    train = read_split(work.features, train_split)
-    if not train.classes:
-        raise LsnError(f"Split '{train_split}' has no classes.", "Name a labelled split with --train.")
+    train = training_split(work, train_split, id_split)
+    _check_not_tested_on(train, methods, (id_split, *ood_splits))
     for split in (id_split, *ood_splits):
         if len(split.labels) == 0:
             raise LsnError(f"Split '{split.name}' has no rows.", "Extract it again; see `lsn store info`.")
     labels_as(id_split, train.classes)
     cache = Cache(work.cache if keep else None)
-    rows, heads = known_rows(work, train).train, Heads(work, train.classes, model, cache)
+    # A store without a training split is enough for most methods; they get no rows.
+    rows = known_rows(work, train).train if len(train.labels) else train.rows
+    heads = Heads(work, train.classes, model, cache)
     ready: list[Entrant] = []
     failed: list[Failed] = []
     for method in methods:
         try:
+            _check_rows(train, method)
             one = entrant(method, heads, rows, train, cache, device, images)
             labels_as(id_split, one.source.classes)
             for split in (id_split, *ood_splits):
@@ -119,7 +123,37 @@ def plan_evaluation(
             failed.append((method, str(error)))
             continue
         ready.append(one)
-    return Plan(tuple(ready), tuple(failed), id_split, tuple(ood_splits))
+    doubts = [text for one in ready for text in _trained_on(one, (id_split, *ood_splits))]
+    return Plan(tuple(ready), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
+
+
+def _check_not_tested_on(train: Split, methods: Sequence[Method], tested: Sequence[Split]) -> None:
+    learners = [str(method) for method in methods if method.learns_from_rows]
+    if learners and train.name in [split.name for split in tested]:
+        raise UsageError(
+            f"--train {train.name}: {', '.join(learners)} would be tested on the rows that it learns from.",
+            "Name another labelled split with --train, or other methods.",
+        )
+
+
+def _trained_on(one: Entrant, tested: Sequence[Split]) -> list[str]:
+    """A sentence for every tested split that the prompts or the head of a method learned from."""
+    names = one.heads.learned_from(one.method.head, negatives="negative" in one.method.needs)
+    return [
+        f"{one.method} is tested on split '{split.name}', which its prompts or its head learned from: its "
+        "numbers are too good."
+        for split in tested
+        if split.name in names
+    ]
+
+
+def _check_rows(train: Split, method: Method) -> None:
+    if method.learns_from_rows and not len(train.labels):
+        raise LsnError(
+            f"The score '{method.score}' needs training rows, and the store has no split '{train.name}'.",
+            "Name a labelled split with --train, or add one with `lsn extract FOLDER --split train` or "
+            "`lsn store import FILE --model NAME --split train`.",
+        )
 
 
 def evaluate(plan: Plan, tick: Tick = silent) -> Evaluation:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lsncli.app.tables import Table, read_lines, read_table, write_table
+from lsncli.backbones import IMPORTED
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.namefile import read_names
@@ -112,7 +113,7 @@ def imported_fingerprint(model_name: str, dim: int, logit_scale: float) -> Finge
     if not logit_scale > 0:
         raise UsageError(f"--logit-scale: expected a number above 0 (CLIP: 100), found {logit_scale}.")
     return Fingerprint(
-        model=f"imported:{model_name}",
+        model=f"{IMPORTED}{model_name}",
         pretrained="",
         weights="",
         dim=dim,

@@ -9,10 +9,11 @@ import numpy as np
 
 from lsncli.app.binding import Model, assembled, bound
 from lsncli.app.cache import NO_CACHE, Cache, digest
+from lsncli.app.code import code_of
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
 from lsncli.artefacts.prompts import HeadSource, HeadText, LearnedPrompts, load_prompts
-from lsncli.backbones import Backbone, load_again
+from lsncli.backbones import Backbone, load_again, loader_of
 from lsncli.backbones.templates import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.prompts.contexts import text_features
@@ -73,6 +74,17 @@ class Heads:
             )
         return HeadSource(classes, self.fingerprint.logit_scale, weights, self._no)
 
+    def learned_from(self, name: str, *, negatives: bool) -> set[str]:
+        """Names of the splits that the prompts or the head ``name`` learned from. Raises as ``source``."""
+        rules = []
+        if name not in TEXT_HEADS:
+            rules.append(self._learned_head(name).held_out)
+        elif name == "positive":
+            rules.append(self.positive.held_out)
+        if negatives and name in TEXT_HEADS:
+            rules.append(self.negative.held_out)
+        return {rule.split for rule in rules if rule is not None}
+
     def _bound(self, text: HeadText, classes: tuple[str, ...], ensemble: bool) -> Float64s | Cosines:
         """``bound``, once for each text: two methods on the same prompts share their cosines."""
         if id(text) not in self._made:
@@ -108,6 +120,11 @@ class Heads:
     def fingerprint(self) -> Fingerprint:
         """The model of the store."""
         return read_fingerprint(self.work.features)
+
+    @property
+    def model_code(self) -> tuple[str, ...]:
+        """What loads the model of the store, as a root of ``code_of``; nothing for imported features."""
+        return loader_of(self.fingerprint.model)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -148,7 +165,8 @@ class Heads:
     def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64s:
         """Unit text features (T, C, D), from the text tower or the cache."""
         texts = [[template(name) for name in self.classes] for template in templates]
-        key = digest("text", self.fingerprint.digest, texts)
+        code = code_of(text_features, *self.model_code, without=(Backbone,))
+        key = digest("text", code, self.fingerprint.digest, texts)
         known = self.cache.get(key)
         if known:
             return np.asarray(known[0]["text"], dtype=np.float64)

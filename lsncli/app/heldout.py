@@ -1,7 +1,7 @@
 """Split labelled rows into those that prompts learn from and those that only calibrate the threshold."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,11 @@ def labels_as(split: Split, classes: tuple[str, ...], labels: Labels | None = No
     lookup = np.array([*table, UNLABELLED], dtype=np.int32)
     found: Labels = lookup[split.labels if labels is None else labels]
     return found
+
+
+def no_rows(split: Split, name: str) -> Split:
+    """The classes of ``split`` without a row, for what learns from none."""
+    return replace(split, name=name, features=split.features[:0], labels=split.labels[:0], keys=())
 
 
 def _take(split: Split, index: NDArray[np.int64]) -> Rows:

@@ -31,8 +31,13 @@ class Method:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the score cannot do without: "train", "negative" or neither."""
+        """What the score cannot do without, keys of ``scores.score.NEEDS``."""
         return load_score(self.score).NEEDS
+
+    @property
+    def learns_from_rows(self) -> bool:
+        """Whether the score itself learns from training rows, beside what prompts learned."""
+        return not self.needs.isdisjoint({"train", "labels"})
 
 
 @dataclass(frozen=True)

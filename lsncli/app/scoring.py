@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lsncli.app.cache import digest
+from lsncli.app.code import code_of
 from lsncli.app.entrants import Entrant
-from lsncli.app.meter import metered
+from lsncli.app.heads import Heads
+from lsncli.app.inputs import Inputs
+from lsncli.app.meter import Cost, metered
 from lsncli.app.methods import Method
 from lsncli.console import Tick
 from lsncli.errors import LsnError
@@ -21,7 +24,7 @@ def recall(one: Entrant, split: Split, *, guess: bool) -> None:
 
     Raises LsnError if the method lacks what it looks at besides features.
     """
-    known = one.cache.get(one.scores_key(split))
+    known = one.cache.get(_scores_key(one, split))
     classes = one.cache.get(_guesses_key(one, split)) if guess else None
     if known and (classes or not guess):
         one.scores[split.name] = known[0]["scores"]
@@ -45,7 +48,7 @@ def score_split(
     for group in (*groups, [one for one in todo if one.conditional]):
         for one in _run(group, split, failed, tick, named if guess else None):
             about = {"what": f"{one.method} on {split.name}"}
-            one.cache.put(one.scores_key(split), {"scores": one.scores[split.name]}, about)
+            one.cache.put(_scores_key(one, split), {"scores": one.scores[split.name]}, about)
             able.append(one)
     if guess:
         for one in able:
@@ -105,5 +108,16 @@ def _can(one: Entrant, failed: list[tuple[Method, str]], act: Callable[[Entrant]
     return True
 
 
+def _scores_key(one: Entrant, split: Split) -> str:
+    """Digest of all that the scores of ``split`` depend on. Raises LsnError if an input is missing."""
+    inputs = one.inputs.key(split) if one.inputs else ""
+    return digest("scores", _code(), one.key, split.rows.content, inputs)
+
+
 def _guesses_key(one: Entrant, split: Split) -> str:
-    return digest("guesses", one.head_key, split.rows.content)
+    return digest("guesses", _code(), one.head_key, split.rows.content)
+
+
+def _code() -> str:
+    """Digest of how a split is scored; the score, the head and the inputs have keys of their own."""
+    return code_of(_run, without=(Heads, Inputs, Method, Cost, metered))

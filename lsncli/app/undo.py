@@ -107,7 +107,7 @@ def undo(file: UndoFile, tick: Tick = silent) -> Iterator[Undone]:
 
 def _move(change: Change) -> bool:
     if not os.path.lexists(change.target):
-        return _gone(change, os.path.lexists(change.source))
+        return _gone(os.path.lexists(change.source))
     if os.path.lexists(change.source):
         if os.path.getsize(change.target) == 0:  # a kill between taking the name and moving the file
             os.unlink(change.target)
@@ -118,7 +118,7 @@ def _move(change: Change) -> bool:
     return True
 
 
-def _gone(change: Change, is_back: bool) -> bool:
+def _gone(is_back: bool) -> bool:
     if not is_back:
         raise OSError("neither where it was moved from nor where it was moved to")
     return False

@@ -27,6 +27,8 @@ BACKBONES: dict[str, str] = {
     "open_clip": "lsncli.backbones.openclip:load",
 }
 
+IMPORTED = "imported:"
+"""How the model of imported features begins: no model here made them."""
 
 DECODING = ("exact", "fast")
 
@@ -86,6 +88,15 @@ def text_ids_of(backbone: Any) -> "Callable[[Sequence[str]], Sequence[tuple[int,
     return getattr(backbone, "text_ids", None)
 
 
+def loader_of(model: str) -> tuple[str, ...]:
+    """Return the row of ``BACKBONES`` that loads ``model``; nothing for imported features."""
+    return () if model.startswith(IMPORTED) else (BACKBONES[_kind(model)],)
+
+
+def _kind(model: str) -> str:
+    return "mini" if model == "mini" else "blip" if model.partition(":")[0] == "blip" else "open_clip"
+
+
 def load_backbone(
     model: str,
     *,
@@ -104,8 +115,7 @@ def load_backbone(
     """
     if decode not in DECODING:
         raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")
-    kind = "mini" if model == "mini" else "blip" if model.partition(":")[0] == "blip" else "open_clip"
-    module, function = BACKBONES[kind].split(":")
+    module, function = BACKBONES[_kind(model)].split(":")
     load: Any = getattr(import_module(module), function)
     backbone: Backbone = load(model, pretrained, device, precision)
     if decode == "fast":
@@ -122,7 +132,7 @@ def load_again(
 
     Raises FingerprintMismatch (exit code 4) if the weights found now are not those of ``fingerprint``.
     """
-    if fingerprint.model.startswith("imported:"):
+    if fingerprint.model.startswith(IMPORTED):
         raise FingerprintMismatch(
             f"The {what} were imported ('{fingerprint.model}'): there is no model here that made them.",
             "Bring the classes' text features along with `lsn store import --text`, or extract with a model.",

@@ -146,7 +146,7 @@ def _output(module: nn.Module) -> Iterator[list[Tensor]]:
     """What ``module`` answers, as a leaf."""
     seen: list[Tensor] = []
 
-    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    def hook(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
         seen.append(_leaf(output))
         return seen[-1]
 
@@ -162,7 +162,7 @@ def _input(module: nn.Module) -> Iterator[list[Tensor]]:
     """What ``module`` is given, as a leaf."""
     seen: list[Tensor] = []
 
-    def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
         seen.append(_leaf(args[0]))
         return (seen[-1], *args[1:]), kwargs
 
@@ -178,7 +178,7 @@ def _attention(attn: Any) -> Iterator[list[Tensor]]:
     """The attention (B, heads, N, N) of a MultiheadAttention, as a leaf: torch's own kernel hides it."""
     seen: list[Tensor] = []
 
-    def hook(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+    def hook(module: Any, args: Any, _kwargs: Any, _output: Any) -> Any:
         x = args[0] if module.batch_first else args[0].transpose(0, 1)
         qkv = linear(x, module.in_proj_weight, module.in_proj_bias)
         q, k, v = (

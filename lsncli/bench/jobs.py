@@ -8,18 +8,36 @@ from pathlib import Path
 
 from lsncli.app.cache import digest
 from lsncli.app.code import code_of
+from lsncli.app.inputs import INPUTS
+from lsncli.app.meter import Cost, metered
 from lsncli.app.methods import Method, parse_method
-from lsncli.app.vocabulary import TOP, read_vocabulary
+from lsncli.app.vocabulary import TOP, propose, read_vocabulary
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS
+from lsncli.backbones import Backbone, loader_of
 from lsncli.bench.learning import Learning
 from lsncli.bench.places import HELD_OUT, Part, Place
-from lsncli.scores import score_settings
+from lsncli.scores import load_score, score_settings
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_checksums, read_fingerprint
 
-CODE = ("lsncli.scores", "lsncli.metrics", "lsncli.app.heads", "lsncli.app.heldout")
-"""What decides the numbers that given features and prompts give."""
+CODE = (
+    "lsncli.bench.measuring:scored",
+    "lsncli.bench.measuring:numbers_of",
+    "lsncli.bench.desk:same_backbone",
+)
+"""What makes numbers of given features and prompts, beside the score, its inputs and the model."""
+
+IN_THE_KEY = (
+    Backbone,
+    Cost,
+    metered,
+    "lsncli.app.methods:LEARNER_LABELS",
+    "lsncli.app.methods:SCORE_LABELS",
+    "lsncli.bench.jobs:Score",
+    "lsncli.bench.words:lay_out_words",
+)
+"""What ``CODE`` uses and what changes no number, or has a key of its own."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Line:
     @property
     def looks_at_rows(self) -> bool:
         """Whether its score learns from training rows by itself."""
-        return not self.method_from(0).needs.isdisjoint({"train", "labels"})
+        return self.method_from(0).learns_from_rows
 
     def supplied(self, work: Workspace) -> bool:
         """Whether the user left in the workspace what an unavailable line lacks: a head, words for images."""
@@ -78,11 +96,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a store says of itself without its rows: the model's digest, the sets, their checksums.
+    """What a store says of itself without its rows: the model and its digest, the sets, their checksums.
 
-    For sets that are not there yet everything is empty: what hangs on them has a provisional key.
+    For sets that are not there yet everything is empty: what depends on them has a provisional key.
     """
 
+    model: str
     fingerprint: str
     sets: Mapping[str, SplitInfo]
     checksums: Mapping[str, str]
@@ -107,8 +126,9 @@ class Stored:
 def stored(store: Path) -> Stored:
     """Raises LsnError for a store that cannot be read."""
     if not store.is_file():
-        return Stored("", {}, {})
-    return Stored(read_fingerprint(store).digest, list_splits(store), read_checksums(store))
+        return Stored("", "", {}, {})
+    model = read_fingerprint(store)
+    return Stored(model.model, model.digest, list_splits(store), read_checksums(store))
 
 
 @dataclass(frozen=True)
@@ -137,7 +157,17 @@ class Score:
     @property
     def word_list(self) -> str:
         """Digest of what decides about the words of an image; empty if they are not chosen from a list."""
-        return digest("words", self.words, TOP)[:16] if self.words else ""
+        if not self.words:
+            return ""
+        code = code_of(propose, *loader_of(self.there.model), without=(Backbone, Workspace))
+        return digest("words", code, self.words, TOP)[:16]
+
+    @cached_property
+    def code(self) -> str:
+        """Digest of the code that makes its numbers."""
+        score = load_score(self.method.score, **self.method.settings)
+        inputs = [INPUTS[name]] if (name := score.inputs()) else []
+        return code_of(*CODE, type(score), *inputs, *loader_of(self.there.model), without=IN_THE_KEY)
 
     @property
     def missing(self) -> list[str]:
@@ -150,7 +180,7 @@ class Score:
         train = self.there.part(self.place.known)
         found = {}
         for one in self.line.learnings:
-            key = one.key(self.there.fingerprint, train, self.seed)
+            key = one.key(self.there.model, self.there.fingerprint, train, self.seed)
             if one.kind == "clipn":
                 key = digest(key, _content(self.work.no_tower))[:32]
             found[one.kind] = one, key
@@ -161,7 +191,7 @@ class Score:
         """The key of the result on each OOD set."""
         there = self.there
         common = digest(
-            code_of(*CODE),
+            self.code,
             there.fingerprint,
             str(self.method),
             there.classes(self.place.known),

@@ -16,18 +16,20 @@ from lsncli.app.train_head import linear_head
 from lsncli.artefacts.heads import save_head
 from lsncli.artefacts.no_tower import load_no_tower
 from lsncli.artefacts.prompts import save_prompts
+from lsncli.backbones import Backbone, loader_of
 from lsncli.bench.bound import Bound
-from lsncli.bench.places import HELD_OUT, Task
+from lsncli.bench.places import HELD_OUT, Loader, Task
 from lsncli.console import Tick, silent
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
+from lsncli.images.names import check_distinct
 from lsncli.prompts.dual import DUAL
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint
 
-CODE = ("lsncli.prompts", "lsncli.app.probe", "lsncli.app.heldout")
-"""What decides what is learned from given rows by given settings."""
+CODE = (Loader, "lsncli.bench.desk:same_backbone")
+"""What makes prompts and heads of given features, beside the learner and the model."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,12 @@ class Learning:
     shots: int | None = None
     """Training rows of each class; None for all that are not held out."""
 
-    def seeded(self, seed: int) -> "Learning":
-        """The same from another start."""
-        return replace(self, settings=self.settings and replace(self.settings, seed=seed))
-
-    def key(self, fingerprint: str, train: Sequence[str | tuple[str, ...]], seed: int) -> str:
-        """Digest of model, rows, classes, settings and code; ``train`` is what the rows hang on."""
+    def key(self, model: str, fingerprint: str, train: Sequence[str | tuple[str, ...]], seed: int) -> str:
+        """Digest of model, rows, classes, settings and code; ``train`` is what the rows depend on."""
         chosen = asdict(self.settings) if self.settings else {}
         rule = (HELD_OUT, self.shots, seed)
-        return digest("learned", code_of(*CODE), fingerprint, train, rule, self.kind, chosen)[:32]
+        code = code_of(LEARNERS[self.kind], *CODE, *loader_of(model), without=IN_THE_KEY)
+        return digest("learned", code, fingerprint, train, rule, self.kind, chosen)[:32]
 
     def work(self, rows: int, classes: int) -> int:
         """What the seconds grow with: steps times texts, or rows."""
@@ -87,10 +86,14 @@ class Lesson:
     @property
     def settings(self) -> PromptSettings:
         """With the seed. Raises LsnError for a kind that needs settings and has none."""
-        settings = self.learning.seeded(self.seed).settings
+        settings = self.learning.settings
         if settings is None:
             raise LsnError(f"Expected settings to learn {self.learning.kind} prompts by, found none.")
-        return settings
+        return replace(settings, seed=self.seed)
+
+
+IN_THE_KEY = (Backbone, Learning, check_distinct)
+"""What learners use and what is in the key by its content, or changes no number."""
 
 
 def learn(lesson: Lesson, task: Task, model: Model, tick: Tick = silent) -> None:
@@ -113,13 +116,13 @@ def _dual(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
     train_dual(lesson.place, model(), lesson.plan(task), lesson.settings, tick=tick)
 
 
-def _linear(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
+def _linear(lesson: Lesson, task: Task, _model: Model, _tick: Tick) -> None:
     plan, device = lesson.plan(task), pick_device(lesson.device)
     head, _ = linear_head(plan.split, plan.rows, read_fingerprint(lesson.place.features), device=device)
     save_head(lesson.place.head(lesson.learning.kind), head)
 
 
-def _clipn(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
+def _clipn(lesson: Lesson, task: Task, model: Model, _tick: Tick) -> None:
     tower_head(lesson.place, model(), load_no_tower(lesson.place.no_tower), task.train.classes)
 
 

@@ -12,8 +12,9 @@ from lsncli import __version__
 from lsncli.app.binding import Model
 from lsncli.app.cache import Cache
 from lsncli.app.entrants import entrant
-from lsncli.app.evaluate import AVERAGE, NO_IMAGES, Evaluation, Plan, evaluate
+from lsncli.app.evaluate import AVERAGE, Evaluation, Plan, evaluate
 from lsncli.app.heads import Heads
+from lsncli.app.inputs import NO_IMAGES
 from lsncli.app.scoring import recall
 from lsncli.bench.bound import Bound, learned_file
 from lsncli.bench.jobs import Score
@@ -72,7 +73,7 @@ def measure(
     }
     return [
         {**common, "key": score.keys[name], "ood": name, "ood_set": score.place.ood[name].set, **numbers}
-        for name, numbers in _numbers(found, task, names).items()
+        for name, numbers in numbers_of(found, task, names).items()
     ]
 
 
@@ -115,7 +116,7 @@ def _described(heads: Heads, kind: str) -> dict[str, Any]:
     return {}
 
 
-def _numbers(found: Evaluation, task: Task, names: Sequence[str]) -> dict[str, Record]:
+def numbers_of(found: Evaluation, task: Task, names: Sequence[str]) -> dict[str, Record]:
     by_split = {one.ood: one for one in found.results if one.ood != AVERAGE}
     numbers = {}
     for name in names:

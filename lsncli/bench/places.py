@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsncli.app.heldout import Parts, hold_out
+from lsncli.app.heldout import Parts, hold_out, no_rows
 from lsncli.errors import LsnError
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
@@ -121,7 +121,7 @@ class Loader:
         test = self._part(place.test, "test")
         for name, part in place.ood.items():
             _check_disjoint(name, part, place.test)
-        train = _no_rows(test) if place.train is None else self._part(place.train, "train")
+        train = no_rows(test, "none@train") if place.train is None else self._part(place.train, "train")
         return Task(place, train, test, {name: self._part(part, name) for name, part in place.ood.items()})
 
     def _part(self, part: Part, role: str) -> Split:
@@ -131,10 +131,6 @@ class Loader:
         if len(found.labels) == 0:
             raise LsnError(f"The set '{part.set}' has no image for '{role}'.", "Extract it again.")
         return found
-
-
-def _no_rows(test: Split) -> Split:
-    return replace(test, name="none@train", features=test.features[:0], labels=test.labels[:0], keys=())
 
 
 def _check_disjoint(name: str, part: Part, test: Part) -> None:

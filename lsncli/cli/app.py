@@ -89,7 +89,7 @@ def settings(
     debug: Annotated[
         bool, typer.Option("--debug", envvar=DEBUG, help="Show a traceback with every error.")
     ] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does it all
         bool,
         typer.Option(
             "--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version."

@@ -60,7 +60,13 @@ def evaluate(
             "for. A few quick ones if left out.",
         ),
     ] = None,
-    train: Annotated[str, typer.Option(help="Training split: classes, and rows to learn from.")] = "train",
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="Training split: classes, and rows for scores that learn from them. (train; without one the "
+            "classes of --id)"
+        ),
+    ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,7 +113,7 @@ def evaluate(
     from lsncli.app.methods import parse_method
     from lsncli.app.save_scores import check_target
     from lsncli.app.save_scores import save_scores as write_scores
-    from lsncli.app.selection import all_methods, choose_splits, default_methods
+    from lsncli.app.selection import all_methods, choose_splits, default_methods, has_rows
     from lsncli.device import pick_device
     from lsncli.report.detection import draw_evaluation
     from lsncli.report.plots import check_available
@@ -117,12 +123,13 @@ def evaluate(
     if plots is not None:
         check_available("--plots")
     place = Workspace(work)
+    inside, outside = choose_splits(place, id, ood or (), train)
+    rows = has_rows(place, train)
     names = [
         each
-        for text in method or default_methods(place)
-        for each in (all_methods(place) if text == "all" else [text])
+        for text in method or default_methods(place, rows=rows)
+        for each in (all_methods(place, rows=rows) if text == "all" else [text])
     ]
-    inside, outside = choose_splits(place, id, ood or (), train)
     plan = use.plan_evaluation(
         place,
         [parse_method(name) for name in dict.fromkeys(names)],
@@ -136,6 +143,8 @@ def evaluate(
         ),
         keep=cache and not costs,
     )
+    for text in plan.doubts:
+        say(f"Warning: {text}", quiet=quiet, style="yellow")
     with progress("scores", plan.rows, quiet=quiet) as tick:
         found = use.evaluate(plan, tick)
     if save_scores is not None:
@@ -145,12 +154,12 @@ def evaluate(
             drawn = draw_evaluation(plots, found, [split.name for split in outside], tick)
         say(f"Wrote {len(drawn)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
     shown = [one for one in found.ranked() if one.ood == use.AVERAGE or len(outside) == 1 or not average]
-    rows = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
-    rows += [failed_row(method, reason) for method, reason in found.failed]
+    table = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
+    table += [failed_row(method, reason) for method, reason in found.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     people = format in ("table", "md", "tex")
     shown_columns = columns(people, costs, intervals, bool(found.failed))
-    render(rows, shown_columns, format, output, title)
+    render(table, shown_columns, format, output, title)
     if people and any(column.key in LEFT_OUT for column in shown_columns):
         say(DEFINITIONS, quiet=quiet)
     for failed, reason in found.failed:

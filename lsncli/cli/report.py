@@ -48,7 +48,9 @@ def report(
         typer.Option(help="SPLIT=FOLDER, repeatable: where a split's images are, if they have moved."),
     ] = None,
     classes: options.ClassNames = None,
-    train: Annotated[str, typer.Option(help="Split whose held-out rows set the threshold.")] = "train",
+    train: Annotated[
+        str | None, typer.Option(help="Split whose held-out rows set the threshold. (train, if there is one)")
+    ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures are put in.")] = 480,
     explain: Annotated[
         int, typer.Option(min=0, help="Add heat maps of where prompts look to so many of the pictures.")
@@ -73,13 +75,17 @@ def report(
     from lsncli.app.failing import check_failures
     from lsncli.app.reporting import make_report
     from lsncli.app.scored_sets import Scorer
+    from lsncli.app.selection import TRAIN
     from lsncli.backbones import load_again
     from lsncli.device import pick_device
     from lsncli.report.page.build import build_page
     from lsncli.report.page.data import page_data
+    from lsncli.store.reader import read_split
 
     _check_writable(output)
     place = Workspace(work)
+    if train is not None:
+        read_split(place.features, train)  # one that was named must be there
     check_model(context, classes)
     detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
     sets = _wanted(place, paths or [], id, ood or [], images or [], train)
@@ -97,7 +103,9 @@ def report(
         options.threads(workers),
     )
     with progress("images", sum(map(len, sets)), quiet=quiet) as tick:
-        made = make_report(sets, place, scorer, train=train, pictures=pictures, explained=explain, tick=tick)
+        made = make_report(
+            sets, place, scorer, train=train or TRAIN, pictures=pictures, explained=explain, tick=tick
+        )
     size = _write(output, build_page(page_data(made)))
     scored = sum(len(one.judged) for one in made.sets)
     shown = sum(map(len, made.pictures))
@@ -112,7 +120,12 @@ def report(
 
 
 def _wanted(
-    place: Workspace, paths: list[Path], id: str | None, ood: Sequence[str], images: Sequence[str], train: str
+    place: Workspace,
+    paths: list[Path],
+    id: str | None,
+    ood: Sequence[str],
+    images: Sequence[str],
+    train: str | None,
 ) -> list["Wanted"]:
     """The sets that were asked for, images of unknown truth first. Raises as listing and reading do."""
     from lsncli.app.reporting import want_images, want_split

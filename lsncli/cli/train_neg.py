@@ -1,6 +1,5 @@
 """``lsn train-neg``: learn negative prompts, the paper's own part."""
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options, training
 
 
@@ -39,42 +38,4 @@ def train_neg(
     Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
     An interrupted training goes on when the same command is typed again.
     """
-    from lsncli.app import train
-    from lsncli.prompts.settings import preset
-
-    place = Workspace(work)
-    settings = preset(
-        "negative",
-        mode,
-        learner,
-        sets=sets,
-        specific=specific,
-        names=names,
-        position=position,
-        length=context_length,
-        init=init,
-        tau=tau,
-        weight=weight,
-        orthogonality=orthogonality,
-        epochs=epochs,
-        batch_size=batch_size,
-        rate=rate,
-        schedule=schedule,
-        warmup=warmup,
-        precision=precision,
-        seed=seed,
-    )
-    plan = train.plan_negative(place)
-    done = training.run(
-        place,
-        plan,
-        settings,
-        pretrained=pretrained,
-        device=device,
-        memory=memory,
-        quiet=quiet,
-        kernel=kernel,
-        resume=resume,
-        target_tpr=target_tpr,
-    )
-    training.show(done, format, output, quiet, following="lsn score ./images")
+    training.learn("negative", locals(), following="lsn score ./images")

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options, training
 
 
@@ -48,42 +47,4 @@ def train_pos(
     Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
     An interrupted training goes on when the same command is typed again.
     """
-    from lsncli.app import train
-    from lsncli.prompts.settings import preset
-
-    place = Workspace(work)
-    settings = preset(
-        "positive",
-        mode,
-        learner,
-        sets=sets,
-        specific=specific,
-        names=names,
-        position=position,
-        length=context_length,
-        init=init,
-        tau=tau,
-        weight=weight,
-        orthogonality=orthogonality,
-        epochs=epochs,
-        batch_size=batch_size,
-        rate=rate,
-        schedule=schedule,
-        warmup=warmup,
-        precision=precision,
-        seed=seed,
-    )
-    plan = train.plan_positive(place, split_name=split, fraction=val_fraction, shots=shots, seed=seed)
-    done = training.run(
-        place,
-        plan,
-        settings,
-        pretrained=pretrained,
-        device=device,
-        memory=memory,
-        quiet=quiet,
-        kernel=kernel,
-        resume=resume,
-        target_tpr=target_tpr,
-    )
-    training.show(done, format, output, quiet, following="lsn train-neg")
+    training.learn("positive", locals(), following="lsn train-neg")

@@ -1,7 +1,8 @@
-"""What the two training commands share: their options, the run itself, and how a result is shown."""
+"""What `lsn train-pos` and `lsn train-neg` share: options, the training, and how a result is shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lsncli.app.workspace import Workspace
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
+    from lsncli.prompts.losses import Kind
     from lsncli.prompts.settings import PromptSettings
 
 PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"
@@ -128,18 +130,46 @@ def workspace_backbone(place: "Workspace", pretrained: str, device: str) -> "Bac
     return load_again(read_fingerprint(place.features), pretrained=pretrained, device=device)
 
 
-def run(
+def learn(kind: "Kind", given: Mapping[str, Any], *, following: str) -> None:
+    """Learn prompts as the options ``given`` say, and show them; ``following`` is the command to type next.
+
+    ``given`` are all options by the names of a command's parameters: one that nothing takes is a TypeError.
+    """
+    from lsncli.app.train import plan_negative, plan_positive
+    from lsncli.app.workspace import Workspace
+    from lsncli.prompts.settings import PromptSettings, preset
+
+    rest = dict(given)
+    place = Workspace(rest.pop("work"))
+    rest["length"] = rest.pop("context_length")
+    settings = preset(
+        kind, **{each.name: rest.pop(each.name) for each in fields(PromptSettings) if each.name in rest}
+    )
+    if kind == "positive":
+        split, fraction, shots = (rest.pop(name) for name in ("split", "val_fraction", "shots"))
+        plan = plan_positive(place, split_name=split, fraction=fraction, shots=shots, seed=settings.seed)
+    else:
+        plan = plan_negative(place)
+    _run(place, plan, settings, following=following, **rest)
+
+
+def _run(
     place: "Workspace",
     plan: "Plan",
     settings: "PromptSettings",
     *,
+    following: str,
     pretrained: str,
     device: str,
+    kernel: str,
     memory: float,
+    resume: bool,
+    target_tpr: float,
+    format: FormatName,
+    output: Path | None,
     quiet: bool,
-    **options: Any,
-) -> "Training":
-    """Train with a progress bar."""
+) -> None:
+    """Train with a progress bar, and show one row."""
     from lsncli.app import train
     from lsncli.prompts.learner import steps
 
@@ -149,16 +179,19 @@ def run(
         interruptible(place.checkpoint(settings.kind)),
         progress(f"{settings.kind} prompts", total, quiet=quiet) as tick,
     ):
-        return train.train_prompts(
+        training = train.train_prompts(
             place,
             backbone,
             plan,
             settings,
             memory=int(memory * 2**30),
+            kernel=kernel,
+            resume=resume,
+            target_tpr=target_tpr,
             tick=tick,
             remark=lambda text: say(text, quiet=quiet),
-            **options,
         )
+    _show(training, format, output, quiet, following=following)
 
 
 @contextmanager
@@ -175,7 +208,7 @@ def interruptible(checkpoint: Path) -> Iterator[None]:
         raise
 
 
-def show(
+def _show(
     training: "Training", format: FormatName, output: Path | None, quiet: bool, *, following: str
 ) -> None:
     """One row about what was learned, the remarks on its threshold, and the command to type next."""

@@ -59,7 +59,7 @@ def opened(path: str, size: int) -> Any:
 
 
 @lru_cache(maxsize=4)  # files of a listing are read one after the other; a fork opens them anew
-def _reader(table: Table, process: int) -> "_Reader":
+def _reader(table: Table, _process: int) -> "_Reader":
     return _Reader(table)
 
 

@@ -78,7 +78,7 @@ class _OneDnn(torch.autograd.Function):
 
 
 @cache
-def _onednn_leads(width: int, threads: int, rows: int = 400, rounds: int = 9) -> bool:
+def _onednn_leads(width: int, _threads: int, rows: int = 400, rounds: int = 9) -> bool:
     """Whether oneDNN is clearly faster on the widest layer of a tower: medians of alternating runs."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4 * width, width, generator=generator)

@@ -98,7 +98,7 @@ def width() -> int:
     return int(columns) if columns.isdecimal() and int(columns) else WIDTH
 
 
-def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     writer = csv.writer(file, lineterminator="\n")
     quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([column.key for column in columns])
@@ -127,17 +127,17 @@ def inert(cell: str) -> str:
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII)
 
 
-def _jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+def _jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     for row in rows:
         file.write(json.dumps(_record(row, columns)) + "\n")
         file.flush()
 
 
-def _json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+def _json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     file.write(json.dumps([_record(row, columns) for row in rows], indent=1) + "\n")
 
 
-def _markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+def _markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     def line(cells: Iterable[str]) -> str:
         return markdown_line(markdown_text(cell) for cell in cells)
 
@@ -157,7 +157,7 @@ def markdown_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     def line(cells: Iterable[str]) -> str:
         return latex_line(latex_text(cell) for cell in cells)
 

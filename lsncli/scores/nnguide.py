@@ -58,7 +58,7 @@ class NnGuide(Score):
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The scorer against the bank; on CUDA the neighbours are searched there."""
 
-        def mean(rows: Float64s, similarity: Float64s, places: NDArray[np.intp]) -> Float64s:
+        def mean(_rows: Float64s, similarity: Float64s, _places: NDArray[np.intp]) -> Float64s:
             found: Float64s = similarity.mean(axis=1)
             return found
 

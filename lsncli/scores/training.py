@@ -31,7 +31,7 @@ LossOf = Callable[[Tensor, Tensor], Tensor]
 """Unit features (B, D) and their labels (B,) to a loss."""
 
 
-def constant(done: float) -> float:
+def constant(_done: float) -> float:
     """The full rate throughout."""
     return 1.0
 

@@ -12,7 +12,7 @@ from lsncli.errors import LsnError
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(handle: int, shared: bool) -> None:
+    def _lock(handle: int, shared: bool) -> None:  # noqa: ARG001
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # Windows has no shared ones: workers take turns
 else:
     import fcntl

@@ -61,7 +61,7 @@ def read_split(path: Path, name: str) -> Split:
             there = ", ".join(sorted(splits)) or "none"
             raise LsnError(
                 f"{path} has no split '{name}'; there are: {there}.",
-                f"Extract it with `lsn extract FOLDER --split {name}`.",
+                f"Name another one, or add it with `lsn extract DIR --split {name}` or `lsn store import`.",
             )
         return split_of(group_at(splits, name), name)
 

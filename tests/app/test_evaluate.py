@@ -13,10 +13,11 @@ from lsncli.app.calibrate import known_rows
 from lsncli.app.evaluate import evaluate, id_accuracy, plan_evaluation
 from lsncli.app.heads import make_head
 from lsncli.app.methods import parse_method
-from lsncli.app.selection import choose_splits, default_methods
+from lsncli.app.selection import all_methods, choose_splits, default_methods
 from lsncli.app.workspace import Workspace
 from lsncli.errors import LsnError, UsageError
 from lsncli.metrics import evaluate_scores
+from lsncli.scores import SCORES, load_score
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
 from lsncli.types import unit
@@ -35,12 +36,12 @@ def bare(tmp_path: Path, tiny_backbone) -> Workspace:
     return workspace(tmp_path, tiny_backbone.fingerprint)
 
 
-def plan(work: Workspace, methods: list[str], inside, outside, train_split: str = "train", **options):
+def plan(work: Workspace, methods: list[str], inside, outside, train_split: str | None = "train", **options):
     chosen = [parse_method(text) for text in methods]
     return plan_evaluation(work, chosen, inside, outside, train_split, **{"keep": False} | options)
 
 
-def run(work: Workspace, *methods: str, ood: tuple[str, ...] = (), train_split: str = "train"):
+def run(work: Workspace, *methods: str, ood: tuple[str, ...] = (), train_split: str | None = None):
     inside, outside = choose_splits(work, "test", ood, train_split)
     return evaluate(plan(work, [*methods], inside, outside, train_split))
 
@@ -176,6 +177,71 @@ def test_an_empty_split_is_named(bare: Workspace, tiny_backbone) -> None:
     write_split(bare.features, clusters("none", 0, labelled=False), tiny_backbone.fingerprint)
     with pytest.raises(LsnError, match="Split 'none' has no rows"):
         run(bare, "mcm", ood=("none",))
+
+
+@pytest.fixture
+def no_train(tmp_path: Path, tiny_backbone) -> Workspace:
+    """The same ID and OOD splits, and no training split."""
+    made = Workspace(tmp_path / "no-train")
+    made.folder.mkdir()
+    for split in (
+        clusters("test", 21, seed=1),
+        clusters("far", 12, seed=2, labelled=False, shift=1.0),
+    ):
+        write_split(made.features, split, tiny_backbone.fingerprint)
+    return made
+
+
+def test_without_a_training_split_only_scores_that_learn_from_rows_fail(no_train, bare) -> None:
+    alone = [name for name in SCORES if load_score(name).NEEDS.isdisjoint({"negative", "candidates"})]
+    found, usual = (run(place, *alone, ood=("far",)) for place in (no_train, bare))
+    learners = {name for name in alone if parse_method(name).learns_from_rows}
+    assert {"knn", "mahalanobis", "vim"} <= learners
+    assert {"mcm", "energy", "ash"} <= set(alone) - learners
+    assert {method.score for method, _ in found.failed} == learners
+    for method, reason in found.failed:
+        assert reason.startswith(
+            f"The score '{method.score}' needs training rows, and the store has no split"
+        )
+        assert "--train" in reason
+        assert "lsn store import" in reason
+    expected = {one.label: one.metrics for one in usual.results}
+    assert {one.label for one in found.results} == expected.keys() - {
+        one.label for one in usual.results if one.method.learns_from_rows
+    }
+    for one in found.results:
+        assert one.metrics == expected[one.label]
+    assert "knn" not in default_methods(no_train, rows=False)
+    assert not [name for name in all_methods(no_train, rows=False) if parse_method(name).learns_from_rows]
+
+
+def test_a_training_split_that_is_named_must_be_there(no_train: Workspace) -> None:
+    with pytest.raises(LsnError, match="no split 'train'; there are: far, test"):
+        run(no_train, "mcm", train_split="train")
+
+
+@pytest.mark.parametrize("train_split", ["test", "near"])
+def test_no_score_is_tested_on_rows_that_it_learns_from(bare, tiny_backbone, train_split: str) -> None:
+    labelled = clusters("near", 9, seed=3, shift=0.5)
+    write_split(bare.features, labelled, tiny_backbone.fingerprint, replace=True)
+    with pytest.raises(
+        UsageError, match=f"--train {train_split}: knn, mahalanobis would be tested on"
+    ) as caught:
+        run(bare, "mcm", "knn", "mahalanobis", ood=("near",), train_split=train_split)
+    assert caught.value.exit_code == 2
+    (row,) = run(bare, "mcm", ood=("near",), train_split=train_split).results
+    assert row.metrics == run(bare, "mcm", ood=("near",)).results[0].metrics
+
+
+def test_prompts_that_learned_from_a_tested_split_are_named(bare, work, tiny_backbone) -> None:
+    train.train_prompts(
+        bare, tiny_backbone, train.plan_positive(bare, split_name="test"), replace(POS, epochs=1)
+    )
+    inside, outside = choose_splits(bare, "test", ("far",), None)
+    doubts = plan(bare, ["mcm", "mcm:positive"], inside, outside, None).doubts
+    assert len(doubts) == 1
+    assert doubts[0].startswith("mcm:positive is tested on split 'test', which its prompts")
+    assert plan(work, ["mcm:positive", "lsn"], *choose_splits(work, "test", (), None), None).doubts == ()
 
 
 def test_the_training_split_must_have_classes(bare: Workspace) -> None:

@@ -5,13 +5,11 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bench_samples import write_suite
 
-from lsncli.app import code
 from lsncli.bench import rates
 from lsncli.bench.bound import Bound
 from lsncli.bench.features import published_names
@@ -212,23 +210,6 @@ def test_progress_tells_what_is_left(tmp_path: Path) -> None:
     assert [duration(one) for one in (12.3, 300, 9000)] == ["12 s", "5 min", "2.5 h"]
 
 
-def test_a_comment_changes_no_digest_but_code_does(tmp_path: Path, monkeypatch) -> None:
-    module = tmp_path / "sample_module.py"
-    module.write_text('"""A."""\nx = 1  # one\n')
-    monkeypatch.setattr(code, "find_spec", lambda name: SimpleNamespace(origin=str(module)))
-
-    def digest() -> str:
-        code.code_of.cache_clear()
-        return code.code_of("sample_module")
-
-    first = digest()
-    module.write_text('"""B."""\nx = 1\n')
-    assert digest() == first
-    module.write_text("x = 2\n")
-    assert digest() != first
-    code.code_of.cache_clear()
-
-
 def test_a_learning_is_called_by_its_preset_and_what_differs() -> None:
     shared = Learning("negative", preset("negative", "fast", specific=False, weight=0.0))
     assert str(shared) == "negative, CoOp, fast, specific=False, weight=0.0"
@@ -240,16 +221,16 @@ def test_what_is_learned_hangs_on_model_rows_settings_and_seed() -> None:
     train = ("checksum", ("a", "b"), ())
     one = Learning("positive", preset("positive", "fast"), 4)
     keys = [
-        one.key("model", train, 0),
-        one.key("other", train, 0),
-        one.key("model", ("else", *train[1:]), 0),
-        one.key("model", ("checksum", ("b", "a"), ()), 0),
-        one.key("model", train, 1),
-        replace(one, shots=5).key("model", train, 0),
-        Learning("positive", preset("positive", "best"), 4).key("model", train, 0),
+        one.key("mini", "model", train, 0),
+        one.key("mini", "other", train, 0),
+        one.key("mini", "model", ("else", *train[1:]), 0),
+        one.key("mini", "model", ("checksum", ("b", "a"), ()), 0),
+        one.key("mini", "model", train, 1),
+        replace(one, shots=5).key("mini", "model", train, 0),
+        Learning("positive", preset("positive", "best"), 4).key("mini", "model", train, 0),
     ]
     assert len(set(keys)) == len(keys)
-    assert one.key("model", train, 0) == keys[0]
+    assert one.key("mini", "model", train, 0) == keys[0]
 
 
 def test_folders_of_a_published_set_get_its_class_names(tmp_path: Path) -> None:

@@ -8,8 +8,14 @@ from types import SimpleNamespace
 import bench_samples
 import pytest
 from bench_samples import results, run_suite, write_images, write_suite
+from code_samples import added, edited, functions_called, replaced
 
+from lsncli.app.cache import Cache, digest
+from lsncli.app.code import _node, code_of, reached
+from lsncli.backbones import loader_of
+from lsncli.bench import jobs, learning, measuring, pool
 from lsncli.errors import LsnError
+from lsncli.scores import SCORES
 from lsncli.store.lock import locked
 
 RESULTS = 5 * 2  # five rows can be measured, on two OOD sets
@@ -170,3 +176,73 @@ def test_samples_are_what_they_say(done) -> None:
     assert bench_samples.load_suite(str(done.suite)).needs(
         bench_samples.load_suite(str(done.suite)).table("mine")
     ) == ("in-train", "in-test", "near", "far")
+
+
+def still_done(done, work: Path) -> dict[str, bool]:
+    """Which rows a dry run finds done."""
+    rows = ["MCM", "MSP", "CoOp", "CoOp + LSN", "two"]
+    _, plan = run_suite(done.suite, work, rows=rows, dry=True)
+    assert {score.line.name for score in plan.scores} == {"MCM", "MSP", "CoOp", "CoOp + LSN (ours)", "two"}
+    return {score.line.name: plan.done(score) for score in plan.scores}
+
+
+def test_results_are_done_until_code_changes_that_they_depend_on(done) -> None:
+    assert set(still_done(done, done.work).values()) == {True}
+    row = '    "newest": "lsncli.scores.newest:Newest",\n'
+    new = {"lsncli.scores": replaced("SCORES = {\n", "SCORES = {\n" + row), "lsncli.scores.newest": "x = 1"}
+    with edited(new):
+        assert set(still_done(done, done.work).values()) == {True}
+    with edited({"lsncli.types": replaced("wide / np.where(norms == 0, 1.0, norms)", "wide")}):
+        assert set(still_done(done, done.work).values()) == {False}
+    with edited({SCORES["knn"].partition(":")[0]: added("del nothing")}):
+        assert [name for name, known in still_done(done, done.work).items() if not known] == ["two"]
+    with edited({"lsncli.prompts.learner": added("del nothing")}):
+        assert [name for name, known in still_done(done, done.work).items() if not known] == [
+            "CoOp",
+            "CoOp + LSN (ours)",
+        ]
+
+
+GLUE = {
+    ("lsncli.app.methods", "parse_method"),
+    ("lsncli.bench.jobs", "Line"),
+    ("lsncli.bench.learning", "learn"),
+    ("lsncli.bench.pool", "Homework"),
+    ("lsncli.bench.runner", "_score"),
+}
+"""The method and the learning are in the key by their texts; the others only call what is in it."""
+
+
+def test_no_code_makes_a_number_that_is_not_in_its_key(done, tmp_path, monkeypatch) -> None:
+    """Learning and scoring again, with every function of lsncli that runs meanwhile written down."""
+    (record, *_) = results(done.work).values()
+    model = loader_of(record["model"])
+    unknown: dict[str, set[tuple[str, str]]] = {}
+
+    def watched(what: str, act, roots_of, without):
+        def run(job, *given, **named):
+            nodes = set(reached(*roots_of(job), *model, without=without))
+            with functions_called({_node(end) for end in (*without, Cache, digest, code_of)}) as called:
+                made = act(job, *given, **named)
+            unknown.setdefault(what, set()).update(called - nodes)
+            return made
+
+        return run
+
+    def roots_of_score(job) -> list:
+        return [*jobs.CODE, SCORES[job.method.score]]
+
+    def roots_of_lesson(job) -> list:
+        return [*learning.CODE, learning.LEARNERS[job.learning.kind]]
+
+    scored = watched("scored", measuring.scored, roots_of_score, jobs.IN_THE_KEY)
+    learned = watched("learned", learning.learn, roots_of_lesson, learning.IN_THE_KEY)
+    monkeypatch.setattr(measuring, "scored", scored)
+    monkeypatch.setattr(pool, "learn", learned)
+    for features in done.work.glob("bench/*/*/features.h5"):
+        target = tmp_path / features.relative_to(done.work)
+        target.parent.mkdir(parents=True)
+        shutil.copy(features, target)
+    run_suite(done.suite, tmp_path, done.data)
+    assert set(unknown) == {"scored", "learned"}
+    assert unknown["scored"] | unknown["learned"] <= GLUE

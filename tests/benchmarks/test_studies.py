@@ -109,7 +109,7 @@ def test_records_of_other_settings_scores_or_code_are_made_again(bench: Path, mo
     assert lines_after(replace(cell, methods=METHODS[:1])) == 2
     assert lines_after(replace(cell, negative=replace(NEGATIVE, weight=0.0))) == 3
     assert lines_after(replace(cell, where=replace(cell.where, fold=0))) == 4
-    monkeypatch.setattr(studies, "_code_of_scores", lambda: ("another",))
+    monkeypatch.setattr(studies, "code_of", lambda *_: "another")
     assert lines_after(cell) == 5
     assert len({json.loads(line)["key"] for line in file.read_text().splitlines()}) == 5
 

@@ -11,6 +11,8 @@ from cli_samples import imported_workspace
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.scores import SCORES
+from lsncli.store.reader import read_fingerprint, read_split, read_text
+from lsncli.store.writer import write_split, write_text
 
 
 @pytest.fixture
@@ -122,6 +124,28 @@ def test_eval_of_all_takes_every_score_of_the_store(lsn, work) -> None:
     assert {"MCM", "energy", "ash", "vim", "mahalanobis", "vos", "rpl"} <= names
 
 
+def test_eval_needs_no_training_split_for_scores_that_learn_nothing(lsn, work) -> None:
+    usual = rows(lsn("eval", "--method", "mcm", "--ood", "far", "--format", "json"))
+    store, new = work / "features.h5", work.parent / "no-train" / "features.h5"
+    new.parent.mkdir()
+    for name in ("test", "far"):
+        write_split(new, read_split(store, name), read_fingerprint(store))
+    write_text(new, *read_text(store))
+    there = ("--work", new.parent)
+    assert rows(lsn("eval", "--method", "mcm", "--format", "json", *there)) == usual
+    assert "knn" not in {row["method"] for row in rows(lsn("eval", "--format", "json", *there))}
+    done = lsn("eval", "--method", "knn", *there)
+    assert done.code == 1
+    assert "--train" in done.err
+    assert "lsn store import" in done.err
+
+
+def test_eval_does_not_test_on_rows_that_a_score_learns_from(lsn, work) -> None:
+    done = lsn("eval", "--method", "knn", "--train", "test", "--ood", "far")
+    assert (done.code, done.out) == (2, "")
+    assert "--train test: knn would be tested on the rows that it learns from" in done.err
+
+
 def test_eval_with_nothing_to_show_fails(lsn, work) -> None:
     done = lsn("eval", "--method", "lsn")
     assert done.code == 1
@@ -150,7 +174,6 @@ def test_store_info_describes_the_splits(lsn, work) -> None:
 def test_store_verify_names_what_is_damaged(lsn, work) -> None:
     path = work / "features.h5"
     data = bytearray(path.read_bytes())
-    from lsncli.store.reader import read_split
 
     row = read_split(path, "test").features[3].tobytes()
     at = bytes(data).index(row)

@@ -91,6 +91,7 @@ def test_class_names_alone_are_enough_and_said_to_be_uncalibrated(lsn, place, tm
         (["images", "--ood", "=x"], 2, "--ood: expected a split or NAME=PATH"),
         (["images", "--ood", "absent"], 1, "no split 'absent'"),
         (["--id", "absent"], 1, "no split 'absent'"),
+        (["images", "--train", "absent"], 1, "no split 'absent'"),
         (["images", "--images", "test=photos"], 2, "no split of this report"),
         (["--images", "test=foreign"], 1, "are not in"),
         (["images", "--output", "photos/left/0.png/x.html"], 1, "cannot be written"),

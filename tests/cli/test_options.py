@@ -1,0 +1,113 @@
+"""No option is forgotten: every command reads each of its options, and passes it on."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import NoneType, SimpleNamespace
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import typer.main
+
+from lsncli.app import train
+from lsncli.cli import training
+from lsncli.cli.app import app
+from lsncli.console import silent
+
+ROOT = typer.main.get_command(app)
+
+
+def functions(command: Any = ROOT, name: str = "lsn") -> dict[str, Callable[..., None]]:
+    """The function of every command, by what is typed."""
+    found = {name: command.callback.__wrapped__} if command.callback else {}
+    for key, inside in getattr(command, "commands", {}).items():
+        found |= functions(inside, f"{name} {key}")
+    return found
+
+
+def unread(source: str) -> set[str]:
+    """Parameters of a function that its body reads nowhere; ``locals()`` reads them all."""
+    function = ast.parse(source).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    named = {each.arg for each in (*function.args.args, *function.args.kwonlyargs)}
+    names = {node.id for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)}
+    return set() if "locals" in names else named - names
+
+
+@pytest.mark.parametrize("name", functions())
+def test_every_option_is_read(name: str) -> None:
+    left = {"version"} if name == "lsn" else set()  # a callback of its own prints it
+    assert unread(inspect.getsource(functions()[name])) == left
+
+
+def test_an_option_whose_use_is_deleted_is_found() -> None:
+    source = inspect.getsource(functions()["lsn train-no"])
+    assert "chunk=chunk," in source
+    assert unread(source.replace("chunk=chunk,", "")) == {"chunk"}
+
+
+VALUES = {"target_tpr": 0.9, "val_fraction": 0.3, "device": "cpu", "output": "rows.csv"}
+"""Of options that do not take any number or text."""
+
+
+def others(command: str, name: str) -> list[list[str]]:
+    """Words of a command line that give an option another value than its default; one of them does."""
+    option = next(one for one in ROOT.commands[command].params if one.name == name)
+    kind = get_type_hints(functions()[f"lsn {command}"])[name]
+    kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
+    if kinds == [bool]:
+        return [[flag] for flag in (*option.opts[:1], *option.secondary_opts)]
+    value = VALUES.get(name, 7 if kinds[0] in (int, float) else "elsewhere")
+    return [[option.opts[0], str((get_args(kinds[0]) or [value])[-1])]]
+
+
+OPTIONS = [
+    (command, option.name)
+    for command in ("train-pos", "train-neg")
+    for option in ROOT.commands[command].params
+    if option.name != "help"
+]
+
+
+@pytest.fixture
+def passed_on(monkeypatch, lsn) -> Callable[..., list[Any]]:
+    """What the use cases of a training command are called with."""
+    calls: list[Any] = []
+
+    def record(name: str, answer: Any) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            named = {key: value for key, value in named.items() if not callable(value)}
+            calls.append((name, [str(each) for each in given], named))
+            return answer
+
+        return call
+
+    plan = SimpleNamespace(rows=SimpleNamespace(train=range(8)))
+    for name in ("plan_positive", "plan_negative", "train_prompts"):
+        monkeypatch.setattr(train, name, record(name, None if name == "train_prompts" else plan))
+    for name in ("workspace_backbone", "_show", "progress"):
+        monkeypatch.setattr(training, name, record(name, nullcontext(silent)))
+
+    def run(*words: str) -> list[Any]:
+        calls.clear()
+        result = lsn(*words)
+        assert result.code == 0, result.err
+        return [str(call) for call in calls]
+
+    return run
+
+
+@pytest.mark.parametrize(("command", "name"), OPTIONS)
+def test_every_option_of_training_changes_what_is_asked_for(command: str, name: str, passed_on) -> None:
+    usual = passed_on(command)
+    assert [words for words in others(command, name) if passed_on(command, *words) != usual]
+
+
+def test_an_option_that_nothing_takes_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    given = {name: None for command, name in OPTIONS if command == "train-neg"}
+    given |= {"work": tmp_path, "mode": "paper", "learner": "coop", "temperature": 2}
+    monkeypatch.setattr(train, "plan_negative", lambda place: None)
+    with pytest.raises(TypeError, match="temperature"):
+        training.learn("negative", given, following="")
