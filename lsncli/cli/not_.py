@@ -13,7 +13,7 @@ from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import printable, progress, say
 from lsncli.errors import UsageError
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.app.understands_not import Part, Tally
@@ -112,7 +112,7 @@ def understands_not(
             return
         found = use.tally(pair, ticking())
     rows = class_rows(found)
-    people = format in ("table", "md", "tex")
+    people = FORMATS[format].people
     shown = list(islice(rows, top)) if people else rows
     title = f"{'Images' if sources else f'Split {split}'}: {found.images} images, {len(names)} classes"
     filled = [one for one in COLUMNS if not people or any(row[one.key] is not None for row in shown)]

@@ -1,8 +1,9 @@
 """Engines: who makes the parts of a split. One protocol, one dict."""
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from lsncli.registry import load
 
 if TYPE_CHECKING:
     from lsncli import console
@@ -54,7 +55,5 @@ class Engine(Protocol):
 
 def engine(crew: Crew) -> Engine:
     """The engine of ``crew``."""
-    module, function = ENGINES[crew.engine].split(":")
-    found: Any = getattr(import_module(module), function)
-    work: Engine = found
+    work: Engine = load(ENGINES[crew.engine])
     return work
