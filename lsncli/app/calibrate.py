@@ -9,7 +9,7 @@ from lsncli.app.binding import Model
 from lsncli.app.heads import Heads, load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_for
 from lsncli.app.inputs import looks_beyond_features
-from lsncli.app.methods import Method, settled
+from lsncli.app.methods import Method, settled, without_text
 from lsncli.app.workspace import Workspace
 from lsncli.app.zeroshot import other_words
 from lsncli.artefacts.detector import Detector, save_detector
@@ -72,7 +72,8 @@ def make_detector(
         )
     rows = known_rows(work, split)
     check_held_out(split, rows)
-    heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
+    heads, negatives = Heads(work, split.classes, model, rows=rows.train), "negative" in method.needs
+    method = without_text(method, heads)
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
     if isinstance(chosen.score, NegLabel):

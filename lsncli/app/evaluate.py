@@ -106,7 +106,8 @@ def plan_evaluation(
             raise LsnError(f"Split '{split.name}' has no rows.", "Extract it again; see `lsn store info`.")
     labels_as(id_split, train.classes)
     cache = Cache(work.cache if keep else None)
-    rows, heads = known_rows(work, train).train, Heads(work, train.classes, model, cache)
+    rows = known_rows(work, train).train
+    heads = Heads(work, train.classes, model, cache, rows)
     ready: list[Entrant] = []
     failed: list[Failed] = []
     for method in methods:

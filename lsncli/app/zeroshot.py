@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lsncli.app.heads import TEMPLATE
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import HeadSource
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, with_text
 from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list
 from lsncli.prompts.contexts import text_features
@@ -33,7 +33,7 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
     if it makes it likelier than chance that one of the classes is meant. Raises UsageError for no class, an
     empty name and a name given twice, LsnError for one that does not fit the text tower.
     """
-    names, tower = checked_names(classes), backbone.text_tower()
+    names, tower = checked_names(classes), with_text(backbone).text_tower()
     weights, words = encoded(tower, names), other_words(names, tower)
     return Detector(
         method="neglabel",

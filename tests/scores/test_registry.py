@@ -236,3 +236,12 @@ def test_wrong_settings_are_refused_with_the_list_of_settings(name, settings, me
         load_score(name, **settings)
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+@every_function
+def test_prompts_says_whether_a_score_depends_on_prompts(name, fitted, head, train, features):
+    random = np.random.default_rng(9)
+    weights, negative = (unit(random.normal(size=one.shape)) for one in (head.weights, head.negative))
+    other = replace(head, weights=weights, negative=negative)
+    same = np.array_equal(ready(load_score(name), other, train)(features), fitted(name)(features))
+    assert same != load_score(name).PROMPTS
