@@ -9,11 +9,6 @@ from typing import Protocol
 EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "png", "webp", "avif", "heic", "heif", "bmp", "gif", "tif", "tiff", "ppm", "pgm"}
 )
-LISTS = (".txt", ".csv", ".tsv")
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-TABLES = (".parquet",)
-PACKS = LISTS + TARS + TABLES
-"""What is a source of its own where a pattern finds it."""
 OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
 
 MAX_BYTES = 1 << 29
@@ -92,12 +87,6 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
         return [None] * len(keys)
     known: dict[str, str] = {}  # one string a class, not one an image
     return [known.setdefault(name, name) for name in (key.partition("/")[0] for key in keys)]
-
-
-def column_of(name: str) -> tuple[str, str]:
-    """``x.parquet#pixels`` as the file and the column of images that it names; any other name alone."""
-    file, _, column = name.rpartition("#")
-    return (file, column) if file.lower().endswith(TABLES) and "/" not in column else (name, "")
 
 
 class Unique:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.found import Content, Found, Problem, Unique
-from lsncli.images.paths import WANTED, behind, what_it_names
+from lsncli.images.paths import behind, what_it_names
+from lsncli.images.source_kinds import wanted
 from lsncli.images.together import in_order
 from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
@@ -75,7 +76,7 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
     LsnError for a network that fails.
     """
     if not paths:
-        raise UsageError("No images were named.", WANTED)
+        raise UsageError("No images were named.", wanted())
     scans = [one for path in paths for one in what_it_names(path, keep_order, follow_links)]
     unique = Unique()
     found: list[Found] = []

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,23 +22,17 @@ from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
 
-TOY = '''
-"""A format of a file of its own: a line for each row, fields split by bars."""
-
-
-def write(rows, columns, file, title):
-    for row in rows:
-        file.write("|".join(str(row.get(column.key)) for column in columns) + "\\n")
-        file.flush()
-
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8").split("\n## ")[3]
+(BARS,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+TITLED = """
 
 def write_titled(rows, columns, file, title):
     file.write(f"== {title}\\n")
     write(rows, columns, file, title)
-'''
+"""
 ADDED = {
-    "bars": Format("bars_format:write", streams=True),
-    "titled": Format("bars_format:write_titled", people=True, paragraph=lambda text: f"({text})\n"),
+    "bars": Format("bars:write", streams=True),
+    "titled": Format("bars:write_titled", people=True, paragraph=lambda text: f"({text})\n"),
 }
 SUITE = """
 title = "mine"
@@ -105,7 +100,7 @@ def place(tmp_path_factory, tiny_backbone, tiny_model) -> Iterator[Path]:
             path.mkdir(parents=True)
             Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(path / "0.png")
     (folder / "mine.toml").write_text(SUITE)
-    (folder / "bars_format.py").write_text(TOY)
+    (folder / "bars.py").write_text(BARS + TITLED)
     np.save(folder / "yes.npy", random.normal(size=(3, 32)))
     np.save(folder / "no.npy", random.normal(size=(3, 32)))
     (folder / "words.csv").write_text("".join(f"{row:03}.jpg,sofa;tree\n" for row in range(60)))
@@ -181,6 +176,11 @@ def test_every_command_writes_every_format(command, place, name) -> None:
             named |= {names_in(path, form)} - {()}
         (names,) = named  # the same in every format
         assert len(names) == fields
+
+
+def test_the_page_adds_the_format_as_this_test_does() -> None:
+    assert '"bars": Format("lsncli.report.bars:write", streams=True)' in PAGE
+    assert "`lsncli/report/bars.py`" in PAGE
 
 
 def test_no_command_with_a_format_is_left_out(command) -> None:
