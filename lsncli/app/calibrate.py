@@ -8,19 +8,17 @@ import numpy as np
 from lsncli.app.binding import Model
 from lsncli.app.heads import Heads, load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_for
-from lsncli.app.inputs import looks_beyond_features
+from lsncli.app.inputs import inputs_for
 from lsncli.app.methods import Method, settled, without_text
 from lsncli.app.workspace import Workspace
-from lsncli.app.zeroshot import other_words
 from lsncli.artefacts.detector import Detector, save_detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import chunk_of, score_in_chunks
-from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import Threshold, calibrate
-from lsncli.types import Float64s, Learned
+from lsncli.types import Float64s
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
@@ -60,11 +58,6 @@ def make_detector(
     as the method does.
     """
     split = read_split(work.features, split_name)
-    if looks_beyond_features(method):
-        raise UsageError(
-            f"{method} looks at more of an image than its features, so it cannot be a detector.",
-            "Compare it with `lsn eval`; odin with eps=0 can be calibrated.",
-        )
     if not split.classes:
         raise LsnError(
             f"Split '{split_name}' has no classes, so no detector can be calibrated on it.",
@@ -73,11 +66,17 @@ def make_detector(
     rows = known_rows(work, split)
     check_held_out(split, rows)
     heads, negatives = Heads(work, split.classes, model, rows=rows.train), "negative" in method.needs
+    inputs = inputs_for(method, heads)
+    if inputs is not None and not inputs.kept:
+        raise UsageError(
+            f"{method} looks at more of an image than its features, so it cannot be a detector.",
+            "Compare it with `lsn eval`; odin with eps=0 can be calibrated.",
+        )
     method = without_text(method, heads)
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
-    if isinstance(chosen.score, NegLabel):
-        learned: Learned = {VOCABULARY: other_words(head.classes, heads.tower)}
+    if inputs is not None:
+        learned = inputs.learned(head)
     else:
         learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)
     scorer = chosen.score.scorer(head, learned, device)

@@ -12,7 +12,7 @@ from lsncli.app.calibrate import known_rows
 from lsncli.app.entrants import Entrant, entrant
 from lsncli.app.heads import Heads
 from lsncli.app.heldout import labels_as
-from lsncli.app.inputs import Images
+from lsncli.app.inputs import NO_IMAGES, Images
 from lsncli.app.meter import Cost
 from lsncli.app.methods import Method
 from lsncli.app.scoring import recall, score_split
@@ -26,8 +26,6 @@ from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED, Labels
 
 AVERAGE = "average"
-
-NO_IMAGES = Images()
 
 Failed = tuple[Method, str]
 """A method and why it could not be evaluated."""

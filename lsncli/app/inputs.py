@@ -1,10 +1,10 @@
 """Scores that look at more than the features of an image: at its pixels (ODIN), at words (ZOC, NegLabel)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from lsncli.app.cache import digest
 from lsncli.app.candidates import WordFeatures, read_candidates, zoc_of_split
@@ -14,12 +14,10 @@ from lsncli.app.pixels import images_of, perturbed
 from lsncli.app.zeroshot import KEPT, WORDS, other_words
 from lsncli.console import Tick
 from lsncli.errors import LsnError
-from lsncli.scores import load_score, score_in_chunks
-from lsncli.scores.neglabel import VOCABULARY, NegLabel
-from lsncli.scores.odin import Odin
-from lsncli.scores.zoc import Zoc
+from lsncli.scores import Score, load_score, score_in_chunks
+from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.format import Split
-from lsncli.types import Float64s, Head
+from lsncli.types import Float64s, Head, Learned
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,14 @@ class Images:
     workers: int = 1
 
 
+NO_IMAGES = Images()
+
+
 class Inputs(Protocol):
     """How a whole split is scored where a function of features is not enough."""
+
+    kept: ClassVar[bool]
+    """Whether a detector can keep it; not what every image has of its own."""
 
     def key(self, split: Split) -> str:
         """Digest of what is looked at besides features. Raises LsnError if it is not there."""
@@ -41,28 +45,26 @@ class Inputs(Protocol):
     def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
         """Scores (N,), higher = more ID; ``tick`` hears of rows."""
 
-
-def looks_beyond_features(method: Method) -> bool:
-    """Whether ``method`` looks at more of an image than its features, and so cannot be a detector."""
-    score = load_score(method.score, **method.settings)
-    return isinstance(score, Zoc) or (isinstance(score, Odin) and score.eps > 0)
+    def learned(self, head: Head) -> Learned:
+        """What the score takes of it for this head, as if it had learned it."""
 
 
-def inputs_for(method: Method, heads: Heads, images: Images) -> Inputs | None:
+def inputs_for(method: Method, heads: Heads, images: Images = NO_IMAGES) -> Inputs | None:
     """What ``method`` looks at besides features; None for nearly all."""
     score = load_score(method.score, **method.settings)
-    if isinstance(score, NegLabel):
-        return OtherWords(score, heads)
-    if not looks_beyond_features(method):
-        return None
-    return Pixels(score, heads, images) if isinstance(score, Odin) else Words(method, heads)
+    name = score.inputs()
+    return INPUTS[name](score, method, heads, images) if name else None
 
 
 @dataclass(frozen=True)
 class Pixels:
     """ODIN's input perturbation: features of images moved by ``eps``."""
 
-    score: Odin
+    kept: ClassVar[bool] = False
+
+    score: Any
+    """``Odin``."""
+    method: Method
     heads: Heads
     images: Images
 
@@ -89,15 +91,23 @@ class Pixels:
             workers=self.images.workers,
             tick=tick,
         )
-        return score_in_chunks(self.score.scorer(head, {}), features)
+        return score_in_chunks(self.score.scorer(head, self.learned(head)), features)
+
+    def learned(self, head: Head) -> Learned:
+        """Nothing: it is in the features."""
+        return {}
 
 
 @dataclass(frozen=True)
 class Words:
     """ZOC's candidate labels, as `lsn candidates` left them in the workspace."""
 
+    kept: ClassVar[bool] = False
+
+    score: Score
     method: Method
     heads: Heads
+    images: Images
 
     def key(self, split: Split) -> str:
         """The words of every image, and the model that encodes them."""
@@ -111,6 +121,10 @@ class Words:
         tick(len(found))
         return found
 
+    def learned(self, head: Head) -> Learned:
+        """Nothing: every image has candidates of its own."""
+        return {}
+
     @cached_property
     def _words(self) -> WordFeatures:
         return WordFeatures(self.heads.tower)
@@ -120,8 +134,12 @@ class Words:
 class OtherWords:
     """NegLabel's vocabulary: the same words for every image, encoded once."""
 
-    score: NegLabel
+    kept: ClassVar[bool] = True
+
+    score: Score
+    method: Method
     heads: Heads
+    images: Images
 
     def key(self, split: Split) -> str:
         """The words hang on the classes, which the head tells, and on the model that encodes them."""
@@ -129,5 +147,16 @@ class OtherWords:
 
     def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
         """Raises LsnError as ``NegLabel.scorer``."""
-        learned = {VOCABULARY: other_words(head.classes, self.heads.tower)}
-        return score_in_chunks(self.score.scorer(head, learned), split.features, tick=tick)
+        return score_in_chunks(self.score.scorer(head, self.learned(head)), split.features, tick=tick)
+
+    def learned(self, head: Head) -> Learned:
+        """The words' text features: they do not depend on the image."""
+        return {VOCABULARY: other_words(head.classes, self.heads.tower)}
+
+
+INPUTS: dict[str, Callable[[Any, Method, Heads, Images], Inputs]] = {
+    "pixels": Pixels,
+    "candidates": Words,
+    "vocabulary": OtherWords,
+}
+"""By what ``Score.inputs`` says."""

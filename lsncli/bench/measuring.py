@@ -12,8 +12,9 @@ from lsncli import __version__
 from lsncli.app.binding import Model
 from lsncli.app.cache import Cache
 from lsncli.app.entrants import entrant
-from lsncli.app.evaluate import AVERAGE, NO_IMAGES, Evaluation, Plan, evaluate
+from lsncli.app.evaluate import AVERAGE, Evaluation, Plan, evaluate
 from lsncli.app.heads import Heads
+from lsncli.app.inputs import NO_IMAGES
 from lsncli.app.scoring import recall
 from lsncli.bench.bound import Bound, learned_file
 from lsncli.bench.jobs import Score

@@ -49,6 +49,10 @@ class NegLabel(Score):
             "`lsn eval`, `lsn calibrate` and `lsn score --classes` bring one.",
         )
 
+    def inputs(self) -> str:
+        """See ``Score``."""
+        return "vocabulary"
+
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The scorer for ``head`` against ``learned[VOCABULARY]``.
 

@@ -44,6 +44,10 @@ class Odin(Score):
         if not (np.isfinite(self.eps) and self.eps >= 0):
             raise UsageError(f"The setting 'eps' must be a finite number of at least 0, found {self.eps}.")
 
+    def inputs(self) -> str:
+        """See ``Score``."""
+        return "pixels" if self.eps > 0 else ""
+
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The scorer for ``head``; of features of perturbed images where ``eps`` > 0."""
 

@@ -42,6 +42,11 @@ class Score(ABC):
         """
         return {}
 
+    def inputs(self) -> str:
+        """What it looks at besides stored features and the head, with these settings: a row of
+        ``app.inputs.INPUTS``; empty for nothing."""
+        return ""
+
     @abstractmethod
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The function from raw features to scores; ``learned`` is what ``fit`` gave for this head.

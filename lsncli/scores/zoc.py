@@ -39,6 +39,10 @@ class Zoc(Score):
     NEEDS: ClassVar[frozenset[str]] = frozenset({"candidates"})
     REDUCED: ClassVar[str] = "candidates from CoCa or your own lists, not from ZOC's BERT decoder"
 
+    def inputs(self) -> str:
+        """See ``Score``."""
+        return "candidates"
+
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """LsnError always: a feature alone does not tell the candidates of its image."""
         raise LsnError(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsncli.app.inputs import INPUTS
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import SCORES, load_score, ready, score_in_chunks, score_settings
 from lsncli.scores.knn import Knn
@@ -245,3 +246,9 @@ def test_prompts_says_whether_a_score_depends_on_prompts(name, fitted, head, tra
     other = replace(head, weights=weights, negative=negative)
     same = np.array_equal(ready(load_score(name), other, train)(features), fitted(name)(features))
     assert same != load_score(name).PROMPTS
+
+
+@every_score
+def test_what_a_score_says_it_looks_at_is_a_row_of_inputs(name):
+    assert load_score(name).inputs() in {"", *INPUTS}
+    assert load_score("odin", eps=0.1).inputs() == "pixels"
