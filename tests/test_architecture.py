@@ -6,12 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from lsncli import registry
+
 PACKAGE = Path(__file__).parents[1] / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     **dict.fromkeys(
-        ["errors", "records", "disk", "interrupts", "types", "console", "config", "device", "__init__"], 0
+        [
+            "errors",
+            "records",
+            "registry",
+            "disk",
+            "interrupts",
+            "types",
+            "console",
+            "config",
+            "device",
+            "__init__",
+        ],
+        0,
     ),
     **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
     **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
@@ -86,6 +100,29 @@ def test_files_stay_small_and_say_what_they_are(path: Path) -> None:
     assert len(text.splitlines()) <= 400
     if text.strip() and path.name != "__init__.py":
         assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+
+
+def references() -> set[str]:
+    """Every ``module:name`` that the package's registries, or anything else in it, hold as a text."""
+    nodes = (node for path in MODULES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return {text for text in texts if re.fullmatch(r"lsncli(\.\w+)+:\w+", text)}
+
+
+def test_everything_that_a_registry_names_is_there() -> None:
+    found = references()
+    assert len(found) > 60
+    for reference in found:
+        registry.load(reference)
+
+
+def test_the_registries_that_the_plan_names_are_there() -> None:
+    plan = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| an? [\w ]+ \| `([A-Z]+)`, `([\w/]+)\.py` \|", plan, re.MULTILINE)
+    assert len(rows) == 6
+    for name, path in rows:
+        module = f"lsncli.{path.replace('/', '.')}".removesuffix(".__init__")
+        assert isinstance(registry.load(f"{module}:{name}"), dict)
 
 
 def test_docs_name_every_room() -> None:

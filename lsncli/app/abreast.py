@@ -12,24 +12,20 @@ import torch
 
 
 @contextmanager
-def batches_abreast(device: torch.device | None) -> Iterator[int]:
+def batches_abreast(device: torch.device) -> Iterator[int]:
     """How many batches to encode at once: on a CPU as many as torch may use threads, else 1.
 
     Afterwards torch has its threads again, which ``compute_alone`` took from it.
     """
     threads = torch.get_num_threads()
     try:
-        yield threads if _is_cpu(device) else 1
+        yield threads if device.type == "cpu" else 1
     finally:
-        if _is_cpu(device):
+        if device.type == "cpu":
             torch.set_num_threads(threads)
 
 
-def compute_alone(device: torch.device | None) -> None:
+def compute_alone(device: torch.device) -> None:
     """From now on the calling thread shares with no other what it computes on a CPU."""
-    if _is_cpu(device):
+    if device.type == "cpu":
         torch.set_num_threads(1)
-
-
-def _is_cpu(device: torch.device | None) -> bool:
-    return device is not None and device.type == "cpu"

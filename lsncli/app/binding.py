@@ -6,7 +6,7 @@ from functools import cache
 import torch
 
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, with_text
 from lsncli.prompts.conditional import conditional_cosines
 from lsncli.prompts.layout import context_layout
 from lsncli.prompts.tower import TextTower
@@ -19,7 +19,7 @@ Model = Callable[[], Backbone]
 
 def head_from(source: HeadSource, model: Model) -> Head:
     """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
-    tower = cache(lambda: model().text_tower())
+    tower = cache(lambda: with_text(model()).text_tower())
     return assembled(source, lambda text, ensemble: bound(text, source.classes, tower, ensemble=ensemble))
 
 

@@ -9,7 +9,7 @@ from lsncli.app.binding import Model
 from lsncli.app.heads import Heads, load_checked
 from lsncli.app.heldout import Parts, check_held_out, hold_out, hold_out_again, rows_for
 from lsncli.app.inputs import inputs_for
-from lsncli.app.methods import Method, settled
+from lsncli.app.methods import Method, settled, without_text
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector, save_detector
 from lsncli.console import Tick, silent
@@ -65,13 +65,14 @@ def make_detector(
         )
     rows = known_rows(work, split)
     check_held_out(split, rows)
-    heads, negatives = Heads(work, split.classes, model), "negative" in method.needs
+    heads, negatives = Heads(work, split.classes, model, rows=rows.train), "negative" in method.needs
     inputs = inputs_for(method, heads)
     if inputs is not None and not inputs.kept:
         raise UsageError(
             f"{method} looks at more of an image than its features, so it cannot be a detector.",
             "Compare it with `lsn eval`; odin with eps=0 can be calibrated.",
         )
+    method = without_text(method, heads)
     chosen = settled(method, heads)
     head = heads.head(method.head, negatives=negatives)
     if inputs is not None:

@@ -53,8 +53,8 @@ def encode_stream(
     installed, LsnError if memory runs out.
     """
     keep_freed_memory()
-    device: torch.device | None = getattr(backbone, "device", None)
-    on_cuda = device is not None and device.type == "cuda"
+    device = backbone.device
+    on_cuda = device.type == "cuda"
     batches = load_batches(
         items,
         pixels_of(backbone),
@@ -63,7 +63,7 @@ def encode_stream(
         start=start,
         pinned=on_cuda,
     )
-    if device is not None and on_cuda:
+    if on_cuda:
         batches = in_threads(batches, mover(device), name="lsn-move")
 
     def encode(waited: tuple[float, Batch]) -> EncodedBatch:

@@ -10,7 +10,7 @@ from lsncli.app.heads import Heads
 from lsncli.app.heldout import rows_for
 from lsncli.app.inputs import Images, Inputs, inputs_for
 from lsncli.app.meter import Cost, metered
-from lsncli.app.methods import Method, Settled, settled
+from lsncli.app.methods import Method, Settled, settled, without_text
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
 from lsncli.backbones import Backbone
 from lsncli.scores import Scorer
@@ -76,6 +76,7 @@ def entrant(
 
     Raises LsnError if prompts are missing or disagree.
     """
+    method = without_text(method, heads)
     chosen = settled(method, heads)
     source = heads.source(method.head, negatives="negative" in method.needs)
     train = rows_for(chosen.score, rows, split, source.classes)

@@ -109,7 +109,7 @@ def plan_evaluation(
     cache = Cache(work.cache if keep else None)
     # A store without a training split is enough for most methods; they get no rows.
     rows = known_rows(work, train).train if len(train.labels) else train.rows
-    heads = Heads(work, train.classes, model, cache)
+    heads = Heads(work, train.classes, model, cache, rows)
     ready: list[Entrant] = []
     failed: list[Failed] = []
     for method in methods:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, with_relevance
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable, read_bytes
@@ -100,10 +100,10 @@ def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] =
     feature. See ``backbones.relevance`` for what is computed of it. Raises UsageError for an unknown class or
     a tower that lsn cannot look into, LsnError for prompts that depend on the image.
     """
-    sets = _directions(head)
+    sets, model = _directions(head), with_relevance(backbone)
     pixels = backbone.preprocess(image)
     with torch.no_grad():
-        features = backbone.differentiable(pixels[None]).cpu().numpy()
+        features = model.differentiable(pixels[None]).cpu().numpy()
     if not np.isfinite(features).all():
         raise LsnError("The features of this image are not finite.", "Use --precision fp32.")
     predicted = head.classes[int(positive_cosines(head, features)[0].argmax())]
@@ -111,7 +111,7 @@ def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] =
     check_classes(head, wanted)
     rows = [head.classes.index(name) for name in wanted]
     directions = np.concatenate([centred[rows] for _, centred in sets])
-    maps = backbone.relevance(pixels[None], torch.from_numpy(directions).float()).double().numpy()
+    maps = model.relevance(pixels[None], torch.from_numpy(directions).float()).double().numpy()
     looks = []
     for number, (text, _) in enumerate(sets):
         cosines = (unit(features) @ text.T)[0]

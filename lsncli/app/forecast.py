@@ -92,7 +92,7 @@ def probe(
     waiting = 0.0
     failures: list[Failure] = []
     # Batches that are encoded abreast begin together and end together: whole rows of them are counted.
-    with batches_abreast(getattr(backbone, "device", None)) as abreast:
+    with batches_abreast(backbone.device) as abreast:
         sample = spread(listing.items, batch_size, max(ENOUGH, (abreast + FEWEST) * 2 * batch_size))
         batches = encode_stream(sample, backbone, batch_size=batch_size, workers=workers)
         with closing(batches):

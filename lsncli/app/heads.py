@@ -13,21 +13,23 @@ from lsncli.app.code import code_of
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
 from lsncli.artefacts.prompts import HeadSource, HeadText, LearnedPrompts, load_prompts
-from lsncli.backbones import Backbone, load_again, loader_of
+from lsncli.backbones import Backbone, load_again, loader_of, with_text
 from lsncli.backbones.templates import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.losses import Kind
 from lsncli.prompts.tower import TextTower
+from lsncli.scores.common import labelled_chunks
 from lsncli.store.reader import read_fingerprint, read_text
-from lsncli.types import Cosines, Fingerprint, Float64s, Head, unit
+from lsncli.types import UNLABELLED, Cosines, Fingerprint, Float64s, Head, Rows, unit
 
 TEMPLATE = "a photo of a {}"
 """The prompt of MCM (Ming et al., NeurIPS 2022), without a full stop."""
 
 TEXT_HEADS = ("hand", "ensemble", "positive")
-HEADS = (*TEXT_HEADS, *COMMANDS)
-"""Hand-written prompt, OpenAI's 80 templates, learned prompts, and the heads of ``artefacts.heads``."""
+MEANS = "means"
+HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
+"""Hand-written prompt, OpenAI's 80 templates, learned prompts, class means; those of ``artefacts.heads``."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Heads:
     """None loads the model of the store again."""
     cache: Cache = NO_CACHE
     """Where text features of hand-written prompts are kept."""
+    rows: Rows | None = None
+    """Training rows, whose labels index ``classes``, for class means."""
 
     def head(self, name: str, *, negatives: bool) -> Head:
         """A head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
@@ -56,11 +60,13 @@ class Heads:
         Raises UsageError for another name, LsnError if prompts are missing or disagree about the classes,
         FingerprintMismatch if they are of another model than the store.
         """
-        if name not in TEXT_HEADS:
+        if name not in (*TEXT_HEADS, MEANS):
             learned = self._learned_head(name)
             return HeadSource(learned.classes, learned.scale, learned.weights, learned.negative, learned.bias)
         if name == "positive":
             classes, weights = self.positive.classes, self._yes
+        elif name == MEANS:
+            classes, weights = self.classes, self._means
         else:
             classes, weights = self.classes, self._hand if name == "hand" else self._ensemble
         if not negatives:
@@ -77,10 +83,10 @@ class Heads:
     def learned_from(self, name: str, *, negatives: bool) -> set[str]:
         """Names of the splits that the prompts or the head ``name`` learned from. Raises as ``source``."""
         rules = []
-        if name not in TEXT_HEADS:
-            rules.append(self._learned_head(name).held_out)
-        elif name == "positive":
+        if name == "positive":
             rules.append(self.positive.held_out)
+        elif name not in (*TEXT_HEADS, MEANS):
+            rules.append(self._learned_head(name).held_out)
         if negatives and name in TEXT_HEADS:
             rules.append(self.negative.held_out)
         return {rule.split for rule in rules if rule is not None}
@@ -134,7 +140,7 @@ class Heads:
     @cached_property
     def tower(self) -> TextTower:
         """The text tower of the same model."""
-        return self.backbone.text_tower()
+        return with_text(self.backbone).text_tower()
 
     @cached_property
     def _hand(self) -> Float64s:
@@ -156,6 +162,26 @@ class Heads:
             )
         order = [names.index(name) for name in self.classes]
         return unit(features[order])
+
+    @cached_property
+    def _means(self) -> Float64s:
+        """Unit means (C, D) of the unit features of each class, for models without a text encoder.
+
+        Raises LsnError if a class has no row, UsageError without rows.
+        """
+        if self.rows is None:
+            raise UsageError(f"The head '{MEANS}' needs training rows.", "Use it in `lsn eval`.")
+        sums = np.zeros((len(self.classes), self.rows.features.shape[1]))
+        for part, labels in labelled_chunks(self.rows):
+            known = labels != UNLABELLED
+            np.add.at(sums, labels[known], part[known])
+        missing = np.setdiff1d(np.arange(len(self.classes)), self.rows.labels)
+        if len(missing):
+            raise LsnError(
+                f"The class '{self.classes[missing[0]]}' has no training row, so it has no mean.",
+                "Extract images of every class.",
+            )
+        return unit(sums)
 
     @cached_property
     def _ensemble(self) -> Float64s:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +16,7 @@ from lsncli.app.zeroshot import other_words
 from lsncli.backbones import Backbone
 from lsncli.console import Tick
 from lsncli.errors import LsnError
+from lsncli.registry import load
 from lsncli.scores import Score, load_score, score_in_chunks
 from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.format import Split
@@ -58,8 +58,7 @@ def inputs_for(method: Method, heads: Heads, images: Images = NO_IMAGES) -> Inpu
     name = score.inputs()
     if not name:
         return None
-    module, _, attribute = INPUTS[name].partition(":")
-    inputs: Inputs = getattr(import_module(module), attribute)(score, method, heads, images)
+    inputs: Inputs = load(INPUTS[name])(score, method, heads, images)
     return inputs
 
 

@@ -9,17 +9,13 @@ from typing import Any, cast
 
 from lsncli.disk import write_whole
 from lsncli.errors import LsnError
-from lsncli.images.read import Packed
-from lsncli.images.remote import Remote
-from lsncli.images.rows import Table
+from lsncli.images.found import Content
+from lsncli.images.source_kinds import contents
 from lsncli.images.sources import ImageItem
 from lsncli.records import parsed, typed
 from lsncli.store.plan import Plan
 
 AGAIN = "Run the same `lsn extract` again: it writes it anew."
-Shared = Packed | Remote | Table
-"""What images can lie in that other processes can read, too."""
-CONTENTS: dict[str, type[Shared]] = {"packed": Packed, "remote": Remote, "table": Table}
 
 Fields = tuple[str, int, str, int | None, int | None, int | None, str | None, int | None]
 """Those of an ImageItem in order, its content by number."""
@@ -70,20 +66,21 @@ def _head(plan: Plan, index: int, content: bytes) -> bytes:
 
 
 def _written(items: Sequence[ImageItem]) -> bytes:
-    number: dict[Shared, int] = {}
+    number: dict[Content, int] = {}
     rows: list[Fields] = []
     for one in items:
-        at = None if one.content is None else number.setdefault(cast(Shared, one.content), len(number))
+        at = None if one.content is None else number.setdefault(one.content, len(number))
         rows.append((one.key, one.label, one.path, one.offset, one.size, at, one.member, one.mtime))
-    names = {made: name for name, made in CONTENTS.items()}
-    contents = [{"kind": names[type(one)], **asdict(one)} for one in number]
-    return json.dumps({"contents": contents, "items": rows}).encode()
+    names = {made: name for name, made in contents().items()}
+    written = [{"kind": names[type(one)], **asdict(cast(Any, one))} for one in number]
+    return json.dumps({"contents": written, "items": rows}).encode()
 
 
 def _read(whole: dict[str, Any]) -> list[ImageItem]:
-    contents: list[Shared] = [typed(CONTENTS[one.pop("kind")], one, "content") for one in whole["contents"]]
+    known = contents()
+    holding: list[Content] = [typed(known[one.pop("kind")], one, "content") for one in whole["contents"]]
     return [
-        ImageItem(key, label, path, offset, size, None if at is None else contents[at], member, mtime)
+        ImageItem(key, label, path, offset, size, None if at is None else holding[at], member, mtime)
         for key, label, path, offset, size, at, member, mtime in typed(tuple[Fields, ...], whole["items"])
     ]
 

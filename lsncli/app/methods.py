@@ -1,10 +1,11 @@
 """A method is a score on a head: how users name one, and how it is fitted on a workspace."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lsncli.app.heads import HEADS, Heads
+from lsncli.app.heads import HEADS, MEANS, Heads
 from lsncli.artefacts.heads import COMMANDS
+from lsncli.backbones import NoText
 from lsncli.errors import UsageError
 from lsncli.scores import Score, load_score, score_settings
 
@@ -72,6 +73,18 @@ def parse_method(text: str) -> Method:
     if head not in HEADS:
         raise UsageError(f"--method {text}: expected a head of {', '.join(HEADS)}, found '{head}'.")
     return Method(score, head, settings)
+
+
+def without_text(method: Method, heads: Heads) -> Method:
+    """``method``, or the same score on class means where the model has no text encoder and the score does not
+    depend on prompts, such as kNN."""
+    if method.head != "hand" or load_score(method.score).PROMPTS:
+        return method
+    try:
+        heads.source(method.head, negatives=False)
+    except NoText:
+        return replace(method, head=MEANS)
+    return method
 
 
 def settled(method: Method, heads: Heads) -> Settled:

@@ -12,7 +12,7 @@ from lsncli.app.tables import Table
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.artefacts.no_tower import HINT, NoTower
-from lsncli.backbones import Backbone, text_ids_of
+from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.backbones.templates import openai_templates
 from lsncli.console import Tick, printable, silent
 from lsncli.errors import FingerprintMismatch, LsnError
@@ -60,7 +60,7 @@ def tower_head(
         )
     check_distinct(classes, text_ids_of(backbone))
     yes = Heads(work, classes, lambda: backbone).source(templates, negatives=False).weights
-    encoder = backbone.text_function()
+    encoder = with_text(backbone).text_function()
     weights = _loaded(tower, encoder)
     no = [
         text_rows(encoder, weights, [template(name) for name in classes], tick).cpu().numpy()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from lsncli.app.encode import pixels_of
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, with_gradients
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.images.loader import load_batches
@@ -100,7 +100,7 @@ def step(
     """
     with torch.enable_grad():
         start = pixels.detach().clone().requires_grad_()
-        plain = backbone.differentiable(start)
+        plain = with_gradients(backbone).differentiable(start)
         logits = normalize(plain, dim=-1) @ weights.to(plain.device).T + bias.to(plain.device)
         # A sum, so that the images of a batch know nothing of one another.
         loss = cross_entropy(logits / tau, logits.argmax(dim=1), reduction="sum")
@@ -108,7 +108,7 @@ def step(
     with torch.no_grad():
         sign = torch.where(gradient >= 0, 1.0, -1.0)
         moved = pixels - eps * sign / std.view(1, 3, 1, 1)
-        return plain.detach().cpu().numpy(), backbone.differentiable(moved)
+        return plain.detach().cpu().numpy(), with_gradients(backbone).differentiable(moved)
 
 
 def _check_same(found: Floats, stored: Floats, keys: Sequence[str]) -> None:

@@ -34,9 +34,9 @@ def mover(device: torch.device) -> Callable[[Batch], Batch]:
 
 
 @contextmanager
-def own_stream(device: torch.device | None) -> Iterator[None]:
+def own_stream(device: torch.device) -> Iterator[None]:
     """What this thread starts on a CUDA device waits for no other thread's work; nothing on other devices."""
-    if device is None or device.type != "cuda":
+    if device.type != "cuda":
         yield
         return
     if getattr(_own, "device", None) != device:

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsncli.errors import LsnError, UsageError
+from lsncli.registry import load
 from lsncli.types import Failure, Floats, Labels
 
 READERS: dict[str, str] = {
@@ -121,6 +121,5 @@ def _by_extension(path: Path, table: dict[str, str]) -> Callable[..., Any]:
     found = table.get(path.suffix.lower())
     if found is None:
         raise UsageError(f"{path}: expected a file ending in {', '.join(table)}, found '{path.suffix}'.")
-    module, _, name = found.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
+    function: Callable[..., Any] = load(found)
     return function

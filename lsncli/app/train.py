@@ -18,7 +18,7 @@ from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.files import remove
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
-from lsncli.backbones import Backbone, text_ids_of
+from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.console import Tick, silent
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
@@ -139,13 +139,13 @@ def learn_resumably(
     classes that are one text to the text encoder.
     """
     check_distinct(plan.split.classes, text_ids_of(backbone), where=f"Split '{plan.split.name}'")
-    tower = backbone.text_tower(precision=settings.precision, kernel=kernel)
+    tower = with_text(backbone).text_tower(precision=settings.precision, kernel=kernel)
     kept = load_checkpoint(path) if resume else None
     with threads_for(tower.vocabulary.width):
         run = _run(backbone, tower, plan, settings, objective, memory)
         if kept and kernel == "auto" and kept.run == run | {"kernel": kept.run.get("kernel")}:
             run = kept.run  # the self-test may end otherwise this time; the training must not
-            tower = backbone.text_tower(precision=settings.precision, kernel=run["kernel"])
+            tower = with_text(backbone).text_tower(precision=settings.precision, kernel=run["kernel"])
         learned = learn(
             tower,
             plan.rows.train,

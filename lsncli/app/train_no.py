@@ -18,7 +18,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.files import remove
 from lsncli.artefacts.no_tower import NoTower, save_no_tower
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, with_text
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.prompts.clipn import NoSettings
@@ -72,7 +72,7 @@ def train_tower(
     An interrupted training of the same settings, pairs and model goes on from its last epoch. Raises LsnError
     as ``learn_no`` does.
     """
-    encoder, path = backbone.text_function(), work.checkpoint(KIND)
+    encoder, path = with_text(backbone).text_function(), work.checkpoint(KIND)
     images = torch.from_numpy(unit(pairs.features).astype(np.float32)).to(encoder.device)
     run = {
         "settings": asdict(settings),
@@ -110,5 +110,5 @@ def train_tower(
 
 def read_captions(backbone: Backbone, captions: Sequence[str], tick: Tick = silent) -> Tensor:
     """Unit features (N, D) of captions by the frozen "yes" encoder."""
-    encoder = backbone.text_function()
+    encoder = with_text(backbone).text_function()
     return text_rows(encoder, encoder.weights, captions, tick)

@@ -23,7 +23,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.files import remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
-from lsncli.backbones import Backbone, load_backbone, text_ids_of
+from lsncli.backbones import Backbone, load_backbone, text_ids_of, with_image_tower
 from lsncli.backbones.imagetower import ImageTower
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
@@ -156,7 +156,7 @@ def tune_tower(
     """
     began = time.perf_counter()
     check_place(work)
-    tower = plan.backbone.image_tower(settings.tune)
+    tower = with_image_tower(plan.backbone).image_tower(settings.tune)
     path = work.checkpoint(KIND)
     run = _run(plan, settings, c, device)
     kept = going_on(path, load_checkpoint(path) if resume else None, run, settings.epochs, remark)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lsncli.app.heads import TEMPLATE
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import HeadSource
-from lsncli.backbones import Backbone, text_ids_of
+from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list
 from lsncli.images.names import check_distinct
@@ -38,7 +38,7 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
     """
     names = checked_names(classes)
     check_distinct(names, text_ids_of(backbone), where="--classes")
-    tower = backbone.text_tower()
+    tower = with_text(backbone).text_tower()
     weights, words = encoded(tower, names), other_words(names, tower)
     return Detector(
         method="neglabel",

@@ -1,17 +1,20 @@
-"""Backbones: one protocol, one dict, one loader. Only this room imports open_clip."""
+"""Backbones: what a model must do, what it may do besides, one registry. Only this room imports open_clip.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+To add a backbone: a file with a function that loads it, a row in ``BACKBONES``, a test file.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import FingerprintMismatch, UsageError
+from lsncli.registry import load
 from lsncli.types import Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import torch
 
     from lsncli.backbones.imagetower import ImageTower, Tune
@@ -21,23 +24,58 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "ViT-B-16-quickgelu:openai"
 
-BACKBONES: dict[str, str] = {
-    "blip": "lsncli.backbones.blip:load",
-    "mini": "lsncli.backbones.mini:load",
-    "open_clip": "lsncli.backbones.openclip:load",
-}
 
 IMPORTED = "imported:"
 """How the model of imported features begins: no model here made them."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of backbone: a row of ``BACKBONES``."""
+
+    load: str
+    """``module:function`` of model, pretrained, device and precision, all as ``load_backbone`` has them."""
+    about: str
+    """One line for ``lsn models``."""
+    architectures: str = ""
+    """``module:function`` that lists the architectures with a part of a name in theirs (``catalogue``);
+    empty for a kind that is one model, named as its row is."""
+
+
+BACKBONES: dict[str, Kind] = {
+    "mini": Kind(
+        "lsncli.backbones.mini:load",
+        "A small dual encoder that comes with lsn; needs no download.",
+        "lsncli.backbones.catalogue:mini_architectures",
+    ),
+    "open_clip": Kind(
+        "lsncli.backbones.openclip:load",
+        "CLIP, SigLIP, CoCa and their like, by open_clip; the paper's models are OpenAI's.",
+        "lsncli.backbones.catalogue:open_clip_architectures",
+    ),
+    "blip": Kind(
+        "lsncli.backbones.blip:load",
+        "BLIP's image-text retrieval models, by transformers (pip install 'lsncli[blip]').",
+        "lsncli.backbones.catalogue:blip_architectures",
+    ),
+}
+"""By the word before the first colon of a model's name; any other name is one of ``USUAL``."""
+
+USUAL = "open_clip"
 
 DECODING = ("exact", "fast")
 
 
 class Backbone(Protocol):
-    """A frozen dual encoder."""
+    """A frozen image encoder: all that extraction and most scores need. What more a model can do is optional:
+    ``TextEncoder``, ``Differentiable``, ``Explainable``, ``Tunable``."""
 
     @property
     def fingerprint(self) -> Fingerprint: ...
+
+    @property
+    def device(self) -> "torch.device":
+        """Where it computes."""
 
     def preprocess(self, image: "Picture") -> "torch.Tensor":
         """An RGB image, or an array (H, W, 3) of uint8 -> (3, H, W) float32; safe to call from many threads.
@@ -49,12 +87,42 @@ class Backbone(Protocol):
     def encode(self, pixels: "torch.Tensor") -> NDArray[np.float16]:
         """(B, 3, H, W) float32 -> raw (not normalised) image features (B, D)."""
 
+
+class TextEncoder(Protocol):
+    """A backbone with a text encoder whose features are compared with its image features."""
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> "TextTower":
+        """The text encoder as prompt learning needs it, in ``precision`` and by a linear ``kernel``.
+
+        Raises LsnError if no vector can stand where a word would, UsageError for a kernel it has not.
+        """
+
+    def text_function(self) -> "TextFunction":
+        """The text encoder as a function of its weights, to learn another one from.
+
+        Raises LsnError if nothing can be added to the embeddings of words.
+        """
+
+    def text_ids(self, texts: Sequence[str]) -> Sequence[tuple[int, ...]]:
+        """Return the ids that the text encoder reads of each text; equal ids are one text to it."""
+
+
+class Differentiable(Protocol):
+    """A backbone whose features have gradients."""
+
     def differentiable(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """(B, 3, H, W) float32 -> the same features (B, D) in float32 on the model's device, with gradients
         with respect to the pixels.
 
         Computed in float32 whatever the image tower's precision: gradients of small losses vanish in fp16.
         """
+
+
+class Explainable(Differentiable, Protocol):
+    """A backbone that can say where in an image it sees something."""
 
     def relevance(self, pixels: "torch.Tensor", directions: "torch.Tensor") -> "torch.Tensor":
         """Where an image (1, 3, H, W) supports the cosine with each of ``directions`` (T, D): (T, h, w).
@@ -64,11 +132,9 @@ class Backbone(Protocol):
         whose last grid is not known.
         """
 
-    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> "TextTower":
-        """The text encoder as prompt learning needs it, in ``precision`` and by a linear ``kernel``.
 
-        Raises LsnError if no vector can stand where a word would, UsageError for a kernel it has not.
-        """
+class Tunable(Protocol):
+    """A backbone whose image tower can be fine-tuned."""
 
     def image_tower(self, tune: "Tune") -> "ImageTower":
         """A copy of the image tower whose last blocks, or all of it, can be fine-tuned.
@@ -76,25 +142,69 @@ class Backbone(Protocol):
         Raises UsageError for half precision or an architecture whose last blocks are not known.
         """
 
-    def text_function(self) -> "TextFunction":
-        """The text encoder as a function of its weights, to learn another one from.
 
-        Raises LsnError if nothing can be added to the embeddings of words.
-        """
+class NoText(UsageError):
+    """A text encoder is needed, and the model has none."""
 
 
-def text_ids_of(backbone: Any) -> "Callable[[Sequence[str]], Sequence[tuple[int, ...]]] | None":
+def with_text(backbone: Backbone) -> TextEncoder:
+    """The same model as one that encodes texts. Raises NoText if it does not."""
+    if not _has(backbone, "text_tower", "text_function"):
+        raise NoText(
+            f"This needs a text encoder, and the model {backbone.fingerprint.model} has none.",
+            "Take a method that needs no text, such as knn, or msp:linear after `lsn train-head`; or another "
+            "model: `lsn models` lists them.",
+        )
+    return cast(TextEncoder, backbone)
+
+
+def with_gradients(backbone: Backbone) -> Differentiable:
+    """The same model as one whose features have gradients. Raises UsageError if they have none."""
+    if not _has(backbone, "differentiable"):
+        raise UsageError(
+            f"This needs gradients of the features, and the model {backbone.fingerprint.model} gives none.",
+            "Take another method, or another model: `lsn models` lists them.",
+        )
+    return cast(Differentiable, backbone)
+
+
+def with_relevance(backbone: Backbone) -> Explainable:
+    """The same model as one that can be looked into. Raises UsageError if it cannot."""
+    if not _has(backbone, "differentiable", "relevance"):
+        raise UsageError(
+            f"The model {backbone.fingerprint.model} does not say where in an image it sees something.",
+            "Take another model: `lsn models` lists them.",
+        )
+    return cast(Explainable, backbone)
+
+
+def with_image_tower(backbone: Backbone) -> Tunable:
+    """The same model as one that can be fine-tuned. Raises UsageError if it cannot."""
+    if not _has(backbone, "image_tower"):
+        raise UsageError(
+            f"--tune: the image tower of the model {backbone.fingerprint.model} is not fine-tuned.",
+            "Use a CLIP of open_clip, or leave --tune out.",
+        )
+    return cast(Tunable, backbone)
+
+
+def _has(backbone: Backbone, *methods: str) -> bool:
+    # Not isinstance of a protocol that can be checked at runtime: that does not ask __getattr__ of a wrapper.
+    return all(hasattr(backbone, method) for method in methods)
+
+
+def text_ids_of(backbone: Backbone) -> Callable[[Sequence[str]], Sequence[tuple[int, ...]]] | None:
     """How a model reads texts, as ids: equal ids are one text to it. None for one without a text encoder."""
-    return getattr(backbone, "text_ids", None)
+    return cast(TextEncoder, backbone).text_ids if _has(backbone, "text_ids") else None
 
 
 def loader_of(model: str) -> tuple[str, ...]:
-    """Return the row of ``BACKBONES`` that loads ``model``; nothing for imported features."""
-    return () if model.startswith(IMPORTED) else (BACKBONES[_kind(model)],)
+    """Return what loads ``model``, as ``module:function``; nothing for imported features."""
+    return () if model.startswith(IMPORTED) else (_kind(model).load,)
 
 
-def _kind(model: str) -> str:
-    return "mini" if model == "mini" else "blip" if model.partition(":")[0] == "blip" else "open_clip"
+def _kind(model: str) -> Kind:
+    return BACKBONES.get(model.partition(":")[0], BACKBONES[USUAL])
 
 
 def load_backbone(
@@ -105,19 +215,18 @@ def load_backbone(
     precision: str = "fp32",
     decode: str = "exact",
 ) -> Backbone:
-    """Load ``mini``, any open_clip model, or a BLIP.
+    """Load a model of a kind of ``BACKBONES``.
 
-    ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``,
-    or ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` is a tag or a checkpoint file and wins over what
-    stands behind the colon. ``precision`` is the image tower's, ``decode`` "exact" or "fast" (pixels within 2
-    of 255 grey levels, sooner). Raises UsageError for unknown names, and for a model whose images cannot be
-    had fast; Unavailable where weights, or transformers for a BLIP, cannot be had.
+    ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``
+    of open_clip, ``blip:FOLDER`` or ``blip:ORG/NAME``, or ``KIND`` or ``KIND:...`` of another row;
+    ``pretrained`` is a tag or a checkpoint file and wins over what stands behind the colon. ``precision`` is
+    the image tower's, ``decode`` "exact" or "fast" (pixels within 2 of 255 grey levels, sooner). Raises
+    UsageError for unknown names, and for a model that has no fast pixels; Unavailable where weights, or a
+    package that the kind needs, cannot be had.
     """
     if decode not in DECODING:
         raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")
-    module, function = BACKBONES[_kind(model)].split(":")
-    load: Any = getattr(import_module(module), function)
-    backbone: Backbone = load(model, pretrained, device, precision)
+    backbone: Backbone = load(_kind(model).load)(model, pretrained, device, precision)
     if decode == "fast":
         from lsncli.backbones.preprocessing import decoding_fast
 

@@ -23,7 +23,6 @@ from torch.nn.functional import embedding
 
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.hub import patient_only_online
-from lsncli.backbones.imagetower import ImageTower, Tune
 from lsncli.backbones.openclip import in_float32, weights_digest
 from lsncli.backbones.preprocessing import Picture, Preprocessing
 from lsncli.backbones.relevance import token_relevance
@@ -101,10 +100,6 @@ class Blip:
         vocabulary = Vocabulary(tokens.tokenize, tokens.start, tokens.end, vectors, LENGTH)
         run = _text_run(_TextTower(self.model, tokens.pad), pick_dtype(precision))
         return PlainTower(vocabulary, run, tokens.pad, tokens.tokenize("photo")[0], WHY_PLAIN)
-
-    def image_tower(self, tune: Tune) -> ImageTower:
-        """UsageError always: a tuned tower becomes a checkpoint of open_clip, which BLIP is not."""
-        raise UsageError(f"--tune {tune}: the image tower of a BLIP is not fine-tuned.", "Use a CLIP.")
 
     def text_function(self) -> TextFunction:
         """BERT as a function of its weights, less those of its cross-attention: a text does not use them."""

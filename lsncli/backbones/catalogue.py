@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from lsncli.backbones import BACKBONES
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.blip import WHY_PLAIN
 from lsncli.backbones.openclip import architecture_of
 from lsncli.backbones.textfacts import facts_of_config
 from lsncli.errors import UsageError
+from lsncli.registry import load
 
 ensure_torchvision()
 import open_clip  # noqa: E402  (needs a torchvision that imports)
@@ -30,54 +32,68 @@ class Architecture:
     """One model, with whatever weights."""
 
     name: str
-    dim: int
-    """D of the features."""
-    image_size: int
+    dim: int | None = None
+    """D of the features; this and what follows is None where only a loaded model knows it."""
+    image_size: int | None = None
     """Pixels of a side."""
-    text: str | None
-    """Width x layers of the text encoder; None where transformers has it."""
-    why_plain: str
+    text: str | None = None
+    """Width x layers of the text encoder; None, too, where transformers has it."""
+    why_plain: str | None = None
     """Why its text encoder takes the plain path; empty if it takes the fast one."""
-    models: tuple[str, ...]
+    models: tuple[str, ...] = ()
     """What ``--model`` understands: one NAME:TAG for each set of weights. None: bring a checkpoint."""
 
     @property
-    def text_path(self) -> str:
+    def text_path(self) -> str | None:
         """``fast``, or ``plain`` and why: as ``TextTower.path`` says it, but for the kernel."""
-        return f"plain ({self.why_plain})" if self.why_plain else "fast"
+        return f"plain ({self.why_plain})" if self.why_plain else None if self.why_plain is None else "fast"
 
 
-def architectures(pattern: str = "") -> list[Architecture]:
-    """mini, the paper's backbones, all of open_clip, then BLIP.
+def architectures(pattern: str = "") -> dict[str, list[Architecture]]:
+    """The architectures of every kind of ``BACKBONES`` with ``pattern`` in their name, in any case.
 
-    Only those with ``pattern`` in their name, in any case. Raises UsageError if there is none.
+    Raises UsageError if there is none.
     """
-    known = open_clip.list_models()
-    names = ["mini", *PAPER, *(name for name in known if name not in PAPER), "blip"]
-    found = [name for name in names if pattern.lower() in name.lower()]
+    known = {
+        name: load(kind.architectures)(pattern)
+        if kind.architectures
+        else [Architecture(name, models=(name,))] * _fits(pattern, name)
+        for name, kind in BACKBONES.items()
+    }
+    found = {name: listed for name, listed in known.items() if listed}
     if not found:
         raise UsageError(
             f"No architecture has '{pattern}' in its name.",
             "`lsn models` lists all; hf-hub:ORG/NAME and local-dir:PATH work without being listed.",
         )
-    own = {"mini": _mini, "blip": _blip}
-    return [own[name]() if name in own else _open_clip(name) for name in found]
+    return found
+
+
+def open_clip_architectures(pattern: str = "") -> list[Architecture]:
+    """The paper's, then all others of open_clip."""
+    names = [*PAPER, *(name for name in open_clip.list_models() if name not in PAPER)]
+    return [_open_clip(name) for name in names if _fits(pattern, name)]
+
+
+def mini_architectures(pattern: str = "") -> list[Architecture]:
+    """The one that comes with lsn."""
+    text = (files("lsncli.backbones") / "mini_weights" / "open_clip_config.json").read_text(encoding="utf-8")
+    return [_architecture("mini", json.loads(text)["model_cfg"], ("mini",))] * _fits(pattern, "mini")
+
+
+def blip_architectures(pattern: str = "") -> list[Architecture]:
+    """The released models; another, from a folder, may have other sizes."""
+    return [Architecture("blip", 256, 384, "768 x 12", WHY_PLAIN, BLIP)] * _fits(pattern, "blip")
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return pattern.lower() in name.lower()
 
 
 def _open_clip(name: str) -> Architecture:
     tags = open_clip.list_pretrained_tags_by_model(name)
     models = tuple(f"{name}:{tag}" for tag in tags if architecture_of(name, tag) == name)
     return _architecture(name, open_clip.get_model_config(name), models)
-
-
-def _mini() -> Architecture:
-    text = (files("lsncli.backbones") / "mini_weights" / "open_clip_config.json").read_text(encoding="utf-8")
-    return _architecture("mini", json.loads(text)["model_cfg"], ("mini",))
-
-
-def _blip() -> Architecture:
-    """The released models; another, from a folder, may have other sizes."""
-    return Architecture("blip", 256, 384, "768 x 12", WHY_PLAIN, BLIP)
 
 
 def _architecture(name: str, config: Mapping[str, Any], models: tuple[str, ...]) -> Architecture:

@@ -15,10 +15,12 @@ def load(model: str, pretrained: str, device: str, precision: str) -> openclip.O
 
     Raises UsageError for anything else but "" or ``bundled``, Unavailable for a file that does not fit.
     """
-    checkpoint = "" if pretrained == "bundled" else pretrained
+    model, _, tag = model.partition(":")
+    weights = pretrained or tag
+    checkpoint = "" if weights == "bundled" else weights
     if checkpoint and not Path(checkpoint).is_file():
         raise UsageError(
-            f"--model mini has one set of weights, bundled with lsn; found --pretrained '{pretrained}'.",
+            f"--model mini has one set of weights, bundled with lsn; found '{weights}'.",
             "Leave --pretrained out, or name a checkpoint file of a fine-tuned mini model.",
         )
     with as_file(files("lsncli.backbones") / "mini_weights") as folder:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lsncli.backbones import BACKBONES, USUAL
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.fastimage import Forward, image_forward
 from lsncli.backbones.hub import patient_only_online
@@ -86,7 +87,7 @@ class OpenClip:
 
 
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
-    """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``; see ``load_backbone``.
+    """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``, each also behind ``open_clip:``.
 
     A checkpoint file as ``pretrained`` takes the place of the weights that a hub name or a folder brings.
 
@@ -94,7 +95,7 @@ def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
     as a file and in a folder that has moved. Raises UsageError for an unknown name or a QuickGELU mismatch,
     Unavailable if weights cannot be had.
     """
-    is_file = Path(pretrained).is_file()
+    model, is_file = model.removeprefix("open_clip:"), Path(pretrained).is_file()
     if model.startswith("hf-hub:"):
         if pretrained and not is_file:
             raise UsageError(
@@ -171,10 +172,11 @@ def check_name(name: str, weights: str) -> None:
     """UsageError unless ``name`` is an architecture and ``weights`` a file or a matching tag of it."""
     config = open_clip.get_model_config(name.replace("/", "-"))
     if config is None:
+        others = [kind for kind in BACKBONES if kind != USUAL]
         close = [known for known in open_clip.list_models() if known.lower().startswith(name.lower()[:5])]
         raise UsageError(
             f"--model: open_clip has no architecture '{name}'.",
-            f"Use {', '.join([*close[:8], 'mini', 'hf-hub:ORG/NAME'])} or local-dir:PATH.",
+            f"Use {', '.join([*close[:8], *others, 'hf-hub:ORG/NAME'])} or local-dir:PATH.",
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not weights:

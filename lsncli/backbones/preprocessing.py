@@ -118,7 +118,7 @@ Model = TypeVar("Model")
 def decoding_fast(backbone: Model) -> Model:
     """The same model with fast pixels, and a fingerprint that says so. Raises UsageError if it has none."""
     exact: Any = backbone
-    if not isinstance(exact.transform, Preprocessing):
+    if not isinstance(getattr(exact, "transform", None), Preprocessing):
         raise UsageError(
             f"--decode fast: {exact.fingerprint.model} resizes its images in a way of its own.",
             "Use --decode exact.",

@@ -93,10 +93,10 @@ def scored(
     """
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
     place = replace(work, files=files, words=score.word_list)
-    heads = Heads(place, task.train.classes, model, Cache(work.cache))
+    rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
+    heads = Heads(place, task.train.classes, model, Cache(work.cache), rows)
     if score.words:
         lay_out_words(score, heads, tick)
-    rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
     one = entrant(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
     splits = (task.test, *(task.ood[name] for name in names))
     for split in splits:

@@ -14,8 +14,17 @@ from rich.text import Text
 from lsncli.bench.tables import DIGITS, Record, footer, groups, headline, record, sections, shown, tidy, wide
 from lsncli.console import out, printable
 from lsncli.facts.published import METRICS, Column, Row, Table
+from lsncli.registry import load
 from lsncli.report import render as rows_of
-from lsncli.report.render import latex_line, latex_text, markdown_line, markdown_text, target, width
+from lsncli.report.render import (
+    FORMATS,
+    latex_line,
+    latex_text,
+    markdown_line,
+    markdown_text,
+    target,
+    width,
+)
 
 NAMES = "Methods"
 GAP = 2
@@ -27,35 +36,55 @@ def render_table(
 ) -> None:
     """Write a table to stdout or to ``output``.
 
-    ``table``, ``md`` and ``tex`` are for people, with a footer; ``json`` is one object with everything;
-    ``csv`` and ``jsonl`` hold one number a row, or with ``wide_rows`` one row a row of the table. Values are
-    percent, with the paper's digits. Raises LsnError if the file cannot be written.
+    A format lays the table out in its own way (``Format.published``), or writes it as rows: for people a line
+    for each row, with the footer below; for programs one number a row, or with ``wide_rows`` one row a row of
+    the table. Values are percent, with the paper's digits. Raises as ``report.render.render``.
     """
-    if format_name in ("csv", "jsonl"):
-        _rows(table, format_name, output, wide_rows)
-        return
-    with target(output) as file:
-        if format_name == "table":
-            _people(table, file)
-        elif format_name == "json":
-            file.write(json.dumps(record(table), indent=1) + "\n")
+    form = FORMATS[format_name]
+    with target(output, format_name) as file:
+        if form.published:
+            load(form.published)(table, file)
+        elif form.people:
+            columns = [
+                rows_of.Column(one.key, f"{one.group} {_arrowed(one)}".strip(), DIGITS)
+                for one in table.columns
+            ]
+            rows = ({**one, "row": _name(row)} for one, row in zip(wide(table), table.rows, strict=True))
+            form.write(rows, [rows_of.Column("row", NAMES), *columns], file, headline(table))
+            file.writelines(form.paragraph(printable(paragraph)) for paragraph in footer(table))
         else:
-            file.writelines({"md": _markdown, "tex": _latex}[format_name](table))
+            form.write(*_rows(table, form.typed, wide_rows), file, headline(table))
 
 
-def _rows(table: Table, format_name: str, output: Path | None, wide_rows: bool) -> None:
+def has_rows(format_name: str) -> bool:
+    """Whether a format writes a published table as rows, which can be wide or tidy."""
+    form = FORMATS[format_name]
+    return not form.people and not form.published
+
+
+def _rows(table: Table, typed: bool, wide_rows: bool) -> tuple[Iterable[Record], list[rows_of.Column]]:
     found: Iterable[Record] = wide(table) if wide_rows else tidy(table)
-    if format_name == "csv":  # JSON has numbers, csv has digits
+    if not typed:
         found = (
             {key: f"{value:.{DIGITS}f}" if isinstance(value, float) else value for key, value in one.items()}
             for one in found
         )
-    keys = ["group", "metric", "value"] if not wide_rows else [column.key for column in table.columns]
-    fields = [rows_of.Column(key, key) for key in ("table", "row", "marks", "section", *keys)]
-    rows_of.render(found, fields, format_name, output)
+    numbers = [column.key for column in table.columns] if wide_rows else ["value"]
+    texts = ["row", "marks", "section", *([] if wide_rows else ["group", "metric"])]
+    return found, [
+        rows_of.Column("table", "table", digits=0),
+        *(rows_of.Column(key, key) for key in texts),
+        *(rows_of.Column(key, key, DIGITS) for key in numbers),
+    ]
 
 
-def _people(table: Table, file: TextIO) -> None:
+def write_object(table: Table, file: TextIO) -> None:
+    """Write a table as one JSON object with everything."""
+    file.write(json.dumps(record(table), indent=1) + "\n")
+
+
+def write_blocks(table: Table, file: TextIO) -> None:
+    """Write a table in blocks that fit the width, with a footer."""
     live = file is out.file and out.is_terminal
     console = out if live else Console(file=file, width=width())
     console.print(Text(printable(headline(table)), style="italic"))
@@ -123,6 +152,16 @@ def _name(row: Row) -> str:
 def _arrowed(column: Column) -> str:
     metric = METRICS[column.metric]
     return metric.title + ("↑" if metric.higher_is_better else "↓")
+
+
+def write_markdown(table: Table, file: TextIO) -> None:
+    """Write a table in Markdown, with a footer."""
+    file.writelines(_markdown(table))
+
+
+def write_latex(table: Table, file: TextIO) -> None:
+    """Write a table in LaTeX, with the footer in its caption."""
+    file.writelines(_latex(table))
 
 
 def _markdown(table: Table) -> Iterator[str]:

@@ -9,7 +9,7 @@ from lsncli.cli import options
 from lsncli.console import printable, say
 from lsncli.errors import UsageError
 from lsncli.facts import published as facts
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.bench.figures.request import Request
@@ -58,7 +58,7 @@ def bench(
     ] = False,
     wide: Annotated[
         bool,
-        typer.Option("--wide", help="Every group of columns; csv, jsonl: a row for each row of the table."),
+        typer.Option("--wide", help="Every group of columns; for programs a row for each row of the table."),
     ] = False,
     suite: Annotated[
         str, typer.Option(help="paper, mini or a FILE.toml: data and model.", rich_help_panel=MEASURING)
@@ -103,7 +103,7 @@ def bench(
     """Measure a table or figure of the LSN paper on a suite; tables beside the published numbers, in percent.
 
     What is measured is kept: a run that was interrupted goes on, and the same again is instant. Numbers that
-    cannot be had say why, and which command fills them in. csv and jsonl hold one number a row.
+    cannot be had say why, and which command fills them in. Formats for programs hold one number a row.
     """
     from lsncli.bench.tables import listing
 
@@ -204,13 +204,15 @@ def _draw(number: int, request: "Request", format: options.FormatName, output: P
 
 
 def _show_published(text: str, wide: bool, format: options.FormatName, output: Path | None) -> None:
-    from lsncli.bench.render import render_table
+    from lsncli.bench.render import has_rows, render_table
 
     if not text.isdecimal():
         known = ", ".join(map(str, facts.NUMBERS))
         raise UsageError(f"--table: expected the number of a published table ({known}), found '{text}'.")
-    if wide and format not in ("csv", "jsonl"):
+    if wide and not has_rows(format):
+        known = ", ".join(filter(has_rows, FORMATS))
         raise UsageError(
-            f"--wide shapes the rows of csv and jsonl here, found --format {format}.", "Leave it out."
+            f"--wide with --published: expected a --format of rows ({known}), found {format}.",
+            "Leave it out.",
         )
     render_table(facts.table(int(text)), format, output, wide_rows=wide)

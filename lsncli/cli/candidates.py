@@ -78,6 +78,7 @@ def candidates(
     from lsncli.app.captioning import caption_split
     from lsncli.app.pixels import images_of
     from lsncli.app.vocabulary import propose, read_vocabulary
+    from lsncli.backbones import with_text
     from lsncli.backbones.captions import DEFAULT_CAPTIONER, load_captioner
     from lsncli.store.reader import read_split
 
@@ -88,7 +89,7 @@ def candidates(
         import_candidates(place, stored, words)
     elif vocabulary is not None:
         listed = read_vocabulary(vocabulary)
-        features = WordFeatures(workspace_backbone(place, "", device).text_tower())
+        features = WordFeatures(with_text(workspace_backbone(place, "", device)).text_tower())
         with progress(f"words for {split}", len(stored.keys), quiet=quiet) as tick:
             propose(place, stored, listed, features, top, tick)
     else:

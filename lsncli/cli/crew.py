@@ -4,23 +4,25 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.app.engines import Crew
+from lsncli.app import engines
+from lsncli.app.engines import ENGINES, Asked, Crew
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.console import say
-from lsncli.errors import UsageError
 
 ENGINE_PANEL = "Engine"
-EngineName = Literal["local", "torchrun", "ray"]
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[tuple(ENGINES)]
 Engine = Annotated[
     EngineName,
     typer.Option(
-        help="local: this machine. torchrun: processes that torchrun or Slurm started, also on many hosts. "
-        "ray: a Ray cluster; machines may be lost. Its machines see images and --work at the same paths.",
+        help=" ".join(f"{name}: {kind.about}" for name, kind in ENGINES.items()),
         rich_help_panel=ENGINE_PANEL,
     ),
 ]
@@ -59,26 +61,10 @@ def crew_for(
 ) -> Crew | None:
     """The crew that was asked for; None if this process works alone. ``parameters`` are all of the command.
 
-    Raises UsageError if the environment is not that of torchrun or Slurm, or names what it does not use.
+    Raises UsageError for options or an environment that the engine cannot use.
     """
-    if engine == "torchrun":
-        from lsncli.app.engines.torchrun import crew_from
-
-        if processes:
-            raise UsageError(
-                f"--engine torchrun works with the processes it was started with, not with {processes}.",
-                "Say how many to torchrun (--nproc-per-node) or Slurm, and leave out --processes.",
-            )
-        same = sorted((name, str(value)) for name, value in parameters.items() if name not in OWN)
-        return crew_from(os.environ, device, repr(same))
-    if engine == "ray":
-        from lsncli.app.engines.ray import crew_from as ray_crew
-
-        return ray_crew(processes, device, ray_address)
-    from lsncli.app.engines.local import gpus
-
-    processes = processes or max(1, gpus(device))
-    return Crew("local", processes, device, beside=processes) if processes > 1 else None
+    same = sorted((name, str(value)) for name, value in parameters.items() if name not in OWN)
+    return engines.crew_for(engine, Asked(processes, device, ray_address, os.environ, repr(same)))
 
 
 def workers_for(crew: Crew | None, workers: int) -> int:

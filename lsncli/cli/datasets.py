@@ -9,7 +9,7 @@ import typer
 from lsncli.cli import options
 from lsncli.console import printable, progress, say
 from lsncli.errors import LsnError, UsageError
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.app.datasets import Verified
@@ -110,7 +110,7 @@ def _list(
         what = absent if path is None else "folder" if path.is_dir() else "tar"
         row = {"set": one.name, "tables": ", ".join(tables[one.name]), "found": what}
         rows.append(vars(one) | row | {"path": str(path) if path else ""})
-    people = format in ("table", "md", "tex")
+    people = FORMATS[format].people
     render(rows, NEEDED if people else [*NEEDED, *MORE], format, output)
     missing = [one for one in sets if places[one.name] is None and one.name not in bundled]
     for one in missing:
@@ -145,7 +145,7 @@ def _verify(
         for one, path in there:
             checked.append(verify(one, path))
             tick(1, one.name)
-    people = format in ("table", "md", "tex")
+    people = FORMATS[format].people
     rows = [row for one in checked for row in _rows(one, SHOWN if people else None)]
     render(rows, CHECKED, format, output)
     if missing:

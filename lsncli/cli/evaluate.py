@@ -12,7 +12,7 @@ from lsncli.cli import options
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +157,7 @@ def evaluate(
     table = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
     table += [failed_row(method, reason) for method, reason in found.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
-    people = format in ("table", "md", "tex")
+    people = FORMATS[format].people
     shown_columns = columns(people, costs, intervals, bool(found.failed))
     render(table, shown_columns, format, output, title)
     if people and any(column.key in LEFT_OUT for column in shown_columns):

@@ -135,10 +135,10 @@ def _head(
 ) -> "Head":
     """The prompts asked for, or those that decide; with negative ones where there are any."""
     from lsncli.app.binding import head_from
-    from lsncli.app.heads import TEXT_HEADS, make_head
+    from lsncli.app.heads import MEANS, TEXT_HEADS, make_head
     from lsncli.store.reader import read_split
 
-    own = detector is not None and detector.head_name in TEXT_HEADS
+    own = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)
     name = name or (DETECTOR if own else "positive" if place.positive.is_file() else "hand")
     if name not in (DETECTOR, *TEXT_HEADS):
         raise UsageError(f"--head: expected one of {', '.join((DETECTOR, *TEXT_HEADS))}, found '{name}'.")

@@ -11,7 +11,7 @@ from lsncli.cli import crew as crews
 from lsncli.cli import forecast, options
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
@@ -174,7 +174,7 @@ def extract(
         "images_per_second": done.images_per_second,
         **asdict(done.seconds),
     }
-    render([row], COLUMNS if format == "table" else COLUMNS + STAGES, format, output)
+    render([row], COLUMNS if FORMATS[format].narrow else COLUMNS + STAGES, format, output)
     if done.images_per_second:
         spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(done.seconds).items())
         say(f"Seconds of stages that overlap: {spent}.", quiet=quiet)

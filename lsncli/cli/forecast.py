@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lsncli.cli import options
 from lsncli.console import progress, say
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.app.forecast import Forecast, Probe
@@ -63,9 +63,8 @@ def show(
         part_rows=part_rows_for(batch_size, part_rows),
         store_now=store.stat().st_size if store.is_file() else 0,
     )
-    programs = format in ("csv", "json", "jsonl")
     rows = [_row(one, probed) for one in found]
-    render(rows, FOR_PROGRAMS if programs else FOR_PEOPLE, format, output)
+    render(rows, FOR_PEOPLE if FORMATS[format].people else FOR_PROGRAMS, format, output)
     say(_measured(probed), quiet=quiet)
     say(use.ASSUMED, quiet=quiet)
 

@@ -8,7 +8,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.console import out
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 COLUMNS = [
     Column("name", "Score"),
@@ -67,7 +67,7 @@ def methods(
                 "source": _passage(text, "Source"),
             }
         )
-    render(rows, COLUMNS if format in ("table", "md", "tex") else [*COLUMNS, *MORE], format, output)
+    render(rows, COLUMNS if FORMATS[format].people else [*COLUMNS, *MORE], format, output)
 
 
 def _passage(text: str, word: str) -> str:

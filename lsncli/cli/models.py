@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.report.render import Column, render
+from lsncli.console import say
+from lsncli.report.render import FORMATS, Column, render
 
 SIZES = [Column("dim", "D", digits=0), Column("image_size", "Pixels", digits=0)]
 TEXT_PATH = Column("text_path", "Text path", wide=True)
@@ -16,6 +17,8 @@ ARCHITECTURES = [
     Column("weights", "Weights", digits=0),
     TEXT_PATH,
 ]
+KIND = [Column("kind", "Kind"), Column("about", "About")]
+"""For programs; people read it below the table."""
 WEIGHTS = [Column("model", "--model"), *SIZES, TEXT_PATH]
 
 
@@ -26,15 +29,22 @@ def models(
     ] = False,
     format: options.Format = "table",
     output: options.Output = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """List the models, the paper's first, and how prompts are computed for each: fast or plain.
 
     Both ways are exact. The fast one shares and skips work where the text encoder is CLIP's own.
     """
+    from lsncli.backbones import BACKBONES
     from lsncli.backbones.catalogue import architectures
 
-    rows = []
-    for found in architectures(pattern):
-        row = vars(found) | {"text_path": found.text_path, "weights": len(found.models)}
-        rows += [row | {"model": model} for model in found.models] if weights else [row]
-    render(rows, WEIGHTS if weights else ARCHITECTURES, format, output)
+    rows, found = [], architectures(pattern)
+    for kind, listed in found.items():
+        for one in listed:
+            row = vars(one) | {"text_path": one.text_path, "weights": len(one.models)}
+            row |= {"kind": kind, "about": BACKBONES[kind].about}
+            rows += [row | {"model": model} for model in one.models] if weights else [row]
+    columns = WEIGHTS if weights else ARCHITECTURES
+    render(rows, columns if FORMATS[format].people else [*columns, *KIND], format, output)
+    for kind in found:
+        say(f"{kind}: {BACKBONES[kind].about}", quiet=quiet)

@@ -13,7 +13,7 @@ from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
-from lsncli.report.render import Column, render
+from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.app.understands_not import Part, Tally
@@ -78,9 +78,10 @@ def understands_not(
 
     A model that understands "not" chooses the positive description for images of the class and "not" for
     all others (the paper's Figures 3, 4 and 8 to 12). "Fooled" is how often "not [own class]" scores above
-    "not [other class]". Classes most often "not" come first; programs (csv, json, jsonl) get all of them.
+    "not [other class]". Classes most often "not" come first; programs get all of them.
     """
     from lsncli.app import understands_not as use
+    from lsncli.backbones import with_text
     from lsncli.report import negation
 
     if each and plot is not None:
@@ -98,7 +99,7 @@ def understands_not(
     names, parts, total = _asked(
         place, backbone, sources or [], split, train, classes, batch_size, workers, device, failed, quiet
     )
-    pair = use.described(backbone.text_tower(), names, yes, no)
+    pair = use.described(with_text(backbone).text_tower(), names, yes, no)
     with progress("images", total, quiet=quiet) as tick:
 
         def ticking() -> Iterator["Part"]:
@@ -112,7 +113,7 @@ def understands_not(
             return
         found = use.tally(pair, ticking())
     rows = class_rows(found)
-    people = format in ("table", "md", "tex")
+    people = FORMATS[format].people
     shown = list(islice(rows, top)) if people else rows
     title = f"{'Images' if sources else f'Split {split}'}: {found.images} images, {len(names)} classes"
     filled = [one for one in COLUMNS if not people or any(row[one.key] is not None for row in shown)]

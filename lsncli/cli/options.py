@@ -1,13 +1,14 @@
 """The options that several commands share, so that they are spelled and explained once."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
 from lsncli.errors import UsageError
+from lsncli.report.render import FORMATS, check
 
 MODEL_PANEL = "Model"
 OUTPUT_PANEL = "Output"
@@ -73,13 +74,34 @@ ClassNamesModel = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
-FormatName = Literal["table", "csv", "json", "jsonl", "md", "tex"]
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
+BINARY = " or ".join(name for name, form in FORMATS.items() if form.binary)
+
+
+def _fits(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Check --format and --output together, once both are known: before the work, which may take hours."""
+    both = context.params | {parameter.name: value}
+    if "format" in both and "output" in both:
+        check(both["format"], both["output"])
+    return value
+
+
 Format = Annotated[
     FormatName,
-    typer.Option("--format", envvar="LSN_FORMAT", help="How rows are printed.", rich_help_panel=OUTPUT_PANEL),
+    typer.Option(
+        "--format",
+        envvar="LSN_FORMAT",
+        help=f"How rows are printed; {BINARY} needs --output.",
+        callback=_fits,
+        rich_help_panel=OUTPUT_PANEL,
+    ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", help="Write rows here.", rich_help_panel=OUTPUT_PANEL)
+    Path | None,
+    typer.Option("--output", help="Write rows here.", callback=_fits, rich_help_panel=OUTPUT_PANEL),
 ]
 Quiet = Annotated[
     bool,

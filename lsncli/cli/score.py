@@ -12,7 +12,6 @@ from lsncli.cli.scoring import Model, check_model, detector_for, images_to_score
 from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_for
 from lsncli.console import progress, say
 from lsncli.errors import OodFound, UsageError
-from lsncli.report.parquet import check_parquet, write_parquet
 from lsncli.report.render import render, show_aside
 
 if TYPE_CHECKING:
@@ -21,16 +20,6 @@ if TYPE_CHECKING:
 
 SUMMARY_FROM = 20
 """Images from which on the classes are counted, too; fewer are seen at a glance."""
-
-Format = Annotated[
-    Literal["table", "csv", "json", "jsonl", "md", "tex", "parquet"],
-    typer.Option(
-        "--format",
-        envvar="LSN_FORMAT",
-        help="How rows are printed; parquet needs --output.",
-        rich_help_panel=options.OUTPUT_PANEL,
-    ),
-]
 
 
 def score(
@@ -77,7 +66,7 @@ def score(
     model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
-    format: Format = "table",
+    format: options.Format = "table",
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -94,8 +83,6 @@ def score(
         raise UsageError(
             "lsn score wants images, or --split NAME: one of the two.", "Such as lsn score ./images"
         )
-    if format == "parquet":
-        check_parquet(output)
     asked = filing.chosen(move, copy, link, yes)
     if asked and split is not None:
         raise UsageError(
@@ -131,10 +118,7 @@ def score(
                 yield row
 
     columns = columns_for(format) + ([TARGET] if plan else [])
-    if format == "parquet" and output is not None:
-        write_parquet(rows(), columns, output)
-    else:
-        render(rows(), columns, format, output)
+    render(rows(), columns, format, output)
     _summarise(tally, detector, quiet)
     for text in todo.drift.warnings():
         say(f"Warning: {text}", quiet=quiet, style="yellow")

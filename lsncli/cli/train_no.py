@@ -152,8 +152,10 @@ def _learn(
     from lsncli.app.encode import Encoder
     from lsncli.app.no_head import KIND
     from lsncli.app.pairs import read_pairs
+    from lsncli.backbones import with_text
     from lsncli.prompts.no_encoder import steps
 
+    with_text(backbone)  # before the images are encoded
     found = read_pairs(paths)
     with progress("images", len(found.items), quiet=quiet) as tick:
         encoder = Encoder(backbone, options.images_at_once(0, device), workers, tick)

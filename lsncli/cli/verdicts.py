@@ -1,7 +1,7 @@
 """The columns of ``lsn score``."""
 
 from lsncli.errors import UsageError
-from lsncli.report.render import Column
+from lsncli.report.render import FORMATS, Column
 
 COLUMNS = [
     Column("path", "Path", wide=True),
@@ -24,8 +24,8 @@ KINDS = ("ood", "id", "failed")
 
 
 def columns_for(format_name: str, *left_out: str) -> list[Column]:
-    """The columns, less those named; a table has no room for the two parts of a score."""
-    less = {*left_out, *(PARTS if format_name == "table" else ())}
+    """The columns, less those named; a narrow format has no room for the two parts of a score."""
+    less = {*left_out, *(PARTS if FORMATS[format_name].narrow else ())}
     return [column for column in COLUMNS if column.key not in less]
 
 

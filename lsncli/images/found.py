@@ -10,11 +10,6 @@ from typing import Protocol
 EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "png", "webp", "avif", "heic", "heif", "bmp", "gif", "tif", "tiff", "ppm", "pgm"}
 )
-LISTS = (".txt", ".csv", ".tsv")
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-TABLES = (".parquet",)
-PACKS = LISTS + TARS + TABLES
-"""What is a source of its own where a pattern finds it."""
 OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
 
 SYSTEM = frozenset(
@@ -166,12 +161,6 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
     return [
         known.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
     ]
-
-
-def column_of(name: str) -> tuple[str, str]:
-    """``x.parquet#pixels`` as the file and the column of images that it names; any other name alone."""
-    file, _, column = name.rpartition("#")
-    return (file, column) if file.lower().endswith(TABLES) and "/" not in column else (name, "")
 
 
 class Unique:

@@ -7,26 +7,23 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import listfile, table, tar
+from lsncli.images import tar
 from lsncli.images.fetch import DENIED, NO_SUCH_FILE, Unfetchable, about, file_system, size_of, tried
 from lsncli.images.found import (
-    LISTS,
     OTHER_ARCHIVES,
-    PACKS,
-    TABLES,
-    TARS,
     Found,
     Problem,
     Scan,
     Source,
     by_folder,
-    column_of,
     is_hidden,
     is_image,
     is_system,
 )
 from lsncli.images.patterns import MAGIC, Pattern, as_pattern, check_fits
 from lsncli.images.remote import BLOCK, RangeFile, Remote
+from lsncli.images.source_kinds import Asked, kind_of, parted, suffixes
+from lsncli.registry import load
 
 COMPRESSED_BLOCK = 1 << 23
 """Bytes that are fetched at once of a compressed tar, which is read whole anyway."""
@@ -37,26 +34,27 @@ DEEPEST = 64
 def what_it_names(url: str, repeats: bool) -> list[Scan]:
     """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
     Unavailable without the package that its kind of URL needs, and LsnError if it cannot be had."""
-    url, column = column_of(url)
+    url, fragment = parted(url)
     if MAGIC.search(url.replace("?", "")):  # in a URL, ? begins a query
-        return _fitting(url, column, repeats)
-    return [(_name(url), lambda: _scan(url, column, repeats))]
+        return _fitting(url, fragment, repeats)
+    return [(_name(url), lambda: _scan(url, Asked(repeats, fragment)))]
 
 
-def _scan(url: str, column: str, repeats: bool) -> Source:
-    kind = _name(url).lower()
-    if kind.endswith(OTHER_ARCHIVES):
+def _scan(url: str, asked: Asked) -> Source:
+    name = _name(url).lower()
+    if name.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{url}' is an archive that cannot be read.", "Unpack it and give the folder.")
     try:
-        if kind.endswith(LISTS):
-            return listfile.scan_url(url, repeats=repeats)
-        if kind.endswith(TARS):
-            return _tar(url)
-        if kind.endswith(TABLES):
-            return table.scan(url, column)
+        if kind := kind_of(name):
+            if not kind.remote:
+                raise UsageError(
+                    f"'{url}' lies behind a URL, where {kind.shown} cannot be read.", "Fetch it first."
+                )
+            source: Source = load(kind.remote)(url, asked)
+            return source
         known = about(url)
         # A web server's folder is a page of links.
-        page = str(known.get("mimetype")).startswith("text/html") and not is_image(kind)
+        page = str(known.get("mimetype")).startswith("text/html") and not is_image(name)
         return _folder(url, None) if page or known["type"] == "directory" else _image(url, known.get("size"))
     except Unfetchable as error:
         wrong = UsageError if error.message == NO_SUCH_FILE else LsnError
@@ -75,19 +73,20 @@ def _image(url: str, size: int | None) -> Source:
     return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
 
 
-def _tar(url: str) -> Source:
+def scan_tar(url: str, _asked: Asked) -> Source:
+    """List the images of a tar behind a URL; raises as ``tar.scan_file``."""
     size = size_of(url)
     block = BLOCK if url.lower().endswith(".tar") else COMPRESSED_BLOCK
     return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size))
 
 
-def _fitting(url: str, column: str, repeats: bool) -> list[Scan]:
+def _fitting(url: str, fragment: str, repeats: bool) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     scheme, _, rest = url.partition("://")
     pattern = as_pattern(Path(rest))
     assert pattern is not None  # it holds a special character
     base = f"{scheme}://{'/'.join(pattern.base.parts)}"
-    if not url.lower().endswith(PACKS):
+    if not kind_of(url):
 
         def scan() -> Source:
             source = _folder(base, pattern)
@@ -95,9 +94,9 @@ def _fitting(url: str, column: str, repeats: bool) -> list[Scan]:
             return source
 
         return [(_name(base), scan)]
-    files = sorted(key for key, _ in _files(base, pattern, PACKS, Source([])))
+    files = sorted(key for key, _ in _files(base, pattern, suffixes(), Source([])))
     check_fits(bool(files), url)
-    behind_it = f"#{column}" * bool(column)
+    behind_it = f"#{fragment}" * bool(fragment)
     return [one for key in files for one in what_it_names(_below(base, key) + behind_it, repeats)]
 
 

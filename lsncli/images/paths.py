@@ -6,27 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsncli.errors import UsageError
-from lsncli.images import braces, folder, listfile, online, table, tar
-from lsncli.images.found import (
-    LISTS,
-    OTHER_ARCHIVES,
-    PACKS,
-    TABLES,
-    TARS,
-    Found,
-    Scan,
-    Source,
-    column_of,
-    size_and_time,
-)
+from lsncli.images import braces, folder, listfile, online
+from lsncli.images.found import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
 from lsncli.images.patterns import Pattern, as_pattern, check_fits, matching_files
+from lsncli.images.source_kinds import Asked, kind_of, parted, suffixes, wanted
 from lsncli.images.urls import as_url, without_scheme
+from lsncli.registry import load
 
 STDIN = Path("-")
-WANTED = (
-    "Give folders, images, 'patterns/**/*.jpg', lists (.txt, .csv, .tsv), tars (plain, .gz, .bz2, .xz), "
-    ".parquet files, URLs of any of these, or - for a list on standard input."
-)
 
 
 def what_it_names(path: Path, repeats: bool, follow_links: bool) -> list[Scan]:
@@ -40,25 +27,24 @@ def what_it_names(path: Path, repeats: bool, follow_links: bool) -> list[Scan]:
             return [one for name in names for one in what_it_names(Path(name), repeats, follow_links)]
         if (url := as_url(path)) is not None:
             return online.what_it_names(url, repeats)
-        name, column = column_of(str(path))
-        if (pattern := as_pattern(Path(name))) is not None:
-            return _fitting(Path(name), column, pattern, repeats, follow_links)
+        name, fragment = parted(str(path))
+        path = Path(name)
+        if (pattern := as_pattern(path)) is not None:
+            return _fitting(path, fragment, pattern, repeats, follow_links)
     else:
-        name, column = str(path), ""
-    if name.lower().endswith(TABLES) and not path.is_dir():
-        return [(Path(name).name, lambda: table.scan(name, column))]
+        fragment = ""
     shown = path.name or path.resolve().name or "root"
-    return [(shown, lambda: _scan(path, repeats, follow_links))]
+    return [(shown, lambda: _scan(path, Asked(repeats, fragment), follow_links))]
 
 
-def _fitting(path: Path, column: str, pattern: Pattern, repeats: bool, follow_links: bool) -> list[Scan]:
+def _fitting(path: Path, fragment: str, pattern: Pattern, repeats: bool, follow_links: bool) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     if not pattern.base.is_dir():
-        raise UsageError(f"There is no folder '{pattern.base}'.", WANTED)
-    if path.name.lower().endswith(PACKS):
-        files = matching_files(pattern, PACKS)
+        raise UsageError(f"There is no folder '{pattern.base}'.", wanted())
+    if kind_of(path.name):
+        files = matching_files(pattern, suffixes())
         check_fits(bool(files), str(path))
-        behind_it = f"#{column}" * bool(column)
+        behind_it = f"#{fragment}" * bool(fragment)
         return [
             one for file in files for one in what_it_names(Path(f"{file}{behind_it}"), repeats, follow_links)
         ]
@@ -71,25 +57,25 @@ def _fitting(path: Path, column: str, pattern: Pattern, repeats: bool, follow_li
     return [(pattern.base.name or "images", scan)]
 
 
-def _scan(path: Path, repeats: bool, follow_links: bool) -> Source:
+def _scan(path: Path, asked: Asked, follow_links: bool) -> Source:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         if not os.path.lexists(path):
             reason = "" if isinstance(error, FileNotFoundError) else f" that can be read: {error}"
-            raise UsageError(f"There is no '{path}'{reason}.", WANTED) from error
+            raise UsageError(f"There is no '{path}'{reason}.", wanted()) from error
         mode = stat.S_IFREG  # a link to nothing: it is listed, and fails when it is read
     name = path.name.lower()
     if stat.S_ISDIR(mode):
         return folder.scan(path, follow_links=follow_links)
     if name.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{path}' is an archive that cannot be read.", "Unpack it and give the folder.")
-    if name.endswith(LISTS + TARS) and not stat.S_ISREG(mode):
+    kind = kind_of(name)
+    if kind and not stat.S_ISREG(mode):
         raise UsageError(f"'{path}' is not a regular file.", "Pipe a list into `-` instead.")
-    if name.endswith(LISTS):
-        return listfile.scan(path, repeats=repeats)
-    if name.endswith(TARS):
-        return tar.scan(str(path))
+    if kind:
+        source: Source = load(kind.scan)(str(path), asked)
+        return source
     size, mtime = size_and_time(path)
     return Source([Found(path.name, None, str(path), None, size, mtime=mtime)], single=True)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.found import Content, Found, Problem, SplitFolders, Unique, split_folders
-from lsncli.images.paths import WANTED, behind, what_it_names
+from lsncli.images.paths import behind, what_it_names
+from lsncli.images.source_kinds import wanted
 from lsncli.images.together import in_order
 from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
@@ -88,7 +89,7 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
     one needs, and LsnError for a network that fails.
     """
     if not paths:
-        raise UsageError("No images were named.", WANTED)
+        raise UsageError("No images were named.", wanted())
     scans = [one for path in paths for one in what_it_names(path, keep_order, follow_links)]
     unique = Unique()
     found: list[Found] = []

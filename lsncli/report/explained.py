@@ -62,14 +62,15 @@ def show(
     found: "Explanation", why: "Reasons", files: Sequence[Path], format_name: str, output: Path | None
 ) -> None:
     """Write it to stdout or ``output``; ``files`` are the pictures of the looks. Raises as ``render``."""
-    if format_name not in ("table", "md", "tex"):
+    form = FORMATS[format_name]
+    if not form.people:
         render(records(found, why, files), ALL, format_name, output)
         return
-    with target(output) as file:
+    with target(output, format_name) as file:
         for number, one in enumerate(sections(found, why, files)):
-            if format_name != "table":  # whose tables bring their title and blank lines along
-                file.write("\n" * bool(number) + (f"**{one.title}**\n\n" if format_name == "md" else ""))
-            FORMATS[format_name](one.rows, one.columns, file, one.title)
+            if form.heading:
+                file.write("\n" * bool(number) + form.heading(one.title))
+            form.write(one.rows, one.columns, file, one.title)
 
 
 def sections(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> list[Section]:

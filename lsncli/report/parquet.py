@@ -1,58 +1,54 @@
 """Rows as a Parquet file (extra ``parquet``): columns of one type, written group by group as rows come."""
 
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from itertools import islice
-from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from numbers import Real
+from typing import IO, Any
 
-from lsncli.errors import LsnError, Unavailable, UsageError
+from lsncli.errors import Unavailable
 from lsncli.report.render import Column, Row, plain
 
 GROUP = 65_536
 """Rows held at a time."""
 
 
-def check_parquet(output: Path | None) -> None:
-    """UsageError without a file to write to, Unavailable (exit code 5) without pyarrow."""
-    # A device, such as /dev/null, would be replaced by the file.
-    if output is None or (os.path.exists(output) and not os.path.isfile(output)):
-        raise UsageError("--format parquet is not for a terminal or a pipe.", "Name a file with --output.")
+def check_available() -> None:
+    """Unavailable (exit code 5) without pyarrow."""
     _pyarrow()
 
 
-def write_parquet(rows: Iterable[Row], columns: Sequence[Column], output: Path) -> None:
-    """Write rows: columns with digits as float64, flags as booleans, all others as text; blanks are null.
+def write_parquet(rows: Iterable[Row], columns: Sequence[Column], file: IO[bytes], _title: str) -> None:
+    """Write rows: columns with digits as float64, flags as booleans; blanks are null.
 
-    The file appears under its name when it is whole. Raises LsnError if it cannot be written, Unavailable
-    without pyarrow.
+    Any other column is text, unless all of its values in the first group are numbers or all are booleans.
+    Raises Unavailable without pyarrow.
     """
     pyarrow, parquet = _pyarrow()
-    schema = pyarrow.schema([(column.key, _kind(pyarrow, column)) for column in columns])
-    partial = output.with_name(f".{output.name}.{uuid4().hex}")
     stream = iter(rows)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
-            while group := list(islice(stream, GROUP)):
-                values = {column.key: [plain(row.get(column.key)) for row in group] for column in columns}
-                writer.write_table(pyarrow.table(values, schema=schema))
-        os.replace(partial, output)
-    except OSError as error:
-        raise LsnError(
-            f"--output {output} cannot be written: {error.strerror or error}.", "Name another file."
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    group = list(islice(stream, GROUP))
+    schema = pyarrow.schema([(column.key, _kind(pyarrow, column, group)) for column in columns])
+    with parquet.ParquetWriter(file, schema) as writer:
+        while group:
+            values = {
+                field.name: [_value(row.get(field.name), field.type == pyarrow.string()) for row in group]
+                for field in schema
+            }
+            writer.write_table(pyarrow.table(values, schema=schema))
+            group = list(islice(stream, GROUP))
 
 
-def _kind(pyarrow: Any, column: Column) -> Any:
+def _kind(pyarrow: Any, column: Column, rows: Sequence[Row]) -> Any:
     if column.digits is not None:
         return pyarrow.float64()
-    return pyarrow.bool_() if column.flag else pyarrow.string()
+    values = [value for row in rows if (value := row.get(column.key)) is not None]
+    if column.flag or (values and all(isinstance(value, bool) for value in values)):
+        return pyarrow.bool_()
+    numbers = values and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+    return pyarrow.float64() if numbers else pyarrow.string()
+
+
+def _value(value: Any, text: bool) -> Any:
+    return str(plain(value)) if text and value is not None else plain(value)
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -1,23 +1,29 @@
-"""One way to show rows: a table for people, csv / json / jsonl for programs, md / tex for papers."""
+"""One way to show rows: a table for people, files for programs, md / tex for papers.
+
+To add a format: a function that writes rows, in a file of its own, and a row in ``FORMATS``.
+"""
 
 import csv
 import json
 import math
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
+from uuid import uuid4
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lsncli import registry
 from lsncli.console import err, out, printable
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, UsageError
 
 Row = Mapping[str, Any]
 
@@ -60,15 +66,17 @@ def render(
     output: Path | None = None,
     title: str = "",
 ) -> None:
-    """Write rows to stdout or to ``output`` in one of ``FORMATS``; csv and jsonl line by line as they come.
+    """Write rows to stdout or to ``output`` in one of ``FORMATS``.
 
-    Raises LsnError if the file cannot be written.
+    Raises LsnError if the file cannot be written, and as ``check``.
     """
-    with target(output) as file:
-        FORMATS[format_name](rows, columns, file, title)
+    form = FORMATS[format_name]
+    with target(output, format_name) as file:
+        form.write(rows, columns, file, title)
 
 
-def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+def write_table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    """A table that fits the terminal, or ``width()``; long texts of wide columns are folded."""
     rows = list(rows)
     columns = [c for c in columns if not c.optional or any(row.get(c.key) for row in rows)]
     if not columns:
@@ -89,7 +97,7 @@ def _table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: 
 
 def show_aside(rows: Iterable[Row], columns: Sequence[Column]) -> None:
     """A table on stderr, for what is said beside the data."""
-    _table(rows, columns, err.file, "")  # type: ignore[arg-type]
+    write_table(rows, columns, err.file, "")  # type: ignore[arg-type]
 
 
 def width() -> int:
@@ -98,7 +106,8 @@ def width() -> int:
     return int(columns) if columns.isdecimal() and int(columns) else WIDTH
 
 
-def _csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+def write_csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+    """Comma-separated values, safe to open in a spreadsheet."""
     writer = csv.writer(file, lineterminator="\n")
     quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow([column.key for column in columns])
@@ -127,17 +136,21 @@ def inert(cell: str) -> str:
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII)
 
 
-def _jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+def write_jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+    """One JSON object a line."""
     for row in rows:
         file.write(json.dumps(_record(row, columns)) + "\n")
         file.flush()
 
 
-def _json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+def write_json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+    """One JSON array of objects."""
     file.write(json.dumps([_record(row, columns) for row in rows], indent=1) + "\n")
 
 
-def _markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+def write_markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+    """A Markdown table."""
+
     def line(cells: Iterable[str]) -> str:
         return markdown_line(markdown_text(cell) for cell in cells)
 
@@ -157,7 +170,9 @@ def markdown_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def _latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+def write_latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+    """A LaTeX table with the rules of booktabs."""
+
     def line(cells: Iterable[str]) -> str:
         return latex_line(latex_text(cell) for cell in cells)
 
@@ -191,15 +206,86 @@ def latex_line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + " \\\\\n"
 
 
-Renderer = Callable[[Iterable[Row], Sequence[Column], TextIO, str], None]
-FORMATS: dict[str, Renderer] = {
-    "table": _table,
-    "csv": _csv,
-    "json": _json,
-    "jsonl": _jsonl,
-    "md": _markdown,
-    "tex": _latex,
+@dataclass(frozen=True)
+class Format:
+    """A way to write rows, and what commands must know of it."""
+
+    writer: str
+    """``module:function``, called with the rows, their columns, an open file and a title."""
+    people: bool = False
+    """For people: commands give it the columns that matter, and sentences around them. A format for programs
+    gets every column."""
+    narrow: bool = False
+    """A row has to fit the width of a terminal."""
+    streams: bool = False
+    """Each row is in the file before the next one is asked for."""
+    typed: bool = False
+    """Numbers stay numbers. In other formats a published number is a text with the paper's digits."""
+    binary: bool = False
+    """The file is binary: it needs ``--output``, and appears under its name when it is whole."""
+    needs: str = ""
+    """``module:function`` that raises Unavailable without the package of the writer; empty for none."""
+    heading: Callable[[str], str] | None = None
+    """A title as a text before a table, where several go into one file; None if the writer writes it."""
+    paragraph: Callable[[str], str] = lambda text: textwrap.fill(text, width(), break_long_words=False) + "\n"
+    """A sentence under a table, for people."""
+    published: str = ""
+    """``module:function`` that lays a table of the paper out, called with it and an open file; empty to write
+    its rows as any others."""
+
+    def write(self, rows: Iterable[Row], columns: Sequence[Column], file: IO[Any], title: str) -> None:
+        """Write rows into an open file."""
+        registry.load(self.writer)(rows, columns, file, title)
+
+
+FORMATS: dict[str, Format] = {
+    "table": Format(
+        "lsncli.report.render:write_table",
+        people=True,
+        narrow=True,
+        published="lsncli.bench.render:write_blocks",
+    ),
+    "csv": Format("lsncli.report.render:write_csv", streams=True),
+    "json": Format(
+        "lsncli.report.render:write_json", typed=True, published="lsncli.bench.render:write_object"
+    ),
+    "jsonl": Format("lsncli.report.render:write_jsonl", streams=True, typed=True),
+    "md": Format(
+        "lsncli.report.render:write_markdown",
+        people=True,
+        heading=lambda title: f"**{title}**\n\n",
+        paragraph=lambda text: "\n" + markdown_text(text).replace("*", "\\*") + "\n",
+        published="lsncli.bench.render:write_markdown",
+    ),
+    "tex": Format(
+        "lsncli.report.render:write_latex",
+        people=True,
+        heading=lambda title: "",
+        paragraph=lambda text: f"% {latex_text(text)}\n",
+        published="lsncli.bench.render:write_latex",
+    ),
+    "parquet": Format(
+        "lsncli.report.parquet:write_parquet",
+        typed=True,
+        binary=True,
+        needs="lsncli.report.parquet:check_available",
+    ),
 }
+
+
+def check(format_name: str, output: Path | None) -> None:
+    """Check that a format can be written to ``output``; commands do it before the work.
+
+    Raises UsageError for a binary format without a file, Unavailable (exit code 5) without its package.
+    """
+    form = FORMATS[format_name]
+    # A device, such as /dev/null, would be replaced by the file.
+    if form.binary and (output is None or (os.path.exists(output) and not os.path.isfile(output))):
+        raise UsageError(
+            f"--format {format_name} is not for a terminal or a pipe.", "Name a file with --output."
+        )
+    if form.needs:
+        registry.load(form.needs)()
 
 
 def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
@@ -215,16 +301,30 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
-def target(output: Path | None) -> Iterator[TextIO]:
-    """stdout, or the file ``output``, created with its folders. Raises LsnError if it cannot be written."""
+def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
+    """stdout, or the file ``output``, created with its folders, open for a format.
+
+    Raises LsnError if it cannot be written, and as ``check``.
+    """
+    check(format_name, output)
     try:
         if output is None:
-            yield out.file  # type: ignore[misc]
+            yield out.file
             out.file.flush()
             return
         output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("w", encoding="utf-8", newline="") as file:
-            yield file
+        if not FORMATS[format_name].binary:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                yield file
+            return
+        partial = output.with_name(f".{output.name}.{uuid4().hex}")
+        try:
+            with partial.open("wb") as whole:
+                yield whole
+            os.replace(partial, output)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
     except BrokenPipeError:  # whoever read it has read enough
         raise
     except OSError as error:
@@ -232,9 +332,14 @@ def target(output: Path | None) -> Iterator[TextIO]:
         if error.filename is not None and (output is None or not _is_within(error.filename, output)):
             raise
         where = "The output" if output is None else f"--output {output}"
-        raise LsnError(f"{where} cannot be written: {error.strerror}.", "Name another file.") from error
+        raise LsnError(
+            f"{where} cannot be written: {error.strerror or error}.", "Name another file."
+        ) from error
 
 
 def _is_within(name: str | bytes | int, output: Path) -> bool:
-    """Whether ``name`` is the file ``output`` or a folder that it is to lie in."""
-    return not isinstance(name, int) and Path(os.fsdecode(name)) in (output, *output.parents)
+    """Whether ``name`` is the file ``output``, one that becomes it, or a folder that it is to lie in."""
+    if isinstance(name, int):
+        return False
+    path = Path(os.fsdecode(name))
+    return path in (output, *output.parents) or path.name.startswith(f".{output.name}.")

@@ -28,6 +28,7 @@ class Knn(Score):
     k: int = 50
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train"})
+    PROMPTS: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         positive(k=self.k)

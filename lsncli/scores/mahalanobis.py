@@ -38,6 +38,7 @@ class Mahalanobis(Score):
     covariance: Literal["within", "total"] = "within"
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "labels"})
+    PROMPTS: ClassVar[bool] = False
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """Learns "centre" m (D,), "whitening" A (D, D) with A A^T = Sigma^-1, "means" (mu_c - m) A (C, D).

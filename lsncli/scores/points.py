@@ -38,6 +38,7 @@ class ReciprocalPoints(Score):
     temperature: float = 1.0
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "labels"})
+    PROMPTS: ClassVar[bool] = False
     NAME: ClassVar[str]
 
     def __post_init__(self) -> None:

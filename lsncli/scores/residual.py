@@ -37,6 +37,7 @@ class Residual(Score):
     dim: int = 0
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "weights"})
+    PROMPTS: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.dim < 0:

@@ -26,12 +26,14 @@ class Score(ABC):
     ``NEEDS`` are the keys of ``score.NEEDS`` that it cannot do without. ``REDUCED`` says in a few words what
     a form that works on stored features leaves out of the published method; empty if nothing. ``HEAD`` is the
     head it takes when the user names none; empty for the learned positive prompts if it needs negative ones,
-    else the hand-written prompt.
+    else the hand-written prompt. ``PROMPTS`` says whether the score depends on prompts, positive or negative:
+    one that does not works for models without a text encoder, too.
     """
 
     NEEDS: ClassVar[frozenset[str]] = frozenset()
     REDUCED: ClassVar[str] = ""
     HEAD: ClassVar[str] = ""
+    PROMPTS: ClassVar[bool] = True
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.

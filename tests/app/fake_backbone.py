@@ -1,4 +1,4 @@
-"""A deterministic backbone of a few lines, and images for it."""
+"""A deterministic image encoder of a few lines, and images for it."""
 
 import io
 import time
@@ -17,6 +17,9 @@ PROJECTION = np.random.default_rng(0).standard_normal((48, DIM))
 
 class FakeBackbone:
     """Projects 4 x 4 thumbnails. Pure red images give infinity, pure green ones zero."""
+
+    device = torch.device("meta")
+    """Neither a CPU nor CUDA: one batch is encoded at a time."""
 
     def __init__(self, model: str = "fake", pause: float = 0.0) -> None:
         self.model, self.pause = model, pause
@@ -41,9 +44,6 @@ class FakeBackbone:
         features[(red == 1) & (green == 0)] = np.inf
         features[(red == 0) & (green == 1)] = 0
         return features
-
-    def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> object:
-        raise NotImplementedError
 
 
 def png(*colour: int) -> bytes:

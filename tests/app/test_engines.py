@@ -2,23 +2,28 @@
 
 import hashlib
 import json
+import sys
 import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
 
 import pytest
 from fake_backbone import FakeBackbone, make_images
 
+from lsncli import console, registry
 from lsncli.app import engines
 from lsncli.app.encode import Encoder
 from lsncli.app.engines import Crew, torchrun
 from lsncli.app.extract import Extraction, extract
-from lsncli.app.job import Job
+from lsncli.app.job import Job, PartDone, work_part
 from lsncli.app.joining import join
 from lsncli.app.making import Made, make_share
 from lsncli.app.manifest import manifest_path, read_manifest, write_manifest
 from lsncli.app.record import launch_of
+from lsncli.cli.crew import EngineName, crew_for
 from lsncli.console import silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.remote import Remote
@@ -26,8 +31,10 @@ from lsncli.images.rows import Table
 from lsncli.images.sources import ImageItem, list_images
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import Plan, read_plan
+from lsncli.store.reader import read_split
 
 LAUNCH = "this one"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -207,10 +214,39 @@ def test_the_environment_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) 
     assert torchrun.crew_from(slurm, "cpu", "other arguments").launch != crew.launch
 
 
-def test_every_engine_is_there() -> None:
-    for name in engines.ENGINES:
-        if name != "ray":  # its library need not be
-            assert callable(engines.engine(Crew(name)))
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_every_engine_loads_and_is_an_option_with_its_description(name: str) -> None:
+    kind = engines.ENGINES[name]
+    for reference in (kind.work, kind.crew):
+        assert reference.startswith(f"lsncli.app.engines.{name}:")
+        assert callable(registry.load(reference))
+    assert f"{name}: {kind.about}" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert get_args(EngineName) == tuple(engines.ENGINES)
+
+
+def test_an_engine_that_is_added_is_chosen_by_its_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes the parts in this process, the last first; and its crew is what its own function says."""
+    made = []
+
+    def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
+        encoder = Encoder(FakeBackbone(), job.plan.batch_size, 1, tick)
+        for index in reversed(range(job.plan.parts)):
+            made.append(work_part(job, index, encoder))
+        return made[::-1]
+
+    module = ModuleType("toy_engine")
+    module.work, module.crew_of = work, lambda asked: Crew("toy", asked.processes)
+    monkeypatch.setitem(sys.modules, "toy_engine", module)
+    row = engines.EngineKind("toy_engine:work", "toy_engine:crew_of", "backwards.")
+    monkeypatch.setitem(engines.ENGINES, "toy", row)
+    crew = crew_for("toy", 3, "", "cpu", {})
+    assert crew == Crew("toy", 3)
+    assert not crew.together
+    run(root, "toy.h5", crew)
+    run(root, "one.h5")
+    assert len(made) > 1
+    assert read_split(root / "toy.h5", "train").keys == read_split(root / "one.h5", "train").keys
+    assert (root / "toy.h5").read_bytes() == (root / "one.h5").read_bytes()
 
 
 def test_a_manifest_is_believed_only_as_it_was_written(root: Path) -> None:

@@ -18,7 +18,7 @@ from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.prompts.contexts import text_features
 from lsncli.scores.common import negative_cosines, positive_cosines, predict
 from lsncli.store.reader import read_split
-from lsncli.types import unit
+from lsncli.types import Rows, unit
 
 
 @pytest.fixture
@@ -162,3 +162,22 @@ def test_a_head_of_another_model_or_trained_on_other_rows_is_refused(work, tiny_
 def test_an_unknown_kind_of_prompts_is_refused(work) -> None:
     with pytest.raises(UsageError, match=r"expected one of hand, .*clipn, found 'learned'"):
         make_head(work, "learned", CLASSES, negatives=False)
+
+
+def test_class_means_are_unit_means_of_unit_rows_and_leave_unlabelled_ones_out(tmp_path, tiny_backbone):
+    work = workspace(tmp_path / "work", tiny_backbone.fingerprint)
+    split = read_split(work.features, "train")
+    labels = split.labels.copy()
+    labels[:4] = -1
+    rows = Rows(split.features, labels)
+    found = Heads(work, split.classes, rows=rows).head("means", negatives=False)
+    wide = split.features.astype(np.float64)
+    for label, mean in enumerate(found.weights):
+        own = np.mean([row / np.linalg.norm(row) for row in wide[labels == label]], axis=0)
+        np.testing.assert_allclose(mean, own / np.linalg.norm(own), rtol=1e-12)
+    assert found.classes == split.classes
+    lacking = Rows(split.features, np.where(labels == 2, -1, labels).astype(np.int32))
+    with pytest.raises(LsnError, match="'small red bird' has no training row"):
+        Heads(work, split.classes, rows=lacking).head("means", negatives=False)
+    with pytest.raises(UsageError, match="'means' needs training rows"):
+        Heads(work, split.classes).head("means", negatives=False)

@@ -234,5 +234,5 @@ def test_a_machine_with_another_version_makes_nothing(job: Job) -> None:
 
 
 def test_it_is_an_engine() -> None:
-    assert ENGINES["ray"] == "lsncli.app.engines.ray:work"
+    assert ENGINES["ray"].work == "lsncli.app.engines.ray:work"
     assert callable(engine(Crew("ray")))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from lsncli.backbones import load_again, load_backbone
+from lsncli.backbones import load_again, load_backbone, with_image_tower
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.errors import FingerprintMismatch, Unavailable, UsageError
 from lsncli.prompts.contexts import text_features
@@ -200,8 +200,8 @@ def test_another_kernel_than_torchs_is_refused(blip) -> None:
 
 
 def test_its_image_tower_is_not_tuned(blip) -> None:
-    with pytest.raises(UsageError, match="--tune all: the image tower of a BLIP"):
-        blip.image_tower("all")
+    with pytest.raises(UsageError, match="--tune: the image tower of the model blip is not fine-tuned"):
+        with_image_tower(blip)
 
 
 @pytest.mark.parametrize("model", ["blip", "blip:"])

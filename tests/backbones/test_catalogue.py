@@ -17,7 +17,7 @@ VISION = {"layers": 1, "width": 64, "head_width": 32, "patch_size": 16, "image_s
 
 @pytest.fixture(scope="module")
 def everything():
-    return {one.name: one for one in architectures()}
+    return {one.name: one for listed in architectures().values() for one in listed}
 
 
 def test_mini_then_the_papers_backbones_then_all_of_open_clip_then_blip(everything) -> None:
@@ -50,10 +50,10 @@ def test_every_model_of_the_list_would_be_loaded(everything) -> None:
 
 
 def test_a_part_of_a_name_in_any_case_is_enough(everything) -> None:
-    names = [one.name for one in architectures("rn50")]
+    names = [one.name for one in architectures("rn50")["open_clip"]]
     assert names[:2] == ["RN50-quickgelu", "RN50x4-quickgelu"]
     assert set(names) == {name for name in everything if "RN50" in name}
-    assert [one.name for one in architectures("MINI")] == ["mini"]
+    assert [one.name for one in architectures("MINI")["mini"]] == ["mini"]
     with pytest.raises(UsageError, match="No architecture has 'resnet50' in its name") as caught:
         architectures("resnet50")
     assert "hf-hub:" in caught.value.hint

@@ -79,6 +79,6 @@ def test_its_text_tower_takes_the_fast_path(mini) -> None:
 
 
 def test_other_weights_are_refused() -> None:
-    with pytest.raises(UsageError, match="one set of weights, bundled with lsn; found --pretrained 'openai'"):
+    with pytest.raises(UsageError, match="one set of weights, bundled with lsn; found 'openai'"):
         load_backbone("mini", pretrained="openai", device="cpu")
     assert load_backbone("mini", pretrained="bundled", device="cpu").fingerprint.pretrained == ""

@@ -240,7 +240,7 @@ def test_names_from_anywhere_cannot_break_a_table(rendered) -> None:
 
 
 def test_stdout_and_a_file_get_the_same(rendered, capsys) -> None:
-    for form in report_render.FORMATS:
+    for form in (name for name, one in report_render.FORMATS.items() if not one.binary):
         render_table(table(3), form)
         assert capsys.readouterr().out == rendered(3, form)
 

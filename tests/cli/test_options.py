@@ -48,8 +48,8 @@ def test_an_option_whose_use_is_deleted_is_found() -> None:
     assert unread(source.replace("chunk=chunk,", "")) == {"chunk"}
 
 
-VALUES = {"target_tpr": 0.9, "val_fraction": 0.3, "device": "cpu", "output": "rows.csv"}
-"""Of options that do not take any number or text."""
+VALUES = {"target_tpr": 0.9, "val_fraction": 0.3, "device": "cpu", "output": "rows.csv", "format": "json"}
+"""Of options that do not take any number, text or choice."""
 
 
 def others(command: str, name: str) -> list[list[str]]:
@@ -59,8 +59,8 @@ def others(command: str, name: str) -> list[list[str]]:
     kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
     if kinds == [bool]:
         return [[flag] for flag in (*option.opts[:1], *option.secondary_opts)]
-    value = VALUES.get(name, 7 if kinds[0] in (int, float) else "elsewhere")
-    return [[option.opts[0], str((get_args(kinds[0]) or [value])[-1])]]
+    *_, usual = get_args(kinds[0]) or [7 if kinds[0] in (int, float) else "elsewhere"]
+    return [[option.opts[0], str(VALUES.get(name, usual))]]
 
 
 OPTIONS = [

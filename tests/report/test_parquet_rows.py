@@ -9,8 +9,7 @@ import pytest
 
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.report import parquet as use
-from lsncli.report.parquet import check_parquet, write_parquet
-from lsncli.report.render import Column
+from lsncli.report.render import Column, check, render
 
 pyarrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 COLUMNS = [Column("path", "Path"), Column("score", "Score", digits=6), Column("is_ood", "OOD", flag=True)]
@@ -20,6 +19,10 @@ ROWS = [
     {"path": "lone \udcff", "score": float("nan"), "is_ood": False},
     {"path": "failed.jpg"},
 ]
+
+
+def write_parquet(rows, columns, path: Path) -> None:
+    render(rows, columns, "parquet", path)
 
 
 def read(path: Path):
@@ -35,6 +38,17 @@ def test_names_and_numbers_are_exact_and_blanks_are_null(tmp_path) -> None:
     assert table.column("path").to_pylist() == ["=1+1\n\x1b.jpg", "lone \\udcff", "failed.jpg"]
     assert table.column("score").to_pylist() == [0.1 + 0.2, None, None]
     assert table.column("is_ood").to_pylist() == [True, False, None]
+
+
+def test_a_column_that_says_no_type_has_that_of_its_values(tmp_path) -> None:
+    values = {"n": [1, None, 2.5], "yes": [True, None, False], "text": [3, "four", None], "none": [None] * 3}
+    columns = [Column(key, key) for key in values]
+    write_parquet(
+        [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)],
+        columns,
+        tmp_path / "rows.parquet",
+    )
+    assert read(tmp_path / "rows.parquet").to_pydict() == values | {"text": ["3", "four", None]}
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[2:]])
@@ -74,8 +88,8 @@ def test_what_cannot_be_written_is_said(tmp_path, monkeypatch) -> None:
     with pytest.raises(LsnError, match=rf"cannot be written: {os.strerror(errno.ENAMETOOLONG)}\."):
         write_parquet(ROWS, COLUMNS, tmp_path / ("x" * 300))
     with pytest.raises(UsageError, match="--format parquet is not for a terminal"):
-        check_parquet(None)
+        check("parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(Unavailable) as caught:
-        check_parquet(tmp_path / "rows.parquet")
+        check("parquet", tmp_path / "rows.parquet")
     assert "lsncli[parquet]" in caught.value.hint

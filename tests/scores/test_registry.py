@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsncli.app.inputs import INPUTS
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import SCORES, load_score, ready, score_in_chunks, score_settings
 from lsncli.scores.knn import Knn
@@ -236,3 +237,18 @@ def test_wrong_settings_are_refused_with_the_list_of_settings(name, settings, me
         load_score(name, **settings)
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+@every_function
+def test_prompts_says_whether_a_score_depends_on_prompts(name, fitted, head, train, features):
+    random = np.random.default_rng(9)
+    weights, negative = (unit(random.normal(size=one.shape)) for one in (head.weights, head.negative))
+    other = replace(head, weights=weights, negative=negative)
+    same = np.array_equal(ready(load_score(name), other, train)(features), fitted(name)(features))
+    assert same != load_score(name).PROMPTS
+
+
+@every_score
+def test_what_a_score_says_it_looks_at_is_a_row_of_inputs(name):
+    assert load_score(name).inputs() in {"", *INPUTS}
+    assert load_score("odin", eps=0.1).inputs() == "pixels"

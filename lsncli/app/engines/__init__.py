@@ -1,21 +1,60 @@
 """Engines: who makes the parts of a split. One protocol, one dict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from lsncli.registry import load
 
 if TYPE_CHECKING:
     from lsncli import console
     from lsncli.app.job import Job, PartDone
 
-ENGINES: dict[str, str] = {
-    "local": "lsncli.app.engines.local:work",
-    "ray": "lsncli.app.engines.ray:work",
-    "torchrun": "lsncli.app.engines.torchrun:work",
+
+@dataclass(frozen=True)
+class EngineKind:
+    """An engine: a row of ``ENGINES``."""
+
+    work: str
+    """``module:function`` that makes parts: an ``Engine``."""
+    crew: str
+    """``module:function`` of an ``Asked``: the crew that was asked for, None if this process works alone. It
+    raises UsageError for options or an environment that the engine cannot use, Unavailable without its
+    package."""
+    about: str
+    """For the help of --engine."""
+    together: bool = False
+    """Somebody else starts its processes: each makes its share, and whoever comes last finishes."""
+
+
+ENGINES: dict[str, EngineKind] = {
+    "local": EngineKind("lsncli.app.engines.local:work", "lsncli.app.engines.local:crew_of", "this machine."),
+    "torchrun": EngineKind(
+        "lsncli.app.engines.torchrun:work",
+        "lsncli.app.engines.torchrun:crew_of",
+        "processes that torchrun or Slurm started, also on many hosts.",
+        together=True,
+    ),
+    "ray": EngineKind(
+        "lsncli.app.engines.ray:work",
+        "lsncli.app.engines.ray:crew_of",
+        "a Ray cluster; machines may be lost. Its machines see images and --work at the same paths.",
+    ),
 }
 
-TOGETHER = ("torchrun",)
-"""Engines whose processes somebody else starts: each makes its share, and whoever comes last finishes."""
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command says of who should work."""
+
+    processes: int
+    """0: as many as the engine finds room for."""
+    device: str
+    address: str
+    """Of a cluster; empty for none."""
+    environment: Mapping[str, str]
+    arguments: str
+    """Those that all processes of one launch share, as a text."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +77,7 @@ class Crew:
     @property
     def together(self) -> bool:
         """Whether the processes were started together by another program."""
-        return self.engine in TOGETHER
+        return ENGINES[self.engine].together
 
 
 class Engine(Protocol):
@@ -54,7 +93,11 @@ class Engine(Protocol):
 
 def engine(crew: Crew) -> Engine:
     """The engine of ``crew``."""
-    module, function = ENGINES[crew.engine].split(":")
-    found: Any = getattr(import_module(module), function)
-    work: Engine = found
+    work: Engine = load(ENGINES[crew.engine].work)
     return work
+
+
+def crew_for(engine: str, asked: Asked) -> Crew | None:
+    """The crew that was asked for; None if this process works alone. Raises as ``EngineKind.crew`` says."""
+    crew: Crew | None = load(ENGINES[engine].crew)(asked)
+    return crew

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 
 from lsncli import console
-from lsncli.app.engines import Crew
+from lsncli.app.engines import Asked, Crew
 from lsncli.app.engines.serving import Broken, serve
 from lsncli.app.job import Job, PartDone
 from lsncli.errors import LsnError
@@ -30,6 +30,12 @@ class Worker:
     process: BaseProcess
     device: str
     pipe: Connection
+
+
+def crew_of(asked: Asked) -> Crew | None:
+    """As many processes as were asked for, else one for each GPU."""
+    processes = asked.processes or max(1, gpus(asked.device))
+    return Crew("local", processes, asked.device, beside=processes) if processes > 1 else None
 
 
 def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:

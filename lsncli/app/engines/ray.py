@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lsncli import console
-from lsncli.app.engines import Crew
+from lsncli.app.engines import Asked, Crew
 from lsncli.app.engines.actor import Maker, Post
 from lsncli.app.engines.handing import AGAIN, Lost, News, Progress, Ready, hand_out
 from lsncli.app.job import Job, PartDone
@@ -48,6 +48,11 @@ class Share:
 
     def __str__(self) -> str:
         return f"each asks for {self.cpus} CPUs" + (f" and {self.gpus} GPU" if self.gpus else "")
+
+
+def crew_of(asked: Asked) -> Crew:
+    """The actors that were asked for; raises as ``crew_from``."""
+    return crew_from(asked.processes, asked.device, asked.address)
 
 
 def crew_from(processes: int, device: str, address: str) -> Crew:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lsncli import console
-from lsncli.app.engines import Crew
+from lsncli.app.engines import Asked, Crew
 from lsncli.app.engines.local import gpus
 from lsncli.app.job import Job, PartDone, encoder_for, work_part
 from lsncli.errors import LsnError, UsageError
@@ -28,6 +28,16 @@ POLL_SECONDS = 0.5
 NAMES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 """Where torchrun, and Slurm, tell a process which it is, of how many, and which on its host."""
 LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID")
+
+
+def crew_of(asked: Asked) -> Crew:
+    """The crew that this process is of. Raises UsageError for a number of processes, and as ``crew_from``."""
+    if asked.processes:
+        raise UsageError(
+            f"--engine torchrun works with the processes it was started with, not with {asked.processes}.",
+            "Say how many to torchrun (--nproc-per-node) or Slurm, and leave out --processes.",
+        )
+    return crew_from(asked.environment, asked.device, asked.arguments)
 
 
 def crew_from(environment: Mapping[str, str], device: str, arguments: str) -> Crew:

@@ -1,9 +1,9 @@
 """The figures of the paper that can be computed, one file each; and those of a measured table."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lsncli.errors import UsageError
+from lsncli.registry import load
 
 if TYPE_CHECKING:
     from lsncli.bench.figures.request import Drawn, Request
@@ -40,6 +40,5 @@ def draw_figure(number: int, request: "Request") -> "Drawn":
     are not there.
     """
     check_number(number)
-    module, _, name = FIGURES[number].partition(":")
-    drawn: Drawn = getattr(import_module(module), name)(request, number)
+    drawn: Drawn = load(FIGURES[number])(request, number)
     return drawn

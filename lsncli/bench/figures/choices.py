@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsncli.app import understands_not as use
+from lsncli.backbones import with_text
 from lsncli.bench.desk import Desk, same_backbone
 from lsncli.bench.figures.pictures import pictures, spread_rows
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned, stored_sets
@@ -70,7 +71,7 @@ def draw(request: Request, number: int) -> Drawn:
     split = part.of(stored, part.set)
     if len(split.classes) < 3:
         raise LsnError(f"Figure {number} needs three classes, found {len(split.classes)}.")
-    tower = same_backbone(store, desk.weights(""), desk.device).text_tower()
+    tower = with_text(same_backbone(store, desk.weights(""), desk.device)).text_tower()
     pair = use.described(tower, split.classes)
     yes, no = cosines(split.features, pair.yes), cosines(split.features, pair.no)
     asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]

@@ -1,6 +1,7 @@
 """Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
 
 from lsncli.app import understands_not as use
+from lsncli.backbones import with_text
 from lsncli.bench.desk import same_backbone
 from lsncli.bench.figures.request import Drawn, Request, paths, planned, stored_sets
 from lsncli.bench.suite import Group, TableSpec
@@ -43,7 +44,7 @@ def draw(request: Request, number: int) -> Drawn:
     store = desk.workspace("").features
     split = read_split(store, group.ood)
     names = class_list(CLASSES).names
-    tower = same_backbone(store, desk.weights(""), desk.device).text_tower()
+    tower = with_text(same_backbone(store, desk.weights(""), desk.device)).text_tower()
     found = use.tally(use.described(tower, names), [use.rows_of(split, names)])
     png, svg, numbers = paths(request, f"figure{number}")
     for path in (png, svg):
