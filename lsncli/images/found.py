@@ -61,13 +61,14 @@ class Problem:
 @dataclass
 class Source:
     """Everything one path holds; ``single`` marks a path that is itself the image, ``ordered`` one whose
-    order somebody chose (a list)."""
+    order somebody chose (a list). ``notes`` tell people what was recognised, such as columns."""
 
     found: list[Found]
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
     single: bool = False
     ordered: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 Scan = tuple[str, Callable[[], Source]]
@@ -95,9 +96,10 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
 
 
 def column_of(name: str) -> tuple[str, str]:
-    """``x.parquet#pixels`` as the file and the column of images that it names; any other name alone."""
+    """``x.parquet#pixels`` or ``x.csv#photo`` as the file and the column of images that it names; any other
+    name alone."""
     file, _, column = name.rpartition("#")
-    return (file, column) if file.lower().endswith(TABLES) and "/" not in column else (name, "")
+    return (file, column) if file.lower().endswith(TABLES + LISTS) and "/" not in column else (name, "")
 
 
 class Unique:

@@ -8,6 +8,7 @@ from typing import IO, Any, cast
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import listfile, table, tar
+from lsncli.images.columns import Columns
 from lsncli.images.fetch import DENIED, NO_SUCH_FILE, Unfetchable, about, file_system, size_of, tried
 from lsncli.images.found import (
     LISTS,
@@ -33,26 +34,26 @@ DEEPEST = 64
 """Folders within folders; a server may go on for ever."""
 
 
-def what_it_names(url: str, repeats: bool) -> list[Scan]:
+def what_it_names(url: str, repeats: bool, columns: Columns) -> list[Scan]:
     """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
     Unavailable without the package that its kind of URL needs, and LsnError if it cannot be had."""
     url, column = column_of(url)
     if MAGIC.search(url.replace("?", "")):  # in a URL, ? begins a query
-        return _fitting(url, column, repeats)
-    return [(_name(url), lambda: _scan(url, column, repeats))]
+        return _fitting(url, repeats, columns.with_path(column))
+    return [(_name(url), lambda: _scan(url, repeats, columns.with_path(column)))]
 
 
-def _scan(url: str, column: str, repeats: bool) -> Source:
+def _scan(url: str, repeats: bool, columns: Columns) -> Source:
     kind = _name(url).lower()
     if kind.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{url}' is an archive that cannot be read.", "Unpack it and give the folder.")
     try:
         if kind.endswith(LISTS):
-            return listfile.scan_url(url, repeats=repeats)
+            return listfile.scan_url(url, repeats=repeats, columns=columns)
         if kind.endswith(TARS):
-            return _tar(url)
+            return _tar(url, columns)
         if kind.endswith(TABLES):
-            return table.scan(url, column)
+            return table.scan(url, columns)
         known = about(url)
         # A web server's folder is a page of links.
         page = str(known.get("mimetype")).startswith("text/html") and not is_image(kind)
@@ -74,13 +75,13 @@ def _image(url: str, size: int | None) -> Source:
     return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
 
 
-def _tar(url: str) -> Source:
+def _tar(url: str, columns: Columns) -> Source:
     size = size_of(url)
     block = BLOCK if url.lower().endswith(".tar") else COMPRESSED_BLOCK
-    return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size))
+    return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), columns)
 
 
-def _fitting(url: str, column: str, repeats: bool) -> list[Scan]:
+def _fitting(url: str, repeats: bool, columns: Columns) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     scheme, _, rest = url.partition("://")
     pattern = as_pattern(Path(rest))
@@ -96,8 +97,7 @@ def _fitting(url: str, column: str, repeats: bool) -> list[Scan]:
         return [(_name(base), scan)]
     files = sorted(key for key, _ in _files(base, pattern, PACKS, Source([])))
     check_fits(bool(files), url)
-    behind_it = f"#{column}" * bool(column)
-    return [one for key in files for one in what_it_names(_below(base, key) + behind_it, repeats)]
+    return [one for key in files for one in what_it_names(_below(base, key), repeats, columns)]
 
 
 def _folder(url: str, pattern: Pattern | None) -> Source:

@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.columns import Columns
 from lsncli.images.found import Content, Found, Problem, Unique
 from lsncli.images.paths import WANTED, behind, what_it_names
 from lsncli.images.together import in_order
 from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
+AUTOMATIC = Columns()
+"""Columns are found out by content and by usual names."""
 LISTING_THREADS = 32
 """Sources behind URLs that are listed at the same time."""
 
@@ -49,6 +53,8 @@ class Listing:
     problems: tuple[Failure, ...]
     ignored: int
     problem_paths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was recognised or left out, a sentence each: which columns hold classes, rows without one."""
 
     @cached_property
     def digest(self) -> str:
@@ -62,7 +68,13 @@ class Listing:
         return total.hexdigest()
 
 
-def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links: bool = False) -> Listing:
+def list_images(
+    paths: Sequence[Path],
+    *,
+    keep_order: bool = False,
+    follow_links: bool = False,
+    columns: Columns = AUTOMATIC,
+) -> Listing:
     """List every image under ``paths``, sorted by key.
 
     A path is a folder, a pattern with ``*`` or ``{0..9}``, an image, a list file (.txt, .csv, .tsv), a tar, a
@@ -70,16 +82,18 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
     subfolders of a folder or tar are labelled by the first one; those of a tar with .cls or .json files
     beside them, or of a table with a class column, by these. Classes of the same name in several sources are
     one class. ``keep_order`` keeps the sources in their order and a list as it is (repetitions too); folders
-    and tars are sorted within. Links out of a folder are problems unless ``follow_links``. Raises UsageError
-    for a path that is not there or cannot be a source, Unavailable without the package that one needs, and
-    LsnError for a network that fails.
+    and tars are sorted within. Links out of a folder are problems unless ``follow_links``. ``columns`` name
+    the columns of lists and tables that hold images and classes. Raises UsageError for a path that is not
+    there or cannot be a source, and for columns that are missing or ambiguous; Unavailable without the
+    package that a source needs, and LsnError for a network that fails.
     """
     if not paths:
         raise UsageError("No images were named.", WANTED)
-    scans = [one for path in paths for one in what_it_names(path, keep_order, follow_links)]
+    scans = [one for path in paths for one in what_it_names(path, keep_order, follow_links, columns)]
     unique = Unique()
     found: list[Found] = []
     problems: list[Problem] = []
+    notes: dict[str, list[str]] = {}
     ignored = 0
     # Behind a URL each header of a tar is a request, which mostly waits.
     threads = LISTING_THREADS if any(as_url(path) for path in paths) else 1
@@ -92,16 +106,20 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         found += source.found
         problems += source.problems
         ignored += source.ignored
+        for note in source.notes:
+            notes.setdefault(note, []).append(name)
     if not keep_order:
         found.sort(key=lambda one: one.key)
     folders = _in_order({one.folder for one in found if one.folder is not None})
     number = {name: label for label, name in enumerate(folders)}
+    images, unlabelled = len(found), sum(one.folder is None for one in found)
     return Listing(
         items=tuple(_items(found, number)),
         folders=folders,
         problems=tuple(Failure(one.key, one.reason) for one in problems),
         ignored=ignored,
         problem_paths=tuple(one.path for one in problems),
+        notes=tuple(_notes(notes, len(folders), unlabelled, images)),
     )
 
 
@@ -153,6 +171,15 @@ def short_classes(listing: Listing, shots: int) -> tuple[str, ...]:
         if item.label != UNLABELLED:
             counts[item.label] += 1
     return tuple(name for name, count in zip(listing.folders, counts, strict=True) if count < shots)
+
+
+def _notes(by_text: dict[str, list[str]], classes: int, unlabelled: int, images: int) -> Iterator[str]:
+    """What sources have in common is said once."""
+    for text, names in by_text.items():
+        others = f" and {len(names) - 1} more" * (len(names) > 1)
+        yield f"{printable(names[0])}{others}: {text}."
+    if classes and unlabelled:
+        yield f"{unlabelled} of {images} images have no class."
 
 
 def _in_order(classes: Iterable[str | int]) -> tuple[str, ...]:
