@@ -102,6 +102,12 @@ def column_of(name: str) -> tuple[str, str]:
     return (file, column) if file.lower().endswith(TABLES + LISTS) and "/" not in column else (name, "")
 
 
+def rows_without_class(found: Sequence[Found]) -> str:
+    """A note on the images of a list or table that have no class although others may; "" if all have one."""
+    without = sum(one.folder is None for one in found)
+    return f"{without} of {len(found)} rows have no class" if without else ""
+
+
 class Unique:
     """Names that are given out once: the second ``a`` becomes ``a~2``."""
 

@@ -12,6 +12,8 @@ def label_text(value: Any) -> str:
     "true" or "false", bytes are UTF-8, and a list of one item is that item. Raises ValueError for a list of
     several labels, for fractions, and for anything else.
     """
+    if hasattr(value, "tolist"):  # of NumPy
+        value = value.tolist()
     if isinstance(value, str):
         return value.strip()
     if value is None or value != value:
@@ -33,7 +35,7 @@ def label_text(value: Any) -> str:
         whole = int(value)
     except (TypeError, ValueError, OverflowError):
         whole = None
-    if whole is None or isinstance(value, dict) or whole != value:
+    if whole is None or whole != value:
         raise ValueError(f"{str(value)[:40]!r} is not a class: expected a name or a whole number")
     return str(whole)
 

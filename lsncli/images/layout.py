@@ -166,7 +166,9 @@ def _is_header(rows: Sequence[Row], exists: Exists, asked: Columns) -> bool:
         return True
     if any("/" in cell for cell in first):  # the path of an image that is missing
         return False
-    return any(map(is_label_name, first[1:])) or any(_hits([cells for _, cells in rows[1:]], exists))
+    hits = _hits([cells for _, cells in rows[1:]], exists)
+    named = any(cell.strip() and count for cell, count in zip(first, hits, strict=False))
+    return named or any(map(is_label_name, first[1:]))
 
 
 def _path_column(

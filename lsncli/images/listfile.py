@@ -13,7 +13,7 @@ from typing import TextIO
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
 from lsncli.images.fetch import fetch
-from lsncli.images.found import Found, Problem, Source, Unique, is_image, size_and_time
+from lsncli.images.found import Found, Problem, Source, Unique, is_image, rows_without_class, size_and_time
 from lsncli.images.labels import as_class
 from lsncli.images.layout import SAMPLE, Layout, Row, cell_of, layout_of, rows_of
 from lsncli.images.remote import Remote
@@ -73,7 +73,7 @@ def _source(
 
 
 def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, repeats: bool) -> Source:
-    source = Source([], ordered=True, notes=[layout.remark] if layout.remark else [])
+    source = Source([], ordered=True)
     seen: dict[str, int] = {}
     unique = Unique()
     classes: dict[str, str | int | None] = {}  # one string a class, not one an image
@@ -108,8 +108,8 @@ def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, r
         path = os.path.join(folder, raw) if folder != Path() else raw
         size, mtime = size_and_time(path)
         source.found.append(Found(key, label, path, None, size, mtime=mtime))
-    if layout.label is not None and source.found and not any(classes.values()):
-        source.notes.append("no row has a class")
+    without = "" if layout.label is None else rows_without_class(source.found)
+    source.notes += filter(None, [layout.remark, without])
     return source
 
 

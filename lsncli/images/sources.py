@@ -17,6 +17,8 @@ from lsncli.types import UNLABELLED, Failure
 
 AUTOMATIC = Columns()
 """Columns are found out by content and by usual names."""
+MOST_NOTES = 10
+"""Notes of a listing; thousands of shards could say something of their own each."""
 LISTING_THREADS = 32
 """Sources behind URLs that are listed at the same time."""
 
@@ -54,7 +56,7 @@ class Listing:
     ignored: int
     problem_paths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was recognised or left out, a sentence each: which columns hold classes, rows without one."""
+    """What was recognised, a sentence each: which columns hold images and classes, rows without a class."""
 
     @cached_property
     def digest(self) -> str:
@@ -112,14 +114,13 @@ def list_images(
         found.sort(key=lambda one: one.key)
     folders = _in_order({one.folder for one in found if one.folder is not None})
     number = {name: label for label, name in enumerate(folders)}
-    images, unlabelled = len(found), sum(one.folder is None for one in found)
     return Listing(
         items=tuple(_items(found, number)),
         folders=folders,
         problems=tuple(Failure(one.key, one.reason) for one in problems),
         ignored=ignored,
         problem_paths=tuple(one.path for one in problems),
-        notes=tuple(_notes(notes, len(folders), unlabelled, images)),
+        notes=tuple(_notes(notes)),
     )
 
 
@@ -173,13 +174,13 @@ def short_classes(listing: Listing, shots: int) -> tuple[str, ...]:
     return tuple(name for name, count in zip(listing.folders, counts, strict=True) if count < shots)
 
 
-def _notes(by_text: dict[str, list[str]], classes: int, unlabelled: int, images: int) -> Iterator[str]:
-    """What sources have in common is said once."""
-    for text, names in by_text.items():
+def _notes(by_text: dict[str, list[str]]) -> Iterator[str]:
+    """Sentences about sources; what several have in common is said once."""
+    for text, names in list(by_text.items())[:MOST_NOTES]:
         others = f" and {len(names) - 1} more" * (len(names) > 1)
         yield f"{printable(names[0])}{others}: {text}."
-    if classes and unlabelled:
-        yield f"{unlabelled} of {images} images have no class."
+    if len(by_text) > MOST_NOTES:
+        yield f"Remarks like these on {len(by_text) - MOST_NOTES} more sources are left out."
 
 
 def _in_order(classes: Iterable[str | int]) -> tuple[str, ...]:

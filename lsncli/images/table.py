@@ -10,7 +10,7 @@ from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import LABEL_OPTION, MANY, NO_LABEL, Columns, is_label_name, label_index
 from lsncli.images.fetch import size_of
-from lsncli.images.found import Found, Problem, Source
+from lsncli.images.found import Found, Problem, Source, rows_without_class
 from lsncli.images.labels import as_class, label_text
 from lsncli.images.rows import Table, opened
 from lsncli.images.urls import as_url
@@ -52,7 +52,7 @@ def _rows(file: Any, path: str, size: int, mtime: int | None, columns: Columns) 
     if len(images) == 2 and schema.field(images[0]).type.get_field_index("path") >= 0:
         names = file.read(columns=[f"{images[0]}.path"]).column(0).combine_chunks().flatten()[0].to_pylist()
     values = [None] * rows if label is None else _values(file, label)
-    named = () if label is None else _class_names(schema, label)
+    named = () if label is None else class_label_names(schema, label)
     table = Table(path, size, mtime, images)
     source = Source([])
     known: dict[Any, str | int | None] = {}  # one string a class, not one an image
@@ -74,8 +74,8 @@ def _rows(file: Any, path: str, size: int, mtime: int | None, columns: Columns) 
                 source.problems.append(Problem(f"{key}#{label}", str(error), f"{path}:{key}#{label}"))
         source.found.append(Found(key, known[said], path, row, None, table, key))
     source.notes.append(f"images from column '{printable(images[0])}', {_said(label, schema, columns)}")
-    if label is not None and rows and all(one is None for one in known.values()):
-        source.notes.append(f"no row of column '{printable(label)}' has a class")
+    if label is not None:
+        source.notes += filter(None, [rows_without_class(source.found)])
     return source
 
 
@@ -139,7 +139,7 @@ def _label_column(file: Any, image: str, columns: Columns, path: str) -> str | N
     """The column of classes: the only one whose classes Hugging Face's metadata names, else by its name."""
     schema: pa.Schema = file.schema_arrow
     names: list[str] = list(schema.names)
-    named = [at for at, name in enumerate(names) if _class_names(schema, name)]
+    named = [at for at, name in enumerate(names) if class_label_names(schema, name)]
     if len(named) == 1 and not columns.label:
         return names[named[0]]
 
@@ -166,7 +166,7 @@ def _may_be_classes(kind: "pa.DataType") -> bool:
     return any(test(kind) for test in tests)
 
 
-def _class_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
+def class_label_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
     """What Hugging Face's metadata calls the numbers of a column; empty if it says nothing."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]

@@ -62,7 +62,7 @@ def test_a_data_set_of_hugging_face_has_images_names_and_classes(tmp_path: Path)
         (["cat", "10", "cat"], ["cat", "10", "cat"]),
         (pa.array(["cat", None, "dog"]).dictionary_encode(), ["cat", None, "dog"]),
         (pa.array(["cat", "dog", "cat"], pa.large_string()), ["cat", "dog", "cat"]),
-        ([[1], [2], [3]], [None] * 3),
+        ([[1], [2], []], ["1", "2", None]),
     ],
 )
 def test_plain_columns_of_bytes_and_classes(tmp_path: Path, labels: Any, expected: list[str | None]) -> None:
