@@ -47,9 +47,9 @@ def import_features(
     ``text``), .parquet or .csv (``features`` as lists, or one column a feature; ``label``, ``key``). Labels,
     keys and class names in files of their own win over those inside it: numbers or class names in .npy or
     one a line. Missing labels mean unlabelled, missing keys become row numbers, missing class names the
-    numbers of the classes. ``label_column`` says which column or array holds the labels, in ``labels_file`` if
-    there is one. ``text_file`` holds one text feature (D,) a class. Features are stored as float16: rows whose
-    direction that changes (LOST) are refused. ``remark`` is told which columns were taken.
+    numbers of the classes. ``label_column`` says which column or array holds the labels, in ``labels_file``
+    if there is one. ``text_file`` holds one text feature (D,) a class. Features are stored as float16: rows
+    whose direction that changes (LOST) are refused. ``remark`` is told which columns were taken.
     The store is bound to the name: features imported under another are refused (FingerprintMismatch).
     Raises LsnError for shapes or values that cannot be right, UsageError, and Unavailable without pyarrow.
     """
@@ -77,7 +77,7 @@ def import_features(
     )
     text, text_classes = table.text, table.text_classes or classes or names
     if text_file:
-        inside = read_table(text_file)
+        inside = read_table(text_file, NO_LABEL)
         text, text_classes = inside.features, inside.classes or text_classes
     if text is not None and len(text) != len(text_classes):
         raise LsnError(f"Expected text features of {len(text_classes)} classes, found {len(text)} rows.")
@@ -146,8 +146,8 @@ def _halved(features: Floats, path: Path) -> Floats:
     largest = float(np.abs(features).max(initial=0))
     if largest > HALF_MAX:
         raise LsnError(
-            f"{path}: the largest feature is {largest:.4g}. Features are stored as float16, which holds at most "
-            f"{HALF_MAX:.0f}.",
+            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}), in which "
+            "features are stored.",
             SCALE.format(_factor(largest)),
         )
     half = features.astype(np.float16)
@@ -155,15 +155,12 @@ def _halved(features: Floats, path: Path) -> Floats:
     lost = cosines < 1 - LOST
     if lost.any():
         factor = _factor(largest)
-        helps = bool(
-            (_cosines(features[lost], (features[lost] * factor).astype(np.float16)) >= 1 - LOST).all()
-        )
+        scaled = (features[lost] * factor).astype(np.float16)
+        helps = (_cosines(features[lost], scaled) >= 1 - LOST).all()
         raise LsnError(
             f"{path}: features are stored as float16, which changes the direction of {lost.sum()} of "
             f"{len(features)} rows (cosine down to {cosines.min():.6f}): their values are too small for it.",
-            SCALE.format(factor)
-            if helps
-            else "They are tiny beside those of other rows: leave those rows out.",
+            SCALE.format(factor) if helps else "They are tiny beside other rows: leave those rows out.",
         )
     return half
 
@@ -172,7 +169,7 @@ SCALE = "Multiply the features of every split by one factor, such as {:.17g}: co
 
 
 def _factor(largest: float) -> float:
-    """The power of two that brings the largest value to between 512 and 1024, far from both ends of float16."""
+    """The power of two that brings the largest value to 512 or more, below 1024: amid the range of float16."""
     return float(2.0 ** (9 - np.floor(np.log2(largest))))
 
 
@@ -221,13 +218,9 @@ def _are_numbers(values: set[str], classes: tuple[str, ...] | None) -> bool:
     """
     if all(map(is_number, values)):
         return True
-    decimal = all(value.isascii() and value.isdecimal() for value in values)
-    return (
-        decimal
-        and classes is not None
-        and not values & {*classes}
-        and len({*map(int, values)}) == len(values)
-    )
+    if classes is None or values & {*classes} or not all(one.isascii() and one.isdecimal() for one in values):
+        return False
+    return len({*map(int, values)}) == len(values)
 
 
 def _from_names(raw: tuple[str, ...], classes: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
