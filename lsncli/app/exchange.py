@@ -146,8 +146,8 @@ def _halved(features: Floats, path: Path) -> Floats:
     largest = float(np.abs(features).max(initial=0))
     if largest > HALF_MAX:
         raise LsnError(
-            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}), in which "
-            "features are stored.",
+            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}), in "
+            "which features are stored.",
             SCALE.format(_factor(largest)),
         )
     half = features.astype(np.float16)
@@ -169,7 +169,7 @@ SCALE = "Multiply the features of every split by one factor, such as {:.17g}: co
 
 
 def _factor(largest: float) -> float:
-    """The power of two that brings the largest value to 512 or more, below 1024: amid the range of float16."""
+    """The power of two that brings the largest value to 512 or more, below 1024: amid float16's range."""
     return float(2.0 ** (9 - np.floor(np.log2(largest))))
 
 

@@ -83,8 +83,7 @@ def _form(path: Path) -> _Form:
     decimal = "," if separator == ";" and re.search(r"\d,\d", second) else "."
     names: list[str] = next(iter(parsed(path, lambda: [*csv.reader([first], delimiter=separator)])), [])
     numeric = [name for name in names if _is_number(name.replace(",", ".") if decimal == "," else name)]
-    counted = [name for name in names if name] == [str(at) for at in range(len(numeric))]
-    if not numeric or counted:
+    if numeric == [str(at) for at in range(len(numeric))]:  # none, or the numbers that pandas writes
         return _Form(separator, decimal, names)
     if len(numeric) == len(names):
         return _Form(separator, decimal, None)

@@ -186,16 +186,16 @@ def _path_column(
         hits = _hits(cells, lambda cell: is_image(cell.strip()))
         if not any(hits) and names is not None:
             return preferred_path(names, range(width)) or 0
-    good = [at for at, count in enumerate(hits) if count * 2 > max(hits, default=0)]
-    if names is None or len(good) < 2:
-        return good[0] if good else 0
-    named = preferred_path(names, good)
-    if named is None:
+    named = None if names is None else preferred_path(names, [at for at, count in enumerate(hits) if count])
+    if named is not None:
+        return named
+    good = [at for at, count in enumerate(hits) if count * 2 > max(hits)]
+    if names is not None and len(good) > 1:
         raise UsageError(
             f"{where}: more than one column may hold the images: {listed([names[at] for at in good])}.",
             f"Choose one with {PATH_OPTION} NAME.",
         )
-    return named
+    return good[0] if good else 0
 
 
 def _label_column(

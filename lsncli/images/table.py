@@ -162,7 +162,7 @@ def _may_be_classes(kind: "pa.DataType") -> bool:
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    tests = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string, types.is_string_view)
+    tests = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string)
     return any(test(kind) for test in tests)
 
 
