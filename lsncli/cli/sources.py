@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lsncli.images.columns import Columns
     from lsncli.images.sources import Listing
 
+COLUMN_PANEL = "Lists and tables"
 PathColumn = Annotated[
     str,
     typer.Option(
@@ -19,6 +20,7 @@ PathColumn = Annotated[
         help="Column of image files in a list, or of images in a .parquet: its name, or its number from 1. "
         "Default: by content.",
         metavar="COLUMN",
+        rich_help_panel=COLUMN_PANEL,
     ),
 ]
 LabelColumn = Annotated[
@@ -28,6 +30,7 @@ LabelColumn = Annotated[
         help="Column of classes in a list or .parquet, or field of the .json files in a tar; 'none' leaves "
         "classes out. Default: the only one that may be it.",
         metavar="COLUMN",
+        rich_help_panel=COLUMN_PANEL,
     ),
 ]
 
