@@ -52,7 +52,8 @@ def read_candidates(work: Workspace, split: Split) -> Candidates:
 
 
 def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str, Sequence[str]]:
-    """Keep a user's words for the images of ``split``: a .csv or .tsv of ``key,word;word;...``, or JSON lines as ours.
+    """Keep a user's words for the images of ``split``: a .csv of ``key,word;word;...``, the same as .tsv, or
+    JSON lines as ours.
 
     Returns the words by key. Words of other images are passed over. Raises UsageError for a file that cannot
     be meant, LsnError if images of the split are not in it.

@@ -118,6 +118,7 @@ def test_import_says_where_labels_come_from(lsn, tmp_path: Path) -> None:
     assert "f.csv: labels from 'kind'." in done.err
     stored = read_split(FEATURES, "train")
     assert (stored.classes, stored.features.tolist()) == (("07", "7"), [[1, 2], [3, 4]])
+    (tmp_path / "f.csv").write_text("u,target,v\n1,0,2\n3,1,4\n")  # still no feature
     (tmp_path / "l.txt").write_text("cat\ndog\n")
     done = lsn("store", "import", "f.csv", "--model", "theirs", "--labels", "l.txt", "--overwrite")
     assert done.code == 0, done.err
