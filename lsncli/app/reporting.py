@@ -1,7 +1,7 @@
 """What a report is made of: scored sets of images, the scores of calibration, pictures and provenance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +72,8 @@ class Report:
 def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> Wanted:
     """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
     source = ", ".join(str(path) for path in paths)
+    # Only of images known to be ID the classes are compared with those predicted.
+    columns = replace(columns, labelled=kind == "id" or bool(columns.label))
     listing = list_images(paths, columns=columns)
     check_not_empty(listing, source)
     return Wanted(name, kind, source, listing)

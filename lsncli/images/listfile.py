@@ -1,6 +1,7 @@
 """Images named by a list: one path per line (.txt, or standard input) or row (.csv, .tsv), optionally a class
 beside it."""
 
+import codecs
 import csv
 import io
 import os
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
@@ -30,20 +31,18 @@ def scan(path: Path, *, repeats: bool = False, columns: Columns) -> Source:
     image, with ``~2`` behind its key.
     """
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with open(path, "rb") as raw, _text(raw) as file:
             return _source(file, _kind(path.name), str(path), path.parent, repeats, columns)
-    except (OSError, csv.Error) as error:
+    except (OSError, csv.Error, UnicodeError) as error:
         raise UsageError(f"The list {path} cannot be read: {error}.") from error
 
 
 def scan_url(url: str, *, repeats: bool = False, columns: Columns) -> Source:
     """The same for a list behind a URL: paths are relative to its folder there."""
-    text = io.TextIOWrapper(
-        io.BytesIO(fetch(url)), encoding="utf-8-sig", errors="surrogateescape", newline=""
-    )
     try:
-        return _source(text, _kind(url.partition("?")[0]), url, url.rpartition("/")[0], repeats, columns)
-    except csv.Error as error:
+        with _text(io.BytesIO(fetch(url))) as file:
+            return _source(file, _kind(url.partition("?")[0]), url, url.rpartition("/")[0], repeats, columns)
+    except (csv.Error, UnicodeError) as error:
         raise UsageError(f"The list {url} cannot be read: {error}.") from error
 
 
@@ -116,6 +115,15 @@ def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, r
 def _named(found: str | int | None) -> str | None:
     """A class of a list is its text, also where it is a number."""
     return None if found is None else str(found)
+
+
+def _text(file: IO[bytes]) -> TextIO:
+    """A list as text: UTF-8, or UTF-16 with a byte order mark, as Excel saves it."""
+    start = file.read(2)
+    file.seek(0)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return io.TextIOWrapper(file, "utf-16", newline="")
+    return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _kind(name: str) -> str:

@@ -94,6 +94,14 @@ def test_a_mark_of_byte_order_and_windows_lines_change_nothing(folder: Path) -> 
     text = "\ufeff" + ("file_name,label\n" + BODY.format(",")).replace("\n", "\r\n")
     assert classes(read(folder, "l.csv", text)) == CLASSES
     assert classes(read(folder, "l.txt", "\ufeff" + BODY.format("\t").replace("\n", "\r\n"))) == CLASSES
+    for encoding in ("utf-16", "utf-16-be"):  # as Excel saves "Unicode text"
+        (folder / "l.tsv").write_bytes(
+            ("\ufeff" * (encoding != "utf-16") + BODY.format("\t")).encode(encoding)
+        )
+        assert classes(list_images([folder / "l.tsv"])) == CLASSES
+    (folder / "l.tsv").write_bytes(b"\xff\xfea")
+    with pytest.raises(UsageError, match="cannot be read"):
+        list_images([folder / "l.tsv"])
 
 
 def test_a_header_is_known_by_its_words_where_no_image_exists(folder: Path) -> None:
