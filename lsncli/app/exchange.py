@@ -11,15 +11,12 @@ from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import NO_LABEL
 from lsncli.images.labels import is_number
-from lsncli.store.format import Split
+from lsncli.store.format import LOST, Split
 from lsncli.store.reader import read_split, read_text
 from lsncli.store.writer import write_split, write_text
 from lsncli.types import UNLABELLED, Fingerprint, Float64s, Floats, Labels
 
 HALF_MAX = float(np.finfo(np.float16).max)
-LOST = 1e-6
-"""How far the cosine of a row and its float16 may be from 1. Rounding to 11 bits alone costs at most 1.2e-7;
-what costs more is values that float16 holds with fewer bits (below 6.1e-5) or not at all (below 3e-8)."""
 AT_ONCE = 1 << 14
 """Rows that are compared with their float16 at once."""
 MOST_CLASSES = 1_000_000

@@ -40,7 +40,8 @@ def images_of(split: Split, sources: Sequence[Path]) -> tuple[ImageItem, ...]:
         raise LsnError(
             f"{len(missing)} of the {len(split.keys)} images of split '{split.name}' are not in {where}, "
             f"such as '{missing[0]}'.",
-            "Name the folders, lists or tars from which the split was extracted.",
+            "Name the folders, lists or tars from which the split was extracted; 'x.csv#COLUMN' names the "
+            "column of paths in a list.",
         )
     return tuple(items[key] for key in split.keys)
 

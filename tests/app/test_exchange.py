@@ -15,7 +15,7 @@ from lsncli.app import exchange
 from lsncli.app.exchange import export_features, import_features
 from lsncli.app.tables import READERS, WRITERS
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable, UsageError
-from lsncli.store.format import Split
+from lsncli.store.format import LOST, Split, shortest
 from lsncli.store.reader import read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
@@ -584,7 +584,7 @@ def test_features_that_float16_would_turn_are_refused_with_a_factor(tmp_path: Pa
     scaled = bring(tmp_path, save(tmp_path / "f.npz", features=features * np.float32(1e-6) * factor))
     exact, stored = features.astype(np.float64), scaled.features.astype(np.float64)
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(stored, axis=1)
-    assert (1 - (exact * stored).sum(axis=1) / lengths).max() < exchange.LOST
+    assert (1 - (exact * stored).sum(axis=1) / lengths).max() < LOST
     with pytest.raises(LsnError, match="more than float16 holds") as caught:
         bring(tmp_path, save(tmp_path / "f.npz", features=features * 1e6))
     factor = float(caught.value.hint.split("such as ")[1].split(":")[0])
@@ -598,5 +598,8 @@ def test_features_that_float16_would_turn_are_refused_with_a_factor(tmp_path: Pa
 @given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8).filter(any), st.integers(-9, 15))
 def test_a_row_is_refused_only_for_values_below_the_normal_range(values: list[float], power: int) -> None:
     row = np.array([values], np.float32) * np.float32(2.0**power)
+    cosine = exchange._cosines(row, row.astype(np.float16))[0]
     if np.abs(row[row != 0]).min() >= np.finfo(np.float16).tiny:
-        assert exchange._cosines(row, row.astype(np.float16))[0] > 1 - exchange.LOST / 4
+        assert cosine > 1 - LOST / 4
+    if np.linalg.norm(row) >= shortest(8):
+        assert cosine > 1 - 1.2 * LOST
