@@ -49,8 +49,8 @@ def encode_stream(
     batch is one thread's work, so that features do not depend on how many threads there are. Features are
     (B, D) float16, raw. An image that cannot be read, and one whose features are not finite, all zero (no
     direction, so no cosine) or too small for float16, is among the batch's failures instead. Close the
-    iterator to stop its threads early. Raises UsageError for sizes that cannot be meant, Unavailable if fast decoding is not
-    installed, LsnError if memory runs out.
+    iterator to stop its threads early. Raises UsageError for invalid sizes, Unavailable if fast decoding is
+    not installed, LsnError if memory runs out.
     """
     keep_freed_memory()
     device: torch.device | None = getattr(backbone, "device", None)
