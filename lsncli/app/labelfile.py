@@ -88,7 +88,7 @@ def _cells(path: Path, text: str) -> list[list[str]]:
     """The rows of a .csv or .tsv, by the separator that makes all of them equally long."""
 
     def rows(separator: str) -> list[list[str]]:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator[0]))
 
     tried = [parsed(path, partial(rows, by)) for by in SEPARATORS[path.suffix.lower()[1:]]]
     widths = [{len(row) for row in cells if row} for cells in tried]

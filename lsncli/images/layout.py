@@ -31,11 +31,18 @@ PLAIN, LAST_SPACE = "plain", "space"
 """Lines of a .txt: a path, or a path, a tab and a class; a path, and a class behind the last space."""
 SEPARATORS = {
     "txt": (PLAIN, ",", ";", LAST_SPACE),
-    "csv": (",", ";", "\t"),
-    "tsv": ("\t", ",", ";"),
+    "csv": (",", ";", "\t", ", ", "; "),
+    "tsv": ("\t", ",", ";", ", ", "; "),
 }
 """What may separate cells, by the kind of a list; the usual one first."""
-SHOWN = {",": "commas", ";": "semicolons", "\t": "tabs", LAST_SPACE: "spaces"}
+SHOWN = {
+    ",": "commas",
+    ", ": "commas and spaces",
+    ";": "semicolons",
+    "; ": "semicolons and spaces",
+    "\t": "tabs",
+    LAST_SPACE: "spaces",
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def rows_of(lines: Iterable[str], separator: str) -> Iterator[Row]:
 
 def _split(lines: Iterable[str], separator: str) -> Iterator[Row]:
     if separator not in (PLAIN, LAST_SPACE):
-        reader = csv.reader(lines, delimiter=separator, strict=True)
+        reader = csv.reader(lines, delimiter=separator[0], skipinitialspace=len(separator) > 1, strict=True)
         for cells in reader:
             yield reader.line_num, cells
         return

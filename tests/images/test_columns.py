@@ -104,6 +104,30 @@ def test_a_mark_of_byte_order_and_windows_lines_change_nothing(folder: Path) -> 
         list_images([folder / "l.tsv"])
 
 
+def test_blanks_behind_separators_are_no_part_of_paths(folder: Path) -> None:
+    for text in (
+        "label, img\ncat, x/1.jpg\ndog, x/2.jpg\n",
+        '"label"; "img"\n"cat"; "x/1.jpg"\ndog; x/2.jpg\n',
+    ):
+        listing = read(folder, "l.csv", text)
+        assert classes(listing) == {"x/1.jpg": "cat", "x/2.jpg": "dog"}
+        assert "and spaces; line 1 is a header." in listing.notes[0]
+
+
+def test_a_list_behind_a_url_is_known_by_names(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    from flaky import Flaky, put
+
+    Flaky.reset()
+    put({"l.csv": b"id;file;breed\n1;a.jpg;cat\n2;b/c.jpg;\n", "m.txt": b"a.jpg\nb, c.jpg\n"})
+    Flaky.behave(lambda number: None)
+    listing = list_images([Path("flaky://l.csv")])
+    assert list(classes(listing).values()) == ["cat", None]
+    assert [one.path.rpartition("//")[2] for one in listing.items] == ["a.jpg", "b/c.jpg"]
+    assert len(list_images([Path("flaky://m.txt")]).items) == 2
+    Flaky.reset()
+
+
 def test_a_header_is_known_by_its_words_where_no_image_exists(folder: Path) -> None:
     listing = read(folder, "l.csv", "id;variety\ngone/a;cat\ngone/b;dog\n")
     assert classes(listing) == {"gone/a": "cat", "gone/b": "dog"}
