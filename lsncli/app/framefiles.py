@@ -16,6 +16,7 @@ from lsncli.app.tables import Table, numbers, parsed
 from lsncli.console import printable
 from lsncli.errors import LsnError, Unavailable
 from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
+from lsncli.images.labels import are_whole
 from lsncli.images.table import class_label_names
 from lsncli.types import UNLABELLED, Failure, Floats
 
@@ -224,7 +225,11 @@ def _table(
         classes = _classes(path, labels, named)
     else:
         wanted = (*usual, label_column)
-        others = [name for name in names if name in wanted or beside[name].dtype.kind != "f"]
+        others = [
+            name
+            for name in names
+            if name in wanted or beside[name].dtype.kind != "f" or are_whole(beside[name].tolist())
+        ]
         label = choose_label(path, others, label_column, lambda name: list(beside[name]))
         labels = () if label is None else label_texts(path, label, beside[label].tolist())
     if label is not None:

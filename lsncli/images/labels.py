@@ -1,5 +1,6 @@
 """Values that name a class, as files of any kind hold them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 LONGEST_NAME = 200
@@ -38,6 +39,12 @@ def label_text(value: Any) -> str:
     if whole is None or whole != value:
         raise ValueError(f"{str(value)[:40]!r} is not a class: expected a name or a whole number")
     return str(whole)
+
+
+def are_whole(values: Iterable[Any]) -> bool:
+    """Whether floats may be class numbers that missing values turned into floats: all of them are whole."""
+    there = [value for value in values if value is not None and value == value]
+    return bool(there) and all(float(value).is_integer() for value in there)
 
 
 def is_number(text: str) -> bool:

@@ -11,7 +11,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import LABEL_OPTION, MANY, NO_LABEL, Columns, is_label_name, label_index
 from lsncli.images.fetch import size_of
 from lsncli.images.found import Found, Problem, Source, rows_without_class
-from lsncli.images.labels import as_class, label_text
+from lsncli.images.labels import are_whole, as_class, label_text
 from lsncli.images.rows import Table, opened
 from lsncli.images.urls import as_url
 
@@ -150,15 +150,18 @@ def _label_column(file: Any, image: str, columns: Columns, path: str) -> str | N
     others = [
         at
         for at, name in enumerate(names)
-        if name != image and (is_label_name(name) or _may_be_classes(schema.field(at).type))
+        if name != image and (is_label_name(name) or _may_be_classes(file, name, schema.field(at).type))
     ]
     index = label_index(columns.label, names, named or others, f"'{path}'", distinct)
     return None if index is None else names[index]
 
 
-def _may_be_classes(kind: "pa.DataType") -> bool:
-    """Whether a column of an unusual name may hold classes, by its type."""
+def _may_be_classes(file: Any, column: str, kind: "pa.DataType") -> bool:
+    """Whether a column of an unusual name may hold classes, by its type, or its values if they are floats."""
     from pyarrow import types
+
+    if types.is_floating(kind):
+        return are_whole(_values(file, column))
 
     if types.is_dictionary(kind):
         kind = kind.value_type

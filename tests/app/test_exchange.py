@@ -522,6 +522,10 @@ def test_parquet_of_another_tool_has_labels_of_any_type_and_name(tmp_path: Path)
             made = bring(tmp_path, tmp_path / "a.parquet", replace=True)
             assert (made.features.tolist(), made.classes) == ([[1, 2], [3, 4]], classes)
             assert made.labels.tolist() == rows
+    pq.write_table(
+        pa.table({"features": lists, "kind": [1.0, None], "size": [0.5, 1]}), tmp_path / "a.parquet"
+    )
+    assert bring(tmp_path, tmp_path / "a.parquet", replace=True).labels.tolist() == [1, -1]
     table = pa.table({"features": lists, "kind": [1, -1]})
     pq.write_table(
         table.replace_schema_metadata({"huggingface": json.dumps(features)}), tmp_path / "a.parquet"

@@ -127,7 +127,9 @@ def test_a_column_of_another_name_holds_the_classes_if_no_other_may(tmp_path: Pa
     assert classes(list_images([path])) == ["setosa", "virginica"]
     write(path, {"image": images(2), "edible": [True, False]})
     assert classes(list_images([path])) == ["true", "false"]
-    write(path, {"image": images(2), "caption": ["a", "b"]})
+    write(path, {"image": images(2), "kind": [1.0, None]})  # integers, once a value is missing
+    assert classes(list_images([path])) == ["1", None]
+    write(path, {"image": images(2), "caption": ["a", "b"], "sharpness": [0.5, 1.0]})
     listing = list_images([path])
     assert classes(listing) == [None, None]
     assert "no classes (--label-column names a column)" in listing.notes[0]
