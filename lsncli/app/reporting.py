@@ -19,8 +19,8 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
-from lsncli.images.columns import Columns
-from lsncli.images.sources import AUTOMATIC, Listing, check_not_empty, list_images
+from lsncli.images.columns import AUTOMATIC, Columns
+from lsncli.images.sources import Listing, check_not_empty, list_images
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
 

@@ -62,6 +62,10 @@ class Columns:
         return replace(self, path=column) if column else self
 
 
+AUTOMATIC = Columns()
+"""Columns are found out by content and by usual names."""
+
+
 def plain_name(name: str) -> str:
     """A column's name in lower case, letters and digits only: ``File Name`` and ``file_name`` are one."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

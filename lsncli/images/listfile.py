@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TextIO
 
 from lsncli.errors import UsageError
-from lsncli.images.columns import Columns
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.fetch import fetch
 from lsncli.images.found import Found, Problem, Source, Unique, is_image, rows_without_class, size_and_time
 from lsncli.images.labels import as_class
@@ -21,7 +21,7 @@ from lsncli.images.remote import Remote
 from lsncli.images.urls import as_url, without_scheme
 
 
-def scan(path: Path, *, repeats: bool = False, columns: Columns) -> Source:
+def scan(path: Path, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """List the images that a list file names; relative paths are relative to the list's own folder, and URLs
     are taken as they are.
 
@@ -37,7 +37,7 @@ def scan(path: Path, *, repeats: bool = False, columns: Columns) -> Source:
         raise UsageError(f"The list {path} cannot be read: {error}.") from error
 
 
-def scan_url(url: str, *, repeats: bool = False, columns: Columns) -> Source:
+def scan_url(url: str, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """The same for a list behind a URL: paths are relative to its folder there."""
     try:
         with _text(io.BytesIO(fetch(url))) as file:
@@ -46,7 +46,7 @@ def scan_url(url: str, *, repeats: bool = False, columns: Columns) -> Source:
         raise UsageError(f"The list {url} cannot be read: {error}.") from error
 
 
-def scan_stdin(*, repeats: bool = False, columns: Columns) -> Source:
+def scan_stdin(*, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """The same for standard input, relative to the working folder: lines as in a .txt list, or paths alone,
     each ended by a NUL character (``find -print0``), which may hold anything."""
     stream = getattr(sys.stdin, "buffer", None)

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.columns import Columns
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Content, Found, Problem, Unique
 from lsncli.images.paths import WANTED, behind, what_it_names
 from lsncli.images.together import in_order
 from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
-AUTOMATIC = Columns()
-"""Columns are found out by content and by usual names."""
 MOST_NOTES = 10
 """Notes of a listing; thousands of shards could say something of their own each."""
 LISTING_THREADS = 32

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from test_sources import make_tar, touch
 
 from lsncli.errors import UsageError
-from lsncli.images.columns import Columns
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.labels import as_class, is_number, label_text
 from lsncli.images.sources import Listing, list_images
 
 BODY = "x/1.jpg{0}cat\nx/2.jpg{0}dog\nx/3.jpg{0}cat\n"
 CLASSES = {"x/1.jpg": "cat", "x/2.jpg": "dog", "x/3.jpg": "cat"}
-AUTOMATIC = Columns()
 
 
 @pytest.fixture(scope="module")
