@@ -493,6 +493,15 @@ def test_numbers_beside_features_are_labels_and_no_features(tmp_path: Path) -> N
         bring(tmp_path, write(tmp_path, "a.csv", "f0,target,class_name\n1,0,cat\n"))
 
 
+def test_a_parquet_of_plain_columns_keeps_labels_and_keys_apart(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {"u": [1.0, 3.0], "target": [1, 0], "id": [8, 9], "v": [2.0, 4.0], "__index_level_0__": [0, 1]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    made = bring(tmp_path, tmp_path / "a.parquet")
+    assert made.features.tolist() == [[1, 2], [3, 4]]
+    assert (made.labels.tolist(), made.keys) == ([1, 0], ("8", "9"))
+
+
 def test_a_csv_without_a_header_loses_no_row(tmp_path: Path) -> None:
     said: list[str] = []
     made = bring(tmp_path, write(tmp_path, "a.csv", "1.5,2\n3,4\n"), remark=said.append)

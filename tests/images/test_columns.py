@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from test_sources import make_tar, touch
 
 from lsncli.errors import UsageError
+from lsncli.images import layout, listfile
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.labels import as_class, is_number, label_text
 from lsncli.images.sources import Listing, list_images
@@ -124,7 +126,32 @@ def test_a_list_behind_a_url_is_known_by_names(tmp_path: Path) -> None:
     assert list(classes(listing).values()) == ["cat", None]
     assert [one.path.rpartition("//")[2] for one in listing.items] == ["a.jpg", "b/c.jpg"]
     assert len(list_images([Path("flaky://m.txt")]).items) == 2
+    for path, columns in (
+        ("flaky://l.csv", Columns("file", "id")),
+        ("flaky://l.csv#file", Columns(label="id")),
+    ):
+        assert list(classes(list_images([Path(path)], columns=columns)).values()) == ["1", "2"]
+    (found,) = list_images([Path("flaky://*.csv#breed")], columns=Columns(labelled=False)).items
+    assert found.path.endswith("/cat")
     Flaky.reset()
+
+
+def test_a_list_on_standard_input_has_columns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for columns, expected in ((AUTOMATIC, {"x/1.jpg": "cat"}), (Columns("2", "3"), {"x/2.jpg": "7"})):
+        text = b"img,other,id,label\nx/1.jpg,x/2.jpg,7,cat\n"
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert classes(list_images([Path("-")], columns=columns)) == expected
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 4])
+def test_a_sample_may_end_within_quotes(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    monkeypatch.setattr(layout, "SAMPLE", lines)
+    monkeypatch.setattr(listfile, "SAMPLE", lines)
+    text = 'img,label\nx/1.jpg,"cat"\n"x/2.jpg","big\n\ndog"\nx/3.jpg,cat\n'
+    listing = read(folder, "l.csv", text)
+    assert [one.key for one in listing.items] == ["x/1.jpg", "x/2.jpg", "x/3.jpg"]
+    assert [one.key for one in listing.problems] == ["line 5"]  # no name of a class
 
 
 def test_a_header_is_known_by_its_words_where_no_image_exists(folder: Path) -> None:
@@ -332,4 +359,9 @@ def test_two_fields_of_json_files_need_a_choice(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has a field 'kind'\. Their fields are 'label', 'class_name'"):
         list_images([path], columns=Columns(label="kind"))
     assert list_images([path], columns=Columns(label="none")).folders == ()
+    members = {"0.jpg": b"x", "0.cls": b"dog", "0.json": b'{"label": 1, "class_name": "cat"}'}
+    make_tar(tmp_path / "u.tar", members)
+    assert classes(list_images([tmp_path / "u.tar"])) == {"0.jpg": "dog"}  # what is nothing but a class
+    asked = list_images([tmp_path / "u.tar"], columns=Columns(label="class_name"))
+    assert (classes(asked), len(asked.notes)) == ({"0.jpg": "cat"}, 1)
     assert len(list_images([path], columns=Columns(labelled=False)).items) == 2

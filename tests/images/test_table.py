@@ -374,6 +374,9 @@ def test_a_table_behind_a_url_is_read_in_ranges_and_again_when_the_network_fails
     assert Flaky.fetched < len(whole) / 3
     assert [read_bytes(item) for item in listing.items[40:]] == data[40:]
     assert Flaky.fetched < len(whole)
+    Flaky.behave(lambda number: None)
+    with pytest.raises(UsageError, match="has no column 'pixels' of bytes"):
+        list_images([Path("flaky://t.parquet")], columns=Columns("pixels"))
     Flaky.behave(lambda number: OSError("down"))
     with pytest.raises(Undecodable, match="tried 3 times"):
         read_bytes(listing.items[0])
