@@ -17,6 +17,7 @@ from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.device import images_at_once, pick_device, threads
 from lsncli.errors import UsageError
+from lsncli.images.columns import Columns
 from lsncli.images.sources import check_not_empty, list_images
 from lsncli.threshold import Threshold
 from lsncli.types import Failure
@@ -181,7 +182,7 @@ class Detector:
         if isinstance(images, str | os.PathLike):
             if not os.fspath(images):  # of which Path makes the working folder
                 raise UsageError("The path of the images is empty.", "The working folder is '.'.")
-            listing = list_images([Path(images)], keep_order=True)
+            listing = list_images([Path(images)], keep_order=True, columns=Columns(labelled=False))
             check_not_empty(listing, os.fspath(images))
             for _, found in detect(
                 listing, self.stored, backbone, batch_size=size, workers=workers, device=str(device)

@@ -19,13 +19,13 @@ from lsncli.app.workspace import Workspace
 from lsncli.console import Tick, silent
 from lsncli.disk import write_whole
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.columns import is_path_name
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head
 
-HEADERS = frozenset({"key", "path", "file", "filename", "image"})
 AT_ONCE = 1024
 """Words to encode before ``tick`` hears of them."""
 
@@ -52,13 +52,14 @@ def read_candidates(work: Workspace, split: Split) -> Candidates:
 
 
 def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str, Sequence[str]]:
-    """Keep a user's words for the images of ``split``: a .csv of ``key,word;word;...`` or JSON lines as ours.
+    """Keep a user's words for the images of ``split``: a .csv of ``key,word;word;...``, the same as .tsv, or
+    JSON lines as ours.
 
     Returns the words by key. Words of other images are passed over. Raises UsageError for a file that cannot
     be meant, LsnError if images of the split are not in it.
     """
     found: dict[str, list[str]] = {}
-    rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_jsonl(path)
+    rows = _from_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _from_jsonl(path)
     for key, words in rows:
         if key in found:
             raise UsageError(f"{path} names the image '{key}' twice.")
@@ -146,10 +147,10 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _from_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(_lines(path), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
     try:
         for row in reader:
-            if not row or (reader.line_num == 1 and row[0].strip().lower() in HEADERS):
+            if not row or (reader.line_num == 1 and is_path_name(row[0])):
                 continue
             if len(row) != 2:
                 raise UsageError(

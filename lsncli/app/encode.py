@@ -20,7 +20,7 @@ from lsncli.images.decode import decode
 from lsncli.images.fast import fast_decoder
 from lsncli.images.loader import Batch, Pixels, load_batches
 from lsncli.images.sources import ImageItem
-from lsncli.store.format import Piece
+from lsncli.store.format import Piece, shortest
 from lsncli.types import Failure, Seconds
 
 
@@ -47,10 +47,10 @@ def encode_stream(
 
     Encoding goes on in threads of its own while the caller is busy with a batch, one or two ahead; on a CPU a
     batch is one thread's work, so that features do not depend on how many threads there are. Features are
-    (B, D) float16, raw. An image that cannot be read, and one whose features are not finite or all zero (no
-    direction, so no cosine), is among the batch's failures instead. Close the iterator to stop its threads
-    early. Raises UsageError for sizes that cannot be meant, Unavailable if fast decoding is not
-    installed, LsnError if memory runs out.
+    (B, D) float16, raw. An image that cannot be read, and one whose features are not finite, all zero (no
+    direction, so no cosine) or too small for float16, is among the batch's failures instead. Close the
+    iterator to stop its threads early. Raises UsageError for invalid sizes, Unavailable if fast decoding is
+    not installed, LsnError if memory runs out.
     """
     keep_freed_memory()
     device = backbone.device
@@ -146,12 +146,18 @@ def _features(backbone: Backbone, pixels: torch.Tensor) -> NDArray[np.float16]:
 
 def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -> EncodedBatch:
     """The rows that can be used; the others are failures, sorted by key with the rest."""
-    finite = np.asarray(np.isfinite(features).all(axis=1))
-    good = finite & features.any(axis=1)
+    wide = features.astype(np.float32)
+    lengths = np.linalg.norm(np.where(np.isfinite(wide), wide, 0), axis=1)
+    reasons = np.select(
+        [~np.isfinite(wide).all(axis=1), lengths == 0, lengths < shortest(features.shape[1])],
+        ["not finite", "all zero", "too small for float16, in which they are stored"],
+        default="",
+    )
+    good = reasons == ""
     unsound = tuple(
-        Failure(key, "the features are all zero" if is_finite else "the features are not finite")
-        for key, is_good, is_finite in zip(batch.keys, good, finite, strict=True)
-        if not is_good
+        Failure(key, f"the features are {reason}")
+        for key, reason in zip(batch.keys, reasons, strict=True)
+        if reason
     )
     return EncodedBatch(
         start=batch.start,

@@ -1,21 +1,29 @@
 """Features of other tools come into a store, and a split goes out, as .npz, .npy, .parquet or .csv."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from lsncli.app.labelfile import read_labels
 from lsncli.app.tables import Table, read_lines, read_table, write_table
 from lsncli.backbones import IMPORTED
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.columns import NO_LABEL
+from lsncli.images.labels import is_number
 from lsncli.images.namefile import read_names
 from lsncli.images.names import check_distinct, class_names
-from lsncli.store.format import Split
+from lsncli.store.format import LOST, Split
 from lsncli.store.reader import read_split, read_text
 from lsncli.store.writer import write_split, write_text
-from lsncli.types import UNLABELLED, Fingerprint, Floats, Labels
+from lsncli.types import UNLABELLED, Fingerprint, Float64s, Floats, Labels
 
 HALF_MAX = float(np.finfo(np.float16).max)
+AT_ONCE = 1 << 14
+"""Rows that are compared with their float16 at once."""
+MOST_CLASSES = 1_000_000
+"""Classes that numbers without names may stand for; a larger number is no class."""
 
 
 def import_features(
@@ -29,7 +37,9 @@ def import_features(
     classes_file: Path | None = None,
     model_name: str,
     logit_scale: float = 100.0,
+    label_column: str = "",
     replace: bool = False,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Split:
     """Store features (N, D) that another tool computed with the model ``model_name``.
 
@@ -37,18 +47,24 @@ def import_features(
     ``text``), .parquet or .csv (``features`` as lists, or one column a feature; ``label``, ``key``). Labels,
     keys and class names in files of their own win over those inside it: numbers or class names in .npy or
     one a line. Missing labels mean unlabelled, missing keys become row numbers, missing class names the
-    numbers of the classes. ``text_file`` holds one text feature (D,) a class. Everything becomes float16.
+    numbers of the classes. ``label_column`` says which column or array holds the labels, in ``labels_file``
+    if there is one. ``text_file`` holds one text feature (D,) a class. Features are stored as float16: rows
+    whose direction that changes (LOST) are refused. ``remark`` is told which columns were taken.
     The store is bound to the name: features imported under another are refused (FingerprintMismatch).
     Raises LsnError for shapes or values that cannot be right, UsageError, also for two classes whose names
     differ in nothing that a text encoder reads, and Unavailable without pyarrow.
     """
-    table = read_table(features_file)
+    table = read_table(features_file, NO_LABEL if labels_file else label_column)
     features = _halved(table.features, features_file)
     keys = read_lines(keys_file) if keys_file else table.keys
+    raw_labels, note = table.labels, f"{features_file.name}: {table.note}" if table.note else ""
+    if labels_file:
+        raw_labels, note = read_labels(labels_file, label_column, keys, len(features))
+    if note:
+        remark(f"{printable(note)}.")
     if keys is None:
         keys = tuple(str(row) for row in range(len(features)))
     classes = read_classes(classes_file) if classes_file else table.classes
-    raw_labels = read_lines(labels_file) if labels_file else table.labels
     labels, names = _labels(raw_labels, classes, len(features))
     fingerprint = imported_fingerprint(model_name, features.shape[1], logit_scale)
     content = Split(
@@ -62,7 +78,7 @@ def import_features(
     )
     text, text_classes = table.text, table.text_classes or classes or names
     if text_file:
-        inside = read_table(text_file)
+        inside = read_table(text_file, NO_LABEL)
         text, text_classes = inside.features, inside.classes or text_classes
     if text is not None and len(text) != len(text_classes):
         raise LsnError(f"Expected text features of {len(text_classes)} classes, found {len(text)} rows.")
@@ -134,20 +150,51 @@ def _halved(features: Floats, path: Path) -> Floats:
     bad = int((~np.isfinite(features)).any(axis=1).sum())
     if bad:
         raise LsnError(f"{path}: {bad} of {len(features)} rows hold NaN or infinity.")
+    zero = int((~features.any(axis=1)).sum())
+    if zero:
+        raise LsnError(
+            f"{path}: {zero} of {len(features)} rows are zero.",
+            "A feature of length zero has no direction: leave those rows out.",
+        )
     largest = float(np.abs(features).max(initial=0))
     if largest > HALF_MAX:
         raise LsnError(
-            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}).",
-            "Scale all features by one factor: cosines do not change.",
+            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}), in "
+            "which features are stored.",
+            SCALE.format(_factor(largest)),
         )
     half = features.astype(np.float16)
-    vanished = int((~half.any(axis=1)).sum())
-    if vanished:
+    cosines = _cosines(features, half)
+    lost = cosines < 1 - LOST
+    if lost.any():
+        factor = _factor(largest)
+        scaled = (features[lost] * factor).astype(np.float16)
+        helps = (_cosines(features[lost], scaled) >= 1 - LOST).all()
         raise LsnError(
-            f"{path}: {vanished} rows are zero, or become zero in float16.",
-            "A feature of length zero has no direction: leave those rows out, or scale small ones up.",
+            f"{path}: features are stored as float16, which changes the direction of {lost.sum()} of "
+            f"{len(features)} rows (cosine down to {cosines.min():.6f}): their values are too small for it.",
+            SCALE.format(factor) if helps else "They are tiny beside other rows: leave those rows out.",
         )
     return half
+
+
+SCALE = "Multiply the features of every split by one factor, such as {:.17g}: cosines do not change."
+
+
+def _factor(largest: float) -> float:
+    """The power of two that brings the largest value to 512 or more, below 1024: amid float16's range."""
+    return float(2.0 ** (9 - np.floor(np.log2(largest))))
+
+
+def _cosines(features: Floats, half: Floats) -> Float64s:
+    """The cosine (N,) of every row with its rounded form; 0 for a row that is rounded to zero."""
+    found = np.empty(len(features))
+    for start in range(0, len(features), AT_ONCE):
+        exact, rounded = (rows[start : start + AT_ONCE].astype(np.float64) for rows in (features, half))
+        exact /= np.abs(exact).max(axis=1, keepdims=True)  # squares of tiny numbers would vanish, too
+        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(rounded, axis=1)
+        found[start : start + AT_ONCE] = (exact * rounded).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+    return found
 
 
 def _labels(
@@ -159,7 +206,7 @@ def _labels(
     if len(raw) != rows:
         raise LsnError(f"Expected {rows} labels, one a row of features, found {len(raw)}.")
     if isinstance(raw, tuple):
-        if not all(value.removeprefix("-").isdecimal() for value in raw if value):
+        if not _are_numbers(set(raw) - {""}, classes):
             return _from_names(raw, classes)
         try:
             raw = np.array([int(value) if value else UNLABELLED for value in raw], dtype=np.int32)
@@ -168,13 +215,32 @@ def _labels(
     count = len(classes) if classes is not None else int(raw.max(initial=UNLABELLED)) + 1
     if len(raw) and (raw.min() < UNLABELLED or raw.max() >= count):
         raise LsnError(f"Expected labels in -1..{count - 1}, found {raw.min()}..{raw.max()}.")
+    if count > MOST_CLASSES:
+        raise LsnError(
+            f"The largest label is {count - 1}, which is too large for the number of a class.",
+            "Class numbers count from 0.",
+        )
     return raw, classes if classes is not None else tuple(str(label) for label in range(count))
 
 
+def _are_numbers(values: set[str], classes: tuple[str, ...] | None) -> bool:
+    """Whether labels are class numbers and no names.
+
+    Text stays text: "007" is a number only if there are class names, none of which it is, and no other label
+    is the same number.
+    """
+    if all(map(is_number, values)):
+        return True
+    if classes is None or values & {*classes} or not all(one.isascii() and one.isdecimal() for one in values):
+        return False
+    return len({*map(int, values)}) == len(values)
+
+
 def _from_names(raw: tuple[str, ...], classes: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
+    without = {name for name in raw if not name or (name.startswith("-") and is_number(name))}
     if classes is None:
-        classes = tuple(sorted({name for name in raw if name}))
-    number = {name: label for label, name in enumerate(classes)} | {"": UNLABELLED}
+        classes = tuple(sorted({*raw} - without))
+    number = {name: label for label, name in enumerate(classes)} | dict.fromkeys(without, UNLABELLED)
     unknown = next((name for name in raw if name not in number), None)
     if unknown is not None:
         raise LsnError(f"The label '{unknown}' is not among the {len(classes)} class names.")

@@ -11,6 +11,7 @@ from PIL.Image import Image
 
 from lsncli.backbones import Backbone, with_relevance
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.columns import Columns
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import list_images
@@ -61,7 +62,7 @@ class Explanation:
 
 def read_image(path: Path) -> Image:
     """The one image at ``path``, RGB. Raises UsageError if it is not one, LsnError if it cannot be read."""
-    items = list_images([path]).items
+    items = list_images([path], columns=Columns(labelled=False)).items
     if len(items) != 1:
         raise UsageError(f"'{path}': expected one image, found {len(items)}.", "Name the image itself.")
     try:

@@ -2,36 +2,116 @@
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lsncli.app.labelfile import choose_label, label_texts
 from lsncli.app.tables import Table, numbers, parsed
+from lsncli.console import printable
 from lsncli.errors import LsnError, Unavailable
+from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
+from lsncli.images.labels import are_whole
+from lsncli.images.table import class_label_names
 from lsncli.types import UNLABELLED, Failure, Floats
 
 BESIDE = ("key", "label", "class")
+"""Columns that ``write_csv`` writes beside features: a label is the number of its class."""
+FEATURE = re.compile(r"f\d+")
+FIRST_LINES = 1 << 20
+"""Characters in which the first two lines of a CSV are looked for."""
 
 
-def read_csv(path: Path) -> Table:
-    """Columns ``f0``, ``f1``, ... or else all that hold numbers; ``label``, ``class`` and ``key``."""
+@dataclass(frozen=True)
+class _Form:
+    """How a CSV is written: separator, decimal mark, and the names of its columns (None = no header)."""
+
+    separator: str
+    decimal: str
+    names: list[str] | None
+
+
+def read_csv(path: Path, label_column: str) -> Table:
+    """Columns ``f0``, ``f1``, ... or else all that hold numbers; beside them labels and keys.
+
+    Without a header, all columns are features.
+    """
     import pandas as pd
 
+    form = _form(path)
+
     def load() -> pd.DataFrame:
+        names = form.names or []
+        numbered = any(map(FEATURE.fullmatch, names))
+        texts = [
+            name
+            for name in names
+            if (not FEATURE.fullmatch(name) if numbered else _is_beside(name, names)) or name == label_column
+        ]
         return pd.read_csv(
             path,
-            sep="\t" if path.suffix.lower() == ".tsv" else ",",
-            dtype=dict.fromkeys(BESIDE, "object"),
+            sep=form.separator,
+            decimal=form.decimal,
+            header="infer" if form.names is not None else None,
+            dtype=dict.fromkeys(texts, "object"),
             # A key or a class may be called NA, null or nothing at all: only numbers can be missing.
             keep_default_na=False,
             encoding_errors="surrogateescape",
         )
 
-    return _from_frame(path, parsed(path, load))
+    frame = parsed(path, load)
+    if form.names is None:
+        frame.columns = [f"f{at}" for at in range(len(frame.columns))]
+        return replace(_from_frame(path, frame, label_column, {}), note="no header, all columns are features")
+    return _from_frame(path, frame, label_column, {})
+
+
+def _form(path: Path) -> _Form:
+    """Told from the first two lines. Raises LsnError for a header that seems to be data."""
+
+    def load() -> tuple[str, str]:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            return file.readline(FIRST_LINES), file.readline(FIRST_LINES)
+
+    first, second = parsed(path, load)
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = usual if usual in first else next((by for by in ",;\t" if by in first), usual)
+    decimal = "," if separator == ";" and re.search(r"\d,\d", second) else "."
+    names: list[str] = next(iter(parsed(path, lambda: [*csv.reader([first], delimiter=separator)])), [])
+    numeric = [name for name in names if _is_number(name.replace(",", ".") if decimal == "," else name)]
+    if numeric == [str(at) for at in range(len(numeric))]:  # none, or the numbers that pandas writes
+        return _Form(separator, decimal, names)
+    if len(numeric) == len(names):
+        return _Form(separator, decimal, None)
+    raise LsnError(
+        f"{path}: expected names of columns in line 1, found numbers such as '{printable(numeric[0])}'.",
+        "Begin the file with a line that names its columns: key,label,f0,f1,...",
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_beside(name: str, names: Sequence[str]) -> bool:
+    """Whether a column's name says that it holds labels or keys, and no feature; x and y are features."""
+    if plain_name(name) == "y" and "x" in map(plain_name, names):
+        return False
+    return is_label_name(name) or is_path_name(name) or _is_index(name)
+
+
+def _is_index(name: str) -> bool:
+    """Whether a column is the index that pandas writes: without a name, or ``__index_level_0__``."""
+    return plain_name(name) in ("", "unnamed0", "indexlevel0")
 
 
 def write_csv(path: Path, table: Table) -> None:
@@ -45,21 +125,25 @@ def write_csv(path: Path, table: Table) -> None:
             rows.writerow([key, label, name, *row.astype(np.float64).tolist()])
 
 
-def read_parquet(path: Path) -> Table:
+def read_parquet(path: Path, label_column: str) -> Table:
     """A column ``features`` of lists, or columns as in a CSV. Raises Unavailable without pyarrow."""
     parquet = _parquet()
     stored = parsed(path, lambda: parquet.read_table(path))
     ours = (stored.schema.metadata or {}).get(b"lsn")
     known = parsed(path, lambda: json.loads(ours)) if ours else {}
+    named = {name: class_label_names(stored.schema, name) for name in stored.column_names}
+    classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
+    if known.get("classes") is not None:
+        classes_of["label"] = known["classes"]
     lists = stored.column("features") if "features" in stored.column_names else None
     if lists is not None and hasattr(lists.type, "list_size") and not lists.null_count:
         # Lists of one size are one block of numbers; by way of pandas each row would be an object.
         block = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         features = numbers(path, block).reshape(-1, lists.type.list_size)
-        beside = stored.select([name for name in BESIDE if name in stored.column_names])
-        table = _table(path, beside.to_pandas(), features, known.get("classes"))
+        beside = stored.drop_columns(["features"]).to_pandas()
+        table = _table(path, beside, features, label_column, classes_of)
     else:
-        table = _from_frame(path, stored.to_pandas(), known.get("classes"))
+        table = _from_frame(path, stored.to_pandas(), label_column, classes_of)
     return replace(table, failures=tuple(starmap(Failure, known.get("failures", ()))))
 
 
@@ -103,48 +187,80 @@ def _labels(table: Table) -> list[int]:
     return [int(label) for label in table.labels] if table.labels is not None else []
 
 
-def _from_frame(path: Path, frame: Any, classes: Sequence[str] | None = None) -> Table:
+def _from_frame(path: Path, frame: Any, label_column: str, classes_of: Mapping[str, Sequence[str]]) -> Table:
     names = [str(name) for name in frame.columns]
     frame.columns = names
-    numbered = [name for name in names if name[:1] == "f" and name[1:].isdecimal()]
+    numbered = [name for name in names if FEATURE.fullmatch(name)]
     numbered.sort(key=lambda name: int(name[1:]))
-    plain = [name for name in names if name not in BESIDE and frame[name].dtype.kind in "fiu"]
+    plain = [
+        name
+        for name in names
+        if not _is_beside(name, names) and name != label_column and frame[name].dtype.kind in "fiu"
+    ]
+    taken = ["features"] if "features" in names else numbered or plain
     if "features" in names:
         lists = frame["features"]
         features = numbers(path, parsed(path, lambda: np.stack([np.asarray(row) for row in lists])))
-    elif numbered or plain:
-        features = numbers(path, frame[numbered or plain].to_numpy())
+    elif taken:
+        features = numbers(path, frame[taken].to_numpy())
     else:
         found = ", ".join(names) or "none"
         raise LsnError(f"{path}: expected a column 'features' or columns f0, f1, ..., found {found}.")
-    return _table(path, frame, features, classes)
+    return _table(path, frame.drop(columns=taken), features, label_column, classes_of)
 
 
-def _table(path: Path, frame: Any, features: Floats, classes: Sequence[str] | None) -> Table:
-    """The table of ``features`` and of what a frame holds beside them."""
-    labels, named = _column(frame, "label"), _column(frame, "class")
-    if classes is None and labels is not None and named is not None:
+def _table(
+    path: Path, beside: Any, features: Floats, label_column: str, classes_of: Mapping[str, Sequence[str]]
+) -> Table:
+    """The table of ``features`` and of what a frame holds beside them.
+
+    ``classes_of`` are the class names that the file knows for a column of labels.
+    """
+    names = list(beside.columns)
+    usual = [name for name in names if is_label_name(name)]
+    classes: Sequence[str] | None = None
+    if set(usual) == {"label", "class"} and not label_column:  # as we write them: a number and its name
+        label: str | None = "label"
+        labels, named = (label_texts(path, name, beside[name].tolist()) for name in ("label", "class"))
         classes = _classes(path, labels, named)
+    else:
+        wanted = (*usual, label_column)
+        others = [
+            name
+            for name in names
+            if name in wanted or beside[name].dtype.kind != "f" or are_whole(beside[name].tolist())
+        ]
+        label = choose_label(path, others, label_column, lambda name: list(beside[name]))
+        labels = () if label is None else label_texts(path, label, beside[label].tolist())
+    if label is not None:
+        classes = classes_of.get(label, classes)
+    key = _key_column(beside[[name for name in names if name != label]])
+    said = [f"labels from '{printable(label)}'"] if label is not None else []
+    said += [f"keys from '{printable(key)}'"] if key is not None else []
     return Table(
         features=features,
-        labels=labels if labels is not None else named,
-        keys=_column(frame, "key"),
+        labels=None if label is None else labels,
+        keys=None if key is None else tuple(map(_key, beside[key].tolist())),
         classes=None if classes is None else tuple(classes),
+        note=", ".join(said) if {label, key} - {"label", "key", None} else "",
     )
 
 
-def _column(frame: Any, name: str) -> tuple[str, ...] | None:
-    """A column as texts; whole numbers that a missing value turned into floats are whole again."""
-    if name not in frame.columns:
-        return None
-    return tuple(
-        ""
-        if value is None or value != value
-        else str(int(value))
-        if isinstance(value, float) and value.is_integer()
-        else str(value)
-        for value in frame[name].tolist()
-    )
+def _key_column(beside: Any) -> str | None:
+    """The column of keys: ``key``, else one of a usual name, or an index, without repetitions."""
+    names = list(beside.columns)
+    if "key" in names:
+        return "key"
+    index = preferred_path(names, range(len(names)))
+    name = names[index] if index is not None else next(filter(_is_index, names), None)
+    return name if name is not None and beside[name].is_unique else None
+
+
+def _key(value: Any) -> str:
+    """A key as text; a whole number that a missing value turned into a float is whole again."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _classes(path: Path, labels: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from lsncli.app.cache import NO_CACHE, Cache, digest
 from lsncli.app.code import code_of
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
-from lsncli.artefacts.prompts import HeadSource, HeadText, LearnedPrompts, load_prompts
+from lsncli.artefacts.prompts import HeadSource, HeadText, HeldOut, LearnedPrompts, load_prompts
 from lsncli.backbones import Backbone, load_again, loader_of, with_text
 from lsncli.backbones.templates import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
@@ -82,7 +82,7 @@ class Heads:
 
     def learned_from(self, name: str, *, negatives: bool) -> set[str]:
         """Names of the splits that the prompts or the head ``name`` learned from. Raises as ``source``."""
-        rules = []
+        rules: list[HeldOut | None] = []
         if name == "positive":
             rules.append(self.positive.held_out)
         elif name not in (*TEXT_HEADS, MEANS):

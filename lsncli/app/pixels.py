@@ -14,6 +14,7 @@ from lsncli.app.encode import pixels_of
 from lsncli.backbones import Backbone, with_gradients
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
+from lsncli.images.columns import Columns
 from lsncli.images.loader import load_batches
 from lsncli.images.sources import ImageItem, list_images
 from lsncli.scores.common import linear_layer
@@ -31,14 +32,16 @@ def images_of(split: Split, sources: Sequence[Path]) -> tuple[ImageItem, ...]:
     images than rows do no harm. Raises LsnError with the count and the first of those that are not there,
     UsageError for a source that cannot be one.
     """
-    items = {item.key: item for item in list_images(sources, follow_links=True).items}
+    listing = list_images(sources, follow_links=True, columns=Columns(labelled=False))
+    items = {item.key: item for item in listing.items}
     missing = [key for key in split.keys if key not in items]
     if missing:
         where = ", ".join(str(source) for source in sources)
         raise LsnError(
             f"{len(missing)} of the {len(split.keys)} images of split '{split.name}' are not in {where}, "
             f"such as '{missing[0]}'.",
-            "Name the folders, lists or tars from which the split was extracted.",
+            "Name the folders, lists or tars from which the split was extracted; 'x.csv#COLUMN' names the "
+            "column of paths in a list.",
         )
     return tuple(items[key] for key in split.keys)
 

@@ -1,7 +1,7 @@
 """What a report is made of: scored sets of images, the scores of calibration, pictures and provenance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.sources import Listing, check_not_empty, list_images
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
@@ -68,10 +69,12 @@ class Report:
         return sum(len(one.failures) for one in self.sets)
 
 
-def want_images(name: str, kind: Kind, paths: Sequence[Path]) -> Wanted:
+def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> Wanted:
     """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
     source = ", ".join(str(path) for path in paths)
-    listing = list_images(paths)
+    # Only of images known to be ID the classes are compared with those predicted.
+    columns = replace(columns, labelled=kind == "id" or bool(columns.label))
+    listing = list_images(paths, columns=columns)
     check_not_empty(listing, source)
     return Wanted(name, kind, source, listing)
 

@@ -33,8 +33,10 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What a file may hold: features (N, D), and beside them labels (numbers or class names), keys, class
-    names, failures and text features (C, D) of ``text_classes``; None = not in the file."""
+    """What a file may hold: features (N, D), and beside them labels (numbers or class names; "" = none),
+    keys, class names, failures and text features (C, D) of ``text_classes``; None = not in the file.
+
+    ``note`` says, for people, which columns were taken."""
 
     features: Floats
     labels: Labels | tuple[str, ...] | None = None
@@ -43,20 +45,23 @@ class Table:
     failures: tuple[Failure, ...] = ()
     text: Floats | None = None
     text_classes: tuple[str, ...] | None = None
+    note: str = ""
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, label_column: str = "") -> Table:
     """Read a table in the format that the file's extension says (a key of READERS).
 
-    Raises LsnError for a file that is missing or damaged, UsageError for another extension, Unavailable for
-    .parquet without pyarrow.
+    ``label_column`` names the column or array of labels; "none" leaves them out. Raises
+    LsnError for a file that is missing or damaged, UsageError for another extension and for a column that is
+    missing or ambiguous, Unavailable for .parquet without pyarrow.
     """
     if path.suffix.lower() in PICKLES:
         raise UsageError(
             f"{path}: a pickle can run code when it is opened, so it never is.",
-            "Convert it where it was made: numpy.savez('features.npz', features=..., labels=..., keys=...).",
+            "Convert it where it was made: "
+            "numpy.savez('features.npz', features=x.float().numpy(), labels=..., keys=...).",
         )
-    table: Table = _by_extension(path, READERS)(path)
+    table: Table = _by_extension(path, READERS)(path, label_column)
     return table
 
 
@@ -112,6 +117,11 @@ def load_array(path: Path) -> Any:
 def numbers(path: Path, value: Any) -> Floats:
     """An array of floats of at least their own precision. Raises LsnError for anything but numbers."""
     array = np.asarray(value)
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.size:
+        raise LsnError(
+            f"{path}: expected numbers, found 2-byte values of a type that NumPy lacks, such as bfloat16.",
+            "Convert them to float32 where they were made (PyTorch: x.float()), or save them as safetensors.",
+        )
     if array.dtype.kind not in "fiu" and array.size:
         raise LsnError(f"{path}: expected numbers, found {array.dtype}.")
     return array if array.dtype.kind == "f" else array.astype(np.float64)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.app.workspace import Workspace
-from lsncli.cli import options
+from lsncli.cli import options, sources
 from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.cli.training import describe_threshold, workspace_backbone
 from lsncli.console import printable, progress, say
@@ -62,6 +62,7 @@ def calibrate(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
+    path_column: sources.PathColumn = "",
     follow_links: options.FollowLinks = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
@@ -89,11 +90,22 @@ def calibrate(
         check_model(context, classes)
         before, backbone = _detector(place, classes, model, pretrained, device)
         found = _with_images(
-            images, follow_links, before, backbone, target_tpr, batch_size, workers, device, quiet
+            images,
+            path_column,
+            follow_links,
+            before,
+            backbone,
+            target_tpr,
+            batch_size,
+            workers,
+            device,
+            quiet,
         )
         _check_failures(found, max_failure_rate, quiet)
         save_detector(place.detector, found.detector)
         detector = found.detector
+    elif path_column:
+        raise UsageError("--path-column is for a list of images, and none were named.", "Name the list.")
     elif classes is not None:
         raise UsageError(
             "--classes sets a threshold with images, and none were named.",
@@ -151,6 +163,7 @@ def _detector(
 
 def _with_images(
     images: list[Path],
+    path_column: str,
     follow_links: bool,
     detector: "Detector",
     backbone: "Backbone",
@@ -162,9 +175,11 @@ def _with_images(
 ) -> "Recalibrated":
     from lsncli.app.recalibrate import recalibrate
     from lsncli.device import pick_device
-    from lsncli.images.sources import check_not_empty, list_images
+    from lsncli.images.columns import Columns
+    from lsncli.images.sources import check_not_empty
 
-    listing = list_images(images, follow_links=follow_links)
+    columns = Columns(path_column, labelled=False)
+    listing = sources.list_sources(images, columns, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, ", ".join(str(path) for path in images))
     with progress("images", len(listing.items), quiet=quiet) as tick:
         return recalibrate(

@@ -9,6 +9,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import crew as crews
 from lsncli.cli import forecast, options
+from lsncli.cli import sources as images
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.report.render import FORMATS, Column, render
@@ -48,6 +49,8 @@ def extract(
         bool, typer.Option("--retry-failed", help="Read only the recorded failures again.")
     ] = False,
     max_failure_rate: options.MaxFailureRate = 0.05,
+    path_column: images.PathColumn = "",
+    label_column: images.LabelColumn = "",
     follow_links: options.FollowLinks = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only try a few batches, and say what all would take.")
@@ -99,7 +102,8 @@ def extract(
     recorded.
     """
     from lsncli.app import extract as use
-    from lsncli.images.sources import list_images, named, short_classes, take_shots
+    from lsncli.images.columns import Columns
+    from lsncli.images.sources import named, short_classes, take_shots
 
     if plan_for is not None and not plan:
         raise UsageError("--for says how many images --plan is for.", "Add --plan.")
@@ -120,7 +124,8 @@ def extract(
         return
     source = named(sources)
     with crews.planning(crew, place, split):
-        listing = list_images(sources, follow_links=follow_links)
+        columns = Columns(path_column, label_column)
+        listing = images.list_sources(sources, columns, follow_links=follow_links, quiet=quiet)
         if shots is not None:
             short = short_classes(listing, shots)
             listing = take_shots(listing, shots, seed)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsncli.cli.options import FormatName
+from lsncli.images.columns import Columns
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Asked:
     settings: dict[str, Any]
     """Of a training in epochs; None where it was not asked for."""
     resume: bool
+    columns: Columns
     classes: Path | None
     model: str | None
     pretrained: str

@@ -9,6 +9,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli import sources as images
 from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import printable, progress, remarks, say
@@ -18,6 +19,7 @@ from lsncli.report.render import FORMATS, Column, render
 if TYPE_CHECKING:
     from lsncli.app.understands_not import Part, Tally
     from lsncli.backbones import Backbone
+    from lsncli.images.columns import Columns
     from lsncli.types import Failure
 
 COLUMNS = [
@@ -66,6 +68,8 @@ def understands_not(
     ] = None,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
+    path_column: images.PathColumn = "",
+    label_column: images.LabelColumn = "",
     max_failure_rate: options.MaxFailureRate = 0.05,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
@@ -82,12 +86,15 @@ def understands_not(
     """
     from lsncli.app import understands_not as use
     from lsncli.backbones import with_text
+    from lsncli.images.columns import Columns
     from lsncli.report import negation
 
     if each and plot is not None:
         raise UsageError("--each and --plot: expected one of them, found both.")
     if plot is not None:
         negation.check_target(plot)
+    if (path_column or label_column) and not sources:
+        raise UsageError("--path-column and --label-column are for SOURCE, and none was named.")
     place = Workspace(work)
     if sources:
         backbone = model_for(place, model, pretrained, None, device)
@@ -96,8 +103,20 @@ def understands_not(
     else:
         backbone = workspace_backbone(place, pretrained, device)
     failed: list[Failure] = []
+    columns = Columns(path_column, label_column)
     names, parts, total = _asked(
-        place, backbone, sources or [], split, train, classes, batch_size, workers, device, failed, quiet
+        place,
+        backbone,
+        sources or [],
+        columns,
+        split,
+        train,
+        classes,
+        batch_size,
+        workers,
+        device,
+        failed,
+        quiet,
     )
     pair = use.described(with_text(backbone).text_tower(), names, yes, no)
     with progress("images", total, quiet=quiet) as tick:
@@ -131,6 +150,7 @@ def _asked(
     place: Workspace,
     backbone: "Backbone",
     sources: list[Path],
+    columns: "Columns",
     split: str,
     train: str,
     file: Path | None,
@@ -145,7 +165,7 @@ def _asked(
     from lsncli.app.encode import encode_stream
     from lsncli.backbones import text_ids_of
     from lsncli.images.names import check_distinct, classes_of
-    from lsncli.images.sources import check_not_empty, list_images
+    from lsncli.images.sources import check_not_empty
     from lsncli.store.reader import read_split
 
     if not sources:
@@ -153,7 +173,7 @@ def _asked(
         names = use.classes_asked(place.features, train, file, stored.classes)
         check_distinct(names, text_ids_of(backbone))
         return names, iter([use.rows_of(stored, names)]), len(stored.labels)
-    listing = list_images(sources)
+    listing = images.list_sources(sources, columns, quiet=quiet)
     check_not_empty(listing, ", ".join(str(path) for path in sources))
     own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(quiet))
     names = use.classes_asked(place.features, train, file, own)

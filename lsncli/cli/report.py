@@ -11,6 +11,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
 from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.console import progress, say
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lsncli.app.reporting import Wanted
     from lsncli.app.scored_sets import Kind
     from lsncli.backbones import Backbone
+    from lsncli.images.columns import Columns
 
 PAGE = Path("lsn-report.html")
 
@@ -60,6 +62,8 @@ def report(
     ] = PAGE,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
+    path_column: listed.PathColumn = "",
+    label_column: listed.LabelColumn = "",
     max_failure_rate: options.MaxFailureRate = 0.05,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
@@ -78,6 +82,8 @@ def report(
     from lsncli.app.selection import TRAIN
     from lsncli.backbones import load_again
     from lsncli.device import pick_device
+    from lsncli.images.columns import Columns
+    from lsncli.images.sources import Listing
     from lsncli.report.page.build import build_page
     from lsncli.report.page.data import page_data
     from lsncli.store.reader import read_split
@@ -88,7 +94,11 @@ def report(
         read_split(place.features, train)  # one that was named must be there
     check_model(context, classes)
     detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
-    sets = _wanted(place, paths or [], id, ood or [], images or [], train)
+    columns = Columns(path_column, label_column)
+    sets = _wanted(place, paths or [], id, ood or [], images or [], train, columns)
+    for one in sets:
+        if isinstance(one.images, Listing):
+            listed.say_notes(one.images, quiet)
 
     @cache
     def load() -> "Backbone":
@@ -126,13 +136,14 @@ def _wanted(
     ood: Sequence[str],
     images: Sequence[str],
     train: str | None,
+    columns: "Columns",
 ) -> list["Wanted"]:
     """The sets that were asked for, images of unknown truth first. Raises as listing and reading do."""
     from lsncli.app.reporting import want_images, want_split
     from lsncli.app.selection import choose_splits
 
     folders = folders_of(images)
-    sets = [want_images("images", "input", paths)] if paths else []
+    sets = [want_images("images", "input", paths, columns)] if paths else []
     names: list[tuple[Kind, str]] = [("id", id)] if id else []
     names += [("ood", text) for text in ood]
     if not paths and not ood and "=" not in (id or ""):
@@ -143,7 +154,7 @@ def _wanted(
         if equals and not (name and folder):
             raise UsageError(f"--{kind}: expected a split or NAME=PATH, found '{text}'.")
         if equals:
-            sets.append(want_images(name, kind, [Path(folder)]))
+            sets.append(want_images(name, kind, [Path(folder)], columns))
         else:
             sets.append(want_split(place, name, kind, folders.pop(name, None)))
     if folders:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lsncli.app.workspace import Workspace
-from lsncli.cli import filing, options
+from lsncli.cli import filing, options, sources
 from lsncli.cli.scoring import Model, check_model, detector_for, images_to_score, split_to_score
 from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_for
 from lsncli.console import progress, say
@@ -61,6 +61,7 @@ def score(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
+    path_column: sources.PathColumn = "",
     follow_links: options.FollowLinks = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
@@ -78,11 +79,14 @@ def score(
     from lsncli.app.failing import check_failures
     from lsncli.app.filing import Filing
     from lsncli.app.verdicts import Tally, row_of, select
+    from lsncli.images.columns import Columns
 
     if (split is None) == (not paths):
         raise UsageError(
             "lsn score wants images, or --split NAME: one of the two.", "Such as lsn score ./images"
         )
+    if split is not None and path_column:
+        raise UsageError("--path-column is for a list of images, and --split reads none.", "Leave one out.")
     asked = filing.chosen(move, copy, link, yes)
     if asked and split is not None:
         raise UsageError(
@@ -101,7 +105,9 @@ def score(
             settings,
             batch_size=batch_size,
             workers=workers,
+            columns=Columns(path_column, labelled=False),
             follow_links=follow_links,
+            quiet=quiet,
         )
     )
     plan = Filing(*asked, detector.head.classes) if asked else None

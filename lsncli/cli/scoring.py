@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from lsncli.app.workspace import Workspace
-from lsncli.cli import options
+from lsncli.cli import options, sources
 from lsncli.cli.extract import model_for
 from lsncli.console import Tick
 from lsncli.errors import UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lsncli.app.verdicts import Found, Tally
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
+    from lsncli.images.columns import Columns
     from lsncli.images.sources import ImageItem
     from lsncli.types import Failure
 
@@ -92,16 +93,18 @@ def images_to_score(
     *,
     batch_size: int,
     workers: int,
+    columns: "Columns",
     follow_links: bool = False,
+    quiet: bool = False,
 ) -> Work:
     """The images under ``paths``, in the order they were named."""
     from lsncli.app.detect import detect
     from lsncli.app.drift import Drift
     from lsncli.backbones import load_again
     from lsncli.device import pick_device
-    from lsncli.images.sources import check_not_empty, list_images
+    from lsncli.images.sources import check_not_empty
 
-    listing = list_images(paths, keep_order=True, follow_links=follow_links)
+    listing = sources.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, ", ".join(str(path) for path in paths))
     if backbone is None:
         backbone = load_again(

@@ -116,10 +116,21 @@ def merge(
 
 @app.command("import")
 def import_split(
-    source: Annotated[Path, typer.Argument(help="Features (N, D): .npy, .npz, .parquet or .csv.")],
+    source: Annotated[
+        Path, typer.Argument(help="Features (N, D): .npy, .npz, .safetensors, .parquet, .csv or .tsv.")
+    ],
     model: Annotated[str, typer.Option(help="Name of the model that made them.")],
     split: Annotated[str, typer.Option(help="Name of the new split.")] = "train",
-    labels: Annotated[Path | None, typer.Option(help="Labels (N,) as .npy or text, one a line.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels (N,): .npy, .json, .csv, or text, one a line.")
+    ] = None,
+    label_column: Annotated[
+        str,
+        typer.Option(
+            help="Column or array of labels, in --labels or else in SOURCE; 'none' leaves them out.",
+            metavar="COLUMN",
+        ),
+    ] = "",
     classes: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
     text: Annotated[Path | None, typer.Option(help="Class text features (C, D) as .npy.")] = None,
     logit_scale: Annotated[float, typer.Option(help="The model's logit scale.")] = 100.0,
@@ -127,7 +138,11 @@ def import_split(
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
-    """Bring in features made elsewhere, so that they can be evaluated like our own."""
+    """Bring in features made elsewhere, so that they can be evaluated like our own.
+
+    They are stored as float16; features whose direction that would change are refused, with a factor to scale
+    them by.
+    """
     from lsncli.app.exchange import import_features
 
     path = Workspace(work).features
@@ -140,6 +155,8 @@ def import_split(
         text_file=text,
         model_name=model,
         logit_scale=logit_scale,
+        label_column=label_column,
+        remark=lambda text: say(text, quiet=quiet),
         replace=overwrite,
     )
     say(f"{path}: split '{split}' has {len(made.labels)} rows of {len(made.classes)} classes.", quiet=quiet)

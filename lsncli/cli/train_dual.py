@@ -14,6 +14,7 @@ def dualcoop(asked: Asked) -> None:
     from lsncli.prompts.learner import steps
 
     given = {"SOURCE": asked.sources, "--tune": asked.tune, "--c": asked.c, "--loss": asked.settings["loss"]}
+    given |= {f"--{name}": value for name, value in asked.columns.options().items()}
     for name, value in (given | {"--classes": asked.classes}).items():
         if value:
             raise UsageError(

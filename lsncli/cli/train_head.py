@@ -8,10 +8,12 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options, train_dual
+from lsncli.cli import sources as images
 from lsncli.cli.heads import Asked, show
 from lsncli.cli.tuning import tuned
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
+from lsncli.images.columns import Columns
 
 TUNING = "Tuning the image tower"
 
@@ -58,6 +60,8 @@ def train_head(
         Path | None,
         typer.Option(help="Class names, as lsn extract reads them.", rich_help_panel=TUNING),
     ] = None,
+    path_column: images.PathColumn = "",
+    label_column: images.LabelColumn = "",
     model: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +95,7 @@ def train_head(
             tune=tune,
             settings={"loss": loss, "epochs": epochs, "batch_size": batch_size, "rate": rate, "seed": seed},
             resume=resume,
+            columns=Columns(path_column, label_column),
             classes=classes,
             model=model,
             pretrained=pretrained,
@@ -108,6 +113,7 @@ def _linear(asked: Asked) -> None:
     if asked.tune is not None:
         return tuned(asked, asked.tune)
     given = [name for name, value in asked.settings.items() if value is not None and name != "seed"]
+    given += asked.columns.options()
     if asked.sources or given:
         what = f"'{asked.sources[0]}'" if asked.sources else f"--{given[0].replace('_', '-')}"
         raise UsageError(

@@ -5,6 +5,7 @@ import shlex
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.heads import Asked, show
+from lsncli.cli.sources import list_sources
 from lsncli.cli.training import interruptible
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
@@ -17,7 +18,6 @@ def tuned(asked: Asked, tune: str) -> None:
     from lsncli.app.tuning import tune_settings
     from lsncli.backbones import DEFAULT_MODEL, load_backbone
     from lsncli.device import pick_device
-    from lsncli.images.sources import list_images
 
     if not asked.sources:
         raise UsageError(
@@ -25,7 +25,7 @@ def tuned(asked: Asked, tune: str) -> None:
         )
     place, settings = Workspace(asked.work), tune_settings(tune=tune, **asked.settings)
     check_place(place)
-    listing = list_images(asked.sources)
+    listing = list_sources(asked.sources, asked.columns, quiet=asked.quiet)
     backbone = load_backbone(asked.model or DEFAULT_MODEL, pretrained=asked.pretrained, device=asked.device)
     encoding = {
         "batch_size": options.images_at_once(0, asked.device),
@@ -74,6 +74,7 @@ def tuned(asked: Asked, tune: str) -> None:
     ]
     again += [] if asked.split == "train" else ["--split", asked.split]
     again += [] if asked.classes is None else ["--classes", str(asked.classes)]
+    again += [word for name, value in asked.columns.options().items() for word in (f"--{name}", value)]
     again += ["--work", str(asked.work)]
     method = f"{LOSSES[settings.loss].TESTED_BY}:linear"
     say(

@@ -2,88 +2,119 @@
 about ``000123.jpg``."""
 
 import json
-from typing import Any
+from collections import defaultdict
+
+from lsncli.console import printable
+from lsncli.errors import UsageError
+from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, is_label_name, listed, plain_name
+from lsncli.images.labels import as_class
 
 LONGEST = 1 << 16
 """Bytes that are read of such a file."""
-FIELDS = ("cls", "label", "class", "class_name")
-"""Where a .json may hold the class; the first that is there counts."""
+MOST_FIELDS = 100
+"""Names of fields that are remembered for an error."""
+
+Class = str | int | None
 
 
 class Labels:
-    """What the files beside images say, collected while a tar is read from front to back."""
+    """What the files beside images say, collected while a tar is read from front to back.
 
-    def __init__(self) -> None:
-        self._cls: dict[str, str | int | None] = {}
-        self._json: dict[str, str | int | None] = {}
+    A .cls file counts more than a .json, unless ``columns`` asks for a field of the latter.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._cls: dict[str, Class] = {}
+        self._json: dict[str, dict[str, Class]] = defaultdict(dict)  # by the name of the field
+        self._fields: dict[str, None] = {}
         self._known: dict[str, str] = {}  # one string a class, not one an image
         self.bad: dict[str, str] = {}
         """Files that should hold a class and do not, each with the reason."""
 
-    @staticmethod
-    def wants(name: str, size: int) -> bool:
+    def wants(self, name: str, size: int) -> bool:
         """Whether a member may hold a class, by its name and size."""
+        if self._columns.label == NO_LABEL:
+            return False
         return name.lower().endswith(".cls") or (name.lower().endswith(".json") and size <= LONGEST)
 
     def add(self, name: str, data: bytes) -> bool:
         """Take what ``data``, the content of ``name``, says. False if it is not about classes."""
         stem, _, kind = name.rpartition(".")
-        is_cls = kind.lower() == "cls"
         try:
-            label = _one_class(data) if is_cls else _field(data)
+            if kind.lower() == "cls":
+                self._cls[stem] = self._once(_one_class(data))
+                return True
+            content = json.loads(data)
         except (ValueError, RecursionError) as error:
-            self.bad[name] = str(error) if is_cls else "no valid JSON"
+            self.bad[name] = str(error) if kind.lower() == "cls" else "no valid JSON"
             return True
-        if isinstance(label, str):
-            label = self._known.setdefault(label, label)
-        if is_cls or label is not None:
-            (self._cls if is_cls else self._json)[stem] = label
-        return is_cls or label is not None
+        if not isinstance(content, dict):
+            return False
+        if len(self._fields) < MOST_FIELDS:
+            self._fields |= dict.fromkeys(content)
+        asked = self._columns.label
+        fields = [field for field in content if (field == asked if asked else _is_label(field))]
+        for field in fields:
+            try:
+                self._json[field][stem] = self._once(as_class(content[field]))
+            except ValueError as error:
+                self.bad[name] = f"its '{field}': {error}"
+        return bool(fields)
+
+    def _once(self, label: Class) -> Class:
+        return self._known.setdefault(label, label) if isinstance(label, str) else label
+
+    def settle(self, where: str) -> None:
+        """Decide which field of the .json files holds the classes, once all were added.
+
+        Raises UsageError if the field asked for is nowhere, and if several fields may be the one.
+        """
+        asked = self._columns.label
+        if asked and asked != NO_LABEL and self._fields and asked not in self._json:
+            raise UsageError(
+                f"No .json file in '{where}' has a field '{asked}'.",
+                f"Their fields are {listed([*self._fields])}; see {LABEL_OPTION}.",
+            )
+        if len(self._json) > 1 and not self._cls and self._columns.labelled:
+            raise UsageError(
+                f"'{where}': more than one field of the .json files may hold the classes: "
+                f"{listed([*self._json])}.",
+                f"Choose one with {LABEL_OPTION} NAME; {LABEL_OPTION} {NO_LABEL} takes none of them.",
+            )
+
+    @property
+    def note(self) -> str:
+        """Which field of .json files the classes are; "" if none is."""
+        fields = "" if self._cls and not self._columns.label else ", ".join(self._json)
+        return f"classes from '{printable(fields)}' of its .json files" if fields else ""
 
     def __bool__(self) -> bool:
         return bool(self._cls or self._json)
 
-    def of(self, name: str) -> str | int | None:
+    def of(self, name: str) -> Class:
         """The class of an image: a name, a number, or None. ``7.left.jpg`` has that of ``7.cls``."""
         folder, slash, last = name.rpartition("/")
-        for said in (self._cls, self._json):
+        said = [self._cls, *self._json.values()]
+        for labels in said[::-1] if self._columns.label else said:
             for stem in (name.rpartition(".")[0], folder + slash + last.partition(".")[0]):
-                if stem in said:
-                    return said[stem]
+                if stem in labels:
+                    return labels[stem]
         return None
 
 
-def as_class(value: Any) -> str | int | None:
-    """A class as files and tables say it: digits are a number; nothing and numbers below 0 are no class.
-
-    Raises ValueError for what cannot be a class.
-    """
-    if value is None or isinstance(value, bool):
-        raise ValueError("no class in it")
-    if isinstance(value, int):
-        return value if value >= 0 else None
-    text = " ".join(str(value).split())
-    if not text or len(text) > 200 or not text.isprintable():
-        raise ValueError("no class in it")
-    digits = text.removeprefix("-")
-    return as_class(int(text)) if digits.isascii() and digits.isdecimal() else text
+def _is_label(field: str) -> bool:
+    """Whether a field usually holds a class; beside images of the web, a title is a caption."""
+    return is_label_name(field) and plain_name(field) != "title"
 
 
-def _one_class(data: bytes) -> str | int | None:
+def _one_class(data: bytes) -> Class:
     if len(data) > LONGEST:
         raise ValueError("too long for a class")
     try:
-        return as_class(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise ValueError("a class that is not UTF-8") from error
-
-
-def _field(data: bytes) -> str | int | None:
-    content = json.loads(data)
-    if not isinstance(content, dict):
-        return None
-    found = [content[name] for name in FIELDS if isinstance(content.get(name), str | int)]
-    try:
-        return as_class(found[0]) if found else None
-    except ValueError:
-        return None
+    if not text:
+        raise ValueError("no class in it")
+    return as_class(text)

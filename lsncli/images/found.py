@@ -72,7 +72,7 @@ class Problem:
 @dataclass
 class Source:
     """Everything one path holds; ``single`` marks a path that is itself the image, ``ordered`` one whose
-    order somebody chose (a list)."""
+    order somebody chose (a list). ``notes`` tell people what was recognised, such as columns."""
 
     found: list[Found]
     problems: list[Problem] = field(default_factory=list)
@@ -81,6 +81,7 @@ class Source:
     """Names of the system folders among what was ignored."""
     single: bool = False
     ordered: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})

@@ -1,81 +1,89 @@
 """Images named by a list: one path per line (.txt, or standard input) or row (.csv, .tsv), optionally a class
 beside it."""
 
+import codecs
 import csv
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from lsncli.errors import UsageError
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.fetch import fetch
-from lsncli.images.found import Found, Source, Unique, size_and_time
+from lsncli.images.found import Found, Problem, Source, Unique, is_image, size_and_time
+from lsncli.images.labels import as_class
+from lsncli.images.layout import SAMPLE, Layout, Row, cell_of, layout_of, rows_of
 from lsncli.images.remote import Remote
 from lsncli.images.urls import as_url, without_scheme
 
-HEADERS = frozenset({"path", "file", "filename", "image", "key"})
 
-Row = tuple[int, list[str]]  # number of the line, and its cells
-
-
-def scan(path: Path, *, repeats: bool = False) -> Source:
+def scan(path: Path, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """List the images that a list file names; relative paths are relative to the list's own folder, and URLs
     are taken as they are.
 
-    Blank lines, lines that start with '#' and a header row (``path,class``) are skipped. A named file that
-    is not there is kept: it fails, visibly, when it is read. Raises UsageError for a path named twice, unless
-    ``repeats`` are wanted: then it is another image, with ``~2`` behind its key.
+    Blank lines and lines that start with '#' are skipped. Separator, header and columns are recognised by
+    content unless ``columns`` names them. A named file that is missing is kept: it fails, visibly, when it is
+    read. Raises UsageError for a path named twice, unless ``repeats`` are wanted: then it is another
+    image, with ``~2`` behind its key.
     """
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            return _source(_rows(file, path.name), str(path), path.parent, repeats)
-    except (OSError, csv.Error) as error:
+        with open(path, "rb") as raw, _text(raw) as file:
+            return _source(file, _kind(path.name), str(path), path.parent, repeats, columns)
+    except (OSError, csv.Error, UnicodeError) as error:
         raise UsageError(f"The list {path} cannot be read: {error}.") from error
 
 
-def scan_url(url: str, *, repeats: bool = False) -> Source:
+def scan_url(url: str, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """The same for a list behind a URL: paths are relative to its folder there."""
-    text = io.TextIOWrapper(
-        io.BytesIO(fetch(url)), encoding="utf-8-sig", errors="surrogateescape", newline=""
-    )
     try:
-        return _source(_rows(text, url), url, url.rpartition("/")[0], repeats)
-    except csv.Error as error:
+        with _text(io.BytesIO(fetch(url))) as file:
+            return _source(file, _kind(url.partition("?")[0]), url, url.rpartition("/")[0], repeats, columns)
+    except (csv.Error, UnicodeError) as error:
         raise UsageError(f"The list {url} cannot be read: {error}.") from error
 
 
-def scan_stdin(*, repeats: bool = False) -> Source:
+def scan_stdin(*, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """The same for standard input, relative to the working folder: lines as in a .txt list, or paths alone,
     each ended by a NUL character (``find -print0``), which may hold anything."""
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None:
         raise UsageError("'-' stands for a list on standard input, but there is no standard input.")
     data: bytes = stream.read()
+    where = "standard input"
     if b"\0" in data:
-        rows: Iterator[Row] = ((number, [os.fsdecode(name)]) for number, name in _until_nul(data) if name)
-    else:
-        text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="\n")
-        rows = _named(enumerate(_cells(text), start=1))
-    return _source(rows, "standard input", Path(), repeats)
+        rows = ((number, [os.fsdecode(name)]) for number, name in _until_nul(data) if name)
+        return _read(rows, Layout(), where, Path(), repeats)
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="\n")
+    return _source(text, "txt", where, Path(), repeats, columns)
 
 
-def _source(rows: Iterator[Row], where: str, folder: Path | str, repeats: bool) -> Source:
+def _source(
+    file: TextIO, kind: str, where: str, folder: Path | str, repeats: bool, columns: Columns
+) -> Source:
     """``folder`` is what paths are relative to; a text is that of a URL."""
-    found: list[Found] = []
+    start = list(islice(file, SAMPLE))
+    layout = layout_of(kind, start, _exists(folder), columns, where)
+    rows = rows_of(chain(start, file), layout.separator)
+    return _read(islice(rows, int(layout.header), None), layout, where, folder, repeats)
+
+
+def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, repeats: bool) -> Source:
+    source = Source([], ordered=True)
     seen: dict[str, int] = {}
     unique = Unique()
-    labels: dict[str, str] = {}  # one string a class, not one an image
+    classes: dict[str, str | int | None] = {}  # one string a class, not one an image
     for line, cells in rows:
-        raw = cells[0]
+        layout.check_width(line, cells, where)
+        raw = cell_of(cells, layout.path)
         if "\0" in raw:
             raise UsageError(f"{where}, line {line}: a path cannot hold a NUL character.")
-        if len(cells) > 2:
-            raise UsageError(
-                f"{where}, line {line}: expected a path and at most one class, found {len(cells)} columns.",
-                'A path that holds the separator must be in "double quotes" in a .csv or .tsv.',
-            )
+        if not raw.strip():
+            source.problems.append(Problem(f"line {line}", "no path in this row", f"{where}:{line}"))
+            continue
         raw = without_scheme(raw)
         url = as_url(raw)
         key = url or os.path.normpath(raw).replace(os.sep, "/")
@@ -83,43 +91,56 @@ def _source(rows: Iterator[Row], where: str, folder: Path | str, repeats: bool) 
             raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[key]}).")
         key = unique(key)
         seen[key] = line
-        label = cells[1].strip() if len(cells) == 2 else ""
-        label = labels.setdefault(label, label)
+        text = cell_of(cells, layout.label)
+        if text not in classes:
+            try:
+                classes[text] = _named(as_class(text))
+            except ValueError as error:
+                classes[text] = None
+                source.problems.append(Problem(f"line {line}", str(error), f"{where}:{line}"))
+        label = classes[text]
         if isinstance(folder, str):
             url = url or f"{folder}/{raw}"
         if url is not None:
-            found.append(Found(key, label or None, url, 0, None, Remote(url)))
+            source.found.append(Found(key, label, url, 0, None, Remote(url)))
             continue
         path = os.path.join(folder, raw) if folder != Path() else raw
         size, mtime = size_and_time(path)
-        found.append(Found(key, label or None, path, None, size, mtime=mtime))
-    return Source(found, ordered=True)
+        source.found.append(Found(key, label, path, None, size, mtime=mtime))
+    source.notes += [layout.remark] * bool(layout.remark)
+    return source
 
 
-def _rows(file: TextIO, name: str) -> Iterator[Row]:
-    """Every row of a list file that names an image."""
-    if name.lower().endswith(".txt"):
-        yield from _named(enumerate(_cells(file), start=1))
-    else:
-        separator = "\t" if name.lower().endswith(".tsv") else ","
-        reader = csv.reader(file, delimiter=separator, strict=True)
-        yield from _named((reader.line_num, row) for row in reader)
+def _named(found: str | int | None) -> str | None:
+    """A class of a list is its text, also where it is a number."""
+    return None if found is None else str(found)
 
 
-def _cells(lines: Iterable[str]) -> Iterator[list[str]]:
-    return (line.rstrip("\r\n").split("\t") for line in lines)
+def _text(file: IO[bytes]) -> TextIO:
+    """A list as text: UTF-8, or UTF-16 with a byte order mark, as Excel saves it."""
+    start = file.read(2)
+    file.seek(0)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return io.TextIOWrapper(file, "utf-16", newline="")
+    return io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _named(rows: Iterator[Row]) -> Iterator[Row]:
-    first = True
-    for line, cells in rows:
-        if not cells or not cells[0].strip() or cells[0].startswith("#"):
-            continue
-        if first and cells[0].strip().lower() in HEADERS:
-            first = False
-            continue
-        first = False
-        yield line, cells
+def _kind(name: str) -> str:
+    """The kind of a list by its name, a key of SEPARATORS."""
+    return name.lower()[-3:]
+
+
+def _exists(folder: Path | str) -> Callable[[str], bool]:
+    """Whether a cell is the path of an image; behind a URL its name decides, and nothing is fetched."""
+
+    def exists(cell: str) -> bool:
+        if as_url(without_scheme(cell)):
+            return True
+        if isinstance(folder, str):
+            return is_image(cell)
+        return "\0" not in cell and os.path.isfile(os.path.join(folder, without_scheme(cell)))
+
+    return exists
 
 
 def _until_nul(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -31,13 +32,14 @@ DEEPEST = 64
 """Folders within folders; a server may go on for ever."""
 
 
-def what_it_names(url: str, repeats: bool) -> list[Scan]:
+def what_it_names(url: str, asked: Asked) -> list[Scan]:
     """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
     Unavailable without the package that its kind of URL needs, and LsnError if it cannot be had."""
     url, fragment = parted(url)
+    asked = replace(asked, fragment=fragment or asked.fragment)
     if MAGIC.search(url.replace("?", "")):  # in a URL, ? begins a query
-        return _fitting(url, fragment, repeats)
-    return [(_name(url), lambda: _scan(url, Asked(repeats, fragment)))]
+        return _fitting(url, asked)
+    return [(_name(url), lambda: _scan(url, asked))]
 
 
 def _scan(url: str, asked: Asked) -> Source:
@@ -73,14 +75,14 @@ def _image(url: str, size: int | None) -> Source:
     return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
 
 
-def scan_tar(url: str, _asked: Asked) -> Source:
+def scan_tar(url: str, asked: Asked) -> Source:
     """List the images of a tar behind a URL; raises as ``tar.scan_file``."""
     size = size_of(url)
     block = BLOCK if url.lower().endswith(".tar") else COMPRESSED_BLOCK
-    return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size))
+    return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), asked.columns)
 
 
-def _fitting(url: str, fragment: str, repeats: bool) -> list[Scan]:
+def _fitting(url: str, asked: Asked) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     scheme, _, rest = url.partition("://")
     pattern = as_pattern(Path(rest))
@@ -96,8 +98,7 @@ def _fitting(url: str, fragment: str, repeats: bool) -> list[Scan]:
         return [(_name(base), scan)]
     files = sorted(key for key, _ in _files(base, pattern, suffixes(), Source([])))
     check_fits(bool(files), url)
-    behind_it = f"#{fragment}" * bool(fragment)
-    return [one for key in files for one in what_it_names(_below(base, key) + behind_it, repeats)]
+    return [one for key in files for one in what_it_names(_below(base, key), asked)]
 
 
 def _folder(url: str, pattern: Pattern | None) -> Source:

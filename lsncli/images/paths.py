@@ -16,38 +16,33 @@ from lsncli.registry import load
 STDIN = Path("-")
 
 
-def what_it_names(path: Path, repeats: bool, follow_links: bool) -> list[Scan]:
+def what_it_names(path: Path, asked: Asked, follow_links: bool) -> list[Scan]:
     """The sources that a path stands for: one, those that braces name, or the lists and tars that fit a
     pattern. Raises UsageError for a path that cannot be one."""
     if path == STDIN:
-        return [("stdin", lambda: listfile.scan_stdin(repeats=repeats))]
+        return [("stdin", lambda: listfile.scan_stdin(repeats=asked.repeats, columns=asked.columns))]
     path = Path(without_scheme(str(path)))
     if not os.path.lexists(path):
         if (names := braces.expanded(str(path))) != [str(path)]:
-            return [one for name in names for one in what_it_names(Path(name), repeats, follow_links)]
+            return [one for name in names for one in what_it_names(Path(name), asked, follow_links)]
         if (url := as_url(path)) is not None:
-            return online.what_it_names(url, repeats)
+            return online.what_it_names(url, asked)
         name, fragment = parted(str(path))
-        path = Path(name)
+        path, asked = Path(name), replace(asked, fragment=fragment)
         if (pattern := as_pattern(path)) is not None:
-            return _fitting(path, fragment, pattern, repeats, follow_links)
-    else:
-        fragment = ""
+            return _fitting(path, pattern, asked, follow_links)
     shown = path.name or path.resolve().name or "root"
-    return [(shown, lambda: _scan(path, Asked(repeats, fragment), follow_links))]
+    return [(shown, lambda: _scan(path, asked, follow_links))]
 
 
-def _fitting(path: Path, fragment: str, pattern: Pattern, repeats: bool, follow_links: bool) -> list[Scan]:
+def _fitting(path: Path, pattern: Pattern, asked: Asked, follow_links: bool) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     if not pattern.base.is_dir():
         raise UsageError(f"There is no folder '{pattern.base}'.", wanted())
     if kind_of(path.name):
         files = matching_files(pattern, suffixes())
         check_fits(bool(files), str(path))
-        behind_it = f"#{fragment}" * bool(fragment)
-        return [
-            one for file in files for one in what_it_names(Path(f"{file}{behind_it}"), repeats, follow_links)
-        ]
+        return [one for file in files for one in what_it_names(file, asked, follow_links)]
 
     def scan() -> Source:
         source = folder.scan(pattern.base, follow_links=follow_links, pattern=pattern)

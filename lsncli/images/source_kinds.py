@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.images import listfile, table, tar
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Source
 from lsncli.registry import load
 
@@ -20,6 +21,8 @@ class Asked:
     """Whether a path that a list names again is another image."""
     fragment: str = ""
     """What stands behind ``#`` in the name, for kinds that take it."""
+    columns: Columns = AUTOMATIC
+    """Which columns hold images and classes."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ SOURCES: dict[str, SourceKind] = {
         "lists (.txt, .csv, .tsv)",
         "lsncli.images.source_kinds:scan_list",
         "lsncli.images.source_kinds:scan_remote_list",
+        fragment=True,
     ),
     "tar": SourceKind(
         (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz"),
@@ -100,19 +104,24 @@ def contents() -> dict[str, type[Any]]:
 
 def scan_list(path: str, asked: Asked) -> Source:
     """List the images that a list names; raises as ``listfile.scan``."""
-    return listfile.scan(Path(path), repeats=asked.repeats)
+    return listfile.scan(Path(path), repeats=asked.repeats, columns=_columns(asked))
 
 
 def scan_remote_list(url: str, asked: Asked) -> Source:
     """The same behind a URL."""
-    return listfile.scan_url(url, repeats=asked.repeats)
+    return listfile.scan_url(url, repeats=asked.repeats, columns=_columns(asked))
 
 
-def scan_tar(path: str, _asked: Asked) -> Source:
+def scan_tar(path: str, asked: Asked) -> Source:
     """List the images of a tar; raises as ``tar.scan``."""
-    return tar.scan(path)
+    return tar.scan(path, asked.columns)
 
 
 def scan_table(path: str, asked: Asked) -> Source:
     """List the rows of a Parquet file or URL; raises as ``table.scan``."""
-    return table.scan(path, asked.fragment)
+    return table.scan(path, _columns(asked))
+
+
+def _columns(asked: Asked) -> Columns:
+    """The columns that were asked for; behind ``#`` stands that of the images."""
+    return asked.columns.with_path(asked.fragment)

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Content, Found, Problem, SplitFolders, Unique, split_folders
 from lsncli.images.paths import behind, what_it_names
-from lsncli.images.source_kinds import wanted
+from lsncli.images.source_kinds import Asked, wanted
 from lsncli.images.together import in_order
 from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
+MOST_NOTES = 10
+"""Notes of a listing; thousands of shards could say something of their own each."""
 LISTING_THREADS = 32
 """Sources behind URLs that are listed at the same time."""
 
@@ -55,6 +58,8 @@ class Listing:
     problem_paths: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
     split_folders: tuple[SplitFolders, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was recognised, a sentence each: which columns hold images and classes."""
 
     @property
     def skipped(self) -> str:
@@ -76,7 +81,13 @@ class Listing:
         return total.hexdigest()
 
 
-def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links: bool = False) -> Listing:
+def list_images(
+    paths: Sequence[Path],
+    *,
+    keep_order: bool = False,
+    follow_links: bool = False,
+    columns: Columns = AUTOMATIC,
+) -> Listing:
     """List every image under ``paths``, sorted by key.
 
     A path is a folder, a pattern with ``*`` or ``{0..9}``, an image, a list file (.txt, .csv, .tsv), a tar, a
@@ -85,15 +96,18 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
     .json files beside them, or of a table with a class column, by these. Classes of the same name in several
     sources are one class. ``keep_order`` keeps the sources in their order and a list as it is (repetitions
     too); folders and tars are sorted within. Links out of a folder are problems unless ``follow_links``.
-    Raises UsageError for a path that is not there or cannot be a source, Unavailable without the package that
-    one needs, and LsnError for a network that fails.
+    ``columns`` name the columns of lists and tables that hold images and classes. Raises UsageError for a
+    path that is not there or cannot be a source, and for columns that are missing or ambiguous; Unavailable
+    without the package that a source needs, and LsnError for a network that fails.
     """
     if not paths:
         raise UsageError("No images were named.", wanted())
-    scans = [one for path in paths for one in what_it_names(path, keep_order, follow_links)]
+    asked = Asked(repeats=keep_order, columns=columns)
+    scans = [one for path in paths for one in what_it_names(path, asked, follow_links)]
     unique = Unique()
     found: list[Found] = []
     problems: list[Problem] = []
+    notes: dict[str, list[str]] = {}
     ignored = 0
     system: set[str] = set()
     splits: list[SplitFolders] = []
@@ -111,6 +125,8 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         problems += source.problems
         ignored += source.ignored
         system |= source.system
+        for note in source.notes:
+            notes.setdefault(note, []).append(name)
     if not keep_order:
         found.sort(key=lambda one: one.key)
     folders = _in_order({one.folder for one in found if one.folder is not None})
@@ -123,6 +139,7 @@ def list_images(paths: Sequence[Path], *, keep_order: bool = False, follow_links
         problem_paths=tuple(one.path for one in problems),
         system=tuple(sorted(system)),
         split_folders=tuple(splits),
+        notes=tuple(_notes(notes)),
     )
 
 
@@ -177,6 +194,15 @@ def short_classes(listing: Listing, shots: int) -> tuple[str, ...]:
         if item.label != UNLABELLED:
             counts[item.label] += 1
     return tuple(name for name, count in zip(listing.folders, counts, strict=True) if count < shots)
+
+
+def _notes(by_text: dict[str, list[str]]) -> Iterator[str]:
+    """Sentences about sources; what several have in common is said once."""
+    for text, names in list(by_text.items())[:MOST_NOTES]:
+        others = f" and {len(names) - 1} more" * (len(names) > 1)
+        yield f"{printable(names[0])}{others}: {text}."
+    if len(by_text) > MOST_NOTES:
+        yield f"Remarks like these on {len(by_text) - MOST_NOTES} more sources are left out."
 
 
 def _in_order(classes: Iterable[str | int]) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.beside import as_class
+from lsncli.images.columns import LABEL_OPTION, MANY, NO_LABEL, Columns, is_label_name, label_index
 from lsncli.images.fetch import size_of
 from lsncli.images.found import Found, Problem, Source
+from lsncli.images.labels import are_whole, as_class, label_text
 from lsncli.images.rows import Table, opened
 from lsncli.images.urls import as_url
 
@@ -18,21 +19,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
-LABELS = ("label", "labels", "class", "cls", "class_name")
-"""Names that are preferred where several columns could hold the images, or the classes."""
+"""Names that are preferred where several columns could hold the images."""
 
 
-def scan(path: str, column: str = "") -> Source:
+def scan(path: str, columns: Columns) -> Source:
     """List the rows of a Parquet file or URL, in their order; no image is read.
 
     A key is the number of the row and, if the file knows it, the name that the image had. Raises UsageError
-    for a file that is none or where no column, or more than one, may hold the images (``column`` names it),
-    Unavailable without pyarrow.
+    for a file that is none, where no column, or more than one, may hold the images, or more than one the
+    classes (``columns`` names them), and for labels that are no classes; Unavailable without pyarrow.
     """
     size, mtime = _size_and_time(path)
     try:
         with opened(path, size) as file:
-            return _rows(file, path, size, mtime, column)
+            return _rows(file, path, size, mtime, columns)
     except LsnError:
         raise
     except (OSError, ValueError, MemoryError) as error:  # pyarrow's errors are among them
@@ -41,32 +41,52 @@ def scan(path: str, column: str = "") -> Source:
         ) from error
 
 
-def _rows(file: Any, path: str, size: int, mtime: int | None, wanted: str) -> Source:
+def _rows(file: Any, path: str, size: int, mtime: int | None, columns: Columns) -> Source:
     schema: pa.Schema = file.schema_arrow
-    images = _image_column(schema, wanted, path)
-    label = _label_column(schema)
+    images = _image_column(schema, columns.path, path)
     rows = file.metadata.num_rows
     if rows > size:  # of damaged or hostile metadata; a million rows of nothing would take our memory
         raise UsageError(f"'{path}' claims {rows:,} rows in {size:,} bytes.", "Is it whole?")
+    label = _label_column(file, images[0], columns, path) if columns.labelled else None
     names: Sequence[Any] = [None] * rows
     if len(images) == 2 and schema.field(images[0]).type.get_field_index("path") >= 0:
         names = file.read(columns=[f"{images[0]}.path"]).column(0).combine_chunks().flatten()[0].to_pylist()
-    classes = [None] * rows if label is None else file.read(columns=[label]).column(0).to_pylist()
-    named = () if label is None else _class_names(schema, label)
+    values = [None] * rows if label is None else _values(file, label)
+    named = () if label is None else class_label_names(schema, label)
     table = Table(path, size, mtime, images)
-    found: list[Found] = []
-    problems: list[Problem] = []
+    source = Source([])
     known: dict[Any, str | int | None] = {}  # one string a class, not one an image
-    for row, (name, value) in enumerate(zip(names, classes, strict=True)):
+    for row, (name, value) in enumerate(zip(names, values, strict=True)):
         key = f"{row:09d}{_shown(name)}"
-        try:
-            if value not in known:
-                known[value] = None if value is None else _class_of(value, named)
-        except ValueError as error:
-            known[value] = None
-            problems.append(Problem(f"{key}#{label}", str(error), f"{path}:{key}#{label}"))
-        found.append(Found(key, known[value], path, row, None, table, key))
-    return Source(found, problems)
+        said = repr(value) if isinstance(value, list | dict | float) else value  # what a dict can hold once
+        if said not in known:
+            try:
+                text = label_text(value)
+            except ValueError as error:
+                raise UsageError(
+                    f"'{path}', column '{label}', row {row}: {error}.",
+                    f"Name another column with {LABEL_OPTION}; {LABEL_OPTION} {NO_LABEL} leaves classes out.",
+                ) from error
+            try:
+                known[said] = _class_of(text, named)
+            except ValueError as error:
+                known[said] = None
+                source.problems.append(Problem(f"{key}#{label}", str(error), f"{path}:{key}#{label}"))
+        source.found.append(Found(key, known[said], path, row, None, table, key))
+    source.notes.append(f"images from column '{printable(images[0])}', {_said(label, schema, columns)}")
+    return source
+
+
+def _said(label: str | None, schema: "pa.Schema", columns: Columns) -> str:
+    if label is not None:
+        return f"classes from '{printable(label)}'"
+    more = columns.labelled and len(schema.names) > 1
+    return "no classes" + f" ({LABEL_OPTION} names a column)" * more
+
+
+def _values(file: Any, column: str) -> list[Any]:
+    values: list[Any] = file.read(columns=[column]).column(0).to_pylist()
+    return values
 
 
 def _size_and_time(path: str) -> tuple[int, int | None]:
@@ -84,6 +104,8 @@ def _image_column(schema: "pa.Schema", wanted: str, path: str) -> tuple[str, ...
     found = {field.name: one for field in schema if (one := _bytes_in(field)) is not None}
     if wanted:
         found = {name: one for name, one in found.items() if name == wanted}
+    if len(found) > 1:  # classes may be bytes, too
+        found = {name: one for name, one in found.items() if not is_label_name(name)} or found
     if len(found) > 1:
         preferred = [name for name in IMAGES if name in found]
         found = {name: found[name] for name in preferred[:1]} or found
@@ -111,40 +133,58 @@ def _bytes_in(field: "pa.Field") -> tuple[str, ...] | None:
     return None
 
 
-def _label_column(schema: "pa.Schema") -> str | None:
-    """The column that Hugging Face's metadata calls the class, else one of a usual name."""
-    named = [name for name in schema.names if _class_names(schema, name)]
-    for name in named if len(named) == 1 else [one for one in LABELS if one in schema.names]:
-        kind = schema.field(name).type
-        if _is_class(kind):
-            return name
-    return None
+def _label_column(file: Any, image: str, columns: Columns, path: str) -> str | None:
+    """The column of classes: the only one whose classes Hugging Face's metadata names, else by its name."""
+    schema: pa.Schema = file.schema_arrow
+    names: list[str] = list(schema.names)
+    named = [at for at, name in enumerate(names) if class_label_names(schema, name)]
+    if len(named) == 1 and not columns.label:
+        return names[named[0]]
+
+    def distinct(at: int) -> bool:
+        values = _values(file, names[at])
+        return len(values) > MANY and len(set(map(str, values))) == len(values)
+
+    others = [
+        at
+        for at, name in enumerate(names)
+        if name != image and (is_label_name(name) or _may_be_classes(file, name, schema.field(at).type))
+    ]
+    index = label_index(columns.label, names, named or others, f"'{path}'", distinct)
+    return None if index is None else names[index]
 
 
-def _is_class(kind: "pa.DataType") -> bool:
+def _may_be_classes(file: Any, column: str, kind: "pa.DataType") -> bool:
+    """Whether a column of an unusual name may hold classes, by its type, or its values if they are floats."""
     from pyarrow import types
+
+    if types.is_floating(kind):
+        return are_whole(_values(file, column))
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
+    tests = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string)
+    return any(test(kind) for test in tests)
 
 
-def _class_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
+def class_label_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
     """What Hugging Face's metadata calls the numbers of a column; empty if it says nothing."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        names = features[column]["names"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        feature = features[column]
+        names = feature.get("feature", feature)["names"]  # of a list of labels, too
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()
     return tuple(names) if isinstance(names, list) and all(isinstance(one, str) for one in names) else ()
 
 
-def _class_of(value: Any, names: tuple[str, ...]) -> str | int | None:
-    if names and isinstance(value, int):
-        if value >= len(names):
-            raise ValueError(f"class {value}, but there are {len(names)} names")
-        return as_class(names[value]) if value >= 0 else None
-    return as_class(value)
+def _class_of(text: str, names: tuple[str, ...]) -> str | int | None:
+    found = as_class(text)
+    if not names or not isinstance(found, int):
+        return found
+    if found >= len(names):
+        raise ValueError(f"class {found}, but there are {len(names)} names")
+    return as_class(names[found])
 
 
 def _shown(name: Any) -> str:

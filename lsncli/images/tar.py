@@ -10,6 +10,7 @@ from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images import stream
 from lsncli.images.beside import LONGEST, Labels
+from lsncli.images.columns import Columns
 from lsncli.images.found import (
     MAX_BYTES,
     Content,
@@ -32,7 +33,7 @@ def _in_place(member: tarfile.TarInfo) -> Place:
     return member.offset_data, member.size
 
 
-def scan(path: str) -> Source:
+def scan(path: str, columns: Columns) -> Source:
     """Index a tar, whatever its compression. Its single top-level folder, if any, is not part of the keys.
 
     Links inside the tar are followed to the member they name. Members that are no plain files, links to
@@ -42,20 +43,20 @@ def scan(path: str) -> Source:
     """
     try:
         with open(path, "rb") as file:
-            return scan_file(path, file, packed(path))
+            return scan_file(path, file, packed(path), columns)
     except OSError as error:
         raise _not_a_tar(path, error) from error
 
 
-def scan_file(path: str, file: IO[bytes], content: Content) -> Source:
+def scan_file(path: str, file: IO[bytes], content: Content, columns: Columns) -> Source:
     """The same of an open ``file`` known as ``path``; unless it is compressed, ``content`` reads it."""
     try:
         unpacked_file = stream.unpacking(file)
         if unpacked_file is None:
-            return _index(path, stream.Limited(file), content, _in_place)
+            return _index(path, stream.Limited(file), content, columns, _in_place)
         with unpacked_file:
             forward, unpacked = stream.Forward(unpacked_file, path), Unpacked()
-            return _index(path, forward, unpacked, lambda member: _copy(forward, member, unpacked))
+            return _index(path, forward, unpacked, columns, lambda member: _copy(forward, member, unpacked))
     except (tarfile.TarError, *stream.DAMAGED) as error:
         raise _not_a_tar(path, error) from error
 
@@ -67,11 +68,11 @@ def _not_a_tar(path: str, error: Exception) -> UsageError:
     )
 
 
-def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Source:
+def _index(path: str, file: stream.Limited, content: Content, columns: Columns, keep: Keep) -> Source:
     places: dict[str, Place] = {}
     links: dict[str, str] = {}
     problems: list[Problem] = []
-    labels, ignored = Labels(), 0
+    labels, ignored = Labels(columns), 0
     system: set[str] = set()
     with tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape") as tar:
         try:
@@ -112,6 +113,7 @@ def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Sou
             problems.append(Problem(name, "a link to nothing inside the tar", f"{path}:{name}"))
         else:
             places[name] = place
+    labels.settle(path)
     problems += [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
     keys = _without_common_folder(list(places))
     folders = [labels.of(name) for name in places] if labels else by_folder(keys)
@@ -119,7 +121,7 @@ def _index(path: str, file: stream.Limited, content: Content, keep: Keep) -> Sou
         Found(key, folder, path, *place, content, name)
         for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
     ]
-    return Source(found, problems, ignored, system)
+    return Source(found, problems, ignored, system, notes=[labels.note] if labels.note else [])
 
 
 def _start_of(file: stream.Limited, member: tarfile.TarInfo) -> bytes:

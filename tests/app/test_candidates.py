@@ -50,6 +50,16 @@ def test_words_of_ones_own_are_matched_by_key(tmp_path, work, split, header) -> 
     assert [line["key"] for line in lines] == list(split.keys)
 
 
+@pytest.mark.parametrize("header", ["file_name", "Image Path", "id", "key"])
+def test_a_header_of_any_usual_name_is_no_image(tmp_path, work, split, header) -> None:
+    path = write_csv(tmp_path / "words.csv", split, header=False)
+    tabs = path.read_text().replace(",", "\t")
+    for name, text in (("words.csv", path.read_text()), ("words.tsv", tabs)):
+        separator = "," if name.endswith("csv") else "\t"
+        (tmp_path / name).write_text(f"{header}{separator}words{separator * (header == 'id')}\n{text}")
+        assert len(import_candidates(work, split, tmp_path / name)) == len(split.keys)
+
+
 def test_json_lines_are_read_as_they_are_written(tmp_path, work, split) -> None:
     import_candidates(work, split, write_csv(tmp_path / "words.csv", split))
     first = work.candidates("near").read_bytes()

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from fake_backbone import DIM, FakeBackbone, make_images, png
+from numpy.typing import NDArray
 
 from lsncli.app.encode import Encoder, encode_stream
 from lsncli.errors import LsnError
 from lsncli.images.sources import list_images
+from lsncli.store.format import shortest
 
 
 def test_batches_carry_features_keys_and_labels_in_order(tmp_path: Path) -> None:
@@ -44,6 +46,24 @@ def test_broken_infinite_and_zero_images_are_failures_in_order(tmp_path: Path) -
         ("c.png", "the features are not finite"),
         ("d.png", "the features are all zero"),
     ]
+
+
+class Faint(FakeBackbone):
+    """A model whose features are near the end of float16."""
+
+    def encode(self, pixels: torch.Tensor) -> NDArray[np.float16]:
+        features = super().encode(pixels).astype(np.float64)
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        return (features / lengths * shortest(DIM) * [[1.5], [0.5]]).astype(np.float16)
+
+
+def test_features_that_float16_cannot_hold_are_failures(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(png(1, 2, 3))
+    (batch,) = encode_stream(list_images([tmp_path]).items, Faint(), batch_size=8, workers=1)
+    assert batch.keys == ("a.png",)
+    reason = "the features are too small for float16, in which they are stored"
+    assert [(failure.key, failure.reason) for failure in batch.failures] == [("b.png", reason)]
 
 
 def test_a_batch_that_is_all_broken_is_not_encoded(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lsncli.app import exchange
 from lsncli.app.exchange import export_features, import_features
 from lsncli.app.tables import READERS, WRITERS
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable, UsageError
-from lsncli.store.format import Split
+from lsncli.store.format import LOST, Split, shortest
 from lsncli.store.reader import read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
@@ -284,7 +284,7 @@ def test_wider_numbers_become_half(tmp_path: Path, dtype: type) -> None:
         ({"features": np.array([["a"]])}, "expected numbers"),
         ({"features": np.array([[1, np.nan]])}, "1 of 1 rows hold NaN or infinity"),
         ({"features": np.array([[7e4, 1]])}, "largest feature is 7e.04, more than float16 holds"),
-        ({"features": np.array([[1e-9, 0]])}, "1 rows are zero, or become zero"),
+        ({"features": np.array([[0, 0], [1, 0]])}, "1 of 2 rows are zero"),
         ({"features": FEATURES, "labels": LABELS[:5]}, "Expected 6 labels, one a row of features, found 5"),
         ({"features": FEATURES, "labels": LABELS - 1}, r"Expected labels in -1\.\.1, found -2\.\.1"),
         ({"features": FEATURES, "labels": np.full(6, 2**40)}, "larger than any class number"),
@@ -388,3 +388,253 @@ def test_a_csv_with_two_names_of_one_label_is_refused(tmp_path: Path) -> None:
         bring(tmp_path, write(tmp_path, "a.csv", "f0,label,class\n1,x,cat\n"))
     with pytest.raises(LsnError, match="expected a column 'features'"):
         bring(tmp_path, write(tmp_path, "a.csv", "key,label\na,0\n"))
+
+
+def test_text_labels_stay_text(tmp_path: Path) -> None:
+    three = ["007", "07", "7", "07", "", "7"]
+    (tmp_path / "f.csv").write_text(
+        "f0,label\n" + "".join(f"{at + 1},{text}\n" for at, text in enumerate(three))
+    )
+    write(tmp_path, "labels.txt", "007\n07\n7\n07\n\n7\n")
+    (tmp_path / "labels.json").write_text(json.dumps([*three[:4], None, 7]))
+    np.save(tmp_path / "labels.npy", np.array(three))
+    source = save(tmp_path / "f.npz", features=FEATURES)
+    made = [bring(tmp_path, tmp_path / "f.csv")]
+    for name in ("labels.txt", "labels.json", "labels.npy"):
+        store = tmp_path / f"{name}.h5"
+        made.append(import_features(store, "train", source, labels_file=tmp_path / name, model_name="m"))
+    for one in made:
+        assert one.classes == ("007", "07", "7")
+        assert one.labels.tolist() == [0, 1, 2, 1, -1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        (["00", "01", "02", "00", "01", ""], ["a", "b", "c"], [0, 1, 2, 0, 1, -1]),
+        (["00", "01", "02", "00", "01", ""], ["02", "01", "00"], [2, 1, 0, 2, 1, -1]),
+        (["cat", "-1", "dog", "cat", "", "dog"], ["dog", "cat"], [1, -1, 0, 1, -1, 0]),
+    ],
+)
+def test_padded_numbers_are_numbers_only_beside_other_names(
+    tmp_path: Path, labels: list[str], classes: list[str], expected: list[int]
+) -> None:
+    source = save(tmp_path / "f.npz", features=FEATURES, labels=np.array(labels), classes=np.array(classes))
+    assert bring(tmp_path, source).labels.tolist() == expected
+
+
+def test_padded_numbers_that_are_one_number_are_not_merged(tmp_path: Path) -> None:
+    labels = np.array(["07", "7", "7", "7", "7", "7"])
+    source = save(tmp_path / "f.npz", features=FEATURES, labels=labels, classes=np.array(list("abcdefgh")))
+    with pytest.raises(LsnError, match="The label '07' is not among the 8 class names"):
+        bring(tmp_path, source)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "classes"),
+    [
+        (np.array([b"cat", b"dog"] * 3), [0, 1] * 3, ("cat", "dog")),
+        (np.array([1.0, 0.0, np.nan] * 2), [1, 0, -1] * 2, ("0", "1")),
+        (np.array([True, False] * 3), [1, 0] * 3, ("false", "true")),
+        (np.array([[1], [0]] * 3), [1, 0] * 3, ("0", "1")),
+    ],
+)
+def test_labels_of_any_type_in_arrays(
+    tmp_path: Path, labels: np.ndarray, expected: list[int], classes: tuple[str, ...]
+) -> None:
+    made = bring(tmp_path, save(tmp_path / "f.npz", features=FEATURES, labels=labels))
+    assert made.labels.tolist() == expected
+    assert made.classes == classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0.5] * 6), "labels 'labels', row 0: '0.5' is not a class"),
+        (np.zeros((6, 3), int), r"expected one dimension of 'labels', found \(6, 3\)"),
+        (np.array([10**8] * 6), "too large for the number of a class"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path: Path, labels: np.ndarray, message: str) -> None:
+    with pytest.raises(LsnError, match=message):
+        bring(tmp_path, save(tmp_path / "f.npz", features=FEATURES, labels=labels))
+
+
+def test_arrays_of_other_names_hold_labels(tmp_path: Path) -> None:
+    said: list[str] = []
+    source = save(tmp_path / "f.npz", features=FEATURES, targets=LABELS, boxes=np.zeros((6, 4)))
+    made = bring(tmp_path, source, remark=said.append)
+    assert made.labels.tolist() == LABELS.tolist()
+    assert said == ["f.npz: labels from the array 'targets'."]
+    source = save(tmp_path / "f.npz", features=FEATURES, targets=LABELS, kind=np.array(list("aabbaa")))
+    assert bring(tmp_path, source, replace=True).classes == ("0", "1", "2")
+    assert bring(tmp_path, source, replace=True, label_column="kind").classes == ("a", "b")
+    assert bring(tmp_path, source, replace=True, label_column="none").classes == ()
+    source = save(tmp_path / "f.npz", features=FEATURES, targets=LABELS, y=LABELS)
+    with pytest.raises(UsageError, match="'targets', 'y'"):
+        bring(tmp_path, source)
+    with pytest.raises(UsageError, match="no column 'z'"):
+        bring(tmp_path, source, label_column="z")
+
+
+CSV = "id,variety,f0,f1\nx,007,1,2\ny,07,3,4\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", CSV),
+        ("a.csv", CSV.replace(",", ";")),
+        ("a.csv", CSV.replace(",", "\t")),
+        ("a.tsv", CSV.replace(",", "\t")),
+        ("a.csv", "\ufeff" + CSV.replace("\n", "\r\n")),
+        ("a.csv", '"id","variety","f0","f1"\n"x","007","1","2"\n"y","07","3","4"\n'),
+        ("a.csv", CSV.replace("f0,f1", "u,v")),
+        ("a.csv", CSV.replace("id", "file_name").replace("variety", "target").replace("f0,f1", "u,v")),
+        ("a.csv", CSV.replace("id", "").replace("f0,f1", "0,1")),  # as pandas writes a frame with its index
+    ],
+)
+def test_a_csv_of_any_form_has_features_labels_and_keys(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    made = bring(tmp_path, tmp_path / name)
+    assert made.features.tolist() == [[1, 2], [3, 4]]
+    assert (made.keys, made.classes, made.labels.tolist()) == (("x", "y"), ("007", "07"), [0, 1])
+
+
+def test_numbers_beside_features_are_labels_and_no_features(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = bring(tmp_path, write(tmp_path, "a.csv", "u,target,v\n1,0,2\n3,1,4\n"), remark=said.append)
+    assert made.features.tolist() == [[1, 2], [3, 4]]
+    assert (made.labels.tolist(), said) == ([0, 1], ["a.csv: labels from 'target'."])
+    made = bring(tmp_path, write(tmp_path, "a.csv", "x,y\n1,2\n3,4\n"), replace=True)
+    assert made.features.tolist() == [[1, 2], [3, 4]]  # points in a plane
+    source = write(tmp_path, "a.csv", "u,v,kind\n1,2,7\n3,4,07\n")
+    made = bring(tmp_path, source, replace=True, label_column="kind")
+    assert (made.features.tolist(), made.classes) == ([[1, 2], [3, 4]], ("07", "7"))
+    with pytest.raises(UsageError, match=r"'target', 'class_name'\. Choose one with --label-column"):
+        bring(tmp_path, write(tmp_path, "a.csv", "f0,target,class_name\n1,0,cat\n"))
+
+
+def test_a_parquet_of_plain_columns_keeps_labels_and_keys_apart(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {"u": [1.0, 3.0], "target": [1, 0], "id": [8, 9], "v": [2.0, 4.0], "__index_level_0__": [0, 1]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    made = bring(tmp_path, tmp_path / "a.parquet")
+    assert made.features.tolist() == [[1, 2], [3, 4]]
+    assert (made.labels.tolist(), made.keys) == ([1, 0], ("8", "9"))
+
+
+def test_a_csv_without_a_header_loses_no_row(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = bring(tmp_path, write(tmp_path, "a.csv", "1.5,2\n3,4\n"), remark=said.append)
+    assert made.features.tolist() == [[1.5, 2], [3, 4]]
+    assert said == ["a.csv: no header, all columns are features."]
+    made = bring(tmp_path, write(tmp_path, "a.csv", "0,1\n3,4\n"), replace=True)
+    assert made.features.tolist() == [[3, 4]]  # the numbers of columns, as pandas writes them
+    made = bring(tmp_path, write(tmp_path, "a.csv", "f0;f1\n1,5;2\n"), replace=True)
+    assert made.features.tolist() == [[1.5, 2]]
+    with pytest.raises(LsnError, match=r"expected names of columns in line 1, found numbers such as '0\.5'"):
+        bring(tmp_path, write(tmp_path, "a.csv", "x.jpg,0.5,2\ny.jpg,3,4\n"))
+
+
+def test_parquet_of_another_tool_has_labels_of_any_type_and_name(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    lists = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2, 3, 4]), 2)
+    features = {"info": {"features": {"kind": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
+    for labels, classes, rows in [
+        ([b"cat", b"dog"], ("cat", "dog"), [0, 1]),
+        (["07", "7"], ("07", "7"), [0, 1]),
+        ([["dog"], []], ("dog",), [0, -1]),
+        ([1.0, float("nan")], ("0", "1"), [1, -1]),
+        ([True, None], ("true",), [0, -1]),
+    ]:
+        for column in (lists, [[1.0, 2.0], [3.0, 4.0]]):
+            pq.write_table(pa.table({"features": column, "target": labels}), tmp_path / "a.parquet")
+            made = bring(tmp_path, tmp_path / "a.parquet", replace=True)
+            assert (made.features.tolist(), made.classes) == ([[1, 2], [3, 4]], classes)
+            assert made.labels.tolist() == rows
+    pq.write_table(
+        pa.table({"features": lists, "kind": [1.0, None], "size": [0.5, 1]}), tmp_path / "a.parquet"
+    )
+    assert bring(tmp_path, tmp_path / "a.parquet", replace=True).labels.tolist() == [1, -1]
+    table = pa.table({"features": lists, "kind": [1, -1]})
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(features)}), tmp_path / "a.parquet"
+    )
+    made = bring(tmp_path, tmp_path / "a.parquet", replace=True)
+    assert (made.classes, made.labels.tolist()) == (("cat", "dog"), [1, -1])
+
+
+def test_labels_in_a_csv_of_their_own(tmp_path: Path) -> None:
+    source = save(tmp_path / "f.npz", features=FEATURES[:2], keys=np.array(["x", "y"]))
+    plain = save(tmp_path / "g.npz", features=FEATURES[:2])
+
+    def brought(text: str, features: Path = source, **options: object) -> list[int]:
+        labels = write(tmp_path, "l.csv", text)
+        return bring(tmp_path, features, labels_file=labels, replace=True, **options).labels.tolist()
+
+    assert brought("label\n1\n0\n") == [1, 0]
+    assert brought("1\n0\n") == [1, 0]
+    assert brought("file_name,label\ny,1\nx,0\n") == [0, 1]  # joined by the keys
+    assert brought("file_name,label\ny,1\nx,0\n", plain) == [1, 0]
+    assert brought("label;author\n1;a\n0;b\n") == [1, 0]
+    assert brought("label,variety\n1,a\n0,b\n", label_column="variety") == [0, 1]
+    assert brought("a,1\nb,0\n", label_column="2") == [1, 0]
+    with pytest.raises(LsnError, match=r"keys of the 2 features, each once, but 'x' is missing"):
+        brought("file_name,label\ny,1\nz,0\n")
+    with pytest.raises(UsageError, match="'label', 'variety'"):
+        brought("label,variety\n1,a\n0,b\n")
+    with pytest.raises(UsageError, match="found 2 columns without one"):
+        brought("a,1\nb,0\n")
+    with pytest.raises(UsageError, match="no column of labels"):
+        brought("file_name,width\nx,1\ny,0\n")
+    with pytest.raises(UsageError, match=r"expected labels as .*, found '\.npz'"):
+        bring(tmp_path, source, labels_file=source)
+
+
+def test_bfloat16_is_read_without_loss(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    values = torch.tensor(FEATURES.astype(np.float32)).bfloat16()
+    save_file({"features": values, "labels": torch.tensor(LABELS)}, tmp_path / "f.safetensors")
+    made = bring(tmp_path, tmp_path / "f.safetensors")
+    assert made.features.tolist() == values.double().tolist()
+    assert made.labels.tolist() == LABELS.tolist()
+    np.save(tmp_path / "f.npy", values.view(torch.int16).numpy().view("V2"))
+    with pytest.raises(LsnError, match="NumPy lacks, such as bfloat16") as caught:
+        bring(tmp_path, tmp_path / "f.npy")
+    assert "float32" in caught.value.hint
+
+
+def test_features_that_float16_would_turn_are_refused_with_a_factor(tmp_path: Path) -> None:
+    features = RNG.standard_normal((50, 64)).astype(np.float32)
+    tiny = save(tmp_path / "f.npz", features=features * np.float32(1e-6))
+    with pytest.raises(
+        LsnError, match="stored as float16, which changes the direction of 50 of 50"
+    ) as caught:
+        bring(tmp_path, tiny)
+    factor = float(caught.value.hint.split("such as ")[1].split(":")[0])
+    assert np.log2(factor).is_integer()
+    scaled = bring(tmp_path, save(tmp_path / "f.npz", features=features * np.float32(1e-6) * factor))
+    exact, stored = features.astype(np.float64), scaled.features.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(stored, axis=1)
+    assert (1 - (exact * stored).sum(axis=1) / lengths).max() < LOST
+    with pytest.raises(LsnError, match="more than float16 holds") as caught:
+        bring(tmp_path, save(tmp_path / "f.npz", features=features * 1e6))
+    factor = float(caught.value.hint.split("such as ")[1].split(":")[0])
+    bring(tmp_path, save(tmp_path / "f.npz", features=features * 1e6 * factor), replace=True)
+    features[7] *= 1e-9
+    with pytest.raises(LsnError, match="direction of 1 of 50") as caught:
+        bring(tmp_path, save(tmp_path / "f.npz", features=features))
+    assert "leave those rows out" in caught.value.hint
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8).filter(any), st.integers(-9, 15))
+def test_a_row_is_refused_only_for_values_below_the_normal_range(values: list[float], power: int) -> None:
+    row = np.array([values], np.float32) * np.float32(2.0**power)
+    cosine = exchange._cosines(row, row.astype(np.float16))[0]
+    if np.abs(row[row != 0]).min() >= np.finfo(np.float16).tiny:
+        assert cosine > 1 - LOST / 4
+    if np.linalg.norm(row) >= shortest(8):
+        assert cosine > 1 - 1.2 * LOST

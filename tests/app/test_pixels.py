@@ -210,3 +210,15 @@ def test_prompts_that_depend_on_the_image_are_refused(folder, split, tiny_backbo
 
 def test_no_images_give_no_features(tiny_backbone, head) -> None:
     assert perturbed((), tiny_backbone, head, TAU, EPS, **HOW).shape == (0, 32)
+
+
+def test_images_of_a_list_need_no_classes(folder, split) -> None:
+    """Columns of which extraction had to be told do not matter when the images are looked up again."""
+    rows = "".join(f"x,{key},cat,{at}\n" for at, key in enumerate(split.keys))
+    path = folder / "l.csv"
+    path.write_text(f"site,photo,label,variety\n{rows}")
+    try:
+        assert [item.key for item in images_of(split, [path])] == list(split.keys)
+        assert [item.key for item in images_of(split, [Path(f"{path}#photo")])] == list(split.keys)
+    finally:
+        path.unlink()

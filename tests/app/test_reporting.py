@@ -17,7 +17,7 @@ from lsncli.app.scored_sets import Scorer
 from lsncli.app.train import plan_negative, plan_positive, train_prompts
 from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import load_detector
-from lsncli.errors import FingerprintMismatch, LsnError
+from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.images.sources import list_images
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import uncalibrated
@@ -74,6 +74,15 @@ def test_class_folders_of_id_images_are_true_classes_by_name(made, folder, tmp_p
     classes = scorer.detector.head.classes
     truth = [classes[label] if label >= 0 else None for label in one.labels]
     assert truth == ["left", "left", "right", "right", None, None]
+
+
+def test_only_images_known_to_be_id_need_classes(folder, tmp_path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("img,label,breed\n0.jpg,1,cat\n")
+    for kind in ("input", "ood"):
+        assert len(want_images("images", kind, [path])) == 1
+    with pytest.raises(UsageError, match="'label', 'breed'"):
+        want_images("images", "id", [path])
 
 
 def test_a_split_has_the_scores_of_its_images_and_their_pictures(made, folder) -> None:

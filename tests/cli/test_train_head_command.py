@@ -47,10 +47,13 @@ def test_quiet_says_nothing(lsn, work: Path, tmp_path: Path, tiny_model: str) ->
 
 
 def test_a_tuned_tower_goes_all_the_way_to_eval_by_the_commands_it_names(lsn, tmp_path, tiny_model) -> None:
-    photos(tmp_path / "my photos")
+    images = sorted(photos(tmp_path / "my photos").rglob("*.*g"))
+    rows = "".join(f"{one.relative_to(tmp_path)},{one.parent.name},x\n" for one in images)
+    (tmp_path / "my list.csv").write_text(f"photo,side,label\n{rows}")
     names = tmp_path / "names.txt"
     names.write_text("left\tport\nmiddle\tcentre\nright\tstarboard\n")
-    words = ["my photos", *QUICK, "--model", tiny_model, "--classes", names, "--work", "tuned"]
+    columns = ["--path-column", "photo", "--label-column", "side"]
+    words = ["my list.csv", *columns, *QUICK, "--model", tiny_model, "--classes", names, "--work", "tuned"]
     done = lsn("train-head", *words, "--format", "json")
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)

@@ -15,6 +15,7 @@ from test_sources import keys
 
 from lsncli.errors import UsageError
 from lsncli.images import rows
+from lsncli.images.columns import Columns
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing, list_images, take_shots
@@ -62,7 +63,7 @@ def test_a_data_set_of_hugging_face_has_images_names_and_classes(tmp_path: Path)
         (["cat", "10", "cat"], ["cat", "10", "cat"]),
         (pa.array(["cat", None, "dog"]).dictionary_encode(), ["cat", None, "dog"]),
         (pa.array(["cat", "dog", "cat"], pa.large_string()), ["cat", "dog", "cat"]),
-        ([[1], [2], [3]], [None] * 3),
+        ([[1], [2], []], ["1", "2", None]),
     ],
 )
 def test_plain_columns_of_bytes_and_classes(tmp_path: Path, labels: Any, expected: list[str | None]) -> None:
@@ -70,6 +71,113 @@ def test_plain_columns_of_bytes_and_classes(tmp_path: Path, labels: Any, expecte
     listing = list_images([tmp_path / "t.parquet"])
     assert classes(listing) == expected
     assert [read_bytes(item) for item in listing.items] == images(3)
+
+
+FEW = [3, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["007", "07", "7"], ["007", "07", "7"]),
+        (pa.array(["007", "07", "007"]).dictionary_encode(), ["007", "07", "007"]),
+        ([b"cat", None, b"dog"], ["cat", None, "dog"]),
+        (["nan", "", "None"], ["nan", None, "None"]),
+        ([3.0, float("nan"), None], ["3", None, None]),
+        ([True, False, None], ["true", "false", None]),
+        ([["cat"], [], None], ["cat", None, None]),
+        (pa.array(FEW, pa.uint8()), ["3", "1", "3"]),
+        (pa.array(FEW, pa.float16()), ["3", "1", "3"]),
+        (pa.array(FEW, pa.decimal128(5, 1)), ["3", "1", "3"]),
+        (pa.array([[3], [1], [3]], pa.list_(pa.int8(), 1)), ["3", "1", "3"]),
+    ],
+)
+def test_labels_of_any_type_are_classes(tmp_path: Path, labels: Any, expected: list[str | None]) -> None:
+    for name in ("label", "target"):
+        write(tmp_path / "t.parquet", {"image": images(3), name: labels})
+        listing = list_images([tmp_path / "t.parquet"])
+        assert classes(listing) == expected
+        assert listing.notes == (f"t.parquet: images from column 'image', classes from '{name}'.",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([["cat"], ["cat", "dog"]], "column 'label', row 1: 2 labels in one row, but an image can have one"),
+        ([1.0, 0.5], r"column 'label', row 1: '0\.5' is not a class"),
+        ([b"cat", b"\xff"], "column 'label', row 1: a class that is not UTF-8"),
+        ([{"a": 1}, {"a": 2}], "column 'label', row 0: .* is not a class"),
+        (pa.array([1, 2], pa.timestamp("s")), "column 'label', row 0: .* is not a class"),
+    ],
+)
+def test_labels_that_are_no_classes_are_one_sentence(tmp_path: Path, labels: Any, message: str) -> None:
+    path = write(tmp_path / "t.parquet", {"image": images(2), "label": labels})
+    with pytest.raises(UsageError, match=message) as caught:
+        list_images([path])
+    assert "--label-column none leaves classes out" in caught.value.hint
+    assert len(list_images([path], columns=Columns(label="none")).items) == 2
+    assert len(list_images([path], columns=Columns(labelled=False)).items) == 2
+
+
+def test_a_column_of_another_name_holds_the_classes_if_no_other_may(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write(path, {"image": images(2), "id": [1, 2], "variety": ["setosa", "virginica"], "width": [3, 4]})
+    assert classes(list_images([path])) == ["setosa", "virginica"]
+    write(path, {"image": images(2), "edible": [True, False]})
+    assert classes(list_images([path])) == ["true", "false"]
+    write(path, {"image": images(2), "kind": [1.0, None]})  # integers, once a value is missing
+    assert classes(list_images([path])) == ["1", None]
+    write(path, {"image": images(2), "caption": ["a", "b"], "sharpness": [0.5, 1.0]})
+    listing = list_images([path])
+    assert classes(listing) == [None, None]
+    assert "no classes (--label-column names a column)" in listing.notes[0]
+
+
+def test_two_columns_of_classes_need_a_choice(tmp_path: Path) -> None:
+    columns = {"image": images(2), "label": [0, 1], "variety": ["setosa", "virginica"], "site": ["a", "b"]}
+    path = write(tmp_path / "t.parquet", columns)
+    with pytest.raises(UsageError, match=r"'label', 'variety'\. Choose one with --label-column NAME"):
+        list_images([path])
+    for name in ("label", "variety", "site"):
+        assert classes(list_images([path], columns=Columns(label=name))) == [
+            str(one) for one in columns[name]
+        ]
+    with pytest.raises(UsageError, match=r"no column 'kind'\. Its columns are 'image', 'label', 'variety'"):
+        list_images([path], columns=Columns(label="kind"))
+    del columns["label"], columns["variety"]
+    path = write(tmp_path / "t.parquet", columns | {"camera": ["x", "x"]})
+    with pytest.raises(UsageError, match="'site', 'camera'"):
+        list_images([path])
+
+
+def test_names_of_hugging_face_serve_lists_and_any_column(tmp_path: Path) -> None:
+    table = pa.table({"image": images(3), "fine": [[1], [0], []], "coarse": [0, 0, -1], "label": ["x"] * 3})
+    features = {
+        "fine": {"feature": {"names": ["dog", "cat"], "_type": "ClassLabel"}, "_type": "Sequence"},
+        "coarse": {"names": ["animal"], "_type": "ClassLabel"},
+        "label": [{"_type": "Value"}],
+    }
+    path = tmp_path / "t.parquet"
+
+    def save(*named: str) -> None:
+        info = {"info": {"features": {name: features[name] for name in named}}}
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), path)
+
+    save("fine", "label")
+    assert classes(list_images([path])) == ["cat", "dog", None]
+    save("fine", "coarse", "label")
+    with pytest.raises(UsageError, match=r"'fine', 'coarse'\."):
+        list_images([path])
+    assert classes(list_images([path], columns=Columns(label="coarse"))) == ["animal", "animal", None]
+    assert classes(list_images([path], columns=Columns(label="label"))) == ["x"] * 3
+
+
+def test_the_option_names_the_column_of_images_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", {"front": images(2), "back": images(2, 50), "label": [b"x", b"y"]})
+    (item, _) = list_images([path], columns=Columns("back")).items
+    assert len(read_bytes(item)) == 50
+    (item, _) = list_images([Path(f"{path}#front")], columns=Columns("back")).items
+    assert len(read_bytes(item)) == 1000
 
 
 def test_a_class_that_cannot_be_one_is_a_problem_once(tmp_path: Path) -> None:
@@ -264,6 +372,9 @@ def test_a_table_behind_a_url_is_read_in_ranges_and_again_when_the_network_fails
     assert Flaky.fetched < len(whole) / 3
     assert [read_bytes(item) for item in listing.items[40:]] == data[40:]
     assert Flaky.fetched < len(whole)
+    Flaky.behave(lambda number: None)
+    with pytest.raises(UsageError, match="has no column 'pixels' of bytes"):
+        list_images([Path("flaky://t.parquet")], columns=Columns("pixels"))
     Flaky.behave(lambda number: OSError("down"))
     with pytest.raises(Undecodable, match="tried 3 times"):
         read_bytes(listing.items[0])
