@@ -34,7 +34,8 @@ def spied(capsys, tmp_path: Path):
 
     def run(*words: str) -> tuple[str, list[dict]]:
         (tmp_path / "notes").unlink(missing_ok=True)
-        assert hard.main([*words, *QUICK, str(tmp_path)]) == 0
+        # Names from this folder on: the order depends on the seed and the names of tests.
+        assert hard.main([*words, *QUICK, "--rootdir", str(tmp_path), str(tmp_path)]) == 0
         said = capsys.readouterr().out
         assert said.count("\n") == 1
         return said, [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
