@@ -63,7 +63,7 @@ def test_libraries_are_told_which_instructions_to_use(spied) -> None:
 @pytest.mark.skipif(bool(hard.no_random_order()), reason="needs pytest-randomly")
 def test_the_seed_is_printed_and_sets_the_order(spied) -> None:
     orders = []
-    for seed in (1, 1, 2):
+    for seed in (1, 1, 8):
         said, found = spied("--only", "random", "--seed", str(seed))
         assert said.startswith(f"in random order, --seed {seed}: passed: 5 passed in ")
         orders.append([one["test"] for one in found])
