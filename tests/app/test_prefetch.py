@@ -84,4 +84,5 @@ def test_on_a_gpu_features_are_those_of_batches_encoded_one_by_one(tmp_path: Pat
     see = encode.pixels_of(backbone)
     for one, batch in zip(found, load_batches(items, see, batch_size=8, workers=1), strict=True):
         assert one.keys == batch.keys
-        assert np.array_equal(one.features, backbone.encode(batch.pixels))
+        # float16, and cuBLAS promises no bits where several streams are busy: the last bit may differ.
+        np.testing.assert_allclose(one.features, backbone.encode(batch.pixels), rtol=2e-3, atol=1e-4)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +56,11 @@ def watch(lsn, work, tmp_path):
     (tmp_path / "inbox" / "broken.jpg").write_text("no image")
     usual = ("--work", work, "--device", "cpu", "--interval", "0.1", "--output", "rows.jsonl")
     return lambda *words: lsn("watch", "inbox", *usual, *words)
+
+
+def sleeping(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
+    """Between two looks ``sleep`` is called, and no look takes any time."""
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep, perf_counter=lambda: 0.0))
 
 
 def rows(path: str = "rows.jsonl") -> list[dict]:
@@ -121,7 +127,7 @@ def test_an_interruption_is_how_it_ends(watch, monkeypatch, how) -> None:
         if len(looks) == 3:
             os.kill(os.getpid(), how)
 
-    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep, perf_counter=lambda: 0.0))
+    sleeping(monkeypatch, sleep)
     before = signal.getsignal(signal.SIGTERM)
     done = watch()
     assert done.code == 0
@@ -132,7 +138,7 @@ def test_an_interruption_is_how_it_ends(watch, monkeypatch, how) -> None:
 
 
 def test_once_that_is_interrupted_has_not_done_its_work(watch, monkeypatch) -> None:
-    monkeypatch.setattr(watching.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
+    sleeping(monkeypatch, lambda seconds: os.kill(os.getpid(), signal.SIGINT))
     assert watch("--once").code == 130
     assert rows() == []
 
@@ -162,7 +168,7 @@ def test_the_folder_that_goes_is_told_and_waited_for_but_not_once(watch, monkeyp
         elif len(looks) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", sleep)
+    sleeping(monkeypatch, sleep)
     done = watch()
     assert done.code == 0
     assert "Looking again and again" in done.err
@@ -231,7 +237,7 @@ def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(watch, monkeypat
             file.write(left[:step])
         left = left[step:]
 
-    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=sleep, perf_counter=lambda: 0.0))
+    sleeping(monkeypatch, sleep)
     assert watch().code == 0
     (row,) = [row for row in rows() if row["path"].endswith("slow.jpg")]
     assert row["error"] is None
