@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
@@ -99,6 +100,13 @@ def test_what_is_imported_is_declared() -> None:
     for path in files:
         for name in {one.split(".")[0] for one in imports_of(path)} - known:
             assert {normal(one) for one in providers.get(name, [name])} & declared, f"{path} imports {name}"
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by name alone: of two of one name, whichever comes first is taken for both."""
+    paths = [path for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert [name for name, count in Counter(path.name for path in paths).items() if count > 1] == []
+    assert [path for path in paths if "conftest" in {name.split(".")[0] for name in imports_of(path)}] == []
 
 
 def normal(name: str) -> str:
