@@ -211,6 +211,7 @@ from store_samples import fingerprint, split
 from lsncli.errors import LsnError
 from lsncli.store.writer import write_split
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.dont_write_bytecode = True  # Python does not notice that what it compiled was cut off, and would load that
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
     write_split(Path(sys.argv[1]), split("big", rows=5000), fingerprint())
