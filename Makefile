@@ -1,14 +1,17 @@
 # make demo   set up, then watch lsn learn and score on real images (offline, about a minute)
 # make test   set up, lint, then the whole test suite
+# make test-hard     the suite beside busy loops, on one core, with AVX2 only and in random order
+# make test-lowest   the suite with the oldest releases that pyproject.toml allows
 # Everything lives in .venv; set PYTHON to choose the interpreter (3.11 or newer).
 
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 CONSTRAINTS ?= constraints-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format docs bench clean
+.PHONY: demo test test-slow test-hard test-lowest lint format docs bench clean
 
 demo: $(READY)
 	$(BIN)/lsn demo
@@ -18,6 +21,19 @@ test: lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -W error -m slow
+
+# half an hour or more on two cores; HARD="--only random --seed 7 tests/store" does a part of it
+test-hard: $(READY)
+	$(BIN)/python tests/hard.py $(HARD)
+
+# In a folder of its own, because it brings a torch of its own: 3 GB of downloads where that is a CUDA build.
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  -r pyproject.toml --extra demo --extra parquet --extra plots --extra dev
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps -e .
+	$(LOWEST)/bin/python -m pytest -W error -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check lsncli tests benchmarks examples docs/cli_reference.py
@@ -38,7 +54,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.all
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The constraint goes through the environment so that isolated builds see it, too: without it a second
 # install step would swap the CPU torch for a CUDA one of several GB.

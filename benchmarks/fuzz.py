@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -84,13 +85,20 @@ def child(link: Connection, images: dict[str, bytes], start: int, count: int, se
             link.send((reason, escaped, cost.seconds, cost.peak_mib or 0.0))
 
 
-def run(images: dict[str, bytes], count: int, seconds: float, seed: int, save: Path | None) -> Outcome:
+def run(
+    images: dict[str, bytes],
+    count: int,
+    seconds: float,
+    seed: int,
+    save: Path | None,
+    work: Callable[[Connection, dict[str, bytes], int, int, int], None] = child,
+) -> Outcome:
     """All cases; a child that crashes or hangs is replaced, and its case counted."""
     context = multiprocessing.get_context("spawn")
     outcome, number = Outcome(), 0
     while number < count:
         ours, theirs = context.Pipe()
-        process = context.Process(target=child, args=(theirs, images, number, count, seed))
+        process = context.Process(target=work, args=(theirs, images, number, count, seed))
         process.start()
         theirs.close()
         name = ""

@@ -52,7 +52,7 @@ def extraction_rates(
             lambda: plainloops.loader(listing.items, plain.model, plain.transform, device, autocast=half),
         )
         for way, backbone in ways(name, folder, str(device)).items():
-            run_ours(photos(found, 64), backbone, folder / "warm.h5", str(device))
+            run_ours(photos(found, min(64, number)), backbone, folder / "warm.h5", str(device))
             done = keep(
                 way, number, lambda b=backbone: run_ours(listing, b, folder / "features.h5", str(device))
             )

@@ -9,9 +9,17 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     NO_COLOR="1",
     COLUMNS="100",
+    LINES="30",
+    TERM="xterm-256color",
     TERMINAL_WIDTH="100",
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
+for name in (
+    "FORCE_COLOR",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+):  # would speak for a terminal that is not there
+    os.environ.pop(name, None)
 # Programs that tests start compile this package once, and not each of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -2,13 +2,19 @@
 
 import ast
 import re
+import sys
+import tomllib
+from collections import Counter
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from lsncli import registry
 
-PACKAGE = Path(__file__).parents[1] / "lsncli"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
@@ -46,6 +52,9 @@ BESIDE = {
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],
 }
 """The imports that stay within a layer."""
+
+BROUGHT = ("timm", "torchvision", "tokenizers")
+"""Part of what open_clip and transformers are, in the release that fits them."""
 
 
 def room_of(path: Path) -> str:
@@ -90,8 +99,33 @@ def test_a_library_lives_in_one_room(library: str) -> None:
     assert users <= {room}
 
 
-def test_nothing_imports_click() -> None:
-    assert not [p for p in MODULES if any(n.split(".")[0] == "click" for n in imports_of(p))]
+def test_what_is_imported_is_declared() -> None:
+    """A library that another one happens to bring is missing with that one's next, or oldest, release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {normal(re.split(r"[^\w.-]", one)[0]) for one in required}
+    files = [
+        path
+        for place in ("lsncli", "tests", "benchmarks", "examples")
+        for path in ROOT.glob(f"{place}/**/*.py")
+    ]
+    known = {*sys.stdlib_module_names, "lsncli", "benchmarks", *BROUGHT, *(path.stem for path in files)}
+    providers = packages_distributions()
+    for path in files:
+        for name in {one.split(".")[0] for one in imports_of(path)} - known:
+            assert {normal(one) for one in providers.get(name, [name])} & declared, f"{path} imports {name}"
+
+
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by name alone: of two of one name, whichever comes first is taken for both."""
+    paths = [path for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert [name for name, count in Counter(path.name for path in paths).items() if count > 1] == []
+    assert [path for path in paths if "conftest" in {name.split(".")[0] for name in imports_of(path)}] == []
+
+
+def normal(name: str) -> str:
+    """The name of a distribution as package indexes compare them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -4,8 +4,8 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 from typer.main import get_command
 
@@ -29,7 +29,7 @@ def tour() -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-def commands() -> dict[str, click.Command]:
+def commands() -> dict[str, Any]:
     """Every command by its name, such as ``store info``."""
     found = {}
     for name, command in get_command(app).commands.items():

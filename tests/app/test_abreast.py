@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_backbone import FakeBackbone, make_images
+from patience import PATIENCE
 
 from lsncli.app.encode import encode_stream
 from lsncli.backbones import load_backbone
@@ -31,7 +32,7 @@ class OnCpu(FakeBackbone):
 
     device = torch.device("cpu")
 
-    def __init__(self, meet: int = 1, patience: float = 20.0) -> None:
+    def __init__(self, meet: int = 1, patience: float = PATIENCE) -> None:
         super().__init__()
         self.threads: list[int] = []
         self.barrier = Barrier(meet, timeout=patience)

@@ -1,6 +1,5 @@
 """The self-check: nothing is said of images like calibration's, a sentence of each way to be unlike them."""
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -176,15 +175,13 @@ def test_calibration_on_fewer_images_than_are_judged_says_nothing_of_sharpness()
     assert warnings_of([photo((110, 100), seed=i) for i in range(40)], few) == []
 
 
-def test_a_look_costs_a_small_part_of_preprocessing() -> None:
-    """A hundredth of decoding, preprocessing and encoding, some 10 ms."""
+def test_a_look_costs_little_because_it_reads_a_twelfth_of_the_pixels() -> None:
+    """The green channel in the middle half of both sides; nothing else may be so much as added up."""
     pixels = np.random.default_rng(0).random((3, 224, 224)).astype(np.float32)
-    seconds = []
-    for _ in range(20):
-        start = time.perf_counter()
-        sharpness(pixels)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.001
+    middle = np.full_like(pixels, np.nan)
+    middle[1, 56:168, 56:168] = pixels[1, 56:168, 56:168]
+    assert sharpness(middle) == sharpness(pixels) > 0
+    assert np.isfinite(middle).sum() * 12 == pixels.size
 
 
 def test_a_detector_file_keeps_what_calibration_saw_and_older_files_have_none(tmp_path) -> None:

@@ -1,7 +1,6 @@
 """Encoding without a store."""
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from fake_backbone import DIM, FakeBackbone, make_images, png
 from numpy.typing import NDArray
+from patience import wait_until
 
 from lsncli.app.encode import Encoder, encode_stream
 from lsncli.errors import LsnError
@@ -89,14 +89,13 @@ def test_an_encoder_counts_and_ticks_after_the_batch_was_used(tmp_path: Path) ->
 
 
 def test_encoding_goes_on_while_the_caller_writes(tmp_path: Path) -> None:
-    """In turn, ten batches would take 1 second; beside one another little more than half of it."""
-    items = list_images([make_images(tmp_path, 20)]).items
-    encoder = Encoder(FakeBackbone(pause=0.05), 2, 1, lambda step, note="": None)
-    for _ in encoder.stream(items):
-        time.sleep(0.05)
-    assert encoder.seconds.encode >= 0.5
-    assert encoder.seconds.write >= 0.5
-    assert encoder.elapsed < 0.85
+    """A caller that holds each batch until the next one is encoded would wait for ever if they took turns."""
+    backbone = FakeBackbone()
+    encoder = Encoder(backbone, 2, 1, lambda step, note="": None)
+    for batch in encoder.stream(list_images([make_images(tmp_path, 20)]).items):
+        following = min(batch.stop + 2, 20)
+        wait_until(lambda following=following: backbone.encoded >= following, f"image {following}")
+    assert encoder.images == 20
 
 
 def test_closing_early_ends_every_thread(tmp_path: Path) -> None:

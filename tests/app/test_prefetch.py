@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import get_ident
+from threading import Barrier, get_ident
 
 import numpy as np
 import pytest
 import torch
 from fake_backbone import FakeBackbone, make_images
+from patience import PATIENCE
 
 from lsncli.app import encode
 from lsncli.app.encode import encode_stream
@@ -22,7 +23,7 @@ from lsncli.images.sources import list_images
 def test_batches_are_pinned_moved_and_encoded_by_threads_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = FakeBackbone(pause=0.002)
+    backbone = FakeBackbone()
     backbone.device = torch.device("cuda", 0)
     moved: list[int] = []
     movers, encoders = set(), set()
@@ -38,9 +39,13 @@ def test_batches_are_pinned_moved_and_encoded_by_threads_of_their_own(
 
         return move
 
+    all_there = Barrier(ENCODERS, timeout=PATIENCE)
+
     @contextmanager
     def stream(device: torch.device) -> Iterator[None]:
-        encoders.add(get_ident())
+        if get_ident() not in encoders:
+            encoders.add(get_ident())
+            all_there.wait()  # no thread does the work of another before that one began
         yield
 
     def unpinned(*given: object, pinned: bool, **options: object) -> object:
@@ -79,4 +84,5 @@ def test_on_a_gpu_features_are_those_of_batches_encoded_one_by_one(tmp_path: Pat
     see = encode.pixels_of(backbone)
     for one, batch in zip(found, load_batches(items, see, batch_size=8, workers=1), strict=True):
         assert one.keys == batch.keys
-        assert np.array_equal(one.features, backbone.encode(batch.pixels))
+        # float16, and cuBLAS promises no bits where several streams are busy: the last bit may differ.
+        np.testing.assert_allclose(one.features, backbone.encode(batch.pixels), rtol=2e-3, atol=1e-4)

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -205,7 +206,8 @@ def test_a_folder_that_goes_is_trouble_and_comes_back(place) -> None:
 
 def test_once_looks_twice_and_not_at_all_again_if_there_is_nothing_new(place, monkeypatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(watching.time, "sleep", slept.append)
+    clocks = SimpleNamespace(sleep=slept.append, perf_counter=lambda: 0.0)
+    monkeypatch.setattr(watching, "time", clocks)
     assert list(rounds(place.watcher, 3.5, once=True)) == []
     place.put("a.jpg", 1)
     found = list(rounds(place.watcher, 3.5, once=True))
@@ -216,8 +218,8 @@ def test_once_looks_twice_and_not_at_all_again_if_there_is_nothing_new(place, mo
 def test_a_look_that_takes_long_is_followed_by_a_longer_pause(place, monkeypatch) -> None:
     slept: list[float] = []
     clock = iter(range(0, 1000, 3))
-    monkeypatch.setattr(watching.time, "sleep", slept.append)
-    monkeypatch.setattr(watching.time, "perf_counter", lambda: next(clock))
+    clocks = SimpleNamespace(sleep=slept.append, perf_counter=lambda: next(clock))
+    monkeypatch.setattr(watching, "time", clocks)
     place.put("a.jpg", 1)
     assert len(list(rounds(place.watcher, 2.0, once=True))) == 1
     assert slept == [12]

@@ -1,6 +1,6 @@
 """Runs a suite in forked children and kills them (SIGKILL); a program of its own, for test_bench_kills.py.
 
-Arguments: suite, data, work, seed. Prints how many children were killed before the last one ended by itself.
+Arguments: suite, data, work, seed. Prints how many of the children that were to die amid the work did so.
 """
 
 import os
@@ -11,17 +11,23 @@ import time
 from pathlib import Path
 
 from bench_samples import run_suite
+from deaths import signal_after
 
 from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.bench.results import Results
 
-KILLS = 3
+RESULTS = (1, 2)
+"""How often a run writes results before it is killed, the second going on from the first."""
 
 
-def child(suite: Path, work: Path, data: Path) -> int:
+def child(suite: Path, work: Path, data: Path, results: int = 0) -> int:
+    """The pid of a child that runs the suite, until it has written results so many times if that is not 0."""
     pid = os.fork()
     if pid:
         return pid
     try:
+        if results:
+            signal_after(Results, "append", results, signal.SIGKILL)
         run_suite(suite, work, data)
     except BaseException as error:
         sys.stderr.write(f"{error!r}\n")
@@ -33,16 +39,15 @@ def main(suite: Path, data: Path, work: Path, seed: int) -> None:
     ensure_torchvision()
     import open_clip  # noqa: F401 (loaded once, not in every child)
 
-    moment, kills, longest = random.Random(seed), 0, 1.0
-    while True:
-        pid = child(suite, work, data)
-        if kills < KILLS:
-            time.sleep(moment.uniform(0.05, longest))
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        if not os.WIFSIGNALED(status):
-            break
-        kills, longest = kills + 1, longest + 0.5
+    kills = 0
+    for results in RESULTS:
+        _, status = os.waitpid(child(suite, work, data, results), 0)
+        kills += os.WIFSIGNALED(status)
+    pid = child(suite, work, data)
+    time.sleep(random.Random(seed).uniform(0.05, 1.0))  # wherever that is
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    _, status = os.waitpid(child(suite, work, data), 0)
     if os.waitstatus_to_exitcode(status):
         sys.exit(1)
     sys.stdout.write(f"{kills}\n")

@@ -24,7 +24,7 @@ def test_a_run_killed_three_times_ends_with_the_same_numbers(tmp_path: Path, tin
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 1
+    assert int(done.stdout) == 2  # amid the work; the third comes at any moment
     run_suite(suite, tmp_path / "whole", data)
     killed, whole = results(tmp_path / "killed"), results(tmp_path / "whole")
     assert killed.keys() == whole.keys()

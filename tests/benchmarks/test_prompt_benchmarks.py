@@ -1,12 +1,14 @@
 """The benchmarks of prompt learning run, print what they should, and measure what they claim."""
 
-import time
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import gpu, text_tower, training
+from benchmarks import gpu, text_tower, timing, training
 from benchmarks.models import class_names, images, text_model
 from benchmarks.peak import fresh, peak_of
 from benchmarks.timing import interleaved
@@ -72,27 +74,38 @@ def test_estimates_multiply_the_measured_step() -> None:
     assert hours["CoCoOp test, 5,000 images"]["plain loop"] == pytest.approx(5)
 
 
-def test_turns_alternate_and_ratios_are_of_the_chosen_clock() -> None:
+def test_turns_alternate_and_ratios_are_of_the_chosen_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
+    wall = cpu = 0.0
 
-    def work() -> None:
-        order.append("work")
-        stop = time.process_time() + 0.02
-        while time.process_time() < stop:
-            pass
+    def passing(name: str, wall_seconds: float, cpu_seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal wall, cpu
+            order.append(name)
+            wall, cpu = wall + wall_seconds, cpu + cpu_seconds
 
-    def sleep() -> None:
-        order.append("sleep")
-        time.sleep(0.06)
+        return run
 
-    on_cpu = interleaved({"work": work, "sleep": sleep}, 2, clock="cpu", warm=False)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: wall))
+    monkeypatch.setattr(timing, "cpu_seconds", lambda: cpu)
+    variants = {"work": passing("work", 2.0, 2.0), "sleep": passing("sleep", 8.0, 0.5)}
+    on_cpu = interleaved(variants, 2, clock="cpu", warm=False)
     assert order == ["work", "sleep", "sleep", "work"]
-    on_wall = interleaved({"work": work, "sleep": sleep}, 2)
+    on_wall = interleaved(variants, 2)
     assert len(order) == 4 + 2 * 3
-    assert on_cpu["sleep"]["ratio"] > 3  # asleep, it costs nothing
-    assert on_wall["sleep"]["ratio"] < 1
-    assert on_cpu["sleep"]["lowest"] <= on_cpu["sleep"]["ratio"] <= on_cpu["sleep"]["highest"]
+    ratios = ("ratio", "lowest", "highest")
+    assert [on_cpu["sleep"][name] for name in ratios] == [4.0] * 3  # asleep, it costs little
+    assert [on_wall["sleep"][name] for name in ratios] == [0.25] * 3
+    assert (on_cpu["sleep"]["wall_s"], on_cpu["sleep"]["cpu_s"]) == (8.0, 0.5)
     assert on_cpu["work"]["ratio"] == 1
+
+
+def test_cpu_seconds_count_work_here_and_in_children_that_ended() -> None:
+    before = timing.cpu_seconds()
+    subprocess.run([sys.executable, "-c", "sum(range(10**6))"], check=True)
+    between = timing.cpu_seconds()
+    sum(range(10**6))
+    assert before < between < timing.cpu_seconds()
 
 
 def test_the_peak_is_what_was_needed_at_once() -> None:

@@ -14,17 +14,22 @@ import time
 from pathlib import Path
 
 import torch
+from deaths import signal_after_files
 
 from lsncli.app.extract import extract
 from lsncli.backbones import mini  # noqa: F401  (imported here, so that no child has to)
 from lsncli.cli.app import main
 
-KILLS = 5  # benchmarks.kills has a hundred
-IMAGES = 120
+PIECES = (2, 3, 4)
+"""Pieces that a run commits before it is killed, each going on from the last; together more than
+half of the images."""
+MOMENTS = 2
+"""Kills at any moment: while a run starts, lists, encodes or commits; benchmarks.kills has a hundred."""
 
 
-def start(images: Path, work: Path, log: Path) -> int:
-    """The pid of a child that runs the command and commits after every batch instead of every ten seconds."""
+def start(images: Path, work: Path, log: Path, end: signal.Signals | None = None, pieces: int = 0) -> int:
+    """The pid of a child that runs the command and commits after every batch instead of every ten seconds;
+    it sends itself ``end`` once it has committed so many pieces."""
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
@@ -32,6 +37,8 @@ def start(images: Path, work: Path, log: Path) -> int:
         os.dup2(output, 1)
         os.dup2(output, 2)
         extract.__kwdefaults__["commit_seconds"] = 0.0
+        if end:
+            signal_after_files("rows-", pieces, end)
         options = ["--model", "mini", "--device", "cpu", "--batch-size", "4", "--workers", "2"]
         try:
             main(["extract", str(images), "--work", str(work), *options])
@@ -61,54 +68,31 @@ def is_encoding(work: Path) -> bool:
 
 
 def killed(images: Path, folder: Path, seconds: float, expected: bytes) -> dict[str, int]:
-    """Kill at seeded moments of a run that takes ``seconds``; whatever ends by itself must end right."""
+    """Kill amid the work, then at seeded moments of a run that takes ``seconds``; whatever ends must end
+    right."""
     moment, log = random.Random(7), folder / "log"
-    counts = {"kills": 0, "while_encoding": 0, "finished": 0}
     work = folder / "killed"
-    while counts["kills"] < KILLS:
+    amid_work = 0
+    for pieces in PIECES:
+        killed_it = not finished(start(images, work, log, signal.SIGKILL, pieces), log)
+        amid_work += killed_it and is_encoding(work)
+    for _ in range(MOMENTS):
         child = start(images, work, log)
         time.sleep(moment.uniform(0.0, seconds))
         os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
         if finished(child, log):
-            counts["finished"] += 1
             check(work, expected)
             shutil.rmtree(work)
-        else:
-            counts["kills"] += 1
-            counts["while_encoding"] += is_encoding(work)
     if not finished(start(images, work, log), log):
         sys.exit("the last run was killed by nobody")
     check(work, expected)
-    return counts
-
-
-def frozen_amid_work(child: int, work: Path, log: Path) -> bool:
-    """Stop a run that has something on the disk and most of its work ahead; False, and it is no more, if it
-    was quicker than this program, as can be on a busy machine."""
-    while not list(work.rglob("rows-*.h5")) and not (work / "features.h5").exists():
-        if os.waitpid(child, os.WNOHANG) != (0, 0):
-            if (work / "features.h5").exists():
-                return False
-            sys.exit(f"it ended before it could be interrupted: {log.read_text(errors='replace')}")
-        time.sleep(0.002)
-    os.kill(child, signal.SIGSTOP)
-    last = max((int(path.stem.split("-")[2]) for path in work.rglob("rows-*.h5")), default=IMAGES)
-    if last <= IMAGES / 2:
-        return True
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+    return {"kills": len(PIECES), "while_encoding": amid_work}
 
 
 def interrupted(images: Path, folder: Path, expected: bytes) -> dict[str, int]:
     """Ctrl-C while it encodes: the exit code, what was kept, and what it said."""
     work, log = folder / "interrupted", folder / "interrupted.log"
-    while not frozen_amid_work(child := start(images, work, log), work, log):
-        shutil.rmtree(work, ignore_errors=True)
-        log.unlink(missing_ok=True)
-    os.kill(child, signal.SIGINT)
-    os.kill(child, signal.SIGCONT)
-    _, status = os.waitpid(child, 0)
+    _, status = os.waitpid(start(images, work, log, signal.SIGINT, 2), 0)
     kept = len(list((work / "features.h5.parts" / "train").glob("rows-*.h5")))
     said = log.read_text(errors="replace")
     if not finished(start(images, work, log), log):
@@ -132,7 +116,6 @@ def drive(images: Path, folder: Path) -> None:
     seconds = time.monotonic() - began
     expected = (folder / "whole" / "features.h5").read_bytes()
     report = {
-        "seconds": seconds,
         "ctrl_c": interrupted(images, folder, expected),
         **killed(images, folder, seconds, expected),
     }

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Lsn
 from PIL import Image
 
 from lsncli.store.reader import read_fingerprint, read_split
@@ -32,7 +31,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_fast_features_are_near_and_every_command_decodes_as_the_store_did(
-    lsn: Lsn, photos: Path, tmp_path: Path
+    lsn, photos: Path, tmp_path: Path
 ) -> None:
     for how in ("exact", "fast"):
         words = ("extract", photos, "--model", "mini", "--work", how, "--max-failure-rate", "0.1")
@@ -69,7 +68,7 @@ def test_fast_features_are_near_and_every_command_decodes_as_the_store_did(
 
 
 def test_another_word_and_a_missing_library_are_clear(
-    lsn: Lsn, photos: Path, monkeypatch: pytest.MonkeyPatch
+    lsn, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("extract", photos, "--model", "mini", "--work", "w", "--decode")
     wrong = lsn(*words, "quick")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import wait_until
 from PIL import Image
 
 PARTS = ("--part-rows", "8", "--batch-size", "4")
@@ -190,10 +191,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, tiny_model
     workers = children(running.pid)
     running.kill()
     running.communicate()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers' end")
     again = start("local", images, work, tiny_model)
     _, said = again.communicate()
     assert again.returncode == 0, said

@@ -21,20 +21,17 @@ def report(tmp_path_factory) -> dict:
         [sys.executable, str(DRIVER), str(tmp_path_factory.mktemp("training-kills"))],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
-        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_kills_at_any_moment_change_no_byte(report) -> None:
-    found = [report[kind]["killed"] for kind in KINDS]
-    assert sum(one["kills"] for one in found) == 6
-    # Not all of them before the first epoch was kept: some runs went on and were killed, too.
-    assert sum(one["while_learning"] for one in found) >= 2
-    assert sum(one["resumed"] for one in found) >= 1
+    # Both kills amid the learning; the second is of a run that went on after the first.
+    amid_learning = {"kills": 2, "while_learning": 2, "resumed": 1}
+    assert {kind: report[kind]["killed"] for kind in KINDS} == dict.fromkeys(KINDS, amid_learning)
 
 
 @pytest.mark.parametrize("kind", KINDS)

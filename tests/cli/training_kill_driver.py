@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from deaths import signal_after_files
 from training_samples import features_of
 
 from lsncli.app import resume
@@ -26,12 +27,15 @@ COMMANDS = {
     "positive": ["train-pos", "--epochs", "15", "--context-length", "4"],
     "negative": ["train-neg", "--epochs", "10", "--context-length", "4"],
 }
-KILLS = 3
-"""Of each command; benchmarks.kills has more."""
+EPOCHS = (2, 3)
+"""Epochs that a run keeps before it is killed, the second going on from the first."""
+MOMENTS = 1
+"""Kills at any moment, of each command; benchmarks.kills has more."""
 
 
-def start(kind: str, work: Path, log: Path) -> int:
-    """The pid of a child that runs the command and keeps every epoch, however short."""
+def start(kind: str, work: Path, log: Path, end: signal.Signals | None = None, epochs: int = 0) -> int:
+    """The pid of a child that runs the command and keeps every epoch, however short; it sends itself ``end``
+    once it has kept so many."""
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
@@ -39,6 +43,8 @@ def start(kind: str, work: Path, log: Path) -> int:
         os.dup2(output, 1)
         os.dup2(output, 2)
         resume.SAVE_SECONDS = 0.0
+        if end:
+            signal_after_files(checkpoint_of(kind), epochs, end)
         try:
             # Named, because the self-test of two processes might disagree and so would their last bits.
             main([*COMMANDS[kind], "--work", str(work), "--device", "cpu", "--kernel", "torch"])
@@ -49,6 +55,10 @@ def start(kind: str, work: Path, log: Path) -> int:
             os.write(2, repr(error).encode())
             os._exit(99)
     return child
+
+
+def checkpoint_of(kind: str) -> str:
+    return f"{kind}.unfinished.safetensors"
 
 
 @dataclass
@@ -64,10 +74,6 @@ class Trial:
     @property
     def log(self) -> Path:
         return self.folder / f"{self.kind}.log"
-
-    @property
-    def checkpoint(self) -> str:
-        return f"{self.kind}.unfinished.safetensors"
 
     def fresh(self, name: str) -> Path:
         work = self.folder / f"{self.kind}-{name}"
@@ -96,27 +102,27 @@ class Trial:
             sys.exit(f"{self.kind}: not those of a run that nothing happened to: {sorted(other)}")
 
     def killed(self) -> dict[str, int]:
-        """SIGKILL at seeded moments, each time followed by the same command."""
+        """SIGKILL amid the learning and at seeded moments, each time followed by the same command."""
         moment = random.Random(self.kind)
         counts = {"kills": 0, "while_learning": 0, "resumed": 0}
         work = self.fresh("killed")
-        while counts["kills"] < KILLS:
+        for epochs in EPOCHS:
+            _, status = os.waitpid(start(self.kind, work, self.log, signal.SIGKILL, epochs), 0)
+            counts["kills"] += os.WIFSIGNALED(status)
+            counts["while_learning"] += (work / checkpoint_of(self.kind)).exists()
+            counts["resumed"] += self.resumed()
+        for _ in range(MOMENTS):
             child = start(self.kind, work, self.log)
             time.sleep(moment.uniform(0.0, self.seconds))
             os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
             _, status = os.waitpid(child, 0)
-            if os.WIFSIGNALED(status):
-                counts["kills"] += 1
-                counts["while_learning"] += (work / self.checkpoint).exists()
-                counts["resumed"] += self.resumed()
-            elif code := os.waitstatus_to_exitcode(status):
-                sys.exit(f"{self.kind}: exit code {code}: {self.log.read_text(errors='replace')}")
-            else:  # it was quicker
+            if not os.WIFSIGNALED(status):  # it was quicker
+                if code := os.waitstatus_to_exitcode(status):
+                    sys.exit(f"{self.kind}: exit code {code}: {self.log.read_text(errors='replace')}")
                 self.check(work)
                 work = self.fresh("killed")
         self.finish(start(self.kind, work, self.log))
         self.check(work)
-        counts["resumed"] += self.resumed()
         return counts
 
     def resumed(self) -> bool:
@@ -125,15 +131,9 @@ class Trial:
     def interrupted(self) -> dict[str, object]:
         """Ctrl-C once an epoch is kept: the exit code, what it said, and what the next run says."""
         work = self.fresh("interrupted")
-        child = start(self.kind, work, self.log)
-        while not (work / self.checkpoint).exists():
-            if os.waitpid(child, os.WNOHANG) != (0, 0):
-                sys.exit(f"it ended before it could be interrupted: {self.log.read_text(errors='replace')}")
-            time.sleep(0.001)
-        os.kill(child, signal.SIGINT)
-        _, status = os.waitpid(child, 0)
+        _, status = os.waitpid(start(self.kind, work, self.log, signal.SIGINT, 1), 0)
         code, said = os.waitstatus_to_exitcode(status), self.log.read_text(errors="replace")
-        kept = (work / self.checkpoint).exists()
+        kept = (work / checkpoint_of(self.kind)).exists()
         self.finish(start(self.kind, work, self.log))
         self.check(work)
         return {"code": code, "said": said, "kept": kept, "next": self.log.read_text(errors="replace")}
@@ -156,7 +156,7 @@ def drive(folder: Path) -> None:
         trial = Trial(kind, before, folder)
         before = trial.whole()  # negative prompts need positive ones
         tests: dict[str, Callable[[], object]] = {"ctrl_c": trial.interrupted, "killed": trial.killed}
-        report[kind] = {"seconds": trial.seconds} | {name: test() for name, test in tests.items()}
+        report[kind] = {name: test() for name, test in tests.items()}
     sys.stdout.write(json.dumps(report) + "\n")
 
 

@@ -14,16 +14,21 @@ import time
 from pathlib import Path
 
 import torch
+from deaths import signal_after
 
 from lsncli.app.detect import detect  # noqa: F401  (imported here, so that no child has to)
+from lsncli.app.watchlog import WatchLog
 from lsncli.backbones import mini  # noqa: F401
 from lsncli.cli.app import main
 
 
-def start(images: Path, work: Path, output: Path) -> int:
-    """The pid of a child that scores what has no row yet, and then stops."""
+def start(images: Path, work: Path, output: Path, *, dies: bool = False) -> int:
+    """The pid of a child that scores what has no row yet, and then stops; or that dies once it has written
+    the rows of a batch."""
     child = os.fork()
     if child == 0:
+        if dies:
+            signal_after(WatchLog, "append", 1, signal.SIGKILL, lambda log, rows: bool(rows))
         options = ["--once", "--interval", "0.1", "--batch-size", "2", "--workers", "2", "--device", "cpu"]
         try:
             main(["watch", str(images), "--work", str(work), "--output", str(output), "--quiet", *options])
@@ -44,18 +49,6 @@ def ended_by_itself(child: int) -> bool:
     return True
 
 
-def size(output: Path) -> int:
-    return output.stat().st_size if output.exists() else 0
-
-
-def grown(output: Path, before: int) -> None:
-    limit = time.monotonic() + 60
-    while size(output) <= before:
-        if time.monotonic() > limit:
-            sys.exit("no row came")
-        time.sleep(0.001)
-
-
 def drive(images: Path, arriving: Path, work: Path, output: Path) -> None:
     torch.set_num_threads(1)
     moment, kills, sizes = random.Random(3), 0, [0]
@@ -64,14 +57,14 @@ def drive(images: Path, arriving: Path, work: Path, output: Path) -> None:
     seconds = time.monotonic() - began
     for number, path in enumerate(sorted(arriving.iterdir())):
         os.rename(path, images / path.name)
-        child = start(images, work, output)
         if number % 2:  # at any moment: while it starts, looks, waits, reads or writes
+            child = start(images, work, output)
             time.sleep(moment.uniform(0.0, 0.6) * seconds)
+            os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
+            ended_by_itself(child)
         else:  # between two batches; there is a new image at least, so that a row will come
-            grown(output, sizes[-1])
-        os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
-        kills += not ended_by_itself(child)
-        sizes.append(size(output))
+            kills += not ended_by_itself(start(images, work, output, dies=True))
+            sizes.append(output.stat().st_size)
     ended_by_itself(start(images, work, output))
     sys.stdout.write(json.dumps({"kills": kills, "progress": len(set(sizes))}) + "\n")
 

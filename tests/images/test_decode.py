@@ -154,9 +154,12 @@ def test_paths_that_cannot_be_read_have_short_reasons(tmp_path: Path) -> None:
         assert caught.value.message == reason
 
 
-def test_sockets_devices_and_impossible_names_have_reasons(tmp_path: Path) -> None:
+def test_sockets_devices_and_impossible_names_have_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "s.jpg"))
+        server.bind("s.jpg")  # the whole path may be longer than a socket's name can be
         for path in (tmp_path / "s.jpg", Path("/dev/zero")):
             with pytest.raises(Undecodable, match="not a regular file"):
                 read_bytes(item(path))

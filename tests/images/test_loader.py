@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from patience import PATIENCE, wait_until
 from PIL import Image
 
 from lsncli.errors import UsageError
@@ -106,8 +107,9 @@ def test_memory_is_bounded_by_a_few_batches(images: Path) -> None:
     items = list_images([images]).items * 4
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", counted)
-        for _ in load_batches(items, grey, batch_size=5, workers=4):
-            time.sleep(0.01)  # a slow consumer: decoding runs ahead as far as it may
+        for batch in load_batches(items, grey, batch_size=5, workers=4):
+            if batch.start == 0:  # a slow consumer: decoding runs ahead as far as it may
+                wait_until(lambda: peak >= LOOKAHEAD, "batches ahead of the one in use")
     # The batch in use is one of them, or two where failures were taken out of it.
     assert 2 <= peak <= LOOKAHEAD + 2
 
@@ -140,7 +142,7 @@ def test_files_are_not_read_far_ahead_of_decoding(images: Path, monkeypatch: pyt
 
 def test_reading_goes_on_while_decoding_waits(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one thread that decodes, as many files are read as there are readers."""
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=PATIENCE)
 
     def read(item: object) -> bytes:
         together.wait()

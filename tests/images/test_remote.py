@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -185,7 +186,7 @@ def test_the_number_of_tries_can_be_set_and_waits_grow(monkeypatch: pytest.Monke
     (item,) = list_images([Path("flaky://a.jpg")]).items
     waits: list[float] = []
     monkeypatch.setattr(fetch, "FIRST_WAIT", 0.5)
-    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=waits.append))
     monkeypatch.setenv(fetch.TRIES, "6")
     Flaky.behave(lambda number: OSError("down"))
     with pytest.raises(Undecodable, match="tried 6 times"):

@@ -91,7 +91,9 @@ def test_the_bank_stays_as_it_is_stored(head, train):
 def test_a_fraction_of_the_rows_is_taken_at_even_distances(head, train, fraction, kept):
     learned = NnGuide(k=1, fraction=fraction).fit(head, train)
     assert np.array_equal(learned["bank"], train.features[list(kept)])
-    assert np.array_equal(learned["energy"], NnGuide(k=1).fit(head, train)["energy"][list(kept)])
+    whole = NnGuide(k=1).fit(head, train)["energy"][list(kept)]
+    # Products of 45 or 9 rows and of 90 may add their 12 terms in another order, in float64.
+    np.testing.assert_allclose(learned["energy"], whole, rtol=1e-12)
 
 
 def test_more_neighbours_than_the_bank_has_rows_are_refused(head, train):

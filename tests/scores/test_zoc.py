@@ -98,7 +98,9 @@ def test_the_order_of_the_words_does_not_matter(head, features, rows, vocabulary
 
 def test_more_candidates_never_raise_a_score(head, features, rows, vocabulary) -> None:
     fewer = zoc_scores(head, features, csr([row[: len(row) // 2] for row in rows]), vocabulary)
-    assert (zoc_scores(head, features, csr(rows), vocabulary) <= fewer).all()
+    # An image whose words stay the same is in a product of another shape: of cosines times 100, in float64.
+    last_bits = 1e-12 * np.abs(fewer)
+    assert (zoc_scores(head, features, csr(rows), vocabulary) <= fewer + last_bits).all()
 
 
 def test_words_of_foreign_images_tell_them_from_images_of_the_classes() -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from store_samples import fingerprint, split
 
 from lsncli.errors import LsnError
@@ -16,18 +17,20 @@ from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from lsncli.store.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 def test_a_second_writer_gets_a_clear_error_and_a_killed_one_frees_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
@@ -55,7 +58,7 @@ def test_waiting_writers_take_turns(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal inside, worst
         for _ in range(5):
-            with locked(tmp_path / "f.h5", wait=30):
+            with locked(tmp_path / "f.h5", wait=PATIENCE):
                 inside += 1
                 worst = max(worst, inside)
                 time.sleep(0.001)
@@ -73,7 +76,9 @@ def test_concurrent_writers_lose_no_split(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     names = [f"s{index}" for index in range(8)]
     threads = [
-        threading.Thread(target=write_split, args=(path, split(name), fingerprint()), kwargs={"wait": 30})
+        threading.Thread(
+            target=write_split, args=(path, split(name), fingerprint()), kwargs={"wait": PATIENCE}
+        )
         for name in names
     ]
     for thread in threads:
