@@ -83,7 +83,7 @@ def test_nothing_imports_click() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_small_and_say_what_they_are(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 260
+    assert len(text.splitlines()) <= 400
     if text.strip() and path.name != "__init__.py":
         assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
 

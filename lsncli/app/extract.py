@@ -1,9 +1,13 @@
 """Images -> features in a store: resumable, every failure recorded, nothing encoded twice."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lsncli import console
 from lsncli.app.encode import Encoder
@@ -12,6 +16,7 @@ from lsncli.app.failing import check_split
 from lsncli.app.job import Job
 from lsncli.app.making import Made, make_by, make_here, plan_of, untouched
 from lsncli.app.retry import retry_failures
+from lsncli.app.reuse import ReusingEncoder
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.names import class_names
@@ -63,6 +68,7 @@ def extract(
     merge: bool = True,
     crew: Crew | None = None,
     record: Path | None = None,
+    known: Mapping[str, NDArray[np.float16]] | None = None,
     tick: console.Tick = console.silent,
 ) -> Extraction:
     """Encode the images of ``listing``, which came from ``source``, into one split of ``store``.
@@ -72,7 +78,8 @@ def extract(
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
     then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``crew`` makes them
     in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
-    write what it took. ``tick`` hears of the images found done first, then of every batch.
+    write what it took. ``known`` are features by key that need not be made
+    again (without a ``crew``). ``tick`` hears of the images found done first, then of every batch.
     Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
@@ -82,6 +89,8 @@ def extract(
     check_not_empty(listing, source)
     classes = class_names(listing.folders, names_file)
     encoder = Encoder(backbone, batch_size, workers, tick)
+    if known:
+        encoder = ReusingEncoder(backbone, batch_size, workers, tick, known)
     complete = _finished(store, split, encoder.fingerprint)
     if retry_failed:
         if complete is None:

@@ -1,7 +1,7 @@
-"""What must be done for a table: sets to extract, prompts to learn, lines to score; the cost of it."""
+"""What must be done for a table: images to extract, prompts to learn, lines to score; the cost of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,9 +9,17 @@ from lsncli.bench.bound import Bound, learned_file
 from lsncli.bench.desk import Desk
 from lsncli.bench.jobs import Line, Score, Stored, stored
 from lsncli.bench.learning import Learning
+from lsncli.bench.places import Part, Place
 from lsncli.bench.results import Record
+from lsncli.bench.subsets import Subset, expected_images, images_a_class, lacking, list_subset
 from lsncli.errors import LsnError
-from lsncli.images.sources import list_images
+from lsncli.facts.classes import class_list
+
+WORTH = 0.5
+"""A subset is extracted where it leaves out at least this fraction of its set."""
+
+SHOWN = 20
+"""Missing classes that a message names."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +40,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Extract:
-    """A job: the features of one set by one model."""
+    """A job: the features of a set, or a subset of it, by one model."""
 
-    set: str
+    subset: Subset
     model: str
-    images: Path | None
-    """None if they are not there."""
     desk: Desk
     bundle: Path | None = None
     """A store that holds the features of these very images already."""
+    classes: tuple[str, ...] = ()
+    """The classes that must be there, by name; empty where any will do."""
+
+    @property
+    def set(self) -> str:
+        """The image set."""
+        return self.subset.set
+
+    @property
+    def split(self) -> str:
+        """Its name in the store."""
+        return self.subset.split
 
     def __str__(self) -> str:
-        return f"features of {self.set}"
+        return f"features of {self.subset}"
 
     @property
     def label(self) -> str:
@@ -52,23 +70,39 @@ class Extract:
             return "extract from the suite's features"
         return f"extract by {self.model or self.desk.model} on {self.desk.device}"
 
-    @property
+    @cached_property
     def blocked(self) -> str:
-        """Why it cannot be done; empty if it can."""
-        if self.bundle or self.images is not None:
+        """Why it cannot be done; empty if it can. Class folders are looked at, images are not."""
+        if self.bundle:
             return ""
-        if self.desk.data is None:
+        layout, data = self.desk.images(self.set), self.desk.data
+        if data is None:
             return f"no features of the set '{self.set}', and no --data DIR to make them from"
-        return f"no features of the set '{self.set}', and no {self.desk.data / self.set}.tar or folder"
+        if layout is None:
+            return f"no features of the set '{self.set}', and no {data / self.set}.tar or folder"
+        if not self.classes:
+            return ""
+        missing = lacking(self.classes, layout, self.desk.sets.get(self.set))
+        if not missing:
+            return ""
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        return (
+            f"no images of {len(missing)} of the {len(self.classes)} classes that are needed of the set "
+            f"'{self.set}' in {layout.path} ({layout.how}): {', '.join(missing[:SHOWN])}{more}"
+        )
 
-    def count(self) -> int | None:
-        """How many images; None where they cannot be listed."""
+    @cached_property
+    def images(self) -> int | None:
+        """How many images: those listed, or those published where none are there; None if nobody knows."""
         if self.bundle:
             return self.desk.bundled[self.set].rows
-        try:
-            return len(list_images([self.images], follow_links=True).items) if self.images else None
-        except LsnError:
-            return None
+        known, layout = self.desk.sets.get(self.set), self.desk.images(self.set)
+        if layout is not None and not self.blocked:
+            try:
+                return len(list_subset(self.subset, layout, known).items)
+            except LsnError:
+                pass
+        return expected_images(self.subset, known)
 
 
 @dataclass(frozen=True)
@@ -108,14 +142,23 @@ class Plan:
                     found[path] = learning, score
         return found
 
+    @cached_property
+    def blocked(self) -> dict[tuple[str, str], str]:
+        """Why splits of a model cannot be extracted, by model and split."""
+        return {(one.model, one.split): one.blocked for one in self.extracts if one.blocked}
+
+    def why_blocked(self, score: Score) -> str:
+        """Why a score cannot be made; empty if it can."""
+        keys = ((score.line.model, name) for name in score.missing)
+        return next((self.blocked[key] for key in keys if key in self.blocked), "")
+
     def jobs(self) -> Iterator[Job]:
         """Everything, done or not, in the order it is done in."""
         for one in self.extracts:
-            yield Job("extract", str(one), one.label, one.count(), False, one.blocked)
-        blocked = {one.set: one.blocked for one in self.extracts if one.blocked}
+            yield Job("extract", str(one), one.label, one.images, False, one.blocked)
         seen: set[Path] = set()
         for score in self.scores:
-            why = next((blocked[name] for name in score.missing if name in blocked), "")
+            why = self.why_blocked(score)
             for learning, key in score.learned.values():
                 path = learned_file(score.work, key)
                 if path not in seen:
@@ -125,11 +168,41 @@ class Plan:
                         "learn",
                         lesson_name(learning, score),
                         label_of(learning, score),
-                        units_of(learning, score),
+                        self.units_of(learning, score),
                         done,
                         "" if done else why,
                     )
-            yield Job("score", str(score), score_label(score), rows_of(score), self.done(score), why)
+            yield Job("score", str(score), score_label(score), self.rows_of(score), self.done(score), why)
+
+    def units_of(self, learning: Learning, score: Score) -> int | None:
+        """The work of a lesson; None if its size is not known."""
+        rows, classes = self.images(score, score.place.known), self.classes(score)
+        return None if rows is None or classes is None else learning.work(rows, classes)
+
+    def rows_of(self, score: Score) -> int | None:
+        """How many rows a score looks at; None if that is not known."""
+        counts = [self.images(score, part) for part in (score.place.test, *score.place.ood.values())]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def images(self, score: Score, part: Part) -> int | None:
+        """About how many images a part has: as stored, as listed, or as published."""
+        if part.set in score.there.sets:
+            return score.there.rows(part)
+        one = self._extracts.get((score.line.model, part.set))
+        if one is None or one.images is None or not part.classes or part.set != part.image_set:
+            return one.images if one else None
+        known = self.desk.sets.get(part.image_set)
+        total = known.classes if known else None
+        return round(one.images * len(part.classes) / total) if total else one.images
+
+    def classes(self, score: Score) -> int | None:
+        """How many classes are ID."""
+        known = self.desk.sets.get(score.place.known.image_set)
+        return len(score.there.classes(score.place.known)) or (known.classes if known else None)
+
+    @cached_property
+    def _extracts(self) -> dict[tuple[str, str], Extract]:
+        return {(one.model, one.split): one for one in self.extracts}
 
 
 def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
@@ -138,39 +211,140 @@ def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
     Raises UsageError for a method that cannot be meant, LsnError for a store that cannot be read.
     """
     there: dict[str, Stored] = {}
-    scores: list[Score] = []
-    extracts: dict[tuple[str, str], Extract] = {}
+    todo: list[tuple[Line, Place, int]] = []
     skipped: dict[str, str] = {}
     for line in lines:
         work: Bound = desk.workspace(line.model)
         if line.unavailable and not line.supplied(work):
             skipped[line.name] = line.unavailable
             continue
-        if line.model not in there:
-            there[line.model] = stored(work.features)
-        for place in line.places:
-            for seed in line.seeds(seeds):
-                score = Score(line, place, seed, there[line.model], work)
-                scores.append(score)
-                for name in score.missing:
-                    extracts[line.model, name] = _extract(desk, line.model, name)
-    return Plan(desk, tuple(extracts.values()), tuple(scores), desk.results.read(), skipped)
+        there.setdefault(line.model, stored(work.features))
+        todo += [(line, place, seed) for place in line.places for seed in line.seeds(seeds)]
+    choices = {model: _Choice(desk, model, one, todo) for model, one in there.items()}
+    scores = tuple(
+        Score(
+            line,
+            choices[line.model].place(line, place, seed),
+            seed,
+            there[line.model],
+            desk.workspace(line.model),
+        )
+        for line, place, seed in todo
+    )
+    extracts: dict[tuple[str, str], Extract] = {}
+    for score in scores:
+        for name in score.missing:
+            key = score.line.model, name
+            extracts[key] = choices[score.line.model].extract(name)
+    return Plan(desk, tuple(extracts.values()), scores, desk.results.read(), skipped)
 
 
-def _extract(desk: Desk, model: str, name: str) -> Extract:
-    """From the suite's own features if it has them and ``--data`` holds no other images of that name."""
-    images = desk.images(name)
-    there = desk.bundled.get(name) if not model else None
-    same = there is not None and (images is None or _listing(images) == there.listing)
-    return Extract(name, model, images, desk, desk.bundle if same else None)
+class _Choice:
+    """Which stored splits hold the images of every part, for one model.
 
+    A subset that is stored is taken, else the whole set if that is stored, came with the suite or is needed
+    anyway; else the subset is extracted if it leaves out enough. So what was measured once is found again,
+    whatever was extracted since.
+    """
 
-def _listing(images: Path) -> str:
-    """Which images these are; empty where they cannot be listed, which extraction will say."""
-    try:
-        return list_images([images], follow_links=True).digest
-    except LsnError:
-        return ""
+    def __init__(
+        self, desk: Desk, model: str, there: Stored, todo: Sequence[tuple[Line, Place, int]]
+    ) -> None:
+        self._desk, self._model, self._there = desk, model, there
+        self._splits: dict[str, Subset] = {}
+        self._classes: dict[str, dict[str, None]] = {}
+        asked = [
+            one
+            for line, place, seed in todo
+            if line.model == model
+            for one in self._asked(line, place, seed).values()
+        ]
+        self._wholes = {one.set for one in asked if not self._worth(one)}
+
+    def place(self, line: Line, place: Place, seed: int) -> Place:
+        """``place`` with the stored split of each part; without training images if the line uses none."""
+        splits = {part: self._split(part, one) for part, one in self._asked(line, place, seed).items()}
+        train = None if place.train is None else splits.get(("train", place.train))
+        if train is not None:
+            self._need(train, place.known)
+        test = splits["test", place.test]
+        self._need(test, place.test)
+        ood = {}
+        for name, part in place.ood.items():
+            ood[name] = splits[name, part]
+            if part.classes:
+                self._need(ood[name], part)
+        return replace(place, train=train, test=test, ood=ood)
+
+    def extract(self, split: str) -> Extract:
+        """The job that makes a split."""
+        subset = self._splits[split]
+        bundle = self._desk.bundle if subset.whole and self._bundled(subset.set) else None
+        return Extract(subset, self._model, self._desk, bundle, tuple(self._classes.get(split, ())))
+
+    def _asked(self, line: Line, place: Place, seed: int) -> dict[tuple[str, Part], Subset]:
+        """What each part takes of its set, by role."""
+        named = "candidates" in line.method_from(seed).needs  # words lie in files named by the set
+        found = {
+            (role, part): Subset(part.set, () if named else part.classes)
+            for role, part in (("test", place.test), *place.ood.items())
+        }
+        learns = bool(line.learnings) or line.looks_at_rows
+        if place.train is not None and (learns or not self._same_classes(place.train, place.test)):
+            each = images_a_class(line.shots) if learns else None
+            found["train", place.train] = Subset(
+                place.train.set, place.train.classes, each, seed if each else 0
+            )
+        return found
+
+    def _same_classes(self, train: Part, test: Part) -> bool:
+        """Whether the test images say which classes there are as well as the training images do."""
+        lists = [
+            self._desk.sets[part.set].class_list for part in (train, test) if part.set in self._desk.sets
+        ]
+        return bool(train.classes) or (len(lists) == 2 and lists[0] == lists[1] != "")
+
+    def _split(self, role_and_part: tuple[str, Part], subset: Subset) -> Part:
+        _, part = role_and_part
+        if not subset.whole and subset.split not in self._there.sets:
+            whole = subset.set in self._there.sets or subset.set in self._wholes
+            subset = Subset(subset.set) if whole or self._bundled(subset.set) else subset
+        self._splits[subset.split] = subset
+        return part if subset.whole else replace(part, set=subset.split, source=part.set)
+
+    def _need(self, stored: Part, part: Part) -> None:
+        """Note the classes that a split must have."""
+        known = self._desk.sets.get(part.set)
+        names = part.classes
+        if not names and known is not None and known.class_list and known.labelled:
+            names = class_list(known.class_list).names
+        self._classes.setdefault(stored.set, {}).update(dict.fromkeys(names))
+
+    def _worth(self, subset: Subset) -> bool:
+        """Whether to extract a subset alone."""
+        if subset.whole:
+            return False
+        known = self._desk.sets.get(subset.set)
+        some, every = expected_images(subset, known), expected_images(Subset(subset.set), known)
+        layout = self._desk.images(subset.set)
+        if (some is None or every is None) and layout is not None:
+            try:
+                some = len(list_subset(subset, layout, known).items)
+                every = len(layout.listing().items)
+            except LsnError:
+                return False
+        return some is not None and every is not None and some <= (1 - WORTH) * every
+
+    def _bundled(self, name: str) -> bool:
+        """Whether the suite brings features of a set, and ``--data`` has no other images of that name."""
+        there = self._desk.bundled.get(name) if not self._model else None
+        if there is None:
+            return False
+        layout = self._desk.images(name)
+        try:
+            return layout is None or layout.listing().digest == there.listing
+        except LsnError:
+            return False  # extraction will say why
 
 
 def lesson_name(learning: Learning, score: Score) -> str:
@@ -187,15 +361,3 @@ def score_label(score: Score) -> str:
 def label_of(learning: Learning, score: Score) -> str:
     """What seconds of learning are compared with."""
     return f"learn {learning} by {score.line.model or 'the model'}"
-
-
-def units_of(learning: Learning, score: Score) -> int | None:
-    """The work of a lesson; None if its rows are not there yet."""
-    rows, classes = score.there.rows(score.place.known), score.there.classes(score.place.known)
-    return None if rows is None else learning.work(rows, len(classes))
-
-
-def rows_of(score: Score) -> int | None:
-    """How many rows a score looks at; None if they are not there yet."""
-    counts = [score.there.rows(part) for part in (score.place.test, *score.place.ood.values())]
-    return None if None in counts else sum(count for count in counts if count is not None)

@@ -7,7 +7,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.console import printable, say
-from lsncli.errors import UsageError
+from lsncli.errors import LsnError, UsageError
 from lsncli.facts import published as facts
 from lsncli.report.render import Column, render
 
@@ -156,7 +156,7 @@ def bench(
         files = draw_rows(plan, plots, quiet=quiet)
         say(f"Wrote {len(files)} figures to {plots}", quiet=quiet)
     if not any(cell.n for cells in found.rows.values() for cell in cells.values()):
-        say(f"Nothing was measured. `lsn datasets --suite {suite}` says what is needed.", quiet=quiet)
+        raise LsnError("Nothing was measured.", f"`lsn datasets --suite {suite}` says what is needed.")
 
 
 def _spec(table: str, suite: "Suite") -> "TableSpec":

@@ -96,12 +96,13 @@ def paths(request: Request, name: str) -> tuple[Path, Path, Path]:
 
 
 def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[Desk, Plan]:
-    """Make the features of the sets ``names`` of a table, unless they are there.
+    """Make the features of the stored splits ``names`` of a table, unless they are there.
 
     The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.
     """
     _, plan = request.measure(spec, dry=True)
-    needed = tuple(one for one in plan.extracts if one.set in names and not one.model)
+    wanted = set(names)
+    needed = tuple(one for one in plan.extracts if one.split in wanted and not one.model)
     plan = replace(plan, extracts=needed, scores=())
     if request.dry or not needed:
         return plan.desk, plan
@@ -113,7 +114,7 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
                     f"`lsn datasets --suite {request.named}` says what is needed.",
                 )
             say(f"Extracting {one} ...", quiet=request.quiet)
-            extract_set(one, request.suite.sets)
+            extract_set(one)
     return plan.desk, plan
 
 
