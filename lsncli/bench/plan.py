@@ -36,6 +36,10 @@ class Job:
     done: bool
     blocked: str = ""
     """Why it cannot be done; empty if it can."""
+    score: Score | None = None
+    """What it is for; None for an extraction."""
+    learning: Learning | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,14 @@ class Plan:
         """Why splits of a model cannot be extracted, by model and split."""
         return {(one.model, one.split): one.blocked for one in self.extracts if one.blocked}
 
+    @property
+    def lacks(self) -> list[str]:
+        """What is missing of the images, a clause each."""
+        if self.desk.data is None and self.blocked:
+            names = dict.fromkeys(one.set for one in self.extracts if one.blocked)
+            return [f"no features of the sets {', '.join(names)}, and no --data DIR to make them from"]
+        return list(dict.fromkeys(self.blocked.values()))
+
     def why_blocked(self, score: Score) -> str:
         """Why a score cannot be made; empty if it can."""
         keys = ((score.line.model, name) for name in score.missing)
@@ -155,7 +167,7 @@ class Plan:
     def jobs(self) -> Iterator[Job]:
         """Everything, done or not, in the order it is done in."""
         for one in self.extracts:
-            yield Job("extract", str(one), one.label, one.images, False, one.blocked)
+            yield Job("extract", str(one), one.label, one.images, False, one.blocked, model=one.model)
         seen: set[Path] = set()
         for score in self.scores:
             why = self.why_blocked(score)
@@ -171,12 +183,27 @@ class Plan:
                         self.units_of(learning, score),
                         done,
                         "" if done else why,
+                        score,
+                        learning,
+                        score.line.model,
                     )
-            yield Job("score", str(score), score_label(score), self.rows_of(score), self.done(score), why)
+            rows, done = self.rows_of(score), self.done(score)
+            yield Job("score", str(score), score_label(score), rows, done, why, score, None, score.line.model)
+
+    def extraction(self, score: Score, split: str) -> Extract | None:
+        """The job that makes a split that a score needs."""
+        return self._extracts.get((score.line.model, split))
+
+    def train_rows(self, score: Score) -> int | None:
+        """About how many images a score's line learns from, of all classes; 0 if from none."""
+        if score.place.train is None:
+            return 0
+        rows, classes, shots = self.images(score, score.place.train), self.classes(score), score.line.shots
+        return rows if rows is None or classes is None or shots is None else min(rows, classes * shots)
 
     def units_of(self, learning: Learning, score: Score) -> int | None:
         """The work of a lesson; None if its size is not known."""
-        rows, classes = self.images(score, score.place.known), self.classes(score)
+        rows, classes = self.train_rows(score), self.classes(score)
         return None if rows is None or classes is None else learning.work(rows, classes)
 
     def rows_of(self, score: Score) -> int | None:

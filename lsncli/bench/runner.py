@@ -56,7 +56,7 @@ def run(
         rates = Rates(desk.timings)
         if not started.plan.waiting:
             return started
-        for why in dict.fromkeys(started.plan.blocked.values()):
+        for why in started.plan.lacks:
             say(printable(f"There are {why}."), quiet=quiet)
         with shown(_waiting(started.plan), rates, quiet) as progress:
             missing = _extract(started, progress)

@@ -12,7 +12,11 @@ from lsncli.facts import published as facts
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lsncli.bench.figures.request import Request
+    from lsncli.bench.jobs import Line
+    from lsncli.bench.plan import Plan
     from lsncli.bench.suite import Suite, TableSpec
 
 LISTING = [
@@ -117,7 +121,6 @@ def bench(
     from lsncli.bench.measured import measured
     from lsncli.bench.show import show
     from lsncli.bench.suitefile import load_suite
-    from lsncli.bench.view import COSTS, costs
 
     chosen = load_suite(suite)
     given: dict[str, Any] = {
@@ -147,7 +150,11 @@ def bench(
         chosen, spec, named=(suite, table or ""), rows=rows or (), **given, dry=dry_run, quiet=quiet
     )
     if dry_run:
-        render(costs(plan), COSTS, format, output, f"Table {spec.key} on the suite '{chosen.name}'")
+        from lsncli.bench.lines import lines_of
+
+        fast = lines_of(chosen, spec, rows=rows or (), splits=splits, mode="fast", model=model)
+        title = f"Table {spec.key} on the suite '{chosen.name}'"
+        _show_costs(plan, fast, found.command, title, format, output, quiet)
         return
     show(found, format, output, wide_rows=wide)
     if plots is not None:
@@ -190,6 +197,34 @@ def _check(
         raise UsageError("--published and --plots: published tables have no scores to draw.")
     if not dry and (figure is not None or plots is not None):
         check_available("--plots" if figure is None else "--figure")
+
+
+def _show_costs(
+    plan: "Plan",
+    fast: "Sequence[Line]",
+    command: str,
+    title: str,
+    format: options.FormatName,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    """What is left to do and how long it takes here; what takes days is named with what to do instead."""
+    from lsncli.bench import costs as use
+    from lsncli.bench.speeds import Speeds
+
+    speeds = Speeds(plan.desk, quiet=quiet)
+    costs = use.costs_of(plan, speeds)
+    programs = format in ("csv", "json", "jsonl")
+    rows = use.rows_of(costs) if programs else use.with_total(costs)
+    render(rows, use.FOR_PROGRAMS if programs else use.FOR_PEOPLE, format, output, title)
+    for reason in speeds.reasons.values():
+        say(printable(f"No times: {reason}"), quiet=quiet)
+    for remark in use.remarks(plan, costs, fast, speeds, command):
+        say(printable(remark), quiet=quiet)
+    for why in plan.lacks:
+        say(printable(f"Blocked: {why}."), quiet=quiet)
+    if not speeds.reasons:
+        say(use.ASSUMED, quiet=quiet)
 
 
 def _draw(number: int, request: "Request", format: options.FormatName, output: Path | None) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from lsncli.bench.costs import FOR_FIGURES, costs_of, rows_of
 from lsncli.bench.desk import Desk
 from lsncli.bench.features import extract_set
 from lsncli.bench.fold import MeasuredTable
 from lsncli.bench.measured import measured
 from lsncli.bench.plan import Plan
+from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
-from lsncli.bench.view import COSTS, costs
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
 from lsncli.report.render import Column
@@ -120,4 +121,5 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
 
 def planned(title: str, plans: Iterable[Plan]) -> Drawn:
     """What would be done, and its cost."""
-    return Drawn(title, [row for plan in plans for row in costs(plan)], COSTS)
+    rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.desk)))]
+    return Drawn(title, rows, FOR_FIGURES)
