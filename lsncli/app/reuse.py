@@ -47,6 +47,8 @@ class ReusingEncoder(Encoder):
                     seconds += made.seconds
                 yield self._joined(first, batch, features, failures, seconds)
                 self.tick(len(batch) - len(asked))
+            for _ in encoded:  # nothing is left but to count the last batch
+                pass
 
     def _joined(
         self,

@@ -6,10 +6,10 @@ from shlex import quote
 from typing import Any
 
 from lsncli.bench.jobs import Line
-from lsncli.bench.plan import Job, Plan
+from lsncli.bench.plan import Job, Plan, conditional_sets
 from lsncli.bench.progress import duration
 from lsncli.bench.rates import Rates
-from lsncli.bench.speeds import Speeds, conditional_of
+from lsncli.bench.speeds import Speeds
 from lsncli.report.render import Column
 
 FOR_PROGRAMS = [
@@ -77,12 +77,9 @@ def _units(plan: Plan, job: Job) -> tuple[int | None, str]:
         return job.units, "images"
     if job.learning is not None:
         return job.units, "text passes" if job.learning.settings else "images"
-    assert job.score is not None
-    settings = conditional_of(job.score.line.learnings)
-    classes = plan.classes(job.score)
-    if not settings or job.units is None or classes is None:
-        return job.units, "images"
-    return job.units * classes * sum(one.sets for one in settings), "text passes"
+    if job.score is not None and not conditional_sets(job.score):
+        return plan.rows_of(job.score), "images"
+    return job.units, "text passes"
 
 
 def _probed(plan: Plan, job: Job, speeds: Speeds) -> float | None:
@@ -91,14 +88,14 @@ def _probed(plan: Plan, job: Job, speeds: Speeds) -> float | None:
     if job.score is None:
         speed = speeds.images(job.model)
         return job.units / speed if speed else None
-    classes, rows = plan.classes(job.score), plan.train_rows(job.score)
-    if classes is None or rows is None:
+    classes, rows, scored = plan.classes(job.score), plan.train_rows(job.score), plan.rows_of(job.score)
+    if classes is None or rows is None or scored is None:
         return None
     if job.learning is not None:
         return speeds.learning(job.model, job.learning, rows, classes)
     line = job.score.line
     train = rows if line.looks_at_rows else 0
-    return speeds.scoring(job.model, job.score.method, line.learnings, train, job.units, classes)
+    return speeds.scoring(job.model, job.score.method, line.learnings, train, scored, classes)
 
 
 def total(costs: Iterable[Cost]) -> float | None:

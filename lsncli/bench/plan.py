@@ -187,8 +187,8 @@ class Plan:
                         learning,
                         score.line.model,
                     )
-            rows, done = self.rows_of(score), self.done(score)
-            yield Job("score", str(score), score_label(score), rows, done, why, score, None, score.line.model)
+            work, done = self.scoring_work(score), self.done(score)
+            yield Job("score", str(score), score_label(score), work, done, why, score, None, score.line.model)
 
     def extraction(self, score: Score, split: str) -> Extract | None:
         """The job that makes a split that a score needs."""
@@ -210,6 +210,12 @@ class Plan:
         """How many rows a score looks at; None if that is not known."""
         counts = [self.images(score, part) for part in (score.place.test, *score.place.ood.values())]
         return None if None in counts else sum(count for count in counts if count is not None)
+
+    def scoring_work(self, score: Score) -> int | None:
+        """What the seconds of scoring grow with: rows times classes, for each set of prompts that depends on
+        the image."""
+        rows, classes = self.rows_of(score), self.classes(score)
+        return None if rows is None or classes is None else rows * classes * max(1, conditional_sets(score))
 
     def images(self, score: Score, part: Part) -> int | None:
         """About how many images a part has: as stored, as listed, or as published."""
@@ -379,10 +385,16 @@ def lesson_name(learning: Learning, score: Score) -> str:
     return f"{learning} for {score.place}, seed {score.seed}"
 
 
+def conditional_sets(score: Score) -> int:
+    """How many sets of prompts that a line learns depend on the image (CoCoOp): a text pass each."""
+    settings = [one.settings for one in score.line.learnings if one.settings]
+    return sum(one.sets for one in settings if one.learner == "cocoop")
+
+
 def score_label(score: Score) -> str:
     """What seconds of scoring are compared with."""
     learners = sorted(one.settings.learner for one in score.line.learnings if one.settings)
-    return " ".join(["score", score.method.score, *learners, "by", score.line.model or "the model"])
+    return f"score {', '.join([score.method.score, *learners])} by {score.line.model or 'the model'}"
 
 
 def label_of(learning: Learning, score: Score) -> str:

@@ -70,7 +70,7 @@ def _waiting(plan: Plan) -> dict[str, Waiting]:
     found: dict[str, Waiting] = {str(one): (one.label, None) for one in plan.extracts}
     for lesson, score in plan.lessons.values():
         found[lesson_name(lesson, score)] = label_of(lesson, score), plan.units_of(lesson, score)
-    return found | {str(score): (score_label(score), plan.rows_of(score)) for score in plan.waiting}
+    return found | {str(score): (score_label(score), plan.scoring_work(score)) for score in plan.waiting}
 
 
 def _extract(started: Run, progress: Progress) -> dict[tuple[str, str], str]:
@@ -174,7 +174,7 @@ def _score(started: Run, score: Score, progress: Progress) -> None:
     desk.results.append(records)
     known.update({record["key"]: record for record in records})
     seconds = time.perf_counter() - began
-    _took(started, progress, str(score), score_label(score), started.plan.rows_of(score) or 0, seconds)
+    _took(started, progress, str(score), score_label(score), started.plan.scoring_work(score) or 0, seconds)
 
 
 def _homework(desk: Desk, path: Path, learning: Learning, score: Score) -> Homework:

@@ -100,7 +100,7 @@ class Speeds:
         one = self._of(model)
         if one is None:
             return None
-        conditional = conditional_of(learnings)
+        conditional = [one.settings for one in learnings if one.settings and one.settings.learner == "cocoop"]
         text = sum(one.scoring(settings) * settings.sets for settings in conditional)
         cost = one.score(method)
         compared = train if cost.keeps_rows else classes
@@ -116,11 +116,6 @@ class Speeds:
             except LsnError as error:
                 self._models[model], self.reasons[model] = None, f"{name}: {error}"
         return self._models[model]
-
-
-def conditional_of(learnings: Sequence[Learning]) -> list[PromptSettings]:
-    """The learned prompts that depend on the image: every image costs a text pass for each of them."""
-    return [one.settings for one in learnings if one.settings and one.settings.learner == "cocoop"]
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,9 @@ class Subset:
         """Its name in the store: the set's own if it is the whole set."""
         if self.whole:
             return self.set
-        chosen = "\0".join([self.set, str(self.each), str(self.seed), *sorted(self.classes)])
-        code = sha256(chosen.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         how = "all" if self.each is None else f"{self.each}-{self.seed}"
+        chosen = "\0".join([self.set, how, *sorted(self.classes)])
+        code = sha256(chosen.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return f"{short_name(self.set)}.{how}.{code}"
 
     def __str__(self) -> str:
