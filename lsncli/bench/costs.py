@@ -85,6 +85,8 @@ def _units(plan: Plan, job: Job) -> tuple[int | None, str]:
 def _probed(plan: Plan, job: Job, speeds: Speeds) -> float | None:
     if job.units is None:
         return None
+    if job.copied:
+        return 0.0
     if job.score is None:
         speed = speeds.images(job.model)
         return job.units / speed if speed else None

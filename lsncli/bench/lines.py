@@ -24,8 +24,8 @@ def lines_of(
     """The lines of a table, or those named by ``rows``; at most ``splits`` splits of every ID set.
 
     ``mode`` takes the place of the mode of every learning. ``model`` takes the place of the suite's model, of
-    the only model of a table, and of one of the same architecture that a row names. Raises UsageError for a row that is not there, for
-    settings that cannot be meant and for less than one split.
+    the only model of a table, and of one of the same architecture that a row names. Raises UsageError for a
+    row that is not there, for settings that cannot be meant and for less than one split.
     """
     if splits is not None and splits < 1:
         raise UsageError(f"--splits: expected 1 or more, found {splits}.")

@@ -40,6 +40,8 @@ class Job:
     """What it is for; None for an extraction."""
     learning: Learning | None = None
     model: str = ""
+    copied: bool = False
+    """Whether the features came with the suite: nothing is encoded."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,18 @@ class Plan:
     def jobs(self) -> Iterator[Job]:
         """Everything, done or not, in the order it is done in."""
         for one in self.extracts:
-            yield Job("extract", str(one), one.label, one.images, False, one.blocked, model=one.model)
+            yield Job(
+                "extract",
+                str(one),
+                one.label,
+                one.images,
+                False,
+                one.blocked,
+                None,
+                None,
+                one.model,
+                one.bundle is not None,
+            )
         seen: set[Path] = set()
         for score in self.scores:
             why = self.why_blocked(score)

@@ -249,7 +249,7 @@ def _scoring_seconds(tower: TextTower, settings: PromptSettings, rows_of: RowsOf
     cosines = conditional_cosines(tower, learned.contexts, learned.meta, layout)
     cosines(rows_of(1, 1).features)
     images, began = 0, time.perf_counter()
-    while images < MORE_STEPS and time.perf_counter() - began < SECONDS / 2:
+    while not images or (images < MORE_STEPS and time.perf_counter() - began < SECONDS / 2):
         cosines(rows_of(1, 2).features)
         images += 2
     return (time.perf_counter() - began) / (images * len(names) * settings.sets)
