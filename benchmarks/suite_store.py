@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from lsncli.bench.desk import Desk
+from lsncli.bench.extraction import Extract
 from lsncli.bench.features import extract_set
-from lsncli.bench.plan import Extract
 from lsncli.bench.subsets import Subset
 from lsncli.bench.suitefile import load_suite
 from lsncli.console import progress

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lsncli.app.candidates import write_lines
 from lsncli.app.extract import extract
 from lsncli.bench.desk import Desk
-from lsncli.bench.plan import Extract
+from lsncli.bench.extraction import Extract
 from lsncli.bench.subsets import list_subset, stored_subset
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
