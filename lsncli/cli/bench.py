@@ -70,7 +70,9 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Option(
-            envvar="LSN_DATA", help="Folder of SET/CLASS/FILE or SET.tar.", rich_help_panel=MEASURING
+            envvar="LSN_DATA",
+            help="Folder of the image sets, in any layout that lsn datasets names.",
+            rich_help_panel=MEASURING,
         ),
     ] = None,
     rows: Annotated[
@@ -93,7 +95,11 @@ def bench(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel=MEASURING)] = 1,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would be done and its cost.", rich_help_panel=MEASURING),
+        typer.Option(
+            "--dry-run",
+            help="Show what is left to do, and how long it takes here.",
+            rich_help_panel=MEASURING,
+        ),
     ] = False,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,

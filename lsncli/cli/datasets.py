@@ -53,9 +53,7 @@ def datasets(
         ),
     ] = "list",
     suite: Annotated[str, typer.Option(help="paper, mini or a FILE.toml.")] = "paper",
-    data: Annotated[
-        Path, typer.Option(envvar="LSN_DATA", help="Folder that holds SET/CLASS/FILE or SET.tar.")
-    ] = Path("data"),
+    data: Annotated[Path, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")] = Path("data"),
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None,
     format: options.Format = "table",
     output: options.Output = None,
