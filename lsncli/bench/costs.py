@@ -227,7 +227,10 @@ def _remark(
     if less < passes:
         shorter = f", {duration(time)}" if seconds is not None else ""
         return f"{text} With --mode fast: {count(less)}{shorter}."
-    return f"{text} --mode fast does not shorten it: CoCoOp learns from one image at a time in every mode."
+    settings = group[0].job.learning.settings if group[0].job.learning else None
+    if settings is not None and settings.learner == "cocoop":
+        text += " --mode fast does not shorten it: CoCoOp learns from one image at a time in every mode."
+    return f"{text} Fewer `shots` in a suite of your own shorten it in proportion."
 
 
 def _for_rows(plan: Plan, cost: Cost, rows: Sequence[str]) -> bool:

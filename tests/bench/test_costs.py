@@ -106,7 +106,8 @@ def test_what_takes_days_is_named_with_what_to_do_instead(tmp_path: Path) -> Non
     said = remarks(plan, costs_of(plan, speeds), fast(1), speeds, "lsn bench --table 1 --suite paper")
     assert said[0] == (
         "CoCoOp, CoCoOp + LSN (ours): to learn positive, CoCoOp, paper takes 12.8 million text passes, "
-        "35.6 h here. --mode fast does not shorten it: CoCoOp learns from one image at a time in every mode."
+        "35.6 h here. --mode fast does not shorten it: CoCoOp learns from one image at a time in every mode. "
+        "Fewer `shots` in a suite of your own shorten it in proportion."
     )
     assert said[1] == (
         "CoOp + LSN (ours): to learn negative, CoOp, paper takes 48.0 million text passes, 5.6 days here. "
@@ -117,6 +118,15 @@ def test_what_takes_days_is_named_with_what_to_do_instead(tmp_path: Path) -> Non
     assert said[3].startswith("Only the other rows (")
     rows = "--rows MCM --rows MSP --rows Vim --rows VOS --rows NPOS --rows CoOp"
     assert said[3].endswith(f"lsn bench --table 1 --suite paper {rows}")
+
+
+def test_what_is_in_mode_fast_already_is_not_told_to_use_it(tmp_path: Path) -> None:
+    plan = paper(2, tmp_path, mode="fast", rows=["CoOp + LSN"])
+    speeds: Any = Fixed()
+    said = remarks(plan, costs_of(plan, speeds), fast(2), speeds, "lsn")
+    assert said
+    assert not [text for text in said if "--mode fast" in text or "CoCoOp" in text]
+    assert "Fewer `shots`" in said[0]
 
 
 def test_without_a_model_what_is_long_is_named_by_its_passes(tmp_path: Path) -> None:
