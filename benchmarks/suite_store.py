@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from lsncli.bench.desk import Desk
+from lsncli.bench.extraction import Extract
 from lsncli.bench.features import extract_set
-from lsncli.bench.plan import Extract
+from lsncli.bench.subsets import Subset
 from lsncli.bench.suitefile import load_suite
 from lsncli.console import progress
 
@@ -32,11 +33,11 @@ def main() -> None:
     suite = load_suite("mini")
     names = [name for name, tables in suite.tables_by_set().items() if tables and LEFT_OUT not in name]
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk(Path(folder), suite.name, suite.model, Path(images), device="cpu")
+        desk = Desk(Path(folder), suite.name, suite.model, Path(images), device="cpu", sets=suite.sets)
         for name in names:
-            job = Extract(name, "", desk.images(name), desk)
-            with progress(name, job.count()) as tick:
-                print(f"{name}: {extract_set(job, suite.sets, tick)} images", flush=True)
+            job = Extract(Subset(name), "", desk)
+            with progress(name, job.images) as tick:
+                print(f"{name}: {extract_set(job, tick)} images", flush=True)
         shutil.copyfile(desk.workspace("").features, TARGET)
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.1f} MB")
 

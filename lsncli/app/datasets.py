@@ -1,5 +1,7 @@
 """Which image sets are there, and whether they hold what they should: counted, never decoded."""
 
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +10,12 @@ from pathlib import Path
 from lsncli.errors import LsnError
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
-from lsncli.images.sources import Listing, list_images
+from lsncli.images.annotations import find_annotations
+from lsncli.images.braces import expanded
+from lsncli.images.cifar import is_cifar
+from lsncli.images.found import is_image
+from lsncli.images.layouts import Annotated, Cifar, Folder, Layout, Tar, Unlabelled, class_folders
+from lsncli.images.sources import Listing
 from lsncli.types import UNLABELLED
 
 
@@ -36,20 +43,91 @@ class Verified:
         return all(finding.ok for finding in self.findings)
 
 
-def locate(data: Path, name: str) -> Path | None:
-    """Where a set lies: the folder ``data/name``, else ``data/name.tar``; None if neither is there."""
-    folder, tar = data / name, data / f"{name}.tar"
-    return folder if folder.is_dir() else tar if tar.is_file() else None
+def locate(data: Path, dataset: Dataset) -> Layout | None:
+    """Find a set in the layouts that people have it in; None if it is not there.
 
-
-def verify(dataset: Dataset, path: Path) -> Verified:
-    """Count the images of a set and of each of its classes by the listing that ``lsn extract`` makes.
-
-    Class folders of a set that is not ``labelled`` are only counted. A path that cannot be listed is a
-    finding, not an error.
+    The folder ``data/<name>`` and ``data/<name>.tar`` come first, then the set's ``places`` in their order,
+    then the name in any spelling. Nothing is read but folders, and files that say where labels are.
     """
+    exact = [path for path in (data / dataset.name, data / f"{dataset.name}.tar") if path.exists()]
+    spelled = _spelled(data, dataset.name) or _spelled(data, f"{dataset.name}.tar")
+    names = [name for place in dataset.places for name in expanded(place)]
+    other = [path for name in names if (path := _spelled(data, name)) and _beside(path, dataset.beside)]
+    weak: list[Layout] = []
+    for path in [*exact, *other, *([spelled] if spelled else [])]:
+        if path in other and dataset.cifar and (cifar := _as_cifar(path, dataset)):
+            return cifar
+        layout, sure = _recognised(path, data, dataset)
+        if layout is not None and sure:
+            return layout
+        if layout is not None and (path in exact or isinstance(layout, Unlabelled)):
+            weak.append(layout)
+    return next(iter(weak), None)
+
+
+def _as_cifar(path: Path, dataset: Dataset) -> Layout | None:
+    known = class_list(dataset.class_list)
+    there = is_cifar(path, len(known), dataset.cifar)
+    return Cifar(path, len(known), dataset.cifar, known.names) if there else None
+
+
+def _recognised(path: Path, data: Path, dataset: Dataset) -> tuple[Layout | None, bool]:
+    """The layout at ``path``, and whether it is one that holds the set for sure."""
+    known = class_list(dataset.class_list) if dataset.class_list else None
+    if path.is_file():
+        return (Tar(path), True) if path.suffix.lower() == ".tar" else (None, False)
+    if known is None or not dataset.labelled or any(known.key_of(name) for name in class_folders(path)):
+        return Folder(path), True
+    inside = _spelled(path, "images")
+    for flat in filter(None, (path, inside)):
+        if _has_images(flat):
+            labels = find_annotations(flat, data)
+            return (Annotated(flat, labels), True) if labels else (Unlabelled(flat), False)
+    return Folder(path), False
+
+
+def _spelled(root: Path, relative: str) -> Path | None:
+    """``root/relative`` in any spelling: case, blanks, '-' and '_' do not matter; an equal name wins."""
+    path = root
+    for part in relative.split("/"):
+        try:
+            names = sorted(os.listdir(path))
+        except OSError:
+            return None
+        fits = [name for name in names if _plain(name) == _plain(part)]
+        if not fits:
+            return None
+        path /= part if part in fits else fits[0]
+    return path
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.casefold())
+
+
+def _beside(path: Path, name: str) -> bool:
+    """Whether the file ``name`` lies beside ``path``, or does not for ``!name``; True for no name."""
+    there = (path.parent / name.removeprefix("!")).is_file()
+    return there != name.startswith("!") if name else True
+
+
+def _has_images(folder: Path) -> bool:
     try:
-        listing = list_images([path], follow_links=True)
+        with os.scandir(folder) as entries:
+            return any(is_image(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
+def verify(dataset: Dataset, layout: Layout) -> Verified:
+    """Count the images of a set and of each of its classes by the listing that a suite extracts.
+
+    Class folders of a set that is not ``labelled`` are only counted. What cannot be listed is a finding, not
+    an error.
+    """
+    path = layout.path
+    try:
+        listing = layout.listing()
     except LsnError as error:
         return Verified(dataset, path, (Finding("images", dataset.images, error.message, False),))
     counts = _counts(listing)

@@ -1,10 +1,13 @@
 """Images -> features in a store: resumable, every failure recorded, nothing encoded twice."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lsncli import console
 from lsncli.app.encode import Encoder
@@ -13,6 +16,7 @@ from lsncli.app.failing import check_split
 from lsncli.app.job import Job
 from lsncli.app.making import Made, make_by, make_here, plan_of, untouched
 from lsncli.app.retry import retry_failures
+from lsncli.app.reuse import ReusingEncoder
 from lsncli.backbones import Backbone, text_ids_of
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.names import classes_of
@@ -63,6 +67,7 @@ def extract(
     merge: bool = True,
     crew: Crew | None = None,
     record: Path | None = None,
+    known: Mapping[str, NDArray[np.float16]] | None = None,
     tick: console.Tick = console.silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Extraction:
@@ -73,8 +78,9 @@ def extract(
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
     then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``crew`` makes them
     in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
-    write what it took. ``tick`` hears of the images found done first, then of every batch; ``remark`` is
-    told how classes got their names, and of images without a class.
+    write what it took. ``known`` are features by key that need not be made again (without a ``crew``).
+    ``tick`` is called with the number of images found done first, then of every batch; ``remark`` is told how
+    classes got their names, and of images without a class.
     Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
@@ -84,6 +90,8 @@ def extract(
     check_not_empty(listing, source)
     classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
     encoder = Encoder(backbone, batch_size, workers, tick)
+    if known:
+        encoder = ReusingEncoder(backbone, batch_size, workers, tick, known)
     complete = _finished(store, split, encoder.fingerprint)
     if retry_failed:
         if complete is None:

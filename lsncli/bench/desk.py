@@ -2,18 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from lsncli.app.datasets import locate
 from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.bench.bound import Bound
 from lsncli.bench.results import Results
+from lsncli.facts.datasets import Dataset
+from lsncli.images.layouts import Layout
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_fingerprint
-
-ENDINGS = (".tar", "")
-"""A set's images are DIR/<set>.tar or the folder DIR/<set>."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Desk:
     workers: int = 1
     bundle: Path | None = None
     """A store with features by ``model`` that came with the suite."""
+    sets: Mapping[str, Dataset] = field(default_factory=dict)
+    """What the suite says of its image sets, by name."""
 
     @property
     def results(self) -> Results:
@@ -67,12 +69,16 @@ class Desk:
             return same_backbone(store, weights, self.device)
         return load_backbone(model or self.model, pretrained=weights, device=self.device)
 
-    def images(self, name: str) -> Path | None:
-        """Where the images of a set are; None if they are not in ``data``."""
-        if self.data is None:
-            return None
-        places = (self.data / f"{name}{ending}" for ending in ENDINGS)
-        return next((place for place in places if place.exists()), None)
+    def images(self, name: str) -> Layout | None:
+        """Where the images of a set are; None if they are not in ``data``. Looked for once."""
+        if name not in self._layouts:
+            known = self.sets.get(name) or Dataset(name, title=name)
+            self._layouts[name] = locate(self.data, known) if self.data else None
+        return self._layouts[name]
+
+    @cached_property
+    def _layouts(self) -> dict[str, Layout | None]:
+        return {}
 
 
 @lru_cache(maxsize=1)

@@ -2,26 +2,32 @@
 published class names."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lsncli.app.candidates import write_lines
 from lsncli.app.extract import extract
-from lsncli.bench.plan import Extract
+from lsncli.bench.desk import Desk
+from lsncli.bench.extraction import Extract
+from lsncli.bench.subsets import list_subset, stored_subset
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
-from lsncli.images.sources import list_images
+from lsncli.images.sources import Listing
 from lsncli.store.format import SplitInfo
-from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.store.reader import list_splits, read_fingerprint, read_split
 from lsncli.store.writer import write_split
 
 
-def extract_set(job: Extract, known: Mapping[str, Dataset], tick: Tick = silent) -> int:
-    """Put one set into the store of its model; returns how many images there are. Resumes after a kill.
+def extract_set(job: Extract, tick: Tick = silent) -> int:
+    """Put one set, or a subset, into the store of its model; returns how many images there are.
 
-    Raises LsnError if the images are not there or more than a twentieth of them cannot be read.
+    Resumes after a kill. Images of which the store has features, in another split of the same set, are not
+    encoded again. Raises LsnError if the images are not there or more than a twentieth of them cannot be
+    read.
     """
     desk = job.desk
     store = desk.workspace(job.model).features
@@ -29,35 +35,49 @@ def extract_set(job: Extract, known: Mapping[str, Dataset], tick: Tick = silent)
         there = read_split(job.bundle, job.set)
         write_split(store, there, read_fingerprint(job.bundle))
         return len(there.labels)
-    if job.images is None:
+    layout, known = desk.images(job.set), desk.sets.get(job.set)
+    if layout is None or job.blocked:
         raise LsnError(f"There are {job.blocked}.")
-    listing = list_images([job.images], follow_links=True)
+    listing = list_subset(job.subset, layout, known)
     extract(
         listing,
-        source=job.images.name,
+        source=layout.path.name,
         store=store,
-        split=job.set,
+        split=job.split,
         backbone=desk.backbone(job.model),
         batch_size=desk.batch_size,
         workers=desk.workers,
-        names_file=published_names(
-            store.with_name("names") / f"{job.set}.json", listing.folders, known.get(job.set)
-        ),
+        names_file=published_names(store.with_name("names") / f"{job.split}.json", listing.folders, known),
+        known=_stored_features(store, job, listing),
         tick=tick,
     )
     return len(listing.items)
 
 
-def outdated(name: str, images: Path | None, there: SplitInfo) -> str:
-    """Why the features of a set are not those of the images in the data folder; empty if they may be."""
-    if images is None or not there.listing:
+def _stored_features(store: Path, job: Extract, listing: Listing) -> dict[str, NDArray[np.float16]]:
+    """Features by key of the images in ``listing`` that other splits hold, if those are of today's images."""
+    found: dict[str, NDArray[np.float16]] = {}
+    wanted = {item.key for item in listing.items}
+    for name, info in list_splits(store).items() if store.is_file() else ():
+        part = stored_subset(name, info, job.set)
+        if part is None or name == job.split or outdated(name, job.set, job.desk, info):
+            continue
+        split = read_split(store, name)
+        found |= {key: split.features[row] for row, key in enumerate(split.keys) if key in wanted}
+    return found
+
+
+def outdated(split: str, image_set: str, desk: Desk, there: SplitInfo) -> str:
+    """Why a stored split is not of the images in the data folder; empty if it may be."""
+    layout, part = desk.images(image_set), stored_subset(split, there, image_set)
+    if layout is None or part is None or not there.listing:
         return ""
-    listing = list_images([images], follow_links=True)
+    listing = list_subset(part, layout, desk.sets.get(image_set))
     if listing.digest == there.listing:
         return ""
     return (
-        f"the features of '{name}' were made from {there.rows + len(there.failures)} images, and "
-        f"{images} now holds {len(listing.items)} that are not the same"
+        f"the features of '{image_set}' were made from {there.rows + len(there.failures)} images, and "
+        f"{layout.path} now holds {len(listing.items)} that are not the same"
     )
 
 

@@ -54,6 +54,8 @@ class MeasuredTable:
     """What belongs under it: data, stand-ins, models, seeds, dates."""
     records: tuple[Record, ...]
     """What it was folded from, each once."""
+    command: str = ""
+    """What measures it, without ``--rows``."""
 
 
 def fold(
@@ -97,6 +99,7 @@ def fold(
         printed,
         tuple(notes_of(suite, spec, records, names)),
         records,
+        command,
     )
 
 

@@ -23,9 +23,9 @@ def lines_of(
 ) -> tuple[Line, ...]:
     """The lines of a table, or those named by ``rows``; at most ``splits`` splits of every ID set.
 
-    ``mode`` takes the place of the mode of every learning. ``model`` takes the place of the suite's model,
-    and of one of the same architecture that a row names. Raises UsageError for a row that is not there, for
-    settings that cannot be meant and for less than one split.
+    ``mode`` takes the place of the mode of every learning. ``model`` takes the place of the suite's model, of
+    the only model of a table, and of one of the same architecture that a row names. Raises UsageError for a
+    row that is not there, for settings that cannot be meant and for less than one split.
     """
     if splits is not None and splits < 1:
         raise UsageError(f"--splits: expected 1 or more, found {splits}.")
@@ -42,7 +42,9 @@ def lines_of(
 
 
 def _line(suite: Suite, table: TableSpec, row: Row, splits: int | None, mode: str, model: str) -> Line:
-    given = bool(model) and (row.model == suite.model or _architecture(row.model) == _architecture(model))
+    alone = {one.model for one in table.rows} == {row.model} and not row.unavailable
+    same = row.model == suite.model or _architecture(row.model) == _architecture(model)
+    given = bool(model) and (alone or same)
     name = model if given else row.model
     return Line(
         name=row.name,

@@ -45,13 +45,13 @@ def measured(
     lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
     used = model or suite.model
     bundle = suite.features if used == suite.model and not pretrained else None
-    desk = Desk(work, suite.name, used, data, pretrained, device, batch_size, workers, bundle)
+    desk = Desk(work, suite.name, used, data, pretrained, device, batch_size, workers, bundle, suite.sets)
     about = {"suite": suite.name, "table": spec.key}
     count = suite.seeds if seeds is None else seeds
     if dry:
         done = Run(desk, about, make_plan(desk, lines, count))
     else:
-        done = run(desk, lines, about=about, seeds=count, jobs=jobs, sets=suite.sets, quiet=quiet)
+        done = run(desk, lines, about=about, seeds=count, jobs=jobs, quiet=quiet)
     written = named or (suite.name, spec.key)
     given: dict[str, object] = {
         "table": written[1],

@@ -51,8 +51,8 @@ def measure(
         **about,
         "row": score.line.name,
         "id": score.place.id,
-        "train_set": score.place.train.set if score.place.train else "",
-        "test_set": score.place.test.set,
+        "train_set": score.place.train.image_set if score.place.train else "",
+        "test_set": score.place.test.image_set,
         "split": score.place.split,
         "seed": score.seed,
         "method": str(score.method),
@@ -72,7 +72,13 @@ def measure(
         "seconds": round(time.perf_counter() - began, 3),
     }
     return [
-        {**common, "key": score.keys[name], "ood": name, "ood_set": score.place.ood[name].set, **numbers}
+        {
+            **common,
+            "key": score.keys[name],
+            "ood": name,
+            "ood_set": score.place.ood[name].image_set,
+            **numbers,
+        }
         for name, numbers in numbers_of(found, task, names).items()
     ]
 

@@ -28,6 +28,13 @@ class Part:
     classes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     """What prompts call these classes; empty for the names they are stored under."""
+    source: str = ""
+    """The suite's image set, where the stored ``set`` holds only some images of one."""
+
+    @property
+    def image_set(self) -> str:
+        """The suite's image set that these are images of."""
+        return self.source or self.set
 
     def of(self, split: Split, name: str) -> Split:
         """These images as a split ``name``; LsnError if the set lacks a class or has no such image."""
@@ -36,8 +43,9 @@ class Part:
         missing = [one for one in self.classes if one not in split.classes]
         if missing:
             raise LsnError(
-                f"The set '{self.set}' has no class '{missing[0]}' ({len(missing)} of {len(self.classes)} "
-                f"are missing); it has {len(split.classes)}, such as '{(*split.classes, 'none')[0]}'.",
+                f"The set '{self.image_set}' has no class '{missing[0]}' ({len(missing)} of "
+                f"{len(self.classes)} are missing); it has {len(split.classes)}, such as "
+                f"'{(*split.classes, 'none')[0]}'.",
                 "Are these the right images? `lsn datasets verify` names every difference.",
             )
         lookup = np.full(len(split.classes) + 1, UNLABELLED, dtype=np.int32)
@@ -77,10 +85,14 @@ class Place:
         return tuple(dict.fromkeys(part.set for part in (self.test, *self.ood.values())))
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """All its parts."""
+        return self.known, self.test, *self.ood.values()
+
+    @property
     def sets(self) -> tuple[str, ...]:
         """The stored sets that it takes, each once."""
-        parts = (self.known, self.test, *self.ood.values())
-        return tuple(dict.fromkeys(part.set for part in parts))
+        return tuple(dict.fromkeys(part.set for part in self.parts))
 
     def __str__(self) -> str:
         return f"{self.id}, split {self.split + 1}"
@@ -129,12 +141,12 @@ class Loader:
             self._sets[part.set] = read_split(self._store, part.set)
         found = part.of(self._sets[part.set], f"{part.set}@{role}")
         if len(found.labels) == 0:
-            raise LsnError(f"The set '{part.set}' has no image for '{role}'.", "Extract it again.")
+            raise LsnError(f"The set '{part.image_set}' has no image for '{role}'.", "Extract it again.")
         return found
 
 
 def _check_disjoint(name: str, part: Part, test: Part) -> None:
     """LsnError if images are ID and OOD at once: their scores would be counted against themselves."""
     both = set(part.classes) & set(test.classes) if part.classes and test.classes else {"every class"}
-    if part.set == test.set and both:
-        raise LsnError(f"The set '{test.set}' is ID and OOD ('{name}') at once: {sorted(both)[0]}.")
+    if part.image_set == test.image_set and both:
+        raise LsnError(f"The set '{test.image_set}' is ID and OOD ('{name}') at once: {sorted(both)[0]}.")

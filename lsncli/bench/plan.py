@@ -1,4 +1,4 @@
-"""What must be done for a table: sets to extract, prompts to learn, lines to score; the cost of it."""
+"""What must be done for a table: images to extract, prompts to learn, lines to score; the cost of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lsncli.bench.bound import Bound, learned_file
 from lsncli.bench.desk import Desk
+from lsncli.bench.extraction import Choice, Extract
 from lsncli.bench.jobs import Line, Score, Stored, stored
 from lsncli.bench.learning import Learning
+from lsncli.bench.places import Part, Place
 from lsncli.bench.results import Record
-from lsncli.errors import LsnError
-from lsncli.images.sources import list_images
 
 
 @dataclass(frozen=True)
@@ -28,47 +28,12 @@ class Job:
     done: bool
     blocked: str = ""
     """Why it cannot be done; empty if it can."""
-
-
-@dataclass(frozen=True)
-class Extract:
-    """A job: the features of one set by one model."""
-
-    set: str
-    model: str
-    images: Path | None
-    """None if they are not there."""
-    desk: Desk
-    bundle: Path | None = None
-    """A store that holds the features of these very images already."""
-
-    def __str__(self) -> str:
-        return f"features of {self.set}"
-
-    @property
-    def label(self) -> str:
-        """What seconds of extraction are compared with."""
-        if self.bundle:
-            return "extract from the suite's features"
-        return f"extract by {self.model or self.desk.model} on {self.desk.device}"
-
-    @property
-    def blocked(self) -> str:
-        """Why it cannot be done; empty if it can."""
-        if self.bundle or self.images is not None:
-            return ""
-        if self.desk.data is None:
-            return f"no features of the set '{self.set}', and no --data DIR to make them from"
-        return f"no features of the set '{self.set}', and no {self.desk.data / self.set}.tar or folder"
-
-    def count(self) -> int | None:
-        """How many images; None where they cannot be listed."""
-        if self.bundle:
-            return self.desk.bundled[self.set].rows
-        try:
-            return len(list_images([self.images], follow_links=True).items) if self.images else None
-        except LsnError:
-            return None
+    score: Score | None = None
+    """What it is for; None for an extraction."""
+    learning: Learning | None = None
+    model: str = ""
+    copied: bool = False
+    """Whether the features came with the suite: nothing is encoded."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +73,42 @@ class Plan:
                     found[path] = learning, score
         return found
 
+    @cached_property
+    def blocked(self) -> dict[tuple[str, str], str]:
+        """Why splits of a model cannot be extracted, by model and split."""
+        return {(one.model, one.split): one.blocked for one in self.extracts if one.blocked}
+
+    @property
+    def lacks(self) -> list[str]:
+        """What is missing of the images, a clause each."""
+        if self.desk.data is None and self.blocked:
+            names = dict.fromkeys(one.set for one in self.extracts if one.blocked)
+            return [f"no features of the sets {', '.join(names)}, and no --data DIR to make them from"]
+        return list(dict.fromkeys(self.blocked.values()))
+
+    def why_blocked(self, score: Score) -> str:
+        """Why a score cannot be made; empty if it can."""
+        keys = ((score.line.model, name) for name in score.missing)
+        return next((self.blocked[key] for key in keys if key in self.blocked), "")
+
     def jobs(self) -> Iterator[Job]:
         """Everything, done or not, in the order it is done in."""
         for one in self.extracts:
-            yield Job("extract", str(one), one.label, one.count(), False, one.blocked)
-        blocked = {one.set: one.blocked for one in self.extracts if one.blocked}
+            yield Job(
+                "extract",
+                str(one),
+                one.label,
+                one.images,
+                False,
+                one.blocked,
+                None,
+                None,
+                one.model,
+                one.bundle is not None,
+            )
         seen: set[Path] = set()
         for score in self.scores:
-            why = next((blocked[name] for name in score.missing if name in blocked), "")
+            why = self.why_blocked(score)
             for learning, key in score.learned.values():
                 path = learned_file(score.work, key)
                 if path not in seen:
@@ -125,11 +118,62 @@ class Plan:
                         "learn",
                         lesson_name(learning, score),
                         label_of(learning, score),
-                        units_of(learning, score),
+                        self.units_of(learning, score),
                         done,
                         "" if done else why,
+                        score,
+                        learning,
+                        score.line.model,
                     )
-            yield Job("score", str(score), score_label(score), rows_of(score), self.done(score), why)
+            work, done = self.scoring_work(score), self.done(score)
+            yield Job("score", str(score), score_label(score), work, done, why, score, None, score.line.model)
+
+    def extraction(self, score: Score, split: str) -> Extract | None:
+        """The job that makes a split that a score needs."""
+        return self._extracts.get((score.line.model, split))
+
+    def train_rows(self, score: Score) -> int | None:
+        """About how many images a score's line learns from, of all classes; 0 if from none."""
+        if score.place.train is None:
+            return 0
+        rows, classes, shots = self.images(score, score.place.train), self.classes(score), score.line.shots
+        return rows if rows is None or classes is None or shots is None else min(rows, classes * shots)
+
+    def units_of(self, learning: Learning, score: Score) -> int | None:
+        """The work of a lesson; None if its size is not known."""
+        rows, classes = self.train_rows(score), self.classes(score)
+        return None if rows is None or classes is None else learning.work(rows, classes)
+
+    def rows_of(self, score: Score) -> int | None:
+        """How many rows a score looks at; None if that is not known."""
+        counts = [self.images(score, part) for part in (score.place.test, *score.place.ood.values())]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def scoring_work(self, score: Score) -> int | None:
+        """What the seconds of scoring grow with: rows times classes, for each set of prompts that depends on
+        the image."""
+        rows, classes = self.rows_of(score), self.classes(score)
+        return None if rows is None or classes is None else rows * classes * max(1, conditional_sets(score))
+
+    def images(self, score: Score, part: Part) -> int | None:
+        """About how many images a part has: as stored, as listed, or as published."""
+        if part.set in score.there.sets:
+            return score.there.rows(part)
+        one = self._extracts.get((score.line.model, part.set))
+        if one is None or one.images is None or not part.classes or part.set != part.image_set:
+            return one.images if one else None
+        known = self.desk.sets.get(part.image_set)
+        total = known.classes if known else None
+        return round(one.images * len(part.classes) / total) if total else one.images
+
+    def classes(self, score: Score) -> int | None:
+        """How many classes are ID."""
+        known = self.desk.sets.get(score.place.known.image_set)
+        return len(score.there.classes(score.place.known)) or (known.classes if known else None)
+
+    @cached_property
+    def _extracts(self) -> dict[tuple[str, str], Extract]:
+        return {(one.model, one.split): one for one in self.extracts}
 
 
 def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
@@ -138,39 +182,32 @@ def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
     Raises UsageError for a method that cannot be meant, LsnError for a store that cannot be read.
     """
     there: dict[str, Stored] = {}
-    scores: list[Score] = []
-    extracts: dict[tuple[str, str], Extract] = {}
+    todo: list[tuple[Line, Place, int]] = []
     skipped: dict[str, str] = {}
     for line in lines:
         work: Bound = desk.workspace(line.model)
         if line.unavailable and not line.supplied(work):
             skipped[line.name] = line.unavailable
             continue
-        if line.model not in there:
-            there[line.model] = stored(work.features)
-        for place in line.places:
-            for seed in line.seeds(seeds):
-                score = Score(line, place, seed, there[line.model], work)
-                scores.append(score)
-                for name in score.missing:
-                    extracts[line.model, name] = _extract(desk, line.model, name)
-    return Plan(desk, tuple(extracts.values()), tuple(scores), desk.results.read(), skipped)
-
-
-def _extract(desk: Desk, model: str, name: str) -> Extract:
-    """From the suite's own features if it has them and ``--data`` holds no other images of that name."""
-    images = desk.images(name)
-    there = desk.bundled.get(name) if not model else None
-    same = there is not None and (images is None or _listing(images) == there.listing)
-    return Extract(name, model, images, desk, desk.bundle if same else None)
-
-
-def _listing(images: Path) -> str:
-    """Which images these are; empty where they cannot be listed, which extraction will say."""
-    try:
-        return list_images([images], follow_links=True).digest
-    except LsnError:
-        return ""
+        there.setdefault(line.model, stored(work.features))
+        todo += [(line, place, seed) for place in line.places for seed in line.seeds(seeds)]
+    choices = {model: Choice(desk, model, one, todo) for model, one in there.items()}
+    scores = tuple(
+        Score(
+            line,
+            choices[line.model].place(line, place, seed),
+            seed,
+            there[line.model],
+            desk.workspace(line.model),
+        )
+        for line, place, seed in todo
+    )
+    extracts: dict[tuple[str, str], Extract] = {}
+    for score in scores:
+        for name in score.missing:
+            key = score.line.model, name
+            extracts[key] = choices[score.line.model].extract(name)
+    return Plan(desk, tuple(extracts.values()), scores, desk.results.read(), skipped)
 
 
 def lesson_name(learning: Learning, score: Score) -> str:
@@ -178,24 +215,18 @@ def lesson_name(learning: Learning, score: Score) -> str:
     return f"{learning} for {score.place}, seed {score.seed}"
 
 
+def conditional_sets(score: Score) -> int:
+    """How many sets of prompts that a line learns depend on the image (CoCoOp): a text pass each."""
+    settings = [one.settings for one in score.line.learnings if one.settings]
+    return sum(one.sets for one in settings if one.learner == "cocoop")
+
+
 def score_label(score: Score) -> str:
     """What seconds of scoring are compared with."""
     learners = sorted(one.settings.learner for one in score.line.learnings if one.settings)
-    return " ".join(["score", score.method.score, *learners, "by", score.line.model or "the model"])
+    return f"score {', '.join([score.method.score, *learners])} by {score.line.model or 'the model'}"
 
 
 def label_of(learning: Learning, score: Score) -> str:
     """What seconds of learning are compared with."""
     return f"learn {learning} by {score.line.model or 'the model'}"
-
-
-def units_of(learning: Learning, score: Score) -> int | None:
-    """The work of a lesson; None if its rows are not there yet."""
-    rows, classes = score.there.rows(score.place.known), score.there.classes(score.place.known)
-    return None if rows is None else learning.work(rows, len(classes))
-
-
-def rows_of(score: Score) -> int | None:
-    """How many rows a score looks at; None if they are not there yet."""
-    counts = [score.there.rows(part) for part in (score.place.test, *score.place.ood.values())]
-    return None if None in counts else sum(count for count in counts if count is not None)

@@ -15,21 +15,13 @@ from lsncli.bench.features import extract_set, outdated
 from lsncli.bench.jobs import Line, Score
 from lsncli.bench.learning import Learning, Lesson
 from lsncli.bench.measuring import measure
-from lsncli.bench.plan import (
-    Plan,
-    label_of,
-    lesson_name,
-    make_plan,
-    rows_of,
-    score_label,
-    units_of,
-)
+from lsncli.bench.plan import Plan, label_of, lesson_name, make_plan, score_label
 from lsncli.bench.pool import Homework, learning, loader
 from lsncli.bench.progress import Progress, Waiting, shown
 from lsncli.bench.rates import Rates
+from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
-from lsncli.facts.datasets import Dataset
 from lsncli.store.lock import locked
 
 
@@ -51,22 +43,23 @@ def run(
     about: Mapping[str, str],
     seeds: int = 1,
     jobs: int = 1,
-    sets: Mapping[str, Dataset] | None = None,
     quiet: bool = False,
 ) -> Run:
     """Do every job of ``lines`` that is not done; ``jobs`` trainings at a time.
 
-    ``about`` goes into each record; ``sets`` are the suite's, for the published names of their classes.
-    Raises UsageError for a method that cannot be meant, LsnError if another process works on the suite; what
-    goes wrong with a job is in ``Run.failed``.
+    ``about`` goes into each record. What is missing of the images is said first, and sets that only scores
+    without all their images need are not extracted. Raises UsageError for a method that cannot be meant,
+    LsnError if another process works on the suite; what goes wrong with a job is in ``Run.failed``.
     """
     with locked(desk.results.path):
         started = Run(desk, about, make_plan(desk, lines, seeds))
         rates = Rates(desk.timings)
         if not started.plan.waiting:
             return started
+        for why in started.plan.lacks:
+            say(printable(f"There are {why}."), quiet=quiet)
         with shown(_waiting(started.plan), rates, quiet) as progress:
-            missing = _extract(started, sets or {}, progress)
+            missing = _extract(started, progress)
             started.plan = make_plan(desk, lines, seeds)  # keys are known where features are there
             _learn_and_score(started, missing, jobs, progress)
         return started
@@ -76,30 +69,36 @@ def _waiting(plan: Plan) -> dict[str, Waiting]:
     """Everything that is to be done, by what people call it."""
     found: dict[str, Waiting] = {str(one): (one.label, None) for one in plan.extracts}
     for lesson, score in plan.lessons.values():
-        found[lesson_name(lesson, score)] = label_of(lesson, score), units_of(lesson, score)
-    return found | {str(score): (score_label(score), rows_of(score)) for score in plan.waiting}
+        found[lesson_name(lesson, score)] = label_of(lesson, score), plan.units_of(lesson, score)
+    return found | {str(score): (score_label(score), plan.scoring_work(score)) for score in plan.waiting}
 
 
-def _extract(started: Run, sets: Mapping[str, Dataset], progress: Progress) -> dict[tuple[str, str], str]:
-    """Extract what is not there; returns why sets of a model cannot be used."""
-    bad = {}
-    waiting = started.plan.waiting
-    for one in started.plan.extracts:
+def _extract(started: Run, progress: Progress) -> dict[tuple[str, str], str]:
+    """Extract what is not there; returns why splits of a model cannot be used."""
+    plan = started.plan
+    bad = {key: f"There are {why}." for key, why in plan.blocked.items()}
+    possible = [one for one in plan.waiting if not plan.why_blocked(one)]
+    wanted = {(one.line.model, name) for one in possible for name in one.missing}
+    for one in plan.extracts:
+        if (one.model, one.split) not in wanted:
+            progress.over(str(one))
+            continue
         progress.now(str(one))
         began = time.perf_counter()
         try:
-            units = extract_set(one, sets)
+            units = extract_set(one)
         except LsnError as error:
-            bad[one.model, one.set] = str(error)
+            bad[one.model, one.split] = str(error)
             progress.over(str(one))
             continue
         _took(started, progress, str(one), one.label, units, time.perf_counter() - began)
-    stored = {(one.line.model, name): one.there.sets.get(name) for one in waiting for name in one.place.sets}
-    for (model, name), there in stored.items():
-        why = outdated(name, started.desk.images(name), there) if there else ""
+    parts = {(one.line.model, part.set): (part, one) for one in plan.waiting for part in one.place.parts}
+    for (model, split), (part, score) in parts.items():
+        there = score.there.sets.get(split)
+        why = outdated(split, part.image_set, started.desk, there) if there else ""
         if why:
             folder = started.desk.workspace(model).folder
-            bad[model, name] = f"{why}. Remove {folder} to start again, or call the set otherwise."
+            bad[model, split] = f"{why}. Remove {folder} to start again, or call the set otherwise."
     return bad
 
 
@@ -132,7 +131,7 @@ def _learn_and_score(
                     todo.remove(one)
                 continue
             lesson, score = wanted[done.work.path]
-            units = units_of(lesson, score) or 0
+            units = started.plan.units_of(lesson, score) or 0
             _took(started, progress, name, label_of(lesson, score), units, done.seconds)
             left.discard(done.work.path)
             todo = _settle(started, todo, left, progress)
@@ -175,7 +174,7 @@ def _score(started: Run, score: Score, progress: Progress) -> None:
     desk.results.append(records)
     known.update({record["key"]: record for record in records})
     seconds = time.perf_counter() - began
-    _took(started, progress, str(score), score_label(score), rows_of(score) or 0, seconds)
+    _took(started, progress, str(score), score_label(score), started.plan.scoring_work(score) or 0, seconds)
 
 
 def _homework(desk: Desk, path: Path, learning: Learning, score: Score) -> Homework:

@@ -84,6 +84,8 @@ def _set(name: str, section: Section) -> Dataset:
         layout=section.text("layout", base.layout),
         note=section.text("note", base.note),
     )
+    if known is not None and found.images == known.images:  # another number is another choice of images
+        found = replace(found, places=known.places, cifar=known.cifar, beside=known.beside)
     if found.class_list:
         section.one_of("class_list", found.class_list, class_lists())
     section.end()

@@ -5,8 +5,6 @@ from itertools import groupby
 from typing import Any
 
 from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
-from lsncli.bench.plan import Job, Plan
-from lsncli.bench.rates import Rates
 from lsncli.facts.published import METRICS
 from lsncli.report.render import Column
 
@@ -28,16 +26,6 @@ TIDY = [
     Column("command", "Command", wide=True),
 ]
 """csv, json and jsonl: one number a row."""
-
-COSTS = [
-    Column("kind", "Job"),
-    Column("what", "What", wide=True),
-    Column("jobs", "Jobs", digits=0),
-    Column("done", "Done", digits=0),
-    Column("blocked", "Blocked", digits=0),
-    Column("seconds", "Seconds left", digits=0),
-    Column("unknown", "of unknown cost", digits=0),
-]
 
 
 def tidy(table: MeasuredTable) -> Iterator[Record]:
@@ -135,29 +123,6 @@ def _missing(why: str, rows: Mapping[str, str]) -> str:
         command = command.partition(" --rows ")[0]
     filled = f" Fill in with: {command}" if command else ""
     return f"{', '.join(rows)}: {why.rstrip('.')}.{filled}"
-
-
-def costs(plan: Plan) -> list[Record]:
-    """Jobs by kind and label: how many, how many are done, and the seconds left as earlier ones took."""
-    rates = Rates(plan.desk.timings)
-    found: dict[tuple[str, str], list[Job]] = {}
-    for job in plan.jobs():
-        found.setdefault((job.kind, job.label), []).append(job)
-    rows = []
-    for (kind, label), jobs in found.items():
-        seconds = [rates.seconds(job) for job in jobs]
-        rows.append(
-            {
-                "kind": kind,
-                "what": label.removeprefix(f"{kind} "),
-                "jobs": len(jobs),
-                "done": sum(job.done for job in jobs),
-                "blocked": sum(bool(job.blocked) for job in jobs),
-                "seconds": sum(one for one in seconds if one is not None),
-                "unknown": seconds.count(None),
-            }
-        )
-    return rows
 
 
 def _parts(cell: Cell) -> dict[str, float | None]:

@@ -7,12 +7,16 @@ import typer
 
 from lsncli.cli import options
 from lsncli.console import printable, say
-from lsncli.errors import UsageError
+from lsncli.errors import LsnError, UsageError
 from lsncli.facts import published as facts
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lsncli.bench.figures.request import Request
+    from lsncli.bench.jobs import Line
+    from lsncli.bench.plan import Plan
     from lsncli.bench.suite import Suite, TableSpec
 
 LISTING = [
@@ -66,7 +70,9 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Option(
-            envvar="LSN_DATA", help="Folder of SET/CLASS/FILE or SET.tar.", rich_help_panel=MEASURING
+            envvar="LSN_DATA",
+            help="Folder of the image sets, in any layout that lsn datasets names.",
+            rich_help_panel=MEASURING,
         ),
     ] = None,
     rows: Annotated[
@@ -89,7 +95,11 @@ def bench(
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel=MEASURING)] = 1,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would be done and its cost.", rich_help_panel=MEASURING),
+        typer.Option(
+            "--dry-run",
+            help="Show what is left to do, and how long it takes here.",
+            rich_help_panel=MEASURING,
+        ),
     ] = False,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
@@ -117,7 +127,6 @@ def bench(
     from lsncli.bench.measured import measured
     from lsncli.bench.show import show
     from lsncli.bench.suitefile import load_suite
-    from lsncli.bench.view import COSTS, costs
 
     chosen = load_suite(suite)
     given: dict[str, Any] = {
@@ -147,7 +156,11 @@ def bench(
         chosen, spec, named=(suite, table or ""), rows=rows or (), **given, dry=dry_run, quiet=quiet
     )
     if dry_run:
-        render(costs(plan), COSTS, format, output, f"Table {spec.key} on the suite '{chosen.name}'")
+        from lsncli.bench.lines import lines_of
+
+        fast = lines_of(chosen, spec, rows=rows or (), splits=splits, mode="fast", model=model)
+        title = f"Table {spec.key} on the suite '{chosen.name}'"
+        _show_costs(plan, fast, found.command, title, format, output, quiet)
         return
     show(found, format, output, wide_rows=wide)
     if plots is not None:
@@ -156,7 +169,7 @@ def bench(
         files = draw_rows(plan, plots, quiet=quiet)
         say(f"Wrote {len(files)} figures to {plots}", quiet=quiet)
     if not any(cell.n for cells in found.rows.values() for cell in cells.values()):
-        say(f"Nothing was measured. `lsn datasets --suite {suite}` says what is needed.", quiet=quiet)
+        raise LsnError("Nothing was measured.", f"`lsn datasets --suite {suite}` says what is needed.")
 
 
 def _spec(table: str, suite: "Suite") -> "TableSpec":
@@ -190,6 +203,34 @@ def _check(
         raise UsageError("--published and --plots: published tables have no scores to draw.")
     if not dry and (figure is not None or plots is not None):
         check_available("--plots" if figure is None else "--figure")
+
+
+def _show_costs(
+    plan: "Plan",
+    fast: "Sequence[Line]",
+    command: str,
+    title: str,
+    format: options.FormatName,
+    output: Path | None,
+    quiet: bool,
+) -> None:
+    """What is left to do and how long it takes here; what takes days is named with what to do instead."""
+    from lsncli.bench import costs as use
+    from lsncli.bench.speeds import Speeds
+
+    speeds = Speeds(plan.desk, quiet=quiet)
+    costs = use.costs_of(plan, speeds)
+    people = FORMATS[format].people
+    rows = use.with_total(costs) if people else use.rows_of(costs)
+    render(rows, use.FOR_PEOPLE if people else use.FOR_PROGRAMS, format, output, title)
+    for reason in speeds.reasons.values():
+        say(printable(f"No times: {reason}"), quiet=quiet)
+    for remark in use.remarks(plan, costs, fast, speeds, command):
+        say(printable(remark), quiet=quiet)
+    for why in plan.lacks:
+        say(printable(f"Blocked: {why}."), quiet=quiet)
+    if not speeds.reasons:
+        say(use.ASSUMED, quiet=quiet)
 
 
 def _draw(number: int, request: "Request", format: options.FormatName, output: Path | None) -> None:

@@ -53,9 +53,7 @@ def datasets(
         ),
     ] = "list",
     suite: Annotated[str, typer.Option(help="paper, mini or a FILE.toml.")] = "paper",
-    data: Annotated[
-        Path, typer.Option(envvar="LSN_DATA", help="Folder that holds SET/CLASS/FILE or SET.tar.")
-    ] = Path("data"),
+    data: Annotated[Path, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")] = Path("data"),
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None,
     format: options.Format = "table",
     output: options.Output = None,
@@ -102,16 +100,23 @@ def _list(
 ) -> None:
     from lsncli.app.datasets import locate
 
-    places = {one.name: locate(data, one.name) for one in sets}
+    places = {one.name: locate(data, one) for one in sets}
     rows = []
     for one in sets:
-        path = places[one.name]
+        layout = places[one.name]
         absent = "features" if one.name in bundled else "missing"
-        what = absent if path is None else "folder" if path.is_dir() else "tar"
-        row = {"set": one.name, "tables": ", ".join(tables[one.name]), "found": what}
-        rows.append(vars(one) | row | {"path": str(path) if path else ""})
+        row = {
+            "set": one.name,
+            "tables": ", ".join(tables[one.name]),
+            "found": layout.how if layout else absent,
+        }
+        rows.append(vars(one) | row | {"path": str(layout.path) if layout else ""})
     people = FORMATS[format].people
     render(rows, NEEDED if people else [*NEEDED, *MORE], format, output)
+    for one in sets:
+        layout = places[one.name]
+        if layout is not None and layout.path.stem != one.name:
+            say(f"{one.name}: found at {printable(str(layout.path))} ({layout.how}).", quiet=quiet)
     missing = [one for one in sets if places[one.name] is None and one.name not in bundled]
     for one in missing:
         where = "; ".join(filter(None, [one.source, one.address]))
@@ -122,7 +127,7 @@ def _list(
     if missing:
         say(
             f"{len(missing)} of {len(sets)} sets are not in {printable(str(data))} (--data or LSN_DATA), "
-            "where each is a folder SET/CLASS/FILE or an uncompressed SET.tar of that.",
+            "where each is laid out as above, a folder SET/CLASS/FILE, or an uncompressed SET.tar of that.",
             quiet=quiet,
         )
 
@@ -132,9 +137,9 @@ def _verify(
 ) -> None:
     from lsncli.app.datasets import locate, verify
 
-    places = [(one, locate(data, one.name)) for one in sets]
-    there = [(one, path) for one, path in places if path is not None]
-    missing = [one for one, path in places if path is None]
+    places = [(one, locate(data, one)) for one in sets]
+    there = [(one, layout) for one, layout in places if layout is not None]
+    missing = [one for one, layout in places if layout is None]
     if not there:
         raise LsnError(
             f"None of the {len(sets)} sets is in {data}.",
@@ -142,8 +147,8 @@ def _verify(
         )
     checked = []
     with progress("counting", len(there), quiet=quiet) as tick:
-        for one, path in there:
-            checked.append(verify(one, path))
+        for one, layout in there:
+            checked.append(verify(one, layout))
             tick(1, one.name)
     people = FORMATS[format].people
     rows = [row for one in checked for row in _rows(one, SHOWN if people else None)]

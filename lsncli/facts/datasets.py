@@ -28,10 +28,19 @@ class Dataset:
     """What to do with what the address gives."""
     note: str = ""
     """How it differs from a published set, if it stands in for one."""
+    places: tuple[str, ...] = ()
+    """Where people have it below ``--data``, with braces; case, blanks, '-' and '_' do not matter."""
+    cifar: str = ""
+    """"train" or "test" where ``places`` may be CIFAR's own files."""
+    beside: str = ""
+    """A file that must lie beside the folder found; with ! before it, one that must not."""
 
 
 @cache
 def published() -> dict[str, Dataset]:
     """The image sets of the paper's tables, by name."""
     content = tomllib.loads((files("lsncli.facts") / "datasets.toml").read_text(encoding="utf-8"))
-    return {name: Dataset(name, **fields) for name, fields in content.items()}
+    return {
+        name: Dataset(name, **fields | {"places": tuple(fields.get("places", ()))})
+        for name, fields in content.items()
+    }

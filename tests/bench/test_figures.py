@@ -19,6 +19,7 @@ from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts import published
 from lsncli.facts.classes import class_list
+from lsncli.images.layouts import Folder
 from lsncli.store.format import Split
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
@@ -293,7 +294,7 @@ def test_pictures_that_are_broken_or_gone_are_left_out(bench) -> None:
     source = bench.data / "in-test"
     (source / "class_0" / "broken.png").write_bytes(b"no image")
     try:
-        found = pictures(source, ["class_0/0.png", "class_0/broken.png", "class_0/gone.png"])
+        found = pictures(Folder(source), ["class_0/0.png", "class_0/broken.png", "class_0/gone.png"])
     finally:
         (source / "class_0" / "broken.png").unlink()
     assert list(found) == ["class_0/0.png"]

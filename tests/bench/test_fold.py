@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bench_samples import run_suite, write_suite
 
-from lsncli.bench import view
+from lsncli.bench import costs, view
 from lsncli.bench.fold import Cell, _cell
 from lsncli.bench.measured import measured
 from lsncli.bench.notes import papers_own
@@ -95,7 +96,8 @@ def test_what_people_see_fits_a_hundred_columns(tmp_path: Path, capsys) -> None:
         table, plan = measured(mini, spec, work=tmp_path, dry=True)
         rows, columns = view.people(table)
         render(rows, columns, "table", title=view.headline(table))
-        render(view.costs(plan), view.COSTS, "table")
+        slow = SimpleNamespace(images=lambda *_: 0.01, learning=lambda *_: 1e9, scoring=lambda *_: 1e9)
+        render(costs.with_total(costs.costs_of(plan, slow)), costs.FOR_PEOPLE, "table")
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 100, key
         assert "…" not in shown, key

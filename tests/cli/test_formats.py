@@ -68,6 +68,8 @@ LIGHT: dict[str, list[tuple[str, ...]]] = {
     "store info": [("--work", "work")],
 }
 """The words of commands that answer at once, without --format."""
+INCOMPLETE = [("undo", 0), ("bench", 2)]
+"""Those that keep what was changed, or have no data to measure: they write their rows and end with 1."""
 HEAVY: dict[str, list[tuple[str, ...]]] = {
     "extract": [
         ("images", "--model", "{model}", "--split", "new", "--overwrite", *USUAL),
@@ -167,7 +169,7 @@ def test_every_command_writes_every_format(command, place, name) -> None:
         for form in FORMATS if name in LIGHT else (*ADDED, "parquet"):
             path = place / "rows" / f"{name}-{number}.{form}"
             code = command(*name.split(), *words, "--format", form, "--output", str(path))
-            assert code == (1 if name == "undo" else 0)
+            assert code == (1 if (name, number) in INCOMPLETE else 0)
             assert path.stat().st_size > 0
             if form == "titled":
                 assert path.read_text().startswith("== ")

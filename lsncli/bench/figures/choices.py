@@ -63,7 +63,7 @@ def draw(request: Request, number: int) -> Drawn:
         raise LsnError(f"Table {spec.key} has no row that this suite can measure.")
     part = plan.scores[0].place.test
     desk, plan = stored_sets(request, spec, [part.set])
-    title = f"Figure {number} on the suite '{request.suite.name}': {request.suite.sets[part.set].title}"
+    title = f"Figure {number} on the suite '{request.suite.name}': {request.suite.sets[part.image_set].title}"
     if request.dry:
         return planned(title, [plan])
     store = desk.workspace("").features
@@ -77,7 +77,7 @@ def draw(request: Request, number: int) -> Drawn:
     asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
     scale = read_fingerprint(store).logit_scale
     png, svg, numbers = paths(request, f"figure{number}")
-    report.draw((png, svg), _panels(desk, split, part.set, asked, scale), title)
+    report.draw((png, svg), _panels(desk, split, part.image_set, asked, scale), title)
     report.write(numbers, _rows(split, asked, scale))
     return Drawn(title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request))
 

@@ -56,7 +56,7 @@ def draw(request: Request, number: int) -> Drawn:
         return planned(title, [plan])
     if not plan.scores:
         raise LsnError(f"The row '{row.name}' cannot be measured: {row.unavailable}")
-    _check_images(plan.desk, plan.scores[0].place.test.set)  # before hours of learning
+    _check_images(plan.desk, plan.scores[0].place.test.image_set)  # before hours of learning
     _, plan = request.measure(spec)
     score = plan.scores[0]
     found = list(_explained(request, score, plan.desk))
@@ -87,8 +87,8 @@ def _row(spec: TableSpec, request: Request) -> Row:
 
 def _explained(request: Request, score: Score, desk: Desk) -> Iterator[Seen]:
     """The test images and what the row's prompts see in them."""
-    work, name = desk.workspace(score.line.model), score.place.test.set
-    split = score.place.test.of(read_split(work.features, name), name)
+    work, part = desk.workspace(score.line.model), score.place.test
+    name, split = part.image_set, part.of(read_split(work.features, part.set), part.set)
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
@@ -99,7 +99,9 @@ def _explained(request: Request, score: Score, desk: Desk) -> Iterator[Seen]:
     chosen = spread_rows(split, SHOWN)
     images = pictures(desk.images(name), [split.keys[at] for at in chosen])
     if not images:
-        raise LsnError(f"{desk.images(name)} does not hold the images that the features of '{name}' are of.")
+        layout = desk.images(name)
+        where = layout.path if layout else desk.data
+        raise LsnError(f"{where} does not hold the images that the features of '{name}' are of.")
     backbone = same_backbone(work.features, desk.weights(score.line.model), desk.device)
     bound = replace(work, files=files)
     head = make_head(bound, "positive", split.classes, negatives=True, model=lambda: backbone)

@@ -1,14 +1,13 @@
 """The images behind stored rows, for figures that show some of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL.Image import Image
 
 from lsncli.images.decode import decode
+from lsncli.images.layouts import Layout
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.sources import list_images
 from lsncli.store.format import Split
 
 
@@ -19,14 +18,12 @@ def spread_rows(split: Split, count: int) -> list[int]:
     return [int(np.flatnonzero(split.labels == label)[0]) for label in chosen]
 
 
-def pictures(source: Path | None, keys: Sequence[str]) -> dict[str, Image]:
-    """The images of ``keys`` in a folder or tar, RGB; those that are not there or broken are left out."""
+def pictures(source: Layout | None, keys: Sequence[str]) -> dict[str, Image]:
+    """The images of ``keys`` in a set, RGB; those that are not there or broken are left out."""
     if source is None:
         return {}
     found = {}
-    items = {
-        item.key: item for item in list_images([source], follow_links=True).items if item.key in set(keys)
-    }
+    items = {item.key: item for item in source.listing().items if item.key in set(keys)}
     for key, item in items.items():
         try:
             found[key] = decode(read_bytes(item))

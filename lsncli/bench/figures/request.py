@@ -6,13 +6,14 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from lsncli.bench.costs import FOR_FIGURES, costs_of, rows_of
 from lsncli.bench.desk import Desk
 from lsncli.bench.features import extract_set
 from lsncli.bench.fold import MeasuredTable
 from lsncli.bench.measured import measured
 from lsncli.bench.plan import Plan
+from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
-from lsncli.bench.view import COSTS, costs
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
 from lsncli.report.render import Column
@@ -96,12 +97,13 @@ def paths(request: Request, name: str) -> tuple[Path, Path, Path]:
 
 
 def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[Desk, Plan]:
-    """Make the features of the sets ``names`` of a table, unless they are there.
+    """Make the features of the stored splits ``names`` of a table, unless they are there.
 
     The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.
     """
     _, plan = request.measure(spec, dry=True)
-    needed = tuple(one for one in plan.extracts if one.set in names and not one.model)
+    wanted = set(names)
+    needed = tuple(one for one in plan.extracts if one.split in wanted and not one.model)
     plan = replace(plan, extracts=needed, scores=())
     if request.dry or not needed:
         return plan.desk, plan
@@ -113,10 +115,11 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
                     f"`lsn datasets --suite {request.named}` says what is needed.",
                 )
             say(f"Extracting {one} ...", quiet=request.quiet)
-            extract_set(one, request.suite.sets)
+            extract_set(one)
     return plan.desk, plan
 
 
 def planned(title: str, plans: Iterable[Plan]) -> Drawn:
     """What would be done, and its cost."""
-    return Drawn(title, [row for plan in plans for row in costs(plan)], COSTS)
+    rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.desk)))]
+    return Drawn(title, rows, FOR_FIGURES)

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lsncli.app.methods import parse_method
+from lsncli.bench.costs import costs_of, rows_of
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
 from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
 from lsncli.bench.lines import plain
 from lsncli.bench.places import HELD_OUT
+from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Row, Suite, TableSpec
-from lsncli.bench.view import costs
 from lsncli.console import say
 from lsncli.errors import UsageError
 from lsncli.facts import published
@@ -67,7 +68,12 @@ def draw(request: Request, number: int) -> Drawn:
     specs = [_with_shots(spec, rows, one) for one in shots]
     if request.dry:
         plans = [request.measure(one)[1] for one in specs]
-        lines = [{"shots": k, **row} for k, plan in zip(shots, plans, strict=True) for row in costs(plan)]
+        speeds = Speeds(plans[0].desk, quiet=request.quiet)
+        lines = [
+            {"shots": k, **row}
+            for k, plan in zip(shots, plans, strict=True)
+            for row in rows_of(costs_of(plan, speeds))
+        ]
         head = planned(title, ())
         return replace(head, rows=lines, columns=[Column("shots", "Images a class", digits=0), *head.columns])
     tables = {}

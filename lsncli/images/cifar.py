@@ -1,0 +1,164 @@
+"""CIFAR-10 and CIFAR-100 as they are published: python batches or binary files, unpacked or in a .tar.gz.
+
+Every image is handed on as a PPM, so the pixels that reach the model are those of the archive. Keys do not
+depend on the form: ``cat/data_batch_1-00012`` is the same image in all of them.
+"""
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from lsncli.console import printable
+from lsncli.errors import LsnError
+from lsncli.images.found import Found
+from lsncli.images.read import Undecodable
+from lsncli.images.unpickle import Bytes, read_plain_pickle
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+HEADER = b"P6 %d %d 255\n" % (SIDE, SIDE)
+LARGEST = 1 << 28
+"""Bytes of a file of an archive; CIFAR's largest are 155 MB."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the two data sets: its files by role, and how a record begins."""
+
+    classes: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    labels: str
+    """The key of the labels in a pickle."""
+    label_bytes: int
+    """Bytes before the pixels of a binary record; the last is the (fine) label."""
+
+    def files(self, role: str) -> tuple[str, ...]:
+        """The names of the files of ``train`` or ``test``, without an ending."""
+        return self.train if role == "train" else self.test
+
+
+KINDS = {
+    10: Kind(10, tuple(f"data_batch_{n}" for n in range(1, 6)), ("test_batch",), "labels", 1),
+    100: Kind(100, ("train",), ("test",), "fine_labels", 2),
+}
+
+
+class Pixels:
+    """The images of one file, planar RGB; any thread may read any of them."""
+
+    def __init__(self, pixels: Bytes) -> None:
+        self._pixels = pixels.reshape(-1, 3, SIDE, SIDE)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all images."""
+        return self._pixels.size
+
+    def read(self, offset: int, size: int | None) -> bytes:
+        """Image number ``offset`` as a PPM. Raises Undecodable if there is no such image."""
+        if not 0 <= offset < len(self._pixels):
+            raise Undecodable("no such image in its file")
+        pixels: bytes = self._pixels[offset].transpose(1, 2, 0).tobytes()
+        return HEADER + pixels
+
+
+def is_cifar(path: Path, classes: int, role: str) -> bool:
+    """Whether a folder holds a file of this role, or a file is an archive. Nothing is read."""
+    if path.is_file():
+        return True
+    names = KINDS[classes].files(role)
+    return any((path / name).is_file() or (path / f"{name}.bin").is_file() for name in names)
+
+
+def scan_cifar(path: Path, classes: int, role: str, names: Sequence[str]) -> list[Found]:
+    """Every image of ``train`` or ``test`` in a folder or archive, labelled by ``names`` in label order.
+
+    Raises LsnError for a file that is missing, damaged, or of another shape. No code in a pickle is run.
+    """
+    kind, found = KINDS[classes], []
+    with _files(path) as open_one:
+        for name in kind.files(role):
+            labels, pixels = _read(open_one, path, name, kind)
+            content = Pixels(pixels)
+            for number, label in enumerate(labels):
+                key = f"{names[label]}/{name}-{number:05d}"
+                size = len(HEADER) + PIXELS
+                found.append(Found(key, names[label], str(path), number, size, content, f"{name}#{number}"))
+    return found
+
+
+class _Opener:
+    """Opens the files of a folder or of an archive by name."""
+
+    def __init__(self, folder: Path | None, tar: tarfile.TarFile | None) -> None:
+        self._folder, self._tar = folder, tar
+        self._members = {} if tar is None else {one.name.rpartition("/")[2]: one for one in tar}
+
+    def __call__(self, name: str) -> IO[bytes] | None:
+        if self._folder is not None:
+            path = self._folder / name
+            if not path.is_file():
+                return None
+            _check_size(path.stat().st_size, name)
+            return path.open("rb")
+        member = self._members.get(name)
+        if self._tar is None or member is None or not member.isreg():
+            return None
+        _check_size(member.size, name)
+        file = self._tar.extractfile(member)
+        return None if file is None else BytesIO(file.read())
+
+
+@contextmanager
+def _files(path: Path) -> Iterator[_Opener]:
+    try:
+        if path.is_dir():
+            yield _Opener(path, None)
+        else:
+            with tarfile.open(path) as tar:
+                yield _Opener(None, tar)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise LsnError(
+            f"{path} cannot be read: {printable(str(error))}.", "Download the archive again."
+        ) from error
+
+
+def _read(open_one: _Opener, path: Path, name: str, kind: Kind) -> tuple[list[int], Bytes]:
+    """The labels and pixels of one file, from its pickle or its binary form."""
+    where = f"{path}, {name}"
+    if file := open_one(f"{name}.bin"):
+        with file:
+            data = np.frombuffer(file.read(), dtype=np.uint8)
+        length = kind.label_bytes + PIXELS
+        if not data.size or data.size % length:
+            raise LsnError(
+                f"{where}.bin: expected records of {length} bytes, found {data.size} bytes in all."
+            )
+        records = data.reshape(-1, length)
+        labels, pixels = records[:, kind.label_bytes - 1].tolist(), records[:, kind.label_bytes :]
+    elif file := open_one(name):
+        with file:
+            content = read_plain_pickle(file, where)
+        labels, pixels = content.get(kind.labels, ()), content.get("data", np.empty(0, np.uint8))
+        if not isinstance(labels, list) or not isinstance(pixels, np.ndarray):
+            names = printable(", ".join(content))
+            raise LsnError(f"{where}: expected 'data' and '{kind.labels}', found {names}.")
+        if pixels.ndim != 2 or pixels.shape != (len(labels), PIXELS):
+            raise LsnError(f"{where}: expected {len(labels)} images of {PIXELS} bytes, found {pixels.shape}.")
+    else:
+        raise LsnError(f"{path} has no file '{name}' or '{name}.bin'.", "Download the archive again.")
+    if not all(isinstance(one, int) and 0 <= one < kind.classes for one in labels):
+        raise LsnError(f"{where}: expected labels from 0 to {kind.classes - 1}, found others.")
+    return labels, np.ascontiguousarray(pixels)
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > LARGEST:
+        raise LsnError(f"{name} is {size / 1e6:,.0f} MB, more than any file of CIFAR has.")
