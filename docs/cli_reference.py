@@ -114,10 +114,12 @@ def row(option: Any, hint: object) -> str:
     about = cell(option.help or "")
     if get_origin(hint) is list and "repeatable" not in about.lower():
         about += " Repeatable."
-    if option.max is not None:
-        about += f" From {option.min} to {option.max}."
-    elif option.min:
-        about += f" At least {option.min}."
+    limits = option if hasattr(option, "max") else option.type  # before typer 0.29 the type has them
+    least, most = getattr(limits, "min", None), getattr(limits, "max", None)
+    if most is not None:
+        about += f" From {least} to {most}."
+    elif least:
+        about += f" At least {least}."
     if option.envvar:
         about += f" (`{option.envvar}`)"
     elif not option.allow_from_autoenv:

@@ -24,9 +24,10 @@ def signal_after(
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         result = real(*args, **kwargs)
-        calls += counts(*args)
-        if calls == count and counts(*args):
-            os.kill(os.getpid(), number)
+        if counts(*args):
+            calls += 1
+            if calls == count:
+                os.kill(os.getpid(), number)
         return result
 
     setattr(owner, name, counted)

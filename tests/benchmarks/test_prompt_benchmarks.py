@@ -49,7 +49,11 @@ def test_the_gpu_script_runs_in_its_tiny_form_on_a_cpu(capsys) -> None:
     parts = ("Deviation from fp32", "torch.compile of a CoOp text pass", "Image tower", "Extraction of 4")
     for title in (*gpu.LEARNERS, *parts):
         assert title in out
-    assert "does not compile" not in out
+    if tuple(map(int, torch.__version__.split(".")[:2])) >= (
+        2,
+        6,
+    ):  # older compilers have no bmm into an `out`
+        assert "does not compile" not in out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")

@@ -73,7 +73,9 @@ def test_transparent_pixels_show_white_beneath() -> None:
         found = pixels(encoded(Image.fromarray(layers), kind, **options))
         assert found[0, :, 0].tolist() == [255, 127, 0], kind
     grey = np.array([[[0, 0], [100, 255]]], np.uint8)
-    assert pixels(encoded(Image.fromarray(grey, "LA"), "PNG"))[0, :, 1].tolist() == [255, 100]
+    assert pixels(encoded(Image.frombytes("LA", grey.shape[1::-1], grey.tobytes()), "PNG"))[
+        0, :, 1
+    ].tolist() == [255, 100]
 
 
 def test_an_opaque_alpha_channel_changes_no_pixel() -> None:

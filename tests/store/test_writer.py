@@ -211,7 +211,7 @@ from store_samples import fingerprint, split
 from lsncli.errors import LsnError
 from lsncli.store.writer import write_split
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.dont_write_bytecode = True  # Python would load what it compiled and could not write whole
+sys.dont_write_bytecode = True  # Python would not notice that it wrote half of a file, and load it later
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
     write_split(Path(sys.argv[1]), split("big", rows=5000), fingerprint())
