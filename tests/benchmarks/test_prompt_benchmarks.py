@@ -24,6 +24,7 @@ def nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_text_tower_runs_in_its_tiny_form(capsys) -> None:
     text_tower.main(["--tiny"])
     out = capsys.readouterr().out
@@ -43,6 +44,7 @@ def test_training_runs_in_its_tiny_form(capsys) -> None:
     assert "EXTRAPOLATED" in out
 
 
+@pytest.mark.slow
 def test_the_gpu_script_runs_in_its_tiny_form_on_a_cpu(capsys) -> None:
     gpu.main(["--device", "cpu", "--tiny"])
     out = capsys.readouterr().out

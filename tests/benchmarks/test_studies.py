@@ -130,6 +130,7 @@ def test_progress_says_what_was_learned_and_how_much_is_left(bench: Path, capsys
     assert "1/2: positive prompts for cifar10, split 1, seed 1" in said  # seed 0 is there already
 
 
+@pytest.mark.slow
 def test_another_process_learns_the_same(tmp_path_factory: pytest.TempPathFactory) -> None:
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     for folder in folders:  # other processes load the model by the store's fingerprint: it must be a real one

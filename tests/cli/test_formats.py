@@ -108,6 +108,7 @@ def place(tmp_path_factory, tiny_backbone, tiny_model) -> Iterator[Path]:
     (folder / "words.csv").write_text("".join(f"{row:03}.jpg,sofa;tree\n" for row in range(60)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lsncli.app.forecast.PROBE_SECONDS", 0.0)
+        patch.setattr("lsncli.bench.speeds.SECONDS", 0.0)
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         for name, form in ADDED.items():
