@@ -40,6 +40,9 @@ class Kind:
     architectures: str = ""
     """``module:function`` that lists the architectures with a part of a name in theirs (``catalogue``);
     empty for a kind that is one model, named as its row is."""
+    untrained: str = ""
+    """``module:function`` of model and device: the architecture with random weights, as fast as with its
+    own; empty if there is none."""
 
 
 BACKBONES: dict[str, Kind] = {
@@ -52,6 +55,7 @@ BACKBONES: dict[str, Kind] = {
         "lsncli.backbones.openclip:load",
         "CLIP, SigLIP, CoCa and their like, by open_clip; the paper's models are OpenAI's.",
         "lsncli.backbones.catalogue:open_clip_architectures",
+        "lsncli.backbones.openclip:untrained",
     ),
     "blip": Kind(
         "lsncli.backbones.blip:load",
@@ -231,6 +235,16 @@ def load_backbone(
         from lsncli.backbones.preprocessing import decoding_fast
 
         return decoding_fast(backbone)
+    return backbone
+
+
+def load_untrained(model: str, *, device: str = "auto") -> Backbone | None:
+    """Make a model's architecture with random weights, to measure speed; None if its name is no architecture.
+
+    Raises UsageError for an unknown name.
+    """
+    kind = _kind(model)
+    backbone: Backbone | None = load(kind.untrained)(model, device) if kind.untrained else None
     return backbone
 
 

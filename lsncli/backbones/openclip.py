@@ -115,6 +115,15 @@ def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
     return create(name, name, weights, device, precision)
 
 
+def untrained(model: str, device: str) -> OpenClip | None:
+    """Make ``ARCHITECTURE[:TAG]`` with random weights; None for a name that only its weights explain."""
+    name = model.removeprefix("open_clip:").partition(":")[0]
+    if name in ("hf-hub", "local-dir"):
+        return None
+    check_architecture(name)
+    return create(name, name, "", device, "fp32")
+
+
 def create(
     model: str, name: str, weights: str, device: str, precision: str, **tokenizer_options: str
 ) -> OpenClip:
@@ -168,16 +177,20 @@ def kept_preprocessing(weights: str) -> dict[str, Any]:
     return kept if metadata.get("format") == "lsn-tower" else {}
 
 
-def check_name(name: str, weights: str) -> None:
-    """UsageError unless ``name`` is an architecture and ``weights`` a file or a matching tag of it."""
-    config = open_clip.get_model_config(name.replace("/", "-"))
-    if config is None:
+def check_architecture(name: str) -> None:
+    """Raise UsageError unless ``name`` is an architecture of open_clip."""
+    if open_clip.get_model_config(name.replace("/", "-")) is None:
         others = [kind for kind in BACKBONES if kind != USUAL]
         close = [known for known in open_clip.list_models() if known.lower().startswith(name.lower()[:5])]
         raise UsageError(
             f"--model: open_clip has no architecture '{name}'.",
             f"Use {', '.join([*close[:8], *others, 'hf-hub:ORG/NAME'])} or local-dir:PATH.",
         )
+
+
+def check_name(name: str, weights: str) -> None:
+    """Raise UsageError unless ``name`` is an architecture and ``weights`` a file or a matching tag of it."""
+    check_architecture(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not weights:
         raise UsageError(

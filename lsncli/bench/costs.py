@@ -116,7 +116,7 @@ def rows_of(costs: Sequence[Cost]) -> list[dict[str, Any]]:
 
 def with_total(costs: Sequence[Cost]) -> list[dict[str, Any]]:
     """``rows_of`` and what every stage takes, for people."""
-    rows = rows_of(costs)
+    rows = [row | {"what": row["what"].removesuffix(" by the model")} for row in rows_of(costs)]
     for kind in KINDS:
         stage = [one for one in costs if one.job.kind == kind]
         if stage:

@@ -17,12 +17,12 @@ from PIL import Image
 from lsncli.app.forecast import probe
 from lsncli.app.methods import Method
 from lsncli.app.probe import best_probe
-from lsncli.backbones import Backbone, with_text
+from lsncli.backbones import Backbone, load_untrained, with_text
 from lsncli.bench.desk import Desk
 from lsncli.bench.learning import Learning
 from lsncli.console import say
 from lsncli.device import pick_device, threads_for
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, Unavailable
 from lsncli.facts.classes import class_list
 from lsncli.images.sources import ImageItem, Listing
 from lsncli.prompts.conditional import conditional_cosines
@@ -111,11 +111,21 @@ class Speeds:
             name = model or self._desk.model
             say(f"Measuring what {name} does in a second here (up to 20 s) ...", quiet=self._quiet)
             try:
-                backbone = self._desk.backbone(model)
-                self._models[model] = _Model(backbone, self._desk)
+                self._models[model] = _Model(self._backbone(model, name), self._desk)
             except LsnError as error:
                 self._models[model], self.reasons[model] = None, f"{name}: {error}"
         return self._models[model]
+
+    def _backbone(self, model: str, name: str) -> Backbone:
+        """The model, or where its weights are missing the same with random ones."""
+        try:
+            return self._desk.backbone(model)
+        except Unavailable:
+            backbone = load_untrained(name, device=self._desk.device)
+            if backbone is None:
+                raise
+            say(f"The weights of {name} are not here; random weights take as long.", quiet=self._quiet)
+            return backbone
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 
-from lsncli.backbones import DEFAULT_MODEL, load_again, load_backbone
+from lsncli.backbones import DEFAULT_MODEL, load_again, load_backbone, load_untrained
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.errors import FingerprintMismatch, Unavailable, UsageError
 from lsncli.types import Fingerprint, unit
@@ -272,3 +272,13 @@ def test_texts_have_equal_ids_if_the_text_tower_reads_the_same_words(
     for text in (other, one.upper(), f" {one}  ", unicodedata.normalize("NFD", one)):
         first, second = tiny_backbone.text_ids([one, text])
         assert (first == second) == (tokenize(one) == tokenize(text))
+
+
+def test_an_architecture_has_random_weights_to_measure_its_speed(architecture: str) -> None:
+    backbone = load_untrained(f"{architecture}:laion2b", device="cpu")
+    assert backbone is not None
+    assert backbone.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 32)
+    for name in ("hf-hub:some/model", "local-dir:folder", "mini"):
+        assert load_untrained(name) is None
+    with pytest.raises(UsageError, match="no architecture"):
+        load_untrained("ViT-X")

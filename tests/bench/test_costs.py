@@ -1,13 +1,16 @@
 """What a table costs: counts that are known without images, times speeds that are measured here."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lsncli.app.methods import parse_method
+from lsncli.backbones import BACKBONES
 from lsncli.bench import speeds as speeds_module
 from lsncli.bench.costs import costs_of, count, remarks, rows_of, total, with_total
 from lsncli.bench.desk import Desk
@@ -18,6 +21,7 @@ from lsncli.bench.plan import Plan, make_plan
 from lsncli.bench.progress import duration
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suitefile import load_suite
+from lsncli.errors import Unavailable
 from lsncli.prompts.settings import preset
 
 DAY = 86400
@@ -78,7 +82,7 @@ def test_no_cost_is_unknown_where_speeds_are_measured(tmp_path: Path) -> None:
 
 def test_people_get_units_and_the_time_of_every_stage(tmp_path: Path) -> None:
     rows = with_total(costs_of(paper(1, tmp_path), Fixed()))  # type: ignore[arg-type]
-    negative = next(row for row in rows if row["what"] == "negative, CoCoOp, paper by the model")
+    negative = next(row for row in rows if row["what"] == "negative, CoCoOp, paper")
     assert (negative["work"], negative["time"]) == ("38.4 million text passes", "4.4 days")
     stages = {row["what"]: row["time"] for row in rows if row["kind"] == "in all"}
     assert stages["extract"] == duration(5_664)
@@ -188,11 +192,12 @@ def test_each_thing_is_measured_once(quick, tmp_path: Path, tiny_model: str, mon
 
 
 def test_missing_weights_are_a_reason_and_counts_are_known(tmp_path: Path, lsn_bench) -> None:
-    out, err, code = lsn_bench("--table", "1", "--dry-run", "--work", tmp_path / "w")
+    model = "hf-hub:some/model"
+    out, err, code = lsn_bench("--table", "1", "--dry-run", "--work", tmp_path / "w", "--model", model)
     assert code == 0
     assert "38.4 million text passes" in out
-    assert "Measuring what ViT-B-16-quickgelu:openai does in a second here" in err
-    assert "No times: ViT-B-16-quickgelu:openai: The weights of ViT-B-16-quickgelu:openai are not here" in err
+    assert f"Measuring what {model} does in a second here" in err
+    assert f"No times: {model}: The weights of {model} are not here" in err
     assert "takes 38.4 million text passes" in err
     assert "no features of the sets imagenet-val, inaturalist" in err
 
@@ -233,3 +238,24 @@ def test_times_of_earlier_jobs_come_first(tmp_path: Path) -> None:
     again = make_plan(plan.desk, lines_of(suite, suite.table(1), rows=["MCM"]))
     rows = {row["kind"]: row["seconds"] for row in rows_of(costs_of(again, Fixed()))}  # type: ignore[arg-type]
     assert rows["extract"] == pytest.approx(2.0 * (5_000 + 35_640))
+
+
+def test_a_model_whose_weights_are_missing_is_measured_with_random_ones(
+    quick, tmp_path: Path, tiny_backbone, monkeypatch, capsys
+) -> None:
+    kind = replace(BACKBONES["open_clip"], untrained="random_weights:untrained")
+    monkeypatch.setitem(BACKBONES, "open_clip", kind)
+    module = ModuleType("random_weights")
+    module.untrained = lambda model, device: tiny_backbone if model == "ViT-B-32:openai" else None
+    monkeypatch.setitem(sys.modules, "random_weights", module)
+
+    def no_network(*args: Any, **options: Any) -> None:
+        raise Unavailable("The weights are not here.")
+
+    monkeypatch.setattr("lsncli.bench.desk.load_backbone", no_network)
+    speeds = Speeds(Desk(tmp_path, "paper", "ViT-B-32:openai", device="cpu", batch_size=4))
+    assert (speeds.images("") or 0) > 0
+    assert speeds.reasons == {}
+    assert "random weights take as long" in capsys.readouterr().err
+    assert speeds.images("hf-hub:some/model") is None
+    assert "not here" in speeds.reasons["hf-hub:some/model"]

@@ -17,6 +17,10 @@ def test_published_tables_need_nothing(lsn, number: int) -> None:
     assert f"ICLR 2024, Table {number}." in " ".join(done.out.split())
 
 
+NO_MODEL = "hf-hub:some/model"
+"""A model that is missing and tells no architecture: nothing is measured."""
+
+
 def test_without_data_the_published_numbers_stand_beside_the_reason(lsn) -> None:
     done = lsn("bench", "--table", 1)
     assert done.code == 1
@@ -28,7 +32,8 @@ def test_without_data_the_published_numbers_stand_beside_the_reason(lsn) -> None
 
 
 def test_a_dry_run_shows_jobs_and_does_nothing(lsn, tmp_path) -> None:
-    done = lsn("bench", "--table", 8, "--suite", "paper", "--dry-run", "--format", "json", "--work", "w")
+    words = ("--dry-run", "--model", NO_MODEL, "--format", "json", "--work", "w")
+    done = lsn("bench", "--table", 8, "--suite", "paper", *words)
     assert done.code == 0
     jobs = json.loads(done.out)
     assert {"extract", "learn", "score"} == {job["kind"] for job in jobs}
@@ -139,7 +144,8 @@ def test_without_matplotlib_a_figure_says_how_to_get_it(lsn, monkeypatch) -> Non
 
 
 def test_a_dry_run_of_a_figure_shows_jobs_of_every_number_of_images(lsn, tmp_path) -> None:
-    done = lsn("bench", "--figure", 7, "--suite", "paper", "--shots", 16, "--dry-run", "--format", "json")
+    words = ("--shots", 16, "--dry-run", "--model", NO_MODEL, "--format", "json")
+    done = lsn("bench", "--figure", 7, "--suite", "paper", *words)
     assert done.code == 0
     assert {row["shots"] for row in json.loads(done.out)} == {16}
     assert not (tmp_path / "lsn-work").exists()
