@@ -102,7 +102,8 @@ def run_in_bash(commands: str, programs: Path) -> str:
 
 def words(text: str) -> str:
     """The text without what depends on the machine: the folder, widths of columns, numbers."""
-    text = text.replace(str(Path.cwd()), "/shop")
+    # A folder with a space in its name is quoted where a command is shown.
+    text = text.replace(str(Path.cwd()), "/shop").replace("'", "")
     return re.sub(r"\d+(?:\.\d+)?", "#", " ".join(text.split()))
 
 

@@ -89,7 +89,7 @@ def test_a_run_that_fails_names_its_tests_and_ends_in_1(capsys, tmp_path: Path) 
     assert said[0].startswith("beside two busy loops: FAILED (exit code 1) after ")
     assert "test_bad.py::test_bad" in said[1]
     assert said[2].strip().startswith("1 failed, 1 passed in ")
-    log = Path(said[0].rpartition(" ")[2])
+    log = Path(said[0].rpartition(" all output in ")[2])
     assert "assert 0" in log.read_text()
 
 

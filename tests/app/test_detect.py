@@ -1,6 +1,7 @@
 """Verdicts on real image files: those of the stored features, in order, with failures in their place."""
 
 import io
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -129,8 +130,10 @@ def test_the_batch_size_changes_no_verdict(photos: Path, made, tiny_backbone) ->
     assert [one.score for one in small] == pytest.approx([one.score for one in large], abs=1e-5)
 
 
-def test_a_detector_that_lacks_what_its_score_learned_is_damaged(made, photos, tiny_backbone) -> None:
-    work, _ = made
+def test_a_detector_that_lacks_what_its_score_learned_is_damaged(
+    made, photos, tiny_backbone, tmp_path: Path
+) -> None:
+    work = Workspace(Path(shutil.copytree(made[0].folder, tmp_path / "work")))
     detector = make_detector(work, parse_method("knn,k=2"))
     with pytest.raises(LsnError, match="it lacks 'bank', which the score 'knn' learned") as caught:
         verdicts([photos], replace(detector, learned={}), tiny_backbone)

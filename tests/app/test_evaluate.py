@@ -163,14 +163,14 @@ def test_accuracy_counts_labelled_rows_alone() -> None:
     assert math.isnan(id_accuracy(np.full(4, -1, np.int32), guesses))
 
 
-def test_an_id_split_of_other_classes_is_refused(work: Workspace, tiny_backbone) -> None:
+def test_an_id_split_of_other_classes_is_refused(bare: Workspace, tiny_backbone) -> None:
     strange = replace(clusters("strange", 9), classes=("cat", "fox", "owl"))
-    write_split(work.features, strange, tiny_backbone.fingerprint, replace=True)
-    inside, outside = choose_splits(work, "strange", ("far",), "train")
+    write_split(bare.features, strange, tiny_backbone.fingerprint, replace=True)
+    inside, outside = choose_splits(bare, "strange", ("far",), "train")
     with pytest.raises(LsnError, match="'strange' has 2 classes that the prompts do not know, such as 'fox'"):
-        plan(work, ["mcm"], inside, outside)
+        plan(bare, ["mcm"], inside, outside)
     # As an OOD split its classes do not matter.
-    assert run(work, "mcm", ood=("strange",)).results[0].metrics.n_ood == 9
+    assert run(bare, "mcm", ood=("strange",)).results[0].metrics.n_ood == 9
 
 
 def test_an_empty_split_is_named(bare: Workspace, tiny_backbone) -> None:

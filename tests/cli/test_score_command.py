@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_images_go_where_the_rows_say_and_come_back(score, lsn, action) -> None:
             assert row["target"].split("/")[1] == ("ood" if row["is_ood"] else row["predicted"])
             assert Path(row["path"]).exists() == (action != "--move")
     (undo,) = Path("out").glob("lsn-undo-*.jsonl")
-    assert f"lsn undo {undo.absolute()}" in done.err
+    assert f"lsn undo {shlex.quote(str(undo.absolute()))}" in done.err
     back = lsn("undo", undo)
     assert back.code == 0
     assert "Undone: 6. Left as they are: 0." in back.err
