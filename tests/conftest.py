@@ -11,6 +11,7 @@ os.environ.update(
     COLUMNS="100",
     LINES="30",
     TERM="xterm-256color",
+    OPENCV_LOG_LEVEL="SILENT",
     TERMINAL_WIDTH="100",
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )

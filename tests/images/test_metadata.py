@@ -20,7 +20,6 @@ from lsncli.images.read import Undecodable
 from lsncli.images.strip import MAX_CHUNKS, without_metadata
 
 cv2 = pytest.importorskip("cv2")
-cv2.utils.logging.setLogLevel(0)
 
 IMAGE = picture(24, 40)
 JUNK = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8).tobytes()

@@ -25,7 +25,6 @@ from lsncli.images.read import Undecodable
 
 cv2 = pytest.importorskip("cv2")
 tifffile = pytest.importorskip("tifffile")
-cv2.utils.logging.setLogLevel(0)
 
 Array = NDArray[Any]
 HEIGHT, WIDTH = 19, 21  # no multiple of strips, tiles or bytes
