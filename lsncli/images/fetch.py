@@ -147,6 +147,7 @@ def _is_web(system: Any) -> bool:
 def file_system(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. Raises Unavailable without the package that it needs."""
     try:
+        from fsspec import filesystem
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise Unavailable(
@@ -154,7 +155,10 @@ def file_system(url: str) -> tuple[Any, str]:
         ) from error
     try:
         # fsspec keeps one file system a thread and process: threads share no connection.
-        system, path = url_to_fs(url, **_web_options(url))
+        options = _web_options(url)
+        if (scheme := url.partition("://")[0]) in options:
+            return filesystem(scheme, **options[scheme]), url  # `::` of an IPv6 address begins no chain here
+        system, path = url_to_fs(url, **options)
     except ImportError as error:
         raise Unavailable(f"Reading '{url}' needs another package.", f"{error}".strip()) from error
     except ValueError as error:

@@ -92,7 +92,7 @@ def links(page: bytes, folder: str) -> list[str]:
     root = folder.rstrip("/") + "/"
     tags = (_HREF.search(tag) for tag in _TAG.findall(text))
     named = [html.unescape(href[1]) for href in tags if href and len(href[1]) <= LONGEST_LINK]
-    named += [url for url in _BARE.findall(text) if len(url) <= LONGEST_LINK]
+    named += [url for url in _BARE.findall(_TAG.sub(" ", text)) if len(url) <= LONGEST_LINK]
     below = _place(root)
     found: dict[str, None] = {}
     for name in named:
