@@ -6,22 +6,48 @@ import html
 import io
 import re
 import weakref
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
 from lsncli.images.budget import CURRENT, Budget, Unfetchable
+from lsncli.images.found import MAX_BYTES
 
 LARGE = 1 << 25
-"""Bytes of a body up to which any number of them are read at the same time; of longer ones it is one."""
+"""Bytes of a body up to which any number of them are read at the same time."""
+ROOM = 2 * MAX_BYTES
+"""Bytes of longer bodies that are read at the same time."""
 LONGEST_LINK = 4096
 _TAG = re.compile(r"<a\s([^<>]*)>", re.IGNORECASE)
 _HREF = re.compile(r"""\bhref\s{0,9}=\s{0,9}["']([^"']+)""", re.IGNORECASE)
 _BARE = re.compile(r"https?://[-a-zA-Z0-9@:%_+.~#?&/=]+")
 
-_turns: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]" = weakref.WeakKeyDictionary()
-"""Who holds the turn of a loop may read a large body."""
+
+class Room:
+    """The bytes of large bodies that may still be read; all tasks of one event loop share it."""
+
+    def __init__(self) -> None:
+        self._free, self._change = ROOM, asyncio.Condition()
+
+    @asynccontextmanager
+    async def taken(self, size: int) -> AsyncIterator[None]:
+        """Wait for ``size`` bytes of it, and give them back afterwards."""
+        size = min(size, ROOM)
+        async with self._change:
+            await self._change.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            async with self._change:
+                self._free += size
+                self._change.notify_all()
+
+
+_rooms: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Room]" = weakref.WeakKeyDictionary()
 
 
 async def client(**options: Any) -> aiohttp.ClientSession:
@@ -66,13 +92,11 @@ class Response(aiohttp.ClientResponse):
         held = io.BytesIO()  # what it holds is given away without a copy
         await self._pour(held, budget, LARGE)
         if held.tell() > LARGE:
-            turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-            with budget.on_hold():
-                await turn.acquire()
-            try:
+            room = _rooms.setdefault(asyncio.get_running_loop(), Room())
+            async with AsyncExitStack() as stack:
+                with budget.on_hold():
+                    await stack.enter_async_context(room.taken(self.content_length or budget.limit))
                 await self._pour(held, budget, budget.limit)
-            finally:
-                turn.release()
         return held.getvalue()
 
     async def _pour(self, held: io.BytesIO, budget: Budget, limit: int) -> None:

@@ -366,34 +366,61 @@ def test_a_site_without_end_is_left(server: str, monkeypatch: pytest.MonkeyPatch
         list_images([Path(f"{server}/set/")])
 
 
-def test_of_large_bodies_one_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many threads read; without turns each could fill memory up to the limit of an image."""
+@pytest.mark.parametrize(("length", "together"), [(None, 1), (4900, 2)])
+def test_large_bodies_share_one_room(
+    length: int | None, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many threads read; without it each could fill memory up to the limit of an image."""
     monkeypatch.setattr(web, "LARGE", 1000)
+    monkeypatch.setattr(web, "ROOM", 10_000)
     beyond: set[int] = set()
+    most = 0
 
     class Body:
-        status, content_length, request_info = 200, None, SimpleNamespace(headers={})
+        status, content_length, request_info = 200, length, SimpleNamespace(headers={})
         _pour = web.Response._pour
 
         def __init__(self, number: int) -> None:
             self.number, self.left, self.content = number, 50, self
 
         async def readany(self) -> bytes:
+            nonlocal most
             await asyncio.sleep(0)
             self.left -= 1
-            if 50 - self.left > 11:  # a turn is needed behind the eleventh piece
+            if 50 - self.left > 11:  # room is needed behind the eleventh piece
                 beyond.add(self.number)
-                assert beyond == {self.number}
+                most = max(most, len(beyond))
             if self.left:
                 return b"%100d" % self.number
             beyond.discard(self.number)
             return b""
 
     async def all_of_them() -> list[bytes]:
-        bodies = (web.Response._within(Body(number), Budget()) for number in range(5))
+        bodies = (web.Response._within(Body(number), Budget(8000)) for number in range(5))
         return await asyncio.gather(*bodies)
 
     assert asyncio.run(all_of_them()) == [b"%100d" % number * 49 for number in range(5)]
+    assert most == together
+
+
+def test_room_is_given_back_by_whoever_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "ROOM", 100)
+
+    async def hold(room: web.Room, size: int) -> None:
+        async with room.taken(size):
+            await asyncio.sleep(60)
+
+    async def run() -> str:
+        room = web.Room()
+        tasks = [asyncio.ensure_future(hold(room, size)) for size in (80, 1000, 60)]
+        for task in tasks:
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait(tasks)
+        async with room.taken(100):
+            return "all of it"
+
+    assert asyncio.run(run()) == "all of it"
 
 
 def test_a_list_behind_credentials_keeps_them_to_itself(tmp_path: Path, server: str) -> None:
