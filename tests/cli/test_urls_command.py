@@ -68,9 +68,7 @@ def test_no_credential_is_printed_or_stored(lsn, tmp_path: Path, server: str) ->
     listed = tmp_path / "in" / "l.csv"
     model = ["--model", "mini", "--device", "cpu"]
     said = [lsn("extract", listed, *model, "--max-failure-rate", "0.1")]
-    said += [
-        lsn("extract", f"{server}/a{at}.png?token=S3CRET", *model, "--split", f"s{at}") for at in range(2)
-    ]
+    said += [lsn("extract", f"{server}/a0.png?token=S3CRET", *model, "--split", "s0")]
     said += [lsn("store", "info", "--failures", "--format", form) for form in ("table", "json")]
     for form in ("csv", "table"):
         said += [
@@ -81,7 +79,7 @@ def test_no_credential_is_printed_or_stored(lsn, tmp_path: Path, server: str) ->
         lsn("--debug", "extract", f"{server}/a1.png".replace("S3CRET", "S3CRETwrong"), *model, "--split", "x")
     ]
     said += [lsn("explain", f"{server}/broken1.png?token=S3CRET")]
-    assert [one.code for one in said] == [3, 0, 0, 0, 0, 0, 0, 1, 1, 1], [one.err for one in said]
+    assert [one.code for one in said] == [3, 0, 0, 0, 0, 0, 1, 1, 1], [one.err for one in said]
     assert "(401)" in said[-2].err
     assert "Traceback" in said[-2].err
     for one in said:
