@@ -15,6 +15,7 @@ from lsncli.app.recalibrate import recalibrated
 from lsncli.app.zeroshot import checked_names, zero_shot_detector
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
+from lsncli.credentials import masked
 from lsncli.device import images_at_once, pick_device, threads
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
@@ -163,7 +164,7 @@ class Detector:
         unused = f"Not used: {len(failures)} of {len(found)} images"
         told = [f"{unused}, such as {one.key}: {one.reason}." for one in failures[:1]]
         for text in told + done.warnings:
-            warnings.warn(text, UserWarning, stacklevel=2)
+            warnings.warn(masked(text), UserWarning, stacklevel=2)
         options = (self.device, self.pretrained, self.batch_size, self.workers)
         return Detector(done.detector, *options, self.backbone)
 

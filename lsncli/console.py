@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lsncli.credentials import masked
+
 out = Console(soft_wrap=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -31,17 +33,18 @@ def silent(step: int, note: str = "") -> None:
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters, line breaks and lone surrogates escaped as Python would.
+    """``text`` with control characters, line breaks and lone surrogates escaped as Python would, and with the
+    credentials of URLs hidden.
 
     File names come from anywhere: none of them may move the cursor, break a line or colour a terminal.
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(text))
 
 
 def say(message: str, *, quiet: bool = False, style: str = "") -> None:
     """One line of information on stderr."""
     if not quiet:
-        err.print(escape(message), style=style or None)
+        err.print(escape(masked(message)), style=style or None)
 
 
 def remarks(quiet: bool) -> Callable[[str], None]:

@@ -7,12 +7,16 @@ from pathlib import Path
 from lsncli.errors import LsnError
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file by temporary file, fsync and rename. Raises LsnError; an old one then stays."""
+def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file by temporary file, fsync and rename; only its owner may read a ``private`` one.
+
+    Raises LsnError; an old one then stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
+        with open(temporary, "wb", opener=_opened_for_owner if private else None) as file:
+            file.write(data)
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
@@ -21,6 +25,10 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _opened_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def sync(path: Path) -> None:

@@ -4,16 +4,21 @@ An error says what is wrong, where, what was expected and what was found (``mess
 next (``hint``). Only the command line turns one into text; library code raises it and never prints.
 """
 
+from lsncli.credentials import masked
+
 
 class LsnError(Exception):
-    """Bad data or a bad store (exit code 1), and the parent of every other error of ours."""
+    """Bad data or a bad store (exit code 1), and the parent of every other error of ours.
+
+    Credentials in URLs are hidden: what fails is printed, logged and stored.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = masked(message)
+        self.hint = masked(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

@@ -20,6 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     **dict.fromkeys(
         [
+            "credentials",
             "errors",
             "records",
             "registry",
@@ -49,6 +50,8 @@ BESIDE = {
     ("intervals", "metrics"),
     ("types", "records"),
     ("disk", "errors"),
+    ("errors", "credentials"),
+    ("console", "credentials"),
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],
 }
 """The imports that stay within a layer."""

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
+from lsncli.credentials import masked
 from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.images.found import Content
@@ -29,14 +30,15 @@ def manifest_path(folder: Path, index: int) -> Path:
 def write_manifest(folder: Path, plan: Plan, items: Sequence[ImageItem]) -> None:
     """Write the items of all parts; a file that says the same already is left alone. Raises LsnError.
 
-    Objects that several items of a part share, such as the tar they lie in, are written once.
+    Objects that several items of a part share, such as the tar they lie in, are written once. Only the owner
+    can read a file with credentials, which other processes need to read the images.
     """
     for index in range(plan.parts):
         start, stop = plan.borders(index)
         content = _written(items[start:stop])
         line, path = _head(plan, index, content), manifest_path(folder, index)
         if _first_line(path) != line:
-            write_whole(path, line + content)
+            write_whole(path, line + content, private=_has_credentials(items[start:stop]))
 
 
 def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
@@ -57,6 +59,11 @@ def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
     if len(items) != stop - start:
         raise LsnError(f"{path}, images of a part, is damaged or of another extraction.", AGAIN)
     return items
+
+
+def _has_credentials(items: Sequence[ImageItem]) -> bool:
+    contents = {one.content for one in items if one.content is not None}
+    return any(masked(text) != text for text in map(repr, contents))
 
 
 def _head(plan: Plan, index: int, content: bytes) -> bytes:

@@ -16,7 +16,7 @@ from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.images.columns import Columns
 from lsncli.images.loader import load_batches
-from lsncli.images.sources import ImageItem, list_images
+from lsncli.images.sources import ImageItem, list_images, named
 from lsncli.scores.common import linear_layer
 from lsncli.store.format import Split
 from lsncli.types import Floats, Head, unit
@@ -36,10 +36,9 @@ def images_of(split: Split, sources: Sequence[Path]) -> tuple[ImageItem, ...]:
     items = {item.key: item for item in listing.items}
     missing = [key for key in split.keys if key not in items]
     if missing:
-        where = ", ".join(str(source) for source in sources)
         raise LsnError(
-            f"{len(missing)} of the {len(split.keys)} images of split '{split.name}' are not in {where}, "
-            f"such as '{missing[0]}'.",
+            f"{len(missing)} of the {len(split.keys)} images of split '{split.name}' are not in "
+            f"{named(sources)}, such as '{missing[0]}'.",
             "Name the folders, lists or tars from which the split was extracted; 'x.csv#COLUMN' names the "
             "column of paths in a list.",
         )

@@ -20,7 +20,7 @@ from lsncli.artefacts.detector import Detector
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.sources import Listing, check_not_empty, list_images
+from lsncli.images.sources import Listing, check_not_empty, list_images, named
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
 
@@ -71,7 +71,7 @@ class Report:
 
 def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> Wanted:
     """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
-    source = ", ".join(str(path) for path in paths)
+    source = named(paths)
     # Only of images known to be ID the classes are compared with those predicted.
     columns = replace(columns, labelled=kind == "id" or bool(columns.label))
     listing = list_images(paths, columns=columns)

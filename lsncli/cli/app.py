@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if interrupted:
             sys.exit(INTERRUPTED)
         if os.environ.get(DEBUG):
-            traceback.print_exc()
+            console.say(traceback.format_exc().rstrip())
         told = _told(error)
         console.say(f"Error: {console.printable(told.message)}", style="bold red")
         if told.hint:

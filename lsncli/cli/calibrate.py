@@ -64,6 +64,7 @@ def calibrate(
     max_failure_rate: options.MaxFailureRate = 0.05,
     path_column: sources.PathColumn = "",
     follow_links: options.FollowLinks = False,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -79,6 +80,7 @@ def calibrate(
     """
     from lsncli.artefacts.detector import save_detector
 
+    options.set_timeout(timeout)
     place = Workspace(work)
     if images:
         if method is not None or split is not None:
@@ -176,11 +178,11 @@ def _with_images(
     from lsncli.app.recalibrate import recalibrate
     from lsncli.device import pick_device
     from lsncli.images.columns import Columns
-    from lsncli.images.sources import check_not_empty
+    from lsncli.images.sources import check_not_empty, named
 
     columns = Columns(path_column, labelled=False)
     listing = sources.list_sources(images, columns, follow_links=follow_links, quiet=quiet)
-    check_not_empty(listing, ", ".join(str(path) for path in images))
+    check_not_empty(listing, named(images))
     with progress("images", len(listing.items), quiet=quiet) as tick:
         return recalibrate(
             detector,

@@ -58,6 +58,7 @@ def candidates(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -70,6 +71,7 @@ def candidates(
     With --vocabulary no image is read: candidates are the words of a list that are nearest to the features.
     An interrupted run resumes. Keys of imported words are the paths that `lsn extract` saw.
     """
+    options.set_timeout(timeout)
     if sum([bool(sources), words is not None, vocabulary is not None]) != 1:
         raise UsageError(
             "Give either images, --from FILE or --vocabulary LIST.", "Such as `lsn candidates ./photos`."

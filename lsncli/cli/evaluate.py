@@ -94,6 +94,7 @@ def evaluate(
     ] = True,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -118,6 +119,7 @@ def evaluate(
     from lsncli.report.detection import draw_evaluation
     from lsncli.report.plots import check_available
 
+    options.set_timeout(timeout)
     if save_scores is not None:
         check_target(save_scores)
     if plots is not None:

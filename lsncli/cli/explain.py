@@ -38,6 +38,7 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="Show so many of the likeliest classes.")] = 5,
     nearest: Annotated[int, typer.Option(min=0, help="Show so many of the nearest training images.")] = 5,
     to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path("."),
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -58,11 +59,15 @@ def explain(
     from lsncli.app.reasons import held_out_scores, reasons
     from lsncli.app.scored_sets import Scorer
     from lsncli.device import pick_device
+    from lsncli.images.sources import named
+    from lsncli.images.urls import as_url
     from lsncli.report.explained import show
     from lsncli.report.looks import write_looks
 
+    options.set_timeout(timeout)
     place, where = Workspace(work), str(pick_device(device))
-    picture = read_image(image)
+    picture, shown = read_image(image), named([image])
+    name = Path(shown.partition("?")[0]).stem if as_url(image) else image.stem
     detector, backbone = _detector(place, pretrained, device, quiet)
     chosen = _head(place, head, train, detector, backbone, quiet)
     check_classes(chosen, classes or ())
@@ -71,7 +76,7 @@ def explain(
     if detector is not None and split is not None:
         held_out = held_out_scores(place, Scorer(detector, lambda: backbone, where), split)
     why = reasons(
-        str(image),
+        shown,
         picture,
         backbone,
         chosen,
@@ -83,14 +88,14 @@ def explain(
         device=where,
     )
     found, hindered = explained(backbone, chosen, picture, classes or (), why.likely[0].name)
-    files = write_looks(to, image.stem, found, why)
+    files = write_looks(to, name, found, why)
     show(found, why, files, format, output)
     if hindered:
         say(hindered, quiet=quiet, style="yellow")
     if detector is not None and detector.threshold.doubt:
         say(f"Warning: {detector.threshold.doubt}", quiet=quiet, style="yellow")
     say(
-        f"Predicted: {found.predicted}. The sheet with everything: {to / (image.stem + '.explain.png')}"
+        f"Predicted: {found.predicted}. The sheet with everything: {to / (name + '.explain.png')}"
         f"{'; beside it a picture of each map.' if files else ''}",
         quiet=quiet,
     )

@@ -91,6 +91,7 @@ def extract(
     ray_address: crews.RayAddress = "",
     part_rows: crews.PartRows = 0,
     no_merge: crews.NoMerge = False,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -105,6 +106,7 @@ def extract(
     from lsncli.images.columns import Columns
     from lsncli.images.sources import named, short_classes, take_shots
 
+    options.set_timeout(timeout)
     if plan_for is not None and not plan:
         raise UsageError("--for says how many images --plan is for.", "Add --plan.")
     place = Workspace(work)

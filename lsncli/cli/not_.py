@@ -73,6 +73,7 @@ def understands_not(
     max_failure_rate: options.MaxFailureRate = 0.05,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -89,6 +90,7 @@ def understands_not(
     from lsncli.images.columns import Columns
     from lsncli.report import negation
 
+    options.set_timeout(timeout)
     if each and plot is not None:
         raise UsageError("--each and --plot: expected one of them, found both.")
     if plot is not None:
@@ -165,7 +167,7 @@ def _asked(
     from lsncli.app.encode import encode_stream
     from lsncli.backbones import text_ids_of
     from lsncli.images.names import check_distinct, classes_of
-    from lsncli.images.sources import check_not_empty
+    from lsncli.images.sources import check_not_empty, named
     from lsncli.store.reader import read_split
 
     if not sources:
@@ -174,7 +176,7 @@ def _asked(
         check_distinct(names, text_ids_of(backbone))
         return names, iter([use.rows_of(stored, names)]), len(stored.labels)
     listing = images.list_sources(sources, columns, quiet=quiet)
-    check_not_empty(listing, ", ".join(str(path) for path in sources))
+    check_not_empty(listing, named(sources))
     own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(quiet))
     names = use.classes_asked(place.features, train, file, own)
     check_distinct(names, text_ids_of(backbone))

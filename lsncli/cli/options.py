@@ -1,5 +1,6 @@
 """The options that several commands share, so that they are spelled and explained once."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ import typer
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
 from lsncli.errors import UsageError
+from lsncli.images.budget import MOST_SECONDS, SECONDS, SLOWEST, USUAL_SECONDS
 from lsncli.report.render import FORMATS, check
 
 MODEL_PANEL = "Model"
@@ -43,6 +45,26 @@ FollowLinks = Annotated[
 MaxFailureRate = Annotated[
     float, typer.Option(min=0, max=1, help="Exit with 3 if a larger fraction of images is unreadable.")
 ]
+
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0.1,
+        max=MOST_SECONDS,
+        envvar=SECONDS,
+        help="Seconds that an image behind a URL may take, tries included, and one more for each "
+        f"{SLOWEST >> 10} KiB. Default: {USUAL_SECONDS:.0f}.",
+        metavar="SECONDS",
+    ),
+]
+
+
+def set_timeout(seconds: float | None) -> None:
+    """Let this process, and those that it starts, keep to --timeout."""
+    if seconds is not None:
+        os.environ[SECONDS] = str(seconds)
 
 
 def _target_tpr(value: float) -> float:

@@ -65,6 +65,7 @@ def report(
     path_column: listed.PathColumn = "",
     label_column: listed.LabelColumn = "",
     max_failure_rate: options.MaxFailureRate = 0.05,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
@@ -88,6 +89,7 @@ def report(
     from lsncli.report.page.data import page_data
     from lsncli.store.reader import read_split
 
+    options.set_timeout(timeout)
     _check_writable(output)
     place = Workspace(work)
     if train is not None:

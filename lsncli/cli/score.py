@@ -63,6 +63,7 @@ def score(
     max_failure_rate: options.MaxFailureRate = 0.05,
     path_column: sources.PathColumn = "",
     follow_links: options.FollowLinks = False,
+    timeout: options.Timeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
@@ -81,6 +82,7 @@ def score(
     from lsncli.app.verdicts import Tally, row_of, select
     from lsncli.images.columns import Columns
 
+    options.set_timeout(timeout)
     if (split is None) == (not paths):
         raise UsageError(
             "lsn score wants images, or --split NAME: one of the two.", "Such as lsn score ./images"

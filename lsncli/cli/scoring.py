@@ -102,10 +102,10 @@ def images_to_score(
     from lsncli.app.drift import Drift
     from lsncli.backbones import load_again
     from lsncli.device import pick_device
-    from lsncli.images.sources import check_not_empty
+    from lsncli.images.sources import check_not_empty, named
 
     listing = sources.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
-    check_not_empty(listing, ", ".join(str(path) for path in paths))
+    check_not_empty(listing, named(paths))
     if backbone is None:
         backbone = load_again(
             detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"

@@ -8,6 +8,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.console import say
+from lsncli.credentials import masked
 from lsncli.errors import LsnError
 from lsncli.report.render import Column, render
 
@@ -46,7 +47,7 @@ def info(
                 "dim": split.dim,
                 "classes": len(split.classes),
                 "failures": len(split.failures),
-                "source": split.source,
+                "source": masked(split.source),  # an older lsn stored it as it was
             }
             for split in splits
         ]

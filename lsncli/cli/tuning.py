@@ -18,6 +18,7 @@ def tuned(asked: Asked, tune: str) -> None:
     from lsncli.app.tuning import tune_settings
     from lsncli.backbones import DEFAULT_MODEL, load_backbone
     from lsncli.device import pick_device
+    from lsncli.images.sources import named
 
     if not asked.sources:
         raise UsageError(
@@ -35,7 +36,7 @@ def tuned(asked: Asked, tune: str) -> None:
         plan = plan_tuning(
             listing,
             backbone,
-            source=", ".join(printable(str(path)) for path in asked.sources),
+            source=printable(named(asked.sources)),
             split_name=asked.split,
             names_file=asked.classes,
             max_failure_rate=asked.max_failure_rate,

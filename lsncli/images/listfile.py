@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TextIO
 
+from lsncli.credentials import masked, masked_query
 from lsncli.errors import UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.fetch import fetch
@@ -19,6 +20,9 @@ from lsncli.images.labels import as_class
 from lsncli.images.layout import SAMPLE, Layout, Row, cell_of, layout_of, rows_of
 from lsncli.images.remote import Remote
 from lsncli.images.urls import as_url, without_scheme
+
+MAX_LIST = 1 << 28
+"""Bytes of a list behind a URL: millions of lines."""
 
 
 def scan(path: Path, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
@@ -39,9 +43,12 @@ def scan(path: Path, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> 
 
 def scan_url(url: str, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
     """The same for a list behind a URL: paths are relative to its folder there."""
+    location = url.partition("?")[0]
+    data = fetch(url, limit=MAX_LIST)
     try:
-        with _text(io.BytesIO(fetch(url))) as file:
-            return _source(file, _kind(url.partition("?")[0]), url, url.rpartition("/")[0], repeats, columns)
+        with _text(io.BytesIO(data)) as file:
+            folder = location.rpartition("/")[0]
+            return _source(file, _kind(location), masked(url), folder, repeats, columns)
     except (csv.Error, UnicodeError) as error:
         raise UsageError(f"The list {url} cannot be read: {error}.") from error
 
@@ -86,11 +93,12 @@ def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, r
             continue
         raw = without_scheme(raw)
         url = as_url(raw)
-        key = url or os.path.normpath(raw).replace(os.sep, "/")
-        if key in seen and not repeats:
-            raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[key]}).")
-        key = unique(key)
-        seen[key] = line
+        name = url or os.path.normpath(raw).replace(os.sep, "/")
+        if name in seen and not repeats:
+            raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[name]}).")
+        seen[name] = line
+        # Keys are stored: credentials stay with what reads the image.
+        key = unique(masked(url) if url else masked_query(name) if isinstance(folder, str) else name)
         text = cell_of(cells, layout.label)
         if text not in classes:
             try:
@@ -102,7 +110,7 @@ def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, r
         if isinstance(folder, str):
             url = url or f"{folder}/{raw}"
         if url is not None:
-            source.found.append(Found(key, label, url, 0, None, Remote(url)))
+            source.found.append(Found(key, label, masked(url), 0, None, Remote(url)))
             continue
         path = os.path.join(folder, raw) if folder != Path() else raw
         size, mtime = size_and_time(path)

@@ -1,15 +1,18 @@
 """What a URL stands for: an image, a folder, a pattern, a list, a tar or a Parquet file behind it."""
 
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
+from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import tar
-from lsncli.images.fetch import DENIED, NO_SUCH_FILE, Unfetchable, about, file_system, size_of, tried
+from lsncli.images.budget import Unfetchable
+from lsncli.images.fetch import DENIED, NO_SUCH_FILE, about, entries, file_system, size_of
 from lsncli.images.found import (
     OTHER_ARCHIVES,
     Found,
@@ -30,6 +33,10 @@ COMPRESSED_BLOCK = 1 << 23
 """Bytes that are fetched at once of a compressed tar, which is read whole anyway."""
 DEEPEST = 64
 """Folders within folders; a server may go on for ever."""
+MOST_FOLDERS = 100_000
+"""Folders of one source, for the same reason."""
+LITERAL = re.compile(r"[^/]*//(?:[^/?#]*@[^/?#]*|\[[^/?#\]]*\][^/?#]*)(?=/|$)")
+"""The start of a URL whose special characters make no pattern: credentials, or an IPv6 address."""
 
 
 def what_it_names(url: str, asked: Asked) -> list[Scan]:
@@ -37,9 +44,24 @@ def what_it_names(url: str, asked: Asked) -> list[Scan]:
     Unavailable without the package that its kind of URL needs, and LsnError if it cannot be had."""
     url, fragment = parted(url)
     asked = replace(asked, fragment=fragment or asked.fragment)
-    if MAGIC.search(url.replace("?", "")):  # in a URL, ? begins a query
-        return _fitting(url, asked)
-    return [(_name(url), lambda: _scan(url, asked))]
+    path = _parts(url)[1].partition("?")[0]  # in a URL, ? begins a query
+    scans = _fitting(url, asked) if MAGIC.search(path) else [(_name(url), lambda: _scan(url, asked))]
+    return [(name, partial(_shown, scan)) for name, scan in scans] if masked(url) != url else scans
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """What of a URL is never part of a pattern, and what may be."""
+    start = LITERAL.match(url)
+    end = start.end() if start else url.index("://") + 3
+    return url[:end], url[end:]
+
+
+def _shown(scan: Callable[[], Source]) -> Source:
+    """A source whose paths, which are shown and stored, hold no credentials; what reads its images does."""
+    source = scan()
+    source.found = [replace(one, path=masked(one.path)) for one in source.found]
+    source.problems = [replace(one, path=masked(one.path)) for one in source.problems]
+    return source
 
 
 def _scan(url: str, asked: Asked) -> Source:
@@ -64,7 +86,7 @@ def _scan(url: str, asked: Asked) -> Source:
 
 
 def _name(url: str) -> str:
-    return posixpath.basename(url.partition("?")[0].rstrip("/")) or "root"
+    return posixpath.basename(masked(url).partition("?")[0].rstrip("/")) or "root"
 
 
 def _below(url: str, key: str) -> str:
@@ -78,16 +100,16 @@ def _image(url: str, size: int | None) -> Source:
 def scan_tar(url: str, asked: Asked) -> Source:
     """List the images of a tar behind a URL; raises as ``tar.scan_file``."""
     size = size_of(url)
-    block = BLOCK if url.lower().endswith(".tar") else COMPRESSED_BLOCK
+    block = BLOCK if _name(url).lower().endswith(".tar") else COMPRESSED_BLOCK
     return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), asked.columns)
 
 
 def _fitting(url: str, asked: Asked) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
-    scheme, _, rest = url.partition("://")
-    pattern = as_pattern(Path(rest))
+    start, path = _parts(url)
+    pattern = as_pattern(Path(path.lstrip("/")))
     assert pattern is not None  # it holds a special character
-    base = f"{scheme}://{'/'.join(pattern.base.parts)}"
+    base = f"{start}{'/' * path.startswith('/')}{'/'.join(pattern.base.parts)}"
     if not kind_of(url):
 
         def scan() -> Source:
@@ -121,13 +143,16 @@ def _files(
     Raises LsnError if the network fails for good: a listing with a hole would pass for a whole one.
     """
     system, root = file_system(url)
-    todo = [(root, "")]
+    todo, folders = [(root, "")], 0
     while todo:
         folder, prefix = todo.pop()
+        folders += 1
+        if folders > MOST_FOLDERS:
+            raise LsnError(f"'{url}' has more than {MOST_FOLDERS:,} folders.", "Name fewer of them.")
         try:
-            listed: list[dict[str, Any]] = tried(partial(system.ls, folder, detail=True))
+            listed = entries(system, folder)
         except Unfetchable as error:
-            if error.message != DENIED or not prefix:
+            if not error.message.startswith(DENIED) or not prefix:
                 raise LsnError(f"'{_below(url, prefix)}' cannot be listed: {error.message}.") from error
             reason = f"unreadable folder: {error.message}"
             source.problems.append(Problem(prefix, reason, _below(url, prefix)))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsncli.errors import LsnError
-from lsncli.images.fetch import Unfetchable, fetch
+from lsncli.images.budget import Unfetchable
+from lsncli.images.fetch import fetch, fetch_range
 from lsncli.images.found import MAX_BYTES
 from lsncli.images.read import CHANGED, Undecodable
 
@@ -23,17 +24,20 @@ class Remote:
 
     def read(self, offset: int, size: int | None) -> bytes:
         """``size`` bytes from ``offset``. Raises Undecodable."""
-        whole = size is None or (offset == 0 and size == self.size)
         if (size or 0) > MAX_BYTES:
             raise Undecodable(f"too large: {(size or 0) / 2**30:.1f} GiB")
         try:
-            data = fetch(self.url) if whole else fetch(self.url, offset, size)
+            if size is None:
+                return fetch(self.url)
+            whole = offset == 0 and size == self.size
+            if whole:
+                data = fetch(self.url, limit=size, expected=size, excess=CHANGED)
+            else:
+                data = fetch_range(self.url, offset, size)
         except LsnError as error:
             raise Undecodable(error.message) from error
-        if len(data) != (len(data) if size is None else size):
+        if len(data) != size:
             raise Undecodable(CHANGED)
-        if len(data) > MAX_BYTES:
-            raise Undecodable(f"too large: {len(data) / 2**30:.1f} GiB")
         return data
 
 
@@ -67,7 +71,7 @@ class RangeFile(io.RawIOBase):
         at = self._position - self._start
         if not 0 <= at <= len(self._held) - wanted:
             length = min(max(wanted, self._block), left)
-            self._held, self._start, at = fetch(self._url, self._position, length), self._position, 0
+            self._held, self._start, at = fetch_range(self._url, self._position, length), self._position, 0
             if len(self._held) < length:
                 raise Unfetchable(CHANGED)
         self._position += wanted

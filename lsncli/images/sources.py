@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lsncli.console import printable
+from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Content, Found, Problem, SplitFolders, Unique, split_folders
@@ -144,8 +145,8 @@ def list_images(
 
 
 def named(paths: Sequence[Path]) -> str:
-    """What was asked for, as people wrote it: ``Path`` takes a slash out of a URL."""
-    return ", ".join(as_url(path) or str(path) for path in paths)
+    """What was asked for, as people wrote it (``Path`` takes a slash out of a URL), but for credentials."""
+    return ", ".join(masked(as_url(path) or str(path)) for path in paths)
 
 
 def check_not_empty(listing: Listing, source: str) -> None:

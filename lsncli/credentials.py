@@ -1,0 +1,38 @@
+"""Hide what gives access: passwords and signatures of URLs, wherever a text is shown or stored."""
+
+import re
+
+HIDDEN = "***"
+
+_USER = re.compile(r"(https?:/{1,3})[^/?#\n]*@", re.IGNORECASE)
+"""Over HTTP, a name without a password mostly is a token."""
+_PASSWORD = re.compile(r"(:/{1,3}[^/?#:@\s]*:)[^/?#\n]*@")
+_PARAMETER = re.compile(
+    r"""([?&\#](?:
+            [^=&\#\s'"?]*(?:signature|credential|token|passw(?:or)?d|secret|api[-_]?key|access[-_]?key(?:[-_]?id)?)
+            | sig | sas | pwd | pass | auth | authorization | jwt | hdne[at] | hdnts
+        )=)[^&\#\s'"]+""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_KEY = re.compile(r"([?&#]key=)[\w-]{20,}(?![^&#\s'\",;:)\]}>])", re.IGNORECASE)
+"""``key`` may as well name an object: only what looks like a random text is hidden."""
+
+
+def masked(text: str) -> str:
+    """Replace the credentials of every URL in ``text`` by ``***``; any other text stays as it is.
+
+    Hidden are user and password over HTTP, passwords elsewhere, and the values of parameters that grant
+    access: signatures, tokens, passwords and keys.
+    """
+    if ":/" not in text:
+        return text
+    text = _USER.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
+    text = _PASSWORD.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
+    return masked_query(text)
+
+
+def masked_query(text: str) -> str:
+    """The same for parameters alone, also of a URL that is relative."""
+    if "=" not in text:
+        return text
+    return _KEY.sub(rf"\1{HIDDEN}", _PARAMETER.sub(rf"\1{HIDDEN}", text))

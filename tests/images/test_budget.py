@@ -1,0 +1,121 @@
+"""What a fetch may cost: seconds by a clock of our own, and bytes."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from lsncli.errors import UsageError
+from lsncli.images import budget as module
+from lsncli.images.budget import CURRENT, SECONDS, SLOWEST, Budget, Late, Unfetchable, aside, awaited
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Its ``now`` is the time."""
+    time = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module, "clock", lambda: time.now)
+    return time
+
+
+def test_a_try_has_half_of_the_time_and_each_byte_earns_some(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECONDS, "10")
+    budget = Budget(1 << 30)
+    assert (budget.left(), budget.left_of_try()) == (10, 5)
+    clock.now += 4
+    budget.received(3 * SLOWEST)
+    assert (budget.left(), budget.left_of_try()) == (9, 4)
+    budget.try_again()
+    budget.received(10)  # of the second try: what came in the first has been paid for
+    assert (budget.left(), budget.left_of_try()) == (9, 8)
+    clock.now += 9
+    assert (budget.left(), budget.left_of_try()) == (0, -1)
+
+
+def test_an_expected_size_earns_its_time_from_the_start(clock: SimpleNamespace) -> None:
+    assert Budget(expected=100 * SLOWEST).left() == 60 + 100
+
+
+def test_time_on_hold_does_not_count(clock: SimpleNamespace) -> None:
+    budget = Budget()
+    with budget.on_hold():
+        clock.now += 1000
+        assert budget.left() == 60
+    assert (budget.left(), budget.left_of_try()) == (60, 30)
+
+
+def test_bytes_beyond_the_limit_are_refused() -> None:
+    budget = Budget(5)
+    budget.received(5)
+    with pytest.raises(Unfetchable, match="too large: more than 0 MiB"):
+        budget.received(6)
+    with pytest.raises(Unfetchable, match="why"):
+        Budget(5, excess="why").received(6)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon", "", "86401"])
+def test_seconds_that_are_none_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS, text)
+    with pytest.raises(
+        UsageError, match=f"{SECONDS}: expected seconds above 0, up to 86,400, found '{text}'"
+    ):
+        Budget()
+
+
+def test_a_coroutine_that_is_late_is_cancelled(clock: SimpleNamespace) -> None:
+    ended = []
+
+    async def endless(step: float) -> None:
+        try:
+            while True:
+                clock.now += step
+                await asyncio.sleep(0)
+        finally:
+            ended.append(True)
+
+    async def seven(number: int, *, more: int) -> int:
+        await asyncio.sleep(0)
+        return number + more
+
+    async def wrong() -> None:
+        raise KeyError("a")
+
+    # Nothing wakes the watcher before the time is over but its own wait, so let that be short.
+    budget = Budget()
+    clock.now += 29.999
+    with pytest.raises(Late):
+        asyncio.run(awaited(endless, budget)(0.5))
+    assert ended == [True]
+    assert asyncio.run(awaited(seven, Budget())(3, more=4)) == 7
+    with pytest.raises(KeyError):
+        asyncio.run(awaited(wrong, Budget())())
+
+
+def test_a_library_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS, "0.1")
+    release, began = threading.Event(), threading.Event()
+    seen, budget = [], Budget()
+
+    def hangs() -> None:
+        seen.append(CURRENT.get())
+        began.set()
+        release.wait(60)
+
+    token = CURRENT.set(budget)
+    try:
+        with pytest.raises(Late):
+            aside(hangs, budget)
+        assert began.wait(60)
+    finally:
+        release.set()
+        CURRENT.reset(token)
+    assert seen == [budget]
+
+
+def test_results_and_errors_of_a_library_come_back() -> None:
+    assert aside(lambda: 7, Budget()) == 7
+    with pytest.raises(KeyError):
+        aside(lambda: {}["a"], Budget())
