@@ -19,6 +19,7 @@ from lsncli.errors import LsnError
 
 DESCRIPTORS = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 """Whether a folder can be held open."""
+LINK = "is a symbolic link, which is not followed"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -65,7 +66,7 @@ class Folder(AbstractContextManager["Folder"]):
                 self.make_folder(name)
         status = self.status(name)
         if stat.S_ISLNK(status.st_mode):
-            raise OSError(f"{path} is a symbolic link, which is not followed")
+            raise OSError(f"{path} {LINK}")
         if not stat.S_ISDIR(status.st_mode):
             raise OSError(f"{path} is not a folder")
         return Folder(path, os.open(name, _FOLDER | _NO_LINK, dir_fd=self._handle) if DESCRIPTORS else None)
@@ -96,17 +97,20 @@ class Folder(AbstractContextManager["Folder"]):
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of the regular file of that name. A pipe or a device is refused at once."""
         if not DESCRIPTORS and stat.S_ISLNK(self.status(name).st_mode):
-            raise OSError("is a symbolic link, which is not followed")
+            raise OSError(LINK)
         waiting = getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(self._name(name), flags | _NO_LINK | _BINARY | waiting, dir_fd=self._handle)
+        try:
+            handle = os.open(self._name(name), flags | _NO_LINK | _BINARY | waiting, dir_fd=self._handle)
+        except OSError as error:
+            raise (OSError(LINK) if error.errno == errno.ELOOP else error) from error
         if stat.S_ISREG(os.fstat(handle).st_mode):
             return handle
         os.close(handle)
         raise OSError("is not a regular file")
 
-    def new_file(self, name: str) -> int:
+    def new_file(self, name: str, mode: int = 0o666) -> int:
         """A descriptor of a new, empty file. Raises FileExistsError if the name is taken."""
-        return os.open(self._name(name), _NEW, 0o666, dir_fd=self._handle)
+        return os.open(self._name(name), _NEW, mode, dir_fd=self._handle)
 
     def make_folder(self, name: str) -> None:
         """Make a folder. Raises FileExistsError if the name is taken."""
@@ -148,6 +152,7 @@ class Folder(AbstractContextManager["Folder"]):
         *,
         overwrite: bool = False,
         temporary: str = "",
+        mode: int = 0o666,
     ) -> Iterator[IO[Any]]:
         """A new file that gets its name when the block ends well; otherwise nothing is left of it.
 
@@ -159,7 +164,7 @@ class Folder(AbstractContextManager["Folder"]):
             with suppress(FileNotFoundError):
                 self.remove(temporary)
         temporary = temporary or temporary_name(name)
-        handle = self.new_file(temporary)
+        handle = self.new_file(temporary, mode)
         try:
             with opened(handle) as file:
                 if overwrite:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 
 # A background job of a shell ignores Ctrl-C, and so would everything that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -12,6 +13,7 @@ os.environ.update(
     LINES="30",
     TERM="xterm-256color",
     TERMINAL_WIDTH="100",
+    XDG_STATE_HOME=tempfile.mkdtemp(prefix="lsn-tests-state-"),
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
 for name in (

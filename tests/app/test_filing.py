@@ -10,10 +10,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from filing_samples import items, photos, planned, tree
+from filing_samples import filed, items, photos, planned, tree
 
 from lsncli.app import filing as use
-from lsncli.app.filing import Filing, carry_out, move_file, start_undo_file
+from lsncli.app.filing import Filing, carry_out
+from lsncli.app.moving import digest_in, move_file
 from lsncli.app.undo import read_undo_file
 from lsncli.app.undo import undo as take_back
 from lsncli.errors import LsnError
@@ -32,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def done(filing: Filing) -> use.Outcome:
-    return carry_out(filing, start_undo_file(filing))
+    return filed(filing)[0]
 
 
 def test_a_plan_touches_nothing_and_says_where_all_will_go(source, tmp_path, monkeypatch) -> None:

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from filing_samples import items, photos, planned, tree
+from filing_samples import filed, items, photos, planned, tree
 
-from lsncli.app.filing import carry_out, start_undo_file
+from lsncli.app.filing import carry_out
 from lsncli.app.undo import Undone, read_undo_file, undo
 from lsncli.errors import LsnError, UsageError
 
@@ -18,10 +18,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def sorted_by(action, source: Path, folder: Path) -> Path:
-    filing = planned(action, folder, items(source))
-    path = start_undo_file(filing)
-    carry_out(filing, path)
-    return path
+    return filed(planned(action, folder, items(source)))[1]
 
 
 def take_back(path: Path) -> list[Undone]:
