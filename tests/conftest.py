@@ -6,6 +6,8 @@ import tempfile
 
 # A background job of a shell ignores Ctrl-C, and so would everything that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+STATE = tempfile.TemporaryDirectory(prefix="lsn-tests-state-")
+"""Where the key of undo files lies, not the user's own."""
 os.environ.update(
     HF_HUB_OFFLINE="1",
     NO_COLOR="1",
@@ -13,7 +15,7 @@ os.environ.update(
     LINES="30",
     TERM="xterm-256color",
     TERMINAL_WIDTH="100",
-    XDG_STATE_HOME=tempfile.mkdtemp(prefix="lsn-tests-state-"),
+    XDG_STATE_HOME=STATE.name,
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
 for name in (

@@ -74,7 +74,7 @@ class Filing:
         return self._moved[known]
 
     def source(self, item: ImageItem) -> tuple[str, str]:
-        """The folder of a planned file, by a path that contained no link when it was planned, and its name."""
+        """The folder of a planned file, by a path without links when it was planned, and its name."""
         folder, name = os.path.split(os.path.abspath(item.path))
         return self._real(folder), name
 
