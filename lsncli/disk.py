@@ -305,4 +305,5 @@ def _written_in_place(path: Path) -> bool:
         leads = path.parent / os.readlink(path) if path.is_symlink() else path
     except OSError:
         return False
-    return f"{os.path.realpath(leads.parent)}/".startswith(_DESCRIPTOR_FOLDERS)
+    folders = (f"{os.path.realpath(one.parent)}/" for one in (path, leads))
+    return any(folder.startswith(_DESCRIPTOR_FOLDERS) for folder in folders)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def read_npy(path: Path, label_column: str) -> Table:
 def write_npy(path: Path, table: Table) -> None:
     """Features alone."""
     with whole(path) as file:
-        np.save(file, table.features, allow_pickle=False)
+        # Into a file as such NumPy writes by C, which does not say when the last bytes find the disk full.
+        np.save(SimpleNamespace(write=file.write), table.features, allow_pickle=False)
 
 
 def read_npz(path: Path, label_column: str) -> Table:

@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
+from deaths import ended_by, signal_after
 from filing_samples import filed, items, photos, planned, tree
 
 from lsncli.app import undolog
@@ -348,3 +350,42 @@ def test_a_kill_between_copying_and_removing_is_undone(source, tmp_path) -> None
     assert {one.error for one in undo(read_undo_file(path))} == {None}
     assert len(tree(source)) == 3
     assert not (tmp_path / "out").exists()
+
+
+def file_and_die(action: str, source: Path, out: Path, step: str, count: int, other_disk: bool) -> None:
+    if other_disk:
+        Folder.move = cross_device
+    signal_after(os, step, count, signal.SIGKILL)
+    filed(planned(action, out, items(source)))
+
+
+STEPS = [
+    *[("copy", step, count, False) for step in ("fsync", "link", "unlink") for count in (1, 2, 3)],
+    *[("move", step, count, True) for step in ("fsync", "link", "unlink") for count in (1, 2, 3)],
+    *[("move", step, count, False) for step in ("replace", "write") for count in (1, 2, 3)],
+    *[("link", step, count, False) for step in ("symlink", "write") for count in (1, 2, 3)],
+]
+
+
+@pytest.mark.parametrize(("action", "step", "count", "other_disk"), STEPS)
+def test_a_kill_at_any_step_leaves_no_torn_image_and_is_undone(
+    source, tmp_path, action, step, count, other_disk
+) -> None:
+    make_key()
+    before, out = tree(tmp_path), tmp_path / "out"
+    assert ended_by(file_and_die, action, source, out, step, count, other_disk) == signal.SIGKILL
+    texts = set(before.values())
+    assert {text for name, text in tree(out).items() if not is_hidden(name)} <= texts | links(source)
+    assert {text for text in tree(tmp_path).values() if not text.startswith("->")} >= texts  # nothing is lost
+    for path in out.glob("lsn-undo-*.jsonl"):
+        assert {one.error for one in undo(read_undo_file(path))} <= {None}
+    assert tree(tmp_path) == before
+    assert not out.exists()
+
+
+def is_hidden(name: str) -> bool:
+    return Path(name).name.startswith(".")
+
+
+def links(source: Path) -> set[str]:
+    return {f"-> {path}" for path in source.rglob("*.jpg")}
