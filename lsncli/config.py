@@ -1,6 +1,6 @@
 """Options from ``lsn.toml``: a flag wins over the environment, that over this file, that over the default.
 
-work = "runs/birds"          # at the top: for every command that has such an option
+device = "cpu"               # at the top: for every command that has such an option
 [extract]                    # one table a command; [store.import] for a command of a group
 model = "mini"
 batch-size = 128
