@@ -37,7 +37,8 @@ batch-size = 64
 
 The file is `--config FILE`, else `LSN_CONFIG`, else `lsn.toml` in the current folder. One that was only
 found there may not set options that write or reach out of the folder: paths that are written (`work`,
-`output`, `move`, ...), `follow-links` and `ray-address`. What it sets, and what is not used, is said on stderr.
+`output`, `move`, ...), `follow-links` and `ray-address`. What it sets, and what is not used, is said on
+stderr.
 """
 
 

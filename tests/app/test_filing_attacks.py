@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from deaths import ended_by, signal_after
@@ -19,6 +21,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images.sources import list_images
 
 ACTIONS = ("move", "copy", "link")
+SHARED = Path("/dev/shm")
 CHANGED = "changed since it was scored"
 
 
@@ -350,6 +353,40 @@ def test_a_kill_between_copying_and_removing_is_undone(source, tmp_path) -> None
     assert {one.error for one in undo(read_undo_file(path))} == {None}
     assert len(tree(source)) == 3
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def other_device(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than ``tmp_path``."""
+    if not SHARED.is_dir() or SHARED.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system only")
+    with TemporaryDirectory(dir=SHARED) as folder:
+        yield Path(folder)
+
+
+def test_a_move_to_a_real_other_file_system_and_back(source, tmp_path, other_device) -> None:
+    os.utime(source / "a" / "0.jpg", (1e9, 1e9))
+    os.chmod(source / "a" / "0.jpg", 0o640)
+    before = tree(tmp_path)
+    outcome, path = filed(planned("move", other_device / "out", items(source)))
+    assert (outcome.done, tree(source)) == (3, {})
+    moved = (other_device / "out" / "cat" / "0.jpg").stat()
+    assert (moved.st_mtime, moved.st_mode & 0o777) == (1e9, 0o640)
+    assert {one.error for one in undo(read_undo_file(path))} == {None}
+    assert tree(tmp_path) == before
+    assert list(other_device.iterdir()) == []
+
+
+def test_a_swapped_link_does_not_take_its_target_to_another_file_system(
+    source, tmp_path, other_device
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    filing = planned("move", other_device / "out", items(source))
+    (source / "a" / "0.jpg").unlink()
+    (source / "a" / "0.jpg").symlink_to(tmp_path / "secret")
+    assert reasons(filed(filing)[0]) == ["is a symbolic link, which is not followed"]
+    assert "secret" not in tree(other_device).values()
+    assert (tmp_path / "secret").read_text() == "secret"
 
 
 def file_and_die(action: str, source: Path, out: Path, step: str, count: int, other_disk: bool) -> None:
