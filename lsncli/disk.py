@@ -158,7 +158,8 @@ class Folder(AbstractContextManager["Folder"]):
 
         ``opened`` makes a file object of a descriptor. Raises FileExistsError if the name is taken, unless
         ``overwrite``: then the file takes the permissions and the place of the old one. ``temporary`` is the
-        name that it has meanwhile; whatever else has that name is removed.
+        name that it has meanwhile; whatever else has that name is removed. The content is on the disk then;
+        that a new name is there too takes ``sync``.
         """
         if temporary:
             with suppress(FileNotFoundError):
@@ -174,9 +175,9 @@ class Folder(AbstractContextManager["Folder"]):
                 os.fsync(handle)
             if overwrite:
                 self._replace(temporary, self, name)
+                self.sync()
             else:
                 self._publish(temporary, name)
-            self.sync()
         finally:
             with suppress(OSError):
                 self.remove(temporary)

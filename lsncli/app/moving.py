@@ -48,6 +48,7 @@ def _move_over(
             if not identity.is_same(status):
                 raise OSError(CHANGED)
             keep_status(file, status)
+        target.sync()
         if not identity.is_same(source.status(name)):
             target.remove(new)
             raise OSError(CHANGED)
