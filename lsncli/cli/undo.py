@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.filing import images
 from lsncli.console import progress, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.report.render import Column, render
@@ -58,7 +59,7 @@ def undo(
         planned = [one for record in records for one in reversed(record.changes) if one.action in PAST]
         rows_of = ({"action": PAST[one.action], "path": one.target, "source": one.source} for one in planned)
         render(rows_of, COLUMNS, format, output)
-        say(f"Dry run, would take back {len(planned)} changes. Do it with --yes.", quiet=quiet)
+        say(f"Dry run, would take back {images(len(planned))}. Do it with --yes.", quiet=quiet)
         return
     counts = {"undone": 0, "kept": 0}
 
