@@ -30,10 +30,15 @@ An option comes from the flag, else from the environment (`LSN_COMMAND_OPTION`, 
 else it has its default:
 
 ```toml
-work = "runs/birds"     # at the top: for every command that has the option
+device = "cpu"          # at the top: for every command that has the option
 [score]                 # for one command; [store.import] for a command of a group
 batch-size = 64
 ```
+
+The file is `--config FILE`, else `LSN_CONFIG`, else `lsn.toml` in the current folder. One that was only
+found there may not set options that write or reach out of the folder: paths that are written (`work`,
+`output`, `move`, ...), `follow-links` and `ray-address`. What it sets, and what is not used, is said on
+stderr.
 """
 
 

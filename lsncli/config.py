@@ -1,6 +1,6 @@
 """Options from ``lsn.toml``: a flag wins over the environment, that over this file, that over the default.
 
-work = "runs/birds"          # at the top: for every command that has such an option
+device = "cpu"               # at the top: for every command that has such an option
 [extract]                    # one table a command; [store.import] for a command of a group
 model = "mini"
 batch-size = 128
@@ -14,6 +14,7 @@ from typing import Any
 from lsncli.errors import UsageError
 
 FILE = "lsn.toml"
+MOST_BYTES = 1 << 20
 
 Options = Mapping[str, Any]
 """The command tree: a command's name -> the set of its options, a group's name -> such a mapping."""
@@ -29,11 +30,17 @@ def read_config(path: Path | None) -> dict[str, Any]:
         if not path.is_file():
             return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise UsageError(f"{path} is larger than {MOST_BYTES >> 10} KiB, and no file of options is.")
+        return tomllib.loads(data.decode("utf-8").replace("\r\n", "\n"))
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is not valid: its values lie too deep in one another.") from error
 
 
 def defaults(config: Mapping[str, Any], options: Options, file: str = FILE) -> dict[str, Any]:

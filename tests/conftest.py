@@ -2,9 +2,12 @@
 
 import os
 import signal
+import tempfile
 
 # A background job of a shell ignores Ctrl-C, and so would everything that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+STATE = tempfile.TemporaryDirectory(prefix="lsn-tests-state-")
+"""Where the key of undo files lies, not the user's own."""
 os.environ.update(
     HF_HUB_OFFLINE="1",
     NO_COLOR="1",
@@ -13,6 +16,7 @@ os.environ.update(
     TERM="xterm-256color",
     OPENCV_LOG_LEVEL="SILENT",
     TERMINAL_WIDTH="100",
+    XDG_STATE_HOME=STATE.name,
     _TYPER_FORCE_DISABLE_TERMINAL="1",
 )
 for name in (

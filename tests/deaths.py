@@ -4,6 +4,7 @@ A test that kills a process after a time tells little: on a fast or busy machine
 the work begins, or after it. After the n-th step there is always work behind and ahead.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,3 +37,11 @@ def signal_after(
 def signal_after_files(beginning: str, count: int, number: int) -> None:
     """``signal_after`` the ``count``-th file that is moved into place under a name with this beginning."""
     signal_after(os, "replace", count, number, lambda source, target: Path(target).name.startswith(beginning))
+
+
+def ended_by(work: Callable[..., object], *args: object) -> int:
+    """The signal that ends a process of its own while it does ``work``; 0 if it comes to its end."""
+    process = multiprocessing.get_context("fork").Process(target=work, args=args)
+    process.start()
+    process.join()
+    return -(process.exitcode or 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from lsncli.app.labelfile import choose_label, label_texts
 from lsncli.app.tables import Table, load_array, numbers, parsed
 from lsncli.console import printable
+from lsncli.disk import whole
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, is_label_name
 from lsncli.types import Failure
@@ -29,8 +31,9 @@ def read_npy(path: Path, label_column: str) -> Table:
 
 def write_npy(path: Path, table: Table) -> None:
     """Features alone."""
-    with open(path, "wb") as file:
-        np.save(file, table.features, allow_pickle=False)
+    with whole(path) as file:
+        # Into a file as such NumPy writes by C, which does not say when the last bytes find the disk full.
+        np.save(SimpleNamespace(write=file.write), table.features, allow_pickle=False)
 
 
 def read_npz(path: Path, label_column: str) -> Table:
@@ -54,7 +57,7 @@ def write_npz(path: Path, table: Table) -> None:
     }
     if table.text is not None:
         arrays |= {"text": table.text, "text_classes": _texts(table.text_classes)}
-    with open(path, "wb") as file:
+    with whole(path) as file:
         np.savez(file, **arrays)
 
 

@@ -1,8 +1,7 @@
 """The whole way on bundled material: learn, compare, then score real photos. Reduced schedules, named so."""
 
-import shutil
 from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone, load_again
 from lsncli.console import Tick
+from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.images.sources import list_images
 from lsncli.prompts.learner import steps as learner_steps
@@ -51,8 +51,7 @@ class Demo:
 def prepare(folder: Path) -> Demo:
     """Copy the bundled store of features into ``folder`` and load the mini model."""
     work = Workspace(folder)
-    with as_file(files("lsncli.facts") / "demo_features.h5") as bundled:
-        shutil.copyfile(bundled, work.features)
+    write_whole(work.features, (files("lsncli.facts") / "demo_features.h5").read_bytes())
     return Demo(work, load_again(read_fingerprint(work.features), device="cpu"))
 
 

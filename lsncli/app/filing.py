@@ -1,45 +1,42 @@
 """Sort scored images into folders: DIR/ood and one folder a class. Planned first, and it can be undone.
 
-Nothing is overwritten: a name that is taken gets a number. Every change is written into an undo file before
-it is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the action.
+Only what was scored is filed: an image that is another one by then is left where it is. Nothing is
+overwritten: a name that is taken gets a number. No link in DIR is followed. Every change is written into an
+undo file before it is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the
+action.
 """
 
-import errno
-import json
 import os
-import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal
 
 from lsncli.app.detect import shown_path
 from lsncli.app.filenames import folder_names, numbered, safe_name
+from lsncli.app.moving import as_binary, digest_in, keep_status, move_file
+from lsncli.app.undolog import UndoLog
 from lsncli.console import Tick, silent
-from lsncli.errors import LsnError
-from lsncli.images.read import Undecodable, read_bytes
+from lsncli.disk import Folder, temporary_name
+from lsncli.images.read import Undecodable
 from lsncli.images.sources import ImageItem
 from lsncli.images.urls import as_url
+from lsncli.images.witness import CHANGED, Identity, Witness, witness_of
 from lsncli.interrupts import held_back
 from lsncli.types import Failure
 
 Action = Literal["move", "copy", "link"]
 OOD = "ood"
 """The folder of OOD images; a class of that name gets another."""
-Note = Callable[..., None]
-"""Writes one line of the undo file, and sees that it is written."""
 
 
 class Filing:
     """Where each image will go. Nothing is touched before ``carry_out``."""
 
     def __init__(self, action: Action, folder: Path, classes: Sequence[str]) -> None:
-        self.action, self.folder = action, Path(os.path.abspath(folder))
+        self.action, self.folder = action, Path(os.path.realpath(folder))
         self.planned: list[tuple[ImageItem, str]] = []
         self.counts: Counter[str] = Counter()
         """Images by the folder they will go to."""
@@ -76,6 +73,11 @@ class Filing:
             self._moved[known] = self._plan(item, name, self._free(folder, own))
         return self._moved[known]
 
+    def source(self, item: ImageItem) -> tuple[str, str]:
+        """The folder of a planned file, by a path without links when it was planned, and its name."""
+        folder, name = os.path.split(os.path.abspath(item.path))
+        return self._real(folder), name
+
     def _plan(self, item: ImageItem, name: str, target: str) -> str:
         self.planned.append((item, target))
         self.counts[name] += 1
@@ -101,40 +103,19 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def start_undo_file(filing: Filing) -> Path:
-    """Make DIR and in it a new undo file. Raises LsnError if that cannot be."""
-    folder = filing.folder
-    created = [str(one) for one in (folder, *folder.parents) if not os.path.exists(one)]
-    number, stamp = 1, time.strftime("%Y%m%d-%H%M%S")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            path = folder / f"lsn-undo-{stamp}{f'-{number}' if number > 1 else ''}.jsonl"
-            try:
-                with path.open("x", encoding="ascii") as file, _removed_on_failure(path):
-                    _note(file, lsn_undo=1, folder=str(folder), created=created)
-                return path
-            except FileExistsError:
-                number += 1
-    except OSError as error:
-        raise LsnError(
-            f"Images cannot be sorted into {folder}: {error.strerror}.", "Name another folder."
-        ) from error
-
-
-def carry_out(filing: Filing, undo: Path, tick: Tick = silent) -> Outcome:
+def carry_out(filing: Filing, log: UndoLog, tick: Tick = silent) -> Outcome:
     """Do what was planned, image by image; one that cannot be moved, copied or linked does not stop the rest.
 
-    ``undo`` is the file of ``start_undo_file``. ``tick`` hears of images. Ctrl-C is heard between two images.
+    The images must be of a ``witnessed`` listing: one that is not what was scored any more is a failure.
+    ``log`` is a new undo file in DIR. ``tick`` is called with the number of images done. Ctrl-C takes effect
+    between two images.
     """
     outcome = Outcome()
-    with _undo_file(undo) as file:
-        note = partial(_note, file)
+    with Folder.real(filing.folder) as root:
         for item, target in filing.planned:
             try:
                 with held_back():
-                    _make_folder(os.path.dirname(target), note)
-                    _file(item, target, filing.action, note)
+                    _file(filing, item, target, root, log)
                 outcome.done += 1
             except OSError as error:
                 outcome.failures.append(Failure(shown_path(item), error.strerror or str(error)))
@@ -144,89 +125,75 @@ def carry_out(filing: Filing, undo: Path, tick: Tick = silent) -> Outcome:
     return outcome
 
 
-@contextmanager
-def _undo_file(path: Path) -> Iterator[TextIO]:
-    """The undo file, open at its end. If the disk is full, closing it fails as well, over a line whose change
-    was not made."""
-    file = path.open("a", encoding="ascii")
-    try:
-        yield file
-    finally:
-        with suppress(OSError):
-            file.close()
-
-
-def move_file(source: str, target: str) -> None:
-    """Move a file, to another disk if need be, to a name that nothing has. Raises OSError.
-
-    Renaming would overwrite: the name is taken first, by an empty file of ours.
-    """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            os.unlink(target)
-            raise
-        with _removed_on_failure(target):
-            shutil.copy2(source, target)
-            with open(target, "rb+") as file:
-                os.fsync(file.fileno())
-        os.unlink(source)
-
-
-def _file(item: ImageItem, target: str, action: Action, note: Note) -> None:
+def _file(filing: Filing, item: ImageItem, target: str, root: Folder, log: UndoLog) -> None:
     """One image; if something appeared at ``target`` since it was planned, under the next free number."""
-    folder, name = os.path.split(target)
-    source = os.path.abspath(item.path)
-    number = 1
-    while True:
-        try:
-            if item.offset is not None or action == "copy":
-                _copy(item, target, note)
-            elif action == "move":
-                note(action="move", source=source, target=target)
-                move_file(source, target)
-            else:
-                note(action="link", source=source, target=target)
-                os.symlink(source, target)
-            return
-        except FileExistsError:
-            number += 1
-            target = os.path.join(folder, numbered(name, number))
+    witness = witness_of(item)
+    above, first = os.path.split(target)
+    file = FILE[filing.action if witness.is_file else "copy"]
+    with _class_folder(root, os.path.basename(above), log) as folder:
+        name, number = first, 1
+        while True:
+            try:
+                file(filing, witness, folder, name, log)
+                return
+            except FileExistsError:
+                number += 1
+                name = numbered(first, number)
 
 
-def _copy(item: ImageItem, target: str, note: Note) -> None:
-    data = read_bytes(item)
+def _copy(_filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+    item, data = witness.item, witness.read_again()
     source = item.path if as_url(item.path) else os.path.abspath(item.path)
     shown = source if item.member is None else f"{source}:{item.member}"
-    note(action="copy", source=shown, target=target, sha256=sha256(data).hexdigest())
-    with open(target, "xb") as file, _removed_on_failure(target):
+    temporary = temporary_name(name)
+    target = os.path.join(folder.path, name)
+    log.note(action="copy", source=shown, target=target, sha256=witness.digest, temporary=temporary)
+    with folder.writing(name, as_binary, temporary=temporary) as file:
         file.write(data)
-    if item.offset is None:
-        with suppress(OSError):  # the time and mode are a courtesy
-            shutil.copystat(source, target)
+        if witness.is_file:
+            keep_status(file, os.stat(source))
 
 
-@contextmanager
-def _removed_on_failure(target: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        os.unlink(target)
-        raise
+def _move(filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+    above, own = filing.source(witness.item)
+    with Folder.real(above) as source:
+        identity = _as_scored(witness, source, own)
+        temporary = temporary_name(name)
+        log.note(
+            action="move",
+            source=os.path.join(above, own),
+            target=os.path.join(folder.path, name),
+            sha256=witness.digest,
+            temporary=temporary,
+        )
+        move_file(source, own, folder, name, identity, temporary)
 
 
-def _make_folder(folder: str, note: Note) -> None:
-    if os.path.isdir(folder):
-        return
-    if os.path.lexists(folder):
-        raise OSError(f"{folder} is not a folder")
-    note(action="folder", target=folder)
-    os.mkdir(folder)
+def _link(_filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+    source = os.path.abspath(witness.item.path)
+    if Identity.of(os.stat(source)) != witness.identity:
+        witness.read_again()
+    log.note(action="link", source=source, target=os.path.join(folder.path, name))
+    folder.make_link(source, name)
 
 
-def _note(file: TextIO, **fields: Any) -> None:
-    """ASCII, so that a name that is not UTF-8 comes back to the byte; flushed before the change is made."""
-    file.write(json.dumps(fields) + "\n")
-    file.flush()
+FILE = {"move": _move, "copy": _copy, "link": _link}
+
+
+def _as_scored(witness: Witness, source: Folder, name: str) -> Identity:
+    """Which file the name is, if it is what was scored. Raises OSError."""
+    identity = Identity.of(source.status(name))
+    if identity == witness.identity:
+        return identity
+    # Another name or other permissions change the ctime, and a file can be replaced by an equal one.
+    digest, identity = digest_in(source, name)
+    if digest != witness.digest:
+        raise OSError(CHANGED)
+    return identity
+
+
+def _class_folder(root: Folder, name: str, log: UndoLog) -> Folder:
+    """Open a folder in DIR. Raises OSError for a link, which is not followed."""
+    if not root.has(name):
+        log.note(action="folder", target=os.path.join(root.path, name))
+    return root.inside(name, make=True)

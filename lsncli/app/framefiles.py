@@ -14,6 +14,7 @@ import numpy as np
 from lsncli.app.labelfile import choose_label, label_texts
 from lsncli.app.tables import Table, numbers, parsed
 from lsncli.console import printable
+from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, Unavailable
 from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
 from lsncli.images.labels import are_whole
@@ -117,7 +118,7 @@ def _is_index(name: str) -> bool:
 def write_csv(path: Path, table: Table) -> None:
     """Every row with all its digits. A class without a row leaves no trace; failures and text neither."""
     classes = table.classes or ()
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with whole_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         rows.writerow([*BESIDE, *(f"f{index}" for index in range(table.features.shape[1]))])
         for key, label, row in zip(table.keys or (), _labels(table), table.features, strict=True):
@@ -170,7 +171,9 @@ def write_parquet(path: Path, table: Table) -> None:
         "classes": table.classes,
         "failures": [[failure.key, failure.reason] for failure in table.failures],
     }
-    parquet.write_table(pa.table(columns).replace_schema_metadata({"lsn": json.dumps(known)}), path)
+    table_of = pa.table(columns).replace_schema_metadata({"lsn": json.dumps(known)})
+    with whole(path) as file:
+        parquet.write_table(table_of, file)
 
 
 def _parquet() -> Any:

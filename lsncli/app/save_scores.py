@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lsncli.app.entrants import Entrant
+from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, UsageError
 from lsncli.store.format import Split
 
@@ -27,14 +28,13 @@ def save_scores(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]
     """
     check_target(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         WRITERS[path.suffix](path, entrants, splits)
     except OSError as error:
         raise LsnError(f"--save-scores {path} cannot be written: {error.strerror}.") from error
 
 
 def _csv(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with whole_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["split", "key", "class", *(str(one.method) for one in entrants)])
         for split in splits:
@@ -48,7 +48,7 @@ def _npz(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]) -> No
     arrays = {str(one.method): np.concatenate([one.scores[s.name] for s in splits]) for one in entrants}
     places = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
     keys = np.array([key.encode("utf-8", "surrogateescape") for split in splits for key in split.keys])
-    with path.open("wb") as file:
+    with whole(path) as file:
         np.savez(file, **({"split": places, "key": keys} | arrays))  # type: ignore[arg-type]
 
 

@@ -72,7 +72,6 @@ def write_table(path: Path, table: Table) -> None:
     """
     write = _by_extension(path, WRITERS)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write(path, table)
     except OSError as error:
         raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error

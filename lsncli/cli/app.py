@@ -33,6 +33,7 @@ from lsncli.cli import (
     undo,
     watch,
 )
+from lsncli.cli.configured import FOUND, Configured, Found, needs_named_file, without_withheld
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
 from lsncli.interrupts import noticed
@@ -70,7 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": models.models,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, cls=Configured)(command)
 app.add_typer(store.app, name="store")
 
 
@@ -99,18 +100,31 @@ def settings(
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
     if debug:
         os.environ[DEBUG] = "1"
-    context.default_map = defaults(read_config(config), _options(context.command), str(config or FILE))
+    options = read_config(config)
+    spread = defaults(options, _options(context.command), str(config or FILE))
+    if options and config is None:
+        spread, withheld = without_withheld(spread, _tree(context.command, needs_named_file))
+        context.meta[FOUND] = Found(FILE, withheld)
+    context.default_map = spread
 
 
 def _options(command: Any) -> Any:
     """The command tree as ``config.defaults`` wants it, without what must be typed each time (``--yes``)."""
+    return _tree(
+        command,
+        lambda one: {
+            parameter.name
+            for parameter in one.params
+            if parameter.param_type_name == "option" and parameter.allow_from_autoenv
+        },
+    )
+
+
+def _tree(command: Any, names: Callable[[Any], set[str]]) -> Any:
+    """Names of options by command; those of a group's commands in a mapping of its own."""
     if hasattr(command, "commands"):
-        return {name: _options(inside) for name, inside in command.commands.items()}
-    return {
-        parameter.name
-        for parameter in command.params
-        if parameter.param_type_name == "option" and parameter.allow_from_autoenv
-    }
+        return {name: _tree(inside, names) for name, inside in command.commands.items()}
+    return names(command)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts import published as facts
@@ -69,6 +70,7 @@ def bench(
     ] = "paper",
     data: Annotated[
         Path | None,
+        ONLY_READ,
         typer.Option(
             envvar="LSN_DATA",
             help="Folder of the image sets, in any layout that lsn datasets names.",

@@ -7,6 +7,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
@@ -29,6 +30,7 @@ def candidates(
     split: Annotated[str, typer.Option(help="Split of the store whose images these are.")] = "test",
     words: Annotated[
         Path | None,
+        ONLY_READ,
         typer.Option(
             "--from",
             help="Your own words: a .csv of 'key,word;word;...', or JSON lines.",

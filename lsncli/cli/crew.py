@@ -12,6 +12,7 @@ from lsncli.app import engines
 from lsncli.app.engines import ENGINES, Asked, Crew
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.configured import REACHES_OUT
 from lsncli.console import say
 
 ENGINE_PANEL = "Engine"
@@ -32,6 +33,7 @@ Processes = Annotated[
 ]
 RayAddress = Annotated[
     str,
+    REACHES_OUT,  # programs go to that address, and come from it
     typer.Option(
         envvar="RAY_ADDRESS",
         help="The cluster of --engine ray: HOST:PORT, or auto for the one on this machine. "

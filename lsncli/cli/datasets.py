@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, progress, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.report.render import FORMATS, Column, render
@@ -53,7 +54,9 @@ def datasets(
         ),
     ] = "list",
     suite: Annotated[str, typer.Option(help="paper, mini or a FILE.toml.")] = "paper",
-    data: Annotated[Path, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")] = Path("data"),
+    data: Annotated[
+        Path, ONLY_READ, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")
+    ] = Path("data"),
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None,
     format: options.Format = "table",
     output: options.Output = None,

@@ -10,6 +10,7 @@ from lsncli.app.workspace import Workspace
 from lsncli.cli import crew as crews
 from lsncli.cli import forecast, options
 from lsncli.cli import sources as images
+from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.report.render import FORMATS, Column, render
@@ -40,6 +41,7 @@ def extract(
     split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     classes: Annotated[
         Path | None,
+        ONLY_READ,
         typer.Option(help="File of class names: 'class<TAB>name' lines, a list of names, or JSON."),
     ] = None,
     shots: Annotated[int | None, typer.Option(help="At most so many images of each class.")] = None,

@@ -60,7 +60,8 @@ def chosen(
 
 def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
     """Say what goes where and, with ``yes``, do it. Raises LsnError if some of it could not be done."""
-    from lsncli.app.filing import carry_out, start_undo_file
+    from lsncli.app.filing import carry_out
+    from lsncli.app.undolog import begin
 
     count, action = len(filing.planned), filing.action
     if filing.there:
@@ -74,11 +75,10 @@ def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
     if not yes or not count:
         say(f"Dry run, would {action} {images(count)} into {where}. Do it with --yes.", quiet=quiet or yes)
         return
-    undo = start_undo_file(filing)
-    take_back = f"lsn undo {shlex.quote(printable(str(undo)))}"
-    say(f"To undo this: {take_back}", quiet=quiet)
-    with progress("files", count, quiet=quiet) as tick:
-        outcome = carry_out(filing, undo, tick)
+    with begin(filing.folder) as log, progress("files", count, quiet=quiet) as tick:
+        take_back = f"lsn undo {shlex.quote(printable(str(log.path)))}"
+        say(f"To undo this: {take_back}", quiet=quiet)
+        outcome = carry_out(filing, log, tick)
     # What was planned for each folder is not what is there if some of it failed.
     say(f"{PAST[action]} {images(outcome.done)} into {folder if outcome.failures else where}.", quiet=quiet)
     for failure in outcome.failures[:REASONS]:

@@ -10,6 +10,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli import sources as images
+from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import printable, progress, remarks, say
@@ -49,7 +50,9 @@ def understands_not(
     ] = None,
     split: Annotated[str, typer.Option(help="Stored split to ask about.")] = "test",
     train: Annotated[str, typer.Option(help="Split whose classes are asked about.")] = "train",
-    classes: Annotated[Path | None, typer.Option(help="Other class names: a text file, one a line.")] = None,
+    classes: Annotated[
+        Path | None, ONLY_READ, typer.Option(help="Other class names: a text file, one a line.")
+    ] = None,
     yes: Annotated[str, typer.Option(help="The positive description; {} is the class.")] = "a photo of a {}",
     no: Annotated[str, typer.Option(help='The "not" description.')] = "not a photo of a {}",
     top: Annotated[int, typer.Option(min=1, help="Classes that the table shows.")] = 20,

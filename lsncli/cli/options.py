@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lsncli.cli.configured import REACHES_OUT
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
 from lsncli.errors import UsageError
@@ -40,7 +41,9 @@ Workers = Annotated[
     int, typer.Option(min=0, help="Decoding threads; 0 = one per core.", rich_help_panel=MODEL_PANEL)
 ]
 FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Also follow symbolic links that lead out of a folder.")
+    bool,
+    REACHES_OUT,
+    typer.Option("--follow-links", help="Also follow symbolic links that lead out of a folder."),
 ]
 MaxFailureRate = Annotated[
     float, typer.Option(min=0, max=1, help="Exit with 3 if a larger fraction of images is unreadable.")

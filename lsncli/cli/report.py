@@ -1,8 +1,7 @@
 """``lsn report``: one HTML page that shows what a detector says of many images."""
 
-import errno
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
 from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.console import progress, say
+from lsncli.disk import check_writable, whole
 from lsncli.errors import LsnError, UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def report(
     from lsncli.store.reader import read_split
 
     options.set_timeout(timeout)
-    _check_writable(output)
+    with _explained(output):
+        check_writable(output)
     place = Workspace(work)
     if train is not None:
         read_split(place.features, train)  # one that was named must be there
@@ -167,31 +168,16 @@ def _wanted(
 def _write(path: Path, page: str) -> int:
     """Write the page at once or not at all; its size in bytes. Raises LsnError."""
     data = page.encode("utf-8")
-    unfinished = _unfinished(path)
-    try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+    with _explained(path), whole(path) as file:
+        file.write(data)
     return len(data)
 
 
-def _check_writable(path: Path) -> None:
-    """LsnError, before the work rather than after it, if the page cannot be written there."""
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        _unfinished(path).touch()
-        _unfinished(path).unlink()
+        yield
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f"{path.name}.unfinished")
-
-
-def _unwritable(path: Path, error: OSError) -> LsnError:
-    return LsnError(f"--output {path} cannot be written: {error.strerror}.", "Name another file.")
+        raise LsnError(
+            f"--output {path} cannot be written: {error.strerror}.", "Name another file."
+        ) from error

@@ -109,6 +109,7 @@ def score(
             workers=workers,
             columns=Columns(path_column, labelled=False),
             follow_links=follow_links,
+            remember=asked is not None,
             quiet=quiet,
         )
     )

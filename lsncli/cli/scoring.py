@@ -95,14 +95,16 @@ def images_to_score(
     workers: int,
     columns: "Columns",
     follow_links: bool = False,
+    remember: bool = False,
     quiet: bool = False,
 ) -> Work:
-    """The images under ``paths``, in the order they were named."""
+    """The images under ``paths``, in the order they were named; ``remember`` what was read, to file them."""
     from lsncli.app.detect import detect
     from lsncli.app.drift import Drift
     from lsncli.backbones import load_again
     from lsncli.device import pick_device
     from lsncli.images.sources import check_not_empty, named
+    from lsncli.images.witness import witnessed
 
     listing = sources.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, named(paths))
@@ -110,6 +112,7 @@ def images_to_score(
         backbone = load_again(
             detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"
         )
+    listing = witnessed(listing) if remember else listing
     drift = Drift(detector)
     batches = detect(
         listing,

@@ -7,6 +7,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
+from lsncli.cli.configured import ONLY_READ, Configured
 from lsncli.console import say
 from lsncli.credentials import masked
 from lsncli.errors import LsnError
@@ -15,7 +16,7 @@ from lsncli.report.render import Column, render
 app = typer.Typer(help="Look into the feature store, check it, import and export.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(cls=Configured)
 def info(
     work: options.WorkFolder = options.DEFAULT_WORK,
     failures: Annotated[
@@ -62,7 +63,7 @@ def info(
     render(rows, columns, format, output)
 
 
-@app.command()
+@app.command(cls=Configured)
 def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet = False) -> None:
     """Check every split: checksums, counts, labels, finite features, unique keys; 1 if not sound.
 
@@ -87,7 +88,7 @@ def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet
     say(f"{path if path.exists() else 'What is made'} is sound.", quiet=quiet)
 
 
-@app.command()
+@app.command(cls=Configured)
 def merge(
     split: Annotated[str, typer.Option(help="Split to finish.")] = "train",
     copy: Annotated[
@@ -115,7 +116,7 @@ def merge(
     check_split(info, max_failure_rate, place.features)
 
 
-@app.command("import")
+@app.command("import", cls=Configured)
 def import_split(
     source: Annotated[
         Path, typer.Argument(help="Features (N, D): .npy, .npz, .safetensors, .parquet, .csv or .tsv.")
@@ -123,7 +124,7 @@ def import_split(
     model: Annotated[str, typer.Option(help="Name of the model that made them.")],
     split: Annotated[str, typer.Option(help="Name of the new split.")] = "train",
     labels: Annotated[
-        Path | None, typer.Option(help="Labels (N,): .npy, .json, .csv, or text, one a line.")
+        Path | None, ONLY_READ, typer.Option(help="Labels (N,): .npy, .json, .csv, or text, one a line.")
     ] = None,
     label_column: Annotated[
         str,
@@ -132,8 +133,8 @@ def import_split(
             metavar="COLUMN",
         ),
     ] = "",
-    classes: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
-    text: Annotated[Path | None, typer.Option(help="Class text features (C, D) as .npy.")] = None,
+    classes: Annotated[Path | None, ONLY_READ, typer.Option(help="Class names, one a line.")] = None,
+    text: Annotated[Path | None, ONLY_READ, typer.Option(help="Class text features (C, D) as .npy.")] = None,
     logit_scale: Annotated[float, typer.Option(help="The model's logit scale.")] = 100.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the split.")] = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
@@ -163,7 +164,7 @@ def import_split(
     say(f"{path}: split '{split}' has {len(made.labels)} rows of {len(made.classes)} classes.", quiet=quiet)
 
 
-@app.command()
+@app.command(cls=Configured)
 def export(
     target: Annotated[Path, typer.Argument(help="File to write: .npz, .npy, .parquet or .csv.")],
     split: Annotated[str, typer.Option(help="Split to export.")] = "train",

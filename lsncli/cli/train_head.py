@@ -9,6 +9,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options, train_dual
 from lsncli.cli import sources as images
+from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.heads import Asked, show
 from lsncli.cli.tuning import tuned
 from lsncli.console import progress, say
@@ -58,6 +59,7 @@ def train_head(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal steps.", rich_help_panel=TUNING)] = 0,
     classes: Annotated[
         Path | None,
+        ONLY_READ,
         typer.Option(help="Class names, as lsn extract reads them.", rich_help_panel=TUNING),
     ] = None,
     path_column: images.PathColumn = "",

@@ -7,6 +7,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options, training
+from lsncli.cli.configured import ONLY_READ
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
@@ -34,13 +35,17 @@ def train_no(
         typer.Argument(help="A .csv with the columns image,caption, or webdataset tars.", metavar="PAIRS"),
     ] = None,
     tower: Annotated[
-        Path | None, typer.Option(help="A learned no-tower.safetensors: make the head, learn nothing.")
+        Path | None,
+        ONLY_READ,
+        typer.Option(help="A learned no-tower.safetensors: make the head, learn nothing."),
     ] = None,
     yes: Annotated[
-        Path | None, typer.Option(help="Text features (C, D) made elsewhere (.npy, .npz, ...), with --no.")
+        Path | None,
+        ONLY_READ,
+        typer.Option(help="Text features (C, D) made elsewhere (.npy, .npz, ...), with --no."),
     ] = None,
     no: Annotated[
-        Path | None, typer.Option("--no", help="Their 'no' features, (C, D) or as .npy (K, C, D).")
+        Path | None, ONLY_READ, typer.Option("--no", help="Their 'no' features, (C, D) or as .npy (K, C, D).")
     ] = None,
     split: Annotated[str, typer.Option(help="Split whose classes the head is for.")] = "train",
     templates: Annotated[

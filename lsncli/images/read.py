@@ -40,7 +40,7 @@ def read_bytes(item: "ImageItem") -> bytes:
     try:
         if item.content is not None:
             return item.content.read(item.offset or 0, item.size)
-        return _read_file(item.path, item.size, item.mtime)
+        return read_file(item.path, item.size, item.mtime)[0]
     except OSError as error:
         known = REASONS.get(error.errno or 0)
         raise Undecodable(known or f"cannot be read: {error.strerror or error}") from error
@@ -84,8 +84,8 @@ def read_range(descriptor: int, offset: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _read_file(path: str, size: int | None, mtime: int | None) -> bytes:
-    """A whole file; ``size`` and ``mtime`` are what they were when it was listed, None = nobody knows."""
+def read_file(path: str, size: int | None, mtime: int | None) -> tuple[bytes, os.stat_result]:
+    """A whole file and its status; ``size`` and ``mtime`` are those of its listing, None = unknown."""
     with _opened(path) as (descriptor, status):
         if size not in (None, status.st_size) or mtime not in (None, status.st_mtime_ns):
             raise Undecodable(CHANGED)
@@ -96,7 +96,7 @@ def _read_file(path: str, size: int | None, mtime: int | None) -> bytes:
             raise Undecodable("changed while it was read")
     if len(data) < status.st_size:
         raise Undecodable("shrank while read")
-    return data
+    return data, status
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lsncli.console import printable
+from lsncli.disk import whole
 from lsncli.errors import LsnError
 from lsncli.types import Float64s
 
@@ -65,8 +66,8 @@ def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.
 def save(image: Image.Image, path: Path) -> None:
     """Write a PNG. Raises LsnError if the file cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, "PNG")
+        with whole(path) as file:
+            image.save(file, "PNG")
     except OSError as error:
         raise LsnError(f"The picture {path} cannot be written: {error.strerror}.") from error
 

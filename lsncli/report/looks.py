@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsncli.errors import LsnError
+from lsncli.disk import write_whole
 from lsncli.report import heat
 from lsncli.report.explained import likely_rows, nearest_rows, verdict_rows
 from lsncli.report.numbers import Panel, numbers
@@ -60,10 +60,7 @@ def _write_numbers(path: Path, found: "Explanation", why: "Reasons") -> None:
         "size": [found.seen.shape[1], found.seen.shape[0]],
         "maps": maps,
     }
-    try:
-        path.write_text(json.dumps(_plain(everything), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise LsnError(f"The numbers {path} cannot be written: {error.strerror}.") from error
+    write_whole(path, (json.dumps(_plain(everything), indent=1) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:

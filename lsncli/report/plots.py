@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsncli.console import printable
+from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, Unavailable
 
 if TYPE_CHECKING:
@@ -65,11 +66,10 @@ def save(made: "Figure", *paths: Path) -> None:
     for path in paths:
         dated = {"Date": None} if path.suffix == ".svg" else {}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings():
+            with whole(path) as file, warnings.catch_warnings():
                 # A class name in a script that the font lacks is drawn as boxes.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
-                made.savefig(path, dpi=150, metadata=dated)
+                made.savefig(file, format=path.suffix[1:], dpi=150, metadata=dated)
         except OSError as error:
             raise LsnError(f"The figure {path} cannot be written: {error.strerror}.") from error
 
@@ -77,8 +77,7 @@ def save(made: "Figure", *paths: Path) -> None:
 def save_numbers(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """The numbers of a figure as csv. Raises LsnError if the file cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        with whole_text(path, errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)

@@ -10,11 +10,10 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO
-from uuid import uuid4
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.table import Table
 
 from lsncli import registry
 from lsncli.console import err, out, printable
+from lsncli.disk import is_temporary, whole, whole_text
 from lsncli.errors import LsnError, UsageError
 
 Row = Mapping[str, Any]
@@ -312,19 +312,9 @@ def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
             yield out.file
             out.file.flush()
             return
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if not FORMATS[format_name].binary:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                yield file
-            return
-        partial = output.with_name(f".{output.name}.{uuid4().hex}")
-        try:
-            with partial.open("wb") as whole:
-                yield whole
-            os.replace(partial, output)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+        opened = whole(output) if FORMATS[format_name].binary else whole_text(output)
+        with opened as file:
+            yield file
     except BrokenPipeError:  # whoever read it has read enough
         raise
     except OSError as error:
@@ -342,4 +332,4 @@ def _is_within(name: str | bytes | int, output: Path) -> bool:
     if isinstance(name, int):
         return False
     path = Path(os.fsdecode(name))
-    return path in (output, *output.parents) or path.name.startswith(f".{output.name}.")
+    return path in (output, *output.parents) or is_temporary(path.name, output.name)

@@ -8,15 +8,15 @@ a "global heap", and HDF5 2.0 was seen to loop for ever on a damaged one. This i
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 
-from lsncli.disk import sync
+from lsncli.disk import whole
 from lsncli.errors import LsnError
 from lsncli.interrupts import held_back
 from lsncli.store.format import to_bytes
@@ -81,26 +81,17 @@ def replacing(path: Path) -> Iterator[h5py.File]:
     write that it was to do.
     """
     path = Path(os.path.realpath(path))
-    temp = path.with_name(path.name + ".tmp")
     with held_back():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temp.unlink(missing_ok=True)
-            with open(temp, "w+b", buffering=0) as opened:
-                written = _Written(opened)
+            with whole(path, mode="w+b", buffering=0, temporary=f"{path.name}.tmp") as opened:
+                written = _Written(cast(FileIO, opened))
                 try:
                     with h5py.File(written, "w", **ALIGNED) as file:
                         yield file
                 finally:
                     written.check()
-                os.fsync(opened.fileno())
-            os.replace(temp, path)
-            sync(path.parent)
         except WRITE_ERRORS as error:
             raise unwritable(path, error) from error
-        finally:
-            with suppress(OSError):
-                temp.unlink(missing_ok=True)
 
 
 class _Written:

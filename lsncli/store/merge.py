@@ -1,13 +1,11 @@
 """Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written."""
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
 
-from lsncli.disk import sync
+from lsncli.disk import place_whole, sync
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, group_at
 from lsncli.store.fill import fill_split, fill_spread
@@ -101,7 +99,8 @@ def spread_split(store: Path, split: str, plan: Plan, about: About) -> SplitInfo
 
     def fill(group: h5py.Group) -> None:  # under the store's lock: nobody removes the folder as unused
         for part in parts:
-            _place(part.path, rows_folder(store) / folder / part.path.name)
+            target = rows_folder(store) / folder / part.path.name
+            place_whole(part.path, target, temporary=f"{target.name}.tmp")
         sync(rows_folder(store) / folder)
         fill_spread(group, info, folder, files, total)
 
@@ -126,19 +125,6 @@ def gather_split(store: Path, split: str) -> SplitInfo:
 
         put_split(store, split, fingerprint, fill, replace=True, wait=FINISH_WAIT)
     return info
-
-
-def _place(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no such thing; whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temp = target.with_name(target.name + ".tmp")
-    temp.unlink(missing_ok=True)
-    try:
-        os.link(source, temp)
-    except OSError:
-        shutil.copyfile(source, temp)
-        sync(temp)
-    os.replace(temp, target)
 
 
 def _rows(parts: Sequence[Committed]) -> Iterator[Chunk]:

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from lsncli.app.filing import Action, Filing
+from lsncli.app.filing import Action, Filing, Outcome, carry_out
+from lsncli.app.undolog import begin
+from lsncli.images.read import read_bytes
 from lsncli.images.sources import ImageItem, list_images
+from lsncli.images.witness import witnessed
 
 
 def photos(folder: Path) -> Path:
@@ -16,7 +19,17 @@ def photos(folder: Path) -> Path:
 
 
 def items(*paths: Path) -> tuple[ImageItem, ...]:
-    return list_images(list(paths)).items
+    """Images that were read, as scoring does."""
+    found = witnessed(list_images(list(paths))).items
+    for item in found:
+        read_bytes(item)
+    return found
+
+
+def filed(filing: Filing) -> tuple[Outcome, Path]:
+    """Carry a plan out; how it went, and the undo file."""
+    with begin(filing.folder) as log:
+        return carry_out(filing, log), log.path
 
 
 def planned(action: Action, folder: Path, found: tuple[ImageItem, ...]) -> Filing:

@@ -281,16 +281,16 @@ def test_a_manifest_keeps_what_images_lie_in_and_names_that_are_not_utf_8(tmp_pa
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_a_manifest_with_credentials_is_for_its_owner_alone(tmp_path: Path) -> None:
     plan = Plan("l", "f", items=1, dim=4, batch_size=4, part_rows=4)
-    path = manifest_path(tmp_path, 0)
     for url, others in (
         ("https://ann:pw@host/a", False),
         ("https://host/a?sig=x", False),
         ("https://host/a", True),
     ):
         items = [ImageItem("a", 0, "https://***@host/a", 0, None, Remote(url))]
-        write_manifest(tmp_path, plan, items)
-        assert read_manifest(tmp_path, plan, 0) == items
-        assert bool(path.stat().st_mode & 0o077) == others
+        folder = tmp_path / f"{others}"
+        write_manifest(folder, plan, items)
+        assert read_manifest(folder, plan, 0) == items
+        assert bool(manifest_path(folder, 0).stat().st_mode & 0o077) == others
 
 
 @pytest.mark.parametrize(

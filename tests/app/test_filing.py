@@ -7,15 +7,19 @@ import os
 import shutil
 import signal
 import tarfile
+import time
 from pathlib import Path
+from typing import IO
 
 import pytest
-from filing_samples import items, photos, planned, tree
+from filing_samples import filed, items, photos, planned, tree
 
-from lsncli.app import filing as use
-from lsncli.app.filing import Filing, carry_out, move_file, start_undo_file
+from lsncli.app.filing import Filing, Outcome, carry_out
+from lsncli.app.moving import digest_in, move_file
 from lsncli.app.undo import read_undo_file
 from lsncli.app.undo import undo as take_back
+from lsncli.app.undolog import begin, make_key
+from lsncli.disk import Folder
 from lsncli.errors import LsnError
 from lsncli.types import Failure
 
@@ -31,8 +35,8 @@ def source(tmp_path: Path) -> Path:
     return photos(tmp_path / "photos")
 
 
-def done(filing: Filing) -> use.Outcome:
-    return carry_out(filing, start_undo_file(filing))
+def done(filing: Filing) -> Outcome:
+    return filed(filing)[0]
 
 
 def test_a_plan_touches_nothing_and_says_where_all_will_go(source, tmp_path, monkeypatch) -> None:
@@ -97,20 +101,21 @@ def test_nor_is_what_appears_after_the_plan(source, tmp_path, action) -> None:
 
 def test_every_change_is_on_disk_before_it_is_made(source, tmp_path, monkeypatch) -> None:
     filing = planned("move", tmp_path / "out", items(source))
-    undo = start_undo_file(filing)
     real, seen = os.replace, []
 
-    def replace(old: str, new: str) -> None:
-        last = json.loads(undo.read_text().splitlines()[-1])
-        assert (last["source"], last["target"]) == (old, new)
+    def replace(old: str, new: str, **folders: int) -> None:
+        last = json.loads(log.path.read_text().splitlines()[-1])
+        assert (os.path.basename(last["source"]), os.path.basename(last["target"])) == (old, new)
         seen.append(new)
-        real(old, new)
+        real(old, new, **folders)
 
-    monkeypatch.setattr(os, "replace", replace)
-    carry_out(filing, undo)
+    with begin(filing.folder) as log:
+        monkeypatch.setattr(os, "replace", replace)
+        carry_out(filing, log)
     assert len(seen) == 3
-    first = json.loads(undo.read_text().splitlines()[0])
-    assert first == {"lsn_undo": 1, "folder": str(tmp_path / "out"), "created": [str(tmp_path / "out")]}
+    first = json.loads(log.path.read_text().splitlines()[0])
+    assert (first["lsn_undo"], first["folder"]) == (2, str(tmp_path / "out"))
+    assert first["created"] == [str(tmp_path / "out")]
 
 
 def test_one_file_that_cannot_be_moved_does_not_stop_the_rest(source, tmp_path) -> None:
@@ -174,91 +179,117 @@ def test_members_of_a_tar_are_copied_out_under_safe_names(tmp_path, action, mode
     assert path.stat().st_size == size
 
 
-def test_a_move_to_another_disk_copies_and_then_removes(source, tmp_path, monkeypatch) -> None:
-    def refuse(old: str, new: str) -> None:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
+@pytest.fixture
+def other_disk(monkeypatch) -> None:
+    """Every folder lies on a disk of its own."""
 
-    monkeypatch.setattr(os, "replace", refuse)
-    move_file(str(source / "a" / "0.jpg"), str(tmp_path / "new.jpg"))
+    def refuse(self: Folder, name: str, other: Folder, new: str) -> None:
+        if self.path != other.path:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(self, name, other, new)
+
+    real = Folder.move
+    monkeypatch.setattr(Folder, "move", refuse)
+
+
+def moved(old: Path, new: Path) -> None:
+    with Folder.at(old.parent) as source, Folder.at(new.parent) as target:
+        _, identity = digest_in(source, old.name)
+        move_file(source, old.name, target, new.name, identity, ".moving.tmp")
+
+
+def test_a_move_to_another_disk_copies_and_then_removes(source, tmp_path, other_disk) -> None:
+    os.utime(source / "a" / "0.jpg", (1e9, 1e9))
+    moved(source / "a" / "0.jpg", tmp_path / "new.jpg")
     assert (tmp_path / "new.jpg").read_text() == "bytes of a/0.jpg"
+    assert (tmp_path / "new.jpg").stat().st_mtime == 1e9
     assert not (source / "a" / "0.jpg").exists()
     with pytest.raises(FileExistsError):
-        move_file(str(source / "b" / "0.jpg"), str(tmp_path / "new.jpg"))
+        moved(source / "b" / "0.jpg", tmp_path / "new.jpg")
     assert (source / "b" / "0.jpg").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["new.jpg"]
 
 
-def test_a_copy_that_fails_half_way_leaves_neither_half_nor_loss(source, tmp_path, monkeypatch) -> None:
-    def refuse(old: str, new: str) -> None:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-    def full(old: str, new: str) -> None:
-        Path(new).write_text("half")
+def test_a_copy_that_fails_half_way_leaves_neither_half_nor_loss(
+    source, tmp_path, other_disk, monkeypatch
+) -> None:
+    def full(old: IO[bytes], new: IO[bytes], size: int) -> None:
+        new.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", refuse)
-    monkeypatch.setattr(use.shutil, "copy2", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="No space"):
-        move_file(str(source / "a" / "0.jpg"), str(tmp_path / "new.jpg"))
-    assert not (tmp_path / "new.jpg").exists()
+        moved(source / "a" / "0.jpg", tmp_path / "new.jpg")
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
     assert (source / "a" / "0.jpg").read_text() == "bytes of a/0.jpg"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
-def test_an_undo_file_on_a_full_disk_stops_every_change(source, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    outcome = carry_out(planned("copy", tmp_path / "out", items(source)), Path("/dev/full"))
-    assert (outcome.done, len(outcome.failures)) == (0, 3)
-    assert {one.reason for one in outcome.failures} == {"No space left on device"}
-    assert not tree(tmp_path / "out")
+def test_an_undo_file_on_a_full_disk_stops_every_change_until_there_is_room(
+    source, tmp_path, monkeypatch
+) -> None:
+    filing = planned("copy", tmp_path / "out", items(source))
+    real, calls = os.write, []
+
+    def full(handle: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) == 3:  # the first line is of the folder; then somebody makes room
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data[: len(data) // 2] if len(calls) == 2 else data)
+
+    with begin(filing.folder) as log, monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        outcome = carry_out(filing, log)
+    assert outcome.failures == [Failure(str(source / "a" / "0.jpg"), "No space left on device")]
+    assert tree(tmp_path / "out").keys() == {"cat/0-2.jpg", "ood/two\nlines.jpg"}
+    assert {one.error for one in take_back(read_undo_file(log.path))} == {None}  # no torn line within
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_whose_name_is_too_long_is_refused(source, tmp_path) -> None:
-    with pytest.raises(LsnError, match=rf"cannot be sorted into .*: {os.strerror(errno.ENAMETOOLONG)}\."):
-        start_undo_file(planned("copy", tmp_path / ("x" * 300), items(source)))
+def test_a_folder_whose_name_is_too_long_is_refused(tmp_path) -> None:
+    message = rf"cannot be sorted into .*: {os.strerror(errno.ENAMETOOLONG)}\."
+    with pytest.raises(LsnError, match=message), begin(tmp_path / ("x" * 300)):
+        pass
 
 
-def test_an_undo_file_that_cannot_be_begun_does_not_stay(source, tmp_path, monkeypatch) -> None:
-    def full(*args: object, **fields: object) -> None:
+def test_an_undo_file_that_cannot_be_begun_does_not_stay(tmp_path, monkeypatch) -> None:
+    def full(handle: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(use, "_note", full)
-    with pytest.raises(LsnError, match="No space left on device"):
-        start_undo_file(planned("copy", tmp_path / "out", items(source)))
+    make_key()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(LsnError, match="No space left on device"), begin(tmp_path / "out"):
+        pass
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize(("action", "where", "step"), [("move", shutil, "copy2"), ("copy", use, "sha256")])
+@pytest.mark.parametrize(("action", "step"), [("move", "fsync"), ("copy", "fsync"), ("link", "symlink")])
 def test_ctrl_c_is_heard_between_two_images(
-    source, tmp_path, monkeypatch, action: str, where: object, step: str
+    source, tmp_path, other_disk, monkeypatch, action: str, step: str
 ) -> None:
-    def other_disk(old: str, new: str) -> None:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-    def interrupted(*args: object) -> object:
-        result = real(*args)
+    def interrupted(*args: object, **folders: object) -> object:
+        result = real(*args, **folders)
         signal.raise_signal(signal.SIGINT)
         return result
 
     before = tree(tmp_path)
-    filing = planned(action, tmp_path / "out", items(source))
-    undo, real = start_undo_file(filing), getattr(where, step)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", other_disk)
-        patched.setattr(where, step, interrupted)
+    filing, real = planned(action, tmp_path / "out", items(source)), getattr(os, step)
+    with begin(filing.folder) as log, monkeypatch.context() as patched:
+        patched.setattr(os, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(filing, undo)
+            carry_out(filing, log)
     assert tree(tmp_path / "out").keys() == {"cat/0.jpg"}
-    assert {one.error for one in take_back(read_undo_file(undo))} == {None}
+    assert {one.error for one in take_back(read_undo_file(log.path))} == {None}
     assert tree(tmp_path) == before
 
 
-def test_two_undo_files_of_one_second_are_two_files(source, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(use.time, "strftime", lambda form: "now")
-    filing = planned("copy", tmp_path / "out", items(source))
-    assert [start_undo_file(filing).name for _ in range(2)] == ["lsn-undo-now.jsonl", "lsn-undo-now-2.jsonl"]
+def test_two_undo_files_of_one_second_are_two_files(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda form: "now")
+    with begin(tmp_path) as one, begin(tmp_path) as other:
+        assert [one.path.name, other.path.name] == ["lsn-undo-now.jsonl", "lsn-undo-now-2.jsonl"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(source) -> None:
-    filing = planned("copy", source / "a" / "0.jpg" / "below", items(source))
-    with pytest.raises(LsnError, match=r"cannot be sorted into .*below: Not a directory"):
-        start_undo_file(filing)
+    place = source / "a" / "0.jpg"
+    message = rf"cannot be sorted into .*below: {place} is not a folder"
+    with pytest.raises(LsnError, match=message), begin(place / "below"):
+        pass

@@ -1,14 +1,17 @@
 """Undo: everything back as it was, nothing overwritten or lost, and no undo file can do more than that."""
 
+import hmac
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from filing_samples import items, photos, planned, tree
+from filing_samples import filed, items, photos, planned, tree
 
-from lsncli.app.filing import carry_out, start_undo_file
+from lsncli.app.filing import carry_out
 from lsncli.app.undo import Undone, read_undo_file, undo
+from lsncli.app.undolog import UndoLog, begin, read_key
 from lsncli.errors import LsnError, UsageError
 
 
@@ -18,10 +21,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def sorted_by(action, source: Path, folder: Path) -> Path:
-    filing = planned(action, folder, items(source))
-    path = start_undo_file(filing)
-    carry_out(filing, path)
-    return path
+    return filed(planned(action, folder, items(source)))[1]
 
 
 def take_back(path: Path) -> list[Undone]:
@@ -102,34 +102,50 @@ def test_a_folder_that_is_gone_is_made_again(source, tmp_path) -> None:
     assert len(tree(source)) == 3
 
 
+def begun(action, source: Path, folder: Path) -> UndoLog:
+    """An undo file with no change in it yet."""
+    with begin(planned(action, folder, items(source)).folder) as log:
+        return log
+
+
+def note_move(log_file: Path, source: Path, target: Path, cut: bool = False) -> None:
+    """Add the line of a move, as lsn signs it, and perhaps a piece of another."""
+    key = read_key()
+    assert key is not None
+    lines = log_file.read_bytes().splitlines()
+    digest = sha256(source.read_bytes()).hexdigest()
+    fields = {"action": "move", "source": str(source), "target": str(target), "sha256": digest}
+    body = json.dumps(fields)[:-1].encode()
+    mac = hmac.new(key, lines[-1][-66:-2] + body, "sha256").hexdigest().encode()
+    line = body + b', "mac": "' + mac + b'"}\n'
+    log_file.write_bytes(b"".join(one + b"\n" for one in lines) + line + line[:30] * cut)
+
+
 def test_a_kill_before_a_change_leaves_a_line_that_does_nothing(source, tmp_path) -> None:
-    filing = planned("move", tmp_path / "out", items(source))
-    path = start_undo_file(filing)
-    target = tmp_path / "out" / "cat" / "0.jpg"
-    target.parent.mkdir()
-    with path.open("a") as file:
-        line = {"action": "move", "source": str(source / "a" / "0.jpg"), "target": str(target)}
-        file.write(json.dumps(line) + "\n" + json.dumps(line)[:30])  # the last line is cut short
+    path = begun("move", source, tmp_path / "out").path
+    note_move(path, source / "a" / "0.jpg", tmp_path / "out" / "0.jpg", cut=True)
     assert take_back(path) == []
     assert len(tree(source)) == 3
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupted_move_is_undone_to_where_it_came(source, tmp_path, monkeypatch, after: bool) -> None:
     before = tree(tmp_path)
     filing = planned("move", tmp_path / "out", items(source))
-    path, real, calls = start_undo_file(filing), os.replace, []
+    real, calls = os.replace, []
 
-    def replace(old: str, new: str) -> None:
+    def replace(old: str, new: str, **folders: int) -> None:
         calls.append(new)
         if len(calls) == 1 or after:
-            real(old, new)
+            real(old, new, **folders)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(KeyboardInterrupt):
-        carry_out(filing, path)
+    with begin(filing.folder) as log, pytest.raises(KeyboardInterrupt):
+        carry_out(filing, log)
+    path = log.path
     monkeypatch.setattr(os, "replace", real)
     assert tree(tmp_path) != before
     assert {one.error for one in take_back(path)} == {None}
@@ -138,44 +154,48 @@ def test_an_interrupted_move_is_undone_to_where_it_came(source, tmp_path, monkey
 
 
 def test_an_empty_file_that_only_held_the_name_is_removed(source, tmp_path) -> None:
-    filing = planned("move", tmp_path / "out", items(source))
-    path = start_undo_file(filing)
+    path = begun("move", source, tmp_path / "out").path
     target = tmp_path / "out" / "0.jpg"
     target.touch()
-    with path.open("a") as file:
-        line = {"action": "move", "source": str(source / "a" / "0.jpg"), "target": str(target)}
-        file.write(json.dumps(line) + "\n")
+    note_move(path, source / "a" / "0.jpg", target)
     assert [one.error for one in take_back(path)] == [None]
     assert not (tmp_path / "out").exists()
     assert (source / "a" / "0.jpg").read_text() == "bytes of a/0.jpg"
 
 
-HEADER = {"lsn_undo": 1, "folder": "/tmp/out", "created": []}
-MOVE = {"action": "move", "source": "/tmp/a.jpg", "target": "/tmp/out/cat/a.jpg"}
+HEADER = {"lsn_undo": 1, "folder": "DIR", "created": []}
+"""As a version before 2 wrote it; DIR stands for the folder of the file."""
+MOVE = {"action": "move", "source": "/tmp/a.jpg", "target": "DIR/cat/a.jpg"}
+
+
+def write_as_1(path: Path, lines: list[object]) -> None:
+    """An undo file of a version before 2, in its folder."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    path.write_text(text.replace("DIR", str(path.parent)))
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([HEADER, {**MOVE, "target": "/etc/passwd"}], "line 2: '/etc/passwd' does not lie in /tmp/out"),
-        ([HEADER, {**MOVE, "target": "/tmp/out/../x"}], "line 2: '/tmp/out/../x' does not lie in"),
-        ([HEADER, {**MOVE, "target": "/tmp/out"}], "line 2: '/tmp/out' does not lie in"),
+        ([HEADER, {**MOVE, "target": "/etc/passwd"}], "line 2: '/etc/passwd' does not lie in DIR"),
+        ([HEADER, {**MOVE, "target": "DIR/../x"}], "line 2: 'DIR/../x' does not lie in"),
+        ([HEADER, {**MOVE, "target": "DIR"}], "line 2: 'DIR' does not lie in"),
         ([HEADER, {**MOVE, "target": "cat/a.jpg"}], "line 2: 'cat/a.jpg' does not lie in"),
         ([HEADER, {**MOVE, "source": "a.jpg"}], "line 2: 'a.jpg' is not a full path"),
         ([HEADER, MOVE, {**MOVE, "action": "delete"}], "line 3: expected a change that lsn makes"),
-        ([HEADER, {"action": "copy", "source": "a", "target": "/tmp/out/a"}], "line 2: expected a change"),
+        ([HEADER, {"action": "copy", "source": "a", "target": "DIR/a"}], "line 2: expected a change"),
         ([HEADER, {**MOVE, "source": 5}], "line 2: expected a change"),
         ([HEADER, {**MOVE, "source": "/a\0b"}], "line 2: expected a change"),
         ([HEADER, [1]], "line 2: expected a change"),
-        ([{**HEADER, "created": ["/home"]}], "line 1: '/home' is no folder around '/tmp/out'"),
+        ([{**HEADER, "created": ["/home"]}], "line 1: '/home' is no folder around 'DIR'"),
     ],
 )
 def test_a_file_that_asks_for_more_is_refused_before_anything_is_done(tmp_path, lines, message) -> None:
     path = tmp_path / "undo.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_as_1(path, lines)
     with pytest.raises(LsnError) as caught:
-        read_undo_file(path)
-    assert message in caught.value.message
+        read_undo_file(path, unsigned=True)
+    assert message.replace("DIR", str(tmp_path)) in caught.value.message
 
 
 @pytest.mark.parametrize("text", ["", "{}", "{}\n", "hello\n", "[]\n", '{"lsn_undo": 2}\n', "\xff\n"])
@@ -188,8 +208,10 @@ def test_other_files_are_not_taken_for_undo_files(tmp_path, text: str) -> None:
 
 def test_a_broken_line_and_a_missing_file_are_named(tmp_path) -> None:
     path = tmp_path / "undo.jsonl"
-    path.write_text(json.dumps(HEADER) + "\nnot json\n")
+    write_as_1(path, [HEADER])
+    with path.open("a") as file:
+        file.write("not json\n")
     with pytest.raises(LsnError, match="line 2 is not JSON"):
-        read_undo_file(path)
+        read_undo_file(path, unsigned=True)
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_undo_file(tmp_path / "none")

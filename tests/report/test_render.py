@@ -142,17 +142,20 @@ def test_json_is_strict_and_exact(tmp_path, form: str) -> None:
     assert [row["path"] for row in found[3:]] == [name.replace("\udcff", "\\udcff") for name in NASTY]
 
 
-def test_lines_are_written_as_they_come(tmp_path) -> None:
+def test_lines_are_written_as_they_come_to_a_file_that_gets_its_name_at_the_end(tmp_path) -> None:
     path = tmp_path / "out"
     seen = []
 
     def rows():
         for row in ROWS:
-            seen.append(path.read_text().count("\n"))
+            (unfinished,) = tmp_path.iterdir()
+            assert unfinished != path
+            seen.append(unfinished.read_text().count("\n"))
             yield row
 
     render(rows(), COLUMNS, "jsonl", path)
     assert seen == [0, 1]
+    path.unlink()
     seen.clear()
     render(rows(), COLUMNS, "csv", path)
     assert seen[1] == 2  # the header and the first row
