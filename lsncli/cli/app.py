@@ -36,6 +36,7 @@ from lsncli.cli import (
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
 from lsncli.interrupts import noticed
+from lsncli.store import NO_VERIFY
 
 DEBUG = "LSN_DEBUG"
 INTERRUPTED = 130
@@ -89,6 +90,12 @@ def settings(
     debug: Annotated[
         bool, typer.Option("--debug", envvar=DEBUG, help="Show a traceback with every error.")
     ] = False,
+    no_verify: Annotated[
+        bool,
+        typer.Option(
+            "--no-verify", envvar=NO_VERIFY, help="Read stores without comparing them with their checksums."
+        ),
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does it all
         bool,
         typer.Option(
@@ -99,6 +106,8 @@ def settings(
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
     if debug:
         os.environ[DEBUG] = "1"
+    if no_verify:
+        os.environ[NO_VERIFY] = "1"
     context.default_map = defaults(read_config(config), _options(context.command), str(config or FILE))
 
 

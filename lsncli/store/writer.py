@@ -32,8 +32,9 @@ from lsncli.store.format import (
     check_split_name,
     problems_of,
 )
+from lsncli.store.integrity import about_stored, checksums_of, contents_of
 from lsncli.store.lock import locked
-from lsncli.store.reader import about_stored, fingerprint_of, info_of, opened, text_of
+from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
 from lsncli.store.spread import (
     FOLDER,
     folder_of,
@@ -173,6 +174,8 @@ def _write_store(
         group.create_dataset("features", data=text[1], dtype="<f4")
         write_texts(group, "classes", text[0])
         write_attribute(group, "about", text[2] or about_text(text[0], text[1]))
+    write_attribute(new, "contents", contents_of(new, fingerprint.to_json()))
+    write_attribute(new, "checksums", checksums_of(splits))
 
 
 def _text_to_copy(old: h5py.File) -> Text | None:
