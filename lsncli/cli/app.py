@@ -20,6 +20,7 @@ from lsncli.cli import (
     evaluate,
     explain,
     extract,
+    interrupted,
     methods,
     models,
     not_,
@@ -35,12 +36,10 @@ from lsncli.cli import (
 )
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
-from lsncli.interrupts import noticed
+from lsncli.interrupts import noticed, terminable, terminated
 from lsncli.store import NO_VERIFY
 
 DEBUG = "LSN_DEBUG"
-INTERRUPTED = 130
-"""The exit code after Ctrl-C; typer uses it, too, and as quietly."""
 
 app = typer.Typer(
     name="lsn",
@@ -104,6 +103,7 @@ def settings(
     ] = False,
 ) -> None:
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
+    interrupted.begin(context.invoked_subcommand)
     if debug:
         os.environ[DEBUG] = "1"
     if no_verify:
@@ -123,18 +123,23 @@ def _options(command: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run ``lsn`` and exit: 0, the exit code of the error that ended it, or 130 after Ctrl-C."""
+    """Run ``lsn`` and exit: 0, the exit code of the error that ended it, 130 (Ctrl-C) or 143 (SIGTERM)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal or a pipe that is not UTF-8 gets escapes
             stream.reconfigure(errors="backslashreplace")
+    interrupted.begin(None)
     try:
-        with noticed() as interrupted:
+        with terminable(), noticed() as came:
             app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(interrupted.exit_code())
+    except SystemExit as stop:
+        if stop.code == interrupted.CODE:
+            sys.exit(interrupted.exit_code())
+        raise
     except Exception as error:
-        if interrupted:
-            sys.exit(INTERRUPTED)
+        if came or terminated():
+            sys.exit(interrupted.exit_code())
         if os.environ.get(DEBUG):
             traceback.print_exc()
         told = _told(error)

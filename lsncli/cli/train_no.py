@@ -7,6 +7,7 @@ import typer
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options, training
+from lsncli.cli.interrupted import interruptible
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
@@ -168,7 +169,7 @@ def _learn(
         yes = use.read_captions(backbone, encoded.captions, tick)
     total = steps(len(encoded.captions), settings)
     with (
-        training.interruptible(place.checkpoint(KIND)),
+        interruptible(training.kept_epochs(place.checkpoint(KIND))),
         progress("'no' encoder", total, quiet=quiet) as tick,
     ):
         return use.train_tower(
