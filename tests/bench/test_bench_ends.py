@@ -22,7 +22,7 @@ def test_a_bench_that_is_ended_says_what_is_kept(
     command += ["--data", str(data), "--work", str(tmp_path / "work"), "--device", "cpu", "--quiet"]
     with monkeypatch.context() as patch:
         patch.setattr(Results, "append", Results.append)  # undone after the block
-        signal_after(Results, "append", 1, end)
+        signal_after(Results, "append", 1, end, lambda to, _: to.path.name == "noise.jsonl")
         with pytest.raises(SystemExit) as stop:
             main(command)
     assert stop.value.code == code
@@ -30,10 +30,10 @@ def test_a_bench_that_is_ended_says_what_is_kept(
         f"{word}. Features, prompts and rows that are done are kept; the same command goes on there.\n"
     )
     kept = results(tmp_path / "work")
-    assert len(kept) == 1
+    assert kept
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 0
     done = results(tmp_path / "work")
-    assert len(done) > 1
+    assert len(done) > len(kept)
     assert done.items() >= kept.items()
