@@ -34,6 +34,8 @@ SETTLED = 2_000_000_000
 """Nanoseconds without a change after which another change gets another time, on any file system."""
 BUFFER = 1 << 22
 """Bytes that are read and hashed at a time."""
+MARK = 65
+"""Bytes of a line in ``<store>.checked``."""
 REMEMBERED = 64
 """Entries in ``<store>.checked``; the oldest go first. Each machine that shares a store has its own."""
 
@@ -173,7 +175,11 @@ def _marks_path(store: Path) -> Path:
 
 
 def _read_marks(store: Path) -> list[str]:
+    path = _marks_path(store)
     try:
-        return _marks_path(store).read_text(encoding="ascii", errors="replace").split()
+        if not path.is_file():  # whatever lies there may be a stranger's
+            return []
+        with path.open("rb") as file:
+            return file.read(REMEMBERED * MARK).decode("ascii", "replace").split()
     except OSError:
         return []

@@ -205,3 +205,16 @@ def test_marks_are_few_and_damaged_ones_are_no_harm(store: Path, hashed: list[st
     monkeypatch.setattr(integrity, "_known", set())
     read_split(store, "train")
     assert hashed == ["train", "train"]
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "a fifo"])
+def test_marks_that_never_end_are_not_read(store: Path, hashed: list[str], device: str) -> None:
+    if not hasattr(os, "mkfifo") or not Path("/dev/zero").exists():
+        pytest.skip("needs /dev/zero and FIFOs")
+    marks = store.with_name(store.name + ".checked")
+    if device == "/dev/zero":
+        marks.symlink_to(device)
+    else:
+        os.mkfifo(marks)
+    assert same(read_split(store, "train"), split())
+    assert hashed == ["train"]
