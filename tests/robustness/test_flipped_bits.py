@@ -34,7 +34,7 @@ def test_flipped_bits_of_a_store(tmp_path: Path, monkeypatch, at_least: int, row
     write_split(store, split("other", rows=rows, seed=1), fingerprint())
     write_text(store, ("x", "y"), np.ones((2, 4), np.float32))
     read = partial(everything, splits=("train", "other"))
-    assert unnoticed(store, store, some_bits(store, 3000, rows), read) == []
+    assert unnoticed(store, store, some_bits(store, 2000, rows), read) == []
 
 
 def test_flipped_bits_of_part_files(tmp_path: Path) -> None:
@@ -45,4 +45,4 @@ def test_flipped_bits_of_part_files(tmp_path: Path) -> None:
         spread_split(store, "train", PLAN, ABOUT)
     read = partial(everything, splits=("train",))
     for number, file in enumerate([store, *sorted(rows_folder(store).rglob("*.h5"))]):
-        assert unnoticed(store, file, some_bits(file, 1500, number), read) == []
+        assert unnoticed(store, file, some_bits(file, 600, number), read) == []
