@@ -36,13 +36,19 @@ def test_a_bench_with_jobs_ends_with_all_its_processes(tmp_path: Path, tiny_mode
         bench = subprocess.Popen(
             [sys.executable, "-m", "lsncli", *map(str, command)], stdout=subprocess.DEVNULL, stderr=err
         )
-    while not list((tmp_path / "work").rglob("*.unfinished.safetensors")):  # pytest's timeout ends it
-        assert bench.poll() is None, (tmp_path / "err").read_text()
-        time.sleep(0.1)
-    learning = children(bench.pid)
-    assert learning
-    bench.terminate()
-    assert bench.wait(60) == 143
-    assert "Terminated. Features, prompts and rows that are done are kept" in (tmp_path / "err").read_text()
-    while any(is_running(process) for process in learning):
-        time.sleep(0.1)
+    try:
+        while not list((tmp_path / "work").rglob("*.unfinished.safetensors")):  # pytest's timeout ends it
+            assert bench.poll() is None, (tmp_path / "err").read_text()
+            time.sleep(0.1)
+        learning = children(bench.pid)
+        assert learning
+        bench.terminate()
+        assert bench.wait(60) == 143
+        assert (
+            "Terminated. Features, prompts and rows that are done are kept" in (tmp_path / "err").read_text()
+        )
+        while any(is_running(process) for process in learning):
+            time.sleep(0.1)
+    finally:
+        bench.kill()  # where it did not end as it should; its processes end when it is gone
+        bench.wait()
