@@ -25,7 +25,7 @@ from lsncli.types import Failure
 
 Images = str | os.PathLike[str] | Iterable[Picture]
 """A path that `lsn score` would take (folder, tar, list, image), or any iterable of images: PIL images, paths
-of image files, numpy arrays (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]."""
+of image files, numpy arrays (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]."""
 
 
 @dataclass(frozen=True)

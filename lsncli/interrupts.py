@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_terminations: list[int] = []
 SOON = 0.01
 """Seconds after which a lost interrupt comes again."""
 
@@ -93,7 +94,31 @@ def hear_termination() -> None:
     """From now on SIGTERM, by which torchrun, Slurm and Ray end a process, ends this one as Ctrl-C does: it
     commits first. In other threads than the main one, where no handler can be set, nothing happens."""
     if _here():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block SIGTERM raises KeyboardInterrupt, unless somebody else handles it or it is ignored."""
+    _terminations.clear()
+    if not _here() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    hear_termination()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def terminated() -> bool:
+    """Whether SIGTERM came, since the last ``terminable`` block began."""
+    return bool(_terminations)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    _terminations.append(number)
+    raise KeyboardInterrupt
 
 
 def _here() -> bool:

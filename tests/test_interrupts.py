@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from lsncli import interrupts
 from lsncli.cli import app as program
 from lsncli.interrupts import check, held_back, noticed
 from lsncli.store import container
@@ -182,4 +183,32 @@ def test_the_program_ends_with_130_and_without_a_traceback(monkeypatch, capsys, 
     with pytest.raises(SystemExit) as stop:
         program.main([])
     assert stop.value.code == 130
-    assert "rror" not in capsys.readouterr().err
+    assert capsys.readouterr().err == "Interrupted. Run the same command again.\n"
+
+
+@pytest.mark.parametrize("late", [KeyboardInterrupt, SystemError, SystemExit])
+def test_sigterm_ends_the_program_with_143_and_a_sentence(monkeypatch, capsys, late) -> None:
+    def broken(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise late(130) from None  # 130: what typer makes of it
+
+    monkeypatch.setattr(program, "app", broken)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with pytest.raises(SystemExit) as stop:
+        program.main([])
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == "Terminated. Run the same command again.\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_where_sigterm_is_ignored_it_stays_so() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with interrupts.terminable():
+            signal.raise_signal(signal.SIGTERM)
+        assert not interrupts.terminated()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)

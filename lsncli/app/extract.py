@@ -25,7 +25,7 @@ from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
 from lsncli.store.parts import About, claimed, parts_folder, remove_parts
 from lsncli.store.plan import part_rows_for
-from lsncli.store.reader import list_splits, read_fingerprint
+from lsncli.store.reader import find_split, read_fingerprint
 from lsncli.store.writer import check_same_model
 from lsncli.types import Failure, Fingerprint, Seconds
 
@@ -92,7 +92,9 @@ def extract(
     encoder = Encoder(backbone, batch_size, workers, tick)
     if known:
         encoder = ReusingEncoder(backbone, batch_size, workers, tick, known)
-    complete = _finished(store, split, encoder.fingerprint)
+    # What is to be replaced may be damaged: it is not looked at.
+    wanted = retry_failed or not overwrite
+    complete = _finished(store, split, encoder.fingerprint, wanted)
     if retry_failed:
         if complete is None:
             raise LsnError(
@@ -116,7 +118,7 @@ def extract(
             made = make_here(job, about, listing, encoder, merge=merge, record=record)
         else:
             made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick)
-    info = list_splits(store)[split] if made.finished else None
+    info = find_split(store, split) if made.finished else None
     if info is not None:
         check_split(info, max_failure_rate, store)
     return Extraction(
@@ -140,12 +142,15 @@ def _retried(
     return replace(untouched(kept), encoded=encoder.images, elapsed=elapsed, seconds=encoder.seconds)
 
 
-def _finished(store: Path, split: str, fingerprint: Fingerprint) -> SplitInfo | None:
-    """The finished split, None if there is none. Raises FingerprintMismatch before any work is done."""
+def _finished(store: Path, split: str, fingerprint: Fingerprint, wanted: bool) -> SplitInfo | None:
+    """The finished split, None if there is none or it is not ``wanted``.
+
+    Raises FingerprintMismatch before any work is done.
+    """
     if not store.exists():
         return None
     check_same_model(store, read_fingerprint(store), fingerprint)
-    return list_splits(store).get(split)
+    return find_split(store, split) if wanted else None
 
 
 def _check_same_images(store: Path, complete: SplitInfo, listing: Listing, classes: tuple[str, ...]) -> None:

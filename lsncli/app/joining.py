@@ -10,7 +10,7 @@ from lsncli.app.making import Made, make_share, untouched
 from lsncli.app.record import launch_of
 from lsncli.store.format import check_split_name
 from lsncli.store.parts import parts_folder, read_about
-from lsncli.store.reader import list_splits
+from lsncli.store.reader import find_split
 
 
 def join(
@@ -35,7 +35,7 @@ def join(
     def finished() -> bool:
         if launch_of(record) == crew.launch:
             return True
-        return not overwrite and store.exists() and split in list_splits(store)
+        return not overwrite and store.exists() and find_split(store, split) is not None
 
     stored = wait_for_plan(store, split, crew, finished)
     if stored is None:

@@ -8,7 +8,7 @@ from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.merge import finish_split, gather_split, parts_of, spread_split
 from lsncli.store.parts import claimed, read_about, remove_parts
 from lsncli.store.plan import read_plan
-from lsncli.store.reader import list_splits
+from lsncli.store.reader import find_split
 from lsncli.types import Seconds
 
 
@@ -22,15 +22,15 @@ def merge(store: Path, split: str, *, copy: bool, record: Path) -> SplitInfo:
     with claimed(store, split) as folder:
         stored = read_plan(folder)
         if stored is None:
-            if copy and store.exists() and split in list_splits(store):
+            if copy and store.exists() and find_split(store, split) is not None:
                 return gather_split(store, split)
             raise LsnError(
                 f"There are no parts of split '{split}' in {folder}.",
                 "Make them with `lsn extract --no-merge`; --split names another split.",
             )
         about = read_about(folder)
-        there = list_splits(store).get(split) if store.exists() else None
-        if there is not None and there.listing == stored.plan.listing and not about.replace:
+        there = find_split(store, split) if store.exists() and not about.replace else None
+        if there is not None and there.listing == stored.plan.listing:
             remove_parts(store, split)  # a run was killed in its very last step
             return there
         seconds = sum((part.seconds for part in parts_of(folder, stored.plan)), Seconds())

@@ -21,7 +21,8 @@ from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
 Picture = Image.Image | NDArray[Any] | str | os.PathLike[str]
-"""A PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1], or an image file."""
+"""A PIL image, an image file, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or of floats in
+[0, 1]."""
 
 Paths = dict[str, str | None]
 """The file of each image of a batch by its key, in order; None for an image that is none."""
@@ -80,8 +81,10 @@ def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:
 
 def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     shape = array.shape
+    if array.ndim == 3 and shape[2] == 1:  # as OpenCV, Keras and medical data have grey images
+        array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (3, 4))) or not array.size:
-        raise Undecodable(f"an array of shape {shape}, expected (H, W), (H, W, 3) or (H, W, 4)")
+        raise Undecodable(f"an array of shape {shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind != "f":

@@ -22,7 +22,7 @@ from lsncli.errors import LsnError
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.sources import Listing, check_not_empty, list_images, named
 from lsncli.store.format import Split
-from lsncli.store.reader import list_splits, read_fingerprint, read_split
+from lsncli.store.reader import find_split, read_fingerprint, read_split
 
 LISTED = 50_000
 """At most so many images are listed one by one; all are counted."""
@@ -137,7 +137,7 @@ def training_images(work: Workspace, detector: Detector, name: str) -> Split | N
     path = work.features
     if not path.is_file() or read_fingerprint(path).digest != detector.fingerprint.digest:
         return None
-    return read_split(path, name) if name in list_splits(path) else None
+    return None if find_split(path, name) is None else read_split(path, name)
 
 
 def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged | None:
@@ -145,7 +145,7 @@ def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged
     detector = scorer.detector
     if not work.features.is_file() or read_fingerprint(work.features).digest != detector.fingerprint.digest:
         return None
-    info = list_splits(work.features).get(split_name)
+    info = find_split(work.features, split_name)
     if info is None or not info.classes or not set(info.classes) <= set(detector.head.classes):
         return None
     held_out = known_rows(work, read_split(work.features, split_name)).held_out

@@ -6,8 +6,10 @@ code, so loading a stranger's file runs nothing.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lsncli import __version__
+from lsncli.console import printable
 from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.records import parsed
@@ -26,8 +29,28 @@ from lsncli.types import content
 UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
 """What safetensors raises; the last two for a type of numbers that numpy does not have."""
 
-VERSIONS = {"detector": 2}
-"""Format versions of the kinds that have changed; the others are at 1."""
+
+@dataclass(frozen=True)
+class Form:
+    """The format of a kind of artefact.
+
+    A change of its fields or arrays counts ``version`` up and adds a golden file (tests/artefacts/golden).
+    """
+
+    version: int = 2
+    """What is written. Since 2 a file without a checksum is damaged."""
+    reads: tuple[int, ...] = (1,)
+    """Older versions that are read, too."""
+    names: tuple[str, ...] = ()
+    """Fields and arrays that tell those from still older files, which have the same number."""
+
+
+FORMS = {
+    "positive-prompts": Form(names=("contexts",)),
+    "negative-prompts": Form(names=("contexts",)),
+    "detector": Form(version=3, reads=(2,), names=("head",)),
+}
+"""The formats of the kinds that have changed; the others are as ``Form()``."""
 
 OURS = ("format", "format_version", "created_by", "checksum")
 """Metadata that is no field of what was written."""
@@ -45,7 +68,7 @@ def write_artefact(
     metadata = {name: json.dumps(value, sort_keys=True) for name, value in fields.items()}
     metadata |= {
         "format": f"lsn-{kind}",
-        "format_version": str(_version(kind)),
+        "format_version": str(form_of(kind).version),
         "created_by": f"lsn {__version__}",
     }
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -61,11 +84,11 @@ def remove(path: Path) -> None:
         raise LsnError(f"{path} could not be removed: {error.strerror or error}.") from error
 
 
-def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, Any]]:
+def read_artefact(path: Path, kind: str, hint: str, again: str = "") -> tuple[Arrays, dict[str, Any]]:
     """The arrays and fields of an artefact of this kind.
 
-    Raises LsnError if the file is missing (with ``hint``: how to make one), broken, of another kind or
-    written by a newer lsn.
+    Raises LsnError if the file is missing (with ``hint``: how to make one), broken, of another kind, written
+    by a newer lsn or in a form that is no longer read (with ``again``: how to make it again).
     """
     if not path.is_file():
         raise LsnError(f"There is no {kind} artefact at {path}.", hint)
@@ -78,16 +101,22 @@ def read_artefact(path: Path, kind: str, hint: str) -> tuple[Arrays, dict[str, A
     found = stated.get("format", "no format")
     if found != f"lsn-{kind}":
         raise LsnError(f"{path}: expected an artefact of format lsn-{kind}, found {found}.", hint)
-    version = stated.get("format_version", "0")
-    if version != str(_version(kind)):
+    form, version = form_of(kind), stated.get("format_version", "0")
+    if not re.fullmatch(r"\d{1,9}", version, re.ASCII) or int(version) > form.version:
         raise LsnError(
-            f"{path}: expected format version {_version(kind)}, found {version}.",
-            "It was written by another release of lsn; update lsn or make the file again.",
+            f"{path}: expected format version {form.version}, found {printable(version)}.",
+            "It was written by a newer lsn; update lsn (pip install -U lsncli) or make the file again.",
         )
+    older = int(version) < form.version
     checksum = _checksum(arrays, {name: text for name, text in stated.items() if name != "checksum"})
-    # Files of before lsn wrote one have none.
-    if stated.get("checksum", checksum) != checksum:
+    if stated.get("checksum", checksum if older else "") != checksum:
         raise LsnError(f"{path} is damaged: it was changed after it was written.", hint)
+    if older and not (int(version) in form.reads and {*form.names} <= {*arrays, *stated}):
+        raise LsnError(
+            f"{path} was written by an older lsn, in a form that is no longer read "
+            f"(format version {version}; this lsn writes {form.version}).",
+            again or hint,
+        )
     fields = {name: text for name, text in stated.items() if name not in OURS}
     with complete(path, hint):
         return arrays, {name: parsed(value) for name, value in fields.items()}
@@ -111,8 +140,9 @@ def _checksum(arrays: Arrays, metadata: Mapping[str, str]) -> str:
     return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _version(kind: str) -> int:
-    return VERSIONS.get(kind, 1)
+def form_of(kind: str) -> Form:
+    """The format of a kind of artefact."""
+    return FORMS.get(kind, Form())
 
 
 def _canonical(data: bytes) -> bytes:

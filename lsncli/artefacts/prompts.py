@@ -118,8 +118,9 @@ def save_prompts(path: Path, prompts: LearnedPrompts) -> None:
 
 def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
     """Read a prompts artefact; raises LsnError as ``read_artefact`` does."""
-    arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.")
-    with complete(path, f"Learn the prompts again with `{COMMANDS[kind]}`."):
+    again = f"Learn the prompts again with `{COMMANDS[kind]}`."
+    arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.", again)
+    with complete(path, again):
         settings = typed(dict[str, Any], fields["settings"], "settings")
         for name, kind_of in SETTINGS.items():
             if name in settings:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.openclip import in_float32, weights_digest
 from lsncli.backbones.preprocessing import Picture, Preprocessing
+from lsncli.backbones.reasons import load_reason
 from lsncli.backbones.relevance import token_relevance
 from lsncli.backbones.tokens import read_tokens
 from lsncli.device import pick_device, pick_dtype
@@ -165,9 +165,9 @@ def _from_transformers(where: str) -> tuple[Any, Any]:
             made, report = BlipForImageTextRetrieval.from_pretrained(where, output_loading_info=True)
             tokenizer = HFTokenizer(where, context_length=LENGTH)
     except Exception as error:
-        reason = shorten(str(error), 200, placeholder=" ...")
         raise Unavailable(
-            f"blip:{where} does not load as transformers' BlipForImageTextRetrieval: {reason}", HINT
+            f"blip:{where} does not load as transformers' BlipForImageTextRetrieval: {load_reason(error)}.",
+            HINT,
         ) from error
     # transformers fills up with random numbers what a checkpoint of another BLIP lacks.
     lacking = sorted(set(report["missing_keys"]) & {name for name, _ in made.named_parameters()})

@@ -1,12 +1,10 @@
 """Any open_clip architecture with a tag, a hub name, a folder or a local checkpoint."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -22,17 +20,22 @@ from lsncli.backbones.fastimage import Forward, image_forward
 from lsncli.backbones.hub import patient_only_online
 from lsncli.backbones.imagetower import ImageTower, Tune, image_tower, pooled
 from lsncli.backbones.preprocessing import Picture, preprocessing_of
+from lsncli.backbones.reasons import load_reason
 from lsncli.backbones.relevance import relevance
 from lsncli.backbones.text import text_function, text_tower
+from lsncli.console import printable
 from lsncli.device import pick_device, pick_dtype
-from lsncli.errors import Unavailable, UsageError
+from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.tower import TextTower
+from lsncli.records import parsed, typed
 from lsncli.types import Fingerprint
 
 ensure_torchvision()
 import open_clip  # noqa: E402  (needs a torchvision that imports)
 
+TOWERS = ("1", "2")
+"""Format versions of tuned models that are read."""
 OFFLINE_HINT = "With no network, give a local checkpoint with --pretrained FILE, or use --model mini."
 
 
@@ -166,15 +169,28 @@ def kept_preprocessing(weights: str) -> dict[str, Any]:
     """The preprocessing that a checkpoint of ours (``lsn train-head --tune``) was tuned with.
 
     Options of open_clip; none for anything else. Without them, a file would get the architecture's usual
-    pixels, and some tags have others.
+    pixels, and some tags have others. Raises Unavailable for one of a newer lsn, or a damaged one.
     """
     try:
         with safe_open(weights, framework="numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError):
         return {}
-    kept: dict[str, Any] = json.loads(metadata.get("preprocessing", "{}"))
-    return kept if metadata.get("format") == "lsn-tower" else {}
+    if metadata.get("format") != "lsn-tower":
+        return {}
+    version = metadata.get("format_version", "none")
+    if version not in TOWERS:
+        raise Unavailable(
+            f"{weights} is a tuned model of format version {printable(version)}; this lsn reads "
+            f"{' and '.join(TOWERS)}.",
+            "Update lsn (pip install -U lsncli), or tune it again with `lsn train-head --tune`.",
+        )
+    try:
+        return typed(dict[str, Any], parsed(metadata.get("preprocessing", "")), "preprocessing")
+    except ValueError as error:
+        raise Unavailable(
+            f"The tuned model {weights} is damaged: {error}.", "Tune it again with `lsn train-head --tune`."
+        ) from error
 
 
 def check_architecture(name: str) -> None:
@@ -229,8 +245,10 @@ def clear_errors(model: str, weights: str) -> Iterator[None]:
     try:
         with patient_only_online():
             yield
+    except LsnError:
+        raise
     except Exception as error:
-        reason = shorten(str(error), 200, placeholder=" ...")
+        reason = f"{load_reason(error)}."
         if Path(weights).is_file():
             raise Unavailable(
                 f"The checkpoint {weights} does not load into {model.partition(':')[0]}: {reason}",

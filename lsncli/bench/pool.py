@@ -70,6 +70,10 @@ def learning(todo: Sequence[Homework], jobs: int) -> Iterator[Iterator[Done]]:
         with _one_thread():  # the processes read it when they load torch
             futures = [pool.submit(_attempt, work) for work in todo]
         yield (future.result() for future in as_completed(futures))
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():  # after SIGTERM they have heard of nothing
+            process.terminate()
+        raise
     except BrokenProcessPool as error:
         raise LsnError(
             "A process that learned prompts was killed.",

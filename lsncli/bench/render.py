@@ -21,6 +21,7 @@ from lsncli.report.render import (
     latex_line,
     latex_text,
     markdown_line,
+    markdown_paragraph,
     markdown_text,
     target,
     width,
@@ -165,7 +166,7 @@ def write_latex(table: Table, file: TextIO) -> None:
 
 
 def _markdown(table: Table) -> Iterator[str]:
-    yield f"**{headline(table)}**\n\n"
+    yield f"**{markdown_text(headline(table))}**\n\n"
     titles = (markdown_text(f"{one.group} {_arrowed(one)}".strip()) for one in table.columns)
     yield markdown_line([NAMES, *titles])
     yield "|---|" + "---:|" * len(table.columns) + "\n"
@@ -173,14 +174,9 @@ def _markdown(table: Table) -> Iterator[str]:
         cells = (
             f"**{shown(row, one)}**" if one.key in row.bold else shown(row, one) for one in table.columns
         )
-        yield markdown_line([_unstarred(markdown_text(_name(row))), *cells])
+        yield markdown_line([markdown_text(_name(row)), *cells])
     for paragraph in footer(table):
-        yield f"\n{_unstarred(paragraph)}\n"
-
-
-def _unstarred(text: str) -> str:
-    """Markdown takes a star for emphasis."""
-    return text.replace("*", "\\*")
+        yield markdown_paragraph(paragraph)
 
 
 def _latex(table: Table) -> Iterator[str]:
@@ -201,7 +197,7 @@ def _latex(table: Table) -> Iterator[str]:
                 f"\\textbf{{{shown(row, one)}}}" if one.key in row.bold else shown(row, one)
                 for one in table.columns
             )
-            name = latex_text(printable(row.name)) + "".join(
+            name = latex_text(row.name) + "".join(
                 f"\\textsuperscript{{{latex_text(mark)}}}" for mark in row.marks
             )
             yield latex_line([name, *cells])

@@ -20,6 +20,7 @@ from lsncli.cli import (
     evaluate,
     explain,
     extract,
+    interrupted,
     methods,
     models,
     not_,
@@ -36,11 +37,10 @@ from lsncli.cli import (
 from lsncli.cli.configured import FOUND, Configured, Found, needs_named_file, without_withheld
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
-from lsncli.interrupts import noticed
+from lsncli.interrupts import noticed, terminable, terminated
+from lsncli.store import NO_VERIFY
 
 DEBUG = "LSN_DEBUG"
-INTERRUPTED = 130
-"""The exit code after Ctrl-C; typer uses it, too, and as quietly."""
 
 app = typer.Typer(
     name="lsn",
@@ -90,6 +90,12 @@ def settings(
     debug: Annotated[
         bool, typer.Option("--debug", envvar=DEBUG, help="Show a traceback with every error.")
     ] = False,
+    no_verify: Annotated[
+        bool,
+        typer.Option(
+            "--no-verify", envvar=NO_VERIFY, help="Read stores without comparing them with their checksums."
+        ),
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does it all
         bool,
         typer.Option(
@@ -98,8 +104,11 @@ def settings(
     ] = False,
 ) -> None:
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
+    interrupted.begin(context.invoked_subcommand)
     if debug:
         os.environ[DEBUG] = "1"
+    if no_verify:
+        os.environ[NO_VERIFY] = "1"
     options = read_config(config)
     spread = defaults(options, _options(context.command), str(config or FILE))
     if options and config is None:
@@ -128,18 +137,23 @@ def _tree(command: Any, names: Callable[[Any], set[str]]) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run ``lsn`` and exit: 0, the exit code of the error that ended it, or 130 after Ctrl-C."""
+    """Run ``lsn`` and exit: 0, the exit code of the error that ended it, 130 (Ctrl-C) or 143 (SIGTERM)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal or a pipe that is not UTF-8 gets escapes
             stream.reconfigure(errors="backslashreplace")
+    interrupted.begin(None)
     try:
-        with noticed() as interrupted:
+        with terminable(), noticed() as came:
             app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(interrupted.exit_code())
+    except SystemExit as stop:
+        if stop.code == interrupted.CODE:
+            sys.exit(interrupted.exit_code())
+        raise
     except Exception as error:
-        if interrupted:
-            sys.exit(INTERRUPTED)
+        if came or terminated():
+            sys.exit(interrupted.exit_code())
         if os.environ.get(DEBUG):
             console.say(traceback.format_exc().rstrip())
         told = _told(error)

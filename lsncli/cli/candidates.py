@@ -53,9 +53,12 @@ def candidates(
         ),
     ] = None,
     top: Annotated[
-        int,
-        typer.Option(help="Likeliest tokens of each decoding step, or nearest words, to keep (ZOC's 35)."),
-    ] = 35,
+        int | None,
+        typer.Option(
+            help="Likeliest tokens of each decoding step, or nearest words, to keep. Default: ZOC's 35, or "
+            "all words of a --vocabulary that has fewer."
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Decoding steps at most (ZOC's 9).")] = 9,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
@@ -81,7 +84,7 @@ def candidates(
     from lsncli.app.candidates import WordFeatures, import_candidates, read_candidates
     from lsncli.app.captioning import caption_split
     from lsncli.app.pixels import images_of
-    from lsncli.app.vocabulary import propose, read_vocabulary
+    from lsncli.app.vocabulary import TOP, propose, read_vocabulary
     from lsncli.backbones import with_text
     from lsncli.backbones.captions import DEFAULT_CAPTIONER, load_captioner
     from lsncli.store.reader import read_split
@@ -93,12 +96,15 @@ def candidates(
         import_candidates(place, stored, words)
     elif vocabulary is not None:
         listed = read_vocabulary(vocabulary)
+        kept = min(TOP, len(listed)) if top is None else top
         features = WordFeatures(with_text(workspace_backbone(place, "", device)).text_tower())
         with progress(f"words for {split}", len(stored.keys), quiet=quiet) as tick:
-            propose(place, stored, listed, features, top, tick)
+            propose(place, stored, listed, features, kept, tick)
     else:
         items = images_of(stored, sources or ())
-        model = load_captioner(captioner or DEFAULT_CAPTIONER, top=top, steps=steps, device=device)
+        model = load_captioner(
+            captioner or DEFAULT_CAPTIONER, top=TOP if top is None else top, steps=steps, device=device
+        )
         with progress(f"captioning {split}", len(items), quiet=quiet) as tick:
             done = caption_split(
                 place,

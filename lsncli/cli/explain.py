@@ -168,9 +168,9 @@ def _head(
 
 def _training(place: Workspace, name: str, quiet: bool) -> "Split | None":
     """The training images, if the workspace has them."""
-    from lsncli.store.reader import list_splits, read_split
+    from lsncli.store.reader import find_split, read_split
 
-    if place.features.is_file() and name in list_splits(place.features):
+    if place.features.is_file() and find_split(place.features, name) is not None:
         return read_split(place.features, name)
     say(f"{place.features} has no split '{name}', so there are no training images to show.", quiet=quiet)
     return None

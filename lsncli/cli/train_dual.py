@@ -2,7 +2,8 @@
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli.heads import Asked, show
-from lsncli.cli.training import interruptible, workspace_backbone
+from lsncli.cli.interrupted import interruptible
+from lsncli.cli.training import kept_epochs, workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 
@@ -26,7 +27,8 @@ def dualcoop(asked: Asked) -> None:
     plan = use.plan_dual(place, asked.split)
     backbone = workspace_backbone(place, asked.pretrained, asked.device)
     total = steps(len(plan.rows.train), settings)
-    with interruptible(place.checkpoint(use.KIND)), progress("DualCoOp", total, quiet=asked.quiet) as tick:
+    kept = kept_epochs(place.checkpoint(use.KIND))
+    with interruptible(kept), progress("DualCoOp", total, quiet=asked.quiet) as tick:
         done = use.train_dual(
             place,
             backbone,

@@ -8,6 +8,7 @@ import typer
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options, training
 from lsncli.cli.configured import ONLY_READ
+from lsncli.cli.interrupted import interruptible
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.report.render import Column, render
@@ -173,7 +174,7 @@ def _learn(
         yes = use.read_captions(backbone, encoded.captions, tick)
     total = steps(len(encoded.captions), settings)
     with (
-        training.interruptible(place.checkpoint(KIND)),
+        interruptible(training.kept_epochs(place.checkpoint(KIND))),
         progress("'no' encoder", total, quiet=quiet) as tick,
     ):
         return use.train_tower(

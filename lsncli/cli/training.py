@@ -1,13 +1,13 @@
 """What `lsn train-pos` and `lsn train-neg` share: options, the training, and how a result is shown."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lsncli.cli.interrupted import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
 from lsncli.console import progress, say
 from lsncli.report.render import Column, render
@@ -176,7 +176,7 @@ def _run(
     backbone = workspace_backbone(place, pretrained, device)
     total = steps(len(plan.rows.train), settings)
     with (
-        interruptible(place.checkpoint(settings.kind)),
+        interruptible(kept_epochs(place.checkpoint(settings.kind))),
         progress(f"{settings.kind} prompts", total, quiet=quiet) as tick,
     ):
         training = train.train_prompts(
@@ -194,18 +194,15 @@ def _run(
     _show(training, format, output, quiet, following=following)
 
 
-@contextmanager
-def interruptible(checkpoint: Path) -> Iterator[None]:
-    """On Ctrl-C, say how to go on with a training whose epochs are kept at ``checkpoint``."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = checkpoint.is_file()
-        say(
-            "Interrupted. "
-            + ("The same command goes on from the last epoch." if kept else "No epoch was kept yet.")
-        )
-        raise
+def kept_epochs(checkpoint: Path) -> Callable[[], str]:
+    """How to go on with a training whose epochs are kept at ``checkpoint``."""
+
+    def kept() -> str:
+        if checkpoint.is_file():
+            return "The same command goes on from the last epoch."
+        return "No epoch was kept yet; run the same command again."
+
+    return kept
 
 
 def _show(

@@ -5,8 +5,9 @@ import shlex
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.heads import Asked, show
+from lsncli.cli.interrupted import interruptible
 from lsncli.cli.sources import list_sources
-from lsncli.cli.training import interruptible
+from lsncli.cli.training import kept_epochs
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 
@@ -51,7 +52,8 @@ def tuned(asked: Asked, tune: str) -> None:
             quiet=asked.quiet,
         )
     total = settings.epochs * len(plan.training)
-    with interruptible(place.checkpoint(KIND)), progress(f"tuning {tune}", total, quiet=asked.quiet) as tick:
+    kept = kept_epochs(place.checkpoint(KIND))
+    with interruptible(kept), progress(f"tuning {tune}", total, quiet=asked.quiet) as tick:
         done = tune_tower(
             place,
             plan,

@@ -160,9 +160,23 @@ def write_markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO,
     file.write(text)
 
 
+MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$]|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+"""What may begin or end something in a line of Markdown: code, emphasis, links, HTML, an entity, a cell, a
+formula, an address that becomes a link by itself."""
+BLOCK = re.compile(r"(\d{0,9})([-+#=.)])")
+"""What begins a list, a heading or a rule where it begins a line."""
+
+
 def markdown_text(text: str) -> str:
-    """``text`` as a cell of a Markdown table shows it."""
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    """``text`` within a line of Markdown, such as a cell of a table: it is shown as it is, on one line."""
+    return MARKDOWN.sub(r"\\\g<0>", printable(text))
+
+
+def markdown_paragraph(text: str) -> str:
+    """``text`` as a paragraph of Markdown, with the lines that part it from what is around it."""
+    line = markdown_text(text).strip()
+    block = BLOCK.match(line)
+    return f"\n{line if block is None else block[1] + chr(92) + line[block.end(1) :]}\n"
 
 
 def markdown_line(cells: Iterable[str]) -> str:
@@ -188,6 +202,12 @@ def write_latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _t
 
 LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    # At the start of a row, \\\\ before it would take these for its own.
+    "[": "{[}",
+    "*": "{*}",
     "~": "\\textasciitilde{}",
     "^": "\\textasciicircum{}",
     "↓": "$\\downarrow$",
@@ -197,8 +217,8 @@ LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 
 
 def latex_text(text: str) -> str:
-    """``text`` as LaTeX shows it."""
-    return "".join(LATEX.get(c, c) for c in text)
+    """``text`` within a line of LaTeX: it is shown as it is."""
+    return "".join(LATEX.get(c, c) for c in printable(text))
 
 
 def latex_line(cells: Iterable[str]) -> str:
@@ -253,8 +273,8 @@ FORMATS: dict[str, Format] = {
     "md": Format(
         "lsncli.report.render:write_markdown",
         people=True,
-        heading=lambda title: f"**{title}**\n\n",
-        paragraph=lambda text: "\n" + markdown_text(text).replace("*", "\\*") + "\n",
+        heading=lambda title: f"**{markdown_text(title).strip()}**\n\n",
+        paragraph=markdown_paragraph,
         published="lsncli.bench.render:write_markdown",
     ),
     "tex": Format(

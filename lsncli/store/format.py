@@ -122,7 +122,12 @@ class Checksum:
 
     def hexdigest(self) -> str:
         """The checksum of all rows so far, hexadecimal."""
-        return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
+        return joined_digest(part.digest() for part in self._parts)
+
+
+def joined_digest(parts: Iterable[bytes]) -> str:
+    """The checksum of rows from the sha256 of features, labels and keys, hexadecimal."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def digest_of(texts: Iterable[str]) -> str:

@@ -2,15 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.records import parsed, typed
-from lsncli.store.format import check_split_name
+from lsncli.store.format import check_split_name, digest_of
 from lsncli.store.lock import locked
 from lsncli.store.plan import Plan, must_restart, read_plan, write_plan
 from lsncli.types import Failure, Fingerprint
@@ -70,18 +71,28 @@ def begin(folder: Path, plan: Plan, about: About, *, launch: str = "") -> None:
 
 def write_about(folder: Path, about: About) -> None:
     """Write ``split.json``. Raises LsnError if that is not possible."""
-    write_whole(folder / "split.json", (json.dumps(asdict(about), indent=1) + "\n").encode())
+    fields = asdict(about)
+    fields["checksum"] = _checksum(fields)
+    write_whole(folder / "split.json", (json.dumps(fields, indent=1) + "\n").encode())
 
 
 def read_about(folder: Path) -> About:
     """What ``split.json`` says. Raises LsnError."""
     path = folder / "split.json"
     try:
-        return typed(About, parsed(path.read_text(encoding="utf-8")), "split.json")
+        stored = typed(dict[str, Any], parsed(path.read_text(encoding="utf-8")), "split.json")
+        stated = stored.pop("checksum", None)  # an older lsn wrote none
+        if stated is not None and stated != _checksum(stored):
+            raise ValueError("changed after it was written")
+        return typed(About, stored, "split.json")
     except (OSError, ValueError, TypeError) as error:
         raise LsnError(
             f"{path} is damaged.", "Run the same `lsn extract` again: it writes it anew."
         ) from error
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return digest_of([json.dumps(fields, sort_keys=True)])
 
 
 def remove_parts(store: Path, split: str) -> None:

@@ -10,14 +10,27 @@ import numpy as np
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, dataset_at, group_at, reading, texts_at
 from lsncli.store.format import FORMAT, FORMAT_VERSION, SPREAD_VERSION, Split, SplitInfo, check_split_name
+from lsncli.store.integrity import (
+    CHANGED_TEXT,
+    SplitCheck,
+    about_problems,
+    checksums_of,
+    index_problems,
+    is_verifying,
+    refuse,
+    text_is_changed,
+)
 from lsncli.store.mapped import lazy_texts_at, values_of
 from lsncli.store.spread import is_spread, row_files, spread_rows
 from lsncli.types import Failure, Fingerprint, Floats
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """The store at ``path``, known to be one of a version this program reads. Raises LsnError."""
+def opened(path: Path, *, check: bool = True) -> Iterator[h5py.File]:
+    """The store at ``path``, of a version that this program reads. Raises LsnError.
+
+    ``check`` refuses one whose fingerprint or list of splits is not what was written.
+    """
     with reading(path) as file:
         try:
             found = attribute(file, "format", str)
@@ -36,6 +49,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
                 f"{SPREAD_VERSION}.",
                 "Upgrade lsn (pip install -U lsncli).",
             )
+        if check and is_verifying():
+            refuse(str(path), index_problems(file))
         yield file
 
 
@@ -46,14 +61,23 @@ def read_fingerprint(path: Path) -> Fingerprint:
 
 
 def list_splits(path: Path) -> dict[str, SplitInfo]:
-    """Every split by name, sorted, without reading rows. Raises LsnError."""
+    """Every split by name, sorted, without reading rows. Raises LsnError, also for a changed description."""
     with opened(path) as file:
-        splits = group_at(file, "splits")
-        return {name: info_of(group_at(splits, name), name) for name in sorted(splits)}
+        return {name: _checked_info(file, name) for name in sorted(group_at(file, "splits"))}
+
+
+def find_split(path: Path, name: str) -> SplitInfo | None:
+    """One split without reading rows, None if it is not in the store. The other splits may be damaged."""
+    with opened(path) as file:
+        return _checked_info(file, name) if name in group_at(file, "splits") else None
 
 
 def read_split(path: Path, name: str) -> Split:
-    """One split. Raises LsnError, naming the splits there are, if it is not in the store."""
+    """One split, once its rows match their checksum (``integrity``: they are read for that only once).
+
+    Raises LsnError for content that is not what was written, and, naming the splits there are, if it is not
+    in the store.
+    """
     check_split_name(name)
     with opened(path) as file:
         splits = group_at(file, "splits")
@@ -63,7 +87,12 @@ def read_split(path: Path, name: str) -> Split:
                 f"{path} has no split '{name}'; there are: {there}.",
                 f"Name another one, or add it with `lsn extract DIR --split {name}` or `lsn store import`.",
             )
-        return split_of(group_at(splits, name), name)
+        _checked_info(file, name)
+        group = group_at(splits, name)
+        check = SplitCheck(group, name)
+        split = split_of(group, name, check=check.due)
+        check.check(group, split)
+        return split
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -73,23 +102,33 @@ def read_checksums(path: Path) -> dict[str, str]:
     """
     with opened(path) as file:
         splits = group_at(file, "splits")
+        if is_verifying() and "checksums" in file.attrs:
+            changed = attribute(file, "checksums", str) != checksums_of(splits)
+            refuse(str(path), ["the checksums of its splits were changed after they were written"] * changed)
         return {name: attribute(group_at(splits, name), "checksum", str) for name in sorted(splits)}
 
 
 def read_text(path: Path) -> tuple[tuple[str, ...], Floats] | None:
     """Class names and their imported text features (C, D) float32, or None if there are none."""
     with opened(path) as file:
-        return text_of(file)
-
-
-def about_stored(group: h5py.Group) -> str:
-    """The checksum ``about`` of a split, or of text features; "" in a store of before lsn wrote one."""
-    return attribute(group, "about", str) if "about" in group.attrs else ""
+        text = text_of(file)
+        if text is not None and is_verifying() and text_is_changed(group_at(file, "text"), *text):
+            refuse(str(path), [CHANGED_TEXT])
+        return text
 
 
 def fingerprint_of(file: h5py.File) -> Fingerprint:
     """The fingerprint of an open store."""
     return Fingerprint.from_json(attribute(file, "fingerprint", str))
+
+
+def _checked_info(file: h5py.File, name: str) -> SplitInfo:
+    """The description of a split. Raises LsnError for one that is not what was written."""
+    group = group_at(group_at(file, "splits"), name)
+    info = info_of(group, name)
+    if is_verifying():
+        refuse(f"{file.filename}, split '{name}'", about_problems(group, info, fingerprint_of(file)))
+    return info
 
 
 def info_of(group: h5py.Group, name: str) -> SplitInfo:
@@ -117,11 +156,11 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
     )
 
 
-def split_of(group: h5py.Group, name: str) -> Split:
-    """The whole split in ``group``."""
+def split_of(group: h5py.Group, name: str, *, check: bool) -> Split:
+    """The whole split in ``group``; ``check`` compares the rows of part files with their checksums."""
     info = info_of(group, name)
     if is_spread(group):
-        return _gathered(group, info)
+        return _gathered(group, info, check)
     keys = lazy_texts_at(group, "keys")
     if len(keys) != info.rows:
         raise LsnError(
@@ -139,11 +178,11 @@ def split_of(group: h5py.Group, name: str) -> Split:
     )
 
 
-def _gathered(group: h5py.Group, info: SplitInfo) -> Split:
+def _gathered(group: h5py.Group, info: SplitInfo, check: bool) -> Split:
     """A split whose rows lie in part files, one file at a time."""
     features, labels = np.empty((info.rows, info.dim), np.float16), np.empty(info.rows, np.int32)
     keys: list[str] = []
-    for some, of_them, names in spread_rows(group):
+    for some, of_them, names in spread_rows(group, check=check):
         where = slice(len(keys), len(keys) + len(names))
         features[where], labels[where] = some, of_them
         keys.extend(names)

@@ -87,29 +87,36 @@ def rows_in_blocks(group: h5py.Group) -> Iterator[Chunk]:
     return spread_rows(group) if is_spread(group) else plain_rows(group)
 
 
-def spread_rows(group: h5py.Group) -> Iterator[Chunk]:
-    """The rows of a split in part files, each file's once they match its checksum.
+def row_paths(group: h5py.Group) -> list[Path]:
+    """The part files of a split by their paths, in the order of their rows."""
+    folder = rows_folder(Path(group.file.filename)) / folder_of(group)
+    return [folder / file.name for file in row_files(group)]
+
+
+def spread_rows(group: h5py.Group, *, check: bool = True) -> Iterator[Chunk]:
+    """The rows of a split in part files, each file's once they match its checksum (unless not to ``check``).
 
     Raises LsnError, naming it, for a file that is missing, torn or not the one the store was made with.
     """
-    folder, dim = rows_folder(Path(group.file.filename)) / folder_of(group), attribute(group, "dim", int)
-    for one in row_files(group):
-        for chunk in checked_rows(folder / one.name, one.rows, one.checksum):
+    dim = attribute(group, "dim", int)
+    for path, file in zip(row_paths(group), row_files(group), strict=True):
+        for chunk in checked_rows(path, file.rows, file.checksum if check else None):
             if chunk[0].shape[1] != dim:
-                raise LsnError(f"{folder / one.name}: expected features of {dim}, found {chunk[0].shape[1]}.")
+                raise LsnError(f"{path}: expected features of {dim}, found {chunk[0].shape[1]}.")
             yield chunk
 
 
-def checked_rows(path: Path, rows: int, checksum: str) -> list[Chunk]:
-    """The rows of one file. Raises LsnError unless they are so many and match the checksum."""
+def checked_rows(path: Path, rows: int, checksum: str | None) -> list[Chunk]:
+    """The rows of one file. Raises LsnError unless they are so many and match ``checksum`` (None: any do)."""
     if not path.is_file():
         raise LsnError(f"{path}, which holds {rows} rows of a split, is missing.", LOST)
     with reading(path) as file:
         chunks = list(plain_rows(file))
-    found = Checksum()
-    for chunk in chunks:
-        found.add(*chunk)
-    if sum(len(chunk[2]) for chunk in chunks) != rows or found.hexdigest() != checksum:
+    actual = Checksum()
+    for chunk in chunks if checksum is not None else ():
+        actual.add(*chunk)
+    matches = checksum is None or actual.hexdigest() == checksum
+    if sum(len(chunk[2]) for chunk in chunks) != rows or not matches:
         raise LsnError(
             f"{path} was changed after it was written: its rows do not match their checksum.", LOST
         )

@@ -6,8 +6,15 @@ import h5py
 
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, group_at
-from lsncli.store.format import Checksum, RowCheck, about_of, about_text, check_split_name, text_problems
-from lsncli.store.reader import about_stored, fingerprint_of, info_of, opened, text_of
+from lsncli.store.format import Checksum, RowCheck, check_split_name, text_problems
+from lsncli.store.integrity import (
+    CHANGED_ROWS,
+    CHANGED_TEXT,
+    about_problems,
+    index_problems,
+    text_is_changed,
+)
+from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
 from lsncli.store.spread import rows_in_blocks
 from lsncli.types import Fingerprint
 
@@ -20,11 +27,9 @@ def verify(path: Path) -> list[str]:
     """
     found: list[str] = []
     try:
-        with opened(path) as file:
-            found += _links(file)
+        with opened(path, check=False) as file:
+            found += _links(file) + index_problems(file)
             fingerprint = fingerprint_of(file)
-            if attribute(file, "digest", str) != fingerprint.digest:
-                found.append("The digest is not that of the fingerprint.")
             splits = group_at(file, "splits")
             for name in sorted(splits):
                 found += [f"Split '{name}': {problem}." for problem in _of_split(splits, name, fingerprint)]
@@ -38,7 +43,8 @@ def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[s
     try:
         check_split_name(name)
         group = group_at(splits, name)
-        stored, about, info = attribute(group, "checksum", str), about_stored(group), info_of(group, name)
+        stored, info = attribute(group, "checksum", str), info_of(group, name)
+        described = about_problems(group, info, fingerprint)
         checksum, check, keys = Checksum(), RowCheck(len(info.classes)), list[str]()
         for chunk in rows_in_blocks(group):
             checksum.add(*chunk)
@@ -47,20 +53,18 @@ def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[s
     except LsnError as error:
         return [error.message.removesuffix(".")]
     if info.dim != fingerprint.dim:
-        return [f"features must be ({info.rows}, {fingerprint.dim}), found ({info.rows}, {info.dim})"]
+        return described
     found = check.problems()
     found += text_problems(keys, info.classes, info.failures, info.source, info.listing)
     if checksum.hexdigest() != stored:
-        found.append("the checksum does not match: the rows were changed after they were written")
-    if about and about != about_of(info, fingerprint):
-        found.append("what is said of it (classes, failures, source) was changed after it was written")
-    return found
+        found.append(CHANGED_ROWS)
+    return found + described
 
 
 def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
     try:
         text = text_of(file)
-        about = about_stored(group_at(file, "text")) if text is not None else ""
+        changed = text is not None and text_is_changed(group_at(file, "text"), *text)
     except LsnError as error:
         return [error.message]
     if text is None:
@@ -73,8 +77,8 @@ def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
         found.append("Text features: some are not finite.")
     if len(set(classes)) < len(classes):
         found.append("Text features: a class occurs twice.")
-    if about and about != about_text(classes, features):
-        found.append("Text features: they were changed after they were written.")
+    if changed:
+        found.append(CHANGED_TEXT)
     return found
 
 

@@ -32,8 +32,9 @@ from lsncli.store.format import (
     check_split_name,
     problems_of,
 )
+from lsncli.store.integrity import about_stored, checksums_of, contents_of
 from lsncli.store.lock import locked
-from lsncli.store.reader import about_stored, fingerprint_of, info_of, opened, text_of
+from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
 from lsncli.store.spread import (
     FOLDER,
     folder_of,
@@ -50,6 +51,17 @@ CREATOR = f"lsn {__version__}"
 
 Text = tuple[tuple[str, ...], Floats, str]
 """Text features: classes, features (C, D), and the checksum that is copied with them ("" for a new one)."""
+
+DIFFERENCES = {
+    "dim": "dimensions",
+    "logit_scale": "logit scale",
+    "precision": "precision",
+    "decode": "decoding",
+    "image_size": "image size",
+    "interpolation": "interpolation",
+    "resize_mode": "resizing",
+}
+"""Fields of a fingerprint that tell people more than a digest, and what to call them."""
 
 Fill = Callable[[h5py.Group], None]
 """Writes the content of a group."""
@@ -138,9 +150,18 @@ def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> No
     """Raise FingerprintMismatch unless both are the same model."""
     if stored.digest != wanted.digest:
         raise FingerprintMismatch(
-            f"The store {path} holds features of {stored}, not of {wanted}.",
+            f"The store {path} holds features of {stored}, not of {wanted}{_differences(stored, wanted)}.",
             "Give each model a workspace of its own (--work DIR); --overwrite replaces a split, not a model.",
         )
+
+
+def _differences(stored: Fingerprint, wanted: Fingerprint) -> str:
+    """In what two models of one name differ, for a message; "" where the names do."""
+    if stored.model != wanted.model:
+        return ""
+    pairs = [(name, getattr(stored, name), getattr(wanted, name)) for name in DIFFERENCES]
+    differing = [f"{DIFFERENCES[name]} {old}, not {new}" for name, old, new in pairs if old != new]
+    return f": {'; '.join(differing)}" if differing else ""
 
 
 def _write_store(
@@ -173,6 +194,8 @@ def _write_store(
         group.create_dataset("features", data=text[1], dtype="<f4")
         write_texts(group, "classes", text[0])
         write_attribute(group, "about", text[2] or about_text(text[0], text[1]))
+    write_attribute(new, "contents", contents_of(new, fingerprint.to_json()))
+    write_attribute(new, "checksums", checksums_of(splits))
 
 
 def _text_to_copy(old: h5py.File) -> Text | None:

@@ -45,6 +45,8 @@ def test_pil_images_of_any_mode_are_read_as_files_are(photo, mode) -> None:
 def test_grey_and_transparent_arrays_are_read(photo) -> None:
     grey = np.array(photo.convert("L"))
     assert np.array_equal(np.array(opened(grey)), np.stack([grey] * 3, axis=2))
+    assert np.array_equal(np.array(opened(grey[:, :, None])), np.array(opened(grey)))
+    assert np.array_equal(np.array(opened(grey[:, :, None] / 255)), np.array(opened(grey)))
     clear = np.zeros((5, 5, 4), dtype=np.uint8)
     assert (np.array(opened(clear)) == 255).all()
 
@@ -60,8 +62,13 @@ def test_a_photo_on_its_side_is_turned(photo, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((3, 20, 20), np.uint8), "shape (3, 20, 20), expected (H, W), (H, W, 3) or (H, W, 4)"),
+        (
+            np.zeros((3, 20, 20), np.uint8),
+            "shape (3, 20, 20), expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
+        ),
         (np.zeros((0, 5)), "shape (0, 5)"),
+        (np.zeros((5, 5, 2), np.uint8), "shape (5, 5, 2), expected (H, W), (H, W, 1)"),
+        (np.zeros((5, 0, 1), np.uint8), "shape (5, 0, 1)"),
         (np.zeros((5, 5), np.int64), "an array of int64, expected uint8 or floats in [0, 1]"),
         (np.full((5, 5), 255.0), "floats from 255 to 255, expected [0, 1]"),
         (np.full((5, 5), np.nan), "nan or infinity, expected floats in [0, 1]"),

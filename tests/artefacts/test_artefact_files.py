@@ -31,8 +31,8 @@ def written(folder: Path, **changes: str) -> Path:
         data = path.read_bytes()
         end = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:end])
-        del header["__metadata__"]["checksum"]  # optional: files of before lsn wrote one are read
-        header["__metadata__"] |= changes
+        del header["__metadata__"]["checksum"]  # files of version 1, of before lsn wrote one, are read
+        header["__metadata__"] |= {"format_version": "1"} | changes
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
     return path
@@ -112,9 +112,11 @@ def test_a_strangers_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_version_says_update(tmp_path: Path) -> None:
-    with pytest.raises(LsnError, match="expected format version 1, found 2") as caught:
-        read_artefact(written(tmp_path, format_version="2"), "thing", "")
-    assert "update lsn" in caught.value.hint
+    for version in ("3", "x\x1b[1m", "²", "-1", ""):
+        with pytest.raises(LsnError, match=r"expected format version 2, found ") as caught:
+            read_artefact(written(tmp_path, format_version=version), "thing", "")
+        assert "update lsn" in caught.value.hint
+        assert caught.value.message.isprintable()
 
 
 def test_one_flipped_bit_anywhere_is_said(tmp_path: Path) -> None:

@@ -180,8 +180,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(architecture: str, tmp_path
             return (Path.touch, (tmp_path / "exploded",))
 
     torch.save({"state_dict": Bomb()}, tmp_path / "bomb.pt")
-    with pytest.raises(Unavailable, match="does not load"):
+    with pytest.raises(Unavailable, match=r"does not load.*besides tensors it holds an object of ") as caught:
         load_backbone(architecture, pretrained=str(tmp_path / "bomb.pt"), device="cpu")
+    assert caught.value.message.isprintable()
+    assert "\x1b" not in repr(caught.value.message)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -282,3 +284,26 @@ def test_an_architecture_has_random_weights_to_measure_its_speed(architecture: s
         assert load_untrained(name) is None
     with pytest.raises(UsageError, match="no architecture"):
         load_untrained("ViT-X")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (
+            {"format_version": "9", "preprocessing": "{}"},
+            "is a tuned model of format version 9; this lsn reads",
+        ),
+        ({"format_version": "\x1b[1m", "preprocessing": "{}"}, r"format version \\x1b\[1m; this lsn reads"),
+        ({"preprocessing": "{}"}, "format version none"),
+        ({"format_version": "2", "preprocessing": "{"}, "is damaged: "),
+        ({"format_version": "2", "preprocessing": "[]"}, "is damaged: "),
+        ({"format_version": "1"}, "is damaged: "),
+    ],
+)
+def test_a_tuned_model_that_is_newer_or_damaged_is_named(
+    architecture: str, folder, tmp_path, metadata, message
+):
+    path = tmp_path / "tower.safetensors"
+    save_file(load_file(folder / "open_clip_model.safetensors"), path, {"format": "lsn-tower", **metadata})
+    with pytest.raises(Unavailable, match=message):
+        load_backbone(architecture, pretrained=str(path), device="cpu")

@@ -26,11 +26,12 @@ Lsn = Callable[..., Result]
 def lsn(tmp_path: Path, monkeypatch, capsys) -> Lsn:
     """Call it with the words of a command line."""
     monkeypatch.chdir(tmp_path)
-    # Set and removed, so that whatever --debug leaves in the environment is undone after the test.
+    # Set and removed, so that what --debug and --no-verify leave in the environment is undone after the test.
     monkeypatch.setenv("LSN_DEBUG", "")
+    monkeypatch.setenv("LSN_NO_VERIFY", "")
 
     def run(*words: object) -> Result:
-        os.environ["LSN_DEBUG"] = ""
+        os.environ["LSN_DEBUG"] = os.environ["LSN_NO_VERIFY"] = ""
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main([str(word) for word in words])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lsncli import __version__
 from lsncli.cli.app import app
+from lsncli.store.reader import read_split
 
 
 @pytest.fixture
@@ -299,3 +300,22 @@ def test_a_configuration_cannot_say_yes_to_moving_files(lsn, work: Path, monkeyp
     done = lsn("score", "images", "--move", "sorted")
     assert done.code == 2
     assert "[score] has no option 'yes'" in done.err
+
+
+def test_a_damaged_store_is_refused_and_no_verify_reads_it(lsn, work: Path) -> None:
+    store = work / "features.h5"
+    sound = lsn("eval", "--work", work, "--method", "mcm", "--format", "json")
+    features = read_split(store, "test").features.tobytes()
+    before, found, after = store.read_bytes().rpartition(features)
+    assert found
+    store.write_bytes(before + features[:1] + bytes([features[1] ^ 0x80]) + features[2:] + after)
+    done = lsn("eval", "--work", work, "--method", "mcm")
+    assert (done.code, done.out) == (1, "")
+    assert "split 'test': the checksum does not match: the rows were changed" in done.err
+    assert "lsn --no-verify" in done.err
+    assert "the checksum does not match: the rows were changed" in lsn("store", "verify", "--work", work).err
+    read = lsn("--no-verify", "eval", "--work", work, "--method", "mcm", "--format", "json")
+    assert read.code == 0
+    assert read.out != sound.out
+    assert lsn("--no-verify", "store", "verify", "--work", work).code == 1  # it is there to tell
+    assert lsn("eval", "--work", work, "--method", "mcm").code == 1

@@ -80,3 +80,6 @@ def test_words_are_chosen_from_a_list_without_images(lsn, tmp_path, monkeypatch)
     done = lsn(*words, "--top", 4)
     assert (done.code, done.out) == (2, "")
     assert "expected 1 to 3" in done.err
+    done = lsn(*words)  # fewer than ZOC's 35
+    assert done.code == 0, done.err
+    assert json.loads(done.out)[0]["words_per_image"] == 3.0

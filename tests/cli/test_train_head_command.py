@@ -106,7 +106,7 @@ def test_ctrl_c_says_how_to_go_on(lsn, tmp_path: Path, tiny_model: str, monkeypa
     monkeypatch.setattr("lsncli.app.tune.fine_tune", interrupted)
     done = lsn("train-head", "photos", *QUICK, "--model", tiny_model, "--work", "tuned")
     assert done.code == 130
-    assert "Interrupted. No epoch was kept yet." in done.err
+    assert "Interrupted. No epoch was kept yet; run the same command again." in done.err
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
 
 GOLDEN = Path(__file__).parent / "golden" / "store-v1.h5"
-CHECKED = GOLDEN.with_name("store-v1-about.h5")  # the same content, written since `about` is a checksum, too
+ABOUT = GOLDEN.with_name("store-v1-about.h5")  # the same content, written since `about` is a checksum, too
+CHECKED = GOLDEN.with_name("store-v1-contents.h5")  # ... and since the root has `contents` and `checksums`
 WRITTEN_WITH = "2.0.0"  # the HDF5 that wrote it; another may lay the same content out differently
 
 
@@ -45,7 +46,7 @@ def tree(path: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("path", [GOLDEN, CHECKED], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [GOLDEN, ABOUT, CHECKED], ids=lambda path: path.name)
 def test_the_golden_store_reads_as_it_was_written(path: Path) -> None:
     assert read_fingerprint(path) == fingerprint()
     assert same(read_split(path, "train"), split("train"))
@@ -68,12 +69,14 @@ def test_the_golden_store_is_written_again_to_the_byte(
         assert (tmp_path / "f.h5").read_bytes() == CHECKED.read_bytes()
 
 
-def test_a_store_of_before_about_becomes_one_with_it(tmp_path: Path) -> None:
-    shutil.copy(GOLDEN, tmp_path / "f.h5")
+@pytest.mark.parametrize("path", [GOLDEN, ABOUT], ids=lambda path: path.name)
+def test_a_store_of_before_some_checksums_becomes_one_with_them(tmp_path: Path, path: Path) -> None:
+    shutil.copy(path, tmp_path / "f.h5")
     write_split(tmp_path / "f.h5", split("third"), fingerprint())
     assert verify(tmp_path / "f.h5") == []
-    old, new = tree(CHECKED), tree(tmp_path / "f.h5")
+    old, new = tree(ABOUT), tree(tmp_path / "f.h5")
     assert {name: new[name] for name in old} == old
+    assert {"@contents", "@checksums"} < new.keys()
 
 
 def test_the_written_format_names_everything_in_the_golden_store() -> None:

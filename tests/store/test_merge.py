@@ -1,6 +1,7 @@
 """A split in part files: read like any other, and a sentence for every file that is not right."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -156,14 +157,17 @@ def texts(group: h5py.Group, name: str, *values: bytes) -> None:
         (lambda g: texts(g["files"], "names", b"rows-000000000000-000000000009.h5"), "names no part files"),
         (lambda g: g["files/rows"].__setitem__(0, 8), "expected 20 rows in its files, found 19"),
         (lambda g: g["files/rows"].__setitem__(0, -9), "names no part files"),
-        (lambda g: g.attrs.__setitem__("dim", np.int64(5)), "expected features of 5, found 4"),
+        (
+            lambda g: g.attrs.__setitem__("dim", np.int64(5)),
+            r"expected features of 5, found 4|must be \(20, 4\), found \(20, 5\)",
+        ),
     ],
 )
 def test_a_store_that_names_what_cannot_be_is_refused(
     store: Path, change: Callable[[h5py.Group], object], message: str
 ) -> None:
     edit(store, change)
-    assert any(message in problem for problem in verify(store))
+    assert any(re.search(message, problem) for problem in verify(store))
     with pytest.raises(LsnError, match=message):
         read_split(store, "train")
 

@@ -1,5 +1,6 @@
 """Parts of an unfinished split: what is committed stays, what is torn is done again, plans never mix."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from lsncli.store import part as part_module
 from lsncli.store.format import Piece
 from lsncli.store.merge import missing_parts, parts_of
 from lsncli.store.part import Part
-from lsncli.store.parts import claimed, parts_folder, remove_parts
+from lsncli.store.parts import claimed, parts_folder, read_about, remove_parts
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
@@ -371,3 +372,18 @@ def test_removing_what_is_not_there_is_fine_and_a_refusal_is_one_sentence(
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(LsnError, match="could not be removed: Permission denied"):
         remove_parts(tmp_path / "f.h5", "train")
+
+
+def test_what_a_split_in_the_making_says_is_checked(tmp_path: Path) -> None:
+    folder = planned(tmp_path / "f.h5")
+    path = folder / "split.json"
+    assert read_about(folder) == ABOUT
+    sound = path.read_text()
+    for old, new in (("photos", "photas"), ("an empty file", "an empty fire"), ('"dim": 4', '"dim": 5')):
+        assert old in sound
+        path.write_text(sound.replace(old, new))
+        with pytest.raises(LsnError, match=r"split\.json is damaged"):
+            read_about(folder)
+    without = {name: value for name, value in json.loads(sound).items() if name != "checksum"}
+    path.write_text(json.dumps(without))  # as an older lsn wrote it
+    assert read_about(folder) == ABOUT

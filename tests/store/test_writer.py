@@ -87,6 +87,24 @@ def test_the_model_is_stored_and_another_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dim": 5}, ": dimensions 4, not 5."),
+        ({"logit_scale": 50.0, "decode": "fast"}, ": logit scale 100.0, not 50.0; decoding exact, not fast."),
+        ({"weights": "cd" * 32}, "]."),  # a digest says no more than that they differ
+        ({"model": "other", "dim": 5}, "]."),
+    ],
+)
+def test_what_two_models_of_one_name_differ_in_is_said(tmp_path: Path, changes, message: str) -> None:
+    path = tmp_path / "f.h5"
+    write_split(path, split(), fingerprint())
+    other = replace(fingerprint(), **changes)
+    with pytest.raises(FingerprintMismatch) as caught:
+        write_split(path, split("other", dim=other.dim), other)
+    assert caught.value.message.endswith(message)
+
+
 def test_the_same_weights_from_elsewhere_are_the_same_model(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     write_split(path, split(), fingerprint())

@@ -1,0 +1,185 @@
+"""Check that stored content is what was written. Rows are read once for that, not by every command.
+
+A split whose rows match their checksum is remembered by the identity of its files (device, inode, size, times
+of change): in this process, and for large splits beside the store in ``<store>.checked``.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lsncli.disk import write_whole
+from lsncli.errors import LsnError
+from lsncli.store import NO_VERIFY
+from lsncli.store.container import attribute, dataset_at, group_at
+from lsncli.store.format import Checksum, Split, SplitInfo, about_of, about_text, digest_of, joined_digest
+from lsncli.store.mapped import MAPPED
+from lsncli.store.spread import is_spread, row_paths
+from lsncli.types import Fingerprint, Floats
+
+CHANGED_ROWS = "the checksum does not match: the rows were changed after they were written"
+CHANGED_ABOUT = "what is said of it (classes, failures, source) was changed after it was written"
+CHANGED_TEXT = "Text features: they were changed after they were written."
+REPAIR = (
+    "Restore the store from a copy, or extract or import the split again with --overwrite; "
+    "`lsn --no-verify` reads it as it is."
+)
+SETTLED = 2_000_000_000
+"""Nanoseconds without a change after which another change gets another time, on any file system."""
+BUFFER = 1 << 22
+"""Bytes that are read and hashed at a time."""
+MARK = 65
+"""Bytes of a line in ``<store>.checked``."""
+REMEMBERED = 64
+"""Entries in ``<store>.checked``; the oldest go first. Each machine that shares a store has its own."""
+
+_known: set[str] = set()
+
+
+def is_verifying() -> bool:
+    """Whether content is checked when it is read."""
+    return os.environ.get(NO_VERIFY, "").lower() in ("", "0", "false", "no")
+
+
+def about_stored(group: h5py.Group) -> str:
+    """The checksum ``about`` of a split, or of text features; "" in a store of before lsn wrote one."""
+    return attribute(group, "about", str) if "about" in group.attrs else ""
+
+
+def contents_of(file: h5py.File, fingerprint: str) -> str:
+    """The checksum of what a store has: its fingerprint, which splits, and whether there are text features.
+
+    Without it a damaged name would make a split, or the text features, disappear without a word.
+    """
+    return digest_of((fingerprint, *sorted(group_at(file, "splits")), *(["/text"] if "text" in file else [])))
+
+
+def checksums_of(splits: h5py.Group) -> str:
+    """The checksum of the checksums of all splits."""
+    names = sorted(splits)
+    return digest_of(
+        text for name in names for text in (name, attribute(group_at(splits, name), "checksum", str))
+    )
+
+
+def index_problems(file: h5py.File) -> list[str]:
+    """What is wrong with the fingerprint and the list of splits, a sentence each."""
+    stated = attribute(file, "fingerprint", str)
+    problems = []
+    if attribute(file, "digest", str) != Fingerprint.from_json(stated).digest:
+        problems.append("The digest is not that of the fingerprint.")
+    if "contents" in file.attrs and attribute(file, "contents", str) != contents_of(file, stated):
+        problems.append("The model or the list of splits was changed after it was written.")
+    return problems
+
+
+def about_problems(group: h5py.Group, info: SplitInfo, fingerprint: Fingerprint) -> list[str]:
+    """What is wrong with the description of a split, the rows unread."""
+    if info.dim != fingerprint.dim:
+        return [f"features must be ({info.rows}, {fingerprint.dim}), found ({info.rows}, {info.dim})"]
+    about = about_stored(group)
+    return [CHANGED_ABOUT] if about and about != about_of(info, fingerprint) else []
+
+
+def text_is_changed(group: h5py.Group, classes: Sequence[str], features: Floats) -> bool:
+    """Whether text features, or their classes, are not those that were written."""
+    about = about_stored(group)
+    return bool(about) and about != about_text(classes, features)
+
+
+def refuse(where: str, problems: Iterable[str]) -> None:
+    """Raise LsnError with the first of ``problems``, if there is one."""
+    for problem in problems:
+        raise LsnError(f"{where}: {problem.removesuffix('.')}.", REPAIR)
+
+
+class SplitCheck:
+    """The check of one split's rows. ``due`` says whether they have to be read for it.
+
+    Make one before the rows are read: it notes the identity of the files.
+    """
+
+    def __init__(self, group: h5py.Group, name: str) -> None:
+        self._store = Path(group.file.filename)
+        self._where = f"{self._store}, split '{name}'"
+        self._checksum = attribute(group, "checksum", str)
+        stats = [os.fstat(group.file.id.get_vfd_handle())]
+        if is_spread(group):
+            # A missing file is named when it is read.
+            stats += [os.stat(path) for path in row_paths(group) if path.exists()]
+        numbers = (
+            str(number)
+            for one in stats
+            for number in (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns)
+        )
+        self._mark = digest_of((name, self._checksum, *numbers))
+        changed = max(max(one.st_mtime_ns, one.st_ctime_ns) for one in stats)
+        self._settled = time.time_ns() - changed >= SETTLED
+        self.due = is_verifying() and not self._is_known()
+
+    def check(self, group: h5py.Group, split: Split) -> None:
+        """Compare all rows with their checksum. Raises LsnError."""
+        if self.due:
+            if rows_checksum(group, split) != self._checksum:
+                refuse(self._where, [CHANGED_ROWS])
+            self._remember(split.features.nbytes)
+
+    def _is_known(self) -> bool:
+        return self._mark in _known or self._mark in _read_marks(self._store)
+
+    def _remember(self, size: int) -> None:
+        if not self._settled:
+            return
+        _known.add(self._mark)
+        if size >= MAPPED:  # smaller ones are read in no time
+            marks = [*_read_marks(self._store), self._mark][-REMEMBERED:]
+            with suppress(LsnError):  # a folder that cannot be written costs time, and nothing else
+                write_whole(_marks_path(self._store), "".join(f"{mark}\n" for mark in marks).encode())
+
+
+def rows_checksum(group: h5py.Group, split: Split) -> str:
+    """The checksum of a split's rows.
+
+    Rows in the store are read for it anew, block by block: to look at those that are mapped would take as
+    much memory as they have bytes.
+    """
+    if is_spread(group):
+        checksum = Checksum()
+        checksum.add(split.features, split.labels, split.keys)
+        return checksum.hexdigest()
+    names = {"features": ("<f2", 2), "labels": ("<i4", 1), "keys": ("|u1", 1)}
+    return joined_digest(_digest(dataset_at(group, name, *kind)) for name, kind in names.items())
+
+
+def _digest(dataset: h5py.Dataset) -> bytes:
+    digest = hashlib.sha256()
+    if dataset.size:
+        rows = max(1, BUFFER * len(dataset) // dataset.nbytes)
+        buffer = np.empty((min(rows, len(dataset)), *dataset.shape[1:]), dataset.dtype)
+        for start in range(0, len(dataset), rows):
+            count = min(rows, len(dataset) - start)
+            dataset.read_direct(buffer, np.s_[start : start + count], np.s_[:count])
+            digest.update(buffer[:count].data)
+    return digest.digest()
+
+
+def _marks_path(store: Path) -> Path:
+    store = Path(os.path.realpath(store))
+    return store.with_name(store.name + ".checked")
+
+
+def _read_marks(store: Path) -> list[str]:
+    path = _marks_path(store)
+    try:
+        if not path.is_file():  # whatever lies there may be a stranger's
+            return []
+        with path.open("rb") as file:
+            return file.read(REMEMBERED * MARK).decode("ascii", "replace").split()
+    except OSError:
+        return []
