@@ -70,9 +70,15 @@ def noticed() -> Iterator[list[int]]:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             unraisable(lost)
             return
-        later = threading.Timer(SOON, _thread.interrupt_main)  # here nothing can be raised either
-        later.daemon = True
-        later.start()
+        delay = SOON
+        while True:
+            try:
+                later = threading.Timer(delay, _thread.interrupt_main)  # here nothing can be raised either
+                later.daemon = True
+                later.start()
+                return
+            except KeyboardInterrupt:  # on a busy machine it comes before the start is over
+                delay *= 2
 
     unraisable = sys.unraisablehook
     signal.signal(signal.SIGINT, interrupt)

@@ -12,7 +12,7 @@ import pytest
 
 from lsncli import interrupts
 from lsncli.cli import app as program
-from lsncli.interrupts import check, held_back, noticed
+from lsncli.interrupts import SOON, check, held_back, noticed
 from lsncli.store import container
 
 
@@ -147,6 +147,32 @@ def test_one_that_is_lost_where_nothing_can_be_raised_comes_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         inside()
     assert came == [[signal.SIGINT] * 2]
+
+
+def test_one_that_comes_again_too_early_comes_once_more(monkeypatch) -> None:
+    delays: list[float] = []
+
+    class Early(threading.Timer):
+        def start(self) -> None:
+            delays.append(self.interval)
+            if len(delays) == 1:
+                ctrl_c()
+            super().start()
+
+    class Forgotten:
+        def __del__(self) -> None:
+            ctrl_c()
+
+    def inside() -> None:
+        with noticed():
+            Forgotten()
+            for _ in range(3000):
+                time.sleep(0.01)
+
+    monkeypatch.setattr("lsncli.interrupts.threading.Timer", Early)
+    with pytest.raises(KeyboardInterrupt):
+        inside()
+    assert delays == [SOON, 2 * SOON]
 
 
 def test_other_errors_that_cannot_be_raised_are_told_as_ever(monkeypatch) -> None:
