@@ -12,14 +12,15 @@ from lsncli.app.encode import Encoder
 from lsncli.app.engines import Crew, engine
 from lsncli.app.job import Job, PartDone, work_part
 from lsncli.app.manifest import write_manifest
-from lsncli.app.record import write_record
+from lsncli.app.record import launch_of, write_record
 from lsncli.errors import LsnError
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing
 from lsncli.store.lock import locked
 from lsncli.store.merge import drop_unsound, finish_split, missing_parts, parts_of
-from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about
-from lsncli.store.plan import Plan, read_plan
+from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about, write_about
+from lsncli.store.plan import Plan, StoredPlan, read_plan
+from lsncli.store.reader import find_split
 from lsncli.types import Failure, Seconds
 
 
@@ -62,6 +63,8 @@ def make_here(
 ) -> Made:
     """Make every part in this process, which listed the images and has the model."""
     with claimed(job.store, job.split):
+        if not about.replace and _is_finished(job, about):
+            return untouched(len(listing.items))
         begin(make_room(job.store, job.split, job.plan, overwrite=about.replace), job.plan, about)
         began = time.monotonic()
         done = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
@@ -83,11 +86,17 @@ def make_by(
 ) -> Made:
     """Plan, then have the parts made by ``crew``, whose processes read what to do from the disk.
 
-    Raises LsnError if they could not read the images.
+    Processes that were started again go on with the plan of their launch, at which some may be at work
+    already. Raises LsnError if they could not read the images.
     """
     if reason := shareable(listing):
         raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
+    if crew.together and _goes_on(crew, job, about, listing):
+        return make_share(crew, job, merge=merge, record=record, tick=tick)
     with claimed(job.store, job.split):
+        ended = crew.again and record is not None and launch_of(record) == crew.launch
+        if ended if about.replace else _is_finished(job, about):
+            return untouched(len(listing.items))
         folder = make_room(job.store, job.split, job.plan, overwrite=about.replace)
         write_manifest(folder, job.plan, listing.items)
         begin(folder, job.plan, about, launch=crew.launch)
@@ -99,6 +108,28 @@ def make_by(
                 _finish(job, about, done, record)
             return _made(done, elapsed, merge)
     return make_share(crew, job, merge=merge, record=record, tick=tick)
+
+
+def _is_finished(job: Job, about: About) -> bool:
+    """Whether other processes have finished the split since this one began."""
+    info = find_split(job.store, job.split) if job.store.exists() else None
+    return info is not None and (info.listing, info.classes) == (job.plan.listing, about.classes)
+
+
+def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
+    """Whether the plan of this very launch is there; then what the others read is written anew if it was
+    damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stored = read_plan(job.folder)
+        except LsnError:
+            return False
+        if stored != StoredPlan(job.plan, about.replace, crew.launch):
+            return False
+        write_manifest(job.folder, job.plan, listing.items)
+        write_about(job.folder, about)
+        return True
 
 
 def make_share(crew: Crew, job: Job, *, merge: bool, record: Path | None, tick: console.Tick) -> Made:
