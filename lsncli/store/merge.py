@@ -1,6 +1,6 @@
 """Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -43,10 +43,11 @@ def read_part(folder: Path, plan: Plan, index: int) -> Committed:
         raise LsnError(f"Part {index} of {plan.parts} cannot be used: {error.message}", AGAIN) from error
 
 
-def drop_unsound(folder: Path, plan: Plan) -> bool:
-    """Remove every part that cannot be used, so that it is made again. Whether there was one."""
+def drop_unsound(folder: Path, plan: Plan, remark: Callable[[str], None]) -> bool:
+    """Remove every part that cannot be used, so that it is made again; ``remark`` gets a sentence for each.
+    Whether there was one."""
     for index in range(plan.parts):
-        sound_pieces(folder, plan, *plan.borders(index))
+        sound_pieces(folder, plan, *plan.borders(index), remark)
     return bool(missing_parts(folder, plan))
 
 

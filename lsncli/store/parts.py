@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,15 +48,22 @@ def claimed(store: Path, split: str) -> Iterator[Path]:
             folder.parent.rmdir()
 
 
-def make_room(store: Path, split: str, plan: Plan, *, overwrite: bool) -> Path:
+def make_room(
+    store: Path,
+    split: str,
+    plan: Plan,
+    *,
+    overwrite: bool,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Path:
     """The folder for the parts of ``plan``, where nothing of another plan is left; the caller has claimed it.
 
-    ``overwrite`` starts again, unless what is unfinished is this very plan begun with ``overwrite``. Raises
-    LsnError if another plan is unfinished here.
+    ``overwrite`` starts again, unless what is unfinished is this very plan begun with ``overwrite``. If its
+    plan is damaged, ``remark`` gets a sentence. Raises LsnError if another plan is unfinished here.
     """
     check_split_name(split)
     folder = parts_folder(store, split)
-    if must_restart(folder, plan, overwrite):
+    if must_restart(folder, plan, overwrite, remark):
         remove_parts(store, split)
     return folder
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -76,11 +77,11 @@ def part_rows_for(batch_size: int, wanted: int = 0) -> int:
     return fitting
 
 
-def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
+def must_restart(folder: Path, plan: Plan, overwrite: bool, remark: Callable[[str], None]) -> bool:
     """Whether what lies in ``folder`` has to go before ``plan`` can begin.
 
-    It stays if it is of this very plan, begun in the same way. Raises LsnError if it is of another plan and
-    ``overwrite`` does not allow to lose it.
+    It stays if it is of this very plan, begun in the same way; ``remark`` gets a sentence if it goes since
+    its plan is damaged. Raises LsnError if it is of another plan and ``overwrite`` does not allow to lose it.
     """
     try:
         stored = _read(folder)
@@ -88,7 +89,9 @@ def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
     except FileNotFoundError:
         return folder.exists()
     except UNBELIEVABLE:
-        return True  # a plan that cannot be read belongs to nothing that could be resumed
+        # A plan that cannot be read belongs to nothing that could be resumed.
+        remark(f"Warning: {folder / 'plan.json'} is damaged: the extraction starts anew.")
+        return True
     wanted = asdict(plan)
     differing = sorted(name for name in {*wanted, *stored} if wanted.get(name) != stored.get(name))
     if differing and not overwrite:

@@ -97,7 +97,8 @@ def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Pat
     job = Job(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=2)
     crew = Crew("torchrun", 2, rank=1, launch=LAUNCH)
     assert other(root, "f.h5").finished
-    made = make_share(crew, job, merge=True, record=root / "f.h5.json", tick=silent)
+    ignore = {"tick": silent, "remark": lambda text: None}
+    made = make_share(crew, job, merge=True, record=root / "f.h5.json", **ignore)
     assert (made.encoded, made.finished) == (0, False)
 
 
@@ -155,9 +156,16 @@ def test_parts_that_are_lost_are_made_again_by_the_same_command(root: Path) -> N
     pieces = sorted(parts_folder(root / "f.h5", "train").glob("rows-*.h5"))
     assert len(pieces) == 6
     pieces[0].unlink()
+    pieces[2].write_bytes(pieces[4].read_bytes())
     pieces[3].write_bytes(b"torn")
-    assert first(root, "f.h5").resumed == 8
-    late = other(root, "f.h5")
+    told: list[str] = []
+    assert first(root, "f.h5", remark=told.append).resumed == 4
+    late = other(root, "f.h5", remark=told.append)
+    assert [(pieces[2].name in text, pieces[3].name in text) for text in told] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all(text.startswith("Warning: ") and text.endswith("encoded again.") for text in told)
     assert (late.found, late.encoded, late.finished) == (6, 4, True)
     assert (root / "f.h5").read_bytes() == (root / "one.h5").read_bytes()
 
