@@ -254,6 +254,27 @@ def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
         raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
+def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
+    """``write_whole`` for a file that only lsn names: whatever has that name is replaced, be it a pipe."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Folder(os.fspath(path.parent))
+        with folder.writing(
+            path.name, lambda handle: open(handle, "wb"), overwrite=True, private=private
+        ) as file:
+            file.write(data)
+    except OSError as error:
+        raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def read_own(path: Path, most: int) -> bytes:
+    """A file that lsn wrote, of at most ``most`` bytes. Raises OSError, for a link, a pipe or a device too."""
+    with Folder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError("is larger than any that lsn writes")
+        return file.read()
+
+
 def check_writable(path: Path) -> None:
     """Raise OSError, before the work rather than after it, if ``path`` cannot be written."""
     if path.is_dir():

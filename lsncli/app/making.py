@@ -17,7 +17,7 @@ from lsncli.errors import LsnError
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing
 from lsncli.store.lock import locked
-from lsncli.store.merge import drop_unsound, finish_split, missing_parts, parts_of
+from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about, write_about
 from lsncli.store.plan import Plan, StoredPlan, read_plan
 from lsncli.store.reader import find_split
@@ -160,7 +160,7 @@ def make_share(
         try:
             stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
         except LsnError:
-            if missing_parts(job.folder, job.plan):
+            if not all_made(job.folder, job.plan):
                 raise
             return _made([], 0.0, False)  # the others made all of it and are finishing
         if read_plan(job.folder) is None:
@@ -177,7 +177,7 @@ def _finish_last(
     crew: Crew, job: Job, done: Sequence[PartDone], record: Path | None, remark: Callable[[str], None]
 ) -> bool:
     """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
-    if missing_parts(job.folder, job.plan):
+    if not all_made(job.folder, job.plan):
         return False
     with ExitStack() as stack:
         try:

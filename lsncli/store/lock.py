@@ -21,6 +21,9 @@ else:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
 @contextmanager
 def locked(path: Path, *, wait: float = 0.0, shared: bool = False) -> Iterator[None]:
     """Hold the lock of ``path`` (the file ``<path>.lock``), trying for ``wait`` seconds.
@@ -50,7 +53,7 @@ def _acquired(file: Path, shared: bool) -> int | None:
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)
         except FileNotFoundError:  # the folder was just removed by the previous holder
             continue
         except OSError as error:
