@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lsncli.disk import NO_LINK
 from lsncli.errors import LsnError
 
 if sys.platform == "win32":
@@ -19,9 +20,6 @@ else:
 
     def _lock(handle: int, shared: bool) -> None:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-
-
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager

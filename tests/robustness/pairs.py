@@ -5,7 +5,9 @@ Commands run in forked children of this process, which has imported everything a
 """
 
 import argparse
+import importlib
 import os
+import pkgutil
 import random
 import re
 import shutil
@@ -13,14 +15,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
-import torch  # noqa: F401 - imported once, before the forks
 from PIL import Image
 
+import lsncli
 from lsncli.artefacts.detector import load_detector
 from lsncli.artefacts.prompts import load_prompts
 from lsncli.cli.app import main
@@ -85,6 +88,14 @@ class Ended:
         errors = len(ERROR.findall(self.said))
         fine = errors == (1 if self.code else 0) and self.code in range(6) and not BUG.search(self.said)
         return "" if fine else f"{self.name} ended with {self.code}: {self.said}"
+
+
+def import_everything() -> None:
+    """Every module of lsn, so that a forked command begins at once."""
+    for module in pkgutil.walk_packages(lsncli.__path__, "lsncli."):
+        with suppress(ImportError):  # an extra that is not installed
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
 
 
 def template(place: Path) -> None:
@@ -161,6 +172,7 @@ def problem(read: Callable[[], object]) -> str:
 
 def run(pairs: Sequence[tuple[str, str]], seed: int) -> int:
     """How many pairs went wrong; says a line of each."""
+    import_everything()
     moments, failed, refused = random.Random(seed), 0, 0
     with tempfile.TemporaryDirectory(prefix="lsn-pairs-") as made:
         place = Path(made)
