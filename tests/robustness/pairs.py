@@ -110,6 +110,7 @@ def template(place: Path) -> None:
     for words in (
         ("extract", "data/in", "--split", "train", *MODEL, *PARTS),
         ("extract", "data/in", "--split", "test", *MODEL),
+        ("extract", "data/far", "--split", "far", *MODEL),
         ("extract", "data/far", "--split", "parts", "--no-merge", *MODEL, *PARTS),
         ("train-pos", *LEARN),
         ("train-neg", *LEARN),
@@ -154,9 +155,10 @@ def after(place: Path) -> list[str]:
     found = [one.wrong or one.said for one in wrong if one.code]
     found += [
         problem(lambda: load_prompts(work / "positive.safetensors", "positive")),
-        problem(lambda: load_prompts(work / "negative.safetensors", "negative")),
         problem(lambda: load_detector(work / "detector.safetensors")),
     ]
+    if (work / "negative.safetensors").exists():  # those of other positive prompts go
+        found.append(problem(lambda: load_prompts(work / "negative.safetensors", "negative")))
     left = [path for path in work.rglob("*") if path.name.endswith((".tmp", ".lock"))]
     return [text for text in found if text] + [f"{path} is left" for path in left]
 
