@@ -99,7 +99,8 @@ def test_only_what_lsn_says_reaches_the_terminal_while_a_library_is_kept_quiet(c
 
     def noise() -> None:
         print("a library", flush=True)  # noqa: T201
-        print("\x1b[33m(raylet)\x1b[0m", file=sys.stderr, flush=True)
+        sys.stderr.write("\x1b[33m(raylet)\x1b[0m")
+        sys.stderr.flush()
         os.write(1, b"core")
         os.write(2, b"core")
 

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from functools import partial
+from itertools import chain, combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "export": ("store", "export", "out.npz", "--split", "train"),
     "report": ("report", "data/far", "--output", "report.html", "--device", "cpu"),
 }
+WITHOUT_PROMPTS = set(COMMANDS) - {"train-neg", "eval"}
 ERROR = re.compile(r"Error: ")
 BUG = re.compile(r"Traceback|bug in lsn|Unexpected|Exception|\x1b")
 
@@ -98,8 +100,9 @@ def import_everything() -> None:
                 importlib.import_module(module.name)
 
 
-def template(place: Path) -> None:
-    """A workspace with everything the commands need, in ``place``/work; images beside it."""
+def template(place: Path, learned: bool) -> None:
+    """A workspace with everything the commands need, prompts only if ``learned``, in ``place``/work; images
+    beside it."""
     numbers = np.random.default_rng(7)
     for folder, count in (("in/cat", 12), ("in/dog", 12), ("far", 12)):
         (place / "data" / folder).mkdir(parents=True)
@@ -112,8 +115,8 @@ def template(place: Path) -> None:
         ("extract", "data/in", "--split", "test", *MODEL),
         ("extract", "data/far", "--split", "far", *MODEL),
         ("extract", "data/far", "--split", "parts", "--no-merge", *MODEL, *PARTS),
-        ("train-pos", *LEARN),
-        ("train-neg", *LEARN),
+        COMMANDS["calibrate"],
+        *((COMMANDS["train-pos"], COMMANDS["train-neg"]) if learned else ()),
     ):
         ended = wait(start("setup", words, place, 0.0), place)
         assert ended.code == 0, ended.said
@@ -153,12 +156,10 @@ def after(place: Path) -> list[str]:
     work = place / "work"
     wrong = [wait(start("verify afterwards", ("store", "verify"), place, 0.0), place)]
     found = [one.wrong or one.said for one in wrong if one.code]
-    found += [
-        problem(lambda: load_prompts(work / "positive.safetensors", "positive")),
-        problem(lambda: load_detector(work / "detector.safetensors")),
-    ]
-    if (work / "negative.safetensors").exists():  # those of other positive prompts go
-        found.append(problem(lambda: load_prompts(work / "negative.safetensors", "negative")))
+    found.append(problem(lambda: load_detector(work / "detector.safetensors")))
+    for kind in ("positive", "negative"):  # negative ones go when positive ones are learned anew
+        if (path := work / f"{kind}.safetensors").exists():
+            found.append(problem(partial(load_prompts, path, kind)))
     left = [path for path in work.rglob("*") if path.name.endswith((".tmp", ".lock"))]
     return [text for text in found if text] + [f"{path} is left" for path in left]
 
@@ -178,7 +179,7 @@ def run(pairs: Sequence[tuple[str, str]], seed: int) -> int:
     moments, failed, refused = random.Random(seed), 0, 0
     with tempfile.TemporaryDirectory(prefix="lsn-pairs-") as made:
         place = Path(made)
-        template(place)
+        template(place, learned=not WITHOUT_PROMPTS.issuperset(chain(*pairs)))
         shutil.copytree(place / "work", place / "kept")
         for first, second in pairs:
             shutil.rmtree(place / "work")
