@@ -298,7 +298,10 @@ def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
         with source.open("rb") as old, whole(target, temporary=temporary) as new:
             shutil.copyfileobj(old, new, 1 << 20)
     else:
-        os.replace(linked, target)
+        try:
+            os.replace(linked, target)
+        finally:
+            linked.unlink(missing_ok=True)  # still there where the target was the same file already
 
 
 def sync(path: Path) -> None:
