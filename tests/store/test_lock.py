@@ -11,6 +11,7 @@ from patience import PATIENCE
 from store_samples import fingerprint, split
 
 from lsncli.errors import LsnError
+from lsncli.store import lock as lock_module
 from lsncli.store.lock import locked
 from lsncli.store.reader import list_splits
 from lsncli.store.verify import verify
@@ -96,6 +97,30 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, monkeypatch
     monkeypatch.setattr("lsncli.store.lock._lock", refuse)
     with pytest.raises(LsnError, match="cannot be locked: No locks available"), locked(tmp_path / "f.h5"):
         pass
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["removed", "removed and made again"])
+def test_a_lock_of_a_file_that_its_holder_has_removed_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """The holder lets go between our opening of the file and our lock."""
+    path, file = tmp_path / "f.h5", tmp_path / "f.h5.lock"
+    lock, tried = lock_module._lock, []
+
+    def late(handle: int, shared: bool) -> None:
+        if not tried:
+            file.unlink()
+            if again:
+                file.touch()
+        tried.append(handle)
+        lock(handle, shared)
+
+    monkeypatch.setattr(lock_module, "_lock", late)
+    with locked(path):
+        assert len(tried) == 2
+        with pytest.raises(LsnError, match="another process"), locked(path):
+            pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_shared_lock_is_held_along_with_others_and_keeps_off_a_writer(tmp_path: Path) -> None:
