@@ -94,6 +94,30 @@ def test_a_coroutine_that_is_late_is_cancelled(clock: SimpleNamespace) -> None:
         asyncio.run(awaited(wrong, Budget())())
 
 
+@pytest.mark.parametrize("left", [0.0, -0.5])
+def test_a_try_ends_when_its_time_is_over_and_not_a_second_later(left: float) -> None:
+    asked: list[None] = []
+
+    def left_of_try() -> float:
+        asked.append(None)
+        return left if len(asked) == 1 else -10.0
+
+    async def waits() -> None:
+        await asyncio.sleep(60)
+
+    budget, release = SimpleNamespace(left_of_try=left_of_try), threading.Event()
+    with pytest.raises(Late):
+        asyncio.run(awaited(waits, budget)())
+    assert len(asked) == 1
+    asked.clear()
+    try:
+        with pytest.raises(Late):
+            aside(release.wait, budget)
+    finally:
+        release.set()
+    assert len(asked) == 1
+
+
 def test_a_library_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECONDS, "0.1")
     release, began = threading.Event(), threading.Event()

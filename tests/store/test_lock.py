@@ -1,5 +1,7 @@
 """One writer at a time."""
 
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -50,6 +52,15 @@ def test_the_lock_makes_its_folder_and_leaves_nothing(tmp_path: Path) -> None:
     with locked(tmp_path / "new/f.h5"):
         assert (tmp_path / "new/f.h5.lock").exists()
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_others_who_may_write_here_may_lock_here(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        with locked(tmp_path / "f.h5"):
+            assert stat.S_IMODE((tmp_path / "f.h5.lock").stat().st_mode) == 0o666
+    finally:
+        os.umask(mask)
 
 
 def test_waiting_writers_take_turns(tmp_path: Path) -> None:
