@@ -52,6 +52,8 @@ def test_bytes_beyond_the_limit_are_refused() -> None:
     budget.received(5)
     with pytest.raises(Unfetchable, match="too large: more than 0 MiB"):
         budget.received(6)
+    with pytest.raises(Unfetchable, match="too large: more than 3 MiB"):
+        Budget(3 << 20).received(4 << 20)
     with pytest.raises(Unfetchable, match="why"):
         Budget(5, excess="why").received(6)
 

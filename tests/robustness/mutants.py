@@ -47,7 +47,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "metrics": ("tests/test_metrics.py", "tests/test_intervals.py"),
     "intervals": ("tests/test_intervals.py",),
     "threshold": ("tests/test_threshold.py", "tests/test_interval_coverage.py"),
-    "scores/common": ("tests/scores/test_common.py", "tests/scores/test_lsn.py", "tests/scores/test_knn.py"),
+    "scores/common": (COMMON, *(f"tests/scores/test_{name}.py" for name in ("lsn", "knn", "energy", "mcm"))),
     "scores/knn": ("tests/scores/test_knn.py", COMMON),
     "scores/lsn": ("tests/scores/test_lsn.py", COMMON),
     "scores/mahalanobis": ("tests/scores/test_mahalanobis.py", COMMON),
@@ -72,7 +72,7 @@ TESTS: dict[str, tuple[str, ...]] = {
             "parts": ("parts",),
             "pieces": ("parts", "writer"),
             "plan": ("parts", "merge"),
-            "reader": ("reader",),
+            "reader": ("reader", "writer", "integrity"),
             "spread": ("merge", "parts"),
             "unfinished": ("merge",),
             "verify": ("verify",),
@@ -90,7 +90,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "images/patterns": (f"{IMAGES}/test_patterns.py",),
     "images/stream": (f"{IMAGES}/test_packed.py", f"{IMAGES}/test_shards.py"),
     "images/strip": (f"{IMAGES}/test_metadata.py",),
-    "images/tiff": (f"{IMAGES}/test_metadata.py", f"{IMAGES}/test_decode.py"),
+    "images/tiff": tuple(f"{IMAGES}/test_{one}.py" for one in ("metadata", "decode", "second_decoder")),
 }
 """Modules of ``lsncli`` and the tests that they are tried with, their own first."""
 
