@@ -51,6 +51,17 @@ def test_damaged_images_crash_nothing() -> None:
     assert "crashes: 0\n" in run("tests.robustness.fuzz", "--count", "5000", "--seconds", "60")
 
 
+def test_the_interval_of_the_rate_kept_holds_for_every_kind_of_ties() -> None:
+    assert "without ties: " in run("tests.robustness.interval_coverage")
+
+
+@NEEDS_FORK
+@pytest.mark.skipif(find_spec("cosmic_ray") is None, reason="needs cosmic-ray, which makes the faults")
+def test_small_faults_in_the_metrics_are_noticed() -> None:
+    said = run("tests.robustness.mutants", "--each", "4", "--only", "metrics,threshold")
+    assert "'made': 8, 'killed': 8, " in said
+
+
 @NEEDS_IMAGES
 def test_an_untidy_folder_is_scored_whole() -> None:
     found = json.loads(run("tests.robustness.messy_folder"))
