@@ -38,6 +38,11 @@ def test_a_hundred_kills_lose_nothing() -> None:
 
 
 @NEEDS_FORK
+def test_every_pair_of_commands_at_once_ends_well() -> None:
+    assert "78 pairs: 0 wrong" in run("tests.robustness.pairs")
+
+
+@NEEDS_FORK
 def test_every_fault_is_met() -> None:
     assert "NOT MET" not in run("tests.robustness.faults")
 
