@@ -7,11 +7,14 @@ page is read here first.
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, Any
 
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 """The kinds of pages that hold values."""
+RLE = 3
+"""The usual encoding of levels."""
 HEADER, LONGEST_HEADER = 1 << 12, 1 << 24
 """Bytes in which a header is looked for, at first and at last; it may hold the smallest and largest value."""
 DEEPEST = 16
@@ -24,7 +27,11 @@ class Oversized(ValueError):
 
 @dataclass(frozen=True)
 class Page:
-    """What the header of a page says: ``size`` are its bytes in the file, ``unpacked`` those in memory."""
+    """What the header of a page says: ``size`` are its bytes in the file, ``unpacked`` those in memory.
+
+    ``levels`` are the bytes of levels that come first, never ``compressed``, in a page of DATA_V2; ``rle``
+    says whether those of a page of DATA have their usual encoding.
+    """
 
     kind: int
     header: int
@@ -32,15 +39,21 @@ class Page:
     unpacked: int
     values: int
     encoding: int
+    levels: int = 0
+    compressed: bool = True
+    rle: bool = True
 
 
 @dataclass
 class Chunk:
-    """The bytes ``at`` to ``end`` of a file, which are pages; ``check`` raises ValueError for one."""
+    """The bytes ``at`` to ``end`` of a file, which are pages; ``check`` raises ValueError for one.
+
+    It is given a function that reads the bytes of the page.
+    """
 
     at: int
     end: int
-    check: Callable[[Page], None]
+    check: Callable[[Page, Callable[[], bytes]], None]
 
 
 class Guarded(io.RawIOBase):
@@ -77,10 +90,14 @@ class Guarded(io.RawIOBase):
         for chunk in self._chunks:
             if chunk.at < end and start < chunk.end:
                 for page in pages(self._file, chunk.at, min(end, chunk.end), chunk.end):
-                    chunk.check(page)
+                    chunk.check(page, partial(self._data, chunk.at + page.header, page.size))
                     chunk.at += page.header + page.size
         self._file.seek(end)
         return data
+
+    def _data(self, start: int, size: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(size)
 
     def close(self) -> None:
         self._file.close()
@@ -122,13 +139,19 @@ def _parsed(data: bytes) -> Page:
         raise ValueError("a page without a header")
     if kind not in (DATA, DICTIONARY, DATA_V2):
         return Page(kind, length, size, unpacked, 0, 0)
-    encoding = _number(inside, 4 if kind == DATA_V2 else 2)
-    return Page(kind, length, size, unpacked, _number(inside, 1), encoding)
+    page = Page(
+        kind, length, size, unpacked, _number(inside, 1), _number(inside, 4 if kind == DATA_V2 else 2)
+    )
+    if kind == DATA_V2:
+        return replace(
+            page, levels=_number(inside, 5) + _number(inside, 6), compressed=inside.get(7) is not False
+        )
+    return replace(page, rle=kind == DICTIONARY or inside.get(3) == inside.get(4) == RLE)
 
 
 def _number(fields: Mapping[int, Any], at: int) -> int:
     value = fields.get(at)
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int or value < 0:
         raise ValueError("a page without a header")
     return value
 
@@ -138,7 +161,7 @@ STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT =
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """The fields of a struct that are 32-bit numbers or structs, and where it ends."""
+    """The fields of a struct that are 32-bit numbers, truth values or structs, and where it ends."""
     if depth > DEEPEST:
         raise ValueError("a page without a header")
     fields: dict[int, Any] = {}
@@ -148,7 +171,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
         if step := byte >> 4:
             number += step
         else:
-            raw, at = _varint(data, at)
+            raw, at = varint(data, at)
             number = _signed(raw)
         value, at = _value(data, at, byte & 15, depth)
         if value is not None:
@@ -157,18 +180,18 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    """A value if it is a 32-bit number or a struct, else None, and where it ends."""
+    """A value if it is a 32-bit number, a truth value or a struct, else None, and where it ends."""
     if kind in (TRUE, FALSE):
-        return None, at
+        return kind == TRUE, at
     if kind == BYTE:
         return None, at + 1
     if kind in (I16, I32, I64):
-        raw, at = _varint(data, at)
+        raw, at = varint(data, at)
         return _signed(raw) if kind == I32 else None, at
     if kind == DOUBLE:
         return None, at + 8
     if kind == BINARY:
-        length, at = _varint(data, at)
+        length, at = varint(data, at)
         if length > LONGEST_HEADER:
             raise ValueError("a page without a header")
         return None, at + length
@@ -177,7 +200,8 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     raise ValueError("a page without a header")  # the headers of pages have neither lists nor maps
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of as many bytes as it needs, and where it ends. Raises IndexError behind the end."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from lsncli.errors import Unavailable
+from lsncli.images.deltas import DELTA_NAMES, DELTAS, check_counts, with_values
 from lsncli.images.pages import DATA, DATA_V2, DICTIONARY, Chunk, Guarded, Oversized, Page
 from lsncli.images.remote import RangeFile
 from lsncli.images.urls import as_url
@@ -20,8 +21,6 @@ BUFFER = 1 << 20
 """Bytes of a column that are read at once. Without it pyarrow reads a row group whole, however large."""
 REMOTE_BLOCK = 1 << 23
 """The same where each read is a request."""
-BATCH = 1024
-"""Rows of texts, numbers or labels that are decoded at once."""
 LONGEST_CELL = 1 << 16
 """Bytes of one text: as many as of a class beside an image in a tar."""
 MOST_IN_LISTS = 64
@@ -31,24 +30,33 @@ MOST_ROWS, BYTES_A_ROW = 1_000_000, 20
 MOST_FIELDS = 200_000
 """Columns and row groups that a footer may name."""
 
+CODECS = {"LZ4": "lz4_raw"}
+"""What pyarrow calls the codecs of pages where it decompresses bytes, if not the same."""
 FAILURES = (OSError, ValueError, MemoryError, NotImplementedError, LookupError)
 """What pyarrow raises on what it cannot read."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a column may unpack to: ``page`` bytes a page, or twice its bytes in the file; and ``column``
-    bytes in a row group, or 50 times its bytes in the file (0 = no limit)."""
+    """What a column may unpack to: ``page`` bytes a page, or ``real`` times its bytes in the file; and
+    ``column`` bytes in a row group, or 50 times its bytes in the file (0 = no limit).
+
+    It is read ``rows`` rows at a time.
+    """
 
     page: int
     column: int = 0
+    real: int = 2
+    rows: int = 1024
 
 
-IMAGES = Limit(1 << 28)
-"""A row of images is decoded at a time, and so only pages count."""
+IMAGES = Limit(1 << 28, rows=1)
+"""One row is decoded at a time, and so only pages count: a row may be as long as its page."""
 TEXTS = Limit(1 << 26, 1 << 26)
-REAL, USUAL = 2, 50
-"""How much smaller than what they unpack to a page and a column may always be in the file."""
+DELTA_TEXTS = Limit(1 << 22, 1 << 26, real=0, rows=64)
+"""Of texts that pyarrow cannot give with a dictionary: a few bytes may repeat the longest text of a page."""
+USUAL = 50
+"""How often the bytes of a column may always unpack to."""
 
 
 class ParquetFile:
@@ -92,16 +100,18 @@ class ParquetFile:
         return self.file.schema_arrow
 
     def batches(
-        self, column: str, rows: int, limit: Limit, groups: Sequence[int], *, encoded: bool = False
+        self, column: str, limit: Limit, groups: Sequence[int], *, encoded: bool = False
     ) -> Iterator["pa.Array"]:
-        """A column, or a field in one ("image.bytes"), ``rows`` rows at a time, of some row groups.
+        """A column, or a field in one ("image.bytes"), of some row groups.
 
         With ``encoded`` its texts are arrays with dictionaries.
         """
         leaves = self._watch(column, limit, groups)
         file = self._reader(self.metadata, leaves) if encoded else self.file
         for group in groups:  # one at a time, so that none is read ahead
-            for batch in file.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False):
+            for batch in file.iter_batches(
+                limit.rows, row_groups=[group], columns=[column], use_threads=False
+            ):
                 yield batch.column(0)
 
     def values(self, column: str, *, longest: int = LONGEST_CELL) -> list[Any]:
@@ -111,9 +121,29 @@ class ParquetFile:
         """
         found: list[Any] = []
         plain = _Plain(column, longest)
-        for batch in self.batches(column, BATCH, TEXTS, range(self.metadata.num_row_groups), encoded=True):
-            found += plain(batch)
+        for group in range(self.metadata.num_row_groups):
+            encoded = not self._has_deltas(column, group)
+            limit = TEXTS if encoded else DELTA_TEXTS
+            for batch in self.batches(column, limit, [group], encoded=encoded):
+                found += plain(batch)
         return found
+
+    def _has_deltas(self, column: str, group: int) -> bool:
+        """Whether texts of a column say that they are encoded by what they have in common."""
+        row_group = self.metadata.row_group(group)
+        return any(
+            not DELTA_NAMES.isdisjoint(row_group.column(index).encodings)
+            for index, _ in self._leaves(column)
+            if row_group.column(index).physical_type == "BYTE_ARRAY"
+        )
+
+    def _leaves(self, column: str) -> Iterator[tuple[int, Any]]:
+        """The parts of a column that lie in the file, by their numbers."""
+        schema = self.metadata.schema
+        for index in range(len(schema)):
+            leaf = schema.column(index)
+            if leaf.path == column or leaf.path.startswith(f"{column}."):
+                yield index, leaf
 
     def _reader(self, metadata: Any = None, encoded: Iterable[str] = ()) -> Any:
         import pyarrow as pa
@@ -130,13 +160,10 @@ class ParquetFile:
 
     def _watch(self, column: str, limit: Limit, groups: Iterable[int]) -> list[str]:
         """Check the pages of a column from now on. Returns the paths of those parts of it that hold texts."""
-        schema, texts = self.metadata.schema, []
-        for index in range(len(schema)):
-            path = schema.column(index).path
-            if path != column and not path.startswith(f"{column}."):
-                continue
-            if schema.column(index).physical_type == "BYTE_ARRAY":
-                texts.append(path)
+        texts = []
+        for index, leaf in self._leaves(column):
+            if leaf.physical_type == "BYTE_ARRAY":
+                texts.append(leaf.path)
             for group in groups:
                 chunk = self.metadata.row_group(group).column(index)
                 start = chunk.data_page_offset
@@ -146,20 +173,26 @@ class ParquetFile:
                     continue
                 self._watched.add(start)
                 rows = self.metadata.row_group(group).num_rows
-                most = rows * MOST_IN_LISTS if schema.column(index).max_repetition_level else rows
-                check = _check(limit, column, most)
+                most = rows * MOST_IN_LISTS if leaf.max_repetition_level else rows
+                levels = bool(leaf.max_repetition_level) + bool(leaf.max_definition_level)
+                check = _check(limit, column, most, levels, chunk.compression)
                 self._guard.watch(Chunk(start, start + chunk.total_compressed_size, check))
         return texts
 
 
-def _check(limit: Limit, column: str, most: int) -> Callable[[Page], None]:
-    """The check of the pages of a column in a row group that may have ``most`` values."""
+def _check(
+    limit: Limit, column: str, most: int, levels: int, codec: str
+) -> Callable[[Page, Callable[[], bytes]], None]:
+    """The check of the pages of a column in a row group that may have ``most`` values.
+
+    They have ``levels`` kinds of levels, and are compressed by ``codec``.
+    """
     packed = unpacked = values = 0
 
-    def check(page: Page) -> None:
+    def check(page: Page, read: Callable[[], bytes]) -> None:
         nonlocal packed, unpacked, values
         packed, unpacked = packed + page.size, unpacked + page.unpacked
-        if page.unpacked > max(limit.page, REAL * page.size):
+        if page.unpacked > max(limit.page, limit.real * page.size):
             raise Oversized(
                 f"a page of {page.size:,} bytes in column '{column}' would unpack to {page.unpacked:,} bytes"
             )
@@ -171,8 +204,32 @@ def _check(limit: Limit, column: str, most: int) -> Callable[[Page], None]:
             values += page.values
         if values > most or (page.kind == DICTIONARY and page.values > page.unpacked):
             raise Oversized(f"column '{column}' claims more values than it can have")
+        if page.encoding in DELTAS and page.kind != DICTIONARY:
+            if not page.rle:
+                raise ValueError(f"column '{column}' mixes deltas with an old encoding of levels")
+            for data in _values(page, read(), levels, codec):
+                check_counts(data, page.encoding, page.values)
 
     return check
+
+
+def _values(page: Page, data: bytes, levels: int, codec: str) -> Iterator[bytes]:
+    """The values of a page, unpacked, without the levels before them, in each way that they may be read."""
+    from pyarrow import decompress
+
+    data = data[page.levels :]
+    if codec == "UNCOMPRESSED" or not page.compressed:
+        yield data if page.kind == DATA_V2 else with_values(data, levels)
+    if codec == "UNCOMPRESSED":
+        return
+    size = max(0, page.unpacked - page.levels)
+    try:
+        data = decompress(data, size, CODECS.get(codec, codec.lower()), asbytes=True)
+    except OSError:
+        if page.compressed:
+            raise
+        return  # nor can pyarrow unpack it, which may try where an old version of itself wrote the file
+    yield data if page.kind == DATA_V2 else with_values(data, levels)
 
 
 class _Plain:

@@ -19,14 +19,14 @@ from lsncli.images.read import CHANGED, Undecodable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AT_ONCE = 1
-"""Rows that are decoded at once. Each may be as long as a page, and that is a few bytes in a hostile file."""
 AHEAD = 64
 """Rows that are gone forward to reach one in the next row group; threads ask in nearly the right order."""
 HELD = 1 << 28
 """Bytes of decoded rows that are kept for threads that come a little late; two rows always are."""
 MOST_HELD = 4096
 """Rows that are kept so."""
+MOST_UNPACKED, USUAL = 1 << 30, 100
+"""Bytes that images may have together, and how many times the bytes of the file if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class _Reader:
 
     def _forget(self) -> None:
         self._held: OrderedDict[int, pa.Array] = OrderedDict()  # arrays of one row, by its number
-        self._bytes = self._next = 0
+        self._bytes = self._next = self._unpacked = 0
         self._batches: Iterator[Any] | None = None
 
     def row(self, number: int) -> bytes:
@@ -98,6 +98,10 @@ class _Reader:
         try:
             while True:
                 row = next(self._batches)
+                if self._unpacked + row.nbytes > max(MOST_UNPACKED, USUAL * self._table.size):
+                    raise Oversized(
+                        f"images of more than {self._unpacked:,} bytes in {self._table.size:,} bytes"
+                    )
                 self._hold(row)
                 if number < self._next:
                     return row[0]
@@ -134,7 +138,7 @@ class _Reader:
     def _from(self, file: ParquetFile, group: int) -> Iterator["pa.Array"]:
         """The images from the start of a row group on."""
         groups = range(group, len(self._starts) - 1)
-        for row in file.batches(".".join(self._table.column), AT_ONCE, IMAGES, groups):
+        for row in file.batches(".".join(self._table.column), IMAGES, groups):
             for _ in self._table.column[1:]:
                 (row,) = row.flatten()  # a row that is null as a whole is null below, too
             yield row
@@ -142,6 +146,7 @@ class _Reader:
     def _hold(self, row: "pa.Array") -> None:
         self._held[self._next] = row
         self._bytes += row.nbytes
+        self._unpacked += row.nbytes
         self._next += 1
         while len(self._held) > 2 and (self._bytes > HELD or len(self._held) > MOST_HELD):
             self._bytes -= self._held.popitem(last=False)[1].nbytes
