@@ -23,8 +23,6 @@ REMOTE_BLOCK = 1 << 23
 """The same where each read is a request."""
 LONGEST_CELL = 1 << 16
 """Bytes of one text: as many as of a class beside an image in a tar."""
-MOST_IN_LISTS = 64
-"""Values in a row of lists, on average."""
 MOST_ROWS, BYTES_A_ROW = 1_000_000, 20
 """Rows that any file may have, if it has as many bytes; of more rows, each takes so many bytes at least."""
 MOST_FIELDS = 200_000
@@ -41,13 +39,15 @@ class Limit:
     """What a column may unpack to: ``page`` bytes a page, or ``real`` times its bytes in the file; and
     ``column`` bytes in a row group, or 50 times its bytes in the file (0 = no limit).
 
-    It is read ``rows`` rows at a time.
+    A row of lists holds ``listed`` values on average at most, which count 8 bytes each in ``column``. It is
+    read ``rows`` rows at a time.
     """
 
     page: int
     column: int = 0
     real: int = 2
     rows: int = 1024
+    listed: int = 64
 
 
 IMAGES = Limit(1 << 28, rows=1)
@@ -55,6 +55,7 @@ IMAGES = Limit(1 << 28, rows=1)
 TEXTS = Limit(1 << 26, 1 << 26)
 DELTA_TEXTS = Limit(1 << 22, 1 << 26, real=0, rows=64)
 """Of texts that pyarrow cannot give with a dictionary: a few bytes may repeat the longest text of a page."""
+FEATURES = Limit(1 << 26, 1 << 28, listed=1 << 16)
 USUAL = 50
 """How often the bytes of a column may always unpack to."""
 
@@ -173,17 +174,18 @@ class ParquetFile:
                     continue
                 self._watched.add(start)
                 rows = self.metadata.row_group(group).num_rows
-                most = rows * MOST_IN_LISTS if leaf.max_repetition_level else rows
+                listed = bool(leaf.max_repetition_level)
+                most = rows * limit.listed if listed else rows
                 levels = bool(leaf.max_repetition_level) + bool(leaf.max_definition_level)
-                check = _check(limit, column, most, levels, chunk.compression)
+                check = _check(limit, column, most, listed, levels, chunk.compression)
                 self._guard.watch(Chunk(start, start + chunk.total_compressed_size, check))
         return texts
 
 
 def _check(
-    limit: Limit, column: str, most: int, levels: int, codec: str
+    limit: Limit, column: str, most: int, listed: bool, levels: int, codec: str
 ) -> Callable[[Page, Callable[[], bytes]], None]:
-    """The check of the pages of a column in a row group that may have ``most`` values.
+    """The check of the pages of a column in a row group that may have ``most`` values, ``listed`` or not.
 
     They have ``levels`` kinds of levels, and are compressed by ``codec``.
     """
@@ -196,12 +198,11 @@ def _check(
             raise Oversized(
                 f"a page of {page.size:,} bytes in column '{column}' would unpack to {page.unpacked:,} bytes"
             )
-        if limit.column and unpacked > max(limit.column, USUAL * packed):
-            raise Oversized(
-                f"{packed:,} bytes of column '{column}' would unpack to more than {unpacked - 1:,} bytes"
-            )
         if page.kind in (DATA, DATA_V2):
             values += page.values
+        size = max(unpacked, 8 * values * listed)
+        if limit.column and size > max(limit.column, USUAL * packed):
+            raise Oversized(f"{packed:,} bytes of column '{column}' would unpack to {size:,} bytes or more")
         if values > most or (page.kind == DICTIONARY and page.values > page.unpacked):
             raise Oversized(f"column '{column}' claims more values than it can have")
         if page.encoding in DELTAS and page.kind != DICTIONARY:
