@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.processes import run_and_kill
+from tests.robustness.processes import run_and_kill
 
 pytestmark = [
     pytest.mark.slow,

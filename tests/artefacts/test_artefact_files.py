@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.hostile import DEEP, safetensors
 from lsncli.artefacts.files import read_artefact, write_artefact
 from lsncli.errors import LsnError
+from tests.robustness.hostile import DEEP, safetensors
 
 ARRAYS = {
     "half": np.arange(6, dtype=np.float16).reshape(2, 3),

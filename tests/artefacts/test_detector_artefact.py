@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from artefact_samples import conditional, detector, vectors
 
-from benchmarks.hostile import forged
 from lsncli.artefacts.detector import load_detector, save_detector
 from lsncli.artefacts.files import read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional
 from lsncli.errors import LsnError
 from lsncli.scores import load_score
+from tests.robustness.hostile import forged
 
 GOLDEN = Path(__file__).parent / "golden" / "detector-v2.safetensors"
 

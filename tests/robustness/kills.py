@@ -1,6 +1,6 @@
 """A hundred kills (SIGKILL) at random moments: nothing committed is lost, the end is the same to the byte.
 
-    python -m benchmarks.kills [--kills 100] [--only NAME] [--seed 0] [--record]
+    python -m tests.robustness.kills [--kills 100] [--only NAME] [--seed 0] [--record]
 
 Kills ``lsn extract``, ``train-pos``, ``train-neg`` and ``bench`` on images of noise, with the mini model.
 After each kill the same command runs again. Counts what was committed and is gone, and compares what a run
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.killing import Count, Subject, finished, killed, start
 from benchmarks.timing import record
 from lsncli.app import extract as extraction
 from lsncli.app import resume
@@ -31,6 +30,7 @@ from lsncli.bench.results import Results
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits
 from lsncli.store.writer import write_split
+from tests.robustness.killing import Count, Subject, finished, killed, start
 
 SHARES = {"extract": 0.35, "extract-by-two": 0.15, "train-pos": 0.15, "train-neg": 0.15, "bench": 0.2}
 """Of the kills. Extraction has the most ways to be in the middle of something."""
