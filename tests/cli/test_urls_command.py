@@ -111,9 +111,11 @@ def test_the_timeout_is_that_of_the_whole_program(
     assert lsn("explain", tmp_path / "none").code == 2
 
 
-@pytest.mark.parametrize(
-    "name", ["extract", "calibrate", "score", "report", "explain", "not", "train-head", "candidates", "eval"]
-)
+READING = ("extract", "calibrate", "score", "report", "explain", "not", "train-head", "candidates", "eval")
+"""Commands that read images."""
+
+
+@pytest.mark.parametrize("name", READING)
 def test_commands_that_read_urls_have_a_timeout(
     name: str, lsn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -124,21 +126,7 @@ def test_commands_that_read_urls_have_a_timeout(
     assert allowed_seconds() == 7
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "extract",
-        "calibrate",
-        "score",
-        "watch",
-        "report",
-        "explain",
-        "not",
-        "train-head",
-        "candidates",
-        "eval",
-    ],
-)
+@pytest.mark.parametrize("name", [*READING, "watch"])
 def test_commands_that_decode_images_have_a_time_limit_for_each(
     name: str, lsn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
