@@ -13,7 +13,7 @@ import pytest
 import torch
 from patience import wait_until
 from PIL import Image
-from slow_images import STRIPPED, WATCHED, encoded, plain_webp
+from slow_images import DECODER, SLEEPS, STRIPPED, WATCHED, encoded, plain_webp
 
 from lsncli.errors import UsageError
 from lsncli.images import watched
@@ -25,8 +25,6 @@ from lsncli.images.sources import list_images
 from lsncli.images.structure import MAX_WEBP
 from tests.robustness.mutations import samples
 
-DECODER = "import os, signal, sys, time; sys.path[:] = sys.argv[1:]; from lsncli.images import worker; "
-SLEEPS = "worker.decode_here = lambda data: time.sleep(3600); worker.serve()"
 LARGE = {"RLE of a BMP", "a PPM of ten bits", "plain PPM"}
 LINUX = sys.platform.startswith("linux")
 

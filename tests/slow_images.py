@@ -8,6 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+DECODER = "import os, signal, sys, time; sys.path[:] = sys.argv[1:]; from lsncli.images import worker; "
+SLEEPS = "worker.decode_here = lambda data: time.sleep(3600); worker.serve()"
+"""What a process does that decodes: such as nothing, for an hour."""
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 UPSIDE_DOWN = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0\0\0\0\0"
 """EXIF that turns an image by half."""
