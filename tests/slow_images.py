@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-DECODER = "import os, signal, sys, time; sys.path[:] = sys.argv[1:]; from lsncli.images import worker; "
+DECODER = "import os, signal, sys, time; sys.path[:] = sys.argv[2:]; from lsncli.images import worker; "
 SLEEPS = "worker.decode_here = lambda data: time.sleep(3600); worker.serve()"
 """What a process does that decodes: such as nothing, for an hour."""
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
@@ -94,8 +94,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "more than 64 KiB of junk",
     ),
     "chunks of a PNG": (lambda: chunks(1 << 18, chunk(b"teSt")), "a PNG of 262,144 chunks"),
-    "blocks of a GIF": (lambda: blocks(1 << 21), "more than 2,097,152 blocks"),
-    "comments of a GIF": (lambda: blocks(1 << 21, 1 << 20), "more than 2,097,152 blocks"),
+    "blocks of a GIF": (lambda: blocks(1 << 18), "more than 262,144 blocks"),
+    "comments of a GIF": (lambda: blocks(1 << 18, 1 << 17), "more than 262,144 blocks"),
     "chunks of a WebP": (lambda: riff(1 << 18), "a WebP of 262,144 chunks"),
     "pixels of a WebP": (lambda: plain_webp(16383, 5461), "a WebP of 16383 x 5461 pixels"),
     "strips of a TIFF": (lambda: strips((1 << 19) + 1), "more than 524,288 strips or tiles"),
@@ -119,9 +119,9 @@ STRIPPED: dict[str, tuple[Callable[[], bytes], bool]] = {
 """What makes a file whose metadata is left out, and whether it turns the image by half."""
 
 
-def run_lengths(side: int) -> bytes:
+def run_lengths(side: int, body: bytes = b"") -> bytes:
     """A BMP of 8-bit RLE whose lines all end at once."""
-    body = b"\0\0" * side + b"\0\1"
+    body += b"\0\0" * side + b"\0\1"
     start = 54 + 1024
     header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(body), 0, 0, 256, 0)
     return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + bytes(1024) + body

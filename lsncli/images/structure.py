@@ -18,7 +18,6 @@ from lsncli.images.strip import (
     EXIF,
     FRAMES,
     JPEG_START,
-    MAX_BLOCKS,
     MAX_CHUNKS,
     MAX_JUNK,
     MAX_SEGMENTS,
@@ -138,10 +137,10 @@ def _gif(data: bytes) -> Build:
             count += 1
             size = data[at] if at < len(data) else 0
             at += 1 + size
+            if count > MAX_CHUNKS:
+                raise Undecodable(f"too many parts: more than {MAX_CHUNKS:,} blocks before its first frame")
             if not size:
                 break
-        if count > MAX_BLOCKS:
-            raise Undecodable(f"too many parts: more than {MAX_BLOCKS:,} blocks before its first frame")
     if count > QUICK_PARTS:
         return HEAVY
     sizes = [int.from_bytes(data[place : place + 2], "little") for place in (6, 8, at + 5, at + 7)]

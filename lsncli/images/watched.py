@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,12 @@ START_SECONDS = 120.0
 ASKED = struct.Struct("<dQQ")
 """What precedes an image: the seconds and the memory it has, and its length."""
 ANSWERED = struct.Struct("<?II")
-"""What precedes an answer: whether it is pixels; then width and height, or the length of the reason and 0."""
-BAND = 1 << 24
-"""Bytes of pixels that are handed over at a time: neither side needs room for all of them twice."""
-RUN = "import sys; sys.path[:] = sys.argv[1:]; from lsncli.images.worker import serve; serve()"
+"""An answer: whether there are pixels, which lie in the file as PPM; then width and height, or the length of
+the reason that follows, and 0."""
+KEPT = 1 << 26
+"""Bytes of pixels that a process may keep memory for until the next image, which is then sooner."""
+RUN = "import sys; sys.path[:] = sys.argv[2:]; from lsncli.images.worker import serve; serve()"
+"""What a process runs; its arguments are the file for pixels and the path of modules."""
 
 _lock = threading.Lock()
 _idle: list["_Worker"] = []
@@ -82,6 +85,9 @@ def decode(data: bytes) -> Image.Image:
     try:
         with getattr(_thread, "together", _ALONE).working(worker):
             found = worker.ask(data, seconds)
+    except MemoryError as error:
+        worker.end()
+        raise Undecodable("there is no memory to decode it") from error
     except BaseException:  # Ctrl-C, too: what it would answer is nobody's
         worker.end()
         raise
@@ -140,12 +146,19 @@ class _Worker:
         root = str(Path(__file__).parents[2])
         paths = [path for path in sys.path if path]  # not the working folder, where anything may lie
         # Without -P that folder would come first.
-        command = [sys.executable, "-P", "-c", RUN, *paths, *([] if root in paths else [root])]
+        paths += [] if root in paths else [root]
+        self._pixels = _shared_file()
+        place = self._pixels.fileno()
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                [sys.executable, "-P", "-c", RUN, str(place), *paths],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(place,),
             )
         except OSError as error:
+            self._pixels.close()
             raise Undecodable(f"no process could be started for it: {error.strerror or error}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -178,9 +191,13 @@ class _Worker:
         is_image, width, height = ANSWERED.unpack(self._read(ANSWERED.size))
         if not is_image:
             return self._read(width).decode("utf-8", "replace")
-        image = Image.new("RGB", (width, height))
-        for top, rows in bands(width, height):
-            image.paste(Image.frombytes("RGB", (width, rows), self._read(3 * width * rows)), (0, top))
+        self._pixels.seek(0)
+        with Image.open(self._pixels, formats=("PPM",)) as image:
+            if (image.mode, image.size) != ("RGB", (width, height)):
+                raise EOFError
+            image.load()
+        if 3 * width * height > KEPT:
+            self._pixels.truncate(0)
         return image
 
     def _read(self, size: int) -> bytes:
@@ -205,6 +222,7 @@ class _Worker:
         self.kill()
 
     def _end_reason(self, seconds: float) -> str:
+        self.kill()  # it may have answered nonsense instead of ending
         code = self._process.wait()
         if self.late and not self._ready:
             return f"the process that decodes did not start within {START_SECONDS:g} s"
@@ -229,16 +247,16 @@ class _Worker:
 
     def forget(self) -> None:
         """Close what leads to the process."""
-        for pipe in (self._to, self._from):
+        for file in (self._to, self._from, self._pixels):
             with suppress(OSError):
-                pipe.close()
+                file.close()
 
 
-def bands(width: int, height: int) -> Iterator[tuple[int, int]]:
-    """The first row and the number of rows of each part of an image that is handed over at a time."""
-    most = max(1, BAND // (3 * max(1, width)))
-    for top in range(0, height, most):
-        yield top, min(most, height - top)
+def _shared_file() -> IO[bytes]:
+    """A file without a name, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("lsn-pixels"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _forget_all() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lsncli.images.decode import decode_here
 from lsncli.images.read import Undecodable
-from lsncli.images.watched import ANSWERED, ASKED, bands
+from lsncli.images.watched import ANSWERED, ASKED
 
 GRACE = 5.0
 """Seconds beyond its own after which a process ends that nobody has ended: its parent was killed."""
@@ -24,6 +24,7 @@ def serve() -> None:
     # A library that prints must not print into an answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    pixels = os.fdopen(int(sys.argv[1]), "r+b")
     answers.write(b"!")
     answers.flush()
     used = _address_space()
@@ -32,12 +33,12 @@ def serve() -> None:
             seconds, memory, size = ASKED.unpack(head)
             signal.setitimer(signal.ITIMER_REAL, seconds + GRACE)
             _limit(used + memory + 2 * size if used else 0)
-            _answer(answers, asked.read(size), memory)
+            _answer(answers, pixels, asked.read(size), memory)
             answers.flush()
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _answer(answers: IO[bytes], data: bytes, memory: int) -> None:
+def _answer(answers: IO[bytes], pixels: IO[bytes], data: bytes, memory: int) -> None:
     try:
         found: Image.Image | str = decode_here(data)
     except Undecodable as error:
@@ -49,9 +50,10 @@ def _answer(answers: IO[bytes], data: bytes, memory: int) -> None:
         reason = found.encode("utf-8", "backslashreplace")
         answers.write(ANSWERED.pack(False, len(reason), 0) + reason)
         return
+    pixels.seek(0)
+    found.save(pixels, "PPM")  # which Pillow writes and reads row by row, with no copy of all pixels
+    pixels.flush()
     answers.write(ANSWERED.pack(True, *found.size))
-    for top, rows in bands(*found.size):
-        answers.write(found.crop((0, top, found.width, top + rows)).tobytes())
 
 
 def _too_much(memory: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from patience import wait_until
 from PIL import Image
-from slow_images import DECODER, SLEEPS, STRIPPED, WATCHED, encoded, plain_webp
+from slow_images import DECODER, PICTURE, SLEEPS, STRIPPED, WATCHED, encoded, plain_webp
 
 from lsncli.errors import UsageError
 from lsncli.images import watched
@@ -80,12 +80,13 @@ def test_every_image_has_the_pixels_that_it_has_in_a_thread() -> None:
     assert len(processes()) == 1  # one served them all
 
 
-def test_an_image_of_many_bands_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encoded("PNG")
-    for size in (1, 64 * 3 * 7, 1 << 24):
-        # The parts that the process sends are its own; they need not be those that are read.
-        monkeypatch.setattr(watched, "BAND", size)
-        assert (np.asarray(watched.decode(data)) == np.asarray(decode_here(data))).all()
+def test_pixels_of_one_image_are_never_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kept in (watched.KEPT, 0):
+        monkeypatch.setattr(watched, "KEPT", kept)
+        for size in ((64, 48), (3, 500), (1, 1), (200, 300)):
+            data = encoded("PNG", PICTURE.resize(size))
+            assert outcome(watched.decode, data) == outcome(decode_here, data)
+    assert len(processes()) == 1
 
 
 def test_a_decoder_that_takes_too_long_is_ended(decoding, monkeypatch: pytest.MonkeyPatch) -> None:
