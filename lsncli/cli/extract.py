@@ -95,6 +95,7 @@ def extract(
     part_rows: crews.PartRows = 0,
     no_merge: crews.NoMerge = False,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -109,7 +110,7 @@ def extract(
     from lsncli.images.columns import Columns
     from lsncli.images.sources import named, short_classes, take_shots
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if plan_for is not None and not plan:
         raise UsageError("--for says how many images --plan is for.", "Add --plan.")
     place = Workspace(work)

@@ -44,6 +44,7 @@ def watch(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     follow_links: options.FollowLinks = False,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -57,6 +58,7 @@ def watch(
     from lsncli.app.watching import Watcher, rounds
     from lsncli.app.watchlog import open_log
 
+    options.set_timeouts(None, image_timeout)
     if not folder.is_dir():
         raise UsageError(f"'{folder}' is not a folder that can be watched.", "Such as lsn watch ./inbox")
     place = Workspace(work)

@@ -175,6 +175,23 @@ def test_what_changes_while_it_is_read_gets_the_row_of_its_last_state(place) -> 
     assert [place.step(), place.step()] == [[], ["b.jpg 33.0"]]
 
 
+def test_what_is_replaced_while_it_is_read_under_its_size_and_time_is_read_again(place) -> None:
+    """Nobody can set the time of change (ctime) by hand."""
+    place.put("a.jpg", 1)
+    place.step()
+
+    def replace(path: str) -> None:
+        before = os.stat(path).st_ctime_ns
+        place.put("a.jpg", 2)
+        while os.stat(path).st_ctime_ns == before:  # until the clock of the file system goes on
+            place.put("a.jpg", 2)
+
+    place.after_reading = replace
+    assert place.step() == []
+    place.after_reading = lambda path: None
+    assert [place.step(), place.step()] == [[], ["a.jpg 2.0"]]
+
+
 def test_what_is_taken_away_before_it_is_read_is_counted_and_after_that_has_its_row(place) -> None:
     place.put("a.jpg", 1)
     place.put("b.jpg", 2)

@@ -38,7 +38,7 @@ def move(folder: Path) -> Subject:
         filing = ["--move", str(work / "sorted"), "--yes", "--max-failure-rate", "1"]
         return ["score", str(work / "images"), "--work", str(work), *filing, *CPU]
 
-    return Subject("score-move", words, _whole_images, places_of_images, before=before)
+    return Subject("score-move", words, _whole_images, _places_of_images, before=before)
 
 
 def report(folder: Path) -> Subject:
@@ -111,7 +111,7 @@ def _whole_images(work: Path) -> frozenset[object]:
     return frozenset(hashlib.sha256(data).hexdigest() for data in _images(work).values())
 
 
-def places_of_images(work: Path) -> Mapping[str, bytes]:
+def _places_of_images(work: Path) -> Mapping[str, bytes]:
     """Every image in its place, and the temporary files that a kill left."""
     left = {path.name: b"left behind" for path in work.rglob(".*.tmp")}
     return _images(work) | left
