@@ -100,7 +100,18 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("scores/neglabel", "@dataclass(frozen=False)"): FROZEN,
     ("scores/react", "@dataclass(frozen=False)"): FROZEN,
     ("scores/vim", "@dataclass(frozen=False)"): FROZEN,
+    ("scores/lsn", "@dataclass(frozen=False)"): FROZEN,
+    ("store/format", "@dataclass(frozen=False)"): FROZEN,
     ("store/format", "@dataclass(frozen=False, eq=False)"): FROZEN,
+    ("store/mapped", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
+    (
+        "store/parts",
+        "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work hang on it",
+    ): "how long another writer is waited for; no promise names the seconds",
+    (
+        "scores/neighbours",
+        "return wide / torch.where(norms == 0, 2.0, norms)",
+    ): "a zero by 1 or by 2 is zero",
     ("store/integrity", "BUFFER = 1 << 23"): "how much is read at a time; the digest is the same",
     (
         "store/integrity",
