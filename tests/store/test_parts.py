@@ -16,7 +16,7 @@ from store_samples import fingerprint, same, split
 from lsncli.errors import LsnError, UsageError
 from lsncli.store import part as part_module
 from lsncli.store.format import Piece
-from lsncli.store.merge import missing_parts, parts_of
+from lsncli.store.merge import all_made, parts_of
 from lsncli.store.part import Part
 from lsncli.store.parts import claimed, parts_folder, read_about, remove_parts
 from lsncli.store.plan import PART_ROWS, part_rows_for, read_plan
@@ -190,7 +190,7 @@ def test_a_death_while_pieces_are_joined_loses_nothing(
         patch.setattr(Path, "unlink", dies)
         with pytest.raises(KeyboardInterrupt):
             add_from(part, 7)
-    assert not missing_parts(parts_folder(path, "train"), PLAN)
+    assert all_made(parts_folder(path, "train"), PLAN)
     with opened(path, 0) as part:
         assert part.complete
         assert len(files(path)) == 3
