@@ -133,4 +133,5 @@ def test_limits_in_documents_are_those_of_the_code() -> None:
     assert "at most 64 GiB, gone when the command ends" in text
     assert MAX_BYTES == 512 << 20
     assert round(MAX_PIXELS / 1e6) == 89
-    assert "A file above 512 MiB or 89 million pixels" in text
+    assert "| file | 512 MiB, and" in text
+    assert "| pixels | 89 million;" in text

@@ -29,6 +29,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,8 @@ def main() -> int:
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
+    if find_spec("cosmic_ray") is None:
+        sys.exit("This needs cosmic-ray, which makes the faults: pip install cosmic-ray")
     recorded: list[Mutant] = []
     path, modules = (
         RESULTS / "mutants.json",
