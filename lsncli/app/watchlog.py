@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsncli.errors import LsnError
+from lsncli.records import parsed
 from lsncli.store.lock import locked
 
 BEGINNING = b'{"path": "'
@@ -144,9 +145,9 @@ def _read(path: Path) -> tuple[Known, int]:
                     raise _foreign(path, number)
                 break
             try:
-                name, version = _known(json.loads(line))
+                name, version = _known(parsed(line))
                 known[name] = version
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
+            except (ValueError, TypeError, KeyError) as error:
                 raise _foreign(path, number) from error
             end += len(line)
     return known, end

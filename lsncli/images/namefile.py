@@ -1,7 +1,6 @@
 """Files of class names: a list of names, or names with the keys of their classes."""
 
 import csv
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
@@ -11,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import UsageError
+from lsncli.records import parsed
 
+MOST_NAMES = 1 << 26
+"""Characters of a file of names or words."""
 WORDNET_ID = re.compile(r"n\d{8}(?=$|[_\- ])")
 HEADERS = frozenset(
     {
@@ -99,8 +101,14 @@ def plain(name: str) -> str:
 
 def _read(path: Path, what: str = "names file", hint: str = "") -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MOST_NAMES + 1)
+        if len(text) > MOST_NAMES:
+            raise ValueError(f"it is larger than {MOST_NAMES >> 20} MiB")
+        if "\0" in text:
+            raise ValueError("it holds a NUL character")
+        return text
+    except (OSError, ValueError) as error:
         raise UsageError(f"The {what} {path} cannot be read: {error}.", hint) from error
 
 
@@ -193,8 +201,8 @@ def _from_json(text: str, path: Path) -> NameFile:
         return found
 
     try:
-        content = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        content = parsed(text, pairs=unique)
+    except ValueError as error:
         raise UsageError(f"{path} is not valid JSON: {error}.") from error
     if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
         return NameFile(path, tuple(content))
