@@ -49,6 +49,7 @@ BESIDE = {
     ("threshold", "metrics"),
     ("intervals", "metrics"),
     ("types", "records"),
+    ("config", "records"),
     ("disk", "errors"),
     ("errors", "credentials"),
     ("console", "credentials"),
