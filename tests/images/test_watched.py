@@ -175,7 +175,7 @@ def test_images_of_a_run_that_ends_are_given_up(decoding, monkeypatch: pytest.Mo
     with watched.threads(2, "test") as pool:
         work = [pool.submit(watched.decode, encoded("PNG")) for _ in range(5)]
         wait_until(lambda: len(processes()) == 2, "two processes")
-    assert all(one.cancelled() or isinstance(one.exception(), Undecodable) for one in work)
+    assert all(one.cancelled() or isinstance(one.exception(), watched.GivenUp) for one in work)
     assert processes() == set()
 
 
