@@ -6,18 +6,31 @@ next (``hint``). Only the command line turns one into text; library code raises 
 
 from lsncli.credentials import masked
 
+LONGEST = 2000
+"""Characters of a message; what is cut out of a longer one was copied from some file."""
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """``text`` with its middle left out, and counted, if it has more characters than ``longest``."""
+    if len(text) <= longest:
+        return text
+    start = longest * 2 // 3
+    end = len(text) - (longest - start)
+    return f"{text[:start]} ... ({end - start:,} characters) ... {text[end:]}"
+
 
 class LsnError(Exception):
     """Bad data or a bad store (exit code 1), and the parent of every other error of ours.
 
-    Credentials in URLs are hidden: what fails is printed, logged and stored.
+    Credentials in URLs are hidden: what fails is printed, logged and stored. What is longer than LONGEST is
+    cut in its middle.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = masked(message)
-        self.hint = masked(hint)
+        self.message = masked(shortened(message))
+        self.hint = masked(shortened(hint))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from lsncli.app.labelfile import choose_label, label_texts
-from lsncli.app.tables import Table, numbers, parsed
+from lsncli.app.tables import Table, check_cells, numbers, parsed
 from lsncli.console import printable
 from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, Unavailable
 from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
 from lsncli.images.labels import are_whole
+from lsncli.images.parquetfile import FEATURES, ParquetFile
 from lsncli.images.table import class_label_names
 from lsncli.types import UNLABELLED, Failure, Floats
 
@@ -128,24 +129,67 @@ def write_csv(path: Path, table: Table) -> None:
 
 def read_parquet(path: Path, label_column: str) -> Table:
     """A column ``features`` of lists, or columns as in a CSV. Raises Unavailable without pyarrow."""
-    parquet = _parquet()
-    stored = parsed(path, lambda: parquet.read_table(path))
-    ours = (stored.schema.metadata or {}).get(b"lsn")
+    _parquet()
+
+    def load() -> tuple[Any, Any, Floats | None]:
+        size = path.stat().st_size
+        with ParquetFile(str(path), size) as file:
+            check_cells(file.metadata.num_rows * file.metadata.num_columns, size)
+            return _columns(path, file)
+
+    schema, beside, features = parsed(path, load)
+    ours = (schema.metadata or {}).get(b"lsn")
     known = parsed(path, lambda: json.loads(ours)) if ours else {}
-    named = {name: class_label_names(stored.schema, name) for name in stored.column_names}
+    named = {name: class_label_names(schema, name) for name in schema.names}
     classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
     if known.get("classes") is not None:
         classes_of["label"] = known["classes"]
-    lists = stored.column("features") if "features" in stored.column_names else None
-    if lists is not None and hasattr(lists.type, "list_size") and not lists.null_count:
-        # Lists of one size are one block of numbers; by way of pandas each row would be an object.
-        block = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        features = numbers(path, block).reshape(-1, lists.type.list_size)
-        beside = stored.drop_columns(["features"]).to_pandas()
+    if features is not None:
         table = _table(path, beside, features, label_column, classes_of)
     else:
-        table = _from_frame(path, stored.to_pandas(), label_column, classes_of)
+        table = _from_frame(path, beside, label_column, classes_of)
     return replace(table, failures=tuple(starmap(Failure, known.get("failures", ()))))
+
+
+def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, Floats | None]:
+    """The schema, all columns as a frame, and apart from it a column ``features`` of lists."""
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import types
+
+    groups = range(file.metadata.num_row_groups)
+    index = (file.schema.pandas_metadata or {}).get("index_columns", [])
+    columns: dict[str, Any] = {}
+    features = None
+    for field in file.schema:
+        if field.name == "features" and _is_list(field.type):
+            blocks = [_block(one) for one in file.batches(field.name, FEATURES, groups) if len(one)]
+            empty = np.empty((0, getattr(field.type, "list_size", 0)))
+            features = numbers(path, np.concatenate(blocks) if blocks else empty)
+        elif field.name in index:
+            continue
+        elif types.is_primitive(field.type):
+            batches = list(file.batches(field.name, FEATURES, groups))
+            columns[field.name] = pa.chunked_array(batches, field.type).to_pandas()
+        else:
+            columns[field.name] = pd.Series(file.values(field.name), dtype=object)
+    return file.schema, pd.DataFrame(columns), features
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _block(lists: Any) -> Any:
+    """Lists of one length as an array (rows, length). Raises ValueError for others."""
+    from pyarrow import compute
+
+    lengths = compute.list_value_length(lists)
+    if lists.null_count or compute.count_distinct(lengths).as_py() > 1:
+        raise ValueError("the lists under 'features' are not all of one length")
+    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
 
 
 def write_parquet(path: Path, table: Table) -> None:

@@ -1,10 +1,11 @@
 """Feature tables in the formats of other tools. Nothing here can execute what a file holds: no pickles."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,6 +28,12 @@ WRITERS: dict[str, str] = {
     ".parquet": "lsncli.app.framefiles:write_parquet",
     ".csv": "lsncli.app.framefiles:write_csv",
 }
+
+MOST_CELLS, CELLS_A_BYTE = 1 << 27, 8
+"""Numbers in a table, or for each byte of its file if that is more."""
+MOST_ARRAYS = 1000
+MOST_UNPACKED, UNPACKED_A_BYTE = 1 << 28, 50
+"""Bytes that the arrays of a .npz may have, or for each byte of the file if that is more."""
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
@@ -100,6 +107,8 @@ def parsed(path: Path, read: Callable[[], Any]) -> Any:
         return read()
     except FileNotFoundError as error:
         raise LsnError(f"There is no file {path}.") from error
+    except LsnError:
+        raise
     except Exception as error:  # zipfile, struct, json, pandas and arrow have errors of their own
         text = " ".join(str(error).split()) or type(error).__name__
         hint = "Object arrays are pickles and never opened: save plain numbers." if "pickle" in text else ""
@@ -109,8 +118,28 @@ def parsed(path: Path, read: Callable[[], Any]) -> Any:
 def load_array(path: Path) -> Any:
     """The array in a .npy file, or the file of arrays that a .npz is, read whole; never a pickle."""
     with open(path, "rb") as file:  # NumPy itself leaves a broken file open
+        if zipfile.is_zipfile(file):
+            _check_members(file, path.stat().st_size)
+        file.seek(0)
         loaded = np.load(file, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+
+
+def _check_members(file: IO[bytes], size: int) -> None:
+    """Raise ValueError for a .npz of too many arrays, or of arrays that unpack to too much."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    unpacked = sum(one.file_size for one in members)
+    if len(members) > MOST_ARRAYS:
+        raise ValueError(f"it holds {len(members):,} arrays, and {MOST_ARRAYS:,} are allowed")
+    if unpacked > max(MOST_UNPACKED, UNPACKED_A_BYTE * size):
+        raise ValueError(f"its {size:,} bytes would unpack to {unpacked:,} bytes")
+
+
+def check_cells(cells: int, size: int) -> None:
+    """Raise ValueError for more numbers than a file of ``size`` bytes may hold."""
+    if cells > max(MOST_CELLS, CELLS_A_BYTE * size):
+        raise ValueError(f"it claims {cells:,} numbers in {size:,} bytes")
 
 
 def numbers(path: Path, value: Any) -> Floats:

@@ -64,7 +64,7 @@ def watch(
     place = Workspace(work)
     path = output or place.folder / "results" / "watch.jsonl"
     scoring = Scoring(place, pretrained, device, batch_size, workers)
-    with open_log(path, [column.key for column in COLUMNS], plain) as log:
+    with open_log(path, [column.key for column in COLUMNS], plain, follow=output is not None) as log:
         watcher = Watcher(Path(os.path.abspath(folder)), log, scoring.detect, follow_links=follow_links)
         what = "Looking once" if once else f"Looking every {interval:g} s, until Ctrl-C"
         say(

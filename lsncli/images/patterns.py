@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lsncli.errors import UsageError
+from lsncli.errors import UsageError, shortened
 from lsncli.images.found import is_hidden
 
 MAGIC = re.compile(r"[*?[]")
+MOST_STARS = 64
+"""Stars of a pattern."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +27,61 @@ class Pattern:
 
     def fits(self, key: str) -> bool:
         """Whether a file fits, or lies in a folder that does."""
-        return self._whole.fullmatch(key) is not None
+        names, at = key.split("/"), 0
+        for number, group in enumerate(self._groups):
+            # Where nothing is anchored behind a "**", the first place that fits leaves the most for the rest.
+            last = at if number == 0 else len(names) - len(group)
+            places = (
+                start
+                for start in range(at, last + 1)
+                if start + len(group) <= len(names)
+                and all(one.fits(names[start + place]) for place, one in enumerate(group))
+            )
+            start = next(places, None)
+            if start is None:
+                return False
+            at = start + len(group)
+        return self.parts[-1] != "**" or at < len(names)
 
     def leads_to(self, key: str) -> bool:
         """Whether anything in the folder ``key`` can fit."""
-        for name, part in zip(key.split("/"), self._names, strict=False):
-            if part is None:
-                return True
-            if part.fullmatch(name) is None:
+        # From the first "**" on depth says nothing.
+        return all(one.fits(name) for name, one in zip(key.split("/"), self._groups[0], strict=False))
+
+    @cached_property
+    def _groups(self) -> list[list["_Name"]]:
+        """The parts between each "**" and the next."""
+        groups: list[list[_Name]] = [[]]
+        for part in self.parts:
+            if part == "**":
+                groups.append([])
+            else:
+                groups[-1].append(_Name(part))
+        return groups
+
+
+class _Name:
+    """One name of a pattern. What lies between its stars is looked for from left to right, and never again:
+    to try every place for each star would take time that doubles with each of them."""
+
+    def __init__(self, part: str) -> None:
+        found = [_expression(one) for one in _between_stars(part)]
+        self._lengths = [length for _, length in found]
+        self._pieces = [re.compile(text, re.S) for text, _ in found]
+
+    def fits(self, name: str) -> bool:
+        """Whether all of ``name`` fits."""
+        if len(self._pieces) == 1:
+            return self._pieces[0].fullmatch(name) is not None
+        at, end = self._lengths[0], len(name) - self._lengths[-1]
+        if at > end or not self._pieces[0].match(name) or not self._pieces[-1].match(name, end):
+            return False
+        for piece in self._pieces[1:-1]:
+            found = piece.search(name, at, end)
+            if found is None:
                 return False
+            at = found.end()
         return True
-
-    @cached_property
-    def _names(self) -> tuple[re.Pattern[str] | None, ...]:
-        """One expression a name; None from the first ``**`` on, for then depth says nothing."""
-        return tuple(None if part == "**" else re.compile(_expression(part), re.S) for part in self.parts)
-
-    @cached_property
-    def _whole(self) -> re.Pattern[str]:
-        text = ""
-        for part in self.parts[:-1]:
-            text += "(?:[^/]+/)*" if part == "**" else _expression(part) + "/"
-        last = self.parts[-1]
-        # Behind the last name: a folder that fits brings all that lies in it.
-        text += ".*" if last == "**" else _expression(last) + "(?:/.*)?"
-        return re.compile(text, re.S)
 
 
 def as_pattern(path: Path) -> Pattern | None:
@@ -66,26 +98,42 @@ def as_pattern(path: Path) -> Pattern | None:
         raise UsageError(
             f"The pattern '{path}' goes up with '..' behind a '*'.", "Start it at the folder that it means."
         )
+    if (stars := sum(part.count("*") for part in below)) > MOST_STARS:
+        raise UsageError(
+            f"The pattern '{shortened(str(path), 200)}' has {stars} stars.",
+            f"Use {MOST_STARS} at most: ** stands for any folders, and * for all of a name.",
+        )
     return Pattern(Path(*parts[:first]), tuple(below))
 
 
-def _expression(part: str) -> str:
-    """One name of a pattern as a regular expression."""
-    text, at = "", 0
+def _between_stars(part: str) -> list[list[str]]:
+    """The characters of one name of a pattern, with "?" and "[...]" as one each, split at its stars."""
+    pieces: list[list[str]] = [[]]
+    at = 0
     while at < len(part):
-        here, at = part[at], at + 1
+        here, start = part[at], at
+        at += 1
+        if here == "[" and (end := part.find("]", at + 1 + part.startswith("!", at))) > 0:
+            at = end + 1
         if here == "*":
-            if not text.endswith("[^/]*"):
-                text += "[^/]*"
-        elif here == "?":
-            text += "[^/]"
-        elif here == "[" and (end := part.find("]", at + 1 + part.startswith("!", at))) > 0:
-            inside, at = part[at:end], end + 1
-            negated = inside.startswith("!")
-            text += f"(?!/)[{'^' * negated}{_characters(inside[negated:])}]"
+            pieces.append([])
         else:
-            text += re.escape(here)
-    return text
+            pieces[-1].append(part[start:at])
+    return [pieces[0], *filter(None, pieces[1:-1]), pieces[-1]] if len(pieces) > 1 else pieces
+
+
+def _expression(characters: list[str]) -> tuple[str, int]:
+    """A regular expression, which has no choice of lengths, and the length of what fits it."""
+    text = ""
+    for one in characters:
+        if one == "?":
+            text += "."
+        elif len(one) > 1:
+            negated = one.startswith("[!")
+            text += f"[{'^' * negated}{_characters(one[1 + negated : -1])}]"
+        else:
+            text += re.escape(one)
+    return text, len(characters)
 
 
 def _characters(inside: str) -> str:

@@ -3,30 +3,30 @@
 import bisect
 import os
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lsncli.console import printable
-from lsncli.errors import LsnError, Unavailable
+from lsncli.errors import LsnError
 from lsncli.images.found import MAX_BYTES
+from lsncli.images.pages import Oversized
+from lsncli.images.parquetfile import FAILURES, IMAGES, ParquetFile
 from lsncli.images.read import CHANGED, Undecodable
-from lsncli.images.remote import RangeFile
-from lsncli.images.urls import as_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH = 16
-"""Rows that are decoded at once."""
+AHEAD = 64
+"""Rows that are gone forward to reach one in the next row group; threads ask in nearly the right order."""
 HELD = 1 << 28
-"""Bytes of decoded rows that are kept for threads that come a little late; two batches always are."""
-BUFFER = 1 << 20
-"""Bytes of a column that are read at once. Without it pyarrow reads a row group whole, however large."""
-REMOTE_BLOCK = 1 << 23
-"""The same where each read is a request."""
+"""Bytes of decoded rows that are kept for threads that come a little late; two rows always are."""
+MOST_HELD = 4096
+"""Rows that are kept so."""
+MOST_UNPACKED, USUAL = 1 << 30, 100
+"""Bytes that images may have together, and how many times the bytes of the file if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,6 @@ class Table:
         return _reader(self, os.getpid()).row(offset)
 
 
-def opened(path: str, size: int) -> Any:
-    """The ``pyarrow.parquet.ParquetFile``. Raises what pyarrow does, and Unavailable without it."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise Unavailable(
-            "Parquet needs pyarrow, which is not installed.", "pip install 'lsncli[parquet]'"
-        ) from error
-    source: Any = path
-    if as_url(path):
-        source = pa.PythonFile(RangeFile(path, size, REMOTE_BLOCK), mode="r")
-    return parquet.ParquetFile(source, pre_buffer=False, buffer_size=BUFFER)
-
-
 @lru_cache(maxsize=4)  # files of a listing are read one after the other; a fork opens them anew
 def _reader(table: Table, _process: int) -> "_Reader":
     return _Reader(table)
@@ -69,15 +54,15 @@ class _Reader:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._lock = threading.Lock()
-        self._file: Any = None
+        self._file: ParquetFile | None = None
         self._starts = [0]
         self._damaged: dict[int, tuple[int, str]] = {}
         """By row group: the first row that cannot be had, and why."""
         self._forget()
 
     def _forget(self) -> None:
-        self._held: deque[tuple[int, pa.Array]] = deque()
-        self._bytes = self._next = 0
+        self._held: OrderedDict[int, pa.Array] = OrderedDict()  # arrays of one row, by its number
+        self._bytes = self._next = self._unpacked = 0
         self._batches: Iterator[Any] | None = None
 
     def row(self, number: int) -> bytes:
@@ -100,58 +85,68 @@ class _Reader:
             raise Undecodable(f"its table {CHANGED}")
 
     def _value(self, number: int) -> Any:
-        for start, batch in self._held:
-            if start <= number < start + len(batch):
-                return batch[number - start]
-        group = self._open_at(number)
+        if number in self._held:
+            return self._held[number][0]
+        file, group = self._open_at(number)
         first, reason = self._damaged.get(group, (number + 1, ""))
         if number >= first:
             raise Undecodable(reason)
+        if self._batches is None or not min(self._starts[group], number - AHEAD) <= self._next <= number:
+            self._forget()
+            self._next = self._starts[group]
+            self._batches = self._from(file, group)
         try:
-            if self._batches is None or not self._starts[group] <= self._next <= number:
-                self._forget()
-                self._next = self._starts[group]
-                self._batches = self._from(group)
             while True:
-                start, batch = self._next, next(self._batches)
-                self._hold(start, batch)
+                row = next(self._batches)
+                if self._unpacked + row.nbytes > max(MOST_UNPACKED, USUAL * self._table.size):
+                    raise Oversized(
+                        f"images of more than {self._unpacked:,} bytes in {self._table.size:,} bytes"
+                    )
+                self._hold(row)
                 if number < self._next:
-                    return batch[number - start]
+                    return row[0]
         except LsnError as error:  # of a URL: another row may have more luck
             self._forget()
             raise Undecodable(error.message) from error
-        except (OSError, ValueError, StopIteration, MemoryError) as error:  # pyarrow's errors are among them
+        except (*FAILURES, StopIteration) as error:
             # What comes behind damage in a row group is lost; each row would find it again, from the start.
-            reason = f"its Parquet file is damaged: {printable(str(error) or 'it ends too early')[:200]}"
-            self._damaged[group] = (self._next, reason)
+            what = "is refused" if isinstance(error, Oversized) else "is damaged"
+            reason = f"its Parquet file {what}: {printable(str(error) or 'it ends too early')[:200]}"
+            damaged = self._group_of(self._next)
+            self._damaged[damaged] = (self._next, reason)
             self._forget()
+            if damaged < group:  # it was only on the way
+                return self._value(number)
             raise Undecodable(reason) from error
 
-    def _open_at(self, number: int) -> int:
-        """The row group of a row."""
+    def _open_at(self, number: int) -> tuple[ParquetFile, int]:
+        """The open file and the row group of a row."""
         if self._file is None:
             try:
-                self._file = opened(self._table.path, self._table.size)
+                self._file = ParquetFile(self._table.path, self._table.size)
             except LsnError as error:
                 raise Undecodable(error.message) from error
+            except FAILURES as error:
+                raise Undecodable(f"its Parquet file is damaged: {printable(str(error))[:200]}") from error
             for group in range(self._file.metadata.num_row_groups):
                 self._starts.append(self._starts[-1] + self._file.metadata.row_group(group).num_rows)
+        return self._file, self._group_of(number)
+
+    def _group_of(self, number: int) -> int:
         return bisect.bisect_right(self._starts, number) - 1
 
-    def _from(self, group: int) -> Iterator["pa.Array"]:
-        """The images from the start of a row group on; one group at a time, so that none is read ahead."""
-        for one in range(group, len(self._starts) - 1):
-            for batch in self._file.iter_batches(
-                BATCH, row_groups=[one], columns=[".".join(self._table.column)], use_threads=False
-            ):
-                column = batch.column(0)
-                for _ in self._table.column[1:]:
-                    (column,) = column.flatten()  # a row that is null as a whole is null below, too
-                yield column
+    def _from(self, file: ParquetFile, group: int) -> Iterator["pa.Array"]:
+        """The images from the start of a row group on."""
+        groups = range(group, len(self._starts) - 1)
+        for row in file.batches(".".join(self._table.column), IMAGES, groups):
+            for _ in self._table.column[1:]:
+                (row,) = row.flatten()  # a row that is null as a whole is null below, too
+            yield row
 
-    def _hold(self, start: int, batch: "pa.Array") -> None:
-        self._held.append((start, batch))
-        self._bytes += batch.nbytes
-        self._next = start + len(batch)
-        while self._bytes > HELD and len(self._held) > 2:
-            self._bytes -= self._held.popleft()[1].nbytes
+    def _hold(self, row: "pa.Array") -> None:
+        self._held[self._next] = row
+        self._bytes += row.nbytes
+        self._unpacked += row.nbytes
+        self._next += 1
+        while len(self._held) > 2 and (self._bytes > HELD or len(self._held) > MOST_HELD):
+            self._bytes -= self._held.popitem(last=False)[1].nbytes

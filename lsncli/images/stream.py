@@ -5,16 +5,20 @@ import gzip
 import io
 import lzma
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, cast
 
 from lsncli.errors import LsnError
 
 MAX_UNPACKED = 64 << 30
 """Bytes that one compressed tar may unpack to, images or not."""
-MAX_HEADER = 1 << 20
-"""Bytes that are read at once. Names in a tar are shorter; one that claims to be longer wants our memory."""
+PIECE = 1 << 20
+"""Bytes that are read at once."""
+MAX_HEADERS = 1 << 17
+"""Bytes of all headers of a member: its name, and whatever else a packer noted of it."""
 
-DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
 """What reading damaged compressed data raises."""
 
 
@@ -32,12 +36,23 @@ def unpacking(file: IO[bytes]) -> IO[bytes] | None:
 
 
 class Limited(io.RawIOBase):
-    """A file as ``tarfile`` reads it: no read above MAX_HEADER, since it trusts what headers claim."""
+    """A file as ``tarfile`` reads it, which trusts what headers claim: no read above PIECE bytes, and while
+    ``headers`` are read not more than MAX_HEADERS in all."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._left: int | None = None
         self.latest = b""
         """What was read at last."""
+
+    @contextmanager
+    def headers(self) -> Iterator[None]:
+        """The headers of one member are read meanwhile."""
+        self._left = MAX_HEADERS
+        try:
+            yield
+        finally:
+            self._left = None
 
     def tell(self) -> int:
         return self._file.tell()
@@ -46,8 +61,15 @@ class Limited(io.RawIOBase):
         return self._file.seek(position, whence)
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_HEADER:
+        if not 0 <= size <= PIECE:
             raise ValueError("a header of absurd length")
+        if self._left is not None:
+            self._left -= size
+            if self._left < 0:
+                raise ValueError(f"headers of more than {MAX_HEADERS >> 10} KiB before one member")
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
         self.latest = self._file.read(size)
         return self.latest
 
@@ -69,12 +91,12 @@ class Forward(Limited):
     def seek(self, position: int, whence: int = 0) -> int:
         if position < self._position:
             raise ValueError("members that overlap")
-        while self._position < position and self.read(min(MAX_HEADER, position - self._position)):
+        while self._position < position and self._take(min(PIECE, position - self._position)):
             pass
         return self._position
 
-    def read(self, size: int = -1) -> bytes:
-        data = super().read(size)
+    def _take(self, size: int) -> bytes:
+        data = super()._take(size)
         self._position += len(data)
         if self._position > MAX_UNPACKED:
             raise LsnError(

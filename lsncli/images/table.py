@@ -12,7 +12,9 @@ from lsncli.images.columns import LABEL_OPTION, MANY, NO_LABEL, Columns, is_labe
 from lsncli.images.fetch import size_of
 from lsncli.images.found import Found, Problem, Source
 from lsncli.images.labels import are_whole, as_class, label_text
-from lsncli.images.rows import Table, opened
+from lsncli.images.pages import Oversized
+from lsncli.images.parquetfile import FAILURES, ParquetFile
+from lsncli.images.rows import Table
 from lsncli.images.urls import as_url
 
 if TYPE_CHECKING:
@@ -31,27 +33,30 @@ def scan(path: str, columns: Columns) -> Source:
     """
     size, mtime = _size_and_time(path)
     try:
-        with opened(path, size) as file:
+        with ParquetFile(path, size) as file:
             return _rows(file, path, size, mtime, columns)
     except LsnError:
         raise
-    except (OSError, ValueError, MemoryError) as error:  # pyarrow's errors are among them
+    except Oversized as error:
+        raise UsageError(
+            f"'{path}' is refused: {printable(str(error))[:300]}.",
+            f"Is it whole? Other columns are taken by '{path}#COLUMN' and {LABEL_OPTION}.",
+        ) from error
+    except FAILURES as error:
         raise UsageError(
             f"'{path}' cannot be read as Parquet: {printable(str(error))[:300]}.", "Is it one, and whole?"
         ) from error
 
 
-def _rows(file: Any, path: str, size: int, mtime: int | None, columns: Columns) -> Source:
-    schema: pa.Schema = file.schema_arrow
+def _rows(file: ParquetFile, path: str, size: int, mtime: int | None, columns: Columns) -> Source:
+    schema = file.schema
     images = _image_column(schema, columns.path, path)
     rows = file.metadata.num_rows
-    if rows > size:  # of damaged or hostile metadata; a million rows of nothing would take our memory
-        raise UsageError(f"'{path}' claims {rows:,} rows in {size:,} bytes.", "Is it whole?")
     label = _label_column(file, images[0], columns, path) if columns.labelled else None
     names: Sequence[Any] = [None] * rows
     if len(images) == 2 and schema.field(images[0]).type.get_field_index("path") >= 0:
-        names = file.read(columns=[f"{images[0]}.path"]).column(0).combine_chunks().flatten()[0].to_pylist()
-    values = [None] * rows if label is None else _values(file, label)
+        names = [one and one["path"] for one in file.values(f"{images[0]}.path")]
+    values = [None] * rows if label is None else file.values(label)
     named = () if label is None else class_label_names(schema, label)
     table = Table(path, size, mtime, images)
     source = Source([])
@@ -82,11 +87,6 @@ def _said(label: str | None, schema: "pa.Schema", columns: Columns) -> str:
         return f"classes from '{printable(label)}'"
     more = columns.labelled and len(schema.names) > 1
     return "no classes" + f" ({LABEL_OPTION} names a column)" * more
-
-
-def _values(file: Any, column: str) -> list[Any]:
-    values: list[Any] = file.read(columns=[column]).column(0).to_pylist()
-    return values
 
 
 def _size_and_time(path: str) -> tuple[int, int | None]:
@@ -133,16 +133,19 @@ def _bytes_in(field: "pa.Field") -> tuple[str, ...] | None:
     return None
 
 
-def _label_column(file: Any, image: str, columns: Columns, path: str) -> str | None:
+def _label_column(file: ParquetFile, image: str, columns: Columns, path: str) -> str | None:
     """The column of classes: the only one whose classes Hugging Face's metadata names, else by its name."""
-    schema: pa.Schema = file.schema_arrow
+    schema = file.schema
     names: list[str] = list(schema.names)
     named = [at for at, name in enumerate(names) if class_label_names(schema, name)]
     if len(named) == 1 and not columns.label:
         return names[named[0]]
 
     def distinct(at: int) -> bool:
-        values = _values(file, names[at])
+        try:
+            values = file.values(names[at])
+        except Oversized:  # texts too long for classes
+            return True
         return len(values) > MANY and len(set(map(str, values))) == len(values)
 
     others = [
@@ -154,12 +157,12 @@ def _label_column(file: Any, image: str, columns: Columns, path: str) -> str | N
     return None if index is None else names[index]
 
 
-def _may_be_classes(file: Any, column: str, kind: "pa.DataType") -> bool:
+def _may_be_classes(file: ParquetFile, column: str, kind: "pa.DataType") -> bool:
     """Whether a column of an unusual name may hold classes, by its type, or its values if they are floats."""
     from pyarrow import types
 
     if types.is_floating(kind):
-        return are_whole(_values(file, column))
+        return are_whole(file.values(column))
 
     if types.is_dictionary(kind):
         kind = kind.value_type

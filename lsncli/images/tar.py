@@ -25,6 +25,13 @@ from lsncli.images.found import (
 from lsncli.images.read import packed
 from lsncli.images.unpacked import Unpacked
 
+LONGEST_NAME = 4096
+"""Bytes of a member's name, as of a path on most systems."""
+MOST_FIELDS = 1000
+"""Fields of global headers."""
+MOST_MEMBERS, BYTES_A_MEMBER = 1_000_000, 20
+"""Members that any tar may have; of more, each takes so many bytes at least, also compressed."""
+
 Place = tuple[int, int]  # offset and size of a member's bytes
 Keep = Callable[[tarfile.TarInfo], Place]
 
@@ -51,12 +58,16 @@ def scan(path: str, columns: Columns) -> Source:
 def scan_file(path: str, file: IO[bytes], content: Content, columns: Columns) -> Source:
     """The same of an open ``file`` known as ``path``; unless it is compressed, ``content`` reads it."""
     try:
+        most = max(MOST_MEMBERS, file.seek(0, 2) // BYTES_A_MEMBER)
+        file.seek(0)
         unpacked_file = stream.unpacking(file)
         if unpacked_file is None:
-            return _index(path, stream.Limited(file), content, columns, _in_place)
+            return _index(path, stream.Limited(file), content, columns, _in_place, most)
         with unpacked_file:
             forward, unpacked = stream.Forward(unpacked_file, path), Unpacked()
-            return _index(path, forward, unpacked, columns, lambda member: _copy(forward, member, unpacked))
+            return _index(
+                path, forward, unpacked, columns, lambda member: _copy(forward, member, unpacked), most
+            )
     except (tarfile.TarError, *stream.DAMAGED) as error:
         raise _not_a_tar(path, error) from error
 
@@ -68,19 +79,29 @@ def _not_a_tar(path: str, error: Exception) -> UsageError:
     )
 
 
-def _index(path: str, file: stream.Limited, content: Content, columns: Columns, keep: Keep) -> Source:
+def _index(
+    path: str, file: stream.Limited, content: Content, columns: Columns, keep: Keep, most: int
+) -> Source:
     places: dict[str, Place] = {}
     links: dict[str, str] = {}
     problems: list[Problem] = []
-    labels, ignored = Labels(columns), 0
+    labels, ignored, members = Labels(columns), 0, 0
     system: set[str] = set()
-    with tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape") as tar:
+    with _opened(file) as tar:
         try:
-            while (member := tar.next()) is not None:
+            while (member := _next(tar, file)) is not None:
                 # tarfile remembers every member; a million of them would be a gigabyte.
                 tar.members.clear()  # type: ignore[attr-defined]
                 if tar.offset <= member.offset:  # a negative size, and tarfile would go round for ever
                     raise tarfile.ReadError("members that overlap")
+                members += 1
+                if members > most:
+                    raise tarfile.ReadError(f"more than {most:,} members in so small a file")
+                if max(map(_bytes, (member.name, member.linkname))) > LONGEST_NAME:
+                    short = f"{member.name[:100]}..."
+                    reason = f"its name is longer than {LONGEST_NAME} bytes"
+                    problems.append(Problem(short, reason, f"{path}:{short}"))
+                    continue
                 name = posixpath.normpath(member.name).lstrip("/")
                 if member.isdir():
                     continue
@@ -102,7 +123,7 @@ def _index(path: str, file: stream.Limited, content: Content, columns: Columns, 
             # To tarfile a broken header is the end, and so all that comes behind it would be lost in silence.
             if file.latest.strip(b"\0"):
                 raise tarfile.ReadError("a broken header")
-            while keep is not _in_place and file.read(stream.MAX_HEADER):
+            while keep is not _in_place and file.read(stream.PIECE):
                 pass  # to the end, where the checksum is
         except (tarfile.TarError, *stream.DAMAGED) as error:
             reason = f"the tar is cut short or damaged: {printable(str(error))}"
@@ -122,6 +143,23 @@ def _index(path: str, file: stream.Limited, content: Content, columns: Columns, 
         for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
     ]
     return Source(found, problems, ignored, system, notes=[labels.note] if labels.note else [])
+
+
+def _opened(file: stream.Limited) -> tarfile.TarFile:
+    with file.headers():  # it reads those of the first member
+        return tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape")
+
+
+def _next(tar: tarfile.TarFile, file: stream.Limited) -> tarfile.TarInfo | None:
+    with file.headers():
+        member = tar.next()
+    if len(tar.pax_headers) > MOST_FIELDS:  # those of global headers stay, and are copied for each member
+        raise tarfile.ReadError(f"global headers of more than {MOST_FIELDS} fields")
+    return member
+
+
+def _bytes(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))
 
 
 def _start_of(file: stream.Limited, member: tarfile.TarInfo) -> bytes:
@@ -154,7 +192,7 @@ def _copy(file: stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> 
     unpacked.check_space(left)
     file.seek(member.offset_data)
     while left > 0:
-        piece = file.read(min(left, stream.MAX_HEADER))
+        piece = file.read(min(left, stream.PIECE))
         if not piece:
             raise tarfile.ReadError("unexpected end of data")
         unpacked.append(piece)

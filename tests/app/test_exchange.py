@@ -1,8 +1,10 @@
 """Features come in from other tools and go out again, to the bit, and never as code."""
 
 import builtins
+import io
 import json
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.app import exchange
+from lsncli.app import exchange, framefiles, tables
 from lsncli.app.exchange import export_features, import_features
 from lsncli.app.tables import READERS, WRITERS
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable, UsageError
+from lsncli.images.parquetfile import Limit
 from lsncli.store.format import LOST, Split, shortest
 from lsncli.store.reader import read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
@@ -638,3 +641,36 @@ def test_a_row_is_refused_only_for_values_below_the_normal_range(values: list[fl
         assert cosine > 1 - LOST / 4
     if np.linalg.norm(row) >= shortest(8):
         assert cosine > 1 - 1.2 * LOST
+
+
+def test_files_that_unpack_to_far_too_much_are_refused_before_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some kilobytes each; the limits are lower here, so that the files are made in no time."""
+    assert tables.MOST_UNPACKED == framefiles.FEATURES.column == 1 << 28
+    monkeypatch.setattr(tables, "MOST_UNPACKED", 1 << 22)
+    monkeypatch.setattr(framefiles, "FEATURES", Limit(1 << 26, 1 << 22, listed=1 << 16))
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    header = io.BytesIO()
+    numpy_header = {"descr": "<f4", "fortran_order": False, "shape": (10_000, 800)}
+    np.lib.format.write_array_header_1_0(header, numpy_header)
+    with zipfile.ZipFile(tmp_path / "zeros.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("features.npy", header.getvalue() + bytes(32_000_000))
+    with zipfile.ZipFile(tmp_path / "many.npz", "w") as archive:
+        for number in range(1001):
+            archive.writestr(f"a{number}.npy", b"")
+    zeros = arrow.array(np.zeros(2_000_000, np.float32))
+    lists = arrow.table({"features": arrow.FixedSizeListArray.from_arrays(zeros, 20_000)})
+    parquet.write_table(lists, tmp_path / "lists.parquet", compression="zstd")
+    text = arrow.DictionaryArray.from_arrays(arrow.array([0] * 5000, arrow.int32()), ["a" * 100_000])
+    texts = arrow.table({"f0": np.random.default_rng(0).random(5000), "label": text})
+    parquet.write_table(texts, tmp_path / "texts.parquet", store_schema=False)
+    for name, reason in (
+        ("zeros.npz", "bytes would unpack to 32,000,128 bytes"),
+        ("many.npz", "it holds 1,001 arrays, and 1,000 are allowed"),
+        ("lists.parquet", "bytes of column 'features' would unpack to .* bytes or more"),
+        ("texts.parquet", "a value of 100,000 bytes in column 'label'"),
+    ):
+        with pytest.raises(LsnError, match=f"{name} cannot be read: .*{reason}"):
+            bring(tmp_path, tmp_path / name)

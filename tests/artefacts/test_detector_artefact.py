@@ -115,6 +115,16 @@ def test_a_missing_field_is_damage_not_a_traceback(tmp_path: Path, name: str) ->
         load_detector(tmp_path / "broken")
 
 
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1), ()])
+def test_a_bias_of_other_classes_is_damage(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    arrays, fields = read_artefact(GOLDEN, "detector", "")
+    write_artefact(tmp_path / "sound", "detector", arrays | {"bias": np.zeros(2)}, fields)
+    assert load_detector(tmp_path / "sound").head.bias is not None
+    write_artefact(tmp_path / "broken", "detector", arrays | {"bias": np.zeros(shape)}, fields)
+    with pytest.raises(LsnError, match=r"a bias of shape .* for 2 classes"):
+        load_detector(tmp_path / "broken")
+
+
 def test_a_head_without_weights_is_damage(tmp_path: Path) -> None:
     arrays, fields = read_artefact(GOLDEN, "detector", "")
     del arrays["weights"]

@@ -3,6 +3,7 @@
 import fnmatch
 import glob
 import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from test_sources import keys, labels, touch
 
 from lsncli.errors import UsageError
+from lsncli.images import patterns
 from lsncli.images.patterns import as_pattern
 from lsncli.images.sources import list_images
 
@@ -98,3 +100,63 @@ def test_two_stars_fit_what_glob_fits(tmp_path: Path) -> None:
         expected = set(glob.glob(text, root_dir=tmp_path, recursive=True))
         found = {os.path.relpath(item.path, tmp_path) for item in list_images([tmp_path / text]).items}
         assert found == expected, text
+
+
+@given(st.text("ab*?[]!-", min_size=1, max_size=12), st.text("ab[]!-", min_size=1, max_size=12))
+def test_a_name_of_many_stars_fits_what_pythons_own_translation_fits(part: str, name: str) -> None:
+    try:
+        pattern = as_pattern(Path(part))
+        if pattern is None or part in ("*", "**") or name.startswith("."):
+            return
+        found = pattern.fits(name)
+    except UsageError:  # of a range that goes backwards, which Python drops in silence
+        return
+    assert found == fnmatch.fnmatchcase(name, part)
+
+
+@given(
+    st.lists(st.sampled_from(["**", "a", "b", "*", "a*"]), min_size=1, max_size=5),
+    st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=5),
+)
+def test_stars_for_folders_fit_what_one_expression_fits(parts: list[str], names: list[str]) -> None:
+    pattern = as_pattern(Path(*parts))
+    if pattern is None or pattern.base.parts:
+        return
+    text = ""
+    for part in pattern.parts[:-1]:
+        text += "(?:[^/]+/)*" if part == "**" else part.replace("*", "[^/]*") + "/"
+    last = pattern.parts[-1]
+    text += ".*" if last == "**" else last.replace("*", "[^/]*") + "(?:/.*)?"
+    key = "/".join(names)
+    assert pattern.fits(key) == (re.fullmatch(text, key) is not None)
+
+
+def test_many_stars_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number of places that are tried, not by the clock: each star used to double them."""
+    tried = 0
+
+    class Counted:
+        def __init__(self, real: re.Pattern[str]) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> object:
+            nonlocal tried
+            tried += 1
+            return getattr(self.real, name)
+
+    real = re.compile
+    monkeypatch.setattr(patterns.re, "compile", lambda text, flags=0: Counted(real(text, flags)))
+    name = "a" * 250
+    for text in ("*a" * 60 + "*.jpg", "**/*a*a*a*a*a*a*a*a.jpg"):
+        pattern = as_pattern(Path(text))
+        assert pattern is not None
+        assert not pattern.fits(name)
+        assert not pattern.fits(f"{name}/{name}")
+        assert pattern.fits(name + ".jpg")
+    assert tried < 1000
+
+
+def test_more_stars_than_anybody_means_are_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has 65 stars\. Use 64 at most") as caught:
+        list_images([tmp_path / ("*a" * 65)])
+    assert len(caught.value.message) < 400

@@ -14,8 +14,9 @@ import pytest
 from test_sources import keys
 
 from lsncli.errors import UsageError
-from lsncli.images import rows
+from lsncli.images import parquetfile, rows
 from lsncli.images.columns import Columns
+from lsncli.images.parquetfile import ParquetFile
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing, list_images, take_shots
@@ -224,17 +225,13 @@ def test_rows_without_an_image_are_failures_with_a_reason(tmp_path: Path) -> Non
             read_bytes(item)
 
 
-class Counting:
-    """What ``opened`` gives, counting the rows that are decoded."""
+class Counting(ParquetFile):
+    """A file that counts the rows that are decoded."""
 
-    def __init__(self, file: Any) -> None:
-        self.file, self.decoded = file, 0
+    decoded = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-    def iter_batches(self, *args: Any, **options: Any) -> Any:
-        for batch in self.file.iter_batches(*args, **options):
+    def batches(self, *args: Any, **options: Any) -> Any:
+        for batch in super().batches(*args, **options):
             self.decoded += len(batch)
             yield batch
 
@@ -242,13 +239,12 @@ class Counting:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
     made: list[Counting] = []
-    real = rows.opened
 
     def opened(path: str, size: int) -> Counting:
-        made.append(Counting(real(path, size)))
+        made.append(Counting(path, size))
         return made[-1]
 
-    monkeypatch.setattr(rows, "opened", opened)
+    monkeypatch.setattr(rows, "ParquetFile", opened)
     return made
 
 
@@ -281,7 +277,7 @@ def test_what_is_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for item in items:
         read_bytes(item)
         reader = rows._reader(item.content, os.getpid())
-        assert reader._bytes == sum(batch.nbytes for _, batch in reader._held)
+        assert reader._bytes == sum(row.nbytes for row in reader._held.values())
         assert reader._bytes <= 100_000 or len(reader._held) <= 2
 
 
@@ -362,7 +358,7 @@ def test_a_table_behind_a_url_is_read_in_ranges_and_again_when_the_network_fails
     from lsncli.images import fetch
 
     monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(rows, "REMOTE_BLOCK", 20_000)
+    monkeypatch.setattr(parquetfile, "REMOTE_BLOCK", 20_000)
     Flaky.reset()
     data = images(100, 3000)
     whole = write(tmp_path / "t.parquet", {"image": data}, group=10).read_bytes()

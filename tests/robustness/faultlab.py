@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.robustness.killing import start
-from tests.robustness.kills import CPU, hasten, made_up_features, noise
+from tests.robustness.kills_making import CPU, hasten, made_up_features, noise
 
 LIMIT_SECONDS = 60.0
 LIMIT_MIB = 2048

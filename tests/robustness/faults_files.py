@@ -23,7 +23,7 @@ from tests.robustness.faultlab import (
     sentence,
     until_committed,
 )
-from tests.robustness.kills import CPU
+from tests.robustness.kills_making import CPU
 
 CASES = 40
 """Places that are tried with whole commands."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lsncli.store.reader import list_splits
 from tests.robustness.faultlab import EXTRACT, Lab, check, fault, pieces, sentence, until_committed
-from tests.robustness.kills import CPU
+from tests.robustness.kills_making import CPU
 
 HOUR = 3600
 

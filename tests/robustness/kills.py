@@ -1,230 +1,65 @@
-"""A hundred kills (SIGKILL) at random moments: nothing committed is lost, the end is the same to the byte.
+"""Kills (SIGKILL) of whole commands at random moments: nothing is lost, the end is the same to the byte.
 
-    python -m tests.robustness.kills [--kills 100] [--only NAME] [--seed 0] [--record]
+    python -m tests.robustness.kills [--kills 200] [--only NAME] [--seed 0] [--record]
 
-Kills ``lsn extract``, ``train-pos``, ``train-neg`` and ``bench`` on images of noise, with the mini model.
-After each kill the same command runs again. Counts what was committed and is gone, and compares what a run
-leaves in the end with what one left that nothing happened to. Commits as often as it can.
-Ends with 1 if anything was lost or differs; --record writes results/kills.json. Needs fork (not Windows).
+Kills ``lsn extract``, ``train-pos``, ``train-neg``, ``bench``, ``store merge``, ``score --move``, ``report``
+and ``watch`` on images of noise, with the mini model. After each kill the same command runs again. Counts
+what was committed and is gone, and compares what a run leaves in the end with what an undisturbed one leaves.
+Commits as often as it can. Ends with 1 if anything was lost or differs; --record writes results/kills.json.
+Needs fork (not Windows).
 """
 
 import argparse
-import json
-import re
+import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.timing import record
-from lsncli.app import extract as extraction
-from lsncli.app import resume
-from lsncli.artefacts.checkpoint import load_checkpoint
-from lsncli.backbones import mini
-from lsncli.bench import measured  # noqa: F401  (imported here, so that no child has to)
-from lsncli.bench.results import Results
-from lsncli.store.format import Split
-from lsncli.store.reader import list_splits
-from lsncli.store.writer import write_split
-from tests.robustness.killing import Count, Subject, finished, killed, start
+from tests.robustness.killing import Count, Subject, killed
+from tests.robustness.kills_making import bench, extract, extract_by_two, train
+from tests.robustness.kills_using import merge, move, report, watch
 
-SHARES = {"extract": 0.35, "extract-by-two": 0.15, "train-pos": 0.15, "train-neg": 0.15, "bench": 0.2}
-"""Of the kills. Extraction has the most ways to be in the middle of something."""
-CPU = ["--device", "cpu", "--quiet"]
-CLASSES = ("cat", "dog", "small red bird")
-EPOCHS = 30
-PROVENANCE = ("seconds", "date", "revision", "lsn")
-"""What a result says of the run that measured it."""
-SUITE = """
-title = "noise"
-model = "mini"
-mode = "fast"
-shots = 4
-[sets.in-train]
-title = "noise to learn from"
-[sets.in-test]
-title = "noise to test on"
-[sets.near]
-title = "other noise"
-[id.three]
-title = "three classes"
-train = "in-train"
-test = "in-test"
-[learn]
-coop = { kind = "positive", epochs = 3, length = 4, batch_size = 4 }
-lsn = { kind = "negative", epochs = 3, length = 4, batch_size = 4 }
-[tables.mine]
-id = "three"
-[tables.mine.ood]
-Near = "near"
-[tables.mine.rows."MCM"]
-method = "mcm"
-[tables.mine.rows."CoOp"]
-method = "mcm:positive"
-learn = ["coop"]
-[tables.mine.rows."CoOp + LSN"]
-method = "lsn"
-learn = ["coop", "lsn"]
-"""
-
-
-def noise(folder: Path, classes: int, count: int, seed: int) -> Path:
-    """``count`` images of noise in each of ``classes`` folders."""
-    random = np.random.default_rng(seed)
-    for label in range(classes):
-        place = folder / f"class {label}"
-        place.mkdir(parents=True)
-        for number in range(count):
-            pixels = random.integers(0, 256, (40, 48, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(place / f"{number:03}.png")
-    return folder
-
-
-def hasten() -> None:
-    """Commit after every batch and epoch instead of after seconds."""
-    extraction.extract.__kwdefaults__["commit_seconds"] = 0.0
-    resume.SAVE_SECONDS = 0.0
-
-
-def extract(folder: Path) -> Subject:
-    """150 images, two of them unreadable, committed after every batch."""
-    images = noise(folder / "images", 3, 50, 1)
-    for number in (7, 31):
-        (images / "class 1" / f"{number:03}.png").write_bytes(b"")
-
-    def words(work: Path) -> list[str]:
-        options = ["--model", "mini", "--batch-size", "4", "--workers", "2"]
-        return ["extract", str(images), "--work", str(work), *options, *CPU]
-
-    return Subject("extract", words, items_done, _files_of_store, hasten=hasten)
-
-
-def extract_by_two(folder: Path) -> Subject:
-    """The same by two processes that torchrun started, which share parts of eight images."""
-    one = extract(folder)
-
-    def words(work: Path) -> list[str]:
-        return [*one.words(work), "--engine", "torchrun", "--part-rows", "8"]
-
-    ranks = tuple({"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)} for rank in range(2))
-    return replace(one, name="extract-by-two", words=words, ranks=ranks)
-
-
-def train(kind: str, folder: Path) -> Subject:
-    """Prompts for three classes of made-up features, every epoch kept."""
-    before = made_up_features(folder / "before")
-    if kind == "negative":  # those need positive ones first
-        first = ["train-pos", "--epochs", "1", "--context-length", "4", "--work", str(before), *CPU]
-        finished([start(first, folder / "before.log")], folder / "before.log")
-
-    def words(work: Path) -> list[str]:
-        command = "train-pos" if kind == "positive" else "train-neg"
-        # The kernel is named: the self-test of two processes might disagree, and so would their last bits.
-        options = ["--epochs", str(EPOCHS), "--context-length", "4", "--kernel", "torch"]
-        return [command, *options, "--work", str(work), *CPU]
-
-    def kept(work: Path) -> frozenset[object]:
-        if (work / f"{kind}.safetensors").exists():
-            return frozenset(range(EPOCHS))
-        found = load_checkpoint(work / f"{kind}.unfinished.safetensors")
-        return frozenset(range(len(found.checkpoint.history) if found else 0))
-
-    return Subject(f"train-{kind[:3]}", words, kept, _artefacts, before=before, hasten=hasten)
-
-
-def bench(folder: Path) -> Subject:
-    """Three sets of images, two sets of prompts, three rows of a table."""
-    data = folder / "data"
-    for seed, (name, count) in enumerate([("in-train", 6), ("in-test", 4), ("near", 4)]):
-        noise(data / name, 3, count, seed)
-    suite = folder / "noise.toml"
-    suite.write_text(SUITE, encoding="utf-8")
-
-    def words(work: Path) -> list[str]:
-        what = ["--suite", str(suite), "--table", "mine", "--data", str(data)]
-        return ["bench", *what, "--work", str(work), *CPU]
-
-    def kept(work: Path) -> frozenset[object]:
-        return items_done(work) | frozenset(Results(work / "results" / "noise.jsonl").read())
-
-    def ended(work: Path) -> Mapping[str, bytes]:
-        found = Results(work / "results" / "noise.jsonl").read()
-        return {
-            key: json.dumps({name: value for name, value in one.items() if name not in PROVENANCE}).encode()
-            for key, one in found.items()
-        }
-
-    return Subject("bench", words, kept, ended, hasten=hasten)
-
-
-def made_up_features(work: Path) -> Path:
-    """A workspace whose store has 30 rows around one centre a class."""
-    fingerprint = mini.load("mini", "", "cpu", "fp32").fingerprint
-    random = np.random.default_rng(11)
-    labels = (np.arange(30) % len(CLASSES)).astype(np.int32)
-    centres = random.normal(size=(len(CLASSES), fingerprint.dim))
-    rows = centres[labels] + 0.5 * random.normal(size=(30, fingerprint.dim))
-    keys = tuple(f"{row:03}.jpg" for row in range(30))
-    split = Split("train", rows.astype(np.float16), labels, keys, CLASSES)
-    write_split(work / "features.h5", split, fingerprint)
-    return work
-
-
-def items_done(work: Path) -> frozenset[object]:
-    """Items of listings that are committed, by split: in a store, or in a piece of an unfinished split.
-
-    A name ``rows-START-STOP.h5`` appears by a rename alone.
-    """
-    done: set[object] = set()
-    for store in work.rglob("features.h5"):
-        for name, info in list_splits(store).items():
-            done |= {(name, item) for item in range(info.rows + len(info.failures))}
-    for piece in work.rglob("features.h5.parts/**/rows-*.h5"):
-        folders = piece.relative_to(work).parts
-        split = folders[folders.index("features.h5.parts") + 1]
-        if found := re.fullmatch(r"rows-(\d{12})-(\d{12})\.h5", piece.name):
-            done |= {(split, item) for item in range(int(found[1]), int(found[2]))}
-    return frozenset(done)
-
-
-def _files_of_store(work: Path) -> Mapping[str, bytes]:
-    """The store, and the names of whatever else was left behind."""
-    expected = ("features.h5", "results")
-    others = {path.name: b"left behind" for path in work.iterdir() if path.name not in expected}
-    return {"features.h5": (work / "features.h5").read_bytes()} | others
-
-
-def _artefacts(work: Path) -> Mapping[str, bytes]:
-    """Every file but the store; a kill amid a write may leave its hidden temporary file."""
-    return {
-        path.name: path.read_bytes()
-        for path in work.iterdir()
-        if path.is_file() and path.name != "features.h5" and not path.name.startswith(".")
-    }
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
+    "extract": extract,
+    "extract-by-two": extract_by_two,
+    "train-pos": partial(train, "positive"),
+    "train-neg": partial(train, "negative"),
+    "bench": bench,
+    "store-merge": merge,
+    "score-move": move,
+    "report": report,
+    "watch": watch,
+}
+SHARES = {
+    "extract": 0.14,
+    "extract-by-two": 0.07,
+    "train-pos": 0.07,
+    "train-neg": 0.07,
+    "bench": 0.13,
+    "store-merge": 0.13,
+    "score-move": 0.13,
+    "report": 0.13,
+    "watch": 0.13,
+}
+"""Of the kills."""
 
 
 def run(total: int, folder: Path, seed: int, only: str | None = None) -> dict[str, Count]:
     """Kill every command, each its share of ``total``; prints a line as each is done."""
     torch.set_num_threads(1)
-    makers = {
-        "extract": extract,
-        "extract-by-two": extract_by_two,
-        "train-pos": lambda place: train("positive", place),
-        "train-neg": lambda place: train("negative", place),
-        "bench": bench,
-    }
     columns = ("kills", "with work", "lost", "finished", "identical", "seconds")
     print(f"{'command':<20}", *(f"{column:>10}" for column in columns))
     counts = {}
-    for name in makers if only is None else [only]:
+    for name in SHARES if only is None else [only]:
         place = folder / name
         place.mkdir()
         kills = total if only else max(1, round(total * SHARES[name]))
-        counts[name] = one = killed(makers[name](place), kills, place, seed)
+        counts[name] = one = killed(SUBJECTS[name](place), kills, place, seed)
         figures = (one.kills, one.with_work, one.lost, one.finished, one.identical, round(one.seconds))
         print(f"{name:<20}", *(f"{figure:>10}" for figure in figures))
         print("".join(f"  {sentence}\n" for sentence in one.harm), end="", flush=True)
@@ -234,12 +69,13 @@ def run(total: int, folder: Path, seed: int, only: str | None = None) -> dict[st
 def main() -> None:
     """Kill, print, and record on demand."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--only", choices=list(SHARES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = f"{folder}/state"  # where the key of undo files lies
         counts = run(given.kills, Path(folder), given.seed, given.only)
     kills, good = (sum(getattr(one, name) for one in counts.values()) for name in ("kills", "identical"))
     ends = sum(one.finished for one in counts.values())

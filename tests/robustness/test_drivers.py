@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.robustness.full_disks import can_mount
+
 ROOT = Path(__file__).parents[2]
 NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 NEEDS_IMAGES = pytest.mark.skipif("LSN_IMAGES" not in os.environ, reason="LSN_IMAGES names no real images")
@@ -33,8 +35,18 @@ def run(*words: str) -> str:
 
 
 @NEEDS_FORK
-def test_a_hundred_kills_lose_nothing() -> None:
-    assert "100 kills; " in run("tests.robustness.kills", "--kills", "100")
+def test_two_hundred_kills_lose_nothing() -> None:
+    assert " kills; " in run("tests.robustness.kills", "--kills", "200")
+
+
+@pytest.mark.skipif(not can_mount(), reason="may not mount a file system in memory")
+def test_full_disks_tear_nothing() -> None:
+    assert "; 0 went wrong" in run("tests.robustness.full_disks")
+
+
+@NEEDS_FORK
+def test_every_pair_of_commands_at_once_ends_well() -> None:
+    assert "78 pairs: 0 wrong" in run("tests.robustness.pairs")
 
 
 @NEEDS_FORK
@@ -49,6 +61,17 @@ def test_memory_stays_flat_over_a_million_rows() -> None:
 
 def test_damaged_images_crash_nothing() -> None:
     assert "crashes: 0\n" in run("tests.robustness.fuzz", "--count", "5000", "--seconds", "60")
+
+
+def test_the_interval_of_the_rate_kept_holds_for_every_kind_of_ties() -> None:
+    assert "without ties: " in run("tests.robustness.interval_coverage")
+
+
+@NEEDS_FORK
+@pytest.mark.skipif(find_spec("cosmic_ray") is None, reason="needs cosmic-ray, which makes the faults")
+def test_small_faults_in_the_metrics_are_noticed() -> None:
+    said = run("tests.robustness.mutants", "--each", "4", "--only", "metrics,threshold")
+    assert "'made': 8, 'killed': 8, " in said
 
 
 @NEEDS_IMAGES
