@@ -6,15 +6,14 @@ model = "mini"
 batch-size = 128
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lsncli.errors import UsageError
+from lsncli.records import read_toml
 
 FILE = "lsn.toml"
-MOST_BYTES = 1 << 20
 
 Options = Mapping[str, Any]
 """The command tree: a command's name -> the set of its options, a group's name -> such a mapping."""
@@ -30,17 +29,11 @@ def read_config(path: Path | None) -> dict[str, Any]:
         if not path.is_file():
             return {}
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise UsageError(f"{path} is larger than {MOST_BYTES >> 10} KiB, and no file of options is.")
-        return tomllib.loads(data.decode("utf-8").replace("\r\n", "\n"))
+        return read_toml(path)
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
-    except RecursionError as error:
-        raise UsageError(f"{path} is not valid: its values lie too deep in one another.") from error
 
 
 def defaults(config: Mapping[str, Any], options: Options, file: str = FILE) -> dict[str, Any]:

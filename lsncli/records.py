@@ -1,21 +1,63 @@
-"""Values that came out of a file as JSON, believed only if they are of the types that are expected."""
+"""Values out of a file as JSON or TOML, believed only if they are of the types that are expected."""
 
 import json
+import tomllib
+from collections.abc import Callable
 from dataclasses import is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 LARGEST = 2**63
+DEEPEST = 100
+"""Lists and objects in one another; ours have less than ten."""
+MOST_TOML = 1 << 20
+"""Bytes of a TOML file, which is written by hand."""
 
 
-def parsed(text: str) -> Any:
-    """What a JSON text says. Raises ValueError, also for one that is nested beyond all reason."""
+def parsed(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """What a JSON text says. Raises ValueError, also for one that is nested more than DEEPEST times.
+
+    ``pairs`` makes something else than a dict of the names and values of an object, as for ``json.loads``.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    _check_depth(value)
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says. Raises OSError, and ValueError as ``parsed`` and above MOST_TOML bytes."""
+    with path.open("rb") as file:
+        data = file.read(MOST_TOML + 1)
+    if len(data) > MOST_TOML:
+        raise ValueError(f"it is larger than {MOST_TOML >> 10} KiB")
+    try:
+        found = tomllib.loads(data.decode("utf-8").replace("\r\n", "\n"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    _check_depth(found)
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Raise ValueError where it would be hard to look at a value, or to show it: each level is a call."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, list | dict)
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, list | dict)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deep")
 
 
 def typed(kind: type[T], value: Any, what: str = "the value") -> T:

@@ -1,13 +1,16 @@
 """JSON from a file is believed only where it is of the type that is expected."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.records import parsed, typed
+from lsncli import records
+from lsncli.records import parsed, read_toml, typed
 from lsncli.types import Fingerprint
 
 
@@ -76,3 +79,45 @@ def test_any_json_is_a_record_or_an_error_that_readers_expect(value: dict[str, A
 def test_a_text_that_is_no_json_or_beyond_reason_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parsed(text)
+
+
+@pytest.mark.parametrize("depth", [101, 500, 900, 100_000])
+def test_what_is_nested_too_deep_is_one_sentence(tmp_path: Path, depth: int) -> None:
+    """Also where a parser would have read it: whoever looks at the values goes down each level."""
+    for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        with pytest.raises(ValueError, match=r"^nested too deep$"):
+            parsed(text)
+        with pytest.raises(ValueError, match=r"^nested too deep$"):
+            parsed(text.encode())
+    path = tmp_path / "a.toml"
+    for text in ("x = " + "[" * depth + "]" * depth, ".".join("a" * min(depth, 900)) + " = 1"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"^nested too deep$"):
+            read_toml(path)
+
+
+def test_what_is_not_too_deep_is_read(tmp_path: Path) -> None:
+    deep = "[" * 100 + "]" * 100
+    assert str(parsed(deep)) == deep
+    (tmp_path / "a.toml").write_bytes(f"x = {deep[1:-1]}\r\n".encode())
+    assert str(read_toml(tmp_path / "a.toml")["x"]) == deep[1:-1]
+
+
+@pytest.mark.parametrize("content", [b"x = " + b"9" * 5000, b"\xff", b"\0", b"x" * (1 << 20) + b" = 1"])
+def test_toml_that_cannot_be_is_a_value_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_files_of_users_are_parsed_in_one_place() -> None:
+    """Every other reader would need all these limits, too. What lsn itself brings along needs none."""
+    package = Path(records.__file__).parent
+    own = {"records.py", "facts", "backbones/catalogue.py", "artefacts/files.py"}
+    own |= {"app/tune.py", "app/train.py"}  # their own settings, to and fro
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"tomllib\.load|json\.loads?\(|JSONDecoder", path.read_text(encoding="utf-8"))
+    }
+    assert {one for one in found if one not in own and one.partition("/")[0] not in own} == set()

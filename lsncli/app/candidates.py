@@ -22,6 +22,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import is_path_name
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower
+from lsncli.records import parsed
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head
@@ -134,7 +135,7 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = parsed(text)
             key, words = row["key"], row["candidates"]
             if not (isinstance(words, list) and all(isinstance(text, str) for text in (key, *words))):
                 raise TypeError("not a text and a list of texts")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lsncli import records
 from lsncli.app.labelfile import choose_label, label_texts
 from lsncli.app.tables import Table, check_cells, numbers, parsed
 from lsncli.console import printable
@@ -139,7 +140,7 @@ def read_parquet(path: Path, label_column: str) -> Table:
 
     schema, beside, features = parsed(path, load)
     ours = (schema.metadata or {}).get(b"lsn")
-    known = parsed(path, lambda: json.loads(ours)) if ours else {}
+    known = parsed(path, lambda: records.parsed(ours)) if ours else {}
     named = {name: class_label_names(schema, name) for name in schema.names}
     classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
     if known.get("classes") is not None:

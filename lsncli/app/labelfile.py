@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lsncli import records
 from lsncli.app.tables import READERS, load_array, parsed
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
@@ -72,7 +72,7 @@ def read_labels(
         raise UsageError(f"{path}: expected labels as .npy, .json, .csv, .tsv or text, found '{suffix}'.")
     text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = parsed(path, lambda: json.loads(text))
+        values = parsed(path, lambda: records.parsed(text))
         if not isinstance(values, list):
             raise LsnError(f"{path}: expected a JSON list of labels.")
         return label_texts(path, path.name, values), ""

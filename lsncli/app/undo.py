@@ -7,7 +7,6 @@ others have to be accepted (``unsigned``). No link in DIR is followed, nothing o
 is overwritten, and a file is touched only while it is what was filed.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -21,6 +20,7 @@ from lsncli.console import Tick, silent
 from lsncli.disk import Folder, is_temporary, temporary_name
 from lsncli.errors import LsnError, UsageError
 from lsncli.interrupts import held_back
+from lsncli.records import parsed
 
 HINT = "Name the lsn-undo-*.jsonl that `lsn score --move`, `--copy` or `--link` left in its folder."
 MOST_BYTES = 1 << 30
@@ -268,8 +268,8 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
 
 def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = parsed(line)
+    except ValueError as error:
         if number == 1:
             return {}
         raise LsnError(f"{path}, line {number} is not JSON: {error}.", HINT) from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import LsnError
+from lsncli.records import parsed
 
 Record = dict[str, Any]
 
@@ -38,7 +39,7 @@ class Results:
         # What follows the last line end was being written when a process was killed.
         for line in content[: content.rfind(b"\n") + 1].splitlines():
             try:
-                record = json.loads(line)
+                record = parsed(line)
             except ValueError:
                 continue
             if isinstance(record, dict):

@@ -1,10 +1,10 @@
 """A table of a TOML file, read key by key: what is missing, unknown or of another kind is named."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lsncli import records
 from lsncli.errors import UsageError
 
 
@@ -107,8 +107,8 @@ class Section:
 def read_toml(path: Path, what: str) -> Section:
     """The whole file. Raises UsageError if it cannot be read or is not TOML."""
     try:
-        return Section(str(path), tomllib.loads(path.read_text(encoding="utf-8")))
+        return Section(str(path), records.read_toml(path))
     except OSError as error:
         raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error

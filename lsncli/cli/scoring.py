@@ -1,5 +1,6 @@
 """Where ``lsn score`` takes its detector from, and what it scores: images, or a split of the store."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,8 +78,14 @@ def check_model(context: typer.Context, classes: str | None) -> None:
 
 
 def class_list(text: str) -> list[str]:
-    """Names between commas, or one a line in a file that ends in .txt. Raises UsageError for the file."""
+    """Names between commas, or one a line in a file that ends in .txt. Raises UsageError for the file, and
+    for one that ends otherwise, whose path would be a name."""
     if not text.lower().endswith(".txt"):
+        if "," not in text and "\0" not in text and os.path.splitext(text)[1] and os.path.isfile(text):
+            raise UsageError(
+                f"--classes {text} is a file, but does not end in .txt.",
+                "Give names with commas between, or a .txt with one a line.",
+            )
         return text.split(",")
     from lsncli.images.namefile import read_name_lines
 

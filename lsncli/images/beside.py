@@ -1,13 +1,13 @@
 """Classes that lie beside images in a tar, as webdataset packs them: ``000123.cls`` or ``000123.json`` is
 about ``000123.jpg``."""
 
-import json
 from collections import defaultdict
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, is_label_name, listed, plain_name
 from lsncli.images.labels import as_class
+from lsncli.records import parsed
 
 LONGEST = 1 << 16
 """Bytes that are read of such a file."""
@@ -45,8 +45,8 @@ class Labels:
             if kind.lower() == "cls":
                 self._cls[stem] = self._once(_one_class(data))
                 return True
-            content = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            content = parsed(data)
+        except ValueError as error:
             self.bad[name] = str(error) if kind.lower() == "cls" else "no valid JSON"
             return True
         if not isinstance(content, dict):

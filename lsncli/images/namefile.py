@@ -1,7 +1,6 @@
 """Files of class names: a list of names, or names with the keys of their classes."""
 
 import csv
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
@@ -11,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import UsageError
+from lsncli.records import parsed
 
+MOST_NAMES = 1 << 26
+"""Characters of a file of names or words."""
+LONGEST_NAME = 1000
+"""Characters of a line or a name in it; text encoders read some hundreds."""
 WORDNET_ID = re.compile(r"n\d{8}(?=$|[_\- ])")
 HEADERS = frozenset(
     {
@@ -43,10 +47,23 @@ def read_name_lines(
 ) -> list[str]:
     """Read the lines of a text file that are neither blank nor a comment (``# ...``).
 
-    Raises UsageError for a file that cannot be read or is not UTF-8; ``what`` it is called, and the ``hint``.
+    Raises UsageError for a file that cannot be read, is not UTF-8 or holds a line of more than LONGEST_NAME
+    characters; ``what`` it is called, and the ``hint``.
     """
     text = _read(path, what, hint)
-    return [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    _check_length(lines, path, what, hint)
+    return lines
+
+
+def _check_length(names: Sequence[str], path: Path, what: str = "names file", hint: str = "") -> None:
+    longest = max(map(len, names), default=0)
+    if longest > LONGEST_NAME:
+        raise UsageError(
+            f"The {what} {path} holds a name of {longest:,} characters, and {LONGEST_NAME:,} are allowed.",
+            hint,
+            hint,
+        )
 
 
 def read_names(path: Path, codes: Sequence[str]) -> NameFile:
@@ -99,8 +116,14 @@ def plain(name: str) -> str:
 
 def _read(path: Path, what: str = "names file", hint: str = "") -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MOST_NAMES + 1)
+        if len(text) > MOST_NAMES:
+            raise ValueError(f"it is larger than {MOST_NAMES >> 20} MiB")
+        if "\0" in text:
+            raise ValueError("it holds a NUL character")
+        return text
+    except (OSError, ValueError) as error:
         raise UsageError(f"The {what} {path} cannot be read: {error}.", hint) from error
 
 
@@ -193,10 +216,11 @@ def _from_json(text: str, path: Path) -> NameFile:
         return found
 
     try:
-        content = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        content = parsed(text, pairs=unique)
+    except ValueError as error:
         raise UsageError(f"{path} is not valid JSON: {error}.") from error
     if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
+        _check_length(content, path)
         return NameFile(path, tuple(content))
     if isinstance(content, dict):
         content = [[key, *(value if isinstance(value, list) else [value])] for key, value in content.items()]
@@ -205,6 +229,7 @@ def _from_json(text: str, path: Path) -> NameFile:
             f"{path}: expected a list of names, or an object of key -> name, name -> number or "
             "key -> [key, name]; names are strings."
         )
+    _check_length([str(cell)[: LONGEST_NAME + 1] for row in content for cell in row], path)
     return _table([[str(cell) for cell in row] for row in content], path)
 
 

@@ -1,7 +1,6 @@
 """What images a Parquet file holds (extra ``parquet``): a column of bytes, or of {bytes, path} as Hugging
 Face's datasets have them, and a column of classes beside it."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from lsncli.images.pages import Oversized
 from lsncli.images.parquetfile import FAILURES, ParquetFile
 from lsncli.images.rows import Table
 from lsncli.images.urls import as_url
+from lsncli.records import parsed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -173,10 +173,10 @@ def _may_be_classes(file: ParquetFile, column: str, kind: "pa.DataType") -> bool
 def class_label_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
     """What Hugging Face's metadata calls the numbers of a column; empty if it says nothing."""
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = parsed((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         feature = features[column]
         names = feature.get("feature", feature)["names"]  # of a list of labels, too
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ()
     return tuple(names) if isinstance(names, list) and all(isinstance(one, str) for one in names) else ()
 

@@ -18,6 +18,9 @@ from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
 from lsncli.store.spread import rows_in_blocks
 from lsncli.types import Fingerprint
 
+DEEPEST = 8
+"""Groups in one another; ours have three."""
+
 
 def verify(path: Path) -> list[str]:
     """Everything that is wrong with the store at ``path``, one sentence each; empty if it is sound.
@@ -83,13 +86,19 @@ def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
 
 
 def _links(group: h5py.Group) -> list[str]:
-    """Every soft or external link, at any depth; each object is visited once, so circles end."""
+    """Every soft or external link, and groups that lie deeper than any of ours; each object is visited once,
+    so circles end."""
     found: list[str] = []
-    todo, seen = [group], set()
+    todo, seen = [(group, "", 0)], set()
     while todo:
-        here = todo.pop()
+        here, path, depth = todo.pop()
+        if depth > DEEPEST:  # to find one takes HDF5 as many steps as it is deep
+            found.append(
+                f"{path} lies {depth} groups deep, and nothing in a store lies deeper than {DEEPEST}."
+            )
+            continue
         for name in here:
-            where = f"{here.name.rstrip('/')}/{name}"
+            where = f"{path}/{name}"
             if not isinstance(here.get(name, getlink=True), h5py.HardLink):
                 found.append(f"{where} is a link to somewhere else.")
                 continue
@@ -97,5 +106,5 @@ def _links(group: h5py.Group) -> list[str]:
             address = h5py.h5o.get_info(child.id).addr
             if isinstance(child, h5py.Group) and address not in seen:
                 seen.add(address)
-                todo.append(child)
+                todo.append((child, where, depth + 1))
     return found

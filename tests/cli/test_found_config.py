@@ -106,8 +106,8 @@ def test_a_command_in_a_group_is_protected_too(lsn) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = " + "[" * 100_000, "lsn.toml is not valid: its values lie too deep in one another."),
-        ("#" * (1 << 20) + "\n", "lsn.toml is larger than 1024 KiB"),
+        ("x = " + "[" * 100_000, "lsn.toml is not valid TOML: nested too deep."),
+        ("#" * (1 << 20) + "\n", "lsn.toml is not valid TOML: it is larger than 1024 KiB"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_one_sentence(lsn, text: str, message: str) -> None:
