@@ -1,6 +1,7 @@
 # make demo   set up, then watch lsn learn and score on real images (offline, about a minute)
 # make test   set up, lint, then the whole test suite
 # make test-hard     the suite beside busy loops, on one core, with AVX2 only and in random order
+# make test-robust   kills, faults, hostile and damaged files, full disks: about an hour
 # make test-lowest   the suite with the oldest releases that pyproject.toml allows
 # Everything lives in .venv; set PYTHON to choose the interpreter (3.11 or newer).
 
@@ -11,7 +12,7 @@ CONSTRAINTS ?= constraints-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-hard test-lowest lint format docs bench clean
+.PHONY: demo test test-slow test-hard test-robust test-lowest lint format docs bench clean
 
 demo: $(READY)
 	$(BIN)/lsn demo
@@ -21,6 +22,10 @@ test: lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -W error -m slow
+
+# ROBUST="-k kills" does a part of it; tests/robustness/README.md has them all
+test-robust: $(READY)
+	$(BIN)/python -m pytest -W error -m slow --durations 0 tests/robustness $(ROBUST)
 
 # half an hour or more on two cores; HARD="--only random --seed 7 tests/store" does a part of it
 test-hard: $(READY)

@@ -60,7 +60,7 @@ def kills() -> list[Row]:
     found, of = read("kills")
     if found is None:
         what = "kill -9 at random moments: ended identical"
-        return [_missing(what, "%", 100, "at least", "python -m benchmarks.kills --record")]
+        return [_missing(what, "%", 100, "at least", "python -m tests.robustness.kills --record")]
     kinds = ("kills", "finished", "identical", "lost")
     total = {kind: sum(row[kind] for row in found["rows"].values()) for kind in kinds}
     same = 100 * total["identical"] / total["finished"]
@@ -76,7 +76,7 @@ def engines() -> list[Row]:
     found, of = read("engines")
     what = "stores of two processes by each engine, identical"
     if found is None:
-        return [_missing(what, "%", 100, "at least", "python -m benchmarks.engines --record")]
+        return [_missing(what, "%", 100, "at least", "python -m tests.robustness.engines --record")]
     counts = found["engines"].values()
     same = 100 * sum(one["identical"] for one in counts) / sum(one["stores"] for one in counts)
     return [Row(what, same, "%", 100, of=of)]
@@ -87,7 +87,7 @@ def million() -> list[Row]:
     found, of = read("million")
     what = "1,000,000 rows: memory for a row more, worst step"
     if found is None:
-        return [_missing(what, "bytes", 256, "at most", "python -m benchmarks.million --record")]
+        return [_missing(what, "bytes", 256, "at most", "python -m tests.robustness.million --record")]
     worst = max(row["bytes_a_row"] for row in found["rows"].values())
     return [Row(what, worst, "bytes", 256, "at most", of)]
 

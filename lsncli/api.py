@@ -3,9 +3,11 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy, deepcopy
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lsncli.app.detect import Verdict, detect, judge_of
 from lsncli.app.drift import Drift, Looks
@@ -16,7 +18,7 @@ from lsncli.app.zeroshot import checked_names, zero_shot_detector
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import masked
-from lsncli.device import images_at_once, pick_device, threads
+from lsncli.device import computes, images_at_once, pick_device, threads
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
 from lsncli.images.sources import check_not_empty, list_images
@@ -50,7 +52,9 @@ class Result:
 class Detector:
     """A detector ready to score; make one by ``load``, ``zero_shot`` or ``calibrate``.
 
-    The model is loaded when it is first needed, and kept. ``batch_size`` and ``workers`` are images encoded
+    The model is loaded when it is first needed, and kept. A copy shares it; a pickle is without it, and loads
+    it again when it is used. A process that was forked after a detector had scored cannot score: LsnError.
+    ``batch_size`` and ``workers`` are images encoded
     at a time and decoding threads; 0 is what suits the machine.
     """
 
@@ -93,9 +97,19 @@ class Detector:
         """A detector of nothing but class names; it is not ``calibrated``. Raises UsageError for the names,
         or as ``load_backbone`` for the model."""
         names = checked_names(classes)
+        computes()
         backbone = load_backbone(model, pretrained=pretrained, device=device)
         found = zero_shot_detector(names, backbone)
         return cls(found, device, pretrained, batch_size, workers, backbone)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"_given": None}
+
+    def __copy__(self) -> "Detector":
+        return replace(self, _given=self.__dict__.get("_loaded", self._given))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Detector":
+        return replace(copy(self), stored=deepcopy(self.stored, memo))
 
     def __repr__(self) -> str:
         return f"<Detector {self.stored.basis}>"
@@ -115,11 +129,15 @@ class Detector:
         """Whether ID images have set the threshold."""
         return self.threshold.calibrated
 
-    @cached_property
+    @property
     def backbone(self) -> Backbone:
-        """The detector's model. Raises FingerprintMismatch if other weights are found."""
-        if self._given is not None:
-            return self._given
+        """The detector's model. Raises FingerprintMismatch if other weights are found, LsnError in a process
+        that was forked after a model had computed."""
+        computes()
+        return self._loaded if self._given is None else self._given
+
+    @cached_property
+    def _loaded(self) -> Backbone:
         return load_again(
             self.stored.fingerprint, pretrained=self.pretrained, device=self.device, what="prompts"
         )

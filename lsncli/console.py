@@ -1,5 +1,7 @@
 """The two consoles and the progress bar: stdout is data, stderr is everything else."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -52,6 +54,32 @@ def remarks(quiet: bool) -> Callable[[str], None]:
     return lambda text: say(
         printable(text), quiet=quiet, style="yellow" if text.startswith("Warning") else ""
     )
+
+
+@contextmanager
+def only_ours() -> Iterator[None]:
+    """Within the block nothing reaches stdout and stderr but what ``err`` shows: neither what libraries print
+    nor what their threads in C++ write."""
+    shown, out_before, err_before = os.dup(2), os.dup(1), (sys.stdout, sys.stderr)
+    for stream in err_before:
+        stream.flush()
+    with (
+        open(os.devnull, "w") as nowhere,
+        open(shown, "w", encoding=err.encoding, errors="backslashreplace", buffering=1) as file,
+    ):
+        err.file = file
+        sys.stdout = sys.stderr = nowhere
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            nowhere.flush()
+            os.dup2(out_before, 1)
+            os.dup2(shown, 2)
+            os.close(out_before)
+            sys.stdout, sys.stderr = err_before
+            err.file = None  # type: ignore[assignment]  # sys.stderr again, whatever it is by then
 
 
 @contextmanager

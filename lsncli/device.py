@@ -3,9 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lsncli.errors import Unavailable, UsageError
+from lsncli.errors import LsnError, Unavailable, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,36 @@ def pick_device(name: str) -> "torch.device":
     if missing:
         raise Unavailable(f"The device '{name}' is not available here.", "Use --device auto or --device cpu.")
     return device
+
+
+@dataclass
+class _Forks:
+    """Whether this process computes, and whether it was forked from one that did."""
+
+    computes: bool = False
+    forked: bool = False
+
+    def after(self) -> None:
+        self.forked = self.computes
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forks.after)
+
+
+def computes() -> None:
+    """Note that this process computes with a model from now on.
+
+    Raises LsnError in a process that was forked from one that had computed: torch's threads stayed there, and
+    work that waits for them never ends.
+    """
+    if _forks.forked:
+        raise LsnError(
+            "This process was forked from one in which a model had computed; torch does not work in it.",
+            "Start processes with multiprocessing.get_context('spawn'), or fork before anything is scored.",
+        )
+    _forks.computes = True
 
 
 def threads(workers: int) -> int:

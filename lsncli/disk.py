@@ -21,9 +21,9 @@ DESCRIPTORS = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 """Whether a folder can be held open."""
 LINK = "is a symbolic link, which is not followed"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | _BINARY
 _DESCRIPTOR_FOLDERS = ("/proc/", "/dev/fd/")
 _LONGEST = 200
 """Bytes of a file's name that its temporary name repeats: with the rest it must not become too long."""
@@ -69,7 +69,7 @@ class Folder(AbstractContextManager["Folder"]):
             raise OSError(f"{path} {LINK}")
         if not stat.S_ISDIR(status.st_mode):
             raise OSError(f"{path} is not a folder")
-        return Folder(path, os.open(name, _FOLDER | _NO_LINK, dir_fd=self._handle) if DESCRIPTORS else None)
+        return Folder(path, os.open(name, _FOLDER | NO_LINK, dir_fd=self._handle) if DESCRIPTORS else None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,7 +100,7 @@ class Folder(AbstractContextManager["Folder"]):
             raise OSError(LINK)
         waiting = getattr(os, "O_NONBLOCK", 0)
         try:
-            handle = os.open(self._name(name), flags | _NO_LINK | _BINARY | waiting, dir_fd=self._handle)
+            handle = os.open(self._name(name), flags | NO_LINK | _BINARY | waiting, dir_fd=self._handle)
         except OSError as error:
             raise (OSError(LINK) if error.errno == errno.ELOOP else error) from error
         if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -254,6 +254,27 @@ def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
         raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
+def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
+    """``write_whole`` for a file that only lsn names: whatever has that name is replaced, be it a pipe."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Folder(os.fspath(path.parent))
+        with folder.writing(
+            path.name, lambda handle: open(handle, "wb"), overwrite=True, private=private
+        ) as file:
+            file.write(data)
+    except OSError as error:
+        raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def read_own(path: Path, most: int) -> bytes:
+    """A file that lsn wrote, of at most ``most`` bytes. Raises OSError; for a link, pipe or device, too."""
+    with Folder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError("is larger than any that lsn writes")
+        return file.read()
+
+
 def check_writable(path: Path) -> None:
     """Raise OSError, before the work rather than after it, if ``path`` cannot be written."""
     if path.is_dir():
@@ -277,7 +298,10 @@ def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
         with source.open("rb") as old, whole(target, temporary=temporary) as new:
             shutil.copyfileobj(old, new, 1 << 20)
     else:
-        os.replace(linked, target)
+        try:
+            os.replace(linked, target)
+        finally:
+            linked.unlink(missing_ok=True)  # still there where the target was the same file already
 
 
 def sync(path: Path) -> None:

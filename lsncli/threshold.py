@@ -11,8 +11,10 @@ from scipy.special import betaincinv
 
 from lsncli.errors import LsnError
 from lsncli.metrics import checked_scores
-from lsncli.types import Float64s, Floats
+from lsncli.types import Floats
 
+TAIL = 0.025
+"""How often each end of the interval may fail."""
 WIDE = 0.1
 """Width of the interval of the true-positive rate from which on it is a warning."""
 
@@ -21,9 +23,10 @@ WIDE = 0.1
 class Threshold:
     """An image is ID if and only if score >= ``gamma`` (Eq. 1).
 
-    ``tpr_low`` to ``tpr_high`` is a 95% interval of the fraction of *new* ID images that will be kept,
-    given only that they come from the same distribution as the ``n`` held-out ones. With ``n`` = 0 nobody
-    has looked at an image: the target is 0 and the interval 0 to 1.
+    ``tpr_low`` to ``tpr_high`` is an interval of the fraction of *new* ID images that will be kept. It holds
+    in at least 95 % of calibrations, given that the ``n`` held-out images and the new ones are independent
+    draws from one distribution. With ``n`` = 0 nobody has looked at an image: the target is 0 and the
+    interval 0 to 1.
     """
 
     gamma: float
@@ -77,9 +80,14 @@ class Threshold:
 def calibrate(scores: Floats, target_tpr: float = 0.95) -> Threshold:
     """The largest gamma that keeps at least ``target_tpr`` of the held-out ID ``scores`` (N,).
 
-    Gamma is one of the scores. If b of n independent held-out scores lie below it, the true rate kept is
-    distributed as Beta(n - b, b + 1) whatever the distribution of the scores (Wilks 1941). Where several
-    scores equal gamma the upper end is that of Clopper and Pearson (1934): the rate can be higher.
+    Gamma is the k-th largest score, k the smallest number with k / n >= ``target_tpr``. With b scores below
+    gamma the interval of the rate kept, P(score >= gamma), is from the 2.5 % quantile of Beta(k, n - k + 1)
+    to the 97.5 % quantile of Beta(n - b + 1, b), or to 1 for b = 0. Each end fails with a probability of at
+    most 2.5 % for every distribution of the scores, continuous or with ties (docs/decisions/0024):
+
+    - The lower end is that of an order statistic of continuous scores (Wilks 1941). Ties only raise the rate.
+    - The upper end is that of Clopper and Pearson (1934). Without ties b = n - k, and this end is a little
+      higher than a continuum would need. No sample can show that its distribution has no atom.
 
     Raises LsnError for a target outside (0, 1), for no scores and for scores that are not finite.
     """
@@ -92,7 +100,7 @@ def calibrate(scores: Floats, target_tpr: float = 0.95) -> Threshold:
     n = len(ascending)
     kept = int(np.argmax(np.arange(1, n + 1) / n >= target_tpr)) + 1
     gamma = float(ascending[n - kept])
-    low, high = _interval(ascending, gamma)
+    low, high = _interval(n, kept, below=int(np.searchsorted(ascending, gamma, side="left")))
     return Threshold(gamma=gamma, target_tpr=target_tpr, n=n, tpr_low=low, tpr_high=high)
 
 
@@ -110,11 +118,7 @@ def is_ood(scores: Floats, gamma: float) -> NDArray[np.bool_]:
     return checked_scores(scores, "given") < gamma
 
 
-def _interval(ascending: Float64s, gamma: float) -> tuple[float, float]:
-    n = len(ascending)
-    below = int(np.searchsorted(ascending, gamma, side="left"))
-    tied = int(np.searchsorted(ascending, gamma, side="right")) - below > 1
-    low = float(betaincinv(n - below, below + 1, 0.025))
-    if not tied:
-        return low, float(betaincinv(n - below, below + 1, 0.975))
-    return low, float(betaincinv(n - below + 1, below, 0.975)) if below else 1.0
+def _interval(n: int, kept: int, below: int) -> tuple[float, float]:
+    """The interval of the rate kept by the ``kept``-th largest of ``n`` scores, ``below`` of them lower."""
+    low = float(betaincinv(kept, n - kept + 1, TAIL))
+    return low, float(betaincinv(n - below + 1, below, 1 - TAIL)) if below else 1.0

@@ -1,6 +1,9 @@
 """``from lsncli import Detector``: the same verdicts as the command line's, from paths and from objects."""
 
+import copy
 import json
+import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -169,6 +172,85 @@ def test_images_that_calibration_could_not_read_are_told(detector, folder) -> No
         detector.calibrate(folder)
     with pytest.warns(UserWarning, match="Not used: 1 of 2 images, such as image 1: an array of shape"):
         detector.calibrate([np.zeros((9, 9)), np.zeros(9)])
+
+
+@pytest.fixture(scope="module")
+def zero_shot(tiny_model) -> Detector:
+    return Detector.zero_shot(["left", "middle", "right"], model=tiny_model, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["detector", "zero_shot"])
+def test_a_detector_that_has_scored_is_pickled_without_its_model_and_copied_with_it(
+    name: str, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    made: Detector = request.getfixturevalue(name)
+    expected = made.score(folder / "left")
+    written = pickle.dumps(made)
+    assert len(written) < 2 * len(pickle.dumps(made.stored))
+    assert made.score(folder / "left") == expected  # its own model is still there
+    for other in (pickle.loads(written), copy.copy(made), copy.deepcopy(made)):
+        assert (other.device, other.batch_size, other.classes) == (made.device, made.batch_size, made.classes)
+        assert other.score(folder / "left") == expected
+    assert copy.copy(made).backbone is made.backbone
+    assert copy.deepcopy(made).backbone is made.backbone
+    assert copy.deepcopy(made).stored is not made.stored
+    assert pickle.loads(written).backbone is not made.backbone
+    assert pickle.loads(pickle.dumps(Detector(made.stored))).threshold == made.threshold
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process")  # Python itself warns of forks, from 3.12 on
+def test_a_process_forked_after_a_detector_has_scored_says_what_to_do(detector: Detector) -> None:
+    image = np.zeros((9, 9, 3), np.uint8)
+    detector.score([image])
+
+    def refused(work) -> bool:
+        try:
+            work()
+        except LsnError as error:
+            return "forked" in error.message and "get_context('spawn')" in error.hint
+        return False
+
+    child = os.fork()
+    if not child:
+        again = (lambda: detector.score([image]), lambda: Detector(detector.stored).score([image]))
+        more = (lambda: Detector.zero_shot(["a"]), lambda: detector.calibrate([image]))
+        os._exit(0 if all(map(refused, [*again, *more])) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert detector.score([image])
+
+
+POOLS = """
+import multiprocessing, sys, warnings
+import numpy as np
+from lsncli import Detector
+
+warnings.simplefilter("ignore")
+
+def scores(given):
+    detector, images = given
+    return [one.score for one in detector.score(images)]
+
+if __name__ == "__main__":
+    random = np.random.default_rng(5)
+    images = [random.integers(0, 255, (40, 40, 3)).astype("uint8") for _ in range(5)]
+    detector = Detector.load(sys.argv[1], device="cpu")
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # nothing has computed here yet
+        forked = pool.map(scores, [(detector, images)])[0]
+    here = scores((detector, images))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        spawned = pool.map(scores, [(detector, images)] * 2)
+    assert forked == here == spawned[0] == spawned[1], (forked, here, spawned)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_pools_of_processes_score_what_this_one_does(work: Path, tmp_path: Path) -> None:
+    script = tmp_path / "pools.py"
+    script.write_text(POOLS)
+    done = subprocess.run([sys.executable, script, work], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_detector_shows_what_its_verdicts_rest_on(detector) -> None:

@@ -113,7 +113,8 @@ def test_what_is_imported_is_declared() -> None:
         for place in ("lsncli", "tests", "benchmarks", "examples")
         for path in ROOT.glob(f"{place}/**/*.py")
     ]
-    known = {*sys.stdlib_module_names, "lsncli", "benchmarks", *BROUGHT, *(path.stem for path in files)}
+    ours = {"lsncli", "benchmarks", "tests", *(path.stem for path in files)}
+    known = {*sys.stdlib_module_names, *BROUGHT, *ours}
     providers = packages_distributions()
     for path in files:
         for name in {one.split(".")[0] for one in imports_of(path)} - known:

@@ -1,6 +1,9 @@
 """Text that is safe to show, and progress that knows when to be silent."""
 
 import io
+import os
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -89,3 +92,32 @@ def test_progress_without_a_total_only_counts(monkeypatch) -> None:
 def test_an_error_inside_progress_is_not_swallowed() -> None:
     with pytest.raises(ValueError, match="inside"), console.progress("work", 3, quiet=True):
         raise ValueError("inside")
+
+
+def test_only_what_lsn_says_reaches_the_terminal_while_a_library_is_kept_quiet(capfd) -> None:
+    """Python's prints, and what a library in C++ writes to the descriptors themselves, from any thread."""
+
+    def noise() -> None:
+        print("a library", flush=True)  # noqa: T201
+        sys.stderr.write("\x1b[33m(raylet)\x1b[0m")
+        sys.stderr.flush()
+        os.write(1, b"core")
+        os.write(2, b"core")
+
+    console.say("before")
+    with console.only_ours():
+        console.say("within")
+        thread = threading.Thread(target=noise)
+        thread.start()
+        thread.join()
+    console.say("after")
+    os.write(1, b"data")
+    assert capfd.readouterr() == ("data", "before\nwithin\nafter\n")
+
+
+def test_what_a_library_is_kept_from_saying_can_be_said_again_after_an_error(capfd) -> None:
+    with pytest.raises(ValueError, match="x"), console.only_ours():
+        raise ValueError("x")
+    os.write(2, b"again")
+    console.say("!")
+    assert capfd.readouterr().err == "again!\n"

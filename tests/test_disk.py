@@ -335,3 +335,10 @@ def test_a_kill_after_the_rename_leaves_the_new_file(tmp_path) -> None:
     assert ended_by(write_and_die, path, "replace", 1) == signal.SIGKILL
     assert path.read_bytes() == bytes(800_000)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_second_name_is_given_once_more(tmp_path) -> None:
+    (tmp_path / "rows").write_text("rows")
+    for _ in range(2):
+        place_whole(tmp_path / "rows", tmp_path / "beside" / "rows", temporary="rows.tmp")
+    assert [path.name for path in (tmp_path / "beside").iterdir()] == ["rows"]

@@ -12,6 +12,9 @@ from typer.main import get_command
 from lsncli.app.heads import HEADS
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.cli.app import app, main
+from lsncli.images.decode import MAX_PIXELS
+from lsncli.images.found import MAX_BYTES
+from lsncli.images.stream import MAX_UNPACKED
 from lsncli.scores import SCORES
 
 ROOT = Path(__file__).parents[1]
@@ -122,3 +125,12 @@ def test_links_and_commands_in_documents_exist(path: Path) -> None:
     groups = {name.split()[0] for name in command_names()}
     for command in re.findall(r"`lsn ([a-z][a-z-]*)", text):
         assert command in groups, f"{path.name} names `lsn {command}`"
+
+
+def test_limits_in_documents_are_those_of_the_code() -> None:
+    text = (ROOT / "docs/sources.md").read_text(encoding="utf-8")
+    assert MAX_UNPACKED == 64 << 30
+    assert "at most 64 GiB, gone when the command ends" in text
+    assert MAX_BYTES == 512 << 20
+    assert round(MAX_PIXELS / 1e6) == 89
+    assert "A file above 512 MiB or 89 million pixels" in text

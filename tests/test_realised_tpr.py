@@ -15,11 +15,11 @@ from lsncli.types import Head, Rows, unit
 
 SEEDS = 20
 HELD_OUT = 100
-AT_LEAST = 14
-"""Of 20 intervals 18.7 hold on average; fewer than 14 do once in 7,000 times."""
+AT_LEAST = 15
+"""Of 20 intervals 19.1 hold on average; fewer than 15 do once in 3,000 times."""
 MANY = 1000
-COVERED = 0.937
-"""Of 95% intervals: the rate is that of 900 fresh images, whose own chance adds to the spread."""
+COVERED = {0.95: 0.961, 0.9: 0.958, 0.8: 0.951}
+"""By target: the rate is that of 900 fresh images, whose own chance adds to the spread."""
 
 
 @pytest.fixture(scope="module")
@@ -50,4 +50,4 @@ def test_the_realised_tpr_lies_in_its_interval(demo, name, target) -> None:
     scores = score_in_chunks(ready(load_score(name), head, train), images)
     held = inside(scores, target, MANY)
     assert sum(held[:SEEDS]) >= AT_LEAST
-    assert np.mean(held) == pytest.approx(COVERED, abs=0.03)
+    assert np.mean(held) == pytest.approx(COVERED[target], abs=0.03)

@@ -101,6 +101,11 @@ class Encoder:
         pixels_of(backbone)  # what is not installed is said before anything is begun
 
     @property
+    def device(self) -> str:
+        """What it computes on."""
+        return str(self._backbone.device)
+
+    @property
     def images_per_second(self) -> float:
         """Of the images encoded so far; 0 if none were."""
         return self.images / self.elapsed if self.elapsed else 0.0

@@ -36,7 +36,8 @@ class Extraction:
 
     ``rows`` and ``failures`` are those of the finished split, or of the parts that were made here if it is
     not ``finished``; ``resumed`` images were found done (all of them, with ``already``, if there was nothing
-    to do); ``seconds`` by stage and ``images_per_second`` are of this run.
+    to do); ``seconds`` by stage, summed over threads and processes, and ``images_per_second`` are of this
+    run, and ``devices`` what it computed on.
     """
 
     split: str
@@ -47,6 +48,7 @@ class Extraction:
     images_per_second: float
     already: bool
     finished: bool
+    devices: tuple[str, ...] = ()
 
 
 def extract(
@@ -80,7 +82,7 @@ def extract(
     in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
     write what it took. ``known`` are features by key that need not be made again (without a ``crew``).
     ``tick`` is called with the number of images found done first, then of every batch; ``remark`` is told how
-    classes got their names, and of images without a class.
+    classes got their names, of images without a class, and of what was damaged and is made again.
     Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
@@ -115,9 +117,9 @@ def extract(
         pretrained = encoder.fingerprint.pretrained
         job = Job(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
         if crew is None:
-            made = make_here(job, about, listing, encoder, merge=merge, record=record)
+            made = make_here(job, about, listing, encoder, merge=merge, record=record, remark=remark)
         else:
-            made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick)
+            made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick, remark=remark)
     info = find_split(store, split) if made.finished else None
     if info is not None:
         check_split(info, max_failure_rate, store)
@@ -130,6 +132,7 @@ def extract(
         images_per_second=made.encoded / made.elapsed if made.elapsed else 0.0,
         already=complete is not None and not overwrite and not retry_failed,
         finished=made.finished,
+        devices=made.devices,
     )
 
 
@@ -139,7 +142,13 @@ def _retried(
     began = time.monotonic()
     kept = retry_failures(store, split, listing, classes, encoder, source)
     elapsed = time.monotonic() - began
-    return replace(untouched(kept), encoded=encoder.images, elapsed=elapsed, seconds=encoder.seconds)
+    return replace(
+        untouched(kept),
+        encoded=encoder.images,
+        elapsed=elapsed,
+        seconds=encoder.seconds,
+        devices=(encoder.device,),
+    )
 
 
 def _finished(store: Path, split: str, fingerprint: Fingerprint, wanted: bool) -> SplitInfo | None:

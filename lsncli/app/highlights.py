@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from lsncli.app.binding import head_from
 from lsncli.app.explain import Explanation, explain
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone
+from lsncli.images import watched
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem
@@ -58,7 +58,7 @@ def thumbnails(items: Sequence[ImageItem], workers: int, side: int = SIDE) -> li
         except Exception:  # a picture is a help, and whatever hinders it must not cost the report
             return None
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="lsn-thumbnails") as pool:
+    with watched.threads(workers, "lsn-thumbnails") as pool:
         return list(pool.map(made, items))
 
 

@@ -40,7 +40,8 @@ class Job:
 @dataclass(frozen=True)
 class PartDone:
     """What became of a part: its ``rows`` and ``failures``; how many of its items were ``found`` done and how
-    many were ``encoded`` now; the seconds of this run, and those of writing that no file tells of."""
+    many were ``encoded`` now, and on which ``device``; the seconds of this run, and those of writing that no
+    file tells of; and a sentence for each piece that was ``damaged`` and made again."""
 
     index: int
     rows: int
@@ -49,6 +50,8 @@ class PartDone:
     encoded: int
     seconds: Seconds
     unrecorded: float
+    device: str = ""
+    damaged: tuple[str, ...] = ()
 
 
 def encoder_for(job: Job, device: str, tick: console.Tick = console.silent) -> Encoder:
@@ -95,4 +98,6 @@ def work_part(
             encoded=part.stop - part.start - found,
             seconds=seconds + Seconds(write=part.wrote),
             unrecorded=part.unrecorded,
+            device=encoder.device,
+            damaged=tuple(part.damaged),
         )

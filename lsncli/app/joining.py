@@ -1,5 +1,6 @@
 """What processes other than the first do of an extraction: they list nothing and wait for the plan."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lsncli import console
@@ -24,16 +25,19 @@ def join(
     merge: bool = True,
     record: Path,
     tick: console.Tick = console.silent,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Made:
     """Make this process's share of what process 0 of the same launch plans, and finish it if it comes last.
 
-    The arguments are those of the command, as process 0 has them. Raises LsnError if process 0 plans nothing,
-    FingerprintMismatch if other weights are found here.
+    The arguments are those of the command, as process 0 has them; ``remark`` is that of ``make_share``.
+    Raises LsnError if process 0 plans nothing, FingerprintMismatch if other weights are found here.
     """
     check_split_name(split)
+    before = _version(record)
 
     def finished() -> bool:
-        if launch_of(record) == crew.launch:
+        # With static addresses two launches by hand have one name: the record may be that of the last one.
+        if launch_of(record) == crew.launch and (crew.again or not overwrite or _version(record) != before):
             return True
         return not overwrite and store.exists() and find_split(store, split) is not None
 
@@ -42,4 +46,13 @@ def join(
         return untouched(0)
     about = read_about(parts_folder(store, split))
     job = Job(store, split, stored.plan, about.fingerprint, pretrained, workers)
-    return make_share(crew, job, merge=merge, record=record, tick=tick)
+    return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Which file lies there; every one that is written anew is another."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

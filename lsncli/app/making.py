@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +12,23 @@ from lsncli.app.encode import Encoder
 from lsncli.app.engines import Crew, engine
 from lsncli.app.job import Job, PartDone, work_part
 from lsncli.app.manifest import write_manifest
-from lsncli.app.record import write_record
+from lsncli.app.record import launch_of, write_record
 from lsncli.errors import LsnError
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing
 from lsncli.store.lock import locked
-from lsncli.store.merge import drop_unsound, finish_split, missing_parts, parts_of
-from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about
-from lsncli.store.plan import Plan, read_plan
+from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
+from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about, write_about
+from lsncli.store.plan import Plan, StoredPlan, read_plan
+from lsncli.store.reader import find_split
 from lsncli.types import Failure, Seconds
 
 
 @dataclass(frozen=True)
 class Made:
     """What this process, and those it started, did: the ``rows`` and ``failures`` of their parts; how many
-    images were ``found`` done and ``encoded`` now, in ``elapsed`` seconds, and where these went; whether the
-    split is ``finished``."""
+    images were ``found`` done and ``encoded`` now, on which ``devices``, in ``elapsed`` seconds, and where
+    these went; whether the split is ``finished``."""
 
     rows: int
     failures: tuple[Failure, ...]
@@ -36,6 +37,7 @@ class Made:
     elapsed: float
     seconds: Seconds
     finished: bool
+    devices: tuple[str, ...] = ()
 
 
 def untouched(found: int) -> Made:
@@ -58,14 +60,26 @@ def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_row
 
 
 def make_here(
-    job: Job, about: About, listing: Listing, encoder: Encoder, *, merge: bool, record: Path | None
+    job: Job,
+    about: About,
+    listing: Listing,
+    encoder: Encoder,
+    *,
+    merge: bool,
+    record: Path | None,
+    remark: Callable[[str], None],
 ) -> Made:
-    """Make every part in this process, which listed the images and has the model."""
+    """Make every part in this process, which listed the images and has the model; ``remark`` gets a sentence
+    for whatever is damaged and made again."""
     with claimed(job.store, job.split):
-        begin(make_room(job.store, job.split, job.plan, overwrite=about.replace), job.plan, about)
+        if not about.replace and _is_finished(job, about):
+            return untouched(len(listing.items))
+        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
+        begin(folder, job.plan, about)
         began = time.monotonic()
         done = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
         elapsed = time.monotonic() - began
+        _remark_damage(done, remark)
         if merge:
             _finish(job, about, done, record)
     return _made(done, elapsed, merge)
@@ -80,34 +94,73 @@ def make_by(
     merge: bool,
     record: Path | None,
     tick: console.Tick,
+    remark: Callable[[str], None],
 ) -> Made:
     """Plan, then have the parts made by ``crew``, whose processes read what to do from the disk.
 
-    Raises LsnError if they could not read the images.
+    Processes that were started again go on with the plan of their launch, at which some may be at work
+    already. Raises LsnError if they could not read the images.
     """
     if reason := shareable(listing):
         raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
+    if crew.together and _goes_on(crew, job, about, listing):
+        return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
     with claimed(job.store, job.split):
-        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace)
+        ended = crew.again and record is not None and launch_of(record) == crew.launch
+        if ended if about.replace else _is_finished(job, about):
+            return untouched(len(listing.items))
+        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
         write_manifest(folder, job.plan, listing.items)
         begin(folder, job.plan, about, launch=crew.launch)
         if not crew.together:
             began = time.monotonic()
             done = engine(crew)(job, crew, tick)
             elapsed = time.monotonic() - began
+            _remark_damage(done, remark)
             if merge:
                 _finish(job, about, done, record)
             return _made(done, elapsed, merge)
-    return make_share(crew, job, merge=merge, record=record, tick=tick)
+    return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
 
 
-def make_share(crew: Crew, job: Job, *, merge: bool, record: Path | None, tick: console.Tick) -> Made:
-    """Make this process's share of a planned split, and finish it if the other shares are there."""
+def _is_finished(job: Job, about: About) -> bool:
+    """Whether other processes have finished the split since this one began."""
+    info = find_split(job.store, job.split) if job.store.exists() else None
+    return info is not None and (info.listing, info.classes) == (job.plan.listing, about.classes)
+
+
+def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
+    """Whether the plan of this very launch is there; then what the others read is written anew if it was
+    damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stored = read_plan(job.folder)
+        except LsnError:
+            return False
+        if stored != StoredPlan(job.plan, about.replace, crew.launch):
+            return False
+        write_manifest(job.folder, job.plan, listing.items)
+        write_about(job.folder, about)
+        return True
+
+
+def make_share(
+    crew: Crew,
+    job: Job,
+    *,
+    merge: bool,
+    record: Path | None,
+    tick: console.Tick,
+    remark: Callable[[str], None],
+) -> Made:
+    """Make this process's share of a planned split, and finish it if the other shares are there; ``remark``
+    gets a sentence for whatever is damaged and made again."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
         except LsnError:
-            if missing_parts(job.folder, job.plan):
+            if not all_made(job.folder, job.plan):
                 raise
             return _made([], 0.0, False)  # the others made all of it and are finishing
         if read_plan(job.folder) is None:
@@ -115,13 +168,16 @@ def make_share(crew: Crew, job: Job, *, merge: bool, record: Path | None, tick: 
         began = time.monotonic()
         done = engine(crew)(job, crew, tick)
         elapsed = time.monotonic() - began
-    finished = merge and _finish_last(crew, job, done, record)
+        _remark_damage(done, remark)
+    finished = merge and _finish_last(crew, job, done, record, remark)
     return _made(done, elapsed, finished)
 
 
-def _finish_last(crew: Crew, job: Job, done: Sequence[PartDone], record: Path | None) -> bool:
+def _finish_last(
+    crew: Crew, job: Job, done: Sequence[PartDone], record: Path | None, remark: Callable[[str], None]
+) -> bool:
     """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
-    if missing_parts(job.folder, job.plan):
+    if not all_made(job.folder, job.plan):
         return False
     with ExitStack() as stack:
         try:
@@ -134,10 +190,15 @@ def _finish_last(crew: Crew, job: Job, done: Sequence[PartDone], record: Path | 
         try:
             _finish(job, read_about(folder), done, record, crew.launch)
         except LsnError:
-            if drop_unsound(folder, job.plan):
+            if drop_unsound(folder, job.plan, remark):
                 return False  # whose part it is may be yet to come, and makes it anew
             raise
     return True
+
+
+def _remark_damage(done: Sequence[PartDone], remark: Callable[[str], None]) -> None:
+    for text in (text for part in done for text in part.damaged):
+        remark(text)
 
 
 def _finish(job: Job, about: About, done: Sequence[PartDone], record: Path | None, launch: str = "") -> None:
@@ -157,4 +218,5 @@ def _made(done: Sequence[PartDone], elapsed: float, finished: bool) -> Made:
         elapsed=elapsed,
         seconds=sum((one.seconds for one in done), Seconds()),
         finished=finished,
+        devices=tuple(sorted({one.device for one in done if one.encoded})),
     )

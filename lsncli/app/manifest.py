@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lsncli.credentials import masked
-from lsncli.disk import write_whole
+from lsncli.disk import read_own, write_own
 from lsncli.errors import LsnError
 from lsncli.images.found import Content
 from lsncli.images.source_kinds import contents
@@ -17,6 +17,9 @@ from lsncli.records import parsed, typed
 from lsncli.store.plan import Plan
 
 AGAIN = "Run the same `lsn extract` again: it writes it anew."
+
+MOST_BYTES = 1 << 32
+"""Of a part's list: no part that can be encoded comes near it."""
 
 Fields = tuple[str, int, str, int | None, int | None, int | None, str | None, int | None]
 """Those of an ImageItem in order, its content by number."""
@@ -36,19 +39,19 @@ def write_manifest(folder: Path, plan: Plan, items: Sequence[ImageItem]) -> None
     for index in range(plan.parts):
         start, stop = plan.borders(index)
         content = _written(items[start:stop])
-        line, path = _head(plan, index, content), manifest_path(folder, index)
-        if _first_line(path) != line:
-            write_whole(path, line + content, private=_has_credentials(items[start:stop]))
+        whole, path = _head(plan, index, content) + content, manifest_path(folder, index)
+        if not _says(path, whole):
+            write_own(path, whole, private=_has_credentials(items[start:stop]))
 
 
 def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
     """The items of part ``index``. Raises LsnError for a file that is missing, torn or of another plan."""
     path = manifest_path(folder, index)
     try:
-        line, end, content = path.read_bytes().partition(b"\n")
+        line, end, content = read_own(path, MOST_BYTES).partition(b"\n")
     except OSError as error:
         raise LsnError(
-            f"{path}, the list of a part's images, cannot be read: {error.strerror}.", AGAIN
+            f"{path}, the list of a part's images, cannot be read: {error.strerror or error}.", AGAIN
         ) from error
     try:
         sound = line + end == _head(plan, index, content)
@@ -92,9 +95,8 @@ def _read(whole: dict[str, Any]) -> list[ImageItem]:
     ]
 
 
-def _first_line(path: Path) -> bytes:
+def _says(path: Path, whole: bytes) -> bool:
     try:
-        with open(path, "rb") as file:
-            return file.readline(1000)
+        return read_own(path, len(whole)) == whole
     except OSError:
-        return b""
+        return False

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import count, islice
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lsncli.images import watched
+from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode import decode
 from lsncli.images.loader import Batch, Preprocess, one_line
 from lsncli.images.modes import NotFinite, orientation, rgb, upright
@@ -33,14 +35,16 @@ def load_pictures(
 ) -> Iterator[tuple[Paths, Batch]]:
     """Batches of pixels; while one is used the next is decoded, and no more of ``pictures`` is asked for.
 
-    Raises TypeError for an object that is no image, and for a single image in place of several.
+    Raises TypeError for an object that is no image, and for a single image in place of several; UsageError
+    for a time limit of images (LSN_IMAGE_TIMEOUT) that is no number.
     """
     if isinstance(pictures, Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim in (2, 3)):
         raise TypeError("Expected several images, found a single one: put it into a list.")
     if not isinstance(pictures, Iterable):
         raise TypeError(f"Expected several images, or a path of them, found {type(pictures).__name__}.")
     waiting, numbers = iter(pictures), count()
-    with ThreadPoolExecutor(workers, thread_name_prefix="lsn-images") as pool:
+    allowed_image_seconds()
+    with watched.threads(workers, "lsn-images") as pool:
 
         def submitted() -> tuple[Paths, list[Future[torch.Tensor | str]]]:
             chunk = [_checked(one) for one in islice(waiting, batch_size)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli import __version__
-from lsncli.disk import write_whole
+from lsncli.disk import read_own, write_own
 from lsncli.records import parsed, typed
 from lsncli.store.format import SplitInfo
 from lsncli.store.plan import Plan
@@ -38,12 +38,12 @@ def write_record(
         "launch": launch,
         "lsn": __version__,
     }
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_own(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def launch_of(path: Path) -> str:
     """Which launch of processes finished the split that a record is about; "" if nobody knows."""
     try:
-        return typed(str, typed(dict[str, Any], parsed(path.read_text(encoding="utf-8"))).get("launch", ""))
+        return typed(str, typed(dict[str, Any], parsed(read_own(path, 1 << 20).decode())).get("launch", ""))
     except (OSError, ValueError):
         return ""

@@ -14,11 +14,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lsncli.disk import LINK, NO_LINK
 from lsncli.errors import LsnError
-from lsncli.records import parsed
+from lsncli.records import parsed, typed
 from lsncli.store.lock import locked
 
 BEGINNING = b'{"path": "'
+MOST_BYTES = 1 << 20
+"""Of a row: many times what the longest path takes."""
 HINT = "Name another --output: only a file that lsn watch began is gone on with."
 
 
@@ -40,8 +43,11 @@ VERSION = Version._fields
 class WatchLog:
     """An open file of rows; ``open_log`` makes one."""
 
-    def __init__(self, path: Path, handle: int, fields: Sequence[str], plain: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, path: Path, handle: int, fields: Sequence[str], plain: Callable[[Any], Any], follow: bool
+    ) -> None:
         self.path = path
+        self._follow = follow
         self._handle, self._fields, self._plain = handle, fields, plain
         self._known: Known = {}
 
@@ -60,7 +66,7 @@ class WatchLog:
     def append(self, rows: Sequence[tuple[Mapping[str, Any], Version]]) -> None:
         """Write rows, fields that they lack as null, and wait until the disk has them. Raises LsnError."""
         if self._moved():
-            handle = _open(self.path)
+            handle = _open(self.path, self._follow)
             self.close()
             self._handle = handle
             self.go_on()
@@ -103,16 +109,18 @@ Known = dict[str, tuple[int | None, ...]]
 
 
 @contextmanager
-def open_log(path: Path, fields: Sequence[str], plain: Callable[[Any], Any]) -> Iterator[WatchLog]:
+def open_log(
+    path: Path, fields: Sequence[str], plain: Callable[[Any], Any], *, follow: bool = True
+) -> Iterator[WatchLog]:
     """Open or begin the file and hold its lock: two that watch would each write all images.
 
-    ``fields`` are the columns, ``path`` first; ``plain`` makes a value one that JSON has. Raises LsnError for
-    a file that cannot be opened, is held by another process or is not of ``lsn watch``; that one stays as it
-    is.
+    ``fields`` are the columns, ``path`` first; ``plain`` makes a value one that JSON has. A symbolic link at
+    ``path`` is refused unless it is to be followed (``follow``). Raises LsnError for a file that cannot be
+    opened, is held by another process or is not of ``lsn watch``; that one stays as it is.
     """
-    handle = _open(path)
+    handle = _open(path, follow)
     with ExitStack() as stack:
-        log = WatchLog(path, handle, fields, plain)
+        log = WatchLog(path, handle, fields, plain, follow)
         stack.callback(log.close)
         try:
             stack.enter_context(locked(path))
@@ -122,12 +130,14 @@ def open_log(path: Path, fields: Sequence[str], plain: Callable[[Any], Any]) -> 
         yield log
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, follow: bool) -> int:
     try:
+        if not follow and path.is_symlink():
+            raise OSError(f"it {LINK}")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():  # opening a named pipe would wait for a reader
             raise FileExistsError(errno.EEXIST, "not a regular file")
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if follow else NO_LINK), 0o666)
     except OSError as error:
         raise LsnError(
             f"--output {path} cannot be written: {error.strerror or error}.", "Name another file."
@@ -139,13 +149,16 @@ def _read(path: Path) -> tuple[Known, int]:
     known: Known = {}
     end = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        lines = iter(lambda: file.readline(MOST_BYTES), b"")
+        for number, line in enumerate(lines, start=1):
+            if len(line) == MOST_BYTES:
+                raise _foreign(path, number)
             if not line.endswith(b"\n"):  # the last: a kill came while it was written
                 if not (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
                     raise _foreign(path, number)
                 break
             try:
-                name, version = _known(parsed(line))
+                name, version = _known(parsed(line.decode()))
                 known[name] = version
             except (ValueError, TypeError, KeyError) as error:
                 raise _foreign(path, number) from error
@@ -154,8 +167,8 @@ def _read(path: Path) -> tuple[Known, int]:
 
 
 def _known(record: Mapping[str, Any]) -> tuple[str, tuple[int | None, ...]]:
-    version = Version(*(record[name] for name in VERSION))
-    return record["path"], version if record["error"] is not None else version[:2]
+    version = Version(*typed(tuple[int | None, ...], [record[name] for name in VERSION], "version"))
+    return typed(str, record["path"], "path"), version if record["error"] is not None else version[:2]
 
 
 def _foreign(path: Path, number: int) -> LsnError:

@@ -8,6 +8,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, say
+from lsncli.device import pick_device
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts import published as facts
 from lsncli.report.render import FORMATS, Column, render
@@ -139,7 +140,7 @@ def bench(
         "mode": mode,
         "model": model,
         "pretrained": pretrained,
-        "device": device,
+        "device": str(pick_device(device)),  # times are compared by it
         "batch_size": options.images_at_once(batch_size, device),
         "workers": options.threads(workers),
         "jobs": jobs,

@@ -65,6 +65,7 @@ def calibrate(
     path_column: sources.PathColumn = "",
     follow_links: options.FollowLinks = False,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -80,7 +81,7 @@ def calibrate(
     """
     from lsncli.artefacts.detector import save_detector
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     place = Workspace(work)
     if images:
         if method is not None or split is not None:

@@ -64,6 +64,7 @@ def candidates(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -76,7 +77,7 @@ def candidates(
     With --vocabulary no image is read: candidates are the words of a list that are nearest to the features.
     An interrupted run resumes. Keys of imported words are the paths that `lsn extract` saw.
     """
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if sum([bool(sources), words is not None, vocabulary is not None]) != 1:
         raise UsageError(
             "Give either images, --from FILE or --vocabulary LIST.", "Such as `lsn candidates ./photos`."

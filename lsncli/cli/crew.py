@@ -1,8 +1,9 @@
 """Who works on ``lsn extract``: this process, several of this machine, or those of torchrun, Slurm or Ray."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,8 @@ from lsncli.app.engines import ENGINES, Asked, Crew
 from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.configured import REACHES_OUT
-from lsncli.console import say
+from lsncli.console import remarks, say
+from lsncli.report.render import Column
 
 ENGINE_PANEL = "Engine"
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def share(
         overwrite=overwrite,
         merge=merge,
         record=place.extraction(split),
+        remark=remarks(quiet),
     )
     end = " It came last and finished the split." if made.finished and made.encoded + made.found else ""
     say(f"Process {crew.rank} encoded {made.encoded} images, {made.found} were done.{end}", quiet=quiet)
@@ -117,6 +120,17 @@ def share(
 def images(crew: Crew | None, listed: int) -> int | None:
     """How many images this process will hear of: all, or a share whose size only the plan knows."""
     return None if crew is not None and crew.together else listed
+
+
+def of_share(crew: Crew, columns: Sequence[Column]) -> list[Column]:
+    """The same columns, with titles that say whose rows they count where processes make a share each."""
+    if not crew.together:
+        return list(columns)
+    counts = ("rows", "failures", "resumed")
+    return [
+        replace(one, title=f"{one.title} (process {crew.rank})") if one.key in counts else one
+        for one in columns
+    ]
 
 
 def say_unfinished(split: str, work: Path, *, merge: bool, quiet: bool) -> None:

@@ -95,6 +95,7 @@ def evaluate(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -119,7 +120,7 @@ def evaluate(
     from lsncli.report.detection import draw_evaluation
     from lsncli.report.plots import check_available
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if save_scores is not None:
         check_target(save_scores)
     if plots is not None:

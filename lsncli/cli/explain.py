@@ -39,6 +39,7 @@ def explain(
     nearest: Annotated[int, typer.Option(min=0, help="Show so many of the nearest training images.")] = 5,
     to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path("."),
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -64,7 +65,7 @@ def explain(
     from lsncli.report.explained import show
     from lsncli.report.looks import write_looks
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     place, where = Workspace(work), str(pick_device(device))
     picture, shown = read_image(image), named([image])
     name = Path(shown.partition("?")[0]).stem if as_url(image) else image.stem

@@ -28,6 +28,7 @@ COLUMNS = [
 ]
 # The fields of ``lsncli.types.Seconds``, which help must not load: numpy comes with it.
 STAGES = [Column(name, name, digits=1) for name in ("read", "decode", "waiting", "encode", "write")]
+FOR_PROGRAMS = [*STAGES, Column("device", "Device")]
 
 
 def extract(
@@ -94,6 +95,7 @@ def extract(
     part_rows: crews.PartRows = 0,
     no_merge: crews.NoMerge = False,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -108,7 +110,7 @@ def extract(
     from lsncli.images.columns import Columns
     from lsncli.images.sources import named, short_classes, take_shots
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if plan_for is not None and not plan:
         raise UsageError("--for says how many images --plan is for.", "Add --plan.")
     place = Workspace(work)
@@ -181,12 +183,15 @@ def extract(
         "failures": len(done.failures),
         "resumed": done.resumed,
         "images_per_second": done.images_per_second,
+        "device": ", ".join(done.devices) or None,
         **asdict(done.seconds),
     }
-    render([row], COLUMNS if FORMATS[format].narrow else COLUMNS + STAGES, format, output)
+    shown = COLUMNS if crew is None or done.finished else crews.of_share(crew, COLUMNS)
+    render([row], shown if FORMATS[format].narrow else shown + FOR_PROGRAMS, format, output)
     if done.images_per_second:
         spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(done.seconds).items())
-        say(f"Seconds of stages that overlap: {spent}.", quiet=quiet)
+        summed = "threads that work at once" if crew is None else "threads and processes that work at once"
+        say(f"Seconds, summed over {summed}: {spent}. Encoded on {row['device']}.", quiet=quiet)
     if not done.finished:
         crews.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
         return

@@ -77,6 +77,7 @@ def understands_not(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -93,7 +94,7 @@ def understands_not(
     from lsncli.images.columns import Columns
     from lsncli.report import negation
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if each and plot is not None:
         raise UsageError("--each and --plot: expected one of them, found both.")
     if plot is not None:

@@ -10,7 +10,14 @@ from lsncli.cli.configured import REACHES_OUT
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
 from lsncli.errors import UsageError
-from lsncli.images.budget import MOST_SECONDS, SECONDS, SLOWEST, USUAL_SECONDS
+from lsncli.images.budget import (
+    IMAGE_SECONDS,
+    MOST_SECONDS,
+    SECONDS,
+    SLOWEST,
+    USUAL_IMAGE_SECONDS,
+    USUAL_SECONDS,
+)
 from lsncli.report.render import FORMATS, check
 
 MODEL_PANEL = "Model"
@@ -64,10 +71,24 @@ Timeout = Annotated[
 ]
 
 
-def set_timeout(seconds: float | None) -> None:
-    """Let this process, and those that it starts, keep to --timeout."""
-    if seconds is not None:
-        os.environ[SECONDS] = str(seconds)
+ImageTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--image-timeout",
+        min=0.1,
+        max=MOST_SECONDS,
+        envvar=IMAGE_SECONDS,
+        help=f"Seconds that an image may be decoded; more is a failure. Default: {USUAL_IMAGE_SECONDS:.0f}.",
+        metavar="SECONDS",
+    ),
+]
+
+
+def set_timeouts(timeout: float | None, image_timeout: float | None) -> None:
+    """Let this process, and those that it starts, keep to --timeout and --image-timeout."""
+    for variable, seconds in ((SECONDS, timeout), (IMAGE_SECONDS, image_timeout)):
+        if seconds is not None:
+            os.environ[variable] = str(seconds)
 
 
 def _target_tpr(value: float) -> float:

@@ -66,6 +66,7 @@ def report(
     label_column: listed.LabelColumn = "",
     max_failure_rate: options.MaxFailureRate = 0.05,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
@@ -89,7 +90,7 @@ def report(
     from lsncli.report.page.data import page_data
     from lsncli.store.reader import read_split
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     with _explained(output):
         check_writable(output)
     place = Workspace(work)

@@ -64,6 +64,7 @@ def score(
     path_column: sources.PathColumn = "",
     follow_links: options.FollowLinks = False,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
     pretrained: options.Pretrained = "",
@@ -82,7 +83,7 @@ def score(
     from lsncli.app.verdicts import Tally, row_of, select
     from lsncli.images.columns import Columns
 
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if (split is None) == (not paths):
         raise UsageError(
             "lsn score wants images, or --split NAME: one of the two.", "Such as lsn score ./images"

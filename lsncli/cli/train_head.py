@@ -77,6 +77,7 @@ def train_head(
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
     timeout: options.Timeout = None,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -87,7 +88,7 @@ def train_head(
     It learns from the rows that prompts learn from. With --tune and images, the image tower is fine-tuned
     below it; that makes another model, written to tower.safetensors in a workspace without features.
     """
-    options.set_timeout(timeout)
+    options.set_timeouts(timeout, image_timeout)
     if kind not in KINDS:
         raise UsageError(f"--kind: expected one of {', '.join(KINDS)}, found '{kind}'.")
     KINDS[kind](

@@ -44,6 +44,7 @@ def watch(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     follow_links: options.FollowLinks = False,
+    image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
@@ -57,12 +58,13 @@ def watch(
     from lsncli.app.watching import Watcher, rounds
     from lsncli.app.watchlog import open_log
 
+    options.set_timeouts(None, image_timeout)
     if not folder.is_dir():
         raise UsageError(f"'{folder}' is not a folder that can be watched.", "Such as lsn watch ./inbox")
     place = Workspace(work)
     path = output or place.folder / "results" / "watch.jsonl"
     scoring = Scoring(place, pretrained, device, batch_size, workers)
-    with open_log(path, [column.key for column in COLUMNS], plain) as log:
+    with open_log(path, [column.key for column in COLUMNS], plain, follow=output is not None) as log:
         watcher = Watcher(Path(os.path.abspath(folder)), log, scoring.detect, follow_links=follow_links)
         what = "Looking once" if once else f"Looking every {interval:g} s, until Ctrl-C"
         say(

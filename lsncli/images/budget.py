@@ -1,4 +1,5 @@
-"""What a fetch may cost, in bytes and in seconds, and the two ways to stop one that costs more."""
+"""What a fetch may cost, in bytes and in seconds, and two ways to stop one that costs more; and how
+long an image may be decoded, which ``images.watched`` keeps to."""
 
 import contextvars
 import os
@@ -15,6 +16,9 @@ from lsncli.images.found import MAX_BYTES
 SECONDS = "LSN_REMOTE_TIMEOUT"
 """The environment variable that says how long a fetch may take; worker processes inherit it."""
 USUAL_SECONDS, MOST_SECONDS = 60.0, 86_400.0
+IMAGE_SECONDS = "LSN_IMAGE_TIMEOUT"
+"""The same for decoding an image."""
+USUAL_IMAGE_SECONDS = 30.0
 SLOWEST = 1 << 18
 """Bytes that a fetch must get in each second beyond its first ones."""
 
@@ -89,13 +93,22 @@ CURRENT: ContextVar[Budget | None] = ContextVar("CURRENT", default=None)
 
 def allowed_seconds() -> float:
     """The seconds of a fetch, as the environment says. Raises UsageError."""
-    text = os.environ.get(SECONDS, str(USUAL_SECONDS))
+    return _seconds(SECONDS, USUAL_SECONDS)
+
+
+def allowed_image_seconds() -> float:
+    """The seconds that decoding an image may take, as the environment says. Raises UsageError."""
+    return _seconds(IMAGE_SECONDS, USUAL_IMAGE_SECONDS)
+
+
+def _seconds(variable: str, usual: float) -> float:
+    text = os.environ.get(variable, str(usual))
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= MOST_SECONDS:
-        raise UsageError(f"{SECONDS}: expected seconds above 0, up to {MOST_SECONDS:,.0f}, found '{text}'.")
+        raise UsageError(f"{variable}: expected seconds above 0, up to {MOST_SECONDS:,.0f}, found '{text}'.")
     return seconds
 
 

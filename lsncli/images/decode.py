@@ -11,12 +11,13 @@ from functools import cache
 
 from PIL import Image, UnidentifiedImageError
 
-from lsncli.images import libtiff
+from lsncli.images import libtiff, watched
 from lsncli.images.kinds import container, not_an_image
 from lsncli.images.modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable
 from lsncli.images.samples import layout_of, rare_tiff, wide_image
-from lsncli.images.strip import check_png, rare_jpeg, without_metadata
+from lsncli.images.strip import BrokenMetadata, check_png, rare_jpeg, without_metadata
+from lsncli.images.structure import Build, build_of
 from lsncli.images.tiff import ORIENTATION
 
 # What the extensions of the listing promise. Without this limit Pillow would try every plugin it has,
@@ -39,16 +40,29 @@ def decode(data: bytes) -> Image.Image:
 
     Transparent pixels become white; 16-bit grey, 32-bit integers and floats are scaled to 8 bits instead of
     clipped. A JPEG of more than MAX_PIXELS is decoded at a half or less of its size, anything else that large
-    is refused. Thread-safe. Raises Undecodable.
+    is refused. What is not surely quick by its structure is decoded in another process (``images.watched``),
+    to the same pixels, and given up when it takes too long. Thread-safe. Raises Undecodable.
     """
+    if not data:
+        raise Undecodable("an empty file")
+    build = build_of(data)
+    return _decoded(data, build) if build.quick else watched.decode(data)
+
+
+def decode_here(data: bytes) -> Image.Image:
+    """``decode`` in this process, however long it takes."""
+    return _decoded(data, build_of(data))
+
+
+def _decoded(data: bytes, build: Build) -> Image.Image:
     # Pillow warns of odd metadata that does not matter here. catch_warnings is not thread-safe, and this
     # filter is for the whole process anyway; adding it again changes nothing.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     libtiff.silence()
-    if not data:
-        raise Undecodable("an empty file")
     try:
         try:
+            if build.heavy:
+                raise BrokenMetadata("too many parts with metadata")
             return _decode(data)
         except FINAL:
             raise

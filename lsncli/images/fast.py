@@ -2,7 +2,8 @@
 
 Both call libjpeg-turbo, with the same transform and the same upsampling. What is not plain goes the exact
 way, ``images.decode``: other formats, progressive, grey and CMYK JPEGs, images that are to be turned, damaged
-ones (so that the reason is the same), and sizes and numbers of passes above the limits there.
+ones (so that the reason is the same), sizes and numbers of passes above the limits there, and what may take
+long (``images.structure``).
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from PIL import Image
 
 from lsncli.errors import Unavailable
 from lsncli.images.decode import MAX_PIXELS, MAX_SCANNED, decode
+from lsncli.images.structure import build_of
 
 START_OF_IMAGE = b"\xff\xd8\xff"
 START_OF_SCAN = 0xDA
@@ -39,7 +41,7 @@ def fast_decoder() -> Callable[[bytes], Image.Image | NDArray[np.uint8]]:
         ) from error
 
     def fast(data: bytes) -> Image.Image | NDArray[np.uint8]:
-        if is_plain(data):
+        if build_of(data).quick and is_plain(data):
             try:
                 pixels: Any = decode_jpeg(data, colorspace="RGB")
             except Exception:  # damaged, or a sampling that it does not know: Pillow judges

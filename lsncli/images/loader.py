@@ -13,6 +13,8 @@ from PIL import Image
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
+from lsncli.images import watched
+from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem
 from lsncli.types import Failure, Labels, Seconds
@@ -62,8 +64,10 @@ def load_batches(
     and threads need not copy pixels between processes); twice as many, which mostly wait, read. An image that
     fails, in whatever way, is a Failure of its batch. Closing the iterator stops the threads. At most
     LOOKAHEAD + 1 batches of images are in memory, and about READ_AHEAD bytes of files; ``pinned`` puts the
-    batches where a CUDA device copies from by itself. Raises UsageError for sizes that cannot be meant.
+    batches where a CUDA device copies from by itself. Raises UsageError for invalid sizes, and for a
+    time limit of images (LSN_IMAGE_TIMEOUT) that is no number.
     """
+    allowed_image_seconds()
     for name, value in (("--batch-size", batch_size), ("--workers", workers)):
         if value < 1:
             raise UsageError(f"{name}: expected 1 or more, found {value}.")
@@ -76,7 +80,6 @@ def _batches(
     items: Sequence[ImageItem], pixels: Pixels, batch_size: int, workers: int, start: int, pinned: bool
 ) -> Generator[Batch, None, None]:
     readers = ThreadPoolExecutor(max(4, 2 * workers), thread_name_prefix="lsn-images-read")
-    decoders = ThreadPoolExecutor(workers, thread_name_prefix="lsn-images-decode")
     held, memory = _Held(), _Memory(batch_size, pinned)
     waiting: deque[_Growing] = deque()
 
@@ -96,20 +99,20 @@ def _batches(
         held.add(-size)
 
     following = start
-    try:
-        while following < len(items) or waiting:
-            while following < len(items) and len(waiting) <= LOOKAHEAD:
-                batch = _Growing(following, items[following : following + batch_size], memory)
-                for first in range(0, len(batch.items), BITE):
-                    readers.submit(read, batch, range(first, min(first + BITE, len(batch.items))))
-                following += len(batch.items)
-                waiting.append(batch)
-                del batch  # no name may keep a batch alive that was given away
-            yield waiting.popleft().whole()
-    finally:
-        held.stop()
-        readers.shutdown(wait=True, cancel_futures=True)
-        decoders.shutdown(wait=True, cancel_futures=True)
+    with watched.threads(workers, "lsn-images-decode") as decoders:
+        try:
+            while following < len(items) or waiting:
+                while following < len(items) and len(waiting) <= LOOKAHEAD:
+                    batch = _Growing(following, items[following : following + batch_size], memory)
+                    for first in range(0, len(batch.items), BITE):
+                        readers.submit(read, batch, range(first, min(first + BITE, len(batch.items))))
+                    following += len(batch.items)
+                    waiting.append(batch)
+                    del batch  # no name may keep a batch alive that was given away
+                yield waiting.popleft().whole()
+        finally:
+            held.stop()
+            readers.shutdown(wait=True, cancel_futures=True)
 
 
 class _Held:

@@ -20,6 +20,10 @@ PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 PNG_XMP = b"XML:com.adobe.xmp\0\0"
 MAX_CHUNKS = 1 << 18
 """Chunks of a PNG. 89 million pixels of 8 bytes, uncompressed, are 87,000 of the 8 KiB that libpng writes."""
+MAX_SEGMENTS = 1 << 16
+"""Segments of a JPEG before its pixels, of at most 64 KiB each."""
+MAX_JUNK = 1 << 16
+"""Bytes between two segments of a JPEG, which decoders skip one by one."""
 MAX_BLOCKS = 1 << 21
 """Blocks of a GIF, of at most 255 bytes: 512 MiB of them."""
 WEBP_PIXELS = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})
@@ -34,7 +38,8 @@ FRAMES = {
     **dict.fromkeys((0xC9, 0xCA), "arithmetic"),
 }
 """The markers of a frame, and what is uncommon about it."""
-NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+"""The marker of a segment that has a length; decoders skip what else is between segments."""
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 ITEM = re.compile(rb"(infe[\2\3]...(?:....|......))(Exif|mime)", re.DOTALL)
 """The entry of EXIF or XMP in the list of items of an AVIF or HEIC."""
@@ -126,16 +131,14 @@ def _strip_png(data: bytes) -> Stripped:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment of a JPEG; the first scan reaches to the end of the file."""
+    """Marker, start and end of each segment of a JPEG, one more than MAX_SEGMENTS at most; the first scan
+    reaches to the end of the file."""
     at = 2
-    for _ in range(MAX_CHUNKS):
-        at = data.find(b"\xff", at)  # decoders look for the next marker where none is
-        if at < 0 or at + 4 > len(data):
+    for _ in range(MAX_SEGMENTS + 1):
+        found = MARKER.search(data, at, at + MAX_JUNK)
+        if found is None or found.start() + 4 > len(data):
             return
-        marker = data[at + 1]
-        if marker in (0x00, 0xFF) or marker in NO_LENGTH:
-            at += 1 if marker == 0xFF else 2
-            continue
+        at, marker = found.start(), found[1][0]
         end = len(data) if marker == START_OF_SCAN else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         yield marker, at, end
         at = end
@@ -196,7 +199,7 @@ def _strip_webp(data: bytes) -> Stripped | None:
 
 def _strip_gif(data: bytes) -> Stripped:
     """The first frame alone, with its palette and its transparency."""
-    at = 13 + _palette_size(data[10:11])
+    at = 13 + palette_size(data[10:11])
     kept, control = [data[:at]], b""
     while data[at : at + 1] == b"!":
         end = _end_of_blocks(data, at + 2)
@@ -207,7 +210,8 @@ def _strip_gif(data: bytes) -> Stripped:
     return Stripped(b"".join([*kept, control, data[at:]]))
 
 
-def _palette_size(flags: bytes) -> int:
+def palette_size(flags: bytes) -> int:
+    """Bytes of a palette of a GIF, by the byte that announces it."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 

@@ -7,6 +7,8 @@ HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True)
 """Byte order, and whether it is a BigTIFF."""
 NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
 """The types of whole numbers, as ``struct`` names them."""
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 13: 4}
+"""Bytes of a value of each type; of those that are missing 8."""
 MAX_ENTRIES = 4096
 MAX_VALUES = 1 << 20
 """Values that are read of one tag; a strip or tile is a value."""
@@ -70,9 +72,31 @@ class Directory:
             return default
         return struct.unpack_from(form, self.data, entry.at)
 
+    def count(self, tag: int) -> int:
+        """How many values a tag claims to have."""
+        return self.entries[tag].count if tag in self.entries else 0
+
+    @property
+    def bytes_of_values(self) -> int:
+        """Bytes that the values of all tags take. More than the file has means that they overlap."""
+        return sum(entry.count * SIZES.get(entry.kind, 8) for entry in self.entries.values())
+
     def value(self, tag: int, default: int = 0) -> int:
         """The first number of a tag."""
         return self.values(tag, (default,))[0]
+
+
+def tags_of(data: bytes) -> int:
+    """How many tags the first directory of a TIFF claims to have; 0 if there is none."""
+    if data[:4] not in HEADERS:
+        return 0
+    order, big = HEADERS[data[:4]]
+    try:
+        (first,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, first)
+    except (struct.error, OverflowError):
+        return 0
+    return int(count)
 
 
 def read_directory(data: bytes) -> Directory | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lsncli.disk import write_whole
+from lsncli.disk import write_own
 from lsncli.errors import LsnError
 from lsncli.store import NO_VERIFY
 from lsncli.store.container import attribute, dataset_at, group_at
@@ -140,7 +140,7 @@ class SplitCheck:
         if size >= MAPPED:  # smaller ones are read in no time
             marks = [*_read_marks(self._store), self._mark][-REMEMBERED:]
             with suppress(LsnError):  # a folder that cannot be written costs time, and nothing else
-                write_whole(_marks_path(self._store), "".join(f"{mark}\n" for mark in marks).encode())
+                write_own(_marks_path(self._store), "".join(f"{mark}\n" for mark in marks).encode())
 
 
 def rows_checksum(group: h5py.Group, split: Split) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lsncli.disk import NO_LINK
 from lsncli.errors import LsnError
 
 if sys.platform == "win32":
@@ -50,7 +51,7 @@ def _acquired(file: Path, shared: bool) -> int | None:
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)
         except FileNotFoundError:  # the folder was just removed by the previous holder
             continue
         except OSError as error:

@@ -1,6 +1,7 @@
 """Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ from lsncli.store.container import attribute, group_at
 from lsncli.store.fill import fill_split, fill_spread
 from lsncli.store.format import Checksum, Chunk, SplitInfo
 from lsncli.store.parts import FINISH_WAIT, About, parts_folder, remove_parts
-from lsncli.store.pieces import Committed, piece_path, read_piece, rows_of, sound_pieces
+from lsncli.store.pieces import PIECE_NAME, Committed, piece_path, read_piece, rows_of, sound_pieces
 from lsncli.store.plan import Plan
 from lsncli.store.reader import fingerprint_of, info_of, opened
 from lsncli.store.spread import RowFile, is_spread, rows_folder, rows_in_blocks
@@ -20,17 +21,31 @@ from lsncli.store.writer import CREATOR, put_split
 AGAIN = "Run the same `lsn extract` again: it makes what is missing."
 
 
-def missing_parts(folder: Path, plan: Plan) -> list[int]:
-    """The parts that are not there yet, by name: whether the others are sound shows when they are read."""
-    return [index for index in range(plan.parts) if not piece_path(folder, *plan.borders(index)).exists()]
+def made_parts(folder: Path, plan: Plan) -> list[int]:
+    """The parts that are there, by name: whether they are sound shows when they are read.
+
+    It takes as long as there are files, however many parts a plan that was altered speaks of.
+    """
+    try:
+        names = [match for path in folder.iterdir() if (match := PIECE_NAME.fullmatch(path.name))]
+    except FileNotFoundError:
+        return []
+    indices = {(int(match[1]) // plan.part_rows, match[0]) for match in names}
+    return sorted(index for index, name in indices if piece_path(folder, *plan.borders(index)).name == name)
+
+
+def all_made(folder: Path, plan: Plan) -> bool:
+    """Whether every part is there, by name."""
+    return len(made_parts(folder, plan)) == plan.parts
 
 
 def parts_of(folder: Path, plan: Plan) -> list[Committed]:
     """Every part of ``plan``, rows unread. Raises LsnError, naming it, if one is missing, torn or foreign."""
-    missing = missing_parts(folder, plan)
-    if missing:
-        names = ", ".join(str(index) for index in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise LsnError(f"{len(missing)} of {plan.parts} parts in {folder} are not made yet: {names}.", AGAIN)
+    made = set(made_parts(folder, plan))
+    if missing := plan.parts - len(made):
+        first = islice((index for index in range(plan.parts) if index not in made), 5)
+        names = ", ".join(map(str, first)) + (", ..." if missing > 5 else "")
+        raise LsnError(f"{missing} of {plan.parts} parts in {folder} are not made yet: {names}.", AGAIN)
     return [read_part(folder, plan, index) for index in range(plan.parts)]
 
 
@@ -43,11 +58,12 @@ def read_part(folder: Path, plan: Plan, index: int) -> Committed:
         raise LsnError(f"Part {index} of {plan.parts} cannot be used: {error.message}", AGAIN) from error
 
 
-def drop_unsound(folder: Path, plan: Plan) -> bool:
-    """Remove every part that cannot be used, so that it is made again. Whether there was one."""
+def drop_unsound(folder: Path, plan: Plan, remark: Callable[[str], None]) -> bool:
+    """Remove every part that cannot be used, so that it is made again; ``remark`` gets a sentence for each.
+    Whether there was one."""
     for index in range(plan.parts):
-        sound_pieces(folder, plan, *plan.borders(index))
-    return bool(missing_parts(folder, plan))
+        sound_pieces(folder, plan, *plan.borders(index), remark)
+    return not all_made(folder, plan)
 
 
 def described(split: str, plan: Plan, about: About, parts: Sequence[Committed]) -> SplitInfo:

@@ -29,7 +29,9 @@ class Part:
         self._folder, self._plan, self._index = folder, plan, index
         self._commit_seconds = commit_seconds
         self.start, self.stop = plan.borders(index)
-        self._pieces = sound_pieces(folder, plan, self.start, self.stop)
+        self.damaged: list[str] = []
+        """A sentence for every piece that was found damaged, and is made again."""
+        self._pieces = sound_pieces(folder, plan, self.start, self.stop, self.damaged.append)
         self._buffer: list[Piece] = []
         self._buffered = Seconds()
         self.wrote = 0.0

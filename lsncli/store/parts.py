@@ -2,20 +2,22 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsncli.disk import write_whole
+from lsncli.disk import read_own, write_own
 from lsncli.errors import LsnError
 from lsncli.records import parsed, typed
 from lsncli.store.format import check_split_name, digest_of
 from lsncli.store.lock import locked
-from lsncli.store.plan import Plan, must_restart, read_plan, write_plan
+from lsncli.store.plan import Plan, check_own, must_restart, read_plan, write_plan
 from lsncli.types import Failure, Fingerprint
 
+MOST_BYTES = 1 << 30
+"""Of split.json: it has a line for every class, and for everything that could not be listed."""
 FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work hang on it
 
 
@@ -48,15 +50,22 @@ def claimed(store: Path, split: str) -> Iterator[Path]:
             folder.parent.rmdir()
 
 
-def make_room(store: Path, split: str, plan: Plan, *, overwrite: bool) -> Path:
+def make_room(
+    store: Path,
+    split: str,
+    plan: Plan,
+    *,
+    overwrite: bool,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Path:
     """The folder for the parts of ``plan``, where nothing of another plan is left; the caller has claimed it.
 
-    ``overwrite`` starts again, unless what is unfinished is this very plan begun with ``overwrite``. Raises
-    LsnError if another plan is unfinished here.
+    ``overwrite`` starts again, unless what is unfinished is this very plan begun with ``overwrite``. If its
+    plan is damaged, ``remark`` gets a sentence. Raises LsnError if another plan is unfinished here.
     """
     check_split_name(split)
     folder = parts_folder(store, split)
-    if must_restart(folder, plan, overwrite):
+    if must_restart(folder, plan, overwrite, remark):
         remove_parts(store, split)
     return folder
 
@@ -73,14 +82,14 @@ def write_about(folder: Path, about: About) -> None:
     """Write ``split.json``. Raises LsnError if that is not possible."""
     fields = asdict(about)
     fields["checksum"] = _checksum(fields)
-    write_whole(folder / "split.json", (json.dumps(fields, indent=1) + "\n").encode())
+    write_own(folder / "split.json", (json.dumps(fields, indent=1) + "\n").encode())
 
 
 def read_about(folder: Path) -> About:
     """What ``split.json`` says. Raises LsnError."""
     path = folder / "split.json"
     try:
-        stored = typed(dict[str, Any], parsed(path.read_text(encoding="utf-8")), "split.json")
+        stored = typed(dict[str, Any], parsed(read_own(path, MOST_BYTES).decode()), "split.json")
         stated = stored.pop("checksum", None)  # an older lsn wrote none
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")
@@ -98,10 +107,11 @@ def _checksum(fields: Mapping[str, Any]) -> str:
 def remove_parts(store: Path, split: str) -> None:
     """Forget whatever is unfinished for a split; the caller has claimed it."""
     folder = parts_folder(store, split)
+    check_own(folder)
     try:
         # The plan goes first: pieces without one are never believed.
         (folder / "plan.json").unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
     except OSError as error:
-        raise LsnError(f"{folder} could not be removed: {error.strerror}.") from error
+        raise LsnError(f"{folder} could not be removed: {error.strerror or error}.") from error

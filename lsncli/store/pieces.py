@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,9 +74,11 @@ def rows_of(piece: Committed) -> Iterator[Chunk]:
     yield from chunks
 
 
-def sound_pieces(folder: Path, plan: Plan, start: int, stop: int) -> list[Committed]:
+def sound_pieces(
+    folder: Path, plan: Plan, start: int, stop: int, remark: Callable[[str], None]
+) -> list[Committed]:
     """The sound pieces that follow one another from item ``start`` to at most ``stop``; every other piece
-    that begins between them is removed."""
+    that begins between them is removed, and ``remark`` gets a sentence for each that is damaged."""
     by_start: dict[int, list[tuple[int, Path]]] = {}
     there = []
     for path in folder.iterdir():
@@ -89,7 +91,7 @@ def sound_pieces(folder: Path, plan: Plan, start: int, stop: int) -> list[Commit
     at = start
     while candidates := by_start.get(at):
         fitting = [(end, path) for end, path in sorted(candidates, reverse=True) if end <= stop]
-        sound = (_sound_piece(path, at, end, plan) for end, path in fitting)
+        sound = (_sound_piece(path, at, end, plan, remark) for end, path in fitting)
         piece = next((one for one in sound if one is not None), None)
         if piece is None:
             break
@@ -121,14 +123,21 @@ def read_piece(path: Path, start: int, stop: int, plan: Plan) -> Committed:
     return Committed(path, start, stop, rows, failures, checksum, seconds)
 
 
-def _sound_piece(path: Path, start: int, stop: int, plan: Plan) -> Committed | None:
+def _sound_piece(
+    path: Path, start: int, stop: int, plan: Plan, remark: Callable[[str], None]
+) -> Committed | None:
     """The piece at ``path``, None if it is torn or not one of this plan: then it is done again."""
     try:
         piece = read_piece(path, start, stop, plan)
         rows = sum(len(labels) for _, labels, _ in rows_of(piece))
-    except LsnError:
+        if rows != piece.rows:
+            raise LsnError(
+                f"{path} was changed after it was written: expected {piece.rows} rows, found {rows}."
+            )
+    except LsnError as error:
+        remark(f"Warning: {error.message} Its images are encoded again.")
         return None
-    return piece if rows == piece.rows else None
+    return piece
 
 
 def _write(

@@ -2,20 +2,25 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lsncli.disk import write_whole
+from lsncli.disk import LINK, read_own, write_own
 from lsncli.errors import LsnError, UsageError
 from lsncli.records import parsed, typed
 
 PART_ROWS = 65536
 """Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""
+MOST_BYTES = 1 << 20
+"""Of plan.json: a thousand times what it takes."""
 UNBELIEVABLE = (OSError, ValueError, KeyError, TypeError)
 """What reading a damaged or hostile plan raises."""
+SHOWN = 120
+"""Characters of a value, and values, that a message shows."""
 OVERWRITE = "Finish it with the same arguments, or start again with --overwrite."
 
 
@@ -76,25 +81,27 @@ def part_rows_for(batch_size: int, wanted: int = 0) -> int:
     return fitting
 
 
-def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
+def must_restart(folder: Path, plan: Plan, overwrite: bool, remark: Callable[[str], None]) -> bool:
     """Whether what lies in ``folder`` has to go before ``plan`` can begin.
 
-    It stays if it is of this very plan, begun in the same way. Raises LsnError if it is of another plan and
-    ``overwrite`` does not allow to lose it.
+    It stays if it is of this very plan, begun in the same way; ``remark`` gets a sentence if it goes since
+    its plan is damaged. Raises LsnError if it is of another plan and ``overwrite`` does not allow to lose it.
     """
     try:
         stored = _read(folder)
-        began_with_overwrite, _ = stored.pop("overwrite"), stored.pop("launch")
+        began_with_overwrite, _ = typed(bool, stored.pop("overwrite")), stored.pop("launch")
     except FileNotFoundError:
         return folder.exists()
     except UNBELIEVABLE:
-        return True  # a plan that cannot be read belongs to nothing that could be resumed
+        # A plan that cannot be read belongs to nothing that could be resumed.
+        remark(f"Warning: {folder / 'plan.json'} is damaged: the extraction starts anew.")
+        return True
     wanted = asdict(plan)
     differing = sorted(name for name in {*wanted, *stored} if wanted.get(name) != stored.get(name))
     if differing and not overwrite:
         changes = "; ".join(
             f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(wanted.get(name))}"
-            for name in differing
+            for name in differing[:SHOWN]
         )
         raise LsnError(
             f"An unfinished extraction of this split had other arguments: {changes} ({folder}).", OVERWRITE
@@ -104,7 +111,8 @@ def must_restart(folder: Path, plan: Plan, overwrite: bool) -> bool:
 
 def _short(value: object) -> str:
     """A value of a plan for a message; the start of a sha256 is enough to see that it differs."""
-    return re.sub(r"([0-9a-f]{12})[0-9a-f]{20,}", r"\1...", str(value))
+    text = re.sub(r"([0-9a-f]{12})[0-9a-f]{20,}", r"\1...", str(value))
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def read_plan(folder: Path) -> StoredPlan | None:
@@ -133,11 +141,22 @@ def check_plan(folder: Path, plan: Plan) -> None:
 def write_plan(folder: Path, plan: Plan, overwrite: bool, launch: str = "") -> None:
     """Write ``plan.json``. Raises LsnError if that is not possible."""
     content = {**asdict(plan), "overwrite": overwrite, "launch": launch}
-    write_whole(folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_own(folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def check_own(folder: Path) -> None:
+    """Raise LsnError for a symbolic link in the place of a folder of parts: what it leads to is not ours."""
+    if folder.is_symlink():
+        raise LsnError(
+            f"{folder} {LINK}: expected the folder in which `lsn extract` keeps its parts.",
+            "Remove the link.",
+        )
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return typed(dict[str, Any], parsed((folder / "plan.json").read_text(encoding="utf-8")), "the plan")
+    check_own(folder)
+    text = read_own(folder / "plan.json", MOST_BYTES).decode()
+    return typed(dict[str, Any], parsed(text), "the plan")
 
 
 def _checked(stored: dict[str, Any]) -> Plan:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lsncli.errors import LsnError
 from lsncli.store.format import Split, problems_of
-from lsncli.store.merge import missing_parts, read_part
+from lsncli.store.merge import made_parts, read_part
 from lsncli.store.parts import parts_folder, read_about
 from lsncli.store.pieces import rows_of
 from lsncli.store.plan import Plan, read_plan
@@ -40,8 +40,7 @@ def _look(store: Path, split: str) -> Unfinished | None:
         plan, classes = stored.plan, read_about(folder).classes
     except LsnError as error:
         return Unfinished(split, 0, 0, (error.message,))
-    missing = set(missing_parts(folder, plan))
-    made = [index for index in range(plan.parts) if index not in missing]
+    made = made_parts(folder, plan)
     problems = tuple(problem for index in made for problem in _of_part(folder, plan, index, classes))
     return Unfinished(split, plan.parts, len(made), problems)
 

@@ -113,6 +113,8 @@ def test_few_images_failures_and_uncalibrated_detectors_say_nothing() -> None:
     few.count(verdicts(19, 19))
     few.count([Failure("x", "broken")] * 100)
     assert few.warnings() == []
+    few.count(verdicts(1, 1))
+    assert few.warnings() != []
     free = Drift(made(None, uncalibrated(0.5)))
     free.count(verdicts(100, 100))
     assert free.warnings() == []

@@ -16,6 +16,7 @@ from fake_backbone import FakeBackbone, make_images
 
 from lsncli import console, registry
 from lsncli.app import engines
+from lsncli.app import extract as extraction
 from lsncli.app.encode import Encoder
 from lsncli.app.engines import Crew, torchrun
 from lsncli.app.extract import Extraction, extract
@@ -30,6 +31,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images.remote import Remote
 from lsncli.images.rows import Table
 from lsncli.images.sources import ImageItem, list_images
+from lsncli.store.lock import locked
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import Plan, read_plan
 from lsncli.store.reader import read_split
@@ -95,7 +97,8 @@ def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Pat
     job = Job(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=2)
     crew = Crew("torchrun", 2, rank=1, launch=LAUNCH)
     assert other(root, "f.h5").finished
-    made = make_share(crew, job, merge=True, record=root / "f.h5.json", tick=silent)
+    ignore = {"tick": silent, "remark": lambda text: None}
+    made = make_share(crew, job, merge=True, record=root / "f.h5.json", **ignore)
     assert (made.encoded, made.finished) == (0, False)
 
 
@@ -153,9 +156,16 @@ def test_parts_that_are_lost_are_made_again_by_the_same_command(root: Path) -> N
     pieces = sorted(parts_folder(root / "f.h5", "train").glob("rows-*.h5"))
     assert len(pieces) == 6
     pieces[0].unlink()
+    pieces[2].write_bytes(pieces[4].read_bytes())
     pieces[3].write_bytes(b"torn")
-    assert first(root, "f.h5").resumed == 8
-    late = other(root, "f.h5")
+    told: list[str] = []
+    assert first(root, "f.h5", remark=told.append).resumed == 4
+    late = other(root, "f.h5", remark=told.append)
+    assert [(pieces[2].name in text, pieces[3].name in text) for text in told] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all(text.startswith("Warning: ") and text.endswith("encoded again.") for text in told)
     assert (late.found, late.encoded, late.finished) == (6, 4, True)
     assert (root / "f.h5").read_bytes() == (root / "one.h5").read_bytes()
 
@@ -177,6 +187,49 @@ def test_a_process_waits_for_the_plan_of_its_own_launch(root: Path, monkeypatch:
     crew = Crew("torchrun", 2, rank=1, launch="a later one")
     with pytest.raises(LsnError, match="process 0 is not making one"):
         join(crew, store=root / "f.h5", split="train", record=root / "f.h5.json")
+
+
+def test_a_first_process_that_is_started_again_goes_on_beside_the_others(root: Path) -> None:
+    run(root, "one.h5")
+    first(root, "f.h5", overwrite=True)
+    folder = parts_folder(root / "f.h5", "train")
+    (folder / "split.json").write_text("torn")
+    manifest_path(folder, 1).write_text("torn")
+    again = Crew("torchrun", 2, launch=LAUNCH, again=True)
+    with locked(folder, shared=True):  # the second process read the plan first and is at work
+        made = run(root, "f.h5", again, overwrite=True)
+    assert (made.resumed, made.finished) == (12, False)
+    assert other(root, "f.h5", overwrite=True).finished
+    assert (root / "f.h5").read_bytes() == (root / "one.h5").read_bytes()
+    assert not (root / "f.h5.parts").exists()
+    for options in ({}, {"overwrite": True}):  # it is lost once more, when all is done
+        made = run(root, "f.h5", again, **options)
+        assert (made.resumed, made.finished) == (22, True)
+        assert not (root / "f.h5.parts").exists()
+
+
+@pytest.mark.parametrize("crew", [None, Crew("torchrun", 2, launch=LAUNCH, again=True)])
+def test_a_split_that_others_finish_meanwhile_is_not_made_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, crew: Crew | None
+) -> None:
+    run(root, "f.h5")
+    monkeypatch.setattr(extraction, "_finished", lambda *_: None)  # it looked before they were done
+    backbone = FakeBackbone()
+    done = run(root, "f.h5", crew, backbone=backbone)
+    assert (done.resumed, done.rows, done.finished, backbone.encoded) == (22, 21, True, 0)
+    assert not (root / "f.h5.parts").exists()
+
+
+def test_a_launch_of_the_same_name_by_hand_starts_again_with_overwrite(root: Path) -> None:
+    first(root, "f.h5")
+    other(root, "f.h5")
+    joined: list[Made] = []
+    late = threading.Thread(target=lambda: joined.append(other(root, "f.h5", overwrite=True)))
+    late.start()
+    first(root, "f.h5", overwrite=True)
+    late.join()
+    assert (joined[0].encoded, joined[0].found) == (10, 0)
+    assert not (root / "f.h5.parts").exists()
 
 
 def test_without_merge_the_parts_stay(root: Path) -> None:
@@ -213,6 +266,16 @@ def test_the_environment_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) 
     for change in ({"SLURM_JOB_ID": "7"}, {"MASTER_PORT": "7"}):
         assert torchrun.crew_from({**slurm, **change}, "cpu", "arguments").launch != crew.launch
     assert torchrun.crew_from(slurm, "cpu", "other arguments").launch != crew.launch
+
+
+@pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_a_restart_is_known_and_is_of_the_same_launch(name: str) -> None:
+    """Hosts count their restarts apart: a name of the launch that had the count would part its processes."""
+    given = {"RANK": "0", "WORLD_SIZE": "2"}
+    began = torchrun.crew_from({**given, name: "0"}, "cpu", "")
+    again = torchrun.crew_from({**given, name: "2"}, "cpu", "")
+    assert (began.again, again.again) == (False, True)
+    assert began.launch == again.launch
 
 
 @pytest.mark.parametrize("name", engines.ENGINES)

@@ -4,6 +4,7 @@ import sys
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_backbone import FakeBackbone, make_images
@@ -11,9 +12,10 @@ from fake_backbone import FakeBackbone, make_images
 from lsncli import console
 from lsncli.app.encode import Encoder
 from lsncli.app.engines import ENGINES, Crew, actor, engine
+from lsncli.app.engines import ray as engine_ray
 from lsncli.app.engines.actor import Maker, Post, check_sight
 from lsncli.app.engines.handing import Lost, News, Ready, hand_out
-from lsncli.app.engines.ray import Share, crew_from, sentence, share_of
+from lsncli.app.engines.ray import Actors, Share, crew_from, sentence, share_of
 from lsncli.app.engines.serving import Broken
 from lsncli.app.extract import extract
 from lsncli.app.job import Job, PartDone
@@ -231,6 +233,48 @@ def test_a_machine_that_does_not_see_the_same_files_makes_nothing(
 def test_a_machine_with_another_version_makes_nothing(job: Job) -> None:
     with pytest.raises(LsnError, match=r"has lsn .*, the one that plans has 0\.0\.9"):
         check_sight(replace(Post.of(job, "cpu"), version="0.0.9"))
+
+
+class FakeRay:
+    """Ray as ``Actors`` uses it; it starts nothing, and its one machine lives for so many looks."""
+
+    def __init__(self, lives: int) -> None:
+        self.lives, self.waits = lives, 0
+        self.exceptions = SimpleNamespace(RayError=RuntimeError)
+        self.actor = SimpleNamespace(begin=SimpleNamespace(remote=object))
+
+    def remote(self, kind: object) -> "FakeRay":
+        return self
+
+    def options(self, **_: object) -> object:
+        return SimpleNamespace(remote=lambda post: self.actor)
+
+    def wait(self, asked: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        self.waits += 1
+        return [], asked
+
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"Alive": self.waits <= self.lives}, {"Alive": False}]
+
+
+def test_a_cluster_without_a_machine_that_is_alive_is_said_soon(job: Job) -> None:
+    ray = FakeRay(lives=3)
+    actors = Actors(ray, job, Share(1, 1, 0), "cpu")
+    actors.hire()
+    with pytest.raises(LsnError, match="no machine of its cluster is alive any more") as caught:
+        actors.news()
+    assert "Run the same command again" in caught.value.hint
+    assert ray.waits == 4
+    assert engine_ray.LOOK_SECONDS <= 10
+
+
+def test_a_cluster_that_starts_nothing_is_waited_for_a_quarter_of_an_hour(job: Job) -> None:
+    ray = FakeRay(lives=10**9)
+    actors = Actors(ray, job, Share(1, 2, 0), "cpu")
+    actors.hire()
+    with pytest.raises(LsnError, match="started no process in 15 minutes; each asks for 2 CPUs"):
+        actors.news()
+    assert ray.waits == engine_ray.START_SECONDS / engine_ray.LOOK_SECONDS
 
 
 def test_it_is_an_engine() -> None:

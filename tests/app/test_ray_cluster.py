@@ -1,6 +1,7 @@
 """``lsn extract --engine ray`` with real Ray: equal bytes, also when an actor is killed or a part is lost."""
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.processes import run_and_kill
+from tests.robustness.processes import descendants, run_and_kill
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,3 +83,26 @@ def test_a_killed_actor_is_replaced_and_the_run_goes_on(place: Path, monkeypatch
     assert killed
     assert code == 0, (place / "log").read_text()
     assert (place / "killed" / "features.h5").read_bytes() == (place / "one" / "features.h5").read_bytes()
+
+
+def test_when_the_only_machine_is_lost_one_sentence_is_said_and_nothing_is_left(place: Path) -> None:
+    parts = place / "lost" / "features.h5.parts" / "train"
+    command = [word for word in extract(place, "lost", *RAY) if word != "--quiet"]
+    with open(place / "err", "wb") as err:
+        running = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=err)
+        try:
+            while not any(parts.glob("part-*.lock")):  # pytest's timeout ends a run that hangs
+                assert running.poll() is None, (place / "err").read_text()
+            below = descendants(running.pid)
+            machine = next(pid for pid, line in below.items() if "raylet/raylet" in line)
+            os.kill(machine, signal.SIGKILL)
+            out, _ = running.communicate()
+        finally:
+            running.kill()
+    said = (place / "err").read_text()
+    assert (running.returncode, out) == (1, b"")
+    assert said.splitlines() == [
+        "Error: Ray failed: no machine of its cluster is alive any more.",
+        "What was committed stays. Run the same command again.",
+    ]
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]

@@ -100,6 +100,20 @@ def test_a_change_of_the_time_alone_keeps_it_waiting(place) -> None:
     assert place.step() == ["a.jpg 5.0"]
 
 
+def test_clocks_that_jump_change_nothing(place) -> None:
+    """Files of the future, of before 1970, and of a clock that goes back between two looks."""
+    future, past = 2**62, -(10**18)
+    place.put("a.jpg", 1, time=future)
+    place.put("b.jpg", 2, time=past)
+    assert place.step() == []
+    assert place.step() == ["b.jpg 2.0", "a.jpg 1.0"]
+    place.put("a.jpg", 3, time=past)  # written later, with an older time
+    assert place.step() == []
+    assert place.step() == ["a.jpg 3.0"]
+    place.restart()
+    assert place.step() == place.step() == []
+
+
 def test_the_oldest_come_first_and_hidden_and_other_files_never(place) -> None:
     for name, time in (("a.jpg", 30), ("b.jpg", 10), ("c.jpg", 20), (".d.jpg", 1), ("e.jpg.part", 1)):
         place.put(name, 2, time)
@@ -159,6 +173,23 @@ def test_what_changes_while_it_is_read_gets_the_row_of_its_last_state(place) -> 
     assert place.step() == ["a.jpg 1.0"]
     place.after_reading = lambda path: None
     assert [place.step(), place.step()] == [[], ["b.jpg 33.0"]]
+
+
+def test_what_is_replaced_while_it_is_read_under_its_size_and_time_is_read_again(place) -> None:
+    """Nobody can set the time of change (ctime) by hand."""
+    place.put("a.jpg", 1)
+    place.step()
+
+    def replace(path: str) -> None:
+        before = os.stat(path).st_ctime_ns
+        place.put("a.jpg", 2)
+        while os.stat(path).st_ctime_ns == before:  # until the clock of the file system goes on
+            place.put("a.jpg", 2)
+
+    place.after_reading = replace
+    assert place.step() == []
+    place.after_reading = lambda path: None
+    assert [place.step(), place.step()] == [[], ["a.jpg 2.0"]]
 
 
 def test_what_is_taken_away_before_it_is_read_is_counted_and_after_that_has_its_row(place) -> None:

@@ -83,6 +83,13 @@ def test_the_last_row_of_a_path_counts(tmp_path: Path) -> None:
         (b"\0\0\0\0", 1),
         (b'{"path": "a", "error": null, "size": 1, "mtime_ns": 1, "ctime_ns": 1}\n\n', 2),
         (b'{"path": ["a"], "error": null, "size": 1, "mtime_ns": 1, "ctime_ns": 1}\n', 1),
+        (b'{"path": 7, "error": null, "size": 1, "mtime_ns": 1, "ctime_ns": 1}\n', 1),
+        (b'{"path": "a", "error": null, "size": "1", "mtime_ns": 1, "ctime_ns": 1}\n', 1),
+        (b'{"path": "a", "error": null, "size": 1, "mtime_ns": [1], "ctime_ns": 1e999}\n', 1),
+        (b'{"path": "a", "error": ' + b"[" * 100_000 + b"\n", 1),
+        (b'{"path": "' + b"a" * (1 << 20) + b'", "error": null}\n', 1),
+        (b'{"path": "' + b"a" * (1 << 21), 1),
+        (b'{"path": "\xff"}\n', 1),
     ],
 )
 def test_a_file_of_something_else_is_refused_and_stays(tmp_path: Path, content: bytes, line: int) -> None:
@@ -91,6 +98,24 @@ def test_a_file_of_something_else_is_refused_and_stays(tmp_path: Path, content: 
     with pytest.raises(LsnError, match=f"line {line}: not a row that lsn watch writes"):
         written(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_in_the_place_of_the_log_is_followed_only_where_it_was_named(tmp_path: Path) -> None:
+    path, outside = tmp_path / "watch.jsonl", tmp_path / "outside"
+    path.symlink_to(outside)
+    refused = pytest.raises(LsnError, match="is a symbolic link, which is not followed")
+    with refused, open_log(path, FIELDS, plain, follow=False):
+        pass
+    assert not outside.exists()
+    assert written(path, *ROWS)
+    with open_log(outside, FIELDS, plain, follow=False) as log:
+        assert len(log) == 3
+        outside.unlink()
+        outside.symlink_to(tmp_path / "elsewhere")  # somebody swaps it while it is open
+        with pytest.raises(LsnError, match="is a symbolic link"):
+            log.append(ROWS)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_two_at_a_time_are_refused(tmp_path: Path) -> None:

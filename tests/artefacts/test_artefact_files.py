@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.hostile import DEEP, safetensors
 from lsncli.artefacts.files import read_artefact, write_artefact
 from lsncli.errors import LsnError
+from tests.robustness.hostile import DEEP, safetensors
 
 ARRAYS = {
     "half": np.arange(6, dtype=np.float16).reshape(2, 3),
@@ -154,3 +154,10 @@ def test_a_truncated_file_is_not_readable(tmp_path: Path, keep: float) -> None:
     with pytest.raises(LsnError, match="is not a readable safetensors file") as caught:
         read_artefact(path, "thing", "Make it again.")
     assert caught.value.hint == "Make it again."
+
+
+def test_arrays_begin_where_any_processor_may_read_them(tmp_path: Path) -> None:
+    """The header is padded to a multiple of 8 bytes, whatever its length."""
+    for length in range(9):
+        write_artefact(tmp_path / "thing", "thing", ARRAYS, {"text": "x" * length})
+        assert int.from_bytes((tmp_path / "thing").read_bytes()[:8], "little") % 8 == 0

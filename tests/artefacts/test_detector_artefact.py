@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from artefact_samples import conditional, detector, vectors
 
-from benchmarks.hostile import forged
 from lsncli.artefacts.detector import load_detector, save_detector
 from lsncli.artefacts.files import read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional
 from lsncli.errors import LsnError
 from lsncli.scores import load_score
+from tests.robustness.hostile import forged
 
 GOLDEN = Path(__file__).parent / "golden" / "detector-v2.safetensors"
 
@@ -112,6 +112,16 @@ def test_a_missing_field_is_damage_not_a_traceback(tmp_path: Path, name: str) ->
     del fields[name]
     write_artefact(tmp_path / "broken", "detector", arrays, fields)
     with pytest.raises(LsnError, match=f"is damaged: KeyError '{name}'"):
+        load_detector(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1), ()])
+def test_a_bias_of_other_classes_is_damage(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    arrays, fields = read_artefact(GOLDEN, "detector", "")
+    write_artefact(tmp_path / "sound", "detector", arrays | {"bias": np.zeros(2)}, fields)
+    assert load_detector(tmp_path / "sound").head.bias is not None
+    write_artefact(tmp_path / "broken", "detector", arrays | {"bias": np.zeros(shape)}, fields)
+    with pytest.raises(LsnError, match=r"a bias of shape .* for 2 classes"):
         load_detector(tmp_path / "broken")
 
 

@@ -24,7 +24,7 @@ PIECES = (2, 3, 4)
 """Pieces that a run commits before it is killed, each going on from the last; together more than
 half of the images."""
 MOMENTS = 2
-"""Kills at any moment: while a run starts, lists, encodes or commits; benchmarks.kills has a hundred."""
+"""Kills at any moment: while a run starts, lists, encodes or commits; tests.robustness has a hundred."""
 
 
 def start(images: Path, work: Path, log: Path, end: signal.Signals | None = None, pieces: int = 0) -> int:

@@ -14,6 +14,10 @@ import pytest
 from patience import wait_until
 from PIL import Image
 
+from lsncli.app.engines import Crew
+from lsncli.app.engines.local import devices
+from lsncli.device import pick_device
+
 PARTS = ("--part-rows", "8", "--batch-size", "4")
 
 
@@ -109,6 +113,53 @@ def test_options_that_cannot_be_meant_are_usage_errors(lsn, images, tiny_model, 
         monkeypatch.delenv(name, raising=False)
     assert lsn(*words, "--engine", "torchrun").code == 2
     assert lsn(*words, "--engine", "torchrun", "--processes", "2").code == 2
+
+
+def test_the_first_of_several_processes_says_whose_rows_and_seconds_it_shows(
+    lsn, images, tiny_model, monkeypatch
+) -> None:
+    words = ("extract", images, "--model", tiny_model, *PARTS, "--work", "w")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    shares = (*words, "--engine", "torchrun")
+    told = lsn(*shares)
+    assert told.code == 0, told.err
+    titles = ("Rows (process 0)", "Failures (process 0)", "Found done (process 0)")
+    assert all(title in told.out for title in titles)
+    assert "Seconds, summed over threads and processes that work at once: read " in told.err
+    monkeypatch.setenv("RANK", "1")
+    assert lsn(*shares).code == 0
+    monkeypatch.setenv("RANK", "0")
+    whole = lsn(*words)
+    assert "Rows" in whole.out
+    assert "process" not in whole.out
+
+
+def test_the_device_that_auto_stands_for_is_said(lsn, images, tiny_model) -> None:
+    done = lsn("extract", images, "--model", tiny_model, *PARTS, "--work", "w", "--format", "json")
+    device = str(pick_device("auto"))
+    assert json.loads(done.out)[0]["device"] == device
+    assert f" Encoded on {device}." in done.err
+    assert devices(Crew("local", 2)) == (
+        [device] * 2 if device != "cuda" else devices(Crew("local", 2, "cuda"))
+    )
+
+
+def test_a_damaged_part_or_plan_is_made_again_with_a_word(lsn, images, tiny_model) -> None:
+    words = ("extract", images, "--model", tiny_model, "--device", "cpu", *PARTS, "--work", "w")
+    assert lsn(*words, "--no-merge").code == 0
+    folder = Path("w/features.h5.parts/train")
+    part = folder / "rows-000000000008-000000000016.h5"
+    part.write_bytes(part.read_bytes()[:-50])
+    done = lsn(*words, "--no-merge")
+    assert done.code == 0
+    assert f"Warning: The feature store {part} is damaged" in done.err
+    assert " Its images are encoded again.\n" in done.err
+    (folder / "plan.json").write_text("[]")
+    done = lsn(*words)
+    assert done.code == 0
+    assert f"Warning: {folder / 'plan.json'} is damaged: the extraction starts anew." in done.err
+    assert lsn("store", "verify", "--work", "w").code == 0
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from lsncli.app.workspace import Workspace
 from lsncli.cli.app import app
-from lsncli.images.budget import SECONDS, allowed_seconds
+from lsncli.images.budget import IMAGE_SECONDS, SECONDS, allowed_image_seconds, allowed_seconds
 from lsncli.store.reader import read_split
 
 pytest.importorskip("aiohttp")
@@ -111,9 +111,11 @@ def test_the_timeout_is_that_of_the_whole_program(
     assert lsn("explain", tmp_path / "none").code == 2
 
 
-@pytest.mark.parametrize(
-    "name", ["extract", "calibrate", "score", "report", "explain", "not", "train-head", "candidates", "eval"]
-)
+READING = ("extract", "calibrate", "score", "report", "explain", "not", "train-head", "candidates", "eval")
+"""Commands that read images."""
+
+
+@pytest.mark.parametrize("name", READING)
 def test_commands_that_read_urls_have_a_timeout(
     name: str, lsn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -122,3 +124,17 @@ def test_commands_that_read_urls_have_a_timeout(
     words = ["nothing.jpg"] if any(one.param_type_name == "argument" for one in command.params) else []
     lsn(name, *words, "--timeout", "7", "--work", tmp_path / "w")
     assert allowed_seconds() == 7
+
+
+@pytest.mark.parametrize("name", [*READING, "watch"])
+def test_commands_that_decode_images_have_a_time_limit_for_each(
+    name: str, lsn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(IMAGE_SECONDS, "30")
+    command = get_command(app).commands[name]
+    words = ["nothing.jpg"] if any(one.param_type_name == "argument" for one in command.params) else []
+    lsn(name, *words, "--image-timeout", "7", "--work", tmp_path / "w")
+    assert allowed_image_seconds() == 7
+    assert lsn(name, *words, "--image-timeout", "0").code == 2
+    monkeypatch.setenv(IMAGE_SECONDS, "soon")
+    assert lsn(name, *words).code == 2

@@ -30,7 +30,7 @@ COMMANDS = {
 EPOCHS = (2, 3)
 """Epochs that a run keeps before it is killed, the second going on from the first."""
 MOMENTS = 1
-"""Kills at any moment, of each command; benchmarks.kills has more."""
+"""Kills at any moment, of each command; tests.robustness.kills has more."""
 
 
 def start(kind: str, work: Path, log: Path, end: signal.Signals | None = None, epochs: int = 0) -> int:

@@ -52,6 +52,8 @@ def test_bytes_beyond_the_limit_are_refused() -> None:
     budget.received(5)
     with pytest.raises(Unfetchable, match="too large: more than 0 MiB"):
         budget.received(6)
+    with pytest.raises(Unfetchable, match="too large: more than 3 MiB"):
+        Budget(3 << 20).received(4 << 20)
     with pytest.raises(Unfetchable, match="why"):
         Budget(5, excess="why").received(6)
 
@@ -92,6 +94,30 @@ def test_a_coroutine_that_is_late_is_cancelled(clock: SimpleNamespace) -> None:
     assert asyncio.run(awaited(seven, Budget())(3, more=4)) == 7
     with pytest.raises(KeyError):
         asyncio.run(awaited(wrong, Budget())())
+
+
+@pytest.mark.parametrize("left", [0.0, -0.5])
+def test_a_try_ends_when_its_time_is_over_and_not_a_second_later(left: float) -> None:
+    asked: list[None] = []
+
+    def left_of_try() -> float:
+        asked.append(None)
+        return left if len(asked) == 1 else -10.0
+
+    async def waits() -> None:
+        await asyncio.sleep(60)
+
+    budget, release = SimpleNamespace(left_of_try=left_of_try), threading.Event()
+    with pytest.raises(Late):
+        asyncio.run(awaited(waits, budget)())
+    assert len(asked) == 1
+    asked.clear()
+    try:
+        with pytest.raises(Late):
+            aside(release.wait, budget)
+    finally:
+        release.set()
+    assert len(asked) == 1
 
 
 def test_a_library_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

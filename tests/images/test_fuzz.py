@@ -1,4 +1,4 @@
-"""Damaged images give pixels or a reason; ``benchmarks/fuzz.py`` tries many more, and counts those that
+"""Damaged images give pixels or a reason; ``tests/robustness/fuzz.py`` tries many more, and counts those that
 take long. Here one that never ends is stopped by the time limit of every test."""
 
 import os
@@ -10,10 +10,10 @@ import pytest
 from patience import PATIENCE
 from PIL import Image
 
-from benchmarks.fuzz import Outcome, attempt, run
-from benchmarks.mutations import MUTATIONS, case, samples
 from lsncli.images.decode import decode
 from lsncli.images.sources import ImageItem
+from tests.robustness.fuzz import Outcome, attempt, run
+from tests.robustness.mutations import MUTATIONS, case, samples
 
 
 @pytest.fixture(scope="module")

@@ -287,6 +287,14 @@ def test_an_orientation_beside_broken_metadata_is_honoured(turn: int) -> None:
         )
 
 
+def test_a_webp_without_metadata_does_not_say_that_it_has_some() -> None:
+    """Of the flags of VP8X those of EXIF (8) and XMP (4) go, those of alpha (16) and animation (2) stay."""
+    stripped = without_metadata(webp((b"EXIF", exif(3)), (b"XMP ", b"<x/>"), flags=0x1E))
+    assert stripped is not None
+    assert b"EXIF" not in stripped.data
+    assert stripped.data[stripped.data.index(b"VP8X") + 8] == 0x12
+
+
 def test_avif_survives_broken_exif() -> None:
     pytest.importorskip("PIL.AvifImagePlugin")
     tag = Image.Exif()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from lsncli.images import decode as decoding
-from lsncli.images.decode import MAX_PIXELS, decode
+from lsncli.images.decode import MAX_PIXELS, decode, decode_here
 from lsncli.images.found import MAX_BYTES
 from lsncli.images.read import Undecodable
 
@@ -146,9 +146,9 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(decoding, "_heif", lambda: False)
     monkeypatch.setattr(decoding, "_avif", lambda: False)
     with pytest.raises(Undecodable, match=r"pip install 'lsncli\[heif\]'"):
-        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+        decode_here(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(Undecodable, match="an AVIF image, which this Pillow"):
-        decode(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf")
+        decode_here(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf")
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:

@@ -124,7 +124,7 @@ def test_a_tar_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "t.tar.gz").stat().st_size < 1 << 17
     assert keys(list_images([tmp_path / "t.tar.gz"])) == ["a.jpg"]
     monkeypatch.setattr(stream, "MAX_UNPACKED", 20 << 20)
-    with pytest.raises(LsnError, match="unpacks to more than"):
+    with pytest.raises(LsnError, match=r"unpacks to more than 0\.0195 GiB"):
         list_images([tmp_path / "t.tar.gz"])
 
 
@@ -226,3 +226,10 @@ def test_a_damaged_tar_is_a_listing_or_a_sentence(tmp_path: Path, name: str) -> 
             continue
         assert len(listing.items) <= 5
         assert listing.problems or len(listing.items) == 5 or name == "t.tar"
+
+
+@pytest.mark.parametrize("size", [[], [-1], [stream.MAX_HEADER + 1]])
+def test_a_tar_is_never_read_in_one_go(size: list[int]) -> None:
+    with pytest.raises(ValueError, match="a header of absurd length"):
+        stream.Limited(io.BytesIO(b"abc")).read(*size)
+    assert stream.Limited(io.BytesIO(b"abc")).read(stream.MAX_HEADER) == b"abc"

@@ -326,3 +326,24 @@ def test_a_web_server_gives_images_and_ranges_of_tars(server: str, monkeypatch: 
     monkeypatch.setattr(Server, "ranges", False)
     with pytest.raises(Undecodable, match="its server sends whole files only"):
         read_bytes(listing.items[1])
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (ConnectionResetError("reset"), "cannot be fetched: ConnectionResetError: reset"),
+        (LsnError("More than allowed."), "cannot be fetched: LsnError: More than allowed."),
+        (
+            type("Strange", (Exception,), {"__module__": "aiohttp.client"})("no"),
+            "cannot be fetched: Strange: no",
+        ),
+        (type("Refused", (Exception,), {"status": 403})("no"), fetch.DENIED),
+        (KeyError("no entry"), fetch.NO_SUCH_FILE),
+    ],
+    ids=["of the system", "ours", "of aiohttp", "a status", "none of the network"],
+)
+def test_a_file_is_only_missing_where_its_server_says_so(cause: Exception, said: str) -> None:
+    """fsspec says "no such file" of anything; what it was lies behind."""
+    error = FileNotFoundError("http://h/a.jpg")
+    error.__cause__ = cause
+    assert fetch._reason(fetch._meant(error)) == said

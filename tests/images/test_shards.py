@@ -150,6 +150,14 @@ def test_any_text_has_an_expansion(text: str) -> None:
     assert braces.expanded(text)
 
 
+def test_as_many_names_as_allowed_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(braces, "MOST", 12)
+    assert len(braces.expanded("{1..12}")) == len(braces.expanded("{1..3}{a,b,c,d}")) == 12
+    for text in ("{1..13}", "{1..6}{a,b,c}"):
+        with pytest.raises(UsageError, match="stands for more than 12 names"):
+            braces.expanded(text)
+
+
 def test_braces_do_not_explode() -> None:
     for text in ("{1..99999999999}", "{0..9}" * 7, "{" + "," * 2_000_000 + "}"):
         with pytest.raises(UsageError, match="more than"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_samples import split
 
 from lsncli.errors import UsageError
-from lsncli.store.format import Checksum, check_split_name, is_storable, problems_of
+from lsncli.store.format import LOST, Checksum, check_split_name, is_storable, problems_of, shortest
 from lsncli.types import Failure
 
 
@@ -89,3 +89,16 @@ def test_the_checksum_does_not_see_how_rows_were_cut(cuts: list[int]) -> None:
     ]
     expected = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     assert total.hexdigest() == expected
+
+
+@pytest.mark.parametrize("dim", [4, 64, 512])
+def test_features_of_the_shortest_length_keep_their_direction_in_float16(dim: int) -> None:
+    def lost(length: float) -> float:
+        wide = np.random.default_rng(dim).normal(size=(200, dim))
+        wide *= length / np.linalg.norm(wide, axis=1, keepdims=True)
+        half = wide.astype(np.float16).astype(np.float64)
+        cosines = (wide * half).sum(axis=1) / length / np.linalg.norm(half, axis=1)
+        return float((1 - cosines).max())
+
+    assert 0 < lost(shortest(dim)) <= LOST
+    assert lost(shortest(dim) / 4) > LOST

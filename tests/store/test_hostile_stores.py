@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from store_samples import fingerprint, split
 
-from benchmarks.hostile import STORES, make_hostile
 from lsncli.errors import LsnError
 from lsncli.store.reader import list_splits, read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
+from tests.robustness.hostile import STORES, make_hostile
 
 HARMLESS = {"hard link loop"}
 

@@ -1,5 +1,7 @@
 """One writer at a time."""
 
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from patience import PATIENCE
 from store_samples import fingerprint, split
 
 from lsncli.errors import LsnError
+from lsncli.store import lock as lock_module
 from lsncli.store.lock import locked
 from lsncli.store.reader import list_splits
 from lsncli.store.verify import verify
@@ -49,6 +52,15 @@ def test_the_lock_makes_its_folder_and_leaves_nothing(tmp_path: Path) -> None:
     with locked(tmp_path / "new/f.h5"):
         assert (tmp_path / "new/f.h5.lock").exists()
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_others_who_may_write_here_may_lock_here(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        with locked(tmp_path / "f.h5"):
+            assert stat.S_IMODE((tmp_path / "f.h5.lock").stat().st_mode) == 0o666
+    finally:
+        os.umask(mask)
 
 
 def test_waiting_writers_take_turns(tmp_path: Path) -> None:
@@ -96,6 +108,30 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, monkeypatch
     monkeypatch.setattr("lsncli.store.lock._lock", refuse)
     with pytest.raises(LsnError, match="cannot be locked: No locks available"), locked(tmp_path / "f.h5"):
         pass
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["removed", "removed and made again"])
+def test_a_lock_of_a_file_that_its_holder_has_removed_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """The holder lets go between our opening of the file and our lock."""
+    path, file = tmp_path / "f.h5", tmp_path / "f.h5.lock"
+    lock, tried = lock_module._lock, []
+
+    def late(handle: int, shared: bool) -> None:
+        if not tried:
+            file.unlink()
+            if again:
+                file.touch()
+        tried.append(handle)
+        lock(handle, shared)
+
+    monkeypatch.setattr(lock_module, "_lock", late)
+    with locked(path):
+        assert len(tried) == 2
+        with pytest.raises(LsnError, match="another process"), locked(path):
+            pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_shared_lock_is_held_along_with_others_and_keeps_off_a_writer(tmp_path: Path) -> None:

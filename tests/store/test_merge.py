@@ -15,11 +15,12 @@ from store_samples import fingerprint, pieces_of, same, split
 
 from lsncli.errors import LsnError
 from lsncli.store.format import SplitInfo
-from lsncli.store.merge import gather_split, spread_split
+from lsncli.store.merge import drop_unsound, gather_split, spread_split
 from lsncli.store.part import Part
 from lsncli.store.parts import About, claimed, parts_folder
 from lsncli.store.reader import list_splits, read_checksums, read_split
-from lsncli.store.spread import rows_folder
+from lsncli.store.spread import RowFile, fill_row_files, rows_folder
+from lsncli.store.spread import row_files as row_files_of
 from lsncli.store.unfinished import unfinished_splits
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
@@ -219,6 +220,22 @@ def test_a_link_to_the_store_finds_its_part_files(store: Path, tmp_path: Path) -
     assert same(read_split(tmp_path / "sub/link.h5", "train"), CONTENT)
 
 
+def test_a_part_that_cannot_be_used_is_removed_to_be_made_again(parts: Path) -> None:
+    folder, (first, second, third) = parts_folder(parts, "train"), files(parts)
+    assert not drop_unsound(folder, PLAN)
+    flip(second)
+    assert drop_unsound(folder, PLAN)
+    assert files(parts) == [first, third]
+    assert drop_unsound(folder, PLAN)  # it is still missing
+
+
+def test_a_split_may_have_more_part_files_than_a_byte_counts(tmp_path: Path) -> None:
+    made = [RowFile(f"rows-{n:012d}-{n + 1:012d}.h5", 1, "0" * 64) for n in range(300)]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        fill_row_files(file.create_group("x"), "train-0123456789abcdef", 4, made)
+        assert row_files_of(file["x"]) == made
+
+
 def test_what_is_unfinished_is_reported_with_what_is_wrong(parts: Path) -> None:
     assert unfinished_splits(parts.with_name("other.h5")) == []
     (one,) = unfinished_splits(parts)
@@ -230,4 +247,5 @@ def test_what_is_unfinished_is_reported_with_what_is_wrong(parts: Path) -> None:
     assert "do not match its checksum" in one.problems[0]
     (parts_folder(parts, "train") / "plan.json").write_text("{}")
     (one,) = unfinished_splits(parts)
+    assert (one.parts, one.made) == (0, 0)
     assert "plan.json is damaged" in one.problems[0]

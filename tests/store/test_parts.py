@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from store_samples import fingerprint, same, split
 from lsncli.errors import LsnError
 from lsncli.store import part as part_module
 from lsncli.store.format import Piece
-from lsncli.store.merge import missing_parts, parts_of
+from lsncli.store.merge import all_made, parts_of
 from lsncli.store.part import Part
 from lsncli.store.parts import claimed, parts_folder, read_about, remove_parts
+from lsncli.store.plan import read_plan
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
@@ -188,7 +190,7 @@ def test_a_death_while_pieces_are_joined_loses_nothing(
         patch.setattr(Path, "unlink", dies)
         with pytest.raises(KeyboardInterrupt):
             add_from(part, 7)
-    assert not missing_parts(parts_folder(path, "train"), PLAN)
+    assert all_made(parts_folder(path, "train"), PLAN)
     with opened(path, 0) as part:
         assert part.complete
         assert len(files(path)) == 3
@@ -206,6 +208,25 @@ def test_pieces_say_what_they_cost_and_a_joined_one_what_all_did(tmp_path: Path)
     assert replace(second, write=0.0) == first
     assert second.write > 0
     assert third == SECOND
+
+
+def test_seconds_of_writing_are_those_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [5.0]
+    monkeypatch.setattr(part_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    write = part_module.write_piece
+
+    def slow(*what: object) -> object:
+        now[0] += 2.0
+        return write(*what)
+
+    monkeypatch.setattr(part_module, "write_piece", slow)
+    with opened(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
+        assert (part.wrote, part.unrecorded) == (0.0, 0.0)
+        for count in (1, 2, 3):
+            add_from(part, count)
+            part.commit()
+    assert (part.wrote, part.unrecorded) == (6.0, 0.0)  # the joined piece tells of all three
+    assert part.pieces[0].seconds.write == 6.0
 
 
 @pytest.mark.parametrize(
@@ -279,6 +300,23 @@ def test_an_unreadable_plan_starts_again(tmp_path: Path, text: str) -> None:
         return
     with opened(path, 0) as part:
         assert part.done == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"items": -1}, {"dim": 0}, {"batch_size": 0}, {"part_rows": 0}, {"part_rows": 10}, {"part_rows": 2}],
+)
+def test_a_plan_with_numbers_that_fit_no_extraction_is_damaged(tmp_path: Path, change: dict) -> None:
+    folder = planned(tmp_path / "f.h5")
+    content = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(content | change))
+    with pytest.raises(LsnError, match=r"plan\.json is damaged"):
+        read_plan(folder)
+
+
+def test_pieces_know_their_plan_by_a_digest_that_stays() -> None:
+    """Parts of an extraction that an older lsn began are taken up by it."""
+    assert PLAN.digest == "138f34fc3eb0a1f3"
 
 
 def test_pieces_without_a_plan_are_not_believed(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def claimed(group: h5py.Group, name: str) -> None:
         ("keys", lambda g, n: g.create_dataset(n, data=texts("a" * 5)), "expected 6 keys, found 5"),
         ("keys", lambda g, n: g.create_dataset(n, data=texts("a" * 6)[:-1]), "the last text has no end"),
         ("classes", lambda g, n: g.create_dataset(n, (), "<f2"), "expected 1-dimensional .u1"),
+        ("classes", lambda g, n: g.create_dataset(n, data=texts("ab")[:-1]), "the last text has no end"),
     ],
 )
 def test_what_is_not_plain_data_is_refused(

@@ -62,8 +62,9 @@ class Crew:
     """Who works: an engine's name, how many processes, and on which device each.
 
     ``beside`` of the processes are on one host and share its cores. ``rank`` is the number of this process
-    where they were started together, and ``launch`` names that start, so that each knows the plan of its own.
-    ``address`` is that of a cluster to use, if there is one already.
+    where they were started together, and ``launch`` names that start, so that each knows the plan of its own;
+    ``again``: one of them was lost, and all were started again under the same name. ``address`` is that of a
+    cluster to use, if there is one already.
     """
 
     engine: str
@@ -72,6 +73,7 @@ class Crew:
     beside: int = 1
     rank: int = 0
     launch: str = ""
+    again: bool = False
     address: str = ""
 
     @property

@@ -17,6 +17,7 @@ from lsncli import console
 from lsncli.app.engines import Asked, Crew
 from lsncli.app.engines.serving import Broken, serve
 from lsncli.app.job import Job, PartDone
+from lsncli.device import pick_device
 from lsncli.errors import LsnError
 
 STOP_SECONDS = 30.0
@@ -71,7 +72,8 @@ def gpus(device: str) -> int:
 def devices(crew: Crew) -> list[str]:
     """The device of each process: the GPUs in turn, unless one of them was named."""
     count = gpus(crew.device)
-    return [f"cuda:{index % count}" if count else crew.device for index in range(crew.processes)]
+    device = str(pick_device(crew.device))  # "auto" stands for nothing when one of them fails
+    return [f"cuda:{index % count}" if count else device for index in range(crew.processes)]
 
 
 def _start(job: Job, device: str, processes: int) -> Worker:

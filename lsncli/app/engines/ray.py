@@ -25,6 +25,9 @@ from lsncli.interrupts import hear_termination
 START_SECONDS = 900.0
 """How long a cluster may take to start the first actor: some start machines first."""
 
+LOOK_SECONDS = 5.0
+"""How often, while nothing comes from actors, to look whether the cluster is still there."""
+
 STOP_SECONDS = 30.0
 """How long actors may take to commit what they have when they are told to stop."""
 
@@ -75,7 +78,7 @@ def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
     without Ray, without the cluster or without GPUs that were asked for; otherwise as ``hand_out``.
     """
     ray = imported(crew.address)
-    with connected(ray, crew.address):
+    with console.only_ours(), connected(ray, crew.address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         share = share_of(nodes, crew.device, crew.processes, job.workers)
         device = "cuda" if share.gpus else crew.device
@@ -179,13 +182,13 @@ class Actors:
         self._ray.kill(self._actors[worker])
 
     def news(self) -> tuple[int, News]:
-        hands = any(what == "progress" for _, what in self._asked.values())
-        found, _ = self._ray.wait(list(self._asked), timeout=None if hands else START_SECONDS)
-        if not found:
-            raise LsnError(
-                f"Ray started no process in {START_SECONDS / 60:.0f} minutes; {self._share}.",
-                "`ray status` says what the cluster is busy with.",
-            )
+        found: list[Any] = []
+        looks = 0
+        while not found:
+            found, _ = self._ray.wait(list(self._asked), timeout=LOOK_SECONDS)
+            if not found:
+                looks += 1
+                self._check_there(looks * LOOK_SECONDS)
         worker, what = self._asked.pop(found[0])
         try:
             answer = self._ray.get(found[0])
@@ -198,6 +201,17 @@ class Actors:
             self._listen(worker)
             return worker, Ready()
         return worker, answer
+
+    def _check_there(self, waited: float) -> None:
+        """Raise LsnError if the cluster is gone, or started nothing in the seconds ``waited``."""
+        if not any(node["Alive"] for node in self._ray.nodes()):
+            raise LsnError("Ray failed: no machine of its cluster is alive any more.", f"{AGAIN}.")
+        hands = any(what == "progress" for _, what in self._asked.values())
+        if not hands and waited >= START_SECONDS:
+            raise LsnError(
+                f"Ray started no process in {START_SECONDS / 60:.0f} minutes; {self._share}.",
+                "`ray status` says what the cluster is busy with.",
+            )
 
     def _listen(self, worker: int) -> None:
         self._asked[self._actors[worker].progress.remote()] = (worker, "progress")

@@ -28,6 +28,8 @@ POLL_SECONDS = 0.5
 NAMES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 """Where torchrun, and Slurm, tell a process which it is, of how many, and which on its host."""
 LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID")
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+"""How often the processes of this host were started again. It names no launch: hosts count apart."""
 
 
 def crew_of(asked: Asked) -> Crew:
@@ -69,6 +71,7 @@ def crew_from(environment: Mapping[str, str], device: str, arguments: str) -> Cr
         rank=number,
         beside=int(beside) if beside.isdecimal() and int(beside) else 1,
         launch=digest,
+        again=any(environment.get(name, "0") != "0" for name in RESTARTS),
     )
 
 

@@ -1,6 +1,6 @@
 """Whole commands in forked children that are killed (SIGKILL) at seeded moments, and what must hold after it.
 
-Everything is imported once and then forked, so that a start costs no seconds; for benchmarks/kills.py.
+Everything is imported once and then forked, so that a start costs no seconds; for tests/robustness/kills.py.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """Faults of the world around a run: other writers, full and read-only disks, clocks, files that change.
 
-Imported by benchmarks/faults.py for its table.
+Imported by tests/robustness/faults.py for its table.
 """
 
 import ctypes
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.faultlab import EXTRACT, Lab, check, fault, pieces, sentence, until_committed
-from benchmarks.kills import CPU
 from lsncli.store.reader import list_splits
+from tests.robustness.faultlab import EXTRACT, Lab, check, fault, pieces, sentence, until_committed
+from tests.robustness.kills_making import CPU
 
 HOUR = 3600
 

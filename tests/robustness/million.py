@@ -1,6 +1,6 @@
 """A million rows through parts, verification, merging and evaluation: does memory stay flat?
 
-    python -m benchmarks.million [--rows 1000000] [--dim 512] [--record]
+    python -m tests.robustness.million [--rows 1000000] [--dim 512] [--record]
 
 Rows are made up (no images, no model). Every step is a process of its own, run with a quarter of the rows and
 with all of them; its memory is what it holds for itself (RssAnon, looked at every few milliseconds), since
@@ -86,7 +86,7 @@ def watched(command: list[str]) -> tuple[float, float]:
 def steps(work: Path, rows: int, dim: int) -> dict[str, Callable[[], list[str]]]:
     """The steps in order, and the command of each."""
     there = ["--work", str(work)]
-    make = f"from benchmarks.million import *; make_parts(Path({str(work)!r}), {rows}, {dim})"
+    make = f"from tests.robustness.million import *; make_parts(Path({str(work)!r}), {rows}, {dim})"
     return {
         "make the parts": lambda: [sys.executable, "-c", make],
         "verify the parts": lambda: [*LSN, "store", "verify", *there],

@@ -1,4 +1,4 @@
-"""Files made to harm whoever opens them: HDF5 and safetensors, for benchmarks/faults.py and the tests.
+"""Files made to harm whoever opens them: HDF5 and safetensors, for tests/robustness/faults.py and the tests.
 
 Nothing here is large on disk: what is huge is only claimed. Each maker gets a path of its own; a store starts
 as a sound one and is made hostile in place.

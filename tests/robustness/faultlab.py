@@ -1,7 +1,7 @@
 """Where faults are tried out: fixtures, commands in forked children, and what may be said of them.
 
 A command is a child that was forked after everything was imported, so that a start costs no seconds; for
-benchmarks/faults.py.
+tests/robustness/faults.py.
 """
 
 import os
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.killing import start
-from benchmarks.kills import CPU, hasten, made_up_features, noise
+from tests.robustness.killing import start
+from tests.robustness.kills_making import CPU, hasten, made_up_features, noise
 
 LIMIT_SECONDS = 60.0
 LIMIT_MIB = 2048

@@ -1,27 +1,14 @@
-"""A hundred kills (SIGKILL) at random moments: nothing committed is lost, the end is the same to the byte.
+"""Commands that make stores, prompts and results, to be killed by kills.py."""
 
-    python -m benchmarks.kills [--kills 100] [--only NAME] [--seed 0] [--record]
-
-Kills ``lsn extract``, ``train-pos``, ``train-neg`` and ``bench`` on images of noise, with the mini model.
-After each kill the same command runs again. Counts what was committed and is gone, and compares what a run
-leaves in the end with what one left that nothing happened to. Commits as often as it can.
-Ends with 1 if anything was lost or differs; --record writes results/kills.json. Needs fork (not Windows).
-"""
-
-import argparse
 import json
 import re
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from benchmarks.killing import Count, Subject, finished, killed, start
-from benchmarks.timing import record
 from lsncli.app import extract as extraction
 from lsncli.app import resume
 from lsncli.artefacts.checkpoint import load_checkpoint
@@ -31,9 +18,8 @@ from lsncli.bench.results import Results
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits
 from lsncli.store.writer import write_split
+from tests.robustness.killing import Subject, finished, start
 
-SHARES = {"extract": 0.35, "extract-by-two": 0.15, "train-pos": 0.15, "train-neg": 0.15, "bench": 0.2}
-"""Of the kills. Extraction has the most ways to be in the middle of something."""
 CPU = ["--device", "cpu", "--quiet"]
 CLASSES = ("cat", "dog", "small red bird")
 EPOCHS = 30
@@ -100,7 +86,7 @@ def extract(folder: Path) -> Subject:
         options = ["--model", "mini", "--batch-size", "4", "--workers", "2"]
         return ["extract", str(images), "--work", str(work), *options, *CPU]
 
-    return Subject("extract", words, items_done, _files_of_store, hasten=hasten)
+    return Subject("extract", words, items_done, files_of_store, hasten=hasten)
 
 
 def extract_by_two(folder: Path) -> Subject:
@@ -191,7 +177,7 @@ def items_done(work: Path) -> frozenset[object]:
     return frozenset(done)
 
 
-def _files_of_store(work: Path) -> Mapping[str, bytes]:
+def files_of_store(work: Path) -> Mapping[str, bytes]:
     """The store, and the names of whatever else was left behind."""
     expected = ("features.h5", "results")
     others = {path.name: b"left behind" for path in work.iterdir() if path.name not in expected}
@@ -205,50 +191,3 @@ def _artefacts(work: Path) -> Mapping[str, bytes]:
         for path in work.iterdir()
         if path.is_file() and path.name != "features.h5" and not path.name.startswith(".")
     }
-
-
-def run(total: int, folder: Path, seed: int, only: str | None = None) -> dict[str, Count]:
-    """Kill every command, each its share of ``total``; prints a line as each is done."""
-    torch.set_num_threads(1)
-    makers = {
-        "extract": extract,
-        "extract-by-two": extract_by_two,
-        "train-pos": lambda place: train("positive", place),
-        "train-neg": lambda place: train("negative", place),
-        "bench": bench,
-    }
-    columns = ("kills", "with work", "lost", "finished", "identical", "seconds")
-    print(f"{'command':<20}", *(f"{column:>10}" for column in columns))
-    counts = {}
-    for name in makers if only is None else [only]:
-        place = folder / name
-        place.mkdir()
-        kills = total if only else max(1, round(total * SHARES[name]))
-        counts[name] = one = killed(makers[name](place), kills, place, seed)
-        figures = (one.kills, one.with_work, one.lost, one.finished, one.identical, round(one.seconds))
-        print(f"{name:<20}", *(f"{figure:>10}" for figure in figures))
-        print("".join(f"  {sentence}\n" for sentence in one.harm), end="", flush=True)
-    return counts
-
-
-def main() -> None:
-    """Kill, print, and record on demand."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--only", choices=list(SHARES))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--record", action="store_true")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        counts = run(given.kills, Path(folder), given.seed, given.only)
-    kills, good = (sum(getattr(one, name) for one in counts.values()) for name in ("kills", "identical"))
-    ends = sum(one.finished for one in counts.values())
-    print(f"{kills} kills; {good} of {ends} finished runs identical to one that nothing happened to")
-    if given.record:
-        what = f"{kills} kills (SIGKILL) at random moments, each followed by the same command"
-        record("kills", what, seed=given.seed, rows={name: asdict(one) for name, one in counts.items()})
-    raise SystemExit(1 if any(one.harm for one in counts.values()) else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Faults in files: stores, artefacts and parts that were cut short, flipped, swapped or made to do harm.
 
-Imported by benchmarks/faults.py for its table.
+Imported by tests/robustness/faults.py for its table.
 """
 
 import json
@@ -9,11 +9,21 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import hostile
-from benchmarks.faultlab import EXTRACT, Ended, Lab, Wrong, check, fault, pieces, sentence, until_committed
-from benchmarks.kills import CPU
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
+from tests.robustness import hostile
+from tests.robustness.faultlab import (
+    EXTRACT,
+    Ended,
+    Lab,
+    Wrong,
+    check,
+    fault,
+    pieces,
+    sentence,
+    until_committed,
+)
+from tests.robustness.kills_making import CPU
 
 CASES = 40
 """Places that are tried with whole commands."""

@@ -1,13 +1,13 @@
 """Faults in the parts of a split: cut short, foreign, missing, and a worker that dies.
 
-Imported by benchmarks/faults.py for its table.
+Imported by tests/robustness/faults.py for its table.
 """
 
 import os
 import shutil
 from pathlib import Path
 
-from benchmarks.faultlab import EXTRACT, Lab, check, fault, pieces, sentence, until_committed
+from tests.robustness.faultlab import EXTRACT, Lab, check, fault, pieces, sentence, until_committed
 
 PARTS = [*EXTRACT, "--part-rows", "40"]  # three of them
 EXPECTED = 3

@@ -1,7 +1,7 @@
 """Five thousand real images in one untidy folder, fifty of them broken or hostile: how well and how fast
 ``lsn score`` tells what does not belong.
 
-    python -m benchmarks.messy_folder [--images DIR] [--record]
+    python -m tests.robustness.messy_folder [--images DIR] [--record]
 
 DIR (or LSN_IMAGES) holds one tar a set. ID are Imagenette's validation images; textures, places, flowers and
 scenes are OOD. The detector learns from the bundled features of Imagenette's training images (mini model,
@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.mutations import case, samples
 from benchmarks.timing import record
 from lsncli.app.workspace import Workspace
 from lsncli.bench.suitefile import load_suite
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.store.writer import write_split
+from tests.robustness.mutations import case, samples
 
 INSIDE = {"imagenette-val": 600}
 OUTSIDE = {

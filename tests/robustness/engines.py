@@ -1,6 +1,6 @@
 """Every engine makes the same store, also when a worker is killed and when a part is lost.
 
-    LSN_IMAGES=FOLDER python -m benchmarks.engines [--images 3000] [--only ENGINE ...] [--record]
+    LSN_IMAGES=FOLDER python -m tests.robustness.engines [--images 3000] [--only ENGINE ...] [--record]
 
 ``lsn extract`` with the mini model on real images of tars: by one process, and then by each engine with two
 processes. Each does it three times: undisturbed; with one of the two killed (SIGKILL) amid its work; and with
@@ -23,9 +23,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import run_and_kill
 from benchmarks.timing import record
 from lsncli.images.found import is_image
+from tests.robustness.processes import run_and_kill
 
 TARS = ("imagenette-train", "textures-dtd10", "places-natural13", "plants-flowers", "imagenette-val")
 BATCH, PROCESSES = 16, 2

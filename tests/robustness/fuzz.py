@@ -1,6 +1,6 @@
 """Mutated images (truncated, bits flipped, wrong extension, huge headers) against the decoder.
 
-    python -m benchmarks.fuzz [--count 10000] [--seconds 10] [--images DIR] [--save DIR]
+    python -m tests.robustness.fuzz [--count 10000] [--seconds 10] [--images DIR] [--save DIR]
 
 Every image is read and decoded in a child process, as ``lsn`` does it, and must give pixels or a reason.
 Counts crashes of the process, hangs (more than --seconds for one image), exceptions that are no reason, and
@@ -22,13 +22,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.mutations import case, samples, wrong_extension
 from benchmarks.timing import record
 from lsncli.app.meter import Cost, metered
 from lsncli.images.decode import decode
 from lsncli.images.found import EXTENSIONS
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem, list_images
+from tests.robustness.mutations import case, samples, wrong_extension
 
 
 @dataclass

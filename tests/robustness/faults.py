@@ -1,6 +1,6 @@
 """What can go wrong, done on purpose to real commands: what each of them then says, and that nothing is lost.
 
-    python -m benchmarks.faults [--only WORDS] [--record]
+    python -m tests.robustness.faults [--only WORDS] [--record]
 
 Every fault is a trial in a folder of its own: other writers, full and read-only disks, clocks, images and
 stores that change, damaged and hostile files. It is met if there is one sentence and the right exit code, no
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import faults_files, faults_parts, faults_running  # noqa: F401  (they add their trials)
-from benchmarks.faultlab import FAULTS, Lab, Wrong
 from benchmarks.timing import record
+from tests.robustness import faults_files, faults_parts, faults_running  # noqa: F401  (they add their trials)
+from tests.robustness.faultlab import FAULTS, Lab, Wrong
 
 
 def run(folder: Path, only: str = "") -> list[dict[str, object]]:

@@ -1,0 +1,240 @@
+"""How an image file is built, seen before it is decoded: the number of its parts, and whether it is quick.
+
+A file of sound parts can still take minutes, by their number: decoders copy metadata again for each segment,
+read a header byte by byte, or start anew for each strip. What is counted here takes time in proportion to the
+file at most, and a few microseconds for a photo.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lsncli.images import tiff
+from lsncli.images.kinds import container
+from lsncli.images.read import Undecodable
+from lsncli.images.samples import MAX_STRIPS, layout_of
+from lsncli.images.strip import (
+    APP1,
+    EXIF,
+    FRAMES,
+    JPEG_START,
+    MAX_CHUNKS,
+    MAX_JUNK,
+    MAX_SEGMENTS,
+    PNG_PIXELS,
+    PNG_START,
+    START_OF_SCAN,
+    jpeg_segments,
+    palette_size,
+)
+
+MAX_HEADER = 1 << 16
+"""Bytes of a header of numbers (PPM), which Pillow reads one by one."""
+MAX_WEBP = 44_739_242
+"""Pixels of a WebP: its decoder holds up to seven copies of them, the first before Pillow knows the size."""
+QUICK_BYTES, QUICK_PIXELS, QUICK_PARTS = 1 << 26, 1 << 26, 1 << 12
+"""A file within these is decoded in one or two seconds, where its format has no further way to be slow."""
+QUICK_WORK = 1 << 28
+"""Pixels times passes over them, or bytes of pixels, of the same."""
+MANY_METADATA, MANY_EXIF = 1 << 10, 16
+"""Parts with metadata, and with EXIF, above which metadata is left out: the time that Pillow takes grows with
+the square of their number."""
+QUICK_EXIF = 1 << 16
+"""Bytes of EXIF: older Pillows keep as much for each of its tags."""
+QUICK_SLOWLY = 1 << 20
+"""Pixels, or bytes, of what Pillow decodes in Python, one by one: RLE of a BMP, a PPM of other depths."""
+QUICK_PLAIN = 1 << 18
+"""Bytes of a plain PPM; each of its comments costs a copy of all that follows."""
+QUICK_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
+"""Compressions of a TIFF whose decoders need no memory of their own; LZMA and Zstandard may."""
+STRIPS = (tiff.STRIP_OFFSETS, tiff.STRIP_SIZES, tiff.TILE_OFFSETS, tiff.TILE_SIZES)
+TABLES = frozenset({320, 347, *range(512, 522)})
+"""Tags of a palette and of JPEG, which may have many values."""
+COMMENTS = re.compile(rb"#[^\r\n]*")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a look at the structure of a file says."""
+
+    quick: bool
+    """Whether decoding surely takes a second or two, and memory for its pixels alone."""
+    heavy: bool = False
+    """Whether its metadata alone may take long: it is to be left out."""
+
+
+QUICK, WATCHED, HEAVY = Build(True), Build(False), Build(False, heavy=True)
+
+
+def build_of(data: bytes) -> Build:
+    """How a file is built. Raises Undecodable for more parts than a sound image has."""
+    if container(data):
+        return WATCHED  # AVIF and HEIC hold programs more than parts: images made of images made of images
+    look = next((look for start, look in LOOKS if data.startswith(start)), None)
+    return look(data) if look else QUICK  # no decoder takes it
+
+
+def _quick(yes: bool) -> Build:
+    return QUICK if yes else WATCHED
+
+
+def _jpeg(data: bytes) -> Build:
+    count = exifs = length = pixels = channels = 0
+    progressive, passes, at = False, 0, len(data)
+    for marker, start, end in jpeg_segments(data):
+        count += 1
+        if marker == START_OF_SCAN:
+            at = start
+            passes = 1 if not progressive and data[start + 4 : start + 5] == bytes([channels]) else 0
+            break
+        length += end - start
+        if marker == APP1 and data.startswith(EXIF, start + 4):
+            exifs += 1
+        elif marker in FRAMES:
+            height, width = data[start + 5 : start + 7], data[start + 7 : start + 9]
+            pixels = max(pixels, int.from_bytes(height, "big") * int.from_bytes(width, "big"))
+            channels, progressive = (data[start + 9 : start + 10] or b"\0")[0], marker not in (0xC0, 0xC1)
+    if count > MAX_SEGMENTS:
+        raise Undecodable(f"too many parts: more than {MAX_SEGMENTS:,} segments before its pixels")
+    if count > MANY_METADATA or exifs > MANY_EXIF:
+        return HEAVY
+    if at - length > MAX_JUNK:
+        raise Undecodable(f"damaged: more than {MAX_JUNK >> 10} KiB of junk before its pixels")
+    if exifs > 1 or len(data) > QUICK_BYTES or pixels > QUICK_PIXELS:
+        return WATCHED
+    # A frame whose first pass holds all of its channels has no other; else each is counted.
+    return _quick(pixels * (passes or data.count(b"\xff\xda", at)) <= QUICK_WORK)
+
+
+def _png(data: bytes) -> Build:
+    at, count, metadata, odd = len(PNG_START), 0, 0, False
+    while at + 8 <= len(data):
+        kind, size = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4], "big")
+        count += 1
+        if count >= MAX_CHUNKS:
+            raise Undecodable(f"too many parts: a PNG of {MAX_CHUNKS:,} chunks or more")
+        if kind not in PNG_PIXELS:
+            metadata += 1
+            # EXIF as a compressed text, as ImageMagick writes it.
+            odd |= (kind == b"eXIf" and size > QUICK_EXIF) or data.startswith(b"Raw profile", at + 8)
+        elif kind == b"IEND":
+            break
+        at += 12 + size
+    if metadata > MANY_METADATA:
+        return HEAVY
+    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    depth, channels = data[24:26].ljust(2, b"\x08")
+    work = width * height * max(1, depth // 8) * {0: 1, 3: 1, 4: 2, 2: 3}.get(channels, 4)
+    quick = count <= QUICK_PARTS and width * height <= QUICK_PIXELS and work <= QUICK_WORK
+    return _quick(quick and not odd and len(data) <= QUICK_BYTES)
+
+
+def _gif(data: bytes) -> Build:
+    at, count = 13 + palette_size(data[10:11]), 0
+    while data[at : at + 1] == b"!":
+        at += 2
+        while True:
+            count += 1
+            size = data[at] if at < len(data) else 0
+            at += 1 + size
+            if count > MAX_CHUNKS:
+                raise Undecodable(f"too many parts: more than {MAX_CHUNKS:,} blocks before its first frame")
+            if not size:
+                break
+    if count > QUICK_PARTS:
+        return HEAVY
+    sizes = [int.from_bytes(data[place : place + 2], "little") for place in (6, 8, at + 5, at + 7)]
+    pixels = max(sizes[0], sizes[2]) * max(sizes[1], sizes[3])
+    # Anything else than a frame is skipped byte by byte.
+    return _quick(data[at : at + 1] == b"," and pixels <= QUICK_PIXELS and len(data) <= QUICK_BYTES)
+
+
+def _webp(data: bytes) -> Build:
+    if data[8:12] != b"WEBP":
+        return QUICK  # some other kind of RIFF
+    width, height = _webp_size(data)
+    if width * height > MAX_WEBP:
+        raise Undecodable(f"too large: a WebP of {width} x {height} pixels, at most {MAX_WEBP:,} are decoded")
+    at, count, exif = 12, 0, 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        exif = max(exif, size if data[at : at + 4] == b"EXIF" else 0)
+        count += 1
+        if count >= MAX_CHUNKS:
+            raise Undecodable(f"too many parts: a WebP of {MAX_CHUNKS:,} chunks or more")
+        at += 8 + size + size % 2
+    small = 0 < width * height <= QUICK_PIXELS // 2 and len(data) <= QUICK_BYTES
+    return _quick(small and count <= QUICK_PARTS and exif <= QUICK_EXIF)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the first chunk; zeros if it does not say."""
+    kind, content = data[12:16], data[20:30]
+    if len(content) < 10:
+        return 0, 0
+    if kind == b"VP8X":
+        return int.from_bytes(content[4:7], "little") + 1, int.from_bytes(content[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(content[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return tuple(int.from_bytes(content[at : at + 2], "little") & 0x3FFF for at in (6, 8))  # type: ignore[return-value]
+    return 0, 0
+
+
+def _bmp(data: bytes) -> Build:
+    old = int.from_bytes(data[14:18], "little") == 12
+    places = ((18, 20), (20, 22)) if old else ((18, 22), (22, 26))
+    width, height = (abs(int.from_bytes(data[a:b], "little", signed=not old)) for a, b in places)
+    run_lengths = not old and int.from_bytes(data[30:34], "little") in (1, 2)
+    most = QUICK_SLOWLY if run_lengths else QUICK_PIXELS
+    return _quick(width * height <= most and (not run_lengths or len(data) <= QUICK_SLOWLY))
+
+
+def _pnm(data: bytes) -> Build:
+    needed = 3 if data[1:2] in b"14" else 4
+    for size in (512, MAX_HEADER):
+        numbers = COMMENTS.sub(b" ", data[:size]).split(None, needed)
+        # The last number may go on behind what was looked at.
+        if len(numbers) > needed or len(data) <= size:
+            break
+    else:
+        raise Undecodable(f"too many parts: a header of more than {MAX_HEADER >> 10} KiB")
+    try:
+        width, height, white = (int(number) for number in [*numbers[1:needed], b"255"][:3])
+    except ValueError:  # no number, or of a kind that has others: a float of PFM
+        return _quick(len(data) <= QUICK_SLOWLY)
+    if data[1:2] in b"123":
+        return _quick(len(data) <= QUICK_PLAIN)
+    plain = white == 255 or data[1:2] == b"4" or (white == 65535 and data[1:2] == b"5")
+    return _quick(width * height <= (QUICK_PIXELS if plain else QUICK_SLOWLY))
+
+
+def _tiff(data: bytes) -> Build:
+    if tiff.tags_of(data) > tiff.MAX_ENTRIES:
+        raise Undecodable(f"too many parts: more than {tiff.MAX_ENTRIES:,} tags")
+    page = tiff.read_directory(data)
+    if page is None:
+        return WATCHED
+    if max(page.count(tag) for tag in STRIPS) > MAX_STRIPS:
+        raise Undecodable(f"too many parts: more than {MAX_STRIPS:,} strips or tiles")
+    layout = layout_of(data)
+    if layout is None or page.value(tiff.COMPRESSION, 1) not in QUICK_COMPRESSIONS:
+        return WATCHED
+    area = max(layout.width * layout.height, layout.tile[0] * layout.tile[1])
+    work = area * layout.channels * layout.bits // 8
+    few = max(page.count(tag) for tag in tiff.PIXEL_TAGS - TABLES) <= QUICK_PARTS
+    few = few and page.bytes_of_values <= len(data)
+    return _quick(few and area <= QUICK_PIXELS and work <= QUICK_WORK)
+
+
+LOOKS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], Build]], ...] = (
+    (JPEG_START, _jpeg),
+    (PNG_START, _png),
+    (b"GIF8", _gif),
+    (b"RIFF", _webp),
+    (b"BM", _bmp),
+    (tuple(b"P" + kind for kind in (b"1", b"2", b"3", b"4", b"5", b"6", b"f", b"0", b"y")), _pnm),
+    ((*tiff.HEADERS, b"MM\x2a\x00", b"II\x00\x2a", b"MM\x2b\x00", b"II\x00\x2b"), _tiff),
+)
+"""What looks at a file, by its first bytes: all that Pillow may take for an image."""
