@@ -55,7 +55,8 @@ class Detector:
     The model is loaded when it is first needed, and kept. A copy shares it; a pickle is without it, and loads
     it again when it is used. A process that was forked after a detector had scored cannot score: LsnError.
     ``batch_size`` and ``workers`` are images encoded
-    at a time and decoding threads; 0 is what suits the machine.
+    at a time and decoding threads; 0 is what suits the machine. An image that is not decoded within 30 s, or
+    the seconds in the environment variable LSN_IMAGE_TIMEOUT, has an error.
     """
 
     stored: artefact.Detector

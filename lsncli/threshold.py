@@ -83,7 +83,7 @@ def calibrate(scores: Floats, target_tpr: float = 0.95) -> Threshold:
     Gamma is the k-th largest score, k the smallest number with k / n >= ``target_tpr``. With b scores below
     gamma the interval of the rate kept, P(score >= gamma), is from the 2.5 % quantile of Beta(k, n - k + 1)
     to the 97.5 % quantile of Beta(n - b + 1, b), or to 1 for b = 0. Each end fails with a probability of at
-    most 2.5 % for every distribution of the scores, continuous or with ties (docs/decisions/0024):
+    most 2.5 % for every distribution of the scores, continuous or with ties (docs/decisions/0023):
 
     - The lower end is that of an order statistic of continuous scores (Wilks 1941). Ties only raise the rate.
     - The upper end is that of Clopper and Pearson (1934). Without ties b = n - k, and this end is a little

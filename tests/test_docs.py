@@ -12,9 +12,14 @@ from typer.main import get_command
 from lsncli.app.heads import HEADS
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.cli.app import app, main
+from lsncli.images.budget import USUAL_IMAGE_SECONDS
 from lsncli.images.decode import MAX_PIXELS
 from lsncli.images.found import MAX_BYTES
-from lsncli.images.stream import MAX_UNPACKED
+from lsncli.images.samples import MAX_STRIPS
+from lsncli.images.strip import MAX_CHUNKS, MAX_JUNK, MAX_SEGMENTS
+from lsncli.images.structure import MANY_EXIF, MANY_METADATA, MAX_HEADER, MAX_WEBP, QUICK_PARTS
+from lsncli.images.tiff import MAX_ENTRIES
+from lsncli.images.watched import MEMORY
 from lsncli.scores import SCORES
 
 ROOT = Path(__file__).parents[1]
@@ -127,10 +132,19 @@ def test_links_and_commands_in_documents_exist(path: Path) -> None:
         assert command in groups, f"{path.name} names `lsn {command}`"
 
 
-def test_limits_in_documents_are_those_of_the_code() -> None:
+def test_limits_of_images_in_documents_are_those_of_the_code() -> None:
     text = (ROOT / "docs/sources.md").read_text(encoding="utf-8")
-    assert MAX_UNPACKED == 64 << 30
-    assert "at most 64 GiB, gone when the command ends" in text
     assert MAX_BYTES == 512 << 20
     assert round(MAX_PIXELS / 1e6) == 89
-    assert "A file above 512 MiB or 89 million pixels" in text
+    assert "| file | 512 MiB," in text
+    assert "| pixels | 89 million;" in text
+    assert f"a WebP {MAX_WEBP / 1e6:.0f} million |" in text
+    assert f"| time | {USUAL_IMAGE_SECONDS:.0f} seconds to decode it." in text
+    assert f"| JPEG | {MAX_SEGMENTS:,} segments and {MAX_JUNK >> 10} KiB of junk" in text
+    assert f"| PNG, WebP | {MAX_CHUNKS - 1:,} chunks |" in text
+    assert f"| GIF | {MAX_CHUNKS:,} blocks" in text
+    assert f"| TIFF | {MAX_STRIPS:,} strips or tiles, {MAX_ENTRIES:,} tags |" in text
+    assert f"| PPM | {MAX_HEADER >> 10} KiB of header |" in text
+    assert f"limited to {MEMORY / 2**30:g} GiB" in text
+    assert f"more than {MANY_METADATA:,} parts (a GIF: {QUICK_PARTS:,} blocks)" in text
+    assert f"EXIF in more than {MANY_EXIF}" in text

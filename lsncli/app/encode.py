@@ -20,6 +20,7 @@ from lsncli.images.decode import decode
 from lsncli.images.fast import fast_decoder
 from lsncli.images.loader import Batch, Pixels, load_batches
 from lsncli.images.sources import ImageItem
+from lsncli.images.watched import Together
 from lsncli.store.format import Piece, shortest
 from lsncli.types import Failure, Seconds
 
@@ -55,6 +56,7 @@ def encode_stream(
     keep_freed_memory()
     device = backbone.device
     on_cuda = device.type == "cuda"
+    together = Together()
     batches = load_batches(
         items,
         pixels_of(backbone),
@@ -62,6 +64,7 @@ def encode_stream(
         workers=workers,
         start=start,
         pinned=on_cuda,
+        together=together,
     )
     if on_cuda:
         batches = in_threads(batches, mover(device), name="lsn-move")
@@ -76,7 +79,9 @@ def encode_stream(
 
     with batches_abreast(device) as abreast:
         threads = ENCODERS if on_cuda else abreast
-        yield from in_threads(_waited_for(batches), encode, threads=threads, name="lsn-encode")
+        waited_for = _waited_for(batches)
+        # Whoever is interrupted does not wait for an image that takes long.
+        yield from in_threads(waited_for, encode, threads=threads, name="lsn-encode", stop=together.end)
 
 
 def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) -> EncodedBatch:

@@ -15,13 +15,19 @@ class _Raised:
 
 
 def in_threads(
-    source: Generator[T, None, None], work: Callable[[T], R], *, threads: int = 1, ahead: int = 1, name: str
+    source: Generator[T, None, None],
+    work: Callable[[T], R],
+    *,
+    threads: int = 1,
+    ahead: int = 1,
+    name: str,
+    stop: Callable[[], object] = lambda: None,
 ) -> Generator[R, None, None]:
     """``work`` on every element of ``source``, in its order, while the caller is busy with earlier results.
 
     At most ``threads + ahead`` elements were taken and not yet given to the caller. What ``source`` or
-    ``work`` raises, the caller gets in its place. Closing the iterator ends the threads, once each is done
-    with its element, and then closes ``source``.
+    ``work`` raises, the caller gets in its place. Closing the iterator calls ``stop``, which may give up what
+    ``source`` waits for, ends the threads, once each is done with its element, and then closes ``source``.
     """
     turn, change = Lock(), Condition()  # a generator cannot be asked by two threads at once
     results: dict[int, R | _Raised] = {}
@@ -84,6 +90,7 @@ def in_threads(
         with change:
             stopped = True
             change.notify_all()
+        stop()
         for thread in running:
             thread.join()
         source.close()

@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[Known, int]:
                     raise _foreign(path, number)
                 break
             try:
-                name, version = _known(parsed(line.decode()))
+                name, version = _known(parsed(line))
                 known[name] = version
             except (ValueError, TypeError, KeyError) as error:
                 raise _foreign(path, number) from error

@@ -13,10 +13,10 @@ from PIL import Image
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
-from lsncli.images import watched
 from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem
+from lsncli.images.watched import Together, threads
 from lsncli.types import Failure, Labels, Seconds
 
 LOOKAHEAD = 2  # batches being decoded while one is in use
@@ -57,6 +57,7 @@ def load_batches(
     workers: int,
     start: int = 0,
     pinned: bool = False,
+    together: Together | None = None,
 ) -> Generator[Batch, None, None]:
     """Read and decode ``items[start:]`` in batches; batch k is always items [k B, (k + 1) B).
 
@@ -64,7 +65,8 @@ def load_batches(
     and threads need not copy pixels between processes); twice as many, which mostly wait, read. An image that
     fails, in whatever way, is a Failure of its batch. Closing the iterator stops the threads. At most
     LOOKAHEAD + 1 batches of images are in memory, and about READ_AHEAD bytes of files; ``pinned`` puts the
-    batches where a CUDA device copies from by itself. Raises UsageError for invalid sizes, and for a
+    batches where a CUDA device copies from by itself. ``together.end()``, from any thread, gives up what is
+    still being decoded, and the iterator raises GivenUp. Raises UsageError for invalid sizes, and for a
     time limit of images (LSN_IMAGE_TIMEOUT) that is no number.
     """
     allowed_image_seconds()
@@ -73,11 +75,17 @@ def load_batches(
             raise UsageError(f"{name}: expected 1 or more, found {value}.")
     if start % batch_size and start != len(items):
         raise UsageError(f"Batches of {batch_size} cannot start at image {start}.")
-    return _batches(items, pixels, batch_size, workers, start, pinned)
+    return _batches(items, pixels, batch_size, workers, start, pinned, together or Together())
 
 
 def _batches(
-    items: Sequence[ImageItem], pixels: Pixels, batch_size: int, workers: int, start: int, pinned: bool
+    items: Sequence[ImageItem],
+    pixels: Pixels,
+    batch_size: int,
+    workers: int,
+    start: int,
+    pinned: bool,
+    together: Together,
 ) -> Generator[Batch, None, None]:
     readers = ThreadPoolExecutor(max(4, 2 * workers), thread_name_prefix="lsn-images-read")
     held, memory = _Held(), _Memory(batch_size, pinned)
@@ -99,7 +107,7 @@ def _batches(
         held.add(-size)
 
     following = start
-    with watched.threads(workers, "lsn-images-decode") as decoders:
+    with threads(workers, "lsn-images-decode", together) as decoders:
         try:
             while following < len(items) or waiting:
                 while following < len(items) and len(waiting) <= LOOKAHEAD:

@@ -43,6 +43,10 @@ _all: set["_Worker"] = set()
 _thread = threading.local()
 
 
+class GivenUp(BaseException):
+    """An image that nobody waits for any more. It is no failure of the image, and no row."""
+
+
 class Together:
     """Threads whose images are given up together, when nobody waits for them any more."""
 
@@ -64,13 +68,17 @@ class Together:
 
     @contextmanager
     def working(self, worker: "_Worker") -> Iterator[None]:
-        """``worker`` decodes for them. Raises Undecodable after the end."""
+        """``worker`` decodes for them. Raises GivenUp after the end."""
         with self._lock:
             if self._ended:
-                raise Undecodable("not decoded: the run has ended")
+                raise GivenUp
             self._busy.add(worker)
         try:
             yield
+        except Undecodable:
+            if self._ended:
+                raise GivenUp from None
+            raise
         finally:
             with self._lock:
                 self._busy.discard(worker)
@@ -106,9 +114,10 @@ _ALONE = Together()
 
 
 @contextmanager
-def threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode. What they still have to do when the block is left is given up."""
-    together = Together()
+def threads(count: int, name: str, together: Together | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode. What they still have to do is given up when the block is left, or ``together``
+    ended."""
+    together = together or Together()
     pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=together.join)
     try:
         yield pool

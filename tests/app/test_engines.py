@@ -329,6 +329,42 @@ def test_a_manifest_is_believed_only_as_it_was_written(root: Path) -> None:
         read_manifest(folder, plan, 1)
 
 
+@pytest.mark.parametrize("signed", [True, False], ids=["with its checksum", "the first line as it was"])
+def test_a_manifest_that_leads_elsewhere_is_written_anew_before_it_is_read(root: Path, signed: bool) -> None:
+    run(root, "one.h5")
+    first(root, "f.h5")
+    folder = parts_folder(root / "f.h5", "train")
+    plan = read_plan(folder).plan
+    path = manifest_path(folder, 1)
+    whole = path.read_bytes()
+    line, _, content = whole.partition(b"\n")
+    listed = json.loads(content)
+    for item in listed["items"]:
+        item[2] = str(root / "elsewhere.png")
+    content = json.dumps(listed).encode()
+    if signed:
+        head = {"plan": plan.digest, "part": 1, "sha256": hashlib.sha256(content).hexdigest()}
+        line = json.dumps(head).encode()
+    path.write_bytes(line + b"\n" + content)
+    first(root, "f.h5")
+    assert path.read_bytes() == whole
+    assert other(root, "f.h5").finished
+    assert (root / "f.h5").read_bytes() == (root / "one.h5").read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_manifest_is_not_waited_for(root: Path) -> None:
+    first(root, "f.h5")
+    folder = parts_folder(root / "f.h5", "train")
+    path = manifest_path(folder, 1)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(LsnError, match="is not a regular file"):
+        read_manifest(folder, read_plan(folder).plan, 1)
+    first(root, "f.h5")
+    assert other(root, "f.h5").finished
+
+
 def test_a_manifest_keeps_what_images_lie_in_and_names_that_are_not_utf_8(tmp_path: Path) -> None:
     plan = Plan("l", "f", items=3, dim=4, batch_size=4, part_rows=4)
     remote, table = Remote("https://host/a.tar", 99), Table("t.parquet", 5, None, ("image", "bytes"))

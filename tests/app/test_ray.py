@@ -78,6 +78,8 @@ def test_of_what_ray_says_the_end_is_kept() -> None:
     told = "The actor died because of an error in its creation task.\n  File x\nModuleNotFoundError: no lsn\n"
     assert sentence(RuntimeError(told)) == "ModuleNotFoundError: no lsn."
     assert sentence(RuntimeError()) == "RuntimeError."
+    coloured = "\x1b[36mray::Maker.make()\x1b[39m (pid=7): \x1b[1mout of memory\x1b[0m\n"
+    assert sentence(RuntimeError(coloured)) == "ray::Maker.make() (pid=7): out of memory."
 
 
 class InHere:

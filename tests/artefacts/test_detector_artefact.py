@@ -125,6 +125,15 @@ def test_a_bias_of_other_classes_is_damage(tmp_path: Path, shape: tuple[int, ...
         load_detector(tmp_path / "broken")
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 3), (3, 2, 5), (3, 1, 4), (3, 3, 4), (2, 4)])
+def test_negative_text_features_of_another_shape_are_damage(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    arrays, fields = read_artefact(GOLDEN, "detector", "")
+    assert arrays["negative"].shape == (3, 2, 4)
+    write_artefact(tmp_path / "broken", "detector", arrays | {"negative": np.ones(shape)}, fields)
+    with pytest.raises(LsnError, match="negative text features of shape"):
+        load_detector(tmp_path / "broken")
+
+
 def test_a_head_without_weights_is_damage(tmp_path: Path) -> None:
     arrays, fields = read_artefact(GOLDEN, "detector", "")
     del arrays["weights"]

@@ -116,6 +116,8 @@ def test_a_missing_array_is_damage_not_a_traceback(tmp_path: Path, name, kind, a
         {"classes": 3},
         {"classes": ["one", "two", "three"]},
         {"settings": {}},
+        {"settings": {"learner": 3}},
+        {"settings": {"learner": "coop", "names": "yes"}},
         {"text": vectors(3, 1, 4).astype(np.float32)},
         {"text": vectors(2, 2, 4).astype(np.float32)},
         {"contexts": vectors(3, 5, 5, 6).astype(np.float32)},

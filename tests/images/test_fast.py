@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from slow_images import segments
 
 from lsncli.errors import Unavailable
 from lsncli.images import decode as exact
@@ -44,6 +45,11 @@ def exif(orientation: object, kind: int = 3, order: str = "<") -> bytes:
 
 def same(data: bytes) -> bool:
     return np.array_equal(np.asarray(fast_decoder()(data)), np.asarray(decode(data)))
+
+
+def test_what_has_too_many_parts_is_refused_as_by_exact_decoding() -> None:
+    with pytest.raises(Undecodable, match="more than 65,536 segments"):
+        fast_decoder()(segments((1 << 16) + 1, 0xEF, b""))
 
 
 @settings(max_examples=60, deadline=None)

@@ -287,6 +287,20 @@ def test_an_orientation_beside_broken_metadata_is_honoured(turn: int) -> None:
         )
 
 
+@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+def test_a_tiff_without_metadata_is_read_by_pillow_itself(big: bool) -> None:
+    maker = Image.Exif()
+    maker[0x010F] = "somebody"
+    data = encoded("TIFF", exif=maker, big_tiff=big)
+    assert data[2] == (43 if big else 42)
+    stripped = without_metadata(data)
+    assert stripped is not None
+    with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(stripped.data)) as after:
+        assert np.array_equal(np.asarray(after), np.asarray(before))
+        assert before.tag_v2[0x010F] == "somebody"
+        assert 0x010F not in after.tag_v2
+
+
 def test_a_webp_without_metadata_does_not_say_that_it_has_some() -> None:
     """Of the flags of VP8X those of EXIF (8) and XMP (4) go, those of alpha (16) and animation (2) stay."""
     stripped = without_metadata(webp((b"EXIF", exif(3)), (b"XMP ", b"<x/>"), flags=0x1E))

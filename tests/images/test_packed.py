@@ -12,7 +12,7 @@ import pytest
 from test_sources import keys, touch
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import stream, tar, unpacked
+from lsncli.images import decode, stream, tar, unpacked
 from lsncli.images.read import read_bytes
 from lsncli.images.sources import list_images
 
@@ -228,8 +228,18 @@ def test_a_damaged_tar_is_a_listing_or_a_sentence(tmp_path: Path, name: str) -> 
         assert listing.problems or len(listing.items) == 5 or name == "t.tar"
 
 
-@pytest.mark.parametrize("size", [[], [-1], [stream.MAX_HEADER + 1]])
+@pytest.mark.parametrize("size", [[], [-1], [stream.PIECE + 1]])
 def test_a_tar_is_never_read_in_one_go(size: list[int]) -> None:
     with pytest.raises(ValueError, match="a header of absurd length"):
         stream.Limited(io.BytesIO(b"abc")).read(*size)
-    assert stream.Limited(io.BytesIO(b"abc")).read(stream.MAX_HEADER) == b"abc"
+    assert stream.Limited(io.BytesIO(b"abc")).read(stream.PIECE) == b"abc"
+
+
+def test_limits_in_documents_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs/sources.md").read_text(encoding="utf-8")
+    assert stream.MAX_UNPACKED == 64 << 30
+    assert "at most 64 GiB, gone when the command ends" in text
+    assert tar.MAX_BYTES == 512 << 20
+    assert round(decode.MAX_PIXELS / 1e6) == 89
+    assert "| file | 512 MiB, and" in text
+    assert "| pixels | 89 million;" in text

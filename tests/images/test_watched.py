@@ -116,6 +116,15 @@ def test_a_decoder_that_dies_is_a_failure_of_that_image_alone(decoding, what: st
     assert watched.decode(encoded("PNG")).size == (64, 48)
 
 
+@pytest.mark.parametrize("width", [64, 1 << 31])
+def test_an_answer_without_pixels_is_a_failure(decoding, width: int) -> None:
+    answer = f"lambda answers, *rest: answers.write(worker.ANSWERED.pack(True, {width}, 48))"
+    decoding(f"worker._answer = {answer}; worker.serve()")
+    with pytest.raises(Undecodable, match="damaged: its decoder crashed"):
+        watched.decode(encoded("PNG"))
+    assert processes() == set()
+
+
 def test_a_process_that_does_not_start_has_a_reason(decoding, monkeypatch: pytest.MonkeyPatch) -> None:
     decoding("sys.exit(4)")
     with pytest.raises(Undecodable, match=r"did not start \(exit status 4\)"):
@@ -175,7 +184,7 @@ def test_images_of_a_run_that_ends_are_given_up(decoding, monkeypatch: pytest.Mo
     with watched.threads(2, "test") as pool:
         work = [pool.submit(watched.decode, encoded("PNG")) for _ in range(5)]
         wait_until(lambda: len(processes()) == 2, "two processes")
-    assert all(one.cancelled() or isinstance(one.exception(), Undecodable) for one in work)
+    assert all(one.cancelled() or isinstance(one.exception(), watched.GivenUp) for one in work)
     assert processes() == set()
 
 

@@ -29,6 +29,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,18 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("scores/neglabel", "@dataclass(frozen=False)"): FROZEN,
     ("scores/react", "@dataclass(frozen=False)"): FROZEN,
     ("scores/vim", "@dataclass(frozen=False)"): FROZEN,
+    ("scores/lsn", "@dataclass(frozen=False)"): FROZEN,
+    ("store/format", "@dataclass(frozen=False)"): FROZEN,
     ("store/format", "@dataclass(frozen=False, eq=False)"): FROZEN,
+    ("store/mapped", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
+    (
+        "store/parts",
+        "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work hang on it",
+    ): "how long another writer is waited for; no promise names the seconds",
+    (
+        "scores/neighbours",
+        "return wide / torch.where(norms == 0, 2.0, norms)",
+    ): "a zero by 1 or by 2 is zero",
     ("store/integrity", "BUFFER = 1 << 23"): "how much is read at a time; the digest is the same",
     (
         "store/integrity",
@@ -305,6 +317,8 @@ def main() -> int:
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
+    if find_spec("cosmic_ray") is None:
+        sys.exit("This needs cosmic-ray, which makes the faults: pip install cosmic-ray")
     recorded: list[Mutant] = []
     path, modules = (
         RESULTS / "mutants.json",

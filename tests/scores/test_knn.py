@@ -85,3 +85,9 @@ def test_a_bank_of_another_model_or_with_nan_is_refused_when_fitting(head, train
 def test_k_must_be_positive():
     with pytest.raises(UsageError, match="'k' must be"):
         Knn(k=0)
+
+
+def test_the_prompts_do_not_matter(head, features, train):
+    other = Head(head.classes, unit(np.random.default_rng(1).normal(size=head.weights.shape)), head.scale)
+    assert not Knn.PROMPTS
+    assert np.array_equal(ready(Knn(), head, train)(features), ready(Knn(), other, train)(features))

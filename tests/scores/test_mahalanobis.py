@@ -50,6 +50,7 @@ def test_scores_equal_loops_over_classes(head, features, train, covariance):
 @pytest.mark.parametrize("covariance", ["within", "total"])
 def test_the_prompts_do_not_matter(head, features, train, covariance):
     linear = Head(head.classes, np.random.default_rng(1).normal(size=(7, 12)), 1.0, None, np.arange(7.0))
+    assert not Mahalanobis.PROMPTS
     scores = [ready(Mahalanobis(covariance), one, train)(features) for one in (head, linear)]
     assert np.array_equal(*scores)
 
@@ -100,11 +101,14 @@ def test_enough_rows_take_the_covariance_itself():
 
 @pytest.mark.parametrize("covariance", ["within", "total"])
 @pytest.mark.parametrize("rounding", [0.0, 1e-8])  # none, and what a projection in float32 leaves
-def test_a_rank_deficient_covariance_of_many_rows_is_regularised_not_pseudo_inverted(covariance, rounding):
+@pytest.mark.parametrize("missing", [10, 1])
+def test_a_rank_deficient_covariance_of_many_rows_is_regularised_not_pseudo_inverted(
+    covariance, rounding, missing
+):
     head, train, _ = clusters(3, 60, 40)
     rng = np.random.default_rng(4)
     flat = unit(train.features)
-    flat[:, 30:] = rounding * rng.normal(size=(180, 10))
+    flat[:, -missing:] = rounding * rng.normal(size=(180, missing))
     rows = Rows(flat, train.labels)
     means, centred = parts(rows, 3, covariance)
     sigma = centred.T @ centred / len(centred)
@@ -112,7 +116,7 @@ def test_a_rank_deficient_covariance_of_many_rows_is_regularised_not_pseudo_inve
     mended = (1 - weight) * sigma + weight * np.trace(sigma) / 40 * np.eye(40)
     scorer = ready(Mahalanobis(covariance), head, rows)
     inside, away = flat[:20], flat[:20].copy()
-    away[:, 35] = 1.0  # along a direction that no training row has
+    away[:, 39] = 1.0  # along a direction that no training row has
     for features in (inside, away):
         assert scorer(features) == pytest.approx(naive(features, means, mended), rel=1e-9)
     support = np.linalg.pinv(sigma, rcond=1e-12)

@@ -65,3 +65,7 @@ def test_a_percentile_outside_0_to_100_is_refused(percentile):
 def test_training_features_of_another_model_are_refused_by_react():
     with pytest.raises(LsnError, match="Expected features of 12 dimensions"):
         React().fit(TEXT, Rows(TRAIN.features[:, :5], TRAIN.labels))
+
+
+def test_the_percentile_is_the_papers_unless_told_otherwise():
+    assert React().percentile == 90

@@ -218,3 +218,18 @@ def test_marks_that_never_end_are_not_read(store: Path, hashed: list[str], devic
         os.mkfifo(marks)
     assert same(read_split(store, "train"), split())
     assert hashed == ["train"]
+
+
+@pytest.mark.usefixtures("where")
+@pytest.mark.parametrize("seconds", [2**33, 0], ids=["the future", "1970"])
+def test_a_change_is_found_whatever_the_clock_says(tmp_path: Path, seconds: int) -> None:
+    """A clock that jumped gives a file times of the future or of long ago, and the same ones again."""
+    store = tmp_path / "f.h5"
+    write_split(store, split(), fingerprint())
+    os.utime(store, (seconds, seconds))
+    for _ in range(2):
+        assert same(read_split(store, "train"), split())
+    flip_a_row(store)
+    os.utime(store, (seconds, seconds))
+    with pytest.raises(LsnError, match="the checksum does not match"):
+        read_split(store, "train")

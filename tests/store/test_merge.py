@@ -222,11 +222,14 @@ def test_a_link_to_the_store_finds_its_part_files(store: Path, tmp_path: Path) -
 
 def test_a_part_that_cannot_be_used_is_removed_to_be_made_again(parts: Path) -> None:
     folder, (first, second, third) = parts_folder(parts, "train"), files(parts)
-    assert not drop_unsound(folder, PLAN)
+    said: list[str] = []
+    assert not drop_unsound(folder, PLAN, said.append)
+    assert said == []
     flip(second)
-    assert drop_unsound(folder, PLAN)
+    assert drop_unsound(folder, PLAN, said.append)
+    assert len(said) == 1
     assert files(parts) == [first, third]
-    assert drop_unsound(folder, PLAN)  # it is still missing
+    assert drop_unsound(folder, PLAN, said.append)  # it is still missing
 
 
 def test_a_split_may_have_more_part_files_than_a_byte_counts(tmp_path: Path) -> None:

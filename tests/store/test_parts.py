@@ -13,13 +13,13 @@ import pytest
 from part_samples import ABOUT, BATCHES, CONTENT, PLAN, SECOND, add_from, files, finish, make, opened, planned
 from store_samples import fingerprint, same, split
 
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, UsageError
 from lsncli.store import part as part_module
 from lsncli.store.format import Piece
 from lsncli.store.merge import all_made, parts_of
 from lsncli.store.part import Part
 from lsncli.store.parts import claimed, parts_folder, read_about, remove_parts
-from lsncli.store.plan import read_plan
+from lsncli.store.plan import PART_ROWS, part_rows_for, read_plan
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
@@ -312,6 +312,28 @@ def test_a_plan_with_numbers_that_fit_no_extraction_is_damaged(tmp_path: Path, c
     (folder / "plan.json").write_text(json.dumps(content | change))
     with pytest.raises(LsnError, match=r"plan\.json is damaged"):
         read_plan(folder)
+
+
+def test_items_of_a_part_are_a_multiple_of_the_batch() -> None:
+    assert part_rows_for(256) == PART_ROWS == part_rows_for(256, PART_ROWS)
+    assert part_rows_for(3) == PART_ROWS // 3 * 3
+    assert part_rows_for(100_000) == 100_000
+    assert part_rows_for(3, 9) == 9
+    for batch_size, wanted, instead in ((3, 10, 9), (4, 2, 4)):
+        with pytest.raises(UsageError, match=f"multiple of the batch size .{batch_size}.") as caught:
+            part_rows_for(batch_size, wanted)
+        assert caught.value.hint == f"Give --part-rows {instead}, for example."
+    with pytest.raises(UsageError, match="--batch-size: expected 1 or more, found 0"):
+        part_rows_for(0)
+
+
+def test_the_first_missing_parts_are_named(tmp_path: Path) -> None:
+    for rows, count, named in ((3, 7, "0, 1, 2, 3, 4, ..."), (6, 4, "0, 1, 2, 3")):
+        plan = replace(PLAN, part_rows=rows)
+        folder = planned(tmp_path / f"{rows}.h5", plan)
+        with pytest.raises(LsnError, match=f"{count} of {count} parts") as caught:
+            parts_of(folder, plan)
+        assert caught.value.message.endswith(f" are not made yet: {named}.")
 
 
 def test_pieces_know_their_plan_by_a_digest_that_stays() -> None:

@@ -19,6 +19,7 @@ from lsncli.app.engines import Asked, Crew
 from lsncli.app.engines.actor import Maker, Post
 from lsncli.app.engines.handing import AGAIN, Lost, News, Progress, Ready, hand_out
 from lsncli.app.job import Job, PartDone
+from lsncli.backbones.reasons import ESCAPE
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.interrupts import hear_termination
 
@@ -229,6 +230,6 @@ class Actors:
 
 
 def sentence(error: Exception) -> str:
-    """The end of what Ray says, which is the reason where it says much."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The end of what Ray says, which is the reason where it says much; its colours are left out."""
+    lines = [line.strip() for line in ESCAPE.sub("", str(error)).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".") + "."
