@@ -62,7 +62,6 @@ def _check_length(names: Sequence[str], path: Path, what: str = "names file", hi
         raise UsageError(
             f"The {what} {path} holds a name of {longest:,} characters, and {LONGEST_NAME:,} are allowed.",
             hint,
-            hint,
         )
 
 
