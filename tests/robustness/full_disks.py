@@ -302,7 +302,15 @@ def writers(lab: Lab) -> dict[str, Writer]:
             lab.trained,
         ),
         "report": trained("report", few, old="page.html"),
-        "explain": trained("explain", few / "class 0" / "000.png", "--format", "json", old="parts.json"),
+        "explain": trained(
+            "explain",
+            few / "class 0" / "000.png",
+            "--to",
+            folder / "explained",
+            "--format",
+            "json",
+            old="parts.json",
+        ),
         "bench": Writer(lambda place: ["bench", *table, "--work", place, *CPU], empty),
     }
 
