@@ -11,8 +11,8 @@ from lsncli.app.candidates import WordFeatures, read_candidates, zoc_of_split
 from lsncli.app.code import code_of
 from lsncli.app.heads import Heads
 from lsncli.app.methods import Method
+from lsncli.app.other_words import other_words
 from lsncli.app.pixels import images_of, perturbed
-from lsncli.app.zeroshot import other_words
 from lsncli.backbones import Backbone
 from lsncli.console import Tick
 from lsncli.errors import LsnError

@@ -3,28 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lsncli.app.heads import TEMPLATE
+from lsncli.app.other_words import encoded, other_words
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.errors import UsageError
-from lsncli.facts.classes import class_list
 from lsncli.images.names import check_distinct
-from lsncli.prompts.contexts import text_features
-from lsncli.prompts.tower import TextTower
 from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.threshold import uncalibrated
-from lsncli.types import Float64s, unit
 
 LABEL = "zero-shot NegLabel"
-WORDS = "imagenet1k"
-"""The class list whose names are the vocabulary."""
-KEPT = 0.75
-"""Fraction of the vocabulary that stays: the words farthest from every class. The others are likely kinds or
-parts of a class ("beagle" of "dog"), which no shared word gives away."""
 
 
 def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
@@ -68,28 +56,3 @@ def checked_names(classes: Iterable[str]) -> tuple[str, ...]:
     if twice is not None:
         raise UsageError(f"The class '{twice}' is named twice.")
     return names
-
-
-def other_words(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]:
-    """Unit text features (V, D) of words that are no class: ImageNet's names, less those near ``classes``.
-
-    Near is a name that shares a word with a class, in any case, and of the rest the quarter whose text
-    features are nearest to those of a class.
-    """
-    own = {word for name in classes for word in _words(name)}
-    free = [name for name in class_list(WORDS).names if own.isdisjoint(_words(name))]
-    features = encoded(tower, free).astype(np.float32)
-    nearest = (features @ encoded(tower, classes).T).max(axis=1)
-    kept = np.argsort(nearest, kind="stable")[: max(1, round(KEPT * len(free)))]
-    found: NDArray[np.float32] = features[np.sort(kept)]
-    return found
-
-
-def encoded(tower: TextTower, names: Sequence[str]) -> Float64s:
-    """Unit text features (C, D) of ``names`` in the hand-written prompt."""
-    return unit(text_features(tower, [TEMPLATE.format(name) for name in names]).cpu().numpy())
-
-
-def _words(name: str) -> set[str]:
-    """The words of a name, in lower case and without a plural's s."""
-    return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}

@@ -28,7 +28,7 @@ COLUMNS = [
 ]
 # The fields of ``lsncli.types.Seconds``, which help must not load: numpy comes with it.
 STAGES = [Column(name, name, digits=1) for name in ("read", "decode", "waiting", "encode", "write")]
-FOR_PROGRAMS = [*STAGES, Column("device", "Device")]
+ALL_STAGES = [*STAGES, Column("device", "Device")]
 
 
 def extract(
@@ -187,7 +187,7 @@ def extract(
         **asdict(done.seconds),
     }
     shown = COLUMNS if crew is None or done.finished else crews.of_share(crew, COLUMNS)
-    render([row], shown if FORMATS[format].narrow else shown + FOR_PROGRAMS, format, output)
+    render([row], shown if FORMATS[format].narrow else shown + ALL_STAGES, format, output)
     if done.images_per_second:
         spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(done.seconds).items())
         summed = "threads that work at once" if crew is None else "threads and processes that work at once"

@@ -18,7 +18,7 @@ COLUMNS = [
     Column("source", "From", wide=True, optional=True),
     Column("error", "Not undone because", wide=True, optional=True),
 ]
-PAST = {"move": "moved", "copy": "copied", "link": "linked"}
+DONE = {"move": "moved", "copy": "copied", "link": "linked"}
 
 
 def undo(
@@ -56,8 +56,8 @@ def undo(
         raise UsageError("--yes says yes to --unsigned, which was not given.", "Leave it out.")
     records = [use.read_undo_file(file, unsigned=unsigned) for file in reversed(dict.fromkeys(files))]
     if unsigned and not yes:
-        planned = [one for record in records for one in reversed(record.changes) if one.action in PAST]
-        rows_of = ({"action": PAST[one.action], "path": one.target, "source": one.source} for one in planned)
+        planned = [one for record in records for one in reversed(record.changes) if one.action in DONE]
+        rows_of = ({"action": DONE[one.action], "path": one.target, "source": one.source} for one in planned)
         render(rows_of, COLUMNS, format, output)
         say(f"Dry run, would take back {images(len(planned))}. Do it with --yes.", quiet=quiet)
         return
@@ -68,7 +68,7 @@ def undo(
             for one in use.undo_all(records, tick):
                 counts["kept" if one.error else "undone"] += 1
                 if one.error:
-                    yield {**vars(one), "action": PAST[one.action]}
+                    yield {**vars(one), "action": DONE[one.action]}
 
     render(rows(), COLUMNS, format, output)
     say(f"Undone: {counts['undone']}. Left as they are: {counts['kept']}.", quiet=quiet)

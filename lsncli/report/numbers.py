@@ -11,7 +11,7 @@ from lsncli.report.heat import fitting
 if TYPE_CHECKING:
     from lsncli.app.reasons import Reasons
 
-LINE, GAP, SIZE = 19, 4, 13
+LINE_HEIGHT, GAP, SIZE = 19, 4, 13
 BAR, GREY = (196, 214, 236), (95, 95, 95)
 NONE_HELD_OUT = "no held-out ID images to compare with"
 
@@ -55,7 +55,7 @@ def _rank(below: float | None) -> str:
 
 
 def _height(entry: Entry) -> int:
-    return LINE + GAP + (LINE if entry.below else 0)
+    return LINE_HEIGHT + GAP + (LINE_HEIGHT if entry.below else 0)
 
 
 def _block(entries: Sequence[Entry], width: int, height: int) -> Image.Image:
@@ -66,11 +66,11 @@ def _block(entries: Sequence[Entry], width: int, height: int) -> Image.Image:
         room = width - draw.textlength(entry.number, font) - 3 * GAP
         bar = round(min(1.0, entry.share) * (width - 1))
         if bar:
-            draw.rectangle((0, top, bar, top + LINE - 1), fill=BAR)
+            draw.rectangle((0, top, bar, top + LINE_HEIGHT - 1), fill=BAR)
         draw.text((GAP, top + 1), fitting(draw, entry.text, font, room), "black", font)
         draw.text((width - GAP, top + 1), entry.number, "black", font, anchor="ra")
         if entry.below:
             shown = fitting(draw, entry.below, font, width - 2 * GAP, end=False)
-            draw.text((GAP, top + LINE), shown, GREY, font)
+            draw.text((GAP, top + LINE_HEIGHT), shown, GREY, font)
         top += _height(entry)
     return made

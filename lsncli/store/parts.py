@@ -16,7 +16,7 @@ from lsncli.store.lock import locked
 from lsncli.store.plan import Plan, check_own, must_restart, read_plan, write_plan
 from lsncli.types import Failure, Fingerprint
 
-MOST_BYTES = 1 << 30
+MOST_SPLIT_BYTES = 1 << 30
 """Of split.json: it has a line for every class, and for everything that could not be listed."""
 FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work hang on it
 
@@ -89,7 +89,7 @@ def read_about(folder: Path) -> About:
     """What ``split.json`` says. Raises LsnError."""
     path = folder / "split.json"
     try:
-        stored = typed(dict[str, Any], parsed(read_own(path, MOST_BYTES).decode()), "split.json")
+        stored = typed(dict[str, Any], parsed(read_own(path, MOST_SPLIT_BYTES).decode()), "split.json")
         stated = stored.pop("checksum", None)  # an older lsn wrote none
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")

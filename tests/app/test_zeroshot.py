@@ -9,8 +9,9 @@ from workspace_samples import clusters, workspace
 from lsncli.app.calibrate import make_detector
 from lsncli.app.evaluate import evaluate, plan_evaluation
 from lsncli.app.methods import parse_method
+from lsncli.app.other_words import encoded, other_words
 from lsncli.app.selection import choose_splits
-from lsncli.app.zeroshot import encoded, other_words, zero_shot_detector
+from lsncli.app.zeroshot import zero_shot_detector
 from lsncli.artefacts.detector import load_detector, save_detector
 from lsncli.backbones import load_backbone
 from lsncli.errors import UsageError

@@ -114,7 +114,7 @@ def test_the_sheet_begins_with_the_numbers(tmp_path) -> None:
 def test_bars_are_as_long_as_the_share_they_show() -> None:
     (panel, _) = numbers(BARE, 200)[0]
     pixels = np.asarray(panel)
-    rows = [drawing.LINE - 1, 2 * drawing.LINE + drawing.GAP - 1]
+    rows = [drawing.LINE_HEIGHT - 1, 2 * drawing.LINE_HEIGHT + drawing.GAP - 1]
     widths = [int((pixels[row] == drawing.BAR).all(axis=-1).sum()) for row in rows]
     assert widths == pytest.approx([150, 50], abs=2)
 
