@@ -33,6 +33,8 @@ DIRECT = {
     "images/unpacked.py: TemporaryFile",  # without a name
     "images/unpacked.py: os.write",
     "cli/demo.py: TemporaryDirectory",
+    "images/watched.py: TemporaryFile",  # pixels, without a name
+    "console.py: open",  # a copy of stderr, and /dev/null
     "app/meter.py: write_text",  # of /proc
     "app/moving.py: open",  # a descriptor of Folder.writing
 }
