@@ -14,9 +14,9 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from lsncli.app.extract import extract
 from lsncli.backbones import load_backbone
 from lsncli.console import progress
+from lsncli.extraction.extract import extract
 from lsncli.images.sources import ImageItem, Listing, list_images
 
 HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ from benchmarks import plainloops
 from benchmarks.goals import Row
 from benchmarks.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
 from benchmarks.timing import Rows, interleaved, machine, record
-from lsncli.app.extract import Extraction
+from lsncli.extraction.extract import Extraction
 from lsncli.images.sources import Listing
 from lsncli.store.reader import read_split
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.mini_suite import Task
-from lsncli.app.code import code_of
 from lsncli.errors import UsageError
+from lsncli.methods.source_digest import code_of
 from lsncli.metrics import accuracy, evaluate_scores
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.learner import learn

@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from lsncli import console
-from lsncli.app.extract import extract
 from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.errors import LsnError, Unavailable
+from lsncli.extraction.extract import extract
 from lsncli.images.sources import list_images
 from lsncli.prompts.tower import TextTower
 from lsncli.store.format import Split

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lsncli.app.meter import CLEAR_REFS, MIB, resident
+from lsncli.methods.prepared import CLEAR_REFS, MIB, resident
 
 
 def peak_of(work: Callable[[], object]) -> dict[str, float]:

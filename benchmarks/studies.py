@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from benchmarks import mini_eval, mini_store, mini_suite
-from lsncli.app.code import code_of
 from lsncli.console import say
+from lsncli.methods.source_digest import code_of
 from lsncli.prompts.settings import PromptSettings
 from lsncli.scores import SCORES
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lsncli.app.encode import pixels_of
-from lsncli.app.extract import Extraction, extract
 from lsncli.backbones import Backbone, load_backbone
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.device import images_at_once
+from lsncli.extraction.encoder import pixels_of
+from lsncli.extraction.extract import Extraction, extract
 from lsncli.images.sources import Listing, list_images
 
 OURS = "lsn"
@@ -28,7 +28,7 @@ def sources(images: Path | None) -> list[Path]:
     """photos-original.tar in the folder ``images``; without one the sample photos of installed packages."""
     if images is not None:
         return [images / "photos-original.tar"]
-    from lsncli.app.demo import sample_photos
+    from lsncli.evaluation.demo import sample_photos
 
     return sample_photos()
 

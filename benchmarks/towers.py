@@ -7,7 +7,7 @@ features are apart. How much float32 gains hangs on the processor: the product o
 it, so oneDNN's speed and torch's own are measured beside: no float32 tower can be faster than the former.
 
 All threads, in ratios of wall time: batches one after the other, each shared by all threads as torch does it,
-against as many batches at once as there are threads, each computed by one (``app/abreast.py``).
+against as many batches at once as there are threads, each computed by one (``extraction/encoder.py``).
 
 ViTs have random weights: time does not depend on what was learned. Only the full form writes
 results/towers.json.

@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lsncli.app.detect import Verdict, detect, judge_of
-from lsncli.app.drift import Drift, Looks
-from lsncli.app.encode import encode_batch
-from lsncli.app.pictures import Picture, load_pictures
-from lsncli.app.recalibrate import recalibrated
-from lsncli.app.zeroshot import checked_names, zero_shot_detector
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import masked
+from lsncli.detection.calibrate import recalibrated
+from lsncli.detection.detect import Verdict, detect, judge_of
+from lsncli.detection.drift import Drift, Looks
+from lsncli.detection.in_memory import Picture, load_pictures
+from lsncli.detection.zero_shot import checked_names, zero_shot_detector
 from lsncli.device import computes, images_at_once, pick_device, threads
 from lsncli.errors import UsageError
+from lsncli.extraction.encoder import encode_batch
 from lsncli.images.columns import Columns
 from lsncli.images.sources import check_not_empty, list_images
 from lsncli.threshold import Threshold

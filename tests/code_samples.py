@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lsncli.app import code
+from lsncli.methods import source_digest as code
 
 Node = tuple[str, str]
 

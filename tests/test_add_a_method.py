@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsncli.app.calibrate import make_detector
-from lsncli.app.evaluate import evaluate, plan_evaluation
-from lsncli.app.methods import parse_method
-from lsncli.app.selection import choose_splits
-from lsncli.app.workspace import Workspace
 from lsncli.artefacts.detector import load_detector
 from lsncli.cli.app import main
+from lsncli.detection.calibrate import make_detector
+from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
+from lsncli.methods.spec import parse_method
+from lsncli.methods.workspace import Workspace
 from lsncli.scores import SCORES, load_score
 from lsncli.store.format import Split
 from lsncli.store.writer import write_split

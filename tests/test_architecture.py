@@ -17,33 +17,23 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LAYERS = {
-    **dict.fromkeys(
-        [
-            "credentials",
-            "errors",
-            "records",
-            "registry",
-            "disk",
-            "interrupts",
-            "types",
-            "console",
-            "config",
-            "device",
-            "__init__",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["prompts", "scores", "metrics", "intervals", "threshold", "facts"], 1),
-    **dict.fromkeys(["backbones", "images", "store", "artefacts"], 2),
-    "app": 3,
-    **dict.fromkeys(["cli", "bench", "report", "api", "__main__"], 4),
-}
+LEVELS = (
+    "credentials errors records registry disk interrupts types console config device __init__",
+    "prompts scores metrics intervals threshold facts",
+    "backbones images store",
+    "artefacts extraction interchange",
+    "methods",
+    "detection",
+    "training explanation",
+    "evaluation",
+    "report",
+    "bench api",
+    "cli __main__",
+)
+"""Rooms and modules, lowest first: each imports from lines above its own."""
+LAYERS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split()}
 
 BESIDE = {
-    ("cli", "report"),
-    ("cli", "bench"),
-    ("bench", "report"),
     ("__main__", "cli"),
     ("__init__", "api"),  # loaded when it is asked for
     ("threshold", "metrics"),

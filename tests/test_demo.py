@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lsncli.app import demo
 from lsncli.cli.app import main
+from lsncli.evaluation import demo
 
 Shown = tuple[int, str, str]
 """Exit code, stdout and stderr."""

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from deaths import ended_by, signal_after
 
-from lsncli.app.tables import Table, write_table
 from lsncli.disk import Folder, check_writable, place_whole, whole, whole_text, write_whole
 from lsncli.errors import LsnError
+from lsncli.interchange.tables import Table, write_table
 from lsncli.report.plots import save_numbers
 from lsncli.report.render import FORMATS, Column, render
 
@@ -24,10 +24,10 @@ PACKAGE = Path(__file__).parents[1] / "lsncli"
 
 DIRECT = {
     "disk.py",  # the one place
-    "app/undolog.py: os.write",  # line by line, each before its change
-    "app/watchlog.py: os.open",  # rows are appended; a torn last one is cut off
-    "app/watchlog.py: os.write",
-    "app/captioning.py: open",  # lines are appended, whole ones are counted
+    "detection/undo_log.py: os.write",  # line by line, each before its change
+    "detection/watch_log.py: os.open",  # rows are appended; a torn last one is cut off
+    "detection/watch_log.py: os.write",
+    "methods/captioning.py: open",  # lines are appended, whole ones are counted
     "bench/results.py: open",  # lines are appended; a torn last one is cut off
     "store/lock.py: os.open",  # empty files
     "images/unpacked.py: TemporaryFile",  # without a name
@@ -35,8 +35,8 @@ DIRECT = {
     "cli/demo.py: TemporaryDirectory",
     "images/watched.py: TemporaryFile",  # pixels, without a name
     "console.py: open",  # a copy of stderr, and /dev/null
-    "app/meter.py: write_text",  # of /proc
-    "app/moving.py: open",  # a descriptor of Folder.writing
+    "methods/prepared.py: write_text",  # of /proc
+    "detection/file_moves.py: open",  # a descriptor of Folder.writing
 }
 """Who writes without ``disk.whole``, and why that is right."""
 WRITES = {

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from lsncli.app.heads import HEADS
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.cli.app import app, main
 from lsncli.images.budget import USUAL_IMAGE_SECONDS
@@ -20,6 +19,7 @@ from lsncli.images.strip import MAX_CHUNKS, MAX_JUNK, MAX_SEGMENTS
 from lsncli.images.structure import MANY_EXIF, MANY_METADATA, MAX_HEADER, MAX_WEBP, QUICK_PARTS
 from lsncli.images.tiff import MAX_ENTRIES
 from lsncli.images.watched import MEMORY
+from lsncli.methods.heads import HEADS
 from lsncli.scores import SCORES
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,8 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 
-from lsncli.app.heads import TEMPLATE
 from lsncli.backbones import load_backbone
+from lsncli.methods.heads import TEMPLATE
 from lsncli.prompts.contexts import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.store.reader import read_split

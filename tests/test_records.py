@@ -114,7 +114,7 @@ def test_files_of_users_are_parsed_in_one_place() -> None:
     """Every other reader would need all these limits, too. What lsn itself brings along needs none."""
     package = Path(records.__file__).parent
     own = {"records.py", "facts", "backbones/catalogue.py", "artefacts/files.py"}
-    own |= {"app/tune.py", "app/train.py"}  # their own settings, to and fro
+    own |= {"training/finetune.py", "training/prompts.py"}  # their own settings, to and fro
     found = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")

@@ -8,9 +8,9 @@ import pytest
 from photo_samples import photos
 from test_docs import commands
 
-from lsncli.app.forecast import Probe, forecast
 from lsncli.cli.app import main
 from lsncli.cli.forecast import lasting
+from lsncli.extraction.estimate import Probe, forecast
 
 SCALE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"((?:<!-- run -->\n)?)```sh\n(.*?)```", SCALE, re.DOTALL)
@@ -70,7 +70,7 @@ def test_every_command_would_be_understood() -> None:
 
 def test_what_is_marked_runs(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lsncli.app.forecast.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("lsncli.extraction.estimate.PROBE_SECONDS", 0.0)
     photos(tmp_path / "photos")
     marked = [block for mark, block in BLOCKS if mark]
     assert len(marked) == 1

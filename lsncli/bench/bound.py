@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lsncli.app.workspace import Workspace
+from lsncli.methods.workspace import Workspace
 
 
 @dataclass(frozen=True)

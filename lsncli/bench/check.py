@@ -1,9 +1,9 @@
 """Whether the methods and settings of a table can be meant: asked before any work is done."""
 
-from lsncli.app.methods import parse_method
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.bench.suite import Row, Step, Suite, TableSpec
 from lsncli.errors import UsageError
+from lsncli.methods.spec import parse_method
 from lsncli.prompts.dual import dual_settings
 from lsncli.prompts.settings import preset
 

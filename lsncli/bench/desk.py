@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from lsncli.app.datasets import locate
 from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.bench.bound import Bound
 from lsncli.bench.results import Results
+from lsncli.evaluation.dataset_check import locate
 from lsncli.facts.datasets import Dataset
 from lsncli.images.layouts import Layout
 from lsncli.store.format import SplitInfo

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.app.candidates import write_lines
-from lsncli.app.extract import extract
 from lsncli.bench.desk import Desk
 from lsncli.bench.extraction import Extract
 from lsncli.bench.subsets import list_subset, stored_subset
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
+from lsncli.extraction.extract import extract
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
 from lsncli.images.sources import Listing
+from lsncli.methods.candidates import write_lines
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
 from lsncli.store.writer import write_split

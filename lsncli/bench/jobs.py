@@ -6,17 +6,17 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from lsncli.app.cache import digest
-from lsncli.app.code import code_of
-from lsncli.app.inputs import INPUTS
-from lsncli.app.meter import Cost, metered
-from lsncli.app.methods import Method, parse_method
-from lsncli.app.vocabulary import TOP, propose, read_vocabulary
-from lsncli.app.workspace import Workspace
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.backbones import Backbone, loader_of
 from lsncli.bench.learning import Learning
 from lsncli.bench.places import HELD_OUT, Part, Place
+from lsncli.methods.cache import digest
+from lsncli.methods.candidates import TOP, propose, read_vocabulary
+from lsncli.methods.inputs import INPUTS
+from lsncli.methods.prepared import Cost, metered
+from lsncli.methods.source_digest import code_of
+from lsncli.methods.spec import Method, parse_method
+from lsncli.methods.workspace import Workspace
 from lsncli.scores import load_score, score_settings
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_checksums, read_fingerprint
@@ -32,8 +32,8 @@ IN_THE_KEY = (
     Backbone,
     Cost,
     metered,
-    "lsncli.app.methods:LEARNER_LABELS",
-    "lsncli.app.methods:SCORE_LABELS",
+    "lsncli.methods.spec:LEARNER_LABELS",
+    "lsncli.methods.spec:SCORE_LABELS",
     "lsncli.bench.jobs:Score",
     "lsncli.bench.words:lay_out_words",
 )

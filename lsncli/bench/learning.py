@@ -6,13 +6,6 @@ Rows that learn the same at the same place learn it once; the five ID splits of 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from lsncli.app.binding import Model
-from lsncli.app.cache import digest
-from lsncli.app.code import code_of
-from lsncli.app.no_head import tower_head
-from lsncli.app.train import Plan, learn_resumably, learned_prompts
-from lsncli.app.train_dual import train_dual
-from lsncli.app.train_head import linear_head
 from lsncli.artefacts.heads import save_head
 from lsncli.artefacts.no_tower import load_no_tower
 from lsncli.artefacts.prompts import save_prompts
@@ -23,10 +16,16 @@ from lsncli.console import Tick, silent
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
 from lsncli.images.names import check_distinct
+from lsncli.methods.cache import digest
+from lsncli.methods.heads import Model
+from lsncli.methods.source_digest import code_of
 from lsncli.prompts.dual import DUAL
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint
+from lsncli.training.clipn import tower_head
+from lsncli.training.linear_probe import linear_head
+from lsncli.training.prompts import Plan, learn_resumably, learned_prompts, train_dual
 
 CODE = (Loader, "lsncli.bench.desk:same_backbone")
 """What makes prompts and heads of given features, beside the learner and the model."""

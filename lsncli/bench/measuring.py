@@ -9,13 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lsncli import __version__
-from lsncli.app.binding import Model
-from lsncli.app.cache import Cache
-from lsncli.app.entrants import entrant
-from lsncli.app.evaluate import AVERAGE, Evaluation, Plan, evaluate
-from lsncli.app.heads import Heads
-from lsncli.app.inputs import NO_IMAGES
-from lsncli.app.scoring import recall
 from lsncli.bench.bound import Bound, learned_file
 from lsncli.bench.jobs import Score
 from lsncli.bench.places import Task
@@ -24,7 +17,13 @@ from lsncli.bench.revision import revision
 from lsncli.bench.words import lay_out_words
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
+from lsncli.evaluation.evaluate import AVERAGE, Evaluation, Plan, evaluate
 from lsncli.intervals import METRICS
+from lsncli.methods.cache import Cache
+from lsncli.methods.heads import Heads, Model
+from lsncli.methods.inputs import NO_IMAGES
+from lsncli.methods.prepared import entrant
+from lsncli.methods.scoring import recall
 from lsncli.store.reader import read_fingerprint
 
 

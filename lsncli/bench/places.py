@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lsncli.app.heldout import Parts, hold_out, no_rows
 from lsncli.errors import LsnError
+from lsncli.methods.holdout import Parts, hold_out, no_rows
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED

@@ -14,22 +14,22 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from lsncli.app.forecast import probe
-from lsncli.app.methods import Method
-from lsncli.app.probe import best_probe
 from lsncli.backbones import Backbone, load_untrained, with_text
 from lsncli.bench.desk import Desk
 from lsncli.bench.learning import Learning
 from lsncli.console import say
 from lsncli.device import pick_device, threads_for
 from lsncli.errors import LsnError, Unavailable
+from lsncli.extraction.estimate import probe
 from lsncli.facts.classes import class_list
 from lsncli.images.sources import ImageItem, Listing
+from lsncli.methods.spec import Method
 from lsncli.prompts.conditional import conditional_cosines
 from lsncli.prompts.learner import Learned, learn, settings_layout, steps
 from lsncli.prompts.settings import PromptSettings
 from lsncli.prompts.tower import TextTower
 from lsncli.scores import load_score
+from lsncli.training.linear_probe import best_probe
 from lsncli.types import Head, Rows, unit
 
 SECONDS = 1.5

@@ -1,10 +1,9 @@
 """Words for every image of a row's sets, chosen from a word list: once for a set, before it is scored."""
 
-from lsncli.app.candidates import WordFeatures
-from lsncli.app.heads import Heads
-from lsncli.app.vocabulary import TOP, propose
 from lsncli.bench.jobs import Score
 from lsncli.console import Tick, silent
+from lsncli.methods.candidates import TOP, WordFeatures, propose
+from lsncli.methods.heads import Heads
 from lsncli.store.reader import read_split
 
 

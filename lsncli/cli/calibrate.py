@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options, sources
 from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.cli.training import describe_threshold, workspace_backbone
 from lsncli.console import printable, progress, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.recalibrate import Recalibrated
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
+    from lsncli.detection.calibrate import Recalibrated
 
 COLUMNS = [
     Column("method", "Method"),
@@ -135,9 +135,9 @@ def calibrate(
 def _with_rows(
     place: Workspace, method: str, split: str, target_tpr: float, pretrained: str, device: str, quiet: bool
 ) -> "Detector":
-    from lsncli.app.calibrate import make_detector
-    from lsncli.app.methods import parse_method
+    from lsncli.detection.calibrate import make_detector
     from lsncli.device import pick_device
+    from lsncli.methods.spec import parse_method
 
     chosen = parse_method(method)
     with progress("held-out images", None, quiet=quiet) as tick:
@@ -176,7 +176,7 @@ def _with_images(
     device: str,
     quiet: bool,
 ) -> "Recalibrated":
-    from lsncli.app.recalibrate import recalibrate
+    from lsncli.detection.calibrate import recalibrate
     from lsncli.device import pick_device
     from lsncli.images.columns import Columns
     from lsncli.images.sources import check_not_empty, named
@@ -199,7 +199,7 @@ def _with_images(
 
 def _check_failures(found: "Recalibrated", max_failure_rate: float, quiet: bool) -> None:
     """Name the images that could not be read; TooManyFailures before anything is written."""
-    from lsncli.app.failing import check_failures
+    from lsncli.extraction.extract import check_failures
 
     for failure in found.failures[:10]:
         say(f"Not used: {printable(failure.key)}: {failure.reason}.", quiet=quiet)

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import Column, render
 
 COLUMNS = [
@@ -82,12 +82,18 @@ def candidates(
         raise UsageError(
             "Give either images, --from FILE or --vocabulary LIST.", "Such as `lsn candidates ./photos`."
         )
-    from lsncli.app.candidates import WordFeatures, import_candidates, read_candidates
-    from lsncli.app.captioning import caption_split
-    from lsncli.app.pixels import images_of
-    from lsncli.app.vocabulary import TOP, propose, read_vocabulary
     from lsncli.backbones import with_text
     from lsncli.backbones.captions import DEFAULT_CAPTIONER, load_captioner
+    from lsncli.methods.candidates import (
+        TOP,
+        WordFeatures,
+        import_candidates,
+        propose,
+        read_candidates,
+        read_vocabulary,
+    )
+    from lsncli.methods.captioning import caption_split
+    from lsncli.methods.inputs import images_of
     from lsncli.store.reader import read_split
 
     place = Workspace(work)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.app import engines
-from lsncli.app.engines import ENGINES, Asked, Crew
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.configured import REACHES_OUT
 from lsncli.console import remarks, say
+from lsncli.extraction import engines
+from lsncli.extraction.engines import ENGINES, Asked, Crew
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import Column
 
 ENGINE_PANEL = "Engine"
@@ -82,7 +82,7 @@ def planning(crew: Crew | None, place: Workspace, split: str) -> Iterator[None]:
     if crew is None or not crew.together:
         yield
         return
-    from lsncli.app.engines.torchrun import planning as sign
+    from lsncli.extraction.engines.torchrun import planning as sign
 
     with sign(place.features, split):
         yield
@@ -100,7 +100,7 @@ def share(
     quiet: bool,
 ) -> None:
     """What a process other than the first does; says on stderr what became of it."""
-    from lsncli.app.joining import join
+    from lsncli.extraction.runner import join
 
     made = join(
         crew,

@@ -13,8 +13,8 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.datasets import Verified
     from lsncli.bench.suite import Suite
+    from lsncli.evaluation.dataset_check import Verified
     from lsncli.facts.datasets import Dataset
 
 NEEDED = [
@@ -101,7 +101,7 @@ def _list(
     output: Path | None,
     quiet: bool,
 ) -> None:
-    from lsncli.app.datasets import locate
+    from lsncli.evaluation.dataset_check import locate
 
     places = {one.name: locate(data, one) for one in sets}
     rows = []
@@ -138,7 +138,7 @@ def _list(
 def _verify(
     sets: "Sequence[Dataset]", data: Path, format: options.FormatName, output: Path | None, quiet: bool
 ) -> None:
-    from lsncli.app.datasets import locate, verify
+    from lsncli.evaluation.dataset_check import locate, verify
 
     places = [(one, locate(data, one)) for one in sets]
     there = [(one, layout) for one, layout in places if layout is not None]

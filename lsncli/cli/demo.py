@@ -12,7 +12,7 @@ from lsncli.console import progress, say
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.evaluate import Evaluation
+    from lsncli.evaluation.evaluate import Evaluation
     from lsncli.metrics import OodMetrics
 
 NEXT = """\
@@ -24,8 +24,8 @@ Now with your own images (one folder per class) and any CLIP model:
 
 def demo(quiet: options.Quiet = False) -> None:
     """Learn prompts, compare methods and score real photos with the bundled mini model."""
-    from lsncli.app import demo as use
-    from lsncli.app.train import plan_positive
+    from lsncli.evaluation import demo as use
+    from lsncli.training.prompts import plan_positive
 
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lsn-demo-") as folder:

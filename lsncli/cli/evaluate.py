@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lsncli.app.evaluate import Result
-    from lsncli.app.methods import Method
+    from lsncli.evaluation.evaluate import Result
     from lsncli.intervals import Interval
+    from lsncli.methods.spec import Method
 
 COLUMNS = [
     Column("method", "Method"),
@@ -110,13 +110,12 @@ def evaluate(
     its number can be higher where scores tie. AUPR is average precision; OpenOOD's is the trapezoid rule.
     Programs (csv, json, jsonl) get fractions.
     """
-    from lsncli.app import evaluate as use
-    from lsncli.app.inputs import Images
-    from lsncli.app.methods import parse_method
-    from lsncli.app.save_scores import check_target
-    from lsncli.app.save_scores import save_scores as write_scores
-    from lsncli.app.selection import all_methods, choose_splits, default_methods, has_rows
     from lsncli.device import pick_device
+    from lsncli.evaluation import evaluate as use
+    from lsncli.evaluation.evaluate import all_methods, check_target, choose_splits, default_methods, has_rows
+    from lsncli.evaluation.evaluate import save_scores as write_scores
+    from lsncli.methods.inputs import Images
+    from lsncli.methods.spec import parse_method
     from lsncli.report.detection import draw_evaluation
     from lsncli.report.plots import check_available
 

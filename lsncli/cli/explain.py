@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
+from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector
@@ -56,10 +56,10 @@ def explain(
     Probabilities are among the classes, so they say nothing of an image that is of none. In csv, json and
     jsonl the column "what" says what a row is.
     """
-    from lsncli.app.explain import check_classes, explained, read_image
-    from lsncli.app.reasons import held_out_scores, reasons
-    from lsncli.app.scored_sets import Scorer
+    from lsncli.detection.scored_sets import Scorer
     from lsncli.device import pick_device
+    from lsncli.explanation.evidence import held_out_scores, reasons
+    from lsncli.explanation.saliency import check_classes, explained, read_image
     from lsncli.images.sources import named
     from lsncli.images.urls import as_url
     from lsncli.report.explained import show
@@ -140,8 +140,7 @@ def _head(
     quiet: bool,
 ) -> "Head":
     """The prompts asked for, or those that decide; with negative ones where there are any."""
-    from lsncli.app.binding import head_from
-    from lsncli.app.heads import MEANS, TEXT_HEADS, make_head
+    from lsncli.methods.heads import MEANS, TEXT_HEADS, head_from, make_head
     from lsncli.store.reader import read_split
 
     own = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)

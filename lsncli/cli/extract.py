@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import crew as crews
 from lsncli.cli import forecast, options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def extract(
     A folder with one folder per class is labelled by it, images beside these are not. Unreadable images are
     recorded.
     """
-    from lsncli.app import extract as use
+    from lsncli.extraction import extract as use
     from lsncli.images.columns import Columns
     from lsncli.images.sources import named, short_classes, take_shots
 

@@ -11,7 +11,7 @@ from lsncli.console import printable, progress, say
 from lsncli.errors import LsnError, UsageError
 
 if TYPE_CHECKING:
-    from lsncli.app.filing import Action, Filing
+    from lsncli.detection.sorting import Action, Filing
 
 PANEL = "Sorting images into folders"
 
@@ -60,8 +60,8 @@ def chosen(
 
 def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
     """Say what goes where and, with ``yes``, do it. Raises LsnError if some of it could not be done."""
-    from lsncli.app.filing import carry_out
-    from lsncli.app.undolog import begin
+    from lsncli.detection.sorting import carry_out
+    from lsncli.detection.undo_log import begin
 
     count, action = len(filing.planned), filing.action
     if filing.there:

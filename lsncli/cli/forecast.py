@@ -9,8 +9,8 @@ from lsncli.console import progress, say
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.forecast import Forecast, Probe
     from lsncli.backbones import Backbone
+    from lsncli.extraction.estimate import Forecast, Probe
     from lsncli.images.sources import Listing
 
 FOR_PEOPLE = [
@@ -48,7 +48,7 @@ def show(
     quiet: bool,
 ) -> None:
     """Probe, estimate for the listing and for ``also_for`` images, print. ``part_rows`` 0: the usual size."""
-    from lsncli.app import forecast as use
+    from lsncli.extraction import estimate as use
     from lsncli.images.sources import check_not_empty
     from lsncli.store.plan import part_rows_for
 

@@ -9,7 +9,7 @@ from lsncli.images.columns import Columns
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.train_head import TrainedHead
+    from lsncli.training.linear_probe import TrainedHead
 
 COLUMNS = [
     Column("head", "Head"),

@@ -39,7 +39,7 @@ def methods(
     Every score needs features and a head, such as class names. A reduced form leaves out what stored features
     cannot give; `lsn methods NAME` says what, and everything else about a score.
     """
-    from lsncli.app.methods import usual_head
+    from lsncli.methods.spec import usual_head
     from lsncli.scores import SCORES, load_score, score_settings
     from lsncli.scores.score import NEEDS
 

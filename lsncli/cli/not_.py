@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
@@ -15,11 +14,12 @@ from lsncli.cli.extract import model_for
 from lsncli.cli.training import workspace_backbone
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.understands_not import Part, Tally
     from lsncli.backbones import Backbone
+    from lsncli.evaluation.negation import Part, Tally
     from lsncli.images.columns import Columns
     from lsncli.types import Failure
 
@@ -89,8 +89,8 @@ def understands_not(
     all others (the paper's Figures 3, 4 and 8 to 12). "Fooled" is how often "not [own class]" scores above
     "not [other class]". Classes most often "not" come first; programs get all of them.
     """
-    from lsncli.app import understands_not as use
     from lsncli.backbones import with_text
+    from lsncli.evaluation import negation as use
     from lsncli.images.columns import Columns
     from lsncli.report import negation
 
@@ -167,9 +167,9 @@ def _asked(
     quiet: bool,
 ) -> tuple[tuple[str, ...], "Iterator[Part]", int]:
     """Class names, the images in parts, and how many there are; those that fail are added to ``failed``."""
-    from lsncli.app import understands_not as use
-    from lsncli.app.encode import encode_stream
     from lsncli.backbones import text_ids_of
+    from lsncli.evaluation import negation as use
+    from lsncli.extraction.encoder import encode_stream
     from lsncli.images.names import check_distinct, classes_of
     from lsncli.images.sources import check_not_empty, named
     from lsncli.store.reader import read_split
@@ -202,7 +202,7 @@ def _asked(
 
 def _tell(failed: "list[Failure]", total: int, allowed: float, quiet: bool) -> None:
     """Say which images could not be used. Raises TooManyFailures (exit code 3) if they are too many."""
-    from lsncli.app.failing import check_failures
+    from lsncli.extraction.extract import check_failures
 
     if not failed:
         return
@@ -234,7 +234,7 @@ def class_rows(found: "Tally") -> list[dict[str, object]]:
 
 def summary(found: "Tally") -> str:
     """All classes together, in one line, with what understanding would be."""
-    from lsncli.app.understands_not import shares
+    from lsncli.evaluation.negation import shares
 
     total = shares(found)
     text = (

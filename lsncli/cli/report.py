@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
@@ -16,12 +15,13 @@ from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.console import progress, say
 from lsncli.disk import check_writable, whole
 from lsncli.errors import LsnError, UsageError
+from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lsncli.app.reporting import Wanted
-    from lsncli.app.scored_sets import Kind
     from lsncli.backbones import Backbone
+    from lsncli.detection.scored_sets import Kind
     from lsncli.images.columns import Columns
+    from lsncli.report.contents import Wanted
 
 PAGE = Path("lsn-report.html")
 
@@ -78,14 +78,14 @@ def report(
     The page needs no network and no other file; pictures of the lowest, the borderline and the highest scores
     and of every class are in it. With images known to be ID or OOD it shows ROC curves.
     """
-    from lsncli.app.failing import check_failures
-    from lsncli.app.reporting import make_report
-    from lsncli.app.scored_sets import Scorer
-    from lsncli.app.selection import TRAIN
     from lsncli.backbones import load_again
+    from lsncli.detection.scored_sets import Scorer
     from lsncli.device import pick_device
+    from lsncli.evaluation.evaluate import TRAIN
+    from lsncli.extraction.extract import check_failures
     from lsncli.images.columns import Columns
     from lsncli.images.sources import Listing
+    from lsncli.report.contents import make_report
     from lsncli.report.page.build import build_page
     from lsncli.report.page.data import page_data
     from lsncli.store.reader import read_split
@@ -143,8 +143,8 @@ def _wanted(
     columns: "Columns",
 ) -> list["Wanted"]:
     """The sets that were asked for, images of unknown truth first. Raises as listing and reading do."""
-    from lsncli.app.reporting import want_images, want_split
-    from lsncli.app.selection import choose_splits
+    from lsncli.evaluation.evaluate import choose_splits
+    from lsncli.report.contents import want_images, want_split
 
     folders = folders_of(images)
     sets = [want_images("images", "input", paths, columns)] if paths else []

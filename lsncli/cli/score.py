@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import filing, options, sources
 from lsncli.cli.scoring import Model, check_model, detector_for, images_to_score, split_to_score
 from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_for
 from lsncli.console import progress, say
 from lsncli.errors import OodFound, UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import render, show_aside
 
 if TYPE_CHECKING:
-    from lsncli.app.verdicts import Tally
     from lsncli.artefacts.detector import Detector
+    from lsncli.detection.detect import Tally
 
 SUMMARY_FROM = 20
 """Images from which on the classes are counted, too; fewer are seen at a glance."""
@@ -78,9 +78,9 @@ def score(
     An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
     images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
-    from lsncli.app.failing import check_failures
-    from lsncli.app.filing import Filing
-    from lsncli.app.verdicts import Tally, row_of, select
+    from lsncli.detection.detect import Tally, row_of, select
+    from lsncli.detection.sorting import Filing
+    from lsncli.extraction.extract import check_failures
     from lsncli.images.columns import Columns
 
     options.set_timeouts(timeout, image_timeout)

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options, sources
 from lsncli.cli.extract import model_for
 from lsncli.console import Tick
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lsncli.app.detect import Verdict
-    from lsncli.app.drift import Drift
-    from lsncli.app.verdicts import Found, Tally
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
+    from lsncli.detection.detect import Found, Tally, Verdict
+    from lsncli.detection.drift import Drift
     from lsncli.images.columns import Columns
     from lsncli.images.sources import ImageItem
     from lsncli.types import Failure
@@ -60,8 +59,8 @@ class Model:
 
 def detector_for(place: Workspace, classes: str | None, model: Model) -> "tuple[Detector, Backbone | None]":
     """The workspace's detector, or one of nothing but class names with the model that it took to make it."""
-    from lsncli.app.zeroshot import checked_names, zero_shot_detector
     from lsncli.artefacts.detector import load_detector
+    from lsncli.detection.zero_shot import checked_names, zero_shot_detector
 
     if classes is None:
         return load_detector(place.detector), None
@@ -106,9 +105,9 @@ def images_to_score(
     quiet: bool = False,
 ) -> Work:
     """The images under ``paths``, in the order they were named; ``remember`` what was read, to file them."""
-    from lsncli.app.detect import detect
-    from lsncli.app.drift import Drift
     from lsncli.backbones import load_again
+    from lsncli.detection.detect import detect
+    from lsncli.detection.drift import Drift
     from lsncli.device import pick_device
     from lsncli.images.sources import check_not_empty, named
     from lsncli.images.witness import witnessed
@@ -134,9 +133,9 @@ def images_to_score(
 
 def split_to_score(place: Workspace, name: str, detector: "Detector", model: Model) -> Work:
     """A split of the store; the model is loaded only for prompts that depend on the image."""
-    from lsncli.app.detect import detect_split
-    from lsncli.app.drift import Drift
     from lsncli.backbones import load_again
+    from lsncli.detection.detect import detect_split
+    from lsncli.detection.drift import Drift
     from lsncli.device import pick_device
     from lsncli.store.reader import read_fingerprint, read_split
 

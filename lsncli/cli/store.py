@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ, Configured
 from lsncli.console import say
 from lsncli.credentials import masked
 from lsncli.errors import LsnError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import Column, render
 
 app = typer.Typer(help="Look into the feature store, check it, import and export.", no_args_is_help=True)
@@ -103,8 +103,8 @@ def merge(
     Without --copy the rows stay in part files beside the store, in features.h5.rows: nothing is copied, and
     both belong together. With --copy, a split that was merged so before is written into the store.
     """
-    from lsncli.app.failing import check_split
-    from lsncli.app.merging import merge as use
+    from lsncli.extraction.extract import check_split
+    from lsncli.extraction.merge import merge as use
 
     place = Workspace(work)
     info = use(place.features, split, copy=copy, record=place.extraction(split))
@@ -145,7 +145,7 @@ def import_split(
     They are stored as float16; features whose direction that would change are refused, with a factor to scale
     them by.
     """
-    from lsncli.app.exchange import import_features
+    from lsncli.interchange.exchange import import_features
 
     path = Workspace(work).features
     made = import_features(
@@ -172,7 +172,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write the features, labels and keys of a split for other tools."""
-    from lsncli.app.exchange import export_features
+    from lsncli.interchange.exchange import export_features
 
     export_features(Workspace(work).features, split, target)
     say(f"Wrote {target}.", quiet=quiet)

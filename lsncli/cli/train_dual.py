@@ -1,18 +1,18 @@
 """``lsn train-head --kind dualcoop``: DualCoOp's pair of prompts."""
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli.heads import Asked, show
 from lsncli.cli.interrupted import interruptible
 from lsncli.cli.training import kept_epochs, workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 
 
 def dualcoop(asked: Asked) -> None:
     """Learn with a progress bar and show one row."""
-    from lsncli.app import train_dual as use
     from lsncli.prompts.dual import dual_settings
     from lsncli.prompts.learner import steps
+    from lsncli.training import prompts as use
 
     given = {"SOURCE": asked.sources, "--tune": asked.tune, "--c": asked.c, "--loss": asked.settings["loss"]}
     given |= {f"--{name}": value for name, value in asked.columns.options().items()}

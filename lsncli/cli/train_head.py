@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options, train_dual
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
@@ -15,6 +14,7 @@ from lsncli.cli.tuning import tuned
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
+from lsncli.methods.workspace import Workspace
 
 TUNING = "Tuning the image tower"
 
@@ -125,8 +125,8 @@ def _linear(asked: Asked) -> None:
             f"A linear head is trained on stored features: {what} is for fine-tuning.",
             "Add --tune last-blocks or --tune all, or leave it out.",
         )
-    from lsncli.app.train_head import train_linear
     from lsncli.device import pick_device
+    from lsncli.training.linear_probe import train_linear
 
     place = Workspace(asked.work)
     with progress("linear head", None, quiet=asked.quiet) as tick:

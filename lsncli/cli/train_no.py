@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options, training
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.interrupted import interruptible
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def train_no(
     With --tower, or --yes and --no, only the head. An interrupted training goes on when the same command is
     typed again.
     """
-    from lsncli.app import no_head
-    from lsncli.app.tables import read_table
     from lsncli.artefacts.no_tower import load_no_tower
+    from lsncli.interchange.tables import read_table
     from lsncli.prompts.clipn import NoSettings
+    from lsncli.training import clipn as no_head
 
     if sum((bool(pairs), tower is not None, yes is not None and no is not None)) != 1 or (yes is None) != (
         no is None
@@ -154,12 +154,12 @@ def _learn(
     quiet: bool,
 ) -> "NoTower":
     """Encode the pairs, then learn, with a bar for each."""
-    from lsncli.app import train_no as use
-    from lsncli.app.encode import Encoder
-    from lsncli.app.no_head import KIND
-    from lsncli.app.pairs import read_pairs
     from lsncli.backbones import with_text
+    from lsncli.extraction.encoder import Encoder
     from lsncli.prompts.no_encoder import steps
+    from lsncli.training import clipn as use
+    from lsncli.training.clipn import KIND
+    from lsncli.training.image_captions import read_pairs
 
     with_text(backbone)  # before the images are encoded
     found = read_pairs(paths)

@@ -13,12 +13,12 @@ from lsncli.console import progress, say
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.app.train import Plan, Training
-    from lsncli.app.workspace import Workspace
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
+    from lsncli.methods.workspace import Workspace
     from lsncli.prompts.losses import Kind
     from lsncli.prompts.settings import PromptSettings
+    from lsncli.training.prompts import Plan, Training
 
 PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"
 
@@ -135,9 +135,9 @@ def learn(kind: "Kind", given: Mapping[str, Any], *, following: str) -> None:
 
     ``given`` are all options by the names of a command's parameters: one that nothing takes is a TypeError.
     """
-    from lsncli.app.train import plan_negative, plan_positive
-    from lsncli.app.workspace import Workspace
+    from lsncli.methods.workspace import Workspace
     from lsncli.prompts.settings import PromptSettings, preset
+    from lsncli.training.prompts import plan_negative, plan_positive
 
     rest = dict(given)
     place = Workspace(rest.pop("work"))
@@ -170,8 +170,8 @@ def _run(
     quiet: bool,
 ) -> None:
     """Train with a progress bar, and show one row."""
-    from lsncli.app import train
     from lsncli.prompts.learner import steps
+    from lsncli.training import prompts as train
 
     backbone = workspace_backbone(place, pretrained, device)
     total = steps(len(plan.rows.train), settings)

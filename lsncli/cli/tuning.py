@@ -2,7 +2,6 @@
 
 import shlex
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.heads import Asked, show
 from lsncli.cli.interrupted import interruptible
@@ -10,16 +9,17 @@ from lsncli.cli.sources import list_sources
 from lsncli.cli.training import kept_epochs
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
+from lsncli.methods.workspace import Workspace
 
 
 def tuned(asked: Asked, tune: str) -> None:
     """Fine-tune the image tower and write it with its linear head. On Ctrl-C, say how to go on."""
-    from lsncli.app.tune import KIND, check_place, plan_tuning, tune_tower
-    from lsncli.app.tunelosses import LOSSES
-    from lsncli.app.tuning import tune_settings
     from lsncli.backbones import DEFAULT_MODEL, load_backbone
     from lsncli.device import pick_device
     from lsncli.images.sources import named
+    from lsncli.training.finetune import KIND, check_place, plan_tuning, tune_tower
+    from lsncli.training.finetune_loop import tune_settings
+    from lsncli.training.finetune_losses import LOSSES
 
     if not asked.sources:
         raise UsageError(

@@ -50,7 +50,7 @@ def undo(
     Nothing is overwritten, and a file that was changed since is kept. Shows what was not undone, and why;
     what was undone already is skipped. Only a FILE that lsn wrote for you into that very folder counts.
     """
-    from lsncli.app import undo as use
+    from lsncli.detection import undo as use
 
     if yes and not unsigned:
         raise UsageError("--yes says yes to --unsigned, which was not given.", "Leave it out.")

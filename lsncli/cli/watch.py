@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.filing import images
 from lsncli.cli.verdicts import COLUMNS
 from lsncli.cli.watched import Scoring, score_arrivals, summarise
 from lsncli.console import printable, say
 from lsncli.errors import LsnError, UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.report.render import plain
 
 if TYPE_CHECKING:
-    from lsncli.app.watching import Watcher
+    from lsncli.detection.watch import Watcher
 
 
 def watch(
@@ -55,8 +55,8 @@ def watch(
     Every image gets a row of JSON in a file that is also the memory: after a restart, or a kill, what
     has a row is not read again unless it has changed.
     """
-    from lsncli.app.watching import Watcher, rounds
-    from lsncli.app.watchlog import open_log
+    from lsncli.detection.watch import Watcher, rounds
+    from lsncli.detection.watch_log import open_log
 
     options.set_timeouts(None, image_timeout)
     if not folder.is_dir():

@@ -4,16 +4,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli import options
 from lsncli.cli.filing import images
 from lsncli.console import printable, progress, say
+from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lsncli.app.detect import Verdict
-    from lsncli.app.verdicts import Tally
-    from lsncli.app.watching import Arrival, Watcher
     from lsncli.artefacts.detector import Detector
+    from lsncli.detection.detect import Tally, Verdict
+    from lsncli.detection.watch import Arrival, Watcher
     from lsncli.images.sources import Listing
     from lsncli.types import Failure
 
@@ -27,9 +26,9 @@ class Scoring:
     """The detector, its model, and what came so far."""
 
     def __init__(self, place: Workspace, pretrained: str, device: str, batch_size: int, workers: int) -> None:
-        from lsncli.app.verdicts import Tally
         from lsncli.artefacts.detector import load_detector
         from lsncli.backbones import load_again
+        from lsncli.detection.detect import Tally
         from lsncli.device import pick_device
 
         self.detector: Detector = load_detector(place.detector)
@@ -46,7 +45,7 @@ class Scoring:
 
     def detect(self, listing: "Listing") -> "Iterator[tuple[int, Sequence[Verdict | Failure]]]":
         """The verdicts on what arrived, batch by batch."""
-        from lsncli.app.detect import detect
+        from lsncli.detection.detect import detect
 
         return detect(listing, self.detector, self._drift.watching(self._backbone), **self._how)
 
@@ -65,7 +64,7 @@ class Scoring:
             self._begin_check()
 
     def _begin_check(self) -> None:
-        from lsncli.app.drift import Drift
+        from lsncli.detection.drift import Drift
 
         self._drift = Drift(self.detector)
         self._checked = 0
@@ -73,8 +72,8 @@ class Scoring:
 
 def score_arrivals(watcher: "Watcher", arrivals: "Sequence[Arrival]", scoring: Scoring, quiet: bool) -> None:
     """Score what one look found, and say what did not belong."""
-    from lsncli.app.verdicts import Tally, kind_of
-    from lsncli.app.watching import path_of
+    from lsncli.detection.detect import Tally, kind_of
+    from lsncli.detection.watch import path_of
 
     tally, named = Tally(), 0
     with progress("images", len(arrivals), quiet=quiet) as tick:

@@ -13,7 +13,7 @@ from lsncli.report import plots
 from lsncli.types import Float64s
 
 if TYPE_CHECKING:
-    from lsncli.app.evaluate import Evaluation
+    from lsncli.evaluation.evaluate import Evaluation
 
 BINS = 60
 TAIL = 0.001

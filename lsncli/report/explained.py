@@ -9,8 +9,8 @@ from lsncli.console import printable
 from lsncli.report.render import FORMATS, Column, render, target
 
 if TYPE_CHECKING:
-    from lsncli.app.explain import Explanation
-    from lsncli.app.reasons import Reasons
+    from lsncli.explanation.evidence import Reasons
+    from lsncli.explanation.saliency import Explanation
 
 Rows = list[dict[str, Any]]
 

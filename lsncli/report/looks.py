@@ -12,8 +12,8 @@ from lsncli.report.plots import safe_name
 from lsncli.report.render import plain
 
 if TYPE_CHECKING:
-    from lsncli.app.explain import Explanation
-    from lsncli.app.reasons import Reasons
+    from lsncli.explanation.evidence import Reasons
+    from lsncli.explanation.saliency import Explanation
 
 
 def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -> list[Path]:

@@ -11,7 +11,7 @@ from lsncli.report import plots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lsncli.app.understands_not import Tally
+    from lsncli.evaluation.negation import Tally
 
 NAMED = 50
 """With more classes than this, bars have no room for names and stand side by side as one area."""

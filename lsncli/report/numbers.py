@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lsncli.report.heat import fitting
 
 if TYPE_CHECKING:
-    from lsncli.app.reasons import Reasons
+    from lsncli.explanation.evidence import Reasons
 
 LINE_HEIGHT, GAP, SIZE = 19, 4, 13
 BAR, GREY = (196, 214, 236), (95, 95, 95)

@@ -11,8 +11,6 @@ import torch
 from artefact_samples import CLASSES, FINGERPRINT, detector, head, prompts, vectors
 from safetensors import safe_open
 
-from lsncli.app.cache import Cache
-from lsncli.app.tune import KIND as TOWER
 from lsncli.artefacts import files
 from lsncli.artefacts.checkpoint import KIND as CHECKPOINT
 from lsncli.artefacts.checkpoint import load_checkpoint, save_checkpoint
@@ -22,7 +20,9 @@ from lsncli.artefacts.heads import load_head, save_head
 from lsncli.artefacts.no_tower import NoTower, load_no_tower, save_no_tower
 from lsncli.artefacts.prompts import load_prompts, save_prompts
 from lsncli.errors import LsnError
+from lsncli.methods.cache import Cache
 from lsncli.prompts.loop import Checkpoint
+from lsncli.training.finetune import KIND as TOWER
 from lsncli.types import Failure
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,11 +10,11 @@ import pytest
 from photo_samples import photos
 
 from lsncli import backbones, registry
-from lsncli.app.drift import Looks
 from lsncli.artefacts.detector import load_detector
 from lsncli.backbones import BACKBONES, Kind, NoText, load_again, load_backbone, openclip
 from lsncli.backbones.catalogue import architectures
 from lsncli.cli.app import main
+from lsncli.detection.drift import Looks
 from lsncli.errors import UsageError
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.types import unit

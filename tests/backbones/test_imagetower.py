@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from lsncli.app.tune import KIND
 from lsncli.artefacts.files import write_artefact
 from lsncli.backbones import load_again, load_backbone
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.imagetower import last_blocks
 from lsncli.errors import Unavailable, UsageError
+from lsncli.training.finetune import KIND
 
 ensure_torchvision()
 import open_clip  # noqa: E402

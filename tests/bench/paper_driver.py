@@ -6,8 +6,8 @@ Arguments: those of ``lsn``. Nothing else is changed: rows, classes, methods and
 import sys
 from dataclasses import replace
 
-from lsncli.app import resume
 from lsncli.prompts import settings
+from lsncli.training import checkpoints as resume
 
 EPOCHS = 2
 

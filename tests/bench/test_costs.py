@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from lsncli.app.methods import parse_method
 from lsncli.backbones import BACKBONES
 from lsncli.bench import speeds as speeds_module
 from lsncli.bench.costs import costs_of, count, remarks, rows_of, total, with_total
@@ -22,6 +21,7 @@ from lsncli.bench.progress import duration
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suitefile import load_suite
 from lsncli.errors import Unavailable
+from lsncli.methods.spec import parse_method
 from lsncli.prompts.settings import preset
 
 DAY = 86400

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from bench_samples import run_suite, write_images, write_suite
 
-from lsncli.app import understands_not as negation
 from lsncli.bench import figures
 from lsncli.bench.figures import choices, shots
 from lsncli.bench.figures.curves import draw_rows
@@ -17,6 +16,7 @@ from lsncli.bench.figures.request import Drawn, Request
 from lsncli.bench.measured import measured
 from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError, UsageError
+from lsncli.evaluation import negation
 from lsncli.facts import published
 from lsncli.facts.classes import class_list
 from lsncli.images.layouts import Folder

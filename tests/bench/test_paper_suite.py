@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from paper_data import lay_out
 
-from lsncli.app import resume, train
 from lsncli.bench.fold import MeasuredTable
 from lsncli.bench.measured import measured
 from lsncli.bench.plan import Plan
@@ -21,6 +20,8 @@ from lsncli.facts.classes import class_list
 from lsncli.facts.published import table
 from lsncli.prompts import settings
 from lsncli.store.reader import list_splits
+from lsncli.training import checkpoints as resume
+from lsncli.training import prompts as train
 
 HERE = Path(__file__).parent
 SMALL = ["ImageNet-10/MCM", "ImageNet-10/LSN"]

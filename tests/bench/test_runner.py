@@ -10,11 +10,11 @@ import pytest
 from bench_samples import results, run_suite, write_images, write_suite
 from code_samples import added, edited, functions_called, replaced
 
-from lsncli.app.cache import Cache, digest
-from lsncli.app.code import _node, code_of, reached
 from lsncli.backbones import loader_of
 from lsncli.bench import jobs, learning, measuring, pool
 from lsncli.errors import LsnError
+from lsncli.methods.cache import Cache, digest
+from lsncli.methods.source_digest import _node, code_of, reached
 from lsncli.scores import SCORES
 from lsncli.store.lock import locked
 
@@ -204,7 +204,7 @@ def test_results_are_done_until_code_changes_that_they_depend_on(done) -> None:
 
 
 GLUE = {
-    ("lsncli.app.methods", "parse_method"),
+    ("lsncli.methods.spec", "parse_method"),
     ("lsncli.bench.jobs", "Line"),
     ("lsncli.bench.learning", "learn"),
     ("lsncli.bench.pool", "Homework"),

@@ -12,18 +12,18 @@ from bench_samples import png
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.app.encode import Encoder
-from lsncli.app.heldout import hold_out
-from lsncli.app.reuse import ReusingEncoder
 from lsncli.bench.lines import lines_of
 from lsncli.bench.measured import measured
 from lsncli.bench.places import HELD_OUT
 from lsncli.bench.subsets import Subset, expected_images, images_a_class, list_subset, stored_subset
 from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError
+from lsncli.extraction.encoder import Encoder
+from lsncli.extraction.reuse import ReusingEncoder
 from lsncli.facts.datasets import published
 from lsncli.images.layouts import Folder
 from lsncli.images.sources import list_images
+from lsncli.methods.holdout import hold_out
 from lsncli.store.format import Split, SplitInfo, check_split_name
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
@@ -291,7 +291,7 @@ def test_rows_that_learn_nothing_need_no_training_images(noise: Path, tmp_path: 
 
 
 def test_a_store_with_the_whole_set_is_used_as_it_is(noise: Path, tmp_path: Path, tiny_backbone) -> None:
-    from lsncli.app.extract import extract
+    from lsncli.extraction.extract import extract
 
     suite = load_suite(str(noise / "noise.toml"))
     _, plan = run(noise, "small", tmp_path, dry=True)

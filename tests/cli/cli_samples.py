@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsncli.app.exchange import imported_fingerprint
+from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.store.format import Split
 from lsncli.store.writer import write_split, write_text
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from deaths import signal_after_files
 
-from lsncli.app.extract import extract
 from lsncli.backbones import mini  # noqa: F401  (imported here, so that no child has to)
 from lsncli.cli.app import main
+from lsncli.extraction.extract import extract
 
 PIECES = (2, 3, 4)
 """Pieces that a run commits before it is killed, each going on from the last; together more than

@@ -14,9 +14,9 @@ import pytest
 from patience import wait_until
 from PIL import Image
 
-from lsncli.app.engines import Crew
-from lsncli.app.engines.local import devices
 from lsncli.device import pick_device
+from lsncli.extraction.engines import Crew
+from lsncli.extraction.engines.local import devices
 
 PARTS = ("--part-rows", "8", "--batch-size", "4")
 

@@ -107,7 +107,7 @@ def place(tmp_path_factory, tiny_backbone, tiny_model) -> Iterator[Path]:
     np.save(folder / "no.npy", random.normal(size=(3, 32)))
     (folder / "words.csv").write_text("".join(f"{row:03}.jpg,sofa;tree\n" for row in range(60)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lsncli.app.forecast.PROBE_SECONDS", 0.0)
+        patch.setattr("lsncli.extraction.estimate.PROBE_SECONDS", 0.0)
         patch.setattr("lsncli.bench.speeds.SECONDS", 0.0)
         patch.chdir(folder)
         patch.syspath_prepend(folder)

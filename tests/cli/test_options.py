@@ -11,10 +11,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import typer.main
 
-from lsncli.app import train
 from lsncli.cli import training
 from lsncli.cli.app import app
 from lsncli.console import silent
+from lsncli.training import prompts as train
 
 ROOT = typer.main.get_command(app)
 

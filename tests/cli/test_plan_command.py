@@ -13,7 +13,7 @@ MILLION = ("--plan", "--for", "1000000", "--format", "json")
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsncli.app.forecast.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("lsncli.extraction.estimate.PROBE_SECONDS", 0.0)
 
 
 def test_a_plan_for_programs(lsn, tmp_path: Path) -> None:

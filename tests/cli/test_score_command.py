@@ -130,7 +130,7 @@ def test_a_table_has_room_for_reasons_only_where_there_are_some(score) -> None:
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(score, monkeypatch, form: str) -> None:
-    monkeypatch.setattr("lsncli.app.detect.encode_stream", None)
+    monkeypatch.setattr("lsncli.detection.detect.encode_stream", None)
     done = score("images", "--format", form, "--output", "images/a/0.jpg/rows")
     assert (done.code, done.out) == (1, "")
     assert "--output images/a/0.jpg/rows cannot be written: " in done.err

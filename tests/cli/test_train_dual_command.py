@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from training_samples import features_of
 
-from lsncli.app import resume
 from lsncli.artefacts.heads import load_head
 from lsncli.prompts import learner
 from lsncli.prompts.loop import run_epoch
+from lsncli.training import checkpoints as resume
 
 WORDS = ["train-head", "--kind", "dualcoop", "--device", "cpu"]
 

@@ -103,7 +103,7 @@ def test_ctrl_c_says_how_to_go_on(lsn, tmp_path: Path, tiny_model: str, monkeypa
     def interrupted(*args, **given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lsncli.app.tune.fine_tune", interrupted)
+    monkeypatch.setattr("lsncli.training.finetune.fine_tune", interrupted)
     done = lsn("train-head", "photos", *QUICK, "--model", tiny_model, "--work", "tuned")
     assert done.code == 130
     assert "Interrupted. No epoch was kept yet; run the same command again." in done.err

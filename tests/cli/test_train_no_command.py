@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from training_samples import CLASSES, features_of
 
-from lsncli.app import resume
 from lsncli.artefacts.heads import load_head
 from lsncli.prompts import no_encoder
+from lsncli.training import checkpoints as resume
 from lsncli.types import unit
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--rate", "3e-5", "--templates", "hand", "--device", "cpu"]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from training_samples import QUICK, features_of
 
-from lsncli.app import resume
 from lsncli.artefacts.prompts import LearnedPrompts, load_prompts
 from lsncli.prompts import chunks, learner
 from lsncli.prompts.loop import run_epoch
 from lsncli.prompts.settings import preset
+from lsncli.training import checkpoints as resume
 
 
 @pytest.fixture

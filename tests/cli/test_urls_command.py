@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from lsncli.app.workspace import Workspace
 from lsncli.cli.app import app
 from lsncli.images.budget import IMAGE_SECONDS, SECONDS, allowed_image_seconds, allowed_seconds
+from lsncli.methods.workspace import Workspace
 from lsncli.store.reader import read_split
 
 pytest.importorskip("aiohttp")

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from lsncli.app import watching
 from lsncli.cli.app import main
+from lsncli.detection import watch as watching
 from lsncli.store.lock import locked
 
 VERSION = ["size", "mtime_ns", "ctime_ns"]

@@ -19,9 +19,9 @@ import torch
 from deaths import signal_after_files
 from training_samples import features_of
 
-from lsncli.app import resume
 from lsncli.backbones import mini
 from lsncli.cli.app import main
+from lsncli.training import checkpoints as resume
 
 COMMANDS = {
     "positive": ["train-pos", "--epochs", "15", "--context-length", "4"],

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from deaths import signal_after
 
-from lsncli.app.detect import detect  # noqa: F401  (imported here, so that no child has to)
-from lsncli.app.watchlog import WatchLog
 from lsncli.backbones import mini  # noqa: F401
 from lsncli.cli.app import main
+from lsncli.detection.detect import detect  # noqa: F401  (imported here, so that no child has to)
+from lsncli.detection.watch_log import WatchLog
 
 
 def start(images: Path, work: Path, output: Path, *, dies: bool = False) -> int:

@@ -15,8 +15,8 @@ import pytest
 from photo_samples import photos
 
 from lsncli import registry
-from lsncli.app.manifest import read_manifest, write_manifest
 from lsncli.errors import UsageError
+from lsncli.extraction.part_job import read_manifest, write_manifest
 from lsncli.images import source_kinds
 from lsncli.images.read import Packed, read_bytes
 from lsncli.images.remote import Remote

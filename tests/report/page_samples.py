@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from lsncli.app.explain import Explanation, Look
-from lsncli.app.nearest import Neighbour
-from lsncli.app.reporting import Report
-from lsncli.app.scored_sets import Judged, ScoredSet
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.prompts import HeadSource
+from lsncli.detection.scored_sets import Judged, ScoredSet
+from lsncli.explanation.evidence import Neighbour
+from lsncli.explanation.saliency import Explanation, Look
+from lsncli.report.contents import Report
 from lsncli.threshold import Threshold
 from lsncli.types import Failure, Fingerprint
 

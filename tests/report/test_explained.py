@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsncli.app.detect import Verdict
-from lsncli.app.explain import Explanation, Look
-from lsncli.app.nearest import Neighbour
-from lsncli.app.reasons import Judgement, Likely, Measure, Reasons
+from lsncli.detection.detect import Verdict
+from lsncli.explanation.evidence import Judgement, Likely, Measure, Neighbour, Reasons
+from lsncli.explanation.saliency import Explanation, Look
 from lsncli.report import numbers as drawing
 from lsncli.report.explained import records, sections, show
 from lsncli.report.looks import write_looks

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from page_samples import CLASSES, HOSTILE, sample, scored
 
-from lsncli.app.reporting import Report
-from lsncli.app.scored_sets import Judged
 from lsncli.console import printable
+from lsncli.detection.scored_sets import Judged
 from lsncli.metrics import evaluate_scores
+from lsncli.report.contents import Report
 from lsncli.report.page.build import build_page
 from lsncli.report.page.data import CURVE, FAILURES, QUANTILES, page_data
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from page_samples import CLASSES, GAMMA, HOSTILE, sample, scored
 
-from lsncli.app.reporting import Report
 from lsncli.console import printable
+from lsncli.report.contents import Report
 from lsncli.report.page.build import build_page
 from lsncli.report.page.data import page_data
 

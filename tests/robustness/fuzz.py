@@ -23,11 +23,11 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.timing import record
-from lsncli.app.meter import Cost, metered
 from lsncli.images.decode import decode
 from lsncli.images.found import EXTENSIONS
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.sources import ImageItem, list_images
+from lsncli.methods.prepared import Cost, metered
 from tests.robustness.mutations import case, samples, wrong_extension
 
 
@@ -51,7 +51,7 @@ class Outcome:
 
 def load_photo(images: str | None) -> Image.Image:
     """The photo that all cases are made of."""
-    from lsncli.app.demo import sample_photos  # imports torch, which the children do without
+    from lsncli.evaluation.demo import sample_photos  # imports torch, which the children do without
 
     sources = [Path(images) / "photos-original.tar"] if images else sample_photos()[:1]
     return decode(read_bytes(list_images(sources).items[0]))

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lsncli.app import extract as extraction
-from lsncli.app import resume
 from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.backbones import mini
 from lsncli.bench import measured  # noqa: F401  (imported here, so that no child has to)
 from lsncli.bench.results import Results
+from lsncli.extraction import extract as extraction
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits
 from lsncli.store.writer import write_split
+from lsncli.training import checkpoints as resume
 from tests.robustness.killing import Subject, finished, start
 
 CPU = ["--device", "cpu", "--quiet"]

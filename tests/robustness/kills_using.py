@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lsncli.app.detect import detect  # noqa: F401  (imported here, so that no child has to)
-from lsncli.app.reporting import make_report  # noqa: F401
+from lsncli.detection.detect import detect  # noqa: F401  (imported here, so that no child has to)
+from lsncli.report.contents import make_report  # noqa: F401
 from tests.robustness.killing import Subject, finished, start
 from tests.robustness.kills_making import CPU, files_of_store, hasten, items_done, made_up_features, noise
 

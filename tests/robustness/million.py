@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.timing import record
-from lsncli.app.exchange import imported_fingerprint
+from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.store.format import Piece, Split
 from lsncli.store.part import Part
 from lsncli.store.parts import About, begin, claimed, make_room

@@ -1,6 +1,6 @@
 """One process of a launch of torchrun is killed at some moment: one restart later the split is whole.
 
-The quick form is in tests/app/test_engines.py.
+The quick form is in tests/extraction/test_engines.py.
 """
 
 import os

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.app.inputs import INPUTS
 from lsncli.errors import LsnError, UsageError
+from lsncli.methods.inputs import INPUTS
 from lsncli.scores import SCORES, load_score, ready, score_in_chunks, score_settings
 from lsncli.scores.knn import Knn
 from lsncli.scores.lsn import Lsn

@@ -1,11 +1,11 @@
 """Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
 
-from lsncli.app import understands_not as use
 from lsncli.backbones import with_text
 from lsncli.bench.desk import same_backbone
 from lsncli.bench.figures.request import Drawn, Request, paths, planned, stored_sets
 from lsncli.bench.suite import Group, TableSpec
 from lsncli.errors import UsageError
+from lsncli.evaluation import negation as use
 from lsncli.facts.classes import class_list
 from lsncli.report import negation
 from lsncli.report.render import Column

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lsncli.app.explain import Explanation, Look, explain
-from lsncli.app.heads import make_head
 from lsncli.bench.bound import learned_file
 from lsncli.bench.desk import Desk, same_backbone
 from lsncli.bench.figures.pictures import pictures, spread_rows
@@ -13,6 +11,8 @@ from lsncli.bench.jobs import Score
 from lsncli.bench.lines import plain
 from lsncli.bench.suite import Row, TableSpec
 from lsncli.errors import LsnError, UsageError
+from lsncli.explanation.saliency import Explanation, Look, explain
+from lsncli.methods.heads import make_head
 from lsncli.report import attention as report
 from lsncli.report.render import Column
 from lsncli.store.reader import read_split

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lsncli.app.methods import parse_method
 from lsncli.bench.costs import costs_of, rows_of
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
 from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
@@ -14,6 +13,7 @@ from lsncli.bench.suite import Row, Suite, TableSpec
 from lsncli.console import say
 from lsncli.errors import UsageError
 from lsncli.facts import published
+from lsncli.methods.spec import parse_method
 from lsncli.report import shots as report
 from lsncli.report.render import Column
 

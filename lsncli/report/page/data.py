@@ -15,8 +15,8 @@ from lsncli.console import printable
 from lsncli.report.detection import curves, edges_of
 
 if TYPE_CHECKING:
-    from lsncli.app.reporting import Report
-    from lsncli.app.scored_sets import Judged, ScoredSet
+    from lsncli.detection.scored_sets import Judged, ScoredSet
+    from lsncli.report.contents import Report
     from lsncli.types import Float64s
 
 SIDE, QUALITY = 168, 78
@@ -207,7 +207,7 @@ def _curves(report: "Report") -> list[dict[str, Any]]:
 
 
 def _method(report: "Report") -> str:
-    from lsncli.app.methods import Method
+    from lsncli.methods.spec import Method
 
     detector = report.detector
     return str(Method(detector.method, detector.head_name, detector.settings))

@@ -1,1 +1,0 @@
-"""Use cases: plain functions that return dataclasses and never print."""

@@ -1,0 +1,261 @@
+"""Sort scored images into folders: DIR/ood and one folder a class. Planned first, and it can be undone.
+
+Only what was scored is filed: an image that is another one by then is left where it is. Nothing is
+overwritten: a name that is taken gets a number. No link in DIR is followed. Every change is written into an
+undo file before it is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the
+action.
+
+Names that any file system takes: folders for classes, files out of tars, and numbers for doubles.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from lsncli.console import Tick, silent
+from lsncli.detection.detect import shown_path
+from lsncli.detection.file_moves import as_binary, digest_in, keep_status, move_file
+from lsncli.detection.undo_log import UndoLog
+from lsncli.disk import Folder, temporary_name
+from lsncli.images.read import Undecodable
+from lsncli.images.sources import ImageItem
+from lsncli.images.urls import as_url
+from lsncli.images.witness import CHANGED, Identity, Witness, witness_of
+from lsncli.interrupts import held_back
+from lsncli.types import Failure
+
+NAME_BYTES = 255
+"""The longest name of nearly every file system."""
+FOLDER_BYTES = 100
+FORBIDDEN = frozenset('/\\:*?"<>|')
+"""What some system would take for a separator, a drive or a pattern."""
+DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{kind}{digit}" for kind in ("com", "lpt") for digit in "123456789")}
+)
+"""What Windows takes for a device, whatever the extension."""
+
+
+def safe_name(text: str, limit: int = NAME_BYTES) -> str:
+    """``text`` as the name of one file or folder: it leads nowhere else, and no terminal obeys it.
+
+    Separators, wildcards and what does not print become '_'; a leading dot or dash, which would hide it or
+    look like an option, too, and so do dots and spaces at the end. At most ``limit`` bytes; never empty.
+    """
+    name = "".join(c if c.isprintable() and c not in FORBIDDEN else "_" for c in text).strip()
+    name = cut(name, limit)
+    if name[:1] in (".", "-"):
+        name = "_" + name[1:]
+    bare = name.rstrip(". ")
+    name = bare + "_" * bool(bare != name)
+    if not name or name.partition(".")[0].casefold().rstrip() in DEVICES:
+        name = "_" + cut(name, limit - 1)
+    return name
+
+
+def folder_names(classes: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """A folder for every class, by its name: no two alike, not even where case does not count, and none of
+    ``taken``."""
+    used = {name.casefold() for name in taken}
+    found: dict[str, str] = {}
+    for name in classes:
+        folder = base = safe_name(name, FOLDER_BYTES)
+        count = 1
+        while folder.casefold() in used:
+            count += 1
+            folder = f"{base}-{count}"
+        used.add(folder.casefold())
+        found[name] = folder
+    return found
+
+
+def numbered(name: str, number: int) -> str:
+    """``name`` with a number before its extension: a.jpg becomes a-2.jpg; the stem gives way if too long."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        stem, dot, extension = name, "", ""
+    end = f"-{number}{dot}{extension}"
+    return cut(stem, max(1, NAME_BYTES - len(os.fsencode(end)))) + end
+
+
+def cut(text: str, limit: int) -> str:
+    """The longest beginning of ``text`` of at most ``limit`` bytes that ends with a whole character."""
+    text = text[:limit]
+    while len(os.fsencode(text)) > limit:
+        text = text[:-1]
+    return text
+
+
+Action = Literal["move", "copy", "link"]
+OOD = "ood"
+"""The folder of OOD images; a class of that name gets another."""
+
+
+class Filing:
+    """Where each image will go. Nothing is touched before ``carry_out``."""
+
+    def __init__(self, action: Action, folder: Path, classes: Sequence[str]) -> None:
+        self.action, self.folder = action, Path(os.path.realpath(folder))
+        self.planned: list[tuple[ImageItem, str]] = []
+        self.counts: Counter[str] = Counter()
+        """Images by the folder they will go to."""
+        self.there = self.links = 0
+        """Images that lie where they would go, and symbolic links, which are not moved: they stay."""
+        self._shown = folder
+        self._folders = folder_names(classes, (OOD,))
+        self._next: dict[str, int] = {}
+        self._moved: dict[str, str] = {}
+        self._real = cache(os.path.realpath)
+
+    def place(self, item: ImageItem, predicted: str, is_ood: bool) -> str | None:
+        """Plan an image, and say where it will go; None if it stays where it is."""
+        name = OOD if is_ood else self._folders[predicted]
+        target = self._place(item, name)
+        return None if target is None else os.path.join(self._shown, name, os.path.basename(target))
+
+    def _place(self, item: ImageItem, name: str) -> str | None:
+        folder = os.path.join(self.folder, name)
+        if item.offset is not None:
+            return self._plan(item, name, self._free(folder, safe_name(item.key.rpartition("/")[2])))
+        own = os.path.basename(item.path)
+        where = self._real(os.path.dirname(os.path.abspath(item.path)))
+        if where == self._real(folder):
+            self.there += 1
+            return None
+        if self.action != "move":
+            return self._plan(item, name, self._free(folder, own))
+        if os.path.islink(item.path):
+            self.links += 1
+            return None
+        known = os.path.join(where, own)  # a file can be named twice, or be reached by way of a linked folder
+        if known not in self._moved:
+            self._moved[known] = self._plan(item, name, self._free(folder, own))
+        return self._moved[known]
+
+    def source(self, item: ImageItem) -> tuple[str, str]:
+        """The folder of a planned file, by a path without links when it was planned, and its name."""
+        folder, name = os.path.split(os.path.abspath(item.path))
+        return self._real(folder), name
+
+    def _plan(self, item: ImageItem, name: str, target: str) -> str:
+        self.planned.append((item, target))
+        self.counts[name] += 1
+        return target
+
+    def _free(self, folder: str, name: str) -> str:
+        """A path in ``folder`` that neither exists nor is planned."""
+        first = target = os.path.join(folder, name)
+        number = self._next.get(first.casefold(), 1)
+        while target.casefold() in self._next or os.path.lexists(target):
+            number += 1
+            target = os.path.join(folder, numbered(name, number))
+        self._next[first.casefold()] = number
+        self._next.setdefault(target.casefold(), 1)
+        return target
+
+
+@dataclass
+class Outcome:
+    """How many images went where they should, and which did not and why."""
+
+    done: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+def carry_out(filing: Filing, log: UndoLog, tick: Tick = silent) -> Outcome:
+    """Do what was planned, image by image; one that cannot be moved, copied or linked does not stop the rest.
+
+    The images must be of a ``witnessed`` listing: one that is not what was scored any more is a failure.
+    ``log`` is a new undo file in DIR. ``tick`` is called with the number of images done. Ctrl-C takes effect
+    between two images.
+    """
+    outcome = Outcome()
+    with Folder.real(filing.folder) as root:
+        for item, target in filing.planned:
+            try:
+                with held_back():
+                    _file(filing, item, target, root, log)
+                outcome.done += 1
+            except OSError as error:
+                outcome.failures.append(Failure(shown_path(item), error.strerror or str(error)))
+            except Undecodable as error:
+                outcome.failures.append(Failure(shown_path(item), error.message))
+            tick(1)
+    return outcome
+
+
+def _file(filing: Filing, item: ImageItem, target: str, root: Folder, log: UndoLog) -> None:
+    """One image; if something appeared at ``target`` since it was planned, under the next free number."""
+    witness = witness_of(item)
+    above, first = os.path.split(target)
+    file = FILE[filing.action if witness.is_file else "copy"]
+    with _class_folder(root, os.path.basename(above), log) as folder:
+        name, number = first, 1
+        while True:
+            try:
+                file(filing, witness, folder, name, log)
+                return
+            except FileExistsError:
+                number += 1
+                name = numbered(first, number)
+
+
+def _copy(_filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+    item, data = witness.item, witness.read_again()
+    source = item.path if as_url(item.path) else os.path.abspath(item.path)
+    shown = source if item.member is None else f"{source}:{item.member}"
+    temporary = temporary_name(name)
+    target = os.path.join(folder.path, name)
+    log.note(action="copy", source=shown, target=target, sha256=witness.digest, temporary=temporary)
+    with folder.writing(name, as_binary, temporary=temporary) as file:
+        file.write(data)
+        if witness.is_file:
+            keep_status(file, os.stat(source))
+
+
+def _move(filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+    above, own = filing.source(witness.item)
+    with Folder.real(above) as source:
+        identity = _as_scored(witness, source, own)
+        temporary = temporary_name(name)
+        log.note(
+            action="move",
+            source=os.path.join(above, own),
+            target=os.path.join(folder.path, name),
+            sha256=witness.digest,
+            temporary=temporary,
+        )
+        move_file(source, own, folder, name, identity, temporary)
+
+
+def _link(_filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+    source = os.path.abspath(witness.item.path)
+    if Identity.of(os.stat(source)) != witness.identity:
+        witness.read_again()
+    log.note(action="link", source=source, target=os.path.join(folder.path, name))
+    folder.make_link(source, name)
+
+
+FILE = {"move": _move, "copy": _copy, "link": _link}
+
+
+def _as_scored(witness: Witness, source: Folder, name: str) -> Identity:
+    """Which file the name is, if it is what was scored. Raises OSError."""
+    identity = Identity.of(source.status(name))
+    if identity == witness.identity:
+        return identity
+    # Another name or other permissions change the ctime, and a file can be replaced by an equal one.
+    digest, identity = digest_in(source, name)
+    if digest != witness.digest:
+        raise OSError(CHANGED)
+    return identity
+
+
+def _class_folder(root: Folder, name: str, log: UndoLog) -> Folder:
+    """Open a folder in DIR. Raises OSError for a link, which is not followed."""
+    if not root.has(name):
+        log.note(action="folder", target=os.path.join(root.path, name))
+    return root.inside(name, make=True)

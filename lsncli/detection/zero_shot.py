@@ -1,0 +1,58 @@
+"""A detector from nothing but class names: the classes against a vocabulary of other words, uncalibrated."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.prompts import HeadSource
+from lsncli.backbones import Backbone, text_ids_of, with_text
+from lsncli.errors import UsageError
+from lsncli.images.names import check_distinct
+from lsncli.methods.other_words import encoded, other_words
+from lsncli.scores.neglabel import VOCABULARY, NegLabel
+from lsncli.threshold import uncalibrated
+
+LABEL = "zero-shot NegLabel"
+
+
+def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
+    """A NegLabel detector of ``classes`` by their names alone.
+
+    Nobody has measured how many ID images its threshold keeps, and the detector says so
+    (``threshold.calibrated``). Gamma is the share of the classes among all words, C / (C + V): an image is ID
+    if it makes it likelier than chance that one of the classes is meant. Raises UsageError for no class, an
+    empty name, and two names that are one text to the model; LsnError for one that does not fit the text
+    tower.
+    """
+    names = checked_names(classes)
+    check_distinct(names, text_ids_of(backbone), where="--classes")
+    tower = with_text(backbone).text_tower()
+    weights, words = encoded(tower, names), other_words(names, tower)
+    return Detector(
+        method="neglabel",
+        label=LABEL,
+        settings={"groups": NegLabel().groups},
+        head_name="hand",
+        head=HeadSource(names, backbone.fingerprint.logit_scale, weights, None),
+        fingerprint=backbone.fingerprint,
+        threshold=uncalibrated(len(names) / (len(names) + len(words))),
+        learned={VOCABULARY: words},
+    )
+
+
+def checked_names(classes: Iterable[str]) -> tuple[str, ...]:
+    """Class names without blanks around and between. Raises UsageError as ``zero_shot_detector`` does."""
+    given = tuple(classes)
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in given):
+        raise UsageError(f"Expected a list of class names, found {classes!r:.80}.", 'Such as ["cat", "dog"].')
+    names = tuple(" ".join(name.split()) for name in given)
+    if not any(names):
+        raise UsageError(
+            "No class was named.", 'Name them between commas, such as --classes "cat,dog,truck".'
+        )
+    if not all(names):
+        raise UsageError("A class has an empty name.", "Is there a comma too many?")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(f"The class '{twice}' is named twice.")
+    return names

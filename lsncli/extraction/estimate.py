@@ -1,0 +1,169 @@
+"""What an extraction will take, before it begins: a short measured probe, then arithmetic.
+
+Nothing is written. What is assumed is in ``ASSUMED``, for whoever reads the numbers.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import cycle, islice
+from statistics import fmean
+
+from lsncli import console
+from lsncli.backbones import Backbone
+from lsncli.errors import LsnError
+from lsncli.extraction.encoder import batches_abreast, encode_stream
+from lsncli.images.sources import ImageItem, Listing
+from lsncli.store.plan import PART_ROWS
+from lsncli.types import Failure
+
+PROBE_SECONDS = 8.0
+FEWEST = 3
+"""Batches that a probe counts, however long they take."""
+
+ENOUGH = 50_000
+"""Images that no probe gets to the end of."""
+
+WORKERS = (1, 8, 64, 512)
+"""Numbers of workers that a plan is made for, if there are parts for all of them."""
+
+ASSUMED = (
+    "Estimated from the probe: images like these, every worker as fast as this process, storage that keeps "
+    "up with all of them, nothing lost. Not counted: listing, loading the model, and merging, which copies "
+    "the store once."
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a few batches took: ``images`` in ``seconds``, ``waiting`` of them for pixels; how many failed;
+    the mean bytes of an image (None if sizes are not known) and of its key."""
+
+    images: int
+    seconds: float
+    waiting: float
+    failures: int
+    image_bytes: float | None
+    key_bytes: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Of this process."""
+        return self.images / self.seconds
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An extraction of ``images`` in ``parts`` of ``part_rows`` by ``workers``, estimated.
+
+    ``read_bytes`` is None where the sizes of images are not known. ``disk_bytes`` is needed until the end:
+    the parts, and beside them the store that is made of them.
+    """
+
+    images: int
+    parts: int
+    part_rows: int
+    workers: int
+    seconds: float
+    read_bytes: int | None
+    store_bytes: int
+    disk_bytes: int
+
+
+def probe(
+    listing: Listing,
+    backbone: Backbone,
+    *,
+    batch_size: int,
+    workers: int,
+    seconds: float | None = None,
+    tick: console.Tick = console.silent,
+) -> Probe:
+    """Encode batches from all over the listing for so many seconds; the first ones warm up and do not count.
+
+    ``seconds`` None means ``PROBE_SECONDS``. A listing of few images is gone through several times.
+    Raises LsnError if no image can be read.
+    """
+    seconds = PROBE_SECONDS if seconds is None else seconds
+    images = counted = 0
+    waiting = 0.0
+    failures: list[Failure] = []
+    # Batches that are encoded abreast begin together and end together: whole rows of them are counted.
+    with batches_abreast(backbone.device) as abreast:
+        sample = spread(listing.items, batch_size, max(ENOUGH, (abreast + FEWEST) * 2 * batch_size))
+        batches = encode_stream(sample, backbone, batch_size=batch_size, workers=workers)
+        with closing(batches):
+            for batch in islice(batches, abreast):
+                tick(batch.stop - batch.start)
+            began = time.perf_counter()
+            for batch in batches:
+                images += batch.stop - batch.start
+                failures += batch.failures
+                waiting += batch.seconds.waiting / abreast
+                counted += 1
+                tick(batch.stop - batch.start)
+                whole = counted >= FEWEST and counted % abreast == 0
+                if whole and time.perf_counter() - began > seconds:
+                    break
+            spent = time.perf_counter() - began
+    if len(failures) == images:
+        reason = console.printable(f"{failures[0].key}: {failures[0].reason}")
+        raise LsnError(f"None of the {images} images that were tried could be read, such as {reason}.")
+    sizes = [item.size for item in listing.items if item.size is not None]
+    return Probe(
+        images,
+        spent,
+        waiting,
+        len(failures),
+        fmean(sizes) if sizes else None,
+        fmean(len(item.key.encode("utf-8", "surrogateescape")) for item in listing.items),
+    )
+
+
+def spread(items: Sequence[ImageItem], batch_size: int, number: int) -> list[ImageItem]:
+    """``number`` images for a probe, the same every time.
+
+    Batches of neighbours, as an extraction reads them, from all over the listing; a short one repeats.
+    """
+    starts = list(range(0, max(1, len(items) - batch_size + 1), batch_size))
+    random.Random(0).shuffle(starts)
+    chosen = starts[: -(-number // batch_size)]
+    found = [item for start in chosen for item in items[start : start + batch_size]]
+    return list(islice(cycle(found), number))
+
+
+def forecast(
+    images: int, probed: Probe, *, dim: int, part_rows: int = PART_ROWS, workers: int = 1, store_now: int = 0
+) -> Forecast:
+    """Arithmetic only. Workers take whole parts; ``store_now`` bytes of other splits are copied, too."""
+    parts = -(-images // part_rows)
+    rounds = -(-parts // workers)
+    # The slowest worker decides: it has ``rounds`` parts, the last of which may be smaller.
+    most = min(images, rounds * part_rows)
+    # A row of the store: float16 features, an int32 label, a key ended by NUL (lsncli/store/README.md).
+    store = round(images * (2 * dim + 4 + probed.key_bytes + 1))
+    read = None if probed.image_bytes is None else round(images * probed.image_bytes)
+    return Forecast(
+        images=images,
+        parts=parts,
+        part_rows=part_rows,
+        workers=workers,
+        seconds=most / probed.images_per_second,
+        read_bytes=read,
+        store_bytes=store,
+        disk_bytes=2 * store + store_now,
+    )
+
+
+def forecasts(
+    counts: Sequence[int], probed: Probe, *, dim: int, part_rows: int = PART_ROWS, store_now: int = 0
+) -> list[Forecast]:
+    """For every number of images and every number of workers that has parts enough."""
+    return [
+        forecast(images, probed, dim=dim, part_rows=part_rows, workers=workers, store_now=store_now)
+        for images in counts
+        for workers in WORKERS
+        if workers == 1 or workers <= -(-images // part_rows)
+    ]

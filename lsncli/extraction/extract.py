@@ -1,0 +1,220 @@
+"""Images -> features in a store: resumable, every failure recorded, nothing encoded twice.
+
+How many images may fail before a command says that it went wrong (``--max-failure-rate``).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsncli import console
+from lsncli.backbones import Backbone, text_ids_of
+from lsncli.console import printable
+from lsncli.errors import LsnError, TooManyFailures, UsageError
+from lsncli.extraction.encoder import Encoder
+from lsncli.extraction.engines import Crew
+from lsncli.extraction.part_job import Job
+from lsncli.extraction.retry import retry_failures
+from lsncli.extraction.reuse import ReusingEncoder
+from lsncli.extraction.runner import Made, make_by, make_here, plan_of, untouched
+from lsncli.images.names import classes_of
+from lsncli.images.sources import Listing, check_not_empty
+from lsncli.store.format import SplitInfo, check_split_name
+from lsncli.store.part import COMMIT_SECONDS
+from lsncli.store.parts import About, claimed, parts_folder, remove_parts
+from lsncli.store.plan import part_rows_for
+from lsncli.store.reader import find_split, read_fingerprint
+from lsncli.store.writer import check_same_model
+from lsncli.types import Failure, Fingerprint, Seconds
+
+SHOWN = 3
+
+
+def check_failures(
+    failed: int,
+    total: int,
+    allowed: float,
+    *,
+    things: str = "images",
+    examples: Sequence[Failure] = (),
+    hint: str,
+) -> None:
+    """Raise TooManyFailures if more than the fraction ``allowed`` of ``total`` things ``failed``.
+
+    The sentence names up to three ``examples``; ``hint`` says what became of the others, and what to do.
+    """
+    if failed <= allowed * total:
+        return
+    first = "; ".join(f"{one.key}: {one.reason}" for one in examples[:SHOWN])
+    more = "; ..." if len(examples) > SHOWN else ""
+    raise TooManyFailures(
+        f"{failed} of {total} {things} failed, more than the allowed {allowed:.1%}"
+        f"{f' ({printable(first)}{more})' if first else ''}.",
+        hint,
+    )
+
+
+def check_split(info: SplitInfo, allowed: float, store: Path) -> None:
+    """The same for a split that is finished in ``store`` whatever failed."""
+    check_failures(
+        len(info.failures),
+        info.rows + len(info.failures),
+        allowed,
+        examples=info.failures,
+        hint=f"The other {info.rows} are in {store}. Repair the images and run `lsn extract` again with "
+        "--retry-failed, or raise --max-failure-rate.",
+    )
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What became of ``lsn extract``.
+
+    ``rows`` and ``failures`` are those of the finished split, or of the parts that were made here if it is
+    not ``finished``; ``resumed`` images were found done (all of them, with ``already``, if there was nothing
+    to do); ``seconds`` by stage, summed over threads and processes, and ``images_per_second`` are of this
+    run, and ``devices`` what it computed on.
+    """
+
+    split: str
+    rows: int
+    resumed: int
+    failures: tuple[Failure, ...]
+    seconds: Seconds
+    images_per_second: float
+    already: bool
+    finished: bool
+    devices: tuple[str, ...] = ()
+
+
+def extract(
+    listing: Listing,
+    *,
+    source: str,
+    store: Path,
+    split: str,
+    backbone: Backbone,
+    batch_size: int = 64,
+    workers: int = 4,
+    names_file: Path | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    max_failure_rate: float = 0.05,
+    commit_seconds: float = COMMIT_SECONDS,
+    part_rows: int = 0,
+    merge: bool = True,
+    crew: Crew | None = None,
+    record: Path | None = None,
+    known: Mapping[str, NDArray[np.float16]] | None = None,
+    tick: console.Tick = console.silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Extraction:
+    """Encode the images of ``listing``, which came from ``source``, into one split of ``store``.
+
+    An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
+    an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
+    again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
+    then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``crew`` makes them
+    in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
+    write what it took. ``known`` are features by key that need not be made again (without a ``crew``).
+    ``tick`` is called with the number of images found done first, then of every batch; ``remark`` is told how
+    classes got their names, of images without a class, and of what was damaged and is made again.
+    Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
+    """
+    check_split_name(split)
+    if not 0 <= max_failure_rate <= 1:
+        raise UsageError(f"--max-failure-rate: expected a fraction from 0 to 1, found {max_failure_rate}.")
+    source = console.printable(source)[:4000]
+    check_not_empty(listing, source)
+    classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
+    encoder = Encoder(backbone, batch_size, workers, tick)
+    if known:
+        encoder = ReusingEncoder(backbone, batch_size, workers, tick, known)
+    # What is to be replaced may be damaged: it is not looked at.
+    wanted = retry_failed or not overwrite
+    complete = _finished(store, split, encoder.fingerprint, wanted)
+    if retry_failed:
+        if complete is None:
+            raise LsnError(
+                f"{store} has no finished split '{split}', so there are no failures to read again.",
+                "Run the same command without --retry-failed.",
+            )
+        made = _retried(store, split, listing, classes, encoder, source)
+    elif complete is not None and not overwrite:
+        _check_same_images(store, complete, listing, classes)
+        if parts_folder(store, split).parent.exists():  # a run was killed in its very last steps
+            with claimed(store, split):
+                remove_parts(store, split)
+        made = untouched(len(listing.items))
+        tick(made.found)
+    else:
+        about = About(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
+        plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
+        pretrained = encoder.fingerprint.pretrained
+        job = Job(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
+        if crew is None:
+            made = make_here(job, about, listing, encoder, merge=merge, record=record, remark=remark)
+        else:
+            made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick, remark=remark)
+    info = find_split(store, split) if made.finished else None
+    if info is not None:
+        check_split(info, max_failure_rate, store)
+    return Extraction(
+        split=split,
+        rows=info.rows if info else made.rows,
+        resumed=made.found,
+        failures=info.failures if info else made.failures,
+        seconds=made.seconds,
+        images_per_second=made.encoded / made.elapsed if made.elapsed else 0.0,
+        already=complete is not None and not overwrite and not retry_failed,
+        finished=made.finished,
+        devices=made.devices,
+    )
+
+
+def _retried(
+    store: Path, split: str, listing: Listing, classes: tuple[str, ...], encoder: Encoder, source: str
+) -> Made:
+    began = time.monotonic()
+    kept = retry_failures(store, split, listing, classes, encoder, source)
+    elapsed = time.monotonic() - began
+    return replace(
+        untouched(kept),
+        encoded=encoder.images,
+        elapsed=elapsed,
+        seconds=encoder.seconds,
+        devices=(encoder.device,),
+    )
+
+
+def _finished(store: Path, split: str, fingerprint: Fingerprint, wanted: bool) -> SplitInfo | None:
+    """The finished split, None if there is none or it is not ``wanted``.
+
+    Raises FingerprintMismatch before any work is done.
+    """
+    if not store.exists():
+        return None
+    check_same_model(store, read_fingerprint(store), fingerprint)
+    return find_split(store, split) if wanted else None
+
+
+def _check_same_images(store: Path, complete: SplitInfo, listing: Listing, classes: tuple[str, ...]) -> None:
+    if complete.listing != listing.digest:
+        before, now = complete.rows + len(complete.failures), len(listing.items) + len(listing.problems)
+        retry = " If only failed images were repaired, use --retry-failed." if complete.failures else ""
+        raise LsnError(
+            f"{store} has a split '{complete.name}' of other images: {before} then, {now} now, and their "
+            "names, classes or sizes differ.",
+            f"Replace it with --overwrite, or choose another name with --split.{retry}",
+        )
+    for old, new in zip_longest(complete.classes, classes, fillvalue=""):
+        if old != new:
+            raise LsnError(
+                f"The split '{complete.name}' of {store} has other class names: '{old}' then, '{new}' now.",
+                "Give the same --classes file, or replace the split with --overwrite.",
+            )

@@ -1,0 +1,279 @@
+"""Make a split: plan it, have its parts made by this process or by an engine, and finish it.
+
+What processes other than the first do of an extraction: they list nothing and wait for the plan.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsncli import console
+from lsncli.errors import LsnError
+from lsncli.extraction.encoder import Encoder
+from lsncli.extraction.engines import Crew, engine
+from lsncli.extraction.engines.torchrun import wait_for_plan
+from lsncli.extraction.merge import launch_of, write_record
+from lsncli.extraction.part_job import Job, PartDone, work_part, write_manifest
+from lsncli.images.shareable import shareable
+from lsncli.images.sources import Listing
+from lsncli.store.format import check_split_name
+from lsncli.store.lock import locked
+from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
+from lsncli.store.parts import (
+    FINISH_WAIT,
+    About,
+    begin,
+    claimed,
+    make_room,
+    parts_folder,
+    read_about,
+    write_about,
+)
+from lsncli.store.plan import Plan, StoredPlan, read_plan
+from lsncli.store.reader import find_split
+from lsncli.types import Failure, Seconds
+
+
+@dataclass(frozen=True)
+class Made:
+    """What this process, and those it started, did: the ``rows`` and ``failures`` of their parts; how many
+    images were ``found`` done and ``encoded`` now, on which ``devices``, in ``elapsed`` seconds, and where
+    these went; whether the split is ``finished``."""
+
+    rows: int
+    failures: tuple[Failure, ...]
+    found: int
+    encoded: int
+    elapsed: float
+    seconds: Seconds
+    finished: bool
+    devices: tuple[str, ...] = ()
+
+
+def untouched(found: int) -> Made:
+    """Of a split that was finished before."""
+    return Made(0, (), found, 0, 0.0, Seconds(), finished=True)
+
+
+def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> Plan:
+    """The plan of an extraction: everything that decides on the bytes of the split."""
+    names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
+    return Plan(
+        listing=listing.digest,
+        fingerprint=encoder.fingerprint.digest,
+        items=len(listing.items),
+        dim=encoder.fingerprint.dim,
+        batch_size=encoder.batch_size,
+        part_rows=part_rows,
+        options={"class names": names},
+    )
+
+
+def make_here(
+    job: Job,
+    about: About,
+    listing: Listing,
+    encoder: Encoder,
+    *,
+    merge: bool,
+    record: Path | None,
+    remark: Callable[[str], None],
+) -> Made:
+    """Make every part in this process, which listed the images and has the model; ``remark`` gets a sentence
+    for whatever is damaged and made again."""
+    with claimed(job.store, job.split):
+        if not about.replace and _is_finished(job, about):
+            return untouched(len(listing.items))
+        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
+        begin(folder, job.plan, about)
+        began = time.monotonic()
+        done = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
+        elapsed = time.monotonic() - began
+        _remark_damage(done, remark)
+        if merge:
+            _finish(job, about, done, record)
+    return _made(done, elapsed, merge)
+
+
+def make_by(
+    crew: Crew,
+    job: Job,
+    about: About,
+    listing: Listing,
+    *,
+    merge: bool,
+    record: Path | None,
+    tick: console.Tick,
+    remark: Callable[[str], None],
+) -> Made:
+    """Plan, then have the parts made by ``crew``, whose processes read what to do from the disk.
+
+    Processes that were started again go on with the plan of their launch, at which some may be at work
+    already. Raises LsnError if they could not read the images.
+    """
+    if reason := shareable(listing):
+        raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
+    if crew.together and _goes_on(crew, job, about, listing):
+        return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+    with claimed(job.store, job.split):
+        ended = crew.again and record is not None and launch_of(record) == crew.launch
+        if ended if about.replace else _is_finished(job, about):
+            return untouched(len(listing.items))
+        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
+        write_manifest(folder, job.plan, listing.items)
+        begin(folder, job.plan, about, launch=crew.launch)
+        if not crew.together:
+            began = time.monotonic()
+            done = engine(crew)(job, crew, tick)
+            elapsed = time.monotonic() - began
+            _remark_damage(done, remark)
+            if merge:
+                _finish(job, about, done, record)
+            return _made(done, elapsed, merge)
+    return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+
+
+def _is_finished(job: Job, about: About) -> bool:
+    """Whether other processes have finished the split since this one began."""
+    info = find_split(job.store, job.split) if job.store.exists() else None
+    return info is not None and (info.listing, info.classes) == (job.plan.listing, about.classes)
+
+
+def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
+    """Whether the plan of this very launch is there; then what the others read is written anew if it was
+    damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stored = read_plan(job.folder)
+        except LsnError:
+            return False
+        if stored != StoredPlan(job.plan, about.replace, crew.launch):
+            return False
+        write_manifest(job.folder, job.plan, listing.items)
+        write_about(job.folder, about)
+        return True
+
+
+def make_share(
+    crew: Crew,
+    job: Job,
+    *,
+    merge: bool,
+    record: Path | None,
+    tick: console.Tick,
+    remark: Callable[[str], None],
+) -> Made:
+    """Make this process's share of a planned split, and finish it if the other shares are there; ``remark``
+    gets a sentence for whatever is damaged and made again."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+        except LsnError:
+            if not all_made(job.folder, job.plan):
+                raise
+            return _made([], 0.0, False)  # the others made all of it and are finishing
+        if read_plan(job.folder) is None:
+            return _made([], 0.0, False)  # they have finished, before this process came to its first part
+        began = time.monotonic()
+        done = engine(crew)(job, crew, tick)
+        elapsed = time.monotonic() - began
+        _remark_damage(done, remark)
+    finished = merge and _finish_last(crew, job, done, record, remark)
+    return _made(done, elapsed, finished)
+
+
+def _finish_last(
+    crew: Crew, job: Job, done: Sequence[PartDone], record: Path | None, remark: Callable[[str], None]
+) -> bool:
+    """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
+    if not all_made(job.folder, job.plan):
+        return False
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(claimed(job.store, job.split))
+        except LsnError:
+            return False
+        stored = read_plan(folder)
+        if stored is None or stored.plan != job.plan:
+            return False  # somebody was quicker
+        try:
+            _finish(job, read_about(folder), done, record, crew.launch)
+        except LsnError:
+            if drop_unsound(folder, job.plan, remark):
+                return False  # whose part it is may be yet to come, and makes it anew
+            raise
+    return True
+
+
+def _remark_damage(done: Sequence[PartDone], remark: Callable[[str], None]) -> None:
+    for text in (text for part in done for text in part.damaged):
+        remark(text)
+
+
+def _finish(job: Job, about: About, done: Sequence[PartDone], record: Path | None, launch: str = "") -> None:
+    seconds = sum((part.seconds for part in parts_of(job.folder, job.plan)), Seconds())
+    unrecorded = Seconds(write=sum(part.unrecorded for part in done))
+    info = finish_split(job.store, job.split, job.plan, about)
+    if record is not None:
+        write_record(record, info, job.plan, about.fingerprint, seconds + unrecorded, launch)
+
+
+def _made(done: Sequence[PartDone], elapsed: float, finished: bool) -> Made:
+    return Made(
+        rows=sum(one.rows for one in done),
+        failures=tuple(failure for one in done for failure in one.failures),
+        found=sum(one.found for one in done),
+        encoded=sum(one.encoded for one in done),
+        elapsed=elapsed,
+        seconds=sum((one.seconds for one in done), Seconds()),
+        finished=finished,
+        devices=tuple(sorted({one.device for one in done if one.encoded})),
+    )
+
+
+def join(
+    crew: Crew,
+    *,
+    store: Path,
+    split: str,
+    pretrained: str = "",
+    workers: int = 4,
+    overwrite: bool = False,
+    merge: bool = True,
+    record: Path,
+    tick: console.Tick = console.silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Made:
+    """Make this process's share of what process 0 of the same launch plans, and finish it if it comes last.
+
+    The arguments are those of the command, as process 0 has them; ``remark`` is that of ``make_share``.
+    Raises LsnError if process 0 plans nothing, FingerprintMismatch if other weights are found here.
+    """
+    check_split_name(split)
+    before = _version(record)
+
+    def finished() -> bool:
+        # With static addresses two launches by hand have one name: the record may be that of the last one.
+        if launch_of(record) == crew.launch and (crew.again or not overwrite or _version(record) != before):
+            return True
+        return not overwrite and store.exists() and find_split(store, split) is not None
+
+    stored = wait_for_plan(store, split, crew, finished)
+    if stored is None:
+        return untouched(0)
+    about = read_about(parts_folder(store, split))
+    job = Job(store, split, stored.plan, about.fingerprint, pretrained, workers)
+    return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Which file lies there; every one that is written anew is another."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -1,0 +1,148 @@
+"""Labels of imported features: which column holds them, and files that hold nothing else."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lsncli import records
+from lsncli.console import printable
+from lsncli.errors import LsnError, UsageError
+from lsncli.images.columns import (
+    LABEL_OPTION,
+    MANY,
+    column_index,
+    is_label_name,
+    is_path_name,
+    label_index,
+    preferred_path,
+)
+from lsncli.images.labels import label_text
+from lsncli.images.layout import SEPARATORS, cell_of
+from lsncli.interchange.tables import READERS, load_array, parsed
+
+TEXTS = (".csv", ".tsv")
+
+
+def label_texts(path: Path, name: str, values: Iterable[Any]) -> tuple[str, ...]:
+    """A column of labels as texts, "" where a row has none. Raises LsnError that names the row."""
+    texts: list[str] = []
+    for row, value in enumerate(values):
+        try:
+            texts.append(label_text(value))
+        except ValueError as error:
+            raise LsnError(f"{path}, labels '{name}', row {row}: {error}.") from error
+    return tuple(texts)
+
+
+def choose_label(
+    path: Path, names: Sequence[str], asked: str, values: Callable[[str], Sequence[Any]]
+) -> str | None:
+    """The one of ``names`` that holds labels; None if there is none or "none" is asked for.
+
+    Raises UsageError where more than one may, or the one asked for is missing.
+    """
+
+    def distinct(at: int) -> bool:
+        column = values(names[at])
+        return len(column) > MANY and len(set(map(str, column))) == len(column)
+
+    index = label_index(asked, names, range(len(names)), str(path), distinct)
+    return None if index is None else names[index]
+
+
+def read_labels(
+    path: Path, column: str, keys: tuple[str, ...] | None, rows: int
+) -> tuple[tuple[str, ...], str]:
+    """The labels in a file, one for each of ``rows`` features, and a note on how they were taken.
+
+    The file is .npy (1-dimensional), .json (a list), .csv or .tsv, or text with one a line; an empty one is
+    no label. A .csv with a column of keys is joined by ``keys``. Raises LsnError for values that are no
+    labels and for other keys, UsageError for a column that is missing or ambiguous.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        values = parsed(path, lambda: load_array(path))
+        if values.ndim != 1:
+            raise LsnError(f"{path}: expected one dimension of labels, found the shape {values.shape}.")
+        return label_texts(path, path.name, values.tolist()), ""
+    if suffix in READERS and suffix not in TEXTS:
+        raise UsageError(f"{path}: expected labels as .npy, .json, .csv, .tsv or text, found '{suffix}'.")
+    text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+    if suffix == ".json":
+        values = parsed(path, lambda: records.parsed(text))
+        if not isinstance(values, list):
+            raise LsnError(f"{path}: expected a JSON list of labels.")
+        return label_texts(path, path.name, values), ""
+    if suffix in TEXTS:
+        cells = _cells(path, text)
+        if any(len(row) > 1 for row in cells):
+            return _from_cells(path, [row for row in cells if any(row)], column, keys)
+        return _from_lines(path, [row[0].strip() if row else "" for row in cells], column, rows)
+    return _from_lines(path, [line.strip() for line in text.split("\n")], column, rows)
+
+
+def _cells(path: Path, text: str) -> list[list[str]]:
+    """The rows of a .csv or .tsv, by the separator that makes all of them equally long."""
+
+    def rows(separator: str) -> list[list[str]]:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator[0]))
+
+    tried = [parsed(path, partial(rows, by)) for by in SEPARATORS[path.suffix.lower()[1:]]]
+    widths = [{len(row) for row in cells if row} for cells in tried]
+    even = [cells for cells, width in zip(tried, widths, strict=True) if len(width) == 1 and width != {1}]
+    return next(iter(even), tried[0])
+
+
+def _from_lines(path: Path, lines: list[str], column: str, rows: int) -> tuple[tuple[str, ...], str]:
+    """Labels of which some may be empty; lines behind the last row may be empty, too."""
+    note = ""
+    filled = [line for line in lines if line]
+    if len(filled) == rows + 1 and (is_label_name(filled[0]) or filled[0] == column):
+        note = f"{path.name}: line 1, '{printable(filled[0])}', is a header"
+        lines, filled = lines[lines.index(filled[0]) + 1 :], filled[1:]
+    if len(filled) == rows:
+        return tuple(filled), note
+    while len(lines) > rows and not lines[-1]:
+        lines.pop()
+    return tuple(lines), note
+
+
+def _from_cells(
+    path: Path, cells: list[list[str]], column: str, keys: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], str]:
+    """Labels out of a table: of the rows in their order, or joined by a column of keys."""
+    names = cells[0]
+    header = any(is_label_name(name) or is_path_name(name) or (column and name == column) for name in names)
+    if not header and not column:
+        raise UsageError(
+            f"{path}: expected one label a line or a header, found {len(names)} columns without one.",
+            f"Say which column holds the labels: {LABEL_OPTION} NUMBER.",
+        )
+    if not header:
+        label = column_index(column, None, len(names), str(path), LABEL_OPTION)
+        return tuple(
+            cell_of(row, label).strip() for row in cells
+        ), f"{path.name}: labels from column {column}"
+    body = cells[1:]
+    chosen = choose_label(path, names, column, lambda name: [cell_of(row, names.index(name)) for row in body])
+    if chosen is None:
+        raise UsageError(f"{path} has no column of labels.", f"Name one with {LABEL_OPTION}.")
+    label = names.index(chosen)
+    labels = tuple(cell_of(row, label).strip() for row in body)
+    note = f"{path.name}: labels from column '{printable(chosen)}'"
+    key = preferred_path(names, [at for at in range(len(names)) if at != label])
+    if keys is None or key is None:
+        return labels, note
+    by_key = {cell_of(row, key): text for row, text in zip(body, labels, strict=True)}
+    missing = [one for one in keys if one not in by_key]
+    if missing or len(by_key) != len(keys) or len(body) != len(keys):
+        first = f"'{printable(missing[0])}' is missing" if missing else "some are repeated or of no row"
+        raise LsnError(
+            f"{path}, column '{printable(names[key])}': expected the keys of the {len(keys)} features, each "
+            f"once, but {first}.",
+            "Give the labels alone, one a line, if they are in the order of the features.",
+        )
+    return tuple(by_key[one] for one in keys), f"{note}, joined by '{printable(names[key])}'"

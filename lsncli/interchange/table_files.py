@@ -1,0 +1,323 @@
+"""Tables as CSV and Parquet: one row an image, class names beside the labels."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsncli import records
+from lsncli.console import printable
+from lsncli.disk import whole, whole_text
+from lsncli.errors import LsnError, Unavailable
+from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
+from lsncli.images.labels import are_whole
+from lsncli.images.parquetfile import FEATURES, ParquetFile
+from lsncli.images.table import class_label_names
+from lsncli.interchange.label_files import choose_label, label_texts
+from lsncli.interchange.tables import Table, check_cells, numbers, parsed
+from lsncli.types import UNLABELLED, Failure, Floats
+
+BESIDE = ("key", "label", "class")
+"""Columns that ``write_csv`` writes beside features: a label is the number of its class."""
+FEATURE = re.compile(r"f\d+")
+FIRST_LINES = 1 << 20
+"""Characters in which the first two lines of a CSV are looked for."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a CSV is written: separator, decimal mark, and the names of its columns (None = no header)."""
+
+    separator: str
+    decimal: str
+    names: list[str] | None
+
+
+def read_csv(path: Path, label_column: str) -> Table:
+    """Columns ``f0``, ``f1``, ... or else all that hold numbers; beside them labels and keys.
+
+    Without a header, all columns are features.
+    """
+    import pandas as pd
+
+    form = _form(path)
+
+    def load() -> pd.DataFrame:
+        names = form.names or []
+        numbered = any(map(FEATURE.fullmatch, names))
+        texts = [
+            name
+            for name in names
+            if (not FEATURE.fullmatch(name) if numbered else _is_beside(name, names)) or name == label_column
+        ]
+        return pd.read_csv(
+            path,
+            sep=form.separator,
+            decimal=form.decimal,
+            header="infer" if form.names is not None else None,
+            dtype=dict.fromkeys(texts, "object"),
+            # A key or a class may be called NA, null or nothing at all: only numbers can be missing.
+            keep_default_na=False,
+            encoding_errors="surrogateescape",
+        )
+
+    frame = parsed(path, load)
+    if form.names is None:
+        frame.columns = [f"f{at}" for at in range(len(frame.columns))]
+        return replace(_from_frame(path, frame, label_column, {}), note="no header, all columns are features")
+    return _from_frame(path, frame, label_column, {})
+
+
+def _form(path: Path) -> _Form:
+    """Told from the first two lines. Raises LsnError for a header that seems to be data."""
+
+    def load() -> tuple[str, str]:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            return file.readline(FIRST_LINES), file.readline(FIRST_LINES)
+
+    first, second = parsed(path, load)
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = usual if usual in first else next((by for by in ",;\t" if by in first), usual)
+    decimal = "," if separator == ";" and re.search(r"\d,\d", second) else "."
+    names: list[str] = next(iter(parsed(path, lambda: [*csv.reader([first], delimiter=separator)])), [])
+    numeric = [name for name in names if _is_number(name.replace(",", ".") if decimal == "," else name)]
+    if numeric == [str(at) for at in range(len(numeric))]:  # none, or the numbers that pandas writes
+        return _Form(separator, decimal, names)
+    if len(numeric) == len(names):
+        return _Form(separator, decimal, None)
+    raise LsnError(
+        f"{path}: expected names of columns in line 1, found numbers such as '{printable(numeric[0])}'.",
+        "Begin the file with a line that names its columns: key,label,f0,f1,...",
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_beside(name: str, names: Sequence[str]) -> bool:
+    """Whether a column's name says that it holds labels or keys, and no feature; x and y are features."""
+    if plain_name(name) == "y" and "x" in map(plain_name, names):
+        return False
+    return is_label_name(name) or is_path_name(name) or _is_index(name)
+
+
+def _is_index(name: str) -> bool:
+    """Whether a column is the index that pandas writes: without a name, or ``__index_level_0__``."""
+    return plain_name(name) in ("", "unnamed0", "indexlevel0")
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """Every row with all its digits. A class without a row leaves no trace; failures and text neither."""
+    classes = table.classes or ()
+    with whole_text(path, errors="surrogateescape") as file:
+        rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        rows.writerow([*BESIDE, *(f"f{index}" for index in range(table.features.shape[1]))])
+        for key, label, row in zip(table.keys or (), _labels(table), table.features, strict=True):
+            name = classes[label] if label != UNLABELLED else ""
+            rows.writerow([key, label, name, *row.astype(np.float64).tolist()])
+
+
+def read_parquet(path: Path, label_column: str) -> Table:
+    """A column ``features`` of lists, or columns as in a CSV. Raises Unavailable without pyarrow."""
+    _parquet()
+
+    def load() -> tuple[Any, Any, Floats | None]:
+        size = path.stat().st_size
+        with ParquetFile(str(path), size) as file:
+            check_cells(file.metadata.num_rows * file.metadata.num_columns, size)
+            return _columns(path, file)
+
+    schema, beside, features = parsed(path, load)
+    ours = (schema.metadata or {}).get(b"lsn")
+    known = parsed(path, lambda: records.parsed(ours)) if ours else {}
+    named = {name: class_label_names(schema, name) for name in schema.names}
+    classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
+    if known.get("classes") is not None:
+        classes_of["label"] = known["classes"]
+    if features is not None:
+        table = _table(path, beside, features, label_column, classes_of)
+    else:
+        table = _from_frame(path, beside, label_column, classes_of)
+    return replace(table, failures=tuple(starmap(Failure, known.get("failures", ()))))
+
+
+def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, Floats | None]:
+    """The schema, all columns as a frame, and apart from it a column ``features`` of lists."""
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import types
+
+    groups = range(file.metadata.num_row_groups)
+    index = (file.schema.pandas_metadata or {}).get("index_columns", [])
+    columns: dict[str, Any] = {}
+    features = None
+    for field in file.schema:
+        if field.name == "features" and _is_list(field.type):
+            blocks = [_block(one) for one in file.batches(field.name, FEATURES, groups) if len(one)]
+            empty = np.empty((0, getattr(field.type, "list_size", 0)))
+            features = numbers(path, np.concatenate(blocks) if blocks else empty)
+        elif field.name in index:
+            continue
+        elif types.is_primitive(field.type):
+            batches = list(file.batches(field.name, FEATURES, groups))
+            columns[field.name] = pa.chunked_array(batches, field.type).to_pandas()
+        else:
+            columns[field.name] = pd.Series(file.values(field.name), dtype=object)
+    return file.schema, pd.DataFrame(columns), features
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _block(lists: Any) -> Any:
+    """Lists of one length as an array (rows, length). Raises ValueError for others."""
+    from pyarrow import compute
+
+    lengths = compute.list_value_length(lists)
+    if lists.null_count or compute.count_distinct(lengths).as_py() > 1:
+        raise ValueError("the lists under 'features' are not all of one length")
+    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
+
+
+def write_parquet(path: Path, table: Table) -> None:
+    """Every row; class names and failures in the metadata. Raises Unavailable without pyarrow."""
+    parquet = _parquet()
+    import pyarrow as pa
+
+    dim = table.features.shape[1]
+    # Half floats are new in Parquet and rare in its readers; float32 holds each of them exactly.
+    flat = pa.array(table.features.astype(np.float32).ravel())
+    try:
+        keys = pa.array(table.keys or (), pa.string())
+    except UnicodeEncodeError as error:
+        raise LsnError(
+            f"{path}: Parquet holds UTF-8 only, and a key is not ({error.object!r}).", "Export .npz or .csv."
+        ) from error
+    columns = {
+        "key": keys,
+        "label": pa.array(_labels(table), pa.int32()),
+        "features": pa.FixedSizeListArray.from_arrays(flat, dim),
+    }
+    known = {
+        "classes": table.classes,
+        "failures": [[failure.key, failure.reason] for failure in table.failures],
+    }
+    table_of = pa.table(columns).replace_schema_metadata({"lsn": json.dumps(known)})
+    with whole(path) as file:
+        parquet.write_table(table_of, file)
+
+
+def _parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise Unavailable(
+            "Parquet needs pyarrow, which is not installed.", "pip install 'lsncli[parquet]'"
+        ) from error
+    return parquet
+
+
+def _labels(table: Table) -> list[int]:
+    return [int(label) for label in table.labels] if table.labels is not None else []
+
+
+def _from_frame(path: Path, frame: Any, label_column: str, classes_of: Mapping[str, Sequence[str]]) -> Table:
+    names = [str(name) for name in frame.columns]
+    frame.columns = names
+    numbered = [name for name in names if FEATURE.fullmatch(name)]
+    numbered.sort(key=lambda name: int(name[1:]))
+    plain = [
+        name
+        for name in names
+        if not _is_beside(name, names) and name != label_column and frame[name].dtype.kind in "fiu"
+    ]
+    taken = ["features"] if "features" in names else numbered or plain
+    if "features" in names:
+        lists = frame["features"]
+        features = numbers(path, parsed(path, lambda: np.stack([np.asarray(row) for row in lists])))
+    elif taken:
+        features = numbers(path, frame[taken].to_numpy())
+    else:
+        found = ", ".join(names) or "none"
+        raise LsnError(f"{path}: expected a column 'features' or columns f0, f1, ..., found {found}.")
+    return _table(path, frame.drop(columns=taken), features, label_column, classes_of)
+
+
+def _table(
+    path: Path, beside: Any, features: Floats, label_column: str, classes_of: Mapping[str, Sequence[str]]
+) -> Table:
+    """The table of ``features`` and of what a frame holds beside them.
+
+    ``classes_of`` are the class names that the file knows for a column of labels.
+    """
+    names = list(beside.columns)
+    usual = [name for name in names if is_label_name(name)]
+    classes: Sequence[str] | None = None
+    if set(usual) == {"label", "class"} and not label_column:  # as we write them: a number and its name
+        label: str | None = "label"
+        labels, named = (label_texts(path, name, beside[name].tolist()) for name in ("label", "class"))
+        classes = _classes(path, labels, named)
+    else:
+        wanted = (*usual, label_column)
+        others = [
+            name
+            for name in names
+            if name in wanted or beside[name].dtype.kind != "f" or are_whole(beside[name].tolist())
+        ]
+        label = choose_label(path, others, label_column, lambda name: list(beside[name]))
+        labels = () if label is None else label_texts(path, label, beside[label].tolist())
+    if label is not None:
+        classes = classes_of.get(label, classes)
+    key = _key_column(beside[[name for name in names if name != label]])
+    said = [f"labels from '{printable(label)}'"] if label is not None else []
+    said += [f"keys from '{printable(key)}'"] if key is not None else []
+    return Table(
+        features=features,
+        labels=None if label is None else labels,
+        keys=None if key is None else tuple(map(_key, beside[key].tolist())),
+        classes=None if classes is None else tuple(classes),
+        note=", ".join(said) if {label, key} - {"label", "key", None} else "",
+    )
+
+
+def _key_column(beside: Any) -> str | None:
+    """The column of keys: ``key``, else one of a usual name, or an index, without repetitions."""
+    names = list(beside.columns)
+    if "key" in names:
+        return "key"
+    index = preferred_path(names, range(len(names)))
+    name = names[index] if index is not None else next(filter(_is_index, names), None)
+    return name if name is not None and beside[name].is_unique else None
+
+
+def _key(value: Any) -> str:
+    """A key as text; a whole number that a missing value turned into a float is whole again."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _classes(path: Path, labels: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
+    """Class names by number, from rows that have both; a number without a row is its own name."""
+    pairs: dict[int, str] = {}
+    for label, name in zip(labels, named, strict=True):
+        if not label.removeprefix("-").isdecimal():
+            raise LsnError(f"{path}: beside a column 'class', expected whole-number labels, found '{label}'.")
+        number = int(label)
+        if number != UNLABELLED and pairs.setdefault(number, name) != name:
+            raise LsnError(f"{path}: the label {number} has two classes, '{pairs[number]}' and '{name}'.")
+    return tuple(pairs.get(number, str(number)) for number in range(max(pairs, default=-1) + 1))

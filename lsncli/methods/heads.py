@@ -1,0 +1,315 @@
+"""Classifier heads of a workspace: hand-written or learned prompts, with or without negatives; probes.
+
+From what a head is made of to a head: fixed text as it is, CoCoOp prompts bound to the text tower.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
+from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, HeldOut, LearnedPrompts, load_prompts
+from lsncli.backbones import Backbone, load_again, loader_of, with_text
+from lsncli.backbones.templates import openai_templates
+from lsncli.errors import FingerprintMismatch, LsnError, UsageError
+from lsncli.methods.cache import NO_CACHE, Cache, digest
+from lsncli.methods.source_digest import code_of
+from lsncli.methods.workspace import Workspace
+from lsncli.prompts.conditional import conditional_cosines
+from lsncli.prompts.contexts import text_features
+from lsncli.prompts.layout import context_layout
+from lsncli.prompts.losses import Kind
+from lsncli.prompts.tower import TextTower
+from lsncli.scores.common import check_features, labelled_chunks
+from lsncli.store.reader import read_fingerprint, read_text
+from lsncli.types import UNLABELLED, Cosines, Fingerprint, Float64s, Floats, Head, Rows, unit
+
+Model = Callable[[], Backbone]
+"""How to get the model that made the features; asked only where a head needs its text tower."""
+
+
+def head_from(source: HeadSource, model: Model) -> Head:
+    """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
+    tower = cache(lambda: with_text(model()).text_tower())
+    return assembled(source, lambda text, ensemble: bound(text, source.classes, tower, ensemble=ensemble))
+
+
+def assembled(source: HeadSource, bind: Callable[[HeadText, bool], Float64s | Cosines]) -> Head:
+    """Several positive prompts of a class are an ensemble; sets of negative ones stay apart."""
+    negative = None if source.negative is None else bind(source.negative, False)
+    return Head(source.classes, bind(source.weights, True), source.scale, negative, source.bias)
+
+
+def bound(
+    text: HeadText, classes: tuple[str, ...], tower: Callable[[], TextTower], *, ensemble: bool
+) -> Float64s | Cosines:
+    """Text features as they are; CoCoOp prompts bound to the text tower, as a function to cosines.
+
+    The function remembers its last answer: to score the same rows by several methods, and to name their
+    classes, costs one text pass an image.
+    """
+    if not isinstance(text, Conditional):
+        return text
+    settings, frozen = text.settings, tower()
+    layout = context_layout(
+        frozen.vocabulary,
+        classes,
+        text.contexts.shape[-2],
+        position=settings["position"],
+        names=settings["names"],
+        specific=text.contexts.ndim == 4,
+    )
+    meta = {name: torch.from_numpy(array) for name, array in text.meta.items()}
+    compute = conditional_cosines(frozen, torch.from_numpy(text.contexts), meta, layout, ensemble=ensemble)
+    return _Remembering(compute, text.meta["hidden.weight"].shape[-1])
+
+
+class _Remembering:
+    """Cosines of checked features (N, ``dim``); asked twice for the same array, it computes once."""
+
+    def __init__(self, compute: Cosines, dim: int) -> None:
+        self._compute, self._dim = compute, dim
+        self._last: tuple[Floats, Float64s] | None = None
+
+    def __call__(self, features: Floats) -> Float64s:
+        if self._last is None or self._last[0] is not features:
+            check_features(features, self._dim)
+            found = self._compute(features)
+            found.flags.writeable = False
+            self._last = features, found
+        return self._last[1]
+
+
+TEMPLATE = "a photo of a {}"
+"""The prompt of MCM (Ming et al., NeurIPS 2022), without a full stop."""
+
+TEXT_HEADS = ("hand", "ensemble", "positive")
+MEANS = "means"
+HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
+"""Hand-written prompt, OpenAI's 80 templates, learned prompts, class means; those of ``artefacts.heads``."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of a workspace: what they share is made once, and only if a head needs it."""
+
+    work: Workspace
+    classes: tuple[str, ...]
+    """Of the split in question, for hand-written prompts."""
+    model: Model | None = None
+    """None loads the model of the store again."""
+    cache: Cache = NO_CACHE
+    """Where text features of hand-written prompts are kept."""
+    rows: Rows | None = None
+    """Training rows, whose labels index ``classes``, for class means."""
+
+    def head(self, name: str, *, negatives: bool) -> Head:
+        """A head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
+
+        Raises as ``source`` does.
+        """
+        source = self.source(name, negatives=negatives)
+        return assembled(source, lambda text, ensemble: self._bound(text, source.classes, ensemble))
+
+    def source(self, name: str, *, negatives: bool) -> HeadSource:
+        """What the same head is made from: no text tower is needed for prompts that depend on the image.
+
+        Raises UsageError for another name, LsnError if prompts are missing or disagree about the classes,
+        FingerprintMismatch if they are of another model than the store.
+        """
+        if name not in (*TEXT_HEADS, MEANS):
+            learned = self._learned_head(name)
+            return HeadSource(learned.classes, learned.scale, learned.weights, learned.negative, learned.bias)
+        if name == "positive":
+            classes, weights = self.positive.classes, self._yes
+        elif name == MEANS:
+            classes, weights = self.classes, self._means
+        else:
+            classes, weights = self.classes, self._hand if name == "hand" else self._ensemble
+        if not negatives:
+            return HeadSource(classes, self.fingerprint.logit_scale, weights, None)
+        if self.negative.classes != classes:
+            of = self.work.positive if name == "positive" else "this split"
+            raise LsnError(
+                f"{self.work.negative} was learned for {len(self.negative.classes)} classes that are not "
+                f"the {len(classes)} of {of}.",
+                "Name the split that the prompts were trained on, or run `lsn train-neg` again.",
+            )
+        return HeadSource(classes, self.fingerprint.logit_scale, weights, self._no)
+
+    def learned_from(self, name: str, *, negatives: bool) -> set[str]:
+        """Names of the splits that the prompts or the head ``name`` learned from. Raises as ``source``."""
+        rules: list[HeldOut | None] = []
+        if name == "positive":
+            rules.append(self.positive.held_out)
+        elif name not in (*TEXT_HEADS, MEANS):
+            rules.append(self._learned_head(name).held_out)
+        if negatives and name in TEXT_HEADS:
+            rules.append(self.negative.held_out)
+        return {rule.split for rule in rules if rule is not None}
+
+    def _bound(self, text: HeadText, classes: tuple[str, ...], ensemble: bool) -> Float64s | Cosines:
+        """``bound``, once for each text: two methods on the same prompts share their cosines."""
+        if id(text) not in self._made:
+            self._made[id(text)] = bound(text, classes, lambda: self.tower, ensemble=ensemble)
+        return self._made[id(text)]
+
+    @cached_property
+    def _made(self) -> dict[int, Float64s | Cosines]:
+        return {}
+
+    def _learned_head(self, name: str) -> LearnedHead:
+        if name not in COMMANDS:
+            raise UsageError(f"Head: expected one of {', '.join(HEADS)}, found '{name}'.")
+        if name not in self._heads:
+            self._heads[name] = load_checked_head(self.work, name)
+        return self._heads[name]
+
+    @cached_property
+    def _heads(self) -> dict[str, LearnedHead]:
+        return {}
+
+    @cached_property
+    def positive(self) -> LearnedPrompts:
+        """The learned positive prompts; raises as ``load_checked`` does."""
+        return load_checked(self.work, "positive")
+
+    @cached_property
+    def negative(self) -> LearnedPrompts:
+        """The learned negative prompts; raises as ``load_checked`` does."""
+        return load_checked(self.work, "negative")
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """The model of the store."""
+        return read_fingerprint(self.work.features)
+
+    @property
+    def model_code(self) -> tuple[str, ...]:
+        """What loads the model of the store, as a root of ``code_of``; nothing for imported features."""
+        return loader_of(self.fingerprint.model)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The model of the store, loaded when it is first asked for."""
+        return self.model() if self.model else load_again(self.fingerprint)
+
+    @cached_property
+    def tower(self) -> TextTower:
+        """The text tower of the same model."""
+        return with_text(self.backbone).text_tower()
+
+    @cached_property
+    def _hand(self) -> Float64s:
+        """Text features of ``TEMPLATE`` with each class name.
+
+        They come from the store if class text features were imported, otherwise from the text tower.
+        Raises LsnError if imported text features lack a class.
+        """
+        imported = read_text(self.work.features)
+        if imported is None:
+            return unit(self._templates([TEMPLATE.format])[0])
+        names, features = imported
+        missing = [name for name in self.classes if name not in names]
+        if missing:
+            raise LsnError(
+                f"The imported text features lack {len(missing)} of {len(self.classes)} classes: "
+                f"'{missing[0]}' ...",
+                "Import text features for every class with `lsn store import --text`.",
+            )
+        order = [names.index(name) for name in self.classes]
+        return unit(features[order])
+
+    @cached_property
+    def _means(self) -> Float64s:
+        """Unit means (C, D) of the unit features of each class, for models without a text encoder.
+
+        Raises LsnError if a class has no row, UsageError without rows.
+        """
+        if self.rows is None:
+            raise UsageError(f"The head '{MEANS}' needs training rows.", "Use it in `lsn eval`.")
+        sums = np.zeros((len(self.classes), self.rows.features.shape[1]))
+        for part, labels in labelled_chunks(self.rows):
+            known = labels != UNLABELLED
+            np.add.at(sums, labels[known], part[known])
+        missing = np.setdiff1d(np.arange(len(self.classes)), self.rows.labels)
+        if len(missing):
+            raise LsnError(
+                f"The class '{self.classes[missing[0]]}' has no training row, so it has no mean.",
+                "Extract images of every class.",
+            )
+        return unit(sums)
+
+    @cached_property
+    def _ensemble(self) -> Float64s:
+        """The unit mean of the unit text features of OpenAI's templates (Radford et al., ICML 2021)."""
+        return unit(self._templates(openai_templates()).mean(axis=0))
+
+    def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64s:
+        """Unit text features (T, C, D), from the text tower or the cache."""
+        texts = [[template(name) for name in self.classes] for template in templates]
+        code = code_of(text_features, *self.model_code, without=(Backbone,))
+        key = digest("text", code, self.fingerprint.digest, texts)
+        known = self.cache.get(key)
+        if known:
+            return np.asarray(known[0]["text"], dtype=np.float64)
+        tower = self.tower
+        found = unit(np.stack([text_features(tower, each).cpu().numpy() for each in texts]))
+        self.cache.put(key, {"text": found}, {"what": "text features"})
+        return found
+
+    @cached_property
+    def _yes(self) -> HeadText:
+        return self.positive.head_text
+
+    @cached_property
+    def _no(self) -> HeadText:
+        return self.negative.head_text
+
+
+def make_head(
+    work: Workspace, name: str, classes: tuple[str, ...], *, negatives: bool, model: Model | None = None
+) -> Head:
+    """One head of a workspace; see ``Heads``."""
+    return Heads(work, classes, model).head(name, negatives=negatives)
+
+
+def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:
+    """Learned prompts of the model that the store belongs to; FingerprintMismatch otherwise."""
+    path = work.prompts(kind)
+    prompts = load_prompts(path, kind)
+    _check_model(work, path, prompts.fingerprint, f"lsn train-{kind[:3]}")
+    return prompts
+
+
+def load_checked_head(work: Workspace, kind: str) -> LearnedHead:
+    """A learned head of the model that the store belongs to; FingerprintMismatch otherwise.
+
+    LsnError if it was trained on other rows than the learned positive prompts, whose held-out rows would then
+    not be new to it.
+    """
+    path = work.head(kind)
+    head = load_head(path, kind)
+    _check_model(work, path, head.fingerprint, COMMANDS[kind])
+    rule = head.held_out
+    if rule is not None and work.positive.is_file():
+        other = load_checked(work, "positive").held_out
+        if other.split == rule.split and other != rule:
+            raise LsnError(
+                f"{path} was trained on other rows of split '{rule.split}' than {work.positive}.",
+                f"Run `{COMMANDS[kind]}` again.",
+            )
+    return head
+
+
+def _check_model(work: Workspace, path: Path, found: Fingerprint, command: str) -> None:
+    store = read_fingerprint(work.features)
+    if found.digest != store.digest:
+        raise FingerprintMismatch(
+            f"{path} was learned with another model: expected {store}, found {found}.",
+            f"Run `{command}` again, or use another --work folder.",
+        )

@@ -1,0 +1,143 @@
+"""A method made ready to score: settled, its head known by content, fitted only if there is work to do.
+
+What a piece of work costs: seconds, and memory at its highest point where the system tells.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
+from lsncli.backbones import Backbone
+from lsncli.methods.cache import Cache, digest
+from lsncli.methods.heads import Heads, bound
+from lsncli.methods.holdout import rows_for
+from lsncli.methods.inputs import Images, Inputs, inputs_for
+from lsncli.methods.source_digest import code_of
+from lsncli.methods.spec import Method, Settled, settled, without_text
+from lsncli.scores import Scorer
+from lsncli.store.format import Split
+from lsncli.types import Float64s, Head, Labels, Learned, Rows
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+MIB = 2**20
+
+
+@dataclass
+class Cost:
+    """Wall-clock seconds so far, and the highest resident memory above the start, in MiB (None: unknown)."""
+
+    seconds: float = 0.0
+    peak_mib: float | None = None
+
+
+@contextmanager
+def metered(cost: Cost) -> Iterator[None]:
+    """Add what the block costs. Linux lets a process reset its own high-water mark; elsewhere no memory."""
+    known = os.access(CLEAR_REFS, os.W_OK)
+    if known:
+        CLEAR_REFS.write_text("5")
+        before = resident("VmRSS")
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        cost.seconds += time.perf_counter() - start
+        if known:
+            cost.peak_mib = max(cost.peak_mib or 0.0, (resident("VmHWM") - before) / MIB)
+
+
+def resident(field: str) -> int:
+    """Bytes of a line such as ``VmHWM:   123 kB``."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+KEPT_SECONDS = 1.0
+"""What took longer to learn than this is kept in the cache."""
+
+
+@dataclass(eq=False)
+class Entrant:
+    """A method in a workspace, and what is known of it so far; ``scores`` and ``guesses`` by split."""
+
+    method: Method
+    settled: Settled
+    source: HeadSource
+    key: str
+    """Digest of the score's code and settings, the head and the training rows it looks at."""
+    head_key: str
+    """Digest of the positive prompts, which alone decide the predicted classes."""
+    heads: Heads
+    train: Rows | None
+    cache: Cache
+    device: str
+    inputs: Inputs | None
+    """What it looks at besides features, if anything."""
+    cost: Cost = field(default_factory=Cost)
+    scores: dict[str, Float64s] = field(default_factory=dict)
+    guesses: dict[str, Labels] = field(default_factory=dict)
+
+    @cached_property
+    def head(self) -> Head:
+        """Asks for the text tower if prompts depend on the image."""
+        return self.heads.head(self.method.head, negatives="negative" in self.method.needs)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Fits the score, unless a long fit is remembered. Raises LsnError as it does."""
+        with metered(self.cost):
+            return self.settled.score.scorer(self.head, self._learned(), self.device)
+
+    @property
+    def conditional(self) -> bool:
+        return self.source.conditional
+
+    def _learned(self) -> Learned:
+        known = self.cache.get(self.key)
+        if known:
+            return known[0]
+        cost = Cost()
+        with metered(cost):
+            learned = self.settled.score.fit(self.head, self.train, self.device)
+        if learned and cost.seconds > KEPT_SECONDS:
+            self.cache.put(self.key, learned, {"what": f"learned by {self.method}"})
+        return learned
+
+
+def entrant(
+    method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: Images
+) -> Entrant:
+    """Settle ``method``; ``rows`` of the training ``split`` are looked at only if the score needs them.
+
+    Raises LsnError if prompts are missing or disagree.
+    """
+    method = without_text(method, heads)
+    chosen = settled(method, heads)
+    source = heads.source(method.head, negatives="negative" in method.needs)
+    train = rows_for(chosen.score, rows, split, source.classes)
+    binding = code_of(bound, *heads.model_code, without=(Backbone,)) if source.conditional else ""
+    head_key = digest("head", binding, _content(source.weights), source.bias, source.scale)
+    key = digest(
+        "method",
+        code_of(type(chosen.score)),
+        method.score,
+        chosen.settings,
+        head_key,
+        source.classes,
+        _content(source.negative),
+        None if train is None else digest(rows.content, train.labels),
+    )
+    inputs = inputs_for(method, heads, images)
+    return Entrant(method, chosen, source, key, head_key, heads, train, cache, device, inputs)
+
+
+def _content(text: HeadText | None) -> str:
+    if isinstance(text, Conditional):
+        return digest("conditional", text.contexts, text.meta, text.settings)
+    return digest(text)

@@ -1,0 +1,316 @@
+"""What a report is made of: scored sets of images, the scores of calibration, pictures and provenance.
+
+Which images a report shows: the least ID, the borderline, the most ID, and some of every class.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lsncli import __version__
+from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.prompts import HeadSource
+from lsncli.backbones import Backbone
+from lsncli.console import Tick, silent
+from lsncli.detection.calibrate import known_rows, margin_of
+from lsncli.detection.drift import Drift
+from lsncli.detection.scored_sets import Judged, Kind, ScoredSet, Scorer
+from lsncli.errors import LsnError
+from lsncli.explanation.evidence import Neighbour, nearest_of
+from lsncli.explanation.saliency import Explanation, explain
+from lsncli.images import watched
+from lsncli.images.columns import AUTOMATIC, Columns
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable, read_bytes
+from lsncli.images.sources import ImageItem, Listing, check_not_empty, list_images, named
+from lsncli.methods.heads import head_from
+from lsncli.methods.spec import Method
+from lsncli.methods.workspace import Workspace
+from lsncli.store.format import Split
+from lsncli.store.reader import find_split, read_fingerprint, read_split
+from lsncli.types import Float64s, Labels
+
+SIDE = 224
+"""The longer side of a thumbnail in pixels."""
+QUALITY = 72
+
+
+def highlights(scores: Float64s, predicted: Labels, gamma: float, limit: int) -> NDArray[np.int64]:
+    """At most ``limit`` rows, ascending: those with the lowest scores, those nearest to ``gamma``, those with
+    the highest, and the nearest of each predicted class, in equal shares where they differ.
+
+    More rows are a superset of fewer. Equal inputs give equal rows.
+    """
+    if len(scores) <= limit:
+        return np.arange(len(scores))
+    rising = np.argsort(scores, kind="stable")
+    away = np.abs(scores - gamma)
+    near = np.argsort(away, kind="stable")
+    by_class = np.lexsort((away, predicted))
+    counts = np.bincount(predicted)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    place_in_class = np.arange(len(scores)) - starts
+    rounds = by_class[np.argsort(place_in_class, kind="stable")]
+    orders = [rising[:limit], near[:limit], rising[::-1][:limit], rounds[:limit]]
+    turns = np.stack(orders, axis=1).ravel()
+    _, first = np.unique(turns, return_index=True)
+    chosen: NDArray[np.int64] = np.sort(turns[np.sort(first)[:limit]])
+    return chosen
+
+
+def thumbnails(items: Sequence[ImageItem], workers: int, side: int = SIDE) -> list[bytes | None]:
+    """Small JPEGs of ``items``, in order; None for one that cannot be read (any more)."""
+
+    def made(item: ImageItem) -> bytes | None:
+        try:
+            image = decode(read_bytes(item))
+            image.thumbnail((side, side), Image.Resampling.LANCZOS)
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+            return buffer.getvalue()
+        except Exception:  # a picture is a help, and whatever hinders it must not cost the report
+            return None
+
+    with watched.threads(workers, "lsn-thumbnails") as pool:
+        return list(pool.map(made, items))
+
+
+def explanations(
+    items: Sequence[ImageItem], backbone: Backbone, source: HeadSource
+) -> list[Explanation | None]:
+    """Where the prompts of each image's predicted class look; None for one that cannot be read (any more).
+
+    Raises as ``explain`` does.
+    """
+    head = head_from(source, lambda: backbone)
+    found: list[Explanation | None] = []
+    for item in items:
+        try:
+            found.append(explain(backbone, head, decode(read_bytes(item))))
+        except Undecodable:
+            found.append(None)
+    return found
+
+
+LISTED = 50_000
+"""At most so many images are listed one by one; all are counted."""
+ALIKE = 3
+"""Nearest training images that are named of an image with a picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A set to score: listed images, or a split with where its images are (None = where it came from)."""
+
+    name: str
+    kind: Kind
+    source: str
+    images: Listing | Split
+    folders: Sequence[Path] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images.items if isinstance(self.images, Listing) else self.images.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that a page shows; ``listed`` are the rows of each set that are listed, ``pictures`` JPEGs
+    by row, ``looks`` where prompts look in some of them, and ``nearest`` the training images most like them.
+
+    ``calibration`` are held-out ID images, None where they cannot be had; ``same_rows`` says whether gamma
+    was set on them. ``notes`` are sentences of warning, ``facts`` provenance.
+    """
+
+    detector: Detector
+    sets: tuple[ScoredSet, ...]
+    calibration: Judged | None
+    same_rows: bool
+    listed: tuple[Sequence[int], ...]
+    pictures: tuple[Mapping[int, bytes], ...]
+    looks: tuple[Mapping[int, Explanation], ...]
+    notes: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    nearest: tuple[Mapping[int, tuple[Neighbour, ...]], ...] = ()
+
+    @property
+    def failed(self) -> int:
+        return sum(len(one.failures) for one in self.sets)
+
+
+def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> Wanted:
+    """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
+    source = named(paths)
+    # Only of images known to be ID the classes are compared with those predicted.
+    columns = replace(columns, labelled=kind == "id" or bool(columns.label))
+    listing = list_images(paths, columns=columns)
+    check_not_empty(listing, source)
+    return Wanted(name, kind, source, listing)
+
+
+def want_split(work: Workspace, name: str, kind: Kind, folders: Sequence[Path] | None = None) -> Wanted:
+    """Read a split as a set; raises as ``read_split`` does."""
+    split = read_split(work.features, name)
+    return Wanted(name, kind, split.source, split, folders)
+
+
+def make_report(
+    wanted: Sequence[Wanted],
+    work: Workspace,
+    scorer: Scorer,
+    *,
+    train: str = "train",
+    pictures: int = 480,
+    explained: int = 0,
+    tick: Tick = silent,
+) -> Report:
+    """Score every set, and gather what the page shows beside the scores; ``tick`` hears of images scored.
+
+    ``train`` is the split whose held-out rows are the calibration; at most ``pictures`` thumbnails
+    are made, and ``explained`` of them looked into.
+    Raises FingerprintMismatch for a split of another model than the detector's, and as scoring does.
+    """
+    detector = scorer.detector
+    gamma = detector.threshold.gamma
+    drift = Drift(detector)
+    sets: list[ScoredSet] = []
+    for one in wanted:
+        if isinstance(one.images, Split):
+            made_by = read_fingerprint(work.features)
+            sets.append(scorer.split(one.images, made_by, one.kind, one.folders, tick))
+        else:
+            watching = drift if one.kind == "input" else None
+            sets.append(scorer.listing(one.images, one.name, one.kind, one.source, watching, tick))
+    calibration = calibration_rows(work, scorer, train)
+    share = LISTED // len(sets)
+    tick(0, "pictures")
+    looks, hindered = look_into(sets, scorer, explained)
+    made = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
+    training = training_images(work, detector, train)
+    return Report(
+        detector=detector,
+        sets=tuple(sets),
+        calibration=calibration,
+        same_rows=set_on(calibration, detector),
+        listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
+        pictures=made,
+        looks=looks,
+        notes=(*_notes(detector, sets), *hindered, *drift.warnings()),
+        facts=tuple(_facts(detector, sets, work)),
+        nearest=nearest_of(sets, made, training, ALIKE) if training is not None else (),
+    )
+
+
+def training_images(work: Workspace, detector: Detector, name: str) -> Split | None:
+    """A split of the workspace; None if it has none of this name, or features of another model."""
+    path = work.features
+    if not path.is_file() or read_fingerprint(path).digest != detector.fingerprint.digest:
+        return None
+    return None if find_split(path, name) is None else read_split(path, name)
+
+
+def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged | None:
+    """Scores of the held-out ID rows of a split; None if the workspace has none of this model and classes."""
+    detector = scorer.detector
+    if not work.features.is_file() or read_fingerprint(work.features).digest != detector.fingerprint.digest:
+        return None
+    info = find_split(work.features, split_name)
+    if info is None or not info.classes or not set(info.classes) <= set(detector.head.classes):
+        return None
+    held_out = known_rows(work, read_split(work.features, split_name)).held_out
+    return scorer.features(held_out.features) if len(held_out) else None
+
+
+def set_on(calibration: Judged | None, detector: Detector) -> bool:
+    """Whether gamma was set on these rows: as many, and one of them scores a hair above gamma."""
+    threshold = detector.threshold
+    if calibration is None or len(calibration) != threshold.n:
+        return False
+    gap = float(np.abs(calibration.scores - threshold.gamma).min())
+    return gap <= 1.1 * margin_of(calibration.scores)
+
+
+def illustrate(
+    sets: Sequence[ScoredSet], gamma: float, *, pictures: int, workers: int
+) -> tuple[Mapping[int, bytes], ...]:
+    """Thumbnails of at most ``pictures`` images in all, by row, an equal share a set that has images."""
+    share = pictures // max(1, sum(one.items is not None for one in sets))
+    found: list[Mapping[int, bytes]] = []
+    for one in sets:
+        if one.items is None or share == 0:
+            found.append({})
+            continue
+        rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
+        made = thumbnails([one.items[row] for row in rows], workers)
+        found.append({row: data for row, data in zip(rows, made, strict=True) if data is not None})
+    return tuple(found)
+
+
+def look_into(
+    sets: Sequence[ScoredSet], scorer: Scorer, count: int
+) -> tuple[tuple[Mapping[int, Explanation], ...], list[str]]:
+    """Where prompts look in at most ``count`` images, by row, an equal share a set that has images.
+
+    What hinders it, such as a model that lsn cannot look into, is a sentence beside them and no error: all
+    images are scored by now.
+    """
+    nothing: tuple[Mapping[int, Explanation], ...] = tuple({} for _ in sets)
+    share = count // max(1, sum(one.items is not None for one in sets))
+    if not share:
+        return nothing, []
+    gamma = scorer.detector.threshold.gamma
+    found: list[Mapping[int, Explanation]] = []
+    try:
+        for one in sets:
+            rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
+            items = [one.items[row] for row in rows] if one.items is not None else []
+            made = explanations(items, scorer.model(), scorer.detector.head)
+            found.append({row: each for row, each in zip(rows, made, strict=False) if each is not None})
+    except LsnError as error:
+        return nothing, [f"There are no heat maps: {error}"]
+    return tuple(found), []
+
+
+def _notes(detector: Detector, sets: Sequence[ScoredSet]) -> list[str]:
+    """What a reader should know before believing the numbers, a sentence or two each."""
+    notes = [detector.threshold.doubt] if detector.threshold.doubt else []
+    bare = [one.name for one in sets if one.items is None]
+    if bare:
+        notes.append(
+            f"The images of {', '.join(bare)} are not where they were: there are no pictures of them."
+        )
+    return notes
+
+
+def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> list[tuple[str, str]]:
+    threshold, names = detector.threshold, detector.head.classes
+    method = Method(detector.method, detector.head_name, detector.settings)
+    few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    rate = (
+        f"{threshold.gamma:.8g}, set on {threshold.n} held-out ID images to keep {threshold.target}; "
+        f"of new ID images expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95% interval)"
+        if threshold.calibrated
+        else f"{threshold.gamma:.8g}, uncalibrated"
+    )
+    return [
+        *[(_TITLES[one.kind], _origin(one)) for one in sets],
+        ("Detector", f"{detector.label} (method {method}); higher score = more ID"),
+        ("Threshold γ", rate),
+        (f"{len(names)} classes", few),
+        ("Model", str(detector.fingerprint)),
+        ("Workspace", str(work.folder)),
+        ("Made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by lsn {__version__}"),
+    ]
+
+
+_TITLES: dict[Kind, str] = {"input": "Images", "id": "Known ID", "ood": "Known OOD"}
+
+
+def _origin(one: ScoredSet) -> str:
+    source = one.source or "no source known"
+    return source if one.kind == "input" else f"{one.name}, from {source}"

@@ -1,0 +1,234 @@
+"""Learn CLIPN's "no" text encoder from image-caption pairs.
+
+The head ``clipn``: "yes" and "no" text features of a workspace's classes, from CLIPN's encoders or
+imported.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsncli.artefacts.checkpoint import load_checkpoint
+from lsncli.artefacts.files import remove
+from lsncli.artefacts.heads import LearnedHead, save_head
+from lsncli.artefacts.no_tower import HINT, NoTower, save_no_tower
+from lsncli.backbones import Backbone, text_ids_of, with_text
+from lsncli.backbones.templates import openai_templates
+from lsncli.console import Tick, printable, silent
+from lsncli.errors import FingerprintMismatch, LsnError
+from lsncli.extraction.encoder import Encoder
+from lsncli.extraction.extract import check_failures
+from lsncli.images.names import check_distinct
+from lsncli.interchange.tables import Table
+from lsncli.methods.cache import digest
+from lsncli.methods.heads import TEMPLATE, Heads
+from lsncli.methods.workspace import Workspace
+from lsncli.prompts.clipn import NoSettings, TextFunction
+from lsncli.prompts.no_encoder import CHUNK, PROMPTS, learn_no, text_rows
+from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.training.checkpoints import going_on, saver
+from lsncli.training.image_captions import Pairs
+from lsncli.types import Failure, Float64s, Floats, unit
+
+KIND = "clipn"
+TEMPLATES: dict[str, Callable[[], Sequence[Callable[[str], str]]]] = {
+    "ensemble": openai_templates,
+    "hand": lambda: (TEMPLATE.format,),
+}
+"""What "yes" and "no" encoder read for a class; also the head that the "yes" features are of."""
+
+
+def classes_of(work: Workspace, split_name: str) -> tuple[str, ...]:
+    """The classes of a split in their order; LsnError if it has none."""
+    classes = read_split(work.features, split_name).classes
+    if not classes:
+        raise LsnError(f"Split '{split_name}' has no classes.", "Name a labelled split with --split.")
+    return classes
+
+
+def tower_head(
+    work: Workspace,
+    backbone: Backbone,
+    tower: NoTower,
+    classes: tuple[str, ...],
+    *,
+    templates: str = "ensemble",
+    tick: Tick = silent,
+) -> LearnedHead:
+    """Write the head of ``classes``: what "yes" and "no" encoder make of the same ``TEMPLATES``.
+
+    ``tick`` hears of texts read by the "no" encoder, ``texts_to_read`` in all. Raises FingerprintMismatch
+    if it was made from another model than the store's.
+    """
+    if tower.fingerprint.digest != backbone.fingerprint.digest:
+        raise FingerprintMismatch(
+            f"The 'no' encoder was made from another model: expected {backbone.fingerprint}, "
+            f"found {tower.fingerprint}.",
+            HINT,
+        )
+    check_distinct(classes, text_ids_of(backbone))
+    yes = Heads(work, classes, lambda: backbone).source(templates, negatives=False).weights
+    encoder = with_text(backbone).text_function()
+    weights = _loaded(tower, encoder)
+    no = [
+        text_rows(encoder, weights, [template(name) for name in classes], tick).cpu().numpy()
+        for template in TEMPLATES[templates]()
+    ]
+    settings = {"templates": templates, **tower.settings}
+    return _write(
+        work, classes, np.asarray(yes), unit(unit(np.stack(no)).sum(axis=0)), settings, tower.history
+    )
+
+
+def texts_to_read(templates: str, classes: tuple[str, ...]) -> int:
+    """How many texts ``tower_head`` reads."""
+    return len(TEMPLATES[templates]()) * len(classes)
+
+
+def import_head(work: Workspace, yes: Table, no: Table, classes: tuple[str, ...]) -> LearnedHead:
+    """Write the head of two text matrices made elsewhere: ``yes`` (C, D), ``no`` (C, D) or (K, C, D).
+
+    Rows are ``classes`` in this order; they are brought to length one. Raises LsnError for other shapes,
+    values that are not finite, zero rows, and class names in the files that are not these.
+    """
+    shape = (len(classes), read_fingerprint(work.features).dim)
+    for name, table, dimensions in (("yes", yes, (2,)), ("no", no, (2, 3))):
+        text = table.features
+        if text.ndim not in dimensions or text.shape[-2:] != shape or not text.size:
+            raise LsnError(
+                f"The '{name}' text features: expected {shape[0]} classes x {shape[1]} dimensions, "
+                f"found the shape {text.shape}.",
+                "One row a class, in the order of the store's classes.",
+            )
+        if not np.isfinite(text).all() or not text.any(axis=-1).all():
+            raise LsnError(f"The '{name}' text features hold NaN, infinity or a row of zeros.")
+        if table.classes not in (None, classes):
+            raise LsnError(
+                f"The '{name}' text features name other classes, or in another order, than the store.",
+                f"The store's are {', '.join(map(printable, classes[:3]))} ...",
+            )
+    return _write(work, classes, unit(yes.features), unit(no.features), {"templates": "imported"}, ())
+
+
+def _loaded(tower: NoTower, encoder: TextFunction) -> dict[str, Tensor]:
+    """The weights on the encoder's device; LsnError unless they are those of such an encoder."""
+    expected = {name: tuple(tensor.shape) for name, tensor in encoder.weights.items()}
+    found = {name: array.shape for name, array in tower.weights.items() if name != PROMPTS}
+    if found != expected or tower.weights[PROMPTS].shape[1:] != (encoder.longest, encoder.width):
+        raise LsnError("The 'no' encoder's weights are not those of such a text encoder.", HINT)
+    return {name: torch.from_numpy(array).to(encoder.device) for name, array in tower.weights.items()}
+
+
+def _write(
+    work: Workspace,
+    classes: tuple[str, ...],
+    yes: Float64s,
+    no: Float64s,
+    settings: dict[str, object],
+    history: tuple[float, ...],
+) -> LearnedHead:
+    fingerprint = read_fingerprint(work.features)
+    head = LearnedHead(
+        kind=KIND,
+        fingerprint=fingerprint,
+        classes=classes,
+        scale=fingerprint.logit_scale,
+        weights=yes,
+        negative=no if no.ndim == 3 else no[None],
+        settings=settings,
+        history=history,
+    )
+    save_head(work.head(KIND), head)
+    return head
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Image features (N, D), raw, of the pairs that could be read; their captions; and the other pairs."""
+
+    features: Floats
+    captions: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+def encode_pairs(pairs: Pairs, encoder: Encoder, max_failure_rate: float) -> Encoded:
+    """Features by the frozen image encoder. What cannot be used is recorded, and is no error by itself.
+
+    Raises TooManyFailures if it is a larger fraction of all than ``max_failure_rate``: before hours of
+    learning from the rest; LsnError if fewer than 2 pairs are left.
+    """
+    features, rows, failures = [], [], list(pairs.problems)
+    with closing(encoder.stream(pairs.items)) as batches:
+        for batch in batches:
+            features.append(batch.features)
+            rows.extend(batch.labels.tolist())
+            failures.extend(batch.failures)
+    total = len(pairs.items) + len(pairs.problems)
+    hint = "Nothing was learned. Repair them, or raise --max-failure-rate."
+    check_failures(len(failures), total, max_failure_rate, things="pairs", examples=failures, hint=hint)
+    if len(rows) < 2:
+        raise LsnError(f"A 'no' encoder learns from at least 2 image-caption pairs, found {len(rows)}.")
+    return Encoded(np.concatenate(features), tuple(pairs.captions[row] for row in rows), tuple(failures))
+
+
+def train_tower(
+    work: Workspace,
+    backbone: Backbone,
+    pairs: Encoded,
+    yes: Tensor,
+    settings: NoSettings = NoSettings(),  # noqa: B008 (frozen)
+    *,
+    chunk: int = CHUNK,
+    resume: bool = True,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> NoTower:
+    """Learn a "no" encoder and write it to the workspace; ``yes`` (N, D) is what ``read_captions`` gives.
+
+    An interrupted training of the same settings, pairs and model goes on from its last epoch. Raises LsnError
+    as ``learn_no`` does.
+    """
+    encoder, path = with_text(backbone).text_function(), work.checkpoint(KIND)
+    images = torch.from_numpy(unit(pairs.features).astype(np.float32)).to(encoder.device)
+    run = {
+        "settings": asdict(settings),
+        "fingerprint": backbone.fingerprint.digest,
+        "pairs": digest(pairs.features, pairs.captions),
+        "chunk": chunk,
+        "device": encoder.device.type,
+        "threads": torch.get_num_threads(),
+    }
+    kept = load_checkpoint(path) if resume else None
+    weights, history = learn_no(
+        encoder,
+        images,
+        yes,
+        pairs.captions,
+        backbone.fingerprint.logit_scale,
+        settings,
+        chunk=chunk,
+        tick=tick,
+        resume=going_on(path, kept, run, settings.epochs, remark),
+        on_epoch=saver(path, run, settings.epochs),
+    )
+    tower = NoTower(
+        fingerprint=backbone.fingerprint,
+        weights={name: tensor.cpu().numpy() for name, tensor in weights.items()},
+        settings=asdict(settings),
+        pairs=len(pairs.captions),
+        failures=pairs.failures,
+        history=history,
+    )
+    save_no_tower(work.no_tower, tower)
+    remove(path)
+    return tower
+
+
+def read_captions(backbone: Backbone, captions: Sequence[str], tick: Tick = silent) -> Tensor:
+    """Unit features (N, D) of captions by the frozen "yes" encoder."""
+    encoder = with_text(backbone).text_function()
+    return text_rows(encoder, encoder.weights, captions, tick)

@@ -1,0 +1,237 @@
+"""Fine-tune a model's image tower on labelled images: a checkpoint, and the linear head on top of it."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lsncli.artefacts.checkpoint import load_checkpoint
+from lsncli.artefacts.files import remove, write_artefact
+from lsncli.artefacts.heads import LearnedHead, save_head
+from lsncli.backbones import Backbone, load_backbone, text_ids_of, with_image_tower
+from lsncli.backbones.imagetower import ImageTower
+from lsncli.console import Tick, silent
+from lsncli.detection.calibrate import HELD_OUT
+from lsncli.errors import LsnError
+from lsncli.extraction.encoder import EncodedBatch, Encoder, pixels_of
+from lsncli.extraction.extract import check_failures
+from lsncli.images.names import classes_of
+from lsncli.images.sources import ImageItem, Listing, check_not_empty
+from lsncli.methods.holdout import Parts, check_held_out, hold_out
+from lsncli.methods.workspace import Workspace
+from lsncli.store.format import Split, check_split_name
+from lsncli.store.reader import read_fingerprint
+from lsncli.training.checkpoints import going_on, saver
+from lsncli.training.finetune_loop import TuneSettings, fine_tune
+from lsncli.training.linear_probe import TrainedHead, best_probe, probes
+from lsncli.types import Rows
+
+KIND = "tower"
+"""Of the artefact and of the checkpoint of an unfinished training."""
+
+
+@dataclass(frozen=True)
+class TunePlan:
+    """The images, all of them read once: their rows are what a later extraction with the same model gives.
+
+    ``split`` holds the features of the tower as it was, ``items`` the image of each row, ``rows`` which of
+    them are trained on.
+    """
+
+    backbone: Backbone
+    split: Split
+    items: tuple[ImageItem, ...]
+    rows: Parts
+
+    @property
+    def training(self) -> list[ImageItem]:
+        """The images to train on."""
+        return [self.items[row] for row in self.rows.where]
+
+    @property
+    def held_out(self) -> list[ImageItem]:
+        """The others."""
+        rest = np.setdiff1d(np.arange(len(self.items)), self.rows.where)
+        return [self.items[row] for row in rest if self.items[row].label >= 0]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuned tower, its head, and the name that ``--model`` takes beside ``--pretrained tower``."""
+
+    tower: Path
+    model: str
+    trained: TrainedHead
+    failures: int
+
+
+def check_place(work: Workspace) -> None:
+    """LsnError if the workspace has features: those of a tower yet to be tuned cannot be among them."""
+    if work.features.exists():
+        raise LsnError(
+            f"{work.features} holds features of {read_fingerprint(work.features)}; "
+            "a tuned tower is another model.",
+            "Give it a workspace of its own with --work, such as --work lsn-tuned.",
+        )
+
+
+def plan_tuning(
+    listing: Listing,
+    backbone: Backbone,
+    *,
+    source: str,
+    split_name: str = "train",
+    names_file: Path | None = None,
+    batch_size: int = 16,
+    workers: int = 1,
+    max_failure_rate: float = 0.05,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> TunePlan:
+    """Read and encode every image once, to know which can be read and where the head starts.
+
+    A fifth of each class is held out, the very images that `lsn calibrate` will hold out of the split
+    ``split_name`` when it was extracted from the same images. ``remark`` is told as by ``extract``. Raises
+    UsageError for class names as ``names.classes_of`` does; LsnError for images without classes, a class
+    without images or nothing to hold out; TooManyFailures before anything is trained.
+    """
+    check_split_name(split_name)
+    check_not_empty(listing, source)
+    classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
+    if len(classes) < 2:
+        raise LsnError(
+            f"A classifier needs at least 2 classes; {source} has {len(classes)}.",
+            "Give a folder with one folder per class.",
+        )
+    encoder = Encoder(backbone, batch_size, workers, tick)
+    batches = encoder.stream(listing.items)
+    with closing(batches):
+        found: list[EncodedBatch] = list(batches)
+    failures = (*listing.problems, *(failure for batch in found for failure in batch.failures))
+    total = len(listing.items) + len(listing.problems)
+    hint = "Nothing was trained. Repair the images, or raise --max-failure-rate."
+    check_failures(len(failures), total, max_failure_rate, examples=failures, hint=hint)
+    split = Split(
+        name=split_name,
+        features=np.concatenate([batch.features for batch in found]),
+        labels=np.concatenate([batch.labels for batch in found]),
+        keys=tuple(key for batch in found for key in batch.keys),
+        classes=classes,
+        failures=failures,
+        source=source,
+        listing=listing.digest,
+    )
+    rows = hold_out(split, HELD_OUT, None, seed=0)
+    check_held_out(split, rows)
+    by_key = {item.key: item for item in listing.items}
+    return TunePlan(backbone, split, tuple(by_key[key] for key in split.keys), rows)
+
+
+def tune_tower(
+    work: Workspace,
+    plan: TunePlan,
+    settings: TuneSettings,
+    device: torch.device,
+    *,
+    c: float | None = None,
+    batch_size: int = 16,
+    workers: int = 1,
+    resume: bool = True,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Tuned:
+    """Tune on the planned images; write ``tower.safetensors`` and ``linear.head.safetensors``.
+
+    The head starts as a linear probe of strength ``c`` on the features of the tower as it was (Kumar et al.,
+    ICLR 2022: from a random head, the first steps would distort the tower); None chooses C on the held-out
+    rows, which decide nothing else. ``batch_size`` is that of encoding the held-out images in the end. A
+    training that was interrupted goes on from its last epoch. Raises LsnError as ``fine_tune`` does.
+    """
+    began = time.perf_counter()
+    check_place(work)
+    tower = with_image_tower(plan.backbone).image_tower(settings.tune)
+    path = work.checkpoint(KIND)
+    run = _run(plan, settings, c, device)
+    kept = going_on(path, load_checkpoint(path) if resume else None, run, settings.epochs, remark)
+    classes, rows = len(plan.split.classes), plan.rows
+    if c is None:
+        c, start = best_probe(rows.train, rows.held_out, classes, device)
+    else:
+        (start,) = probes(rows.train, classes, [c], device)
+    probe, history = fine_tune(
+        tower,
+        start,
+        plan.training,
+        rows.train.labels,
+        pixels_of(plan.backbone),
+        settings,
+        device,
+        workers=workers,
+        tick=tick,
+        resume=kept,
+        on_epoch=saver(path, run, settings.epochs),
+    )
+    written = work.tower
+    recorded = asdict(settings) | {"c": c, "tuned_from": plan.backbone.fingerprint.to_json()}
+    _save_tower(written, tower, plan, recorded)
+    decode = plan.backbone.fingerprint.decode
+    tuned = load_backbone(tower.model, pretrained=str(written), device=str(device), decode=decode)
+    head = LearnedHead(
+        kind="linear",
+        fingerprint=tuned.fingerprint,
+        classes=plan.split.classes,
+        scale=1.0,
+        weights=probe.weights,
+        bias=probe.bias,
+        settings=recorded,
+        held_out=rows.rule,
+        history=history,
+    )
+    save_head(work.head("linear"), head)
+    remove(path)
+    new = _encoded(tuned, plan.held_out, batch_size, workers)
+    accuracy, _ = probe.accuracy_and_loss(new)
+    seconds = time.perf_counter() - began
+    trained = TrainedHead(work.head("linear"), head, len(rows.train), len(new), accuracy, seconds)
+    return Tuned(written, tower.model, trained, len(plan.split.failures))
+
+
+def _encoded(backbone: Backbone, items: list[ImageItem], batch_size: int, workers: int) -> Rows:
+    batches = Encoder(backbone, batch_size, workers, silent).stream(items)
+    with closing(batches):
+        found = list(batches)
+    return Rows(
+        np.concatenate([batch.features for batch in found]), np.concatenate([batch.labels for batch in found])
+    )
+
+
+def _save_tower(path: Path, tower: ImageTower, plan: TunePlan, settings: dict[str, Any]) -> None:
+    """The whole model's state dict, as ``--pretrained FILE`` reads it, and where it comes from."""
+    fields = {
+        "preprocessing": tower.preprocessing,
+        "model": tower.model,
+        "settings": settings,
+        "classes": plan.split.classes,
+        "held_out": asdict(plan.rows.rule),
+        "failures": [asdict(failure) for failure in plan.split.failures],
+    }
+    write_artefact(path, KIND, {name: tensor.numpy() for name, tensor in tower.state().items()}, fields)
+
+
+def _run(plan: TunePlan, settings: TuneSettings, c: float | None, device: torch.device) -> dict[str, Any]:
+    """All that decides the outcome of a training."""
+    return {
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "c": c,
+        "fingerprint": plan.backbone.fingerprint.digest,
+        "held_out": asdict(plan.rows.rule),
+        "listing": plan.split.listing,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+    }

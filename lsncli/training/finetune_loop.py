@@ -1,0 +1,202 @@
+"""The loop that fine-tunes an image tower and a linear head on images: AdamW, a cosine rate, any loss."""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lsncli.backbones.imagetower import ImageTower, Tune
+from lsncli.console import Tick, silent
+from lsncli.device import seeded
+from lsncli.errors import LsnError, UsageError
+from lsncli.images.loader import Pixels, load_batches
+from lsncli.images.sources import ImageItem
+from lsncli.prompts.loop import Checkpoint, restore, snapshot
+from lsncli.training.finetune_losses import LOSSES, TuneLoss
+from lsncli.training.linear_probe import Probe
+from lsncli.types import Labels
+
+LONGEST_STEP = 1.0
+"""Gradients of tower and head together are cut to this length."""
+LOSS_RATE = 1e-3
+"""For what a loss learns for itself, which starts from random numbers; it falls as the tower's rate does."""
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """Everything that decides what a fine-tuning does."""
+
+    tune: Tune = "last-blocks"
+    loss: str = "ce"
+    """A key of ``LOSSES``."""
+    epochs: int = 10
+    batch_size: int = 64
+    rate: float = 3e-5
+    """Rate and decay are those of Wortsman et al. (WiSE-FT, CVPR 2022) for CLIP."""
+    decay: float = 0.1
+    """AdamW's, of matrices; biases and norms have none."""
+    seed: int = 0
+
+
+def tune_settings(**given: Any) -> TuneSettings:
+    """The default settings with every given (not None) value in place of its own.
+
+    Raises UsageError for an unknown name or a value that cannot be meant.
+    """
+    settings = TuneSettings(**{name: value for name, value in given.items() if value is not None})
+    for name, known in (("tune", get_args(Tune)), ("loss", tuple(LOSSES))):
+        if getattr(settings, name) not in known:
+            found = getattr(settings, name)
+            raise UsageError(f"--{name}: expected one of {', '.join(known)}, found '{found}'.")
+    for name in ("epochs", "batch_size", "rate"):
+        value = getattr(settings, name)
+        if not 0 < value < float("inf"):
+            raise UsageError(f"--{name.replace('_', '-')}: expected a number above zero, found {value}.")
+    return settings
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head at CLIP's scale: logits = ``scale`` (``weights`` x + ``bias``) for unit features x.
+
+    Kept divided by the scale (100), weights are about as long as text features, so that one rate suits them
+    and the tower.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    scale: float
+
+    @classmethod
+    def of(cls, probe: Probe, scale: float, device: torch.device) -> "Head":
+        """A trainable copy of a linear probe."""
+        pair = (torch.from_numpy(array / scale).float().to(device) for array in (probe.weights, probe.bias))
+        weights, bias = (one.requires_grad_() for one in pair)
+        return cls(weights, bias, scale)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Unit features (N, D) -> logits (N, C)."""
+        return self.scale * (features @ self.weights.T + self.bias)
+
+    def probe(self) -> Probe:
+        """The head as it is now."""
+        weights, bias = (one.detach().cpu().double().numpy() for one in (self.weights, self.bias))
+        return Probe(weights * self.scale, bias * self.scale)
+
+
+def fine_tune(
+    tower: ImageTower,
+    start: Probe,
+    items: Sequence[ImageItem],
+    labels: Labels,
+    see: Pixels,
+    settings: TuneSettings,
+    device: torch.device,
+    *,
+    workers: int = 1,
+    tick: Tick = silent,
+    resume: Checkpoint | None = None,
+    on_epoch: Callable[[Checkpoint], None] = lambda checkpoint: None,
+) -> tuple[Probe, tuple[float, ...]]:
+    """Tune ``tower`` in place, from the head ``start``: the head in the end, the mean loss of each epoch.
+
+    ``see`` turns the bytes of an image into pixels: it is seen as it will be encoded, without augmentation;
+    every epoch in another order. The loss is computed on unit features. Deterministic for a seed on one CPU,
+    resumed or not. ``tick`` hears of images. Raises LsnError if the loss stops being finite, an image can no
+    longer be read, or memory runs out.
+    """
+    generator = seeded(settings.seed)
+    tower.module.to(device)
+    head = Head.of(start, tower.fingerprint.logit_scale, device)
+    counts = torch.bincount(torch.from_numpy(labels).long(), minlength=len(start.bias))
+    loss = LOSSES[settings.loss](counts, tower.fingerprint.dim, generator, device)
+    main = {**tower.parameters, "head.weights": head.weights, "head.bias": head.bias}
+    own = {f"loss.{name}": one for name, one in (loss.parameters | loss.buffers).items()}
+    optimizer = _optimizer(list(main.values()), list(loss.parameters.values()), settings)
+    history: tuple[float, ...] = ()
+    if resume is not None:
+        restore(resume, main | own, optimizer, generator)
+        history = resume.history
+        tick(len(history) * len(items), "resumed")
+    steps = settings.epochs * math.ceil(len(items) / settings.batch_size)
+    for epoch in range(len(history), settings.epochs):
+        loss.begin(epoch / settings.epochs, head)
+        done, total = epoch * steps // settings.epochs, 0.0
+        order = torch.randperm(len(items), generator=generator).tolist()
+        batches = _batches([items[i] for i in order], [int(labels[i]) for i in order], see, settings, workers)
+        with closing(batches):
+            for pixels, wanted in batches:
+                rate = (1 + math.cos(math.pi * done / steps)) / 2
+                value = _step(tower, head, loss, optimizer, rate, pixels.to(device), wanted.to(device), main)
+                total, done = total + value * len(wanted), done + 1
+                tick(len(wanted), f"epoch {epoch + 1} of {settings.epochs}, loss {value:.3f}")
+        history = (*history, total / len(items))
+        on_epoch(snapshot(main | own, optimizer, generator, history))
+    return head.probe(), history
+
+
+def _step(
+    tower: ImageTower,
+    head: Head,
+    loss: TuneLoss,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    pixels: Tensor,
+    labels: Tensor,
+    clipped: dict[str, Tensor],
+) -> float:
+    """One step at a fraction ``rate`` of the full rates; the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["full"]
+    optimizer.zero_grad(set_to_none=True)
+    try:
+        features = normalize(tower(pixels), dim=-1)
+        found = loss(features, head(features), labels, head)
+        value = float(found.detach())
+        if not math.isfinite(value):
+            raise LsnError(f"Training diverged: the loss became {value}.", "Use a lower --rate.")
+        found.backward()
+    except torch.cuda.OutOfMemoryError as error:
+        raise LsnError(
+            f"The device has no memory to train on {len(labels)} images at a time.",
+            "Use a smaller --batch-size.",
+        ) from error
+    torch.nn.utils.clip_grad_norm_(clipped.values(), LONGEST_STEP)
+    optimizer.step()
+    return value
+
+
+def _optimizer(main: list[Tensor], own: list[Tensor], settings: TuneSettings) -> torch.optim.Optimizer:
+    def group(parameters: list[Tensor], rate: float, decay: float) -> dict[str, Any]:
+        return {"params": parameters, "full": rate, "lr": rate, "weight_decay": decay}
+
+    groups = [
+        group([one for one in main if one.ndim > 1], settings.rate, settings.decay),
+        group([one for one in main if one.ndim <= 1], settings.rate, 0.0),
+        group(own, LOSS_RATE, 0.0),
+    ]
+    return torch.optim.AdamW([one for one in groups if one["params"]])
+
+
+def _batches(
+    items: Sequence[ImageItem],
+    labels: Sequence[int],
+    see: Pixels,
+    settings: TuneSettings,
+    workers: int,
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    batches = load_batches(items, see, batch_size=settings.batch_size, workers=workers)
+    with closing(batches):
+        for batch in batches:
+            if batch.failures:
+                lost = batch.failures[0]
+                raise LsnError(
+                    f"{lost.key} could be read before the training, but no longer: {lost.reason}.",
+                    "Bring it back and type the same command again; it goes on from the last epoch.",
+                )
+            yield batch.pixels, torch.tensor(labels[batch.start : batch.stop])

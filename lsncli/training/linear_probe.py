@@ -1,0 +1,250 @@
+"""Train a linear classifier on the features of a workspace: a head that scores can stand on.
+
+Multinomial logistic regression on unit features by L-BFGS: the linear probe, in bounded memory.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from lsncli.artefacts.heads import LearnedHead, save_head
+from lsncli.console import Tick, silent
+from lsncli.detection.calibrate import known_rows
+from lsncli.errors import LsnError, UsageError
+from lsncli.methods.holdout import Parts, check_held_out
+from lsncli.methods.workspace import Workspace
+from lsncli.scores.common import CHUNK, check_features
+from lsncli.store.format import Split
+from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.types import Fingerprint, Float64s, Labels, Rows, unit
+
+TOLERANCE = 1e-3
+"""The gradient is followed to this fraction of what it is at zero weights."""
+MAX_ITERATIONS = 1000
+SWEEP = (1.0, 10.0, 100.0, 1000.0)
+"""Strengths C that are tried. CLIP's own probes used C = 0.316 on features of length 10, which is some 30 on
+unit ones."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Logits = ``weights`` x + ``bias`` for unit features x; ``weights`` (C, D), ``bias`` (C,)."""
+
+    weights: Float64s
+    bias: Float64s
+
+    def accuracy_and_loss(self, rows: Rows) -> tuple[float, float]:
+        """The fraction of ``rows`` that is classified right, and their mean cross-entropy."""
+        right = loss = 0.0
+        for start in range(0, len(rows), CHUNK):
+            features, labels = rows.features[start : start + CHUNK], rows.labels[start : start + CHUNK]
+            logits = torch.from_numpy(unit(features) @ self.weights.T + self.bias)
+            wanted = torch.from_numpy(labels).long()
+            right += float((logits.argmax(dim=1) == wanted).sum())
+            loss += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+        return right / len(rows), loss / len(rows)
+
+
+def best_probe(
+    train: Rows, held_out: Rows, classes: int, device: torch.device, tick: Tick = silent
+) -> tuple[float, Probe]:
+    """The strength of ``SWEEP``, and its probe, that is right most often on the held-out rows.
+
+    As CLIP's paper chooses it (Radford et al., ICML 2021, appendix A.3); among equals the one of lower
+    cross-entropy.
+    """
+    found = dict(zip(SWEEP, probes(train, classes, SWEEP, device, tick=tick), strict=True))
+    marks = {c: probe.accuracy_and_loss(held_out) for c, probe in found.items()}
+    best = max(SWEEP, key=lambda c: (marks[c][0], -marks[c][1]))
+    return best, found[best]
+
+
+def probes(
+    rows: Rows,
+    classes: int,
+    strengths: Sequence[float],
+    device: torch.device,
+    *,
+    tolerance: float = TOLERANCE,
+    tick: Tick = silent,
+) -> Iterator[Probe]:
+    """A probe for each strength C, each started from the one before: ascending ones take least work.
+
+    Minimises mean cross-entropy + |W|^2 / (2 C N) over W (C, D) and a bias that costs nothing: what
+    scikit-learn's LogisticRegression(C=C) minimises, by the same optimiser, but with rows as they are stored,
+    a chunk of logits at a time, and on a device. float64; "mps", which has none, leaves it to the CPU. The
+    optimiser sees centred features in coordinates of equal curvature, which changes nothing but the number
+    of its steps (a third, on CLIP's features, whose mean has most of their length).
+
+    ``tick`` hears of every evaluation. Raises UsageError for a strength that cannot be meant.
+    """
+    for strength in strengths:
+        if not (np.isfinite(strength) and strength > 0):
+            raise UsageError(f"--c: expected a finite number above 0, found {strength}.")
+    where = torch.device("cpu") if device.type == "mps" else device
+    mean, values, vectors = _geometry(rows, where)
+    weights = torch.zeros(classes, len(mean), dtype=torch.float64, device=where)
+    bias = torch.zeros(classes, dtype=torch.float64, device=where)
+    for strength in strengths:
+        decay = 1 / (strength * len(rows))
+        scales = (values / classes + decay).rsqrt()  # the loss curves as the covariance times some 1 / C
+        there, back = (vectors * scales) @ vectors.T, (vectors / scales) @ vectors.T
+
+        def loss(
+            flat: NDArray[np.float64], decay: float = decay, there: Tensor = there
+        ) -> tuple[float, Float64s]:
+            point = torch.from_numpy(flat).to(where).view(classes, -1)
+            weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
+            value, by_weights, by_bias = _mean_loss(rows, mean, weights, bias)
+            value += decay / 2 * float((weights**2).sum())
+            tick(1, f"C {1 / (decay * len(rows)):g}, loss {value:.4f}")
+            slope = torch.cat(
+                [(by_weights + decay * weights) @ there, by_bias[:, None] * classes**0.5], dim=1
+            )
+            return value, slope.flatten().cpu().numpy()
+
+        start = torch.cat([weights @ back, bias[:, None] / classes**0.5], dim=1).flatten().cpu().numpy()
+        found = _minimum(loss, start, tolerance)
+        point = torch.from_numpy(found).to(where).view(classes, -1)
+        weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
+        # At the minimum they sum to zero over the classes; with few rows rounding adds up to 1e-5 of them.
+        weights, bias = weights - weights.mean(dim=0), bias - bias.mean()
+        yield Probe(weights.cpu().numpy(), (bias - weights @ mean).cpu().numpy())
+
+
+def _minimum(
+    loss: Callable[[NDArray[np.float64]], tuple[float, Float64s]], start: Float64s, tolerance: float
+) -> Float64s:
+    steepest = float(np.abs(loss(np.zeros_like(start))[1]).max())
+    options = {"maxiter": MAX_ITERATIONS, "gtol": tolerance * steepest, "ftol": 0.0}
+    found: Float64s = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    return found
+
+
+def _geometry(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (D,) of the unit rows, eigenvalues (D,) and eigenvectors (D, D) of their covariance."""
+    dim = rows.features.shape[1]
+    total = torch.zeros(dim, dtype=torch.float64, device=device)
+    squares = torch.zeros(dim, dim, dtype=torch.float64, device=device)
+    for start in range(0, len(rows), CHUNK):
+        part = torch.from_numpy(unit(rows.features[start : start + CHUNK])).to(device)
+        total += part.sum(dim=0)
+        squares += part.T @ part
+    mean = total / len(rows)
+    values, vectors = torch.linalg.eigh(squares / len(rows) - torch.outer(mean, mean))
+    return mean, values.clamp_min(0), vectors
+
+
+def _mean_loss(rows: Rows, mean: Tensor, weights: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Mean cross-entropy of logits ``weights`` (x - ``mean``) + ``bias``, and its gradient by both."""
+    value = 0.0
+    by_weights, by_bias = torch.zeros_like(weights), torch.zeros_like(bias)
+    for start in range(0, len(rows), CHUNK):
+        features, labels = _on(
+            rows.features[start : start + CHUNK], rows.labels[start : start + CHUNK], mean.device
+        )
+        centred = features - mean
+        wrong = torch.log_softmax(torch.addmm(bias, centred, weights.T), dim=1)
+        value -= float(wrong.gather(1, labels[:, None]).sum())
+        wrong.exp_()
+        wrong[torch.arange(len(labels), device=mean.device), labels] -= 1
+        by_weights += wrong.T @ centred
+        by_bias += wrong.sum(dim=0)
+    return value / len(rows), by_weights / len(rows), by_bias / len(rows)
+
+
+def _on(features: NDArray[np.floating], labels: Labels, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(unit(features)).to(device), torch.from_numpy(labels).long().to(device)
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head, where it was written, and how it was trained."""
+
+    path: Path
+    head: LearnedHead
+    rows: int
+    """It was trained on."""
+    held_out: int
+    """Rows that were not."""
+    accuracy: float
+    """On the held-out rows; a fraction."""
+    seconds: float
+
+
+def labelled_parts(work: Workspace, split_name: str) -> tuple[Split, Parts]:
+    """A labelled split, and which of its rows a head may learn from: those that prompts learned from, too.
+
+    Raises LsnError for a split without classes, with only one, or without a row that could be held out.
+    """
+    split = read_split(work.features, split_name)
+    if len(split.classes) < 2:
+        raise LsnError(
+            f"Split '{split_name}' has {len(split.classes)} classes; a classifier needs at least 2.",
+            "Extract a folder with one folder per class, or give --classes.",
+        )
+    rows = known_rows(work, split)
+    check_held_out(split, rows)
+    return split, rows
+
+
+def linear_head(
+    split: Split,
+    rows: Parts,
+    fingerprint: Fingerprint,
+    c: float | None = None,
+    device: torch.device | None = None,
+    tick: Tick = silent,
+) -> tuple[LearnedHead, Probe]:
+    """The head of ``train_linear``, and its probe, from rows of ``split``."""
+    check_features(rows.train.features, fingerprint.dim)
+    where, classes = device or torch.device("cpu"), len(split.classes)
+    chosen = c is None
+    if c is None:
+        c, probe = best_probe(rows.train, rows.held_out, classes, where, tick)
+    else:
+        (probe,) = probes(rows.train, classes, [c], where, tick=tick)
+    settings: dict[str, Any] = {"c": c, "chosen": chosen, "optimizer": "l-bfgs"}
+    head = LearnedHead(
+        kind="linear",
+        fingerprint=fingerprint,
+        classes=split.classes,
+        scale=1.0,
+        weights=probe.weights,
+        bias=probe.bias,
+        settings=settings,
+        held_out=rows.rule,
+    )
+    return head, probe
+
+
+def train_linear(
+    work: Workspace,
+    *,
+    split_name: str = "train",
+    c: float | None = None,
+    device: torch.device | None = None,
+    tick: Tick = silent,
+) -> TrainedHead:
+    """Fit a linear probe on unit features (``probe.probes``) and write ``linear.head.safetensors``.
+
+    ``c`` is the strength C; None chooses it on the held-out rows (``probe.best_probe``). That is the one
+    thing that held-out rows decide; with a given C no bit of the head depends on them. Raises as
+    ``labelled_parts`` does, and UsageError for a C that cannot be meant.
+    """
+    began = time.perf_counter()
+    split, rows = labelled_parts(work, split_name)
+    head, probe = linear_head(split, rows, read_fingerprint(work.features), c, device, tick)
+    path = work.head("linear")
+    save_head(path, head)
+    accuracy, _ = probe.accuracy_and_loss(rows.held_out)
+    seconds = time.perf_counter() - began
+    return TrainedHead(path, head, len(rows.train), len(rows.held_out), accuracy, seconds)

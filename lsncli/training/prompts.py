@@ -1,0 +1,286 @@
+"""Learn prompts from the store, then calibrate a detector with them.
+
+Learn DualCoOp's pair of prompts from the store; they become the head ``dualcoop``.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsncli.artefacts.checkpoint import load_checkpoint
+from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.files import remove
+from lsncli.artefacts.heads import LearnedHead, save_head
+from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
+from lsncli.backbones import Backbone, text_ids_of, with_text
+from lsncli.console import Tick, silent
+from lsncli.detection.calibrate import HELD_OUT, TARGET_TPR, make_detector
+from lsncli.device import threads_for
+from lsncli.errors import LsnError
+from lsncli.images.names import check_distinct
+from lsncli.methods.heads import load_checked
+from lsncli.methods.holdout import Parts, check_held_out, hold_out, hold_out_again
+from lsncli.methods.spec import parse_method
+from lsncli.methods.workspace import Workspace
+from lsncli.prompts.dual import DUAL, NEGATIVE, POSITIVE, Asymmetric
+from lsncli.prompts.learner import MEMORY, Learned, learn
+from lsncli.prompts.losses import Kind
+from lsncli.prompts.settings import PromptSettings
+from lsncli.prompts.tower import TextTower
+from lsncli.scores.common import predict
+from lsncli.store.format import Split
+from lsncli.store.reader import read_split
+from lsncli.training.checkpoints import going_on, saver
+from lsncli.training.linear_probe import TrainedHead, labelled_parts
+from lsncli.types import Head
+
+METHODS: dict[Kind, str] = {"positive": "mcm:positive", "negative": "lsn"}
+"""The detector that the paper makes of prompts of a kind."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was learned, from how many rows, and the detector that it made."""
+
+    path: Path
+    prompts: LearnedPrompts
+    rows: int
+    detector: Detector
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A labelled split and its rows, read once, so that the caller can size a progress bar."""
+
+    split: Split
+    rows: Parts
+
+
+def plan_positive(
+    work: Workspace,
+    *,
+    split_name: str = "train",
+    fraction: float = HELD_OUT,
+    shots: int | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Choose the rows that prompts will learn from.
+
+    Raises LsnError for a split without classes or without a row that could be held out.
+    """
+    split = read_split(work.features, split_name)
+    if not split.classes:
+        raise LsnError(
+            f"Split '{split_name}' has no classes to learn prompts for.",
+            "Extract a folder with one folder per class, or give --classes.",
+        )
+    rows = hold_out(split, fraction, shots, seed)
+    check_held_out(split, rows)  # before the work of learning
+    return Plan(split, rows)
+
+
+def plan_negative(work: Workspace) -> Plan:
+    """The rows that the positive prompts learned from; LsnError if there are no positive prompts."""
+    rule = load_checked(work, "positive").held_out
+    split = read_split(work.features, rule.split)
+    return Plan(split, hold_out_again(split, rule))
+
+
+def train_prompts(
+    work: Workspace,
+    backbone: Backbone,
+    plan: Plan,
+    settings: PromptSettings,
+    *,
+    kernel: str = "auto",
+    memory: int = MEMORY,
+    resume: bool = True,
+    target_tpr: float = TARGET_TPR,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Training:
+    """Learn on the planned rows; write the prompts, then the detector that the paper makes of them.
+
+    A training that was interrupted goes on from its last epoch, to the same prompts, if it had the same
+    settings, rows and model; ``resume`` False starts again. Negative prompts learned beside earlier positive
+    ones are removed when new positive ones are there: their held-out rows may differ.
+    """
+    tower, learned = learn_resumably(
+        work.checkpoint(settings.kind),
+        backbone,
+        plan,
+        settings,
+        kernel=kernel,
+        memory=memory,
+        resume=resume,
+        tick=tick,
+        remark=remark,
+    )
+    if settings.kind == "positive":
+        remove(work.negative)
+    training = _finish(work, backbone, tower, plan, learned, settings, target_tpr)
+    remove(work.checkpoint(settings.kind))
+    return training
+
+
+def learn_resumably(
+    path: Path,
+    backbone: Backbone,
+    plan: Plan,
+    settings: PromptSettings,
+    *,
+    objective: Asymmetric | None = None,
+    kernel: str = "auto",
+    memory: int = MEMORY,
+    resume: bool = True,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[TextTower, Learned]:
+    """Learn on the planned rows, with checkpoints at ``path``; the text tower that was used, and the outcome.
+
+    The last checkpoint stays: the caller removes it when the outcome is written. Raises UsageError for two
+    classes that are one text to the text encoder.
+    """
+    check_distinct(plan.split.classes, text_ids_of(backbone), where=f"Split '{plan.split.name}'")
+    tower = with_text(backbone).text_tower(precision=settings.precision, kernel=kernel)
+    kept = load_checkpoint(path) if resume else None
+    with threads_for(tower.vocabulary.width):
+        run = _run(backbone, tower, plan, settings, objective, memory)
+        if kept and kernel == "auto" and kept.run == run | {"kernel": kept.run.get("kernel")}:
+            run = kept.run  # the self-test may end otherwise this time; the training must not
+            tower = with_text(backbone).text_tower(precision=settings.precision, kernel=run["kernel"])
+        learned = learn(
+            tower,
+            plan.rows.train,
+            plan.split.classes,
+            settings,
+            objective=objective,
+            memory=memory,
+            tick=tick,
+            resume=going_on(path, kept, run, settings.epochs, remark),
+            on_epoch=saver(path, run, settings.epochs),
+        )
+    return tower, learned
+
+
+def _run(
+    backbone: Backbone,
+    tower: TextTower,
+    plan: Plan,
+    settings: PromptSettings,
+    objective: Asymmetric | None,
+    memory: int,
+) -> dict[str, Any]:
+    """All that decides the outcome of a training, to the last bit."""
+    return {
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "objective": None if objective is None else asdict(objective),
+        "fingerprint": backbone.fingerprint.digest,
+        "classes": list(plan.split.classes),
+        "held_out": asdict(plan.rows.rule),
+        "kernel": tower.kernel,
+        "device": tower.device.type,
+        "threads": torch.get_num_threads(),
+        "memory": memory,
+    }
+
+
+def learned_prompts(
+    backbone: Backbone, tower: TextTower, plan: Plan, learned: Learned, settings: PromptSettings
+) -> LearnedPrompts:
+    """What was learned, as it is kept on disk."""
+    return LearnedPrompts(
+        kind=settings.kind,
+        fingerprint=backbone.fingerprint,
+        classes=plan.split.classes,
+        contexts=learned.contexts.numpy(),
+        meta={name: tensor.numpy() for name, tensor in learned.meta.items()},
+        text=learned.text,
+        settings=asdict(settings) | {"tower": tower.path},
+        history=learned.history,
+        held_out=plan.rows.rule,
+    )
+
+
+def _finish(
+    work: Workspace,
+    backbone: Backbone,
+    tower: TextTower,
+    plan: Plan,
+    learned: Learned,
+    settings: PromptSettings,
+    target_tpr: float,
+) -> Training:
+    prompts = learned_prompts(backbone, tower, plan, learned, settings)
+    path = work.prompts(settings.kind)
+    save_prompts(path, prompts)
+    method = parse_method(METHODS[settings.kind])
+    detector = make_detector(
+        work, method, split_name=plan.split.name, target_tpr=target_tpr, model=lambda: backbone
+    )
+    return Training(path, prompts, len(plan.rows.train), detector)
+
+
+KIND = "dualcoop"
+
+
+def plan_dual(work: Workspace, split_name: str = "train") -> Plan:
+    """The rows to learn from, as for any head; raises as ``train_head.labelled_parts`` does."""
+    return Plan(*labelled_parts(work, split_name))
+
+
+def train_dual(
+    work: Workspace,
+    backbone: Backbone,
+    plan: Plan,
+    settings: PromptSettings = DUAL,
+    loss: Asymmetric = Asymmetric(),  # noqa: B008 (frozen)
+    *,
+    kernel: str = "auto",
+    memory: int = MEMORY,
+    resume: bool = True,
+    tick: Tick = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> TrainedHead:
+    """Learn on the planned rows and write the head; ``prompts.dual.dual_settings`` makes other settings.
+
+    Resumes an interrupted training of the same settings, rows and model, as ``train.train_prompts`` does;
+    ``learner.steps`` says how often ``tick`` is called. Raises LsnError as ``learner.learn`` does.
+    """
+    began = time.perf_counter()
+    tower, learned = learn_resumably(
+        work.checkpoint(KIND),
+        backbone,
+        plan,
+        settings,
+        objective=loss,
+        kernel=kernel,
+        memory=memory,
+        resume=resume,
+        tick=tick,
+        remark=remark,
+    )
+    if learned.text is None:
+        raise LsnError("DualCoOp's prompts do not depend on the image; found settings of CoCoOp.")
+    head = LearnedHead(
+        kind=KIND,
+        fingerprint=backbone.fingerprint,
+        classes=plan.split.classes,
+        scale=backbone.fingerprint.logit_scale,
+        weights=learned.text[POSITIVE],
+        negative=learned.text[[NEGATIVE]],
+        settings=asdict(settings) | asdict(loss) | {"tower": tower.path},
+        held_out=plan.rows.rule,
+        history=learned.history,
+    )
+    path, held = work.head(KIND), plan.rows.held_out
+    save_head(path, head)
+    remove(work.checkpoint(KIND))
+    right = predict(Head(head.classes, head.weights), held.features) == held.labels
+    seconds = time.perf_counter() - began
+    return TrainedHead(path, head, len(plan.rows.train), len(held), float(right.mean()), seconds)
