@@ -16,7 +16,6 @@ from lsncli.app.record import launch_of, write_record
 from lsncli.errors import LsnError
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing
-from lsncli.store.lock import locked
 from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.parts import FINISH_WAIT, About, begin, claimed, make_room, read_about, write_about
 from lsncli.store.plan import Plan, StoredPlan, read_plan
@@ -134,7 +133,7 @@ def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
     damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stack.enter_context(claimed(job.store, job.split, shared=True, wait=FINISH_WAIT))
             stored = read_plan(job.folder)
         except LsnError:
             return False
@@ -158,7 +157,7 @@ def make_share(
     gets a sentence for whatever is damaged and made again."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stack.enter_context(claimed(job.store, job.split, shared=True, wait=FINISH_WAIT))
         except LsnError:
             if not all_made(job.folder, job.plan):
                 raise
