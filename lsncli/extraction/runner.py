@@ -19,8 +19,11 @@ from lsncli.extraction.merge import launch_of, write_record
 from lsncli.extraction.part_job import Job, PartDone, work_part, write_manifest
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing
+<<<<<<< HEAD:lsncli/extraction/runner.py
 from lsncli.store.format import check_split_name
 from lsncli.store.lock import locked
+=======
+>>>>>>> main:lsncli/app/making.py
 from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.parts import (
     FINISH_WAIT,
@@ -147,7 +150,7 @@ def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
     damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stack.enter_context(claimed(job.store, job.split, shared=True, wait=FINISH_WAIT))
             stored = read_plan(job.folder)
         except LsnError:
             return False
@@ -171,7 +174,7 @@ def make_share(
     gets a sentence for whatever is damaged and made again."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(job.folder, shared=True, wait=FINISH_WAIT))
+            stack.enter_context(claimed(job.store, job.split, shared=True, wait=FINISH_WAIT))
         except LsnError:
             if not all_made(job.folder, job.plan):
                 raise

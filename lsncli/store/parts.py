@@ -39,11 +39,14 @@ def parts_folder(store: Path, split: str) -> Path:
 
 
 @contextmanager
-def claimed(store: Path, split: str) -> Iterator[Path]:
-    """Keep others off a split; gives the folder of its parts. Raises LsnError if somebody works on it."""
+def claimed(store: Path, split: str, *, shared: bool = False, wait: float = 0.0) -> Iterator[Path]:
+    """Keep others off a split; gives the folder of its parts. Raises LsnError if somebody works on it.
+
+    ``shared`` keeps off only those who want it alone, for whom it waits so many seconds.
+    """
     folder = parts_folder(store, split)
     try:
-        with locked(folder):
+        with locked(folder, shared=shared, wait=wait):
             yield folder
     finally:
         with suppress(OSError):  # unless something is unfinished, here or for another split

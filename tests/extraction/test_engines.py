@@ -98,6 +98,7 @@ def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Pat
     ignore = {"tick": silent, "remark": lambda text: None}
     made = make_share(crew, job, merge=True, record=root / "f.h5.json", **ignore)
     assert (made.encoded, made.finished) == (0, False)
+    assert not (root / "f.h5.parts").exists()
 
 
 def test_three_processes_at_once_make_the_store_of_one(root: Path) -> None:
