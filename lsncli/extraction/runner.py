@@ -19,11 +19,7 @@ from lsncli.extraction.merge import launch_of, write_record
 from lsncli.extraction.part_job import Job, PartDone, work_part, write_manifest
 from lsncli.images.shareable import shareable
 from lsncli.images.sources import Listing
-<<<<<<< HEAD:lsncli/extraction/runner.py
 from lsncli.store.format import check_split_name
-from lsncli.store.lock import locked
-=======
->>>>>>> main:lsncli/app/making.py
 from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.parts import (
     FINISH_WAIT,
