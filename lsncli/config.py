@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import UsageError
-from lsncli.records import read_toml
+from lsncli.validation import read_toml
 
 FILE = "lsn.toml"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.records import parsed, typed
+from lsncli.validation import parsed, typed
 
 Floats = NDArray[np.floating[Any]]
 """Features (N, D), text features (C, D) or scores (N,), in any float precision."""

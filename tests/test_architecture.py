@@ -18,7 +18,7 @@ PACKAGE = ROOT / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = (
-    "credentials errors records registry disk interrupts types console config device __init__",
+    "credentials errors validation registry files locks signals types console config device __init__",
     "prompts scores metrics intervals threshold facts",
     "backbones images store",
     "artefacts extraction interchange",
@@ -38,9 +38,11 @@ BESIDE = {
     ("__init__", "api"),  # loaded when it is asked for
     ("threshold", "metrics"),
     ("intervals", "metrics"),
-    ("types", "records"),
-    ("config", "records"),
-    ("disk", "errors"),
+    ("types", "validation"),
+    ("config", "validation"),
+    ("files", "errors"),
+    ("locks", "errors"),
+    ("locks", "files"),
     ("errors", "credentials"),
     ("console", "credentials"),
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],

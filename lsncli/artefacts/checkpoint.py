@@ -8,7 +8,7 @@ import torch
 
 from lsncli.artefacts.files import complete, read_artefact, write_artefact
 from lsncli.prompts.loop import Checkpoint
-from lsncli.records import typed
+from lsncli.validation import typed
 
 KIND = "checkpoint"
 HINT = "Start again with --restart."

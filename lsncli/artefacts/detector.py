@@ -8,9 +8,9 @@ import numpy as np
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named, unnamed
-from lsncli.records import typed
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, Learned
+from lsncli.validation import typed
 
 LEARNED = "learned."
 HINT = (

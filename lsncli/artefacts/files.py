@@ -21,10 +21,10 @@ from safetensors.numpy import save
 
 from lsncli import __version__
 from lsncli.console import printable
-from lsncli.disk import write_whole
 from lsncli.errors import LsnError
-from lsncli.records import parsed
+from lsncli.files import write_whole
 from lsncli.types import content
+from lsncli.validation import parsed
 
 UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
 """What safetensors raises; the last two for a type of numbers that numpy does not have."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import HeldOut
-from lsncli.records import typed
 from lsncli.types import Fingerprint, Float64s
+from lsncli.validation import typed
 
 COMMANDS = {
     "linear": "lsn train-head",

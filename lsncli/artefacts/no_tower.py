@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.artefacts.files import complete, read_artefact, write_artefact
-from lsncli.records import typed
 from lsncli.types import Failure, Fingerprint
+from lsncli.validation import typed
 
 HINT = "Run `lsn train-no PAIRS` first."
 

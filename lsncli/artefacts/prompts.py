@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.prompts.conditional import META
 from lsncli.prompts.losses import Kind
-from lsncli.records import typed
 from lsncli.types import Fingerprint, Float64s, unit
+from lsncli.validation import typed
 
 COMMANDS: dict[Kind, str] = {"positive": "lsn train-pos", "negative": "lsn train-neg"}
 

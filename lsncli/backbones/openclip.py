@@ -28,8 +28,8 @@ from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.tower import TextTower
-from lsncli.records import parsed, typed
 from lsncli.types import Fingerprint
+from lsncli.validation import parsed, typed
 
 ensure_torchvision()
 import open_clip  # noqa: E402  (needs a torchvision that imports)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import LsnError
-from lsncli.records import parsed
+from lsncli.validation import parsed
 
 Record = dict[str, Any]
 

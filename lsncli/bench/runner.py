@@ -22,7 +22,7 @@ from lsncli.bench.rates import Rates
 from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
-from lsncli.store.lock import locked
+from lsncli.locks import locked
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lsncli import records
+from lsncli import validation
 from lsncli.errors import UsageError
 
 
@@ -107,7 +107,7 @@ class Section:
 def read_toml(path: Path, what: str) -> Section:
     """The whole file. Raises UsageError if it cannot be read or is not TOML."""
     try:
-        return Section(str(path), records.read_toml(path))
+        return Section(str(path), validation.read_toml(path))
     except OSError as error:
         raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:

@@ -37,7 +37,7 @@ from lsncli.cli import (
 from lsncli.cli.configured import FOUND, Configured, Found, needs_named_file, without_withheld
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
-from lsncli.interrupts import noticed, terminable, terminated
+from lsncli.signals import noticed, terminable, terminated
 from lsncli.store import NO_VERIFY
 
 DEBUG = "LSN_DEBUG"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lsncli import interrupts
+from lsncli import signals
 from lsncli.console import say
 
 CODE = 130
@@ -51,7 +51,7 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
 
 def exit_code() -> int:
     """Say what an interrupted command keeps; returns the exit code."""
-    terminated = interrupts.terminated()
+    terminated = signals.terminated()
     kept = _ending.kept or KEPT.get(_ending.command, OTHERWISE)
     say(f"{'Terminated' if terminated else 'Interrupted'}. {kept}")
     return TERMINATED if terminated else CODE

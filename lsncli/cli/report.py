@@ -13,8 +13,8 @@ from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
 from lsncli.cli.scoring import Model, check_model, detector_for
 from lsncli.console import progress, say
-from lsncli.disk import check_writable, whole
 from lsncli.errors import LsnError, UsageError
+from lsncli.files import check_writable, whole
 from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from hashlib import file_digest
 from typing import IO
 
-from lsncli.disk import Folder
+from lsncli.files import Folder
 from lsncli.images.witness import CHANGED, Identity
 
 

@@ -20,12 +20,12 @@ from lsncli.console import Tick, silent
 from lsncli.detection.detect import shown_path
 from lsncli.detection.file_moves import as_binary, digest_in, keep_status, move_file
 from lsncli.detection.undo_log import UndoLog
-from lsncli.disk import Folder, temporary_name
+from lsncli.files import Folder, temporary_name
 from lsncli.images.read import Undecodable
 from lsncli.images.sources import ImageItem
 from lsncli.images.urls import as_url
 from lsncli.images.witness import CHANGED, Identity, Witness, witness_of
-from lsncli.interrupts import held_back
+from lsncli.signals import held_back
 from lsncli.types import Failure
 
 NAME_BYTES = 255

@@ -17,10 +17,10 @@ from typing import IO, Any
 from lsncli.console import Tick, silent
 from lsncli.detection.file_moves import digest_in, move_file
 from lsncli.detection.undo_log import Chain, key_path, read_key
-from lsncli.disk import Folder, is_temporary, temporary_name
 from lsncli.errors import LsnError, UsageError
-from lsncli.interrupts import held_back
-from lsncli.records import parsed
+from lsncli.files import Folder, is_temporary, temporary_name
+from lsncli.signals import held_back
+from lsncli.validation import parsed
 
 HINT = "Name the lsn-undo-*.jsonl that `lsn score --move`, `--copy` or `--link` left in its folder."
 MOST_BYTES = 1 << 30

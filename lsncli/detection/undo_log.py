@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.detection.file_moves import as_binary
-from lsncli.disk import Folder
 from lsncli.errors import LsnError
+from lsncli.files import Folder
 
 KEY = "undo.key"
 KEY_BYTES = 32

@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lsncli.disk import LINK, NO_LINK
 from lsncli.errors import LsnError
-from lsncli.records import parsed, typed
-from lsncli.store.lock import locked
+from lsncli.files import LINK, NO_LINK
+from lsncli.locks import locked
+from lsncli.validation import parsed, typed
 
 BEGINNING = b'{"path": "'
 MOST_BYTES = 1 << 20

@@ -9,9 +9,9 @@ from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone, load_again
 from lsncli.console import Tick
 from lsncli.detection.detect import Verdict, detect
-from lsncli.disk import write_whole
 from lsncli.errors import LsnError
 from lsncli.evaluation.evaluate import Evaluation, choose_splits, evaluate, plan_evaluation
+from lsncli.files import write_whole
 from lsncli.images.sources import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace

@@ -15,8 +15,8 @@ import numpy as np
 
 from lsncli.console import Tick, silent
 from lsncli.detection.calibrate import known_rows
-from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, UsageError
+from lsncli.files import whole, whole_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, Model

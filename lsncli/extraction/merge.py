@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lsncli import __version__
-from lsncli.disk import read_own, write_own
 from lsncli.errors import LsnError
-from lsncli.records import parsed, typed
+from lsncli.files import read_own, write_own
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.merge import finish_split, gather_split, parts_of, spread_split
 from lsncli.store.parts import claimed, read_about, remove_parts
 from lsncli.store.plan import Plan, read_plan
 from lsncli.store.reader import find_split
 from lsncli.types import Fingerprint, Seconds
+from lsncli.validation import parsed, typed
 
 
 def write_record(

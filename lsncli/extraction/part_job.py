@@ -14,17 +14,17 @@ from typing import Any, cast
 from lsncli import console
 from lsncli.backbones import load_again
 from lsncli.credentials import masked
-from lsncli.disk import read_own, write_own
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
+from lsncli.files import read_own, write_own
 from lsncli.images.found import Content
 from lsncli.images.source_kinds import contents
 from lsncli.images.sources import ImageItem
-from lsncli.records import parsed, typed
 from lsncli.store.part import COMMIT_SECONDS, Part
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import Plan
 from lsncli.types import Failure, Fingerprint, Seconds
+from lsncli.validation import parsed, typed
 
 AGAIN = "Run the same `lsn extract` again: it writes it anew."
 

@@ -7,7 +7,7 @@ from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, is_label_name, listed, plain_name
 from lsncli.images.labels import as_class
-from lsncli.records import parsed
+from lsncli.validation import parsed
 
 LONGEST = 1 << 16
 """Bytes that are read of such a file."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import UsageError
-from lsncli.records import parsed
+from lsncli.validation import parsed
 
 MOST_NAMES = 1 << 26
 """Characters of a file of names or words."""

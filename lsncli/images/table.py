@@ -15,7 +15,7 @@ from lsncli.images.pages import Oversized
 from lsncli.images.parquetfile import FAILURES, ParquetFile
 from lsncli.images.rows import Table
 from lsncli.images.urls import as_url
-from lsncli.records import parsed
+from lsncli.validation import parsed
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.console import printable
-from lsncli.disk import whole
 from lsncli.errors import LsnError, UsageError
+from lsncli.files import whole
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, is_label_name
 from lsncli.interchange.label_files import choose_label, label_texts
 from lsncli.interchange.tables import Table, load_array, numbers, parsed

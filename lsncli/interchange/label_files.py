@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lsncli import records
+from lsncli import validation
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import (
@@ -72,7 +72,7 @@ def read_labels(
         raise UsageError(f"{path}: expected labels as .npy, .json, .csv, .tsv or text, found '{suffix}'.")
     text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = parsed(path, lambda: records.parsed(text))
+        values = parsed(path, lambda: validation.parsed(text))
         if not isinstance(values, list):
             raise LsnError(f"{path}: expected a JSON list of labels.")
         return label_texts(path, path.name, values), ""

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lsncli import records
+from lsncli import validation
 from lsncli.console import printable
-from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, Unavailable
+from lsncli.files import whole, whole_text
 from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
 from lsncli.images.labels import are_whole
 from lsncli.images.parquetfile import FEATURES, ParquetFile
@@ -140,7 +140,7 @@ def read_parquet(path: Path, label_column: str) -> Table:
 
     schema, beside, features = parsed(path, load)
     ours = (schema.metadata or {}).get(b"lsn")
-    known = parsed(path, lambda: records.parsed(ours)) if ours else {}
+    known = parsed(path, lambda: validation.parsed(ours)) if ours else {}
     named = {name: class_label_names(schema, name) for name in schema.names}
     classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
     if known.get("classes") is not None:

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lsncli import records
+from lsncli import validation
 from lsncli.errors import LsnError, UsageError
 from lsncli.registry import load
 from lsncli.types import Failure, Floats, Labels
@@ -94,7 +94,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
         return tuple(str(value) for value in values.tolist())
     text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = parsed(path, lambda: records.parsed(text))
+        values = parsed(path, lambda: validation.parsed(text))
         if not isinstance(values, list) or not all(isinstance(value, str | int) for value in values):
             raise LsnError(f"{path}: expected a JSON list of names or numbers.")
         return tuple(str(value) for value in values)

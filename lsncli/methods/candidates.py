@@ -20,19 +20,19 @@ import torch
 from numpy.typing import NDArray
 
 from lsncli.console import Tick, silent
-from lsncli.disk import write_whole
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts.classes import class_list, class_lists
+from lsncli.files import write_whole
 from lsncli.images.columns import is_path_name
 from lsncli.images.namefile import read_name_lines
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower
-from lsncli.records import parsed
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head
+from lsncli.validation import parsed
 
 AT_ONCE = 1024
 """Words to encode before ``tick`` hears of them."""

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lsncli.console import printable
-from lsncli.disk import whole
 from lsncli.errors import LsnError
+from lsncli.files import whole
 from lsncli.types import Float64s
 
 SIDE = 336

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsncli.disk import write_whole
+from lsncli.files import write_whole
 from lsncli.report import heat
 from lsncli.report.explained import likely_rows, nearest_rows, verdict_rows
 from lsncli.report.numbers import Panel, numbers

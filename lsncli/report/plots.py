@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsncli.console import printable
-from lsncli.disk import whole, whole_text
 from lsncli.errors import LsnError, Unavailable
+from lsncli.files import whole, whole_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

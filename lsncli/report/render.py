@@ -22,8 +22,8 @@ from rich.table import Table
 
 from lsncli import registry
 from lsncli.console import err, out, printable
-from lsncli.disk import is_temporary, whole, whole_text
 from lsncli.errors import LsnError, UsageError
+from lsncli.files import is_temporary, whole, whole_text
 
 Row = Mapping[str, Any]
 

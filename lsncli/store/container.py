@@ -16,9 +16,9 @@ from typing import Any, cast
 import h5py
 import numpy as np
 
-from lsncli.disk import whole
 from lsncli.errors import LsnError
-from lsncli.interrupts import held_back
+from lsncli.files import whole
+from lsncli.signals import held_back
 from lsncli.store.format import to_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

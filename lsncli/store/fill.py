@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import h5py
 import numpy as np
 
-from lsncli import interrupts
+from lsncli import signals
 from lsncli.errors import LsnError
 from lsncli.store.container import write_attribute, write_texts
 from lsncli.store.format import Checksum, Chunk, SplitInfo
@@ -46,7 +46,7 @@ def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -
     checksum = Checksum()
     for chunk in chunks:
         if keys:  # it may be hours of copying
-            interrupts.check()
+            signals.check()
         start, stop = len(keys), len(keys) + len(chunk[2])
         if stop > start:
             features[start:stop], labels[start:stop] = chunk[0], chunk[1]

@@ -14,8 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lsncli.disk import write_own
 from lsncli.errors import LsnError
+from lsncli.files import write_own
 from lsncli.store import NO_VERIFY
 from lsncli.store.container import attribute, dataset_at, group_at
 from lsncli.store.format import Checksum, Split, SplitInfo, about_of, about_text, digest_of, joined_digest

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import h5py
 
-from lsncli.disk import place_whole, sync
 from lsncli.errors import LsnError
+from lsncli.files import place_whole, sync
 from lsncli.store.container import attribute, group_at
 from lsncli.store.fill import fill_split, fill_spread
 from lsncli.store.format import Checksum, Chunk, SplitInfo

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lsncli.errors import LsnError
-from lsncli.interrupts import held_back
+from lsncli.locks import locked
+from lsncli.signals import held_back
 from lsncli.store.container import BLOCK
 from lsncli.store.format import Piece
-from lsncli.store.lock import locked
 from lsncli.store.pieces import Committed, join_pieces, sound_pieces, write_piece
 from lsncli.store.plan import Plan, check_plan
 from lsncli.types import Seconds

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsncli.disk import read_own, write_own
 from lsncli.errors import LsnError
-from lsncli.records import parsed, typed
+from lsncli.files import read_own, write_own
+from lsncli.locks import locked
 from lsncli.store.format import check_split_name, digest_of
-from lsncli.store.lock import locked
 from lsncli.store.plan import Plan, check_own, must_restart, read_plan, write_plan
 from lsncli.types import Failure, Fingerprint
+from lsncli.validation import parsed, typed
 
 MOST_SPLIT_BYTES = 1 << 30
 """Of split.json: it has a line for every class, and for everything that could not be listed."""

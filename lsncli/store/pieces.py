@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.records import parsed, typed
 from lsncli.store.container import attribute, reading, replacing, write_attribute
 from lsncli.store.fill import fill_failures, fill_rows
 from lsncli.store.format import Checksum, Chunk, Piece, digest_of
@@ -17,6 +16,7 @@ from lsncli.store.plan import Plan
 from lsncli.store.reader import failures_of
 from lsncli.store.spread import plain_rows
 from lsncli.types import Failure, Seconds
+from lsncli.validation import parsed, typed
 
 PIECE_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5(?:\.tmp)?")
 

@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lsncli.disk import LINK, read_own, write_own
 from lsncli.errors import LsnError, UsageError
-from lsncli.records import parsed, typed
+from lsncli.files import LINK, read_own, write_own
+from lsncli.validation import parsed, typed
 
 PART_ROWS = 65536
 """Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""

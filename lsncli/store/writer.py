@@ -11,6 +11,7 @@ import numpy as np
 
 from lsncli import __version__
 from lsncli.errors import FingerprintMismatch, LsnError
+from lsncli.locks import locked
 from lsncli.store.container import (
     WRITE_ERRORS,
     attribute,
@@ -33,7 +34,6 @@ from lsncli.store.format import (
     problems_of,
 )
 from lsncli.store.integrity import about_stored, checksums_of, contents_of
-from lsncli.store.lock import locked
 from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
 from lsncli.store.spread import (
     FOLDER,

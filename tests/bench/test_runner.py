@@ -13,10 +13,10 @@ from code_samples import added, edited, functions_called, replaced
 from lsncli.backbones import loader_of
 from lsncli.bench import jobs, learning, measuring, pool
 from lsncli.errors import LsnError
+from lsncli.locks import locked
 from lsncli.methods.cache import Cache, digest
 from lsncli.methods.source_digest import _node, code_of, reached
 from lsncli.scores import SCORES
-from lsncli.store.lock import locked
 
 RESULTS = 5 * 2  # five rows can be measured, on two OOD sets
 ROWS = ["MCM", "MSP", "broken", "CoOp", "CoOp + LSN (ours)", "two", "elsewhere"]

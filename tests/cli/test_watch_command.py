@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 
 from lsncli.cli.app import main
 from lsncli.detection import watch as watching
-from lsncli.store.lock import locked
+from lsncli.locks import locked
 
 VERSION = ["size", "mtime_ns", "ctime_ns"]
 DRIVER = Path(__file__).parent / "watch_kill_driver.py"

@@ -19,8 +19,8 @@ from lsncli.detection.sorting import Filing, Outcome, carry_out
 from lsncli.detection.undo import read_undo_file
 from lsncli.detection.undo import undo as take_back
 from lsncli.detection.undo_log import begin, make_key
-from lsncli.disk import Folder
 from lsncli.errors import LsnError
+from lsncli.files import Folder
 from lsncli.types import Failure
 
 MADE = {

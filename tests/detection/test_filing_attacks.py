@@ -16,8 +16,8 @@ from filing_samples import filed, items, photos, planned, tree
 from lsncli.detection import undo_log as undolog
 from lsncli.detection.undo import read_undo_file, undo, undo_all
 from lsncli.detection.undo_log import key_path, make_key, read_key
-from lsncli.disk import Folder
 from lsncli.errors import LsnError, UsageError
+from lsncli.files import Folder
 from lsncli.images.sources import list_images
 
 ACTIONS = ("move", "copy", "link")

@@ -29,7 +29,7 @@ from lsncli.extraction.runner import Made, join, make_share
 from lsncli.images.remote import Remote
 from lsncli.images.rows import Table
 from lsncli.images.sources import ImageItem, list_images
-from lsncli.store.lock import locked
+from lsncli.locks import locked
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import Plan, read_plan
 from lsncli.store.reader import read_split

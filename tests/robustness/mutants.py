@@ -60,13 +60,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "scores/react": ("tests/scores/test_react.py", "tests/scores/test_activations.py", COMMON),
     "scores/vim": ("tests/scores/test_vim.py", "tests/scores/test_residual.py", COMMON),
+    "locks": (f"{STORE}/test_locks.py",),
     **{
         f"store/{name}": tuple(f"{STORE}/test_{one}.py" for one in own)
         for name, own in {
             "container": ("container", "reader", "writer"),
             "format": ("format", "golden", "verify"),
             "integrity": ("integrity",),
-            "lock": ("lock",),
             "mapped": ("mapped", "reader"),
             "merge": ("merge", "parts"),
             "part": ("parts",),

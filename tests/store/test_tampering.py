@@ -12,7 +12,7 @@ import pytest
 from part_samples import ABOUT, PLAN, files, finish, make, planned
 
 from lsncli.errors import LsnError
-from lsncli.store.lock import locked
+from lsncli.locks import locked
 from lsncli.store.merge import all_made, parts_of
 from lsncli.store.parts import claimed, make_room, parts_folder, read_about, remove_parts
 from lsncli.store.plan import read_plan

@@ -16,8 +16,8 @@ from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
+from lsncli.locks import locked
 from lsncli.report.render import Column
-from lsncli.store.lock import locked
 
 Record = dict[str, Any]
 

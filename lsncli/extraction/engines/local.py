@@ -25,7 +25,7 @@ from lsncli.device import pick_device
 from lsncli.errors import LsnError
 from lsncli.extraction.engines import Asked, Crew
 from lsncli.extraction.part_job import Job, PartDone, encoder_for, work_part
-from lsncli.interrupts import hear_termination
+from lsncli.signals import hear_termination
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.extraction.engines import Asked, Crew
 from lsncli.extraction.engines.ray_actors import AGAIN, Lost, Maker, News, Post, Progress, Ready, hand_out
 from lsncli.extraction.part_job import Job, PartDone
-from lsncli.interrupts import hear_termination
+from lsncli.signals import hear_termination
 
 START_SECONDS = 900.0
 """How long a cluster may take to start the first actor: some start machines first."""

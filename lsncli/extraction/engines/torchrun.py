@@ -15,8 +15,8 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.extraction.engines import Asked, Crew
 from lsncli.extraction.engines.local import gpus
 from lsncli.extraction.part_job import Job, PartDone, encoder_for, work_part
-from lsncli.interrupts import hear_termination
-from lsncli.store.lock import locked
+from lsncli.locks import locked
+from lsncli.signals import hear_termination
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import StoredPlan, read_plan
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lsncli.disk import NO_LINK
 from lsncli.errors import LsnError
+from lsncli.files import NO_LINK
 
 if sys.platform == "win32":
     import msvcrt

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from lsncli import interrupts
+from lsncli import signals
 from lsncli.cli import app as program
-from lsncli.interrupts import SOON, check, held_back, noticed
+from lsncli.signals import SOON, check, held_back, noticed
 from lsncli.store import container
 
 
@@ -169,7 +169,7 @@ def test_one_that_comes_again_too_early_comes_once_more(monkeypatch) -> None:
             for _ in range(3000):
                 time.sleep(0.01)
 
-    monkeypatch.setattr("lsncli.interrupts.threading.Timer", Early)
+    monkeypatch.setattr("lsncli.signals.threading.Timer", Early)
     with pytest.raises(KeyboardInterrupt):
         inside()
     assert delays == [SOON, 2 * SOON]
@@ -232,9 +232,9 @@ def test_sigterm_ends_the_program_with_143_and_a_sentence(monkeypatch, capsys, l
 def test_where_sigterm_is_ignored_it_stays_so() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with interrupts.terminable():
+        with signals.terminable():
             signal.raise_signal(signal.SIGTERM)
-        assert not interrupts.terminated()
+        assert not signals.terminated()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)

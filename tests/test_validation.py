@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli import records
-from lsncli.records import parsed, read_toml, typed
+from lsncli import validation
 from lsncli.types import Fingerprint
+from lsncli.validation import parsed, read_toml, typed
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def test_toml_that_cannot_be_is_a_value_error(tmp_path: Path, content: bytes) ->
 
 def test_files_of_users_are_parsed_in_one_place() -> None:
     """Every other reader would need all these limits, too. What lsn itself brings along needs none."""
-    package = Path(records.__file__).parent
-    own = {"records.py", "facts", "backbones/catalogue.py", "artefacts/files.py"}
+    package = Path(validation.__file__).parent
+    own = {"validation.py", "facts", "backbones/catalogue.py", "artefacts/files.py"}
     own |= {"training/finetune.py", "training/prompts.py"}  # their own settings, to and fro
     found = {
         path.relative_to(package).as_posix()

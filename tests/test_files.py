@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from deaths import ended_by, signal_after
 
-from lsncli.disk import Folder, check_writable, place_whole, whole, whole_text, write_whole
 from lsncli.errors import LsnError
+from lsncli.files import Folder, check_writable, place_whole, whole, whole_text, write_whole
 from lsncli.interchange.tables import Table, write_table
 from lsncli.report.plots import save_numbers
 from lsncli.report.render import FORMATS, Column, render
@@ -23,13 +23,13 @@ from lsncli.report.render import FORMATS, Column, render
 PACKAGE = Path(__file__).parents[1] / "lsncli"
 
 DIRECT = {
-    "disk.py",  # the one place
+    "files.py",  # the one place
     "detection/undo_log.py: os.write",  # line by line, each before its change
     "detection/watch_log.py: os.open",  # rows are appended; a torn last one is cut off
     "detection/watch_log.py: os.write",
     "methods/captioning.py: open",  # lines are appended, whole ones are counted
     "bench/results.py: open",  # lines are appended; a torn last one is cut off
-    "store/lock.py: os.open",  # empty files
+    "locks.py: os.open",  # empty files
     "images/unpacked.py: TemporaryFile",  # without a name
     "images/unpacked.py: os.write",
     "cli/demo.py: TemporaryDirectory",
@@ -38,7 +38,7 @@ DIRECT = {
     "methods/prepared.py: write_text",  # of /proc
     "detection/file_moves.py: open",  # a descriptor of Folder.writing
 }
-"""Who writes without ``disk.whole``, and why that is right."""
+"""Who writes without ``files.whole``, and why that is right."""
 WRITES = {
     "write_text",
     "write_bytes",
@@ -69,7 +69,7 @@ def direct_writers() -> Iterator[str]:
         where = path.relative_to(PACKAGE).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and (name := called(node)) and writes(name, node):
-                yield where if where == "disk.py" else f"{where}: {name}"
+                yield where if where == "files.py" else f"{where}: {name}"
 
 
 def called(node: ast.Call) -> str:

@@ -12,9 +12,9 @@ import pytest
 from patience import PATIENCE
 from store_samples import fingerprint, split
 
+from lsncli import locks as lock_module
 from lsncli.errors import LsnError
-from lsncli.store import lock as lock_module
-from lsncli.store.lock import locked
+from lsncli.locks import locked
 from lsncli.store.reader import list_splits
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
@@ -22,7 +22,7 @@ from lsncli.store.writer import write_split
 HOLDER = """
 import sys
 from pathlib import Path
-from lsncli.store.lock import locked
+from lsncli.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -105,7 +105,7 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path: Path, monkeypatch
     def refuse(handle: int, shared: bool) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("lsncli.store.lock._lock", refuse)
+    monkeypatch.setattr("lsncli.locks._lock", refuse)
     with pytest.raises(LsnError, match="cannot be locked: No locks available"), locked(tmp_path / "f.h5"):
         pass
 
