@@ -38,6 +38,8 @@ class Subject:
     words: Callable[[Path], Words]
     kept: Callable[[Path], frozenset[object]]
     ended: Callable[[Path], Mapping[str, bytes]]
+    done: str = ""
+    """What the command says, as an error, if an earlier run of it did everything before it was killed."""
     ranks: tuple[Mapping[str, str], ...] = (NOTHING,)
     before: Path | None = None
     hasten: Callable[[], object] = list
@@ -80,7 +82,7 @@ def killed(subject: Subject, kills: int, folder: Path, seed: int) -> Count:
         if any(os.WIFSIGNALED(end) for end in ends):
             count.kills += 1
             kept = _look(subject, work, kept, count)
-        elif any(ends):
+        elif any(ends) and not (subject.done and subject.done in _tail(log)):
             count.harm.append(f"exit codes {list(map(os.waitstatus_to_exitcode, ends))}: {_tail(log)}")
             work, kept = _fresh(subject, folder / "killed"), frozenset()
         else:

@@ -25,7 +25,8 @@ def merge(folder: Path) -> Subject:
     def kept(work: Path) -> frozenset[object]:
         return frozenset({"all rows"} if len(items_done(work)) >= 60 else ())
 
-    return Subject("store-merge", words, kept, files_of_store, before=before, hasten=hasten)
+    nothing = "There is nothing to merge."
+    return Subject("store-merge", words, kept, files_of_store, nothing, before=before, hasten=hasten)
 
 
 def move(folder: Path) -> Subject:
