@@ -25,7 +25,7 @@ from benchmarks.timing import Rows, interleaved, record
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.preprocessing import Preprocessing, preprocessing_of
 from lsncli.images.decode import decode
-from lsncli.images.fast import fast_decoder, is_plain
+from lsncli.images.fast_decode import fast_decoder, is_plain
 from lsncli.images.read import read_bytes
 
 SIZE = 224

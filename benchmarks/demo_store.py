@@ -17,7 +17,7 @@ from pathlib import Path
 from lsncli.backbones import load_backbone
 from lsncli.console import progress
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import ImageItem, Listing, list_images
+from lsncli.images.listing import ImageItem, Listing, list_images
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "lsncli" / "facts" / "demo_features.h5"

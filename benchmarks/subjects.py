@@ -19,7 +19,7 @@ from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.device import images_at_once
 from lsncli.extraction.encoder import pixels_of
 from lsncli.extraction.extract import Extraction, extract
-from lsncli.images.sources import Listing, list_images
+from lsncli.images.listing import Listing, list_images
 
 OURS = "lsn"
 

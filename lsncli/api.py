@@ -21,7 +21,7 @@ from lsncli.device import computes, images_at_once, pick_device, threads
 from lsncli.errors import UsageError
 from lsncli.extraction.encoder import encode_batch
 from lsncli.images.columns import Columns
-from lsncli.images.sources import check_not_empty, list_images
+from lsncli.images.listing import check_not_empty, list_images
 from lsncli.threshold import Threshold
 from lsncli.types import Failure
 

@@ -128,7 +128,7 @@ class Fingerprint:
     std: tuple[float, ...]
     precision: str
     logit_scale: float
-    decode: str = "exact"  # or "fast": see ``lsncli.images.fast``; other pixels, so other features
+    decode: str = "exact"  # or "fast": see ``lsncli.images.fast_decode``; other pixels, so other features
 
     @property
     def digest(self) -> str:

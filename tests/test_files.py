@@ -30,10 +30,10 @@ DIRECT = {
     "methods/captioning.py: open",  # lines are appended, whole ones are counted
     "bench/results.py: open",  # lines are appended; a torn last one is cut off
     "locks.py: os.open",  # empty files
-    "images/unpacked.py: TemporaryFile",  # without a name
-    "images/unpacked.py: os.write",
+    "images/tar_stream.py: TemporaryFile",  # without a name
+    "images/tar_stream.py: os.write",
     "cli/demo.py: TemporaryDirectory",
-    "images/watched.py: TemporaryFile",  # pixels, without a name
+    "images/decode_process.py: TemporaryFile",  # pixels, without a name
     "console.py: open",  # a copy of stderr, and /dev/null
     "methods/prepared.py: write_text",  # of /proc
     "detection/file_moves.py: open",  # a descriptor of Folder.writing

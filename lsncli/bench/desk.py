@@ -11,7 +11,7 @@ from lsncli.bench.bound import Bound
 from lsncli.bench.results import Results
 from lsncli.evaluation.dataset_check import locate
 from lsncli.facts.datasets import Dataset
-from lsncli.images.layouts import Layout
+from lsncli.images.dataset_layouts import Layout
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_fingerprint
 

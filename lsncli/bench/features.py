@@ -15,7 +15,7 @@ from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
-from lsncli.images.sources import Listing
+from lsncli.images.listing import Listing
 from lsncli.methods.candidates import write_lines
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_fingerprint, read_split

@@ -15,7 +15,7 @@ from lsncli.bench.places import HELD_OUT, Loader, Task
 from lsncli.console import Tick, silent
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
-from lsncli.images.names import check_distinct
+from lsncli.images.class_names import check_distinct
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import Model
 from lsncli.methods.source_digest import code_of

@@ -22,7 +22,7 @@ from lsncli.device import pick_device, threads_for
 from lsncli.errors import LsnError, Unavailable
 from lsncli.extraction.estimate import probe
 from lsncli.facts.classes import class_list
-from lsncli.images.sources import ImageItem, Listing
+from lsncli.images.listing import ImageItem, Listing
 from lsncli.methods.spec import Method
 from lsncli.prompts.conditional import conditional_cosines
 from lsncli.prompts.learner import Learned, learn, settings_layout, steps

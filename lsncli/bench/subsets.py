@@ -14,9 +14,9 @@ from lsncli.bench.places import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
-from lsncli.images.layouts import Layout
-from lsncli.images.names import class_names
-from lsncli.images.sources import Listing, take_shots
+from lsncli.images.class_names import class_names
+from lsncli.images.dataset_layouts import Layout
+from lsncli.images.listing import Listing, take_shots
 from lsncli.store.format import SplitInfo
 from lsncli.types import UNLABELLED
 

@@ -15,7 +15,7 @@ from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list, class_lists
 from lsncli.facts.datasets import Dataset, published
 from lsncli.facts.splits import open_set, open_sets
-from lsncli.images.names import check_distinct
+from lsncli.images.class_names import check_distinct
 
 SUITES = ("paper", "mini")
 """The suites that come with lsn; any other is a file."""

@@ -179,7 +179,7 @@ def _with_images(
     from lsncli.detection.calibrate import recalibrate
     from lsncli.device import pick_device
     from lsncli.images.columns import Columns
-    from lsncli.images.sources import check_not_empty, named
+    from lsncli.images.listing import check_not_empty, named
 
     columns = Columns(path_column, labelled=False)
     listing = sources.list_sources(images, columns, follow_links=follow_links, quiet=quiet)

@@ -60,8 +60,8 @@ def explain(
     from lsncli.device import pick_device
     from lsncli.explanation.evidence import held_out_scores, reasons
     from lsncli.explanation.saliency import check_classes, explained, read_image
-    from lsncli.images.sources import named
-    from lsncli.images.urls import as_url
+    from lsncli.images.listing import named
+    from lsncli.images.remote import as_url
     from lsncli.report.explained import show
     from lsncli.report.looks import write_looks
 

@@ -108,7 +108,7 @@ def extract(
     """
     from lsncli.extraction import extract as use
     from lsncli.images.columns import Columns
-    from lsncli.images.sources import named, short_classes, take_shots
+    from lsncli.images.listing import named, short_classes, take_shots
 
     options.set_timeouts(timeout, image_timeout)
     if plan_for is not None and not plan:

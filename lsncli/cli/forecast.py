@@ -11,7 +11,7 @@ from lsncli.report.render import FORMATS, Column, render
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.extraction.estimate import Forecast, Probe
-    from lsncli.images.sources import Listing
+    from lsncli.images.listing import Listing
 
 FOR_PEOPLE = [
     Column("count", "Images"),
@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Probe, estimate for the listing and for ``also_for`` images, print. ``part_rows`` 0: the usual size."""
     from lsncli.extraction import estimate as use
-    from lsncli.images.sources import check_not_empty
+    from lsncli.images.listing import check_not_empty
     from lsncli.store.plan import part_rows_for
 
     check_not_empty(listing, source)

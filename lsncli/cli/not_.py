@@ -170,8 +170,8 @@ def _asked(
     from lsncli.backbones import text_ids_of
     from lsncli.evaluation import negation as use
     from lsncli.extraction.encoder import encode_stream
-    from lsncli.images.names import check_distinct, classes_of
-    from lsncli.images.sources import check_not_empty, named
+    from lsncli.images.class_names import check_distinct, classes_of
+    from lsncli.images.listing import check_not_empty, named
     from lsncli.store.reader import read_split
 
     if not sources:

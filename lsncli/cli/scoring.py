@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lsncli.detection.detect import Found, Tally, Verdict
     from lsncli.detection.drift import Drift
     from lsncli.images.columns import Columns
-    from lsncli.images.sources import ImageItem
+    from lsncli.images.listing import ImageItem
     from lsncli.types import Failure
 
 
@@ -86,7 +86,7 @@ def class_list(text: str) -> list[str]:
                 "Give names with commas between, or a .txt with one a line.",
             )
         return text.split(",")
-    from lsncli.images.namefile import read_name_lines
+    from lsncli.images.names_file import read_name_lines
 
     return read_name_lines(Path(text))
 
@@ -109,8 +109,8 @@ def images_to_score(
     from lsncli.detection.detect import detect
     from lsncli.detection.drift import Drift
     from lsncli.device import pick_device
-    from lsncli.images.sources import check_not_empty, named
-    from lsncli.images.witness import witnessed
+    from lsncli.images.file_identity import witnessed
+    from lsncli.images.listing import check_not_empty, named
 
     listing = sources.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, named(paths))

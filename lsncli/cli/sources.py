@@ -10,7 +10,7 @@ from lsncli.console import say
 
 if TYPE_CHECKING:
     from lsncli.images.columns import Columns
-    from lsncli.images.sources import Listing
+    from lsncli.images.listing import Listing
 
 COLUMN_PANEL = "Lists and tables"
 PathColumn = Annotated[
@@ -44,7 +44,7 @@ def list_sources(
     quiet: bool,
 ) -> "Listing":
     """``list_images``, and on stderr which columns were taken. Raises as ``list_images`` does."""
-    from lsncli.images.sources import list_images
+    from lsncli.images.listing import list_images
 
     listing = list_images(paths, keep_order=keep_order, follow_links=follow_links, columns=columns)
     say_notes(listing, quiet)

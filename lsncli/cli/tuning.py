@@ -16,7 +16,7 @@ def tuned(asked: Asked, tune: str) -> None:
     """Fine-tune the image tower and write it with its linear head. On Ctrl-C, say how to go on."""
     from lsncli.backbones import DEFAULT_MODEL, load_backbone
     from lsncli.device import pick_device
-    from lsncli.images.sources import named
+    from lsncli.images.listing import named
     from lsncli.training.finetune import KIND, check_place, plan_tuning, tune_tower
     from lsncli.training.finetune_loop import tune_settings
     from lsncli.training.finetune_losses import LOSSES

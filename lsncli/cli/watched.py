@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector
     from lsncli.detection.detect import Tally, Verdict
     from lsncli.detection.watch import Arrival, Watcher
-    from lsncli.images.sources import Listing
+    from lsncli.images.listing import Listing
     from lsncli.types import Failure
 
 NAMED = 5

@@ -8,7 +8,7 @@ from hashlib import file_digest
 from typing import IO
 
 from lsncli.files import Folder
-from lsncli.images.witness import CHANGED, Identity
+from lsncli.images.file_identity import CHANGED, Identity
 
 
 def digest_in(folder: Folder, name: str) -> tuple[str, Identity]:

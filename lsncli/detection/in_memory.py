@@ -11,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lsncli.images import watched
+from lsncli.images import decode_process
 from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode import decode
+from lsncli.images.listing import ImageItem
 from lsncli.images.loader import Batch, Preprocess, one_line
-from lsncli.images.modes import NotFinite, orientation, rgb, upright
+from lsncli.images.pixel_modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.remote import Remote
-from lsncli.images.sources import ImageItem
-from lsncli.images.urls import as_url
+from lsncli.images.remote import Remote, as_url
 from lsncli.types import UNLABELLED, Failure
 
 Picture = Image.Image | NDArray[Any] | str | os.PathLike[str]
@@ -44,7 +43,7 @@ def load_pictures(
         raise TypeError(f"Expected several images, or a path of them, found {type(pictures).__name__}.")
     waiting, numbers = iter(pictures), count()
     allowed_image_seconds()
-    with watched.threads(workers, "lsn-images") as pool:
+    with decode_process.threads(workers, "lsn-images") as pool:
 
         def submitted() -> tuple[Paths, list[Future[torch.Tensor | str]]]:
             chunk = [_checked(one) for one in islice(waiting, batch_size)]

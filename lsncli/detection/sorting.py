@@ -21,10 +21,10 @@ from lsncli.detection.detect import shown_path
 from lsncli.detection.file_moves import as_binary, digest_in, keep_status, move_file
 from lsncli.detection.undo_log import UndoLog
 from lsncli.files import Folder, temporary_name
+from lsncli.images.file_identity import CHANGED, Identity, Witness, witness_of
+from lsncli.images.listing import ImageItem
 from lsncli.images.read import Undecodable
-from lsncli.images.sources import ImageItem
-from lsncli.images.urls import as_url
-from lsncli.images.witness import CHANGED, Identity, Witness, witness_of
+from lsncli.images.remote import as_url
 from lsncli.signals import held_back
 from lsncli.types import Failure
 

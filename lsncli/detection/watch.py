@@ -10,7 +10,7 @@ from lsncli.detection.detect import Verdict, row_of
 from lsncli.detection.watch_log import Version, WatchLog
 from lsncli.images.folder import scan
 from lsncli.images.found import Found, Problem
-from lsncli.images.sources import ImageItem, Listing
+from lsncli.images.listing import ImageItem, Listing
 from lsncli.types import UNLABELLED, Failure
 
 Judged = Sequence[Verdict | Failure]

@@ -10,12 +10,20 @@ from pathlib import Path
 from lsncli.errors import LsnError
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
-from lsncli.images.annotations import find_annotations
-from lsncli.images.braces import expanded
 from lsncli.images.cifar import is_cifar
+from lsncli.images.dataset_layouts import (
+    Annotated,
+    Cifar,
+    Folder,
+    Layout,
+    Tar,
+    Unlabelled,
+    class_folders,
+    find_annotations,
+)
 from lsncli.images.found import is_image
-from lsncli.images.layouts import Annotated, Cifar, Folder, Layout, Tar, Unlabelled, class_folders
-from lsncli.images.sources import Listing
+from lsncli.images.listing import Listing
+from lsncli.images.locations import expanded
 from lsncli.types import UNLABELLED
 
 

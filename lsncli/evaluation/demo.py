@@ -12,7 +12,7 @@ from lsncli.detection.detect import Verdict, detect
 from lsncli.errors import LsnError
 from lsncli.evaluation.evaluate import Evaluation, choose_splits, evaluate, plan_evaluation
 from lsncli.files import write_whole
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.learner import steps as learner_steps

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.namefile import read_name_lines
+from lsncli.images.names_file import read_name_lines
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower
 from lsncli.scores.common import CHUNK, cosines

@@ -13,8 +13,8 @@ from lsncli.backbones import Backbone, with_relevance
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import Columns
 from lsncli.images.decode import decode
+from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.sources import list_images
 from lsncli.scores.common import positive_cosines
 from lsncli.types import Float64s, Head, unit
 

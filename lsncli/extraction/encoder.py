@@ -33,10 +33,10 @@ from lsncli.backbones import Backbone
 from lsncli.errors import LsnError
 from lsncli.extraction.pipeline import in_threads
 from lsncli.images.decode import decode
-from lsncli.images.fast import fast_decoder
+from lsncli.images.decode_process import Together
+from lsncli.images.fast_decode import fast_decoder
+from lsncli.images.listing import ImageItem
 from lsncli.images.loader import Batch, Pixels, load_batches
-from lsncli.images.sources import ImageItem
-from lsncli.images.watched import Together
 from lsncli.store.format import Piece, shortest
 from lsncli.types import Failure, Seconds
 

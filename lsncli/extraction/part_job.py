@@ -18,8 +18,8 @@ from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.files import read_own, write_own
 from lsncli.images.found import Content
+from lsncli.images.listing import ImageItem
 from lsncli.images.source_kinds import contents
-from lsncli.images.sources import ImageItem
 from lsncli.store.part import COMMIT_SECONDS, Part
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import Plan

@@ -9,7 +9,7 @@ import numpy as np
 from lsncli import console
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import EncodedBatch, Encoder
-from lsncli.images.sources import ImageItem, Listing
+from lsncli.images.listing import ImageItem, Listing
 from lsncli.store.format import Split
 from lsncli.store.parts import FINISH_WAIT, claimed
 from lsncli.store.reader import read_split

@@ -2,23 +2,45 @@
 
 The pixels of an upright, opaque image with 8 bits are those of ``Image.open(file).convert("RGB")``, as
 open_clip reads them; ``images.modes`` says what becomes of the others.
+
+libtiff, which reads TIFFs for Pillow, kept from writing to stderr.
 """
 
+import ctypes
 import io
 import logging
 import warnings
+from contextlib import suppress
 from functools import cache
 
 from PIL import Image, UnidentifiedImageError
 
-from lsncli.images import libtiff, watched
-from lsncli.images.kinds import container, not_an_image
-from lsncli.images.modes import NotFinite, orientation, rgb, upright
+from lsncli.images import decode_process
+from lsncli.images.file_types import container, not_an_image
+from lsncli.images.metadata import BrokenMetadata, check_png, rare_jpeg, without_metadata
+from lsncli.images.pixel_modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable
 from lsncli.images.samples import layout_of, rare_tiff, wide_image
-from lsncli.images.strip import BrokenMetadata, check_png, rare_jpeg, without_metadata
 from lsncli.images.structure import Build, build_of
 from lsncli.images.tiff import ORIENTATION
+
+
+@cache
+def silence() -> None:
+    """Tell libtiff, once in a process, to print no errors and no warnings.
+
+    It prints them into the middle of a progress bar, and without the name of the file; what is wrong with an
+    image is told by Pillow's exception anyway. Pillow has no option for it, but where it links to libtiff (as
+    its wheels for Linux and macOS do) its own module leads there. Anywhere else nothing happens.
+    """
+    with suppress(ImportError, OSError, AttributeError):
+        from PIL import _imaging
+
+        pillow = ctypes.CDLL(_imaging.__file__)
+        for set_handler in (pillow.TIFFSetErrorHandler, pillow.TIFFSetWarningHandler):
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+
 
 # What the extensions of the listing promise. Without this limit Pillow would try every plugin it has,
 # and the one for EPS runs Ghostscript on the file.
@@ -46,7 +68,7 @@ def decode(data: bytes) -> Image.Image:
     if not data:
         raise Undecodable("an empty file")
     build = build_of(data)
-    return _decoded(data, build) if build.quick else watched.decode(data)
+    return _decoded(data, build) if build.quick else decode_process.decode(data)
 
 
 def decode_here(data: bytes) -> Image.Image:
@@ -58,7 +80,7 @@ def _decoded(data: bytes, build: Build) -> Image.Image:
     # Pillow warns of odd metadata that does not matter here. catch_warnings is not thread-safe, and this
     # filter is for the whole process anyway; adding it again changes nothing.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    libtiff.silence()
+    silence()
     try:
         try:
             if build.heavy:

@@ -13,13 +13,10 @@ from typing import IO, TextIO
 
 from lsncli.credentials import masked, masked_query
 from lsncli.errors import UsageError
-from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.fetch import fetch
+from lsncli.images.columns import AUTOMATIC, Columns, as_class
 from lsncli.images.found import Found, Problem, Source, Unique, is_image, size_and_time
-from lsncli.images.labels import as_class
-from lsncli.images.layout import SAMPLE, Layout, Row, cell_of, layout_of, rows_of
-from lsncli.images.remote import Remote
-from lsncli.images.urls import as_url, without_scheme
+from lsncli.images.remote import Remote, as_url, fetch, without_scheme
+from lsncli.images.table_layout import SAMPLE, Layout, Row, cell_of, layout_of, rows_of
 
 MAX_LIST = 1 << 28
 """Bytes of a list behind a URL: millions of lines."""

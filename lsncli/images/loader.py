@@ -14,9 +14,9 @@ from PIL import Image
 from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images.budget import allowed_image_seconds
+from lsncli.images.decode_process import Together, threads
+from lsncli.images.listing import ImageItem
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.sources import ImageItem
-from lsncli.images.watched import Together, threads
 from lsncli.types import Failure, Labels, Seconds
 
 LOOKAHEAD = 2  # batches being decoded while one is in use

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lsncli.images import tiff
 from lsncli.images.found import MAX_BYTES
-from lsncli.images.modes import eight_bits
+from lsncli.images.pixel_modes import eight_bits
 from lsncli.images.read import Undecodable
 
 MIXED, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsncli.images import listfile, table, tar
+from lsncli.images import listfile, parquet, tar
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Source
 from lsncli.registry import load
@@ -56,7 +56,7 @@ SOURCES: dict[str, SourceKind] = {
         (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz"),
         "tars (plain, .gz, .bz2, .xz)",
         "lsncli.images.source_kinds:scan_tar",
-        "lsncli.images.online:scan_tar",
+        "lsncli.images.remote_listing:scan_tar",
         {"packed": "lsncli.images.read:Packed"},
     ),
     "table": SourceKind(
@@ -64,7 +64,7 @@ SOURCES: dict[str, SourceKind] = {
         ".parquet files",
         "lsncli.images.source_kinds:scan_table",
         "lsncli.images.source_kinds:scan_table",
-        {"table": "lsncli.images.rows:Table"},
+        {"table": "lsncli.images.parquet_rows:Table"},
         fragment=True,
     ),
     "url": SourceKind((), "URLs of any of these", contents={"remote": "lsncli.images.remote:Remote"}),
@@ -119,7 +119,7 @@ def scan_tar(path: str, asked: Asked) -> Source:
 
 def scan_table(path: str, asked: Asked) -> Source:
     """List the rows of a Parquet file or URL; raises as ``table.scan``."""
-    return table.scan(path, _columns(asked))
+    return parquet.scan(path, _columns(asked))
 
 
 def _columns(asked: Asked) -> Columns:

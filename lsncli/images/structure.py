@@ -10,10 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lsncli.images import tiff
-from lsncli.images.kinds import container
-from lsncli.images.read import Undecodable
-from lsncli.images.samples import MAX_STRIPS, layout_of
-from lsncli.images.strip import (
+from lsncli.images.file_types import container
+from lsncli.images.metadata import (
     APP1,
     EXIF,
     FRAMES,
@@ -27,6 +25,8 @@ from lsncli.images.strip import (
     jpeg_segments,
     palette_size,
 )
+from lsncli.images.read import Undecodable
+from lsncli.images.samples import MAX_STRIPS, layout_of
 
 MAX_HEADER = 1 << 16
 """Bytes of a header of numbers (PPM), which Pillow reads one by one."""

@@ -8,8 +8,7 @@ from typing import IO
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
-from lsncli.images import stream
-from lsncli.images.beside import LONGEST, Labels
+from lsncli.images import tar_stream
 from lsncli.images.columns import Columns
 from lsncli.images.found import (
     MAX_BYTES,
@@ -23,7 +22,8 @@ from lsncli.images.found import (
     is_system,
 )
 from lsncli.images.read import packed
-from lsncli.images.unpacked import Unpacked
+from lsncli.images.sidecar_labels import LONGEST, Labels
+from lsncli.images.tar_stream import Unpacked
 
 LONGEST_NAME = 4096
 """Bytes of a member's name, as of a path on most systems."""
@@ -60,15 +60,15 @@ def scan_file(path: str, file: IO[bytes], content: Content, columns: Columns) ->
     try:
         most = max(MOST_MEMBERS, file.seek(0, 2) // BYTES_A_MEMBER)
         file.seek(0)
-        unpacked_file = stream.unpacking(file)
+        unpacked_file = tar_stream.unpacking(file)
         if unpacked_file is None:
-            return _index(path, stream.Limited(file), content, columns, _in_place, most)
+            return _index(path, tar_stream.Limited(file), content, columns, _in_place, most)
         with unpacked_file:
-            forward, unpacked = stream.Forward(unpacked_file, path), Unpacked()
+            forward, unpacked = tar_stream.Forward(unpacked_file, path), Unpacked()
             return _index(
                 path, forward, unpacked, columns, lambda member: _copy(forward, member, unpacked), most
             )
-    except (tarfile.TarError, *stream.DAMAGED) as error:
+    except (tarfile.TarError, *tar_stream.DAMAGED) as error:
         raise _not_a_tar(path, error) from error
 
 
@@ -80,7 +80,7 @@ def _not_a_tar(path: str, error: Exception) -> UsageError:
 
 
 def _index(
-    path: str, file: stream.Limited, content: Content, columns: Columns, keep: Keep, most: int
+    path: str, file: tar_stream.Limited, content: Content, columns: Columns, keep: Keep, most: int
 ) -> Source:
     places: dict[str, Place] = {}
     links: dict[str, str] = {}
@@ -123,9 +123,9 @@ def _index(
             # To tarfile a broken header is the end, and so all that comes behind it would be lost in silence.
             if file.latest.strip(b"\0"):
                 raise tarfile.ReadError("a broken header")
-            while keep is not _in_place and file.read(stream.PIECE):
+            while keep is not _in_place and file.read(tar_stream.PIECE):
                 pass  # to the end, where the checksum is
-        except (tarfile.TarError, *stream.DAMAGED) as error:
+        except (tarfile.TarError, *tar_stream.DAMAGED) as error:
             reason = f"the tar is cut short or damaged: {printable(str(error))}"
             problems.append(Problem(posixpath.basename(path), reason, path))
     for name, target in links.items():
@@ -145,12 +145,12 @@ def _index(
     return Source(found, problems, ignored, system, notes=[labels.note] if labels.note else [])
 
 
-def _opened(file: stream.Limited) -> tarfile.TarFile:
+def _opened(file: tar_stream.Limited) -> tarfile.TarFile:
     with file.headers():  # it reads those of the first member
         return tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape")
 
 
-def _next(tar: tarfile.TarFile, file: stream.Limited) -> tarfile.TarInfo | None:
+def _next(tar: tarfile.TarFile, file: tar_stream.Limited) -> tarfile.TarInfo | None:
     with file.headers():
         member = tar.next()
     if len(tar.pax_headers) > MOST_FIELDS:  # those of global headers stay, and are copied for each member
@@ -162,7 +162,7 @@ def _bytes(name: str) -> int:
     return len(name.encode("utf-8", "surrogateescape"))
 
 
-def _start_of(file: stream.Limited, member: tarfile.TarInfo) -> bytes:
+def _start_of(file: tar_stream.Limited, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
     data = file.read(min(member.size, LONGEST + 1))
     if len(data) < min(member.size, LONGEST + 1):
@@ -170,7 +170,7 @@ def _start_of(file: stream.Limited, member: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _as_file(file: stream.Limited) -> IO[bytes]:
+def _as_file(file: tar_stream.Limited) -> IO[bytes]:
     return file  # type: ignore[return-value] # tarfile asks for read, seek and tell alone
 
 
@@ -187,12 +187,12 @@ def _refused(name: str, member: tarfile.TarInfo) -> str:
     return ""
 
 
-def _copy(file: stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> Place:
+def _copy(file: tar_stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> Place:
     start, left = unpacked.size, member.size
     unpacked.check_space(left)
     file.seek(member.offset_data)
     while left > 0:
-        piece = file.read(min(left, stream.PIECE))
+        piece = file.read(min(left, tar_stream.PIECE))
         if not piece:
             raise tarfile.ReadError("unexpected end of data")
         unpacked.append(piece)

@@ -8,10 +8,9 @@ import numpy as np
 from lsncli.backbones import IMPORTED
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.columns import NO_LABEL
-from lsncli.images.labels import is_number
-from lsncli.images.namefile import read_names
-from lsncli.images.names import check_distinct, class_names
+from lsncli.images.class_names import check_distinct, class_names
+from lsncli.images.columns import NO_LABEL, is_number
+from lsncli.images.names_file import read_names
 from lsncli.interchange.label_files import read_labels
 from lsncli.interchange.tables import Table, read_lines, read_table, write_table
 from lsncli.store.format import LOST, Split

@@ -17,10 +17,10 @@ from lsncli.images.columns import (
     is_label_name,
     is_path_name,
     label_index,
+    label_text,
     preferred_path,
 )
-from lsncli.images.labels import label_text
-from lsncli.images.layout import SEPARATORS, cell_of
+from lsncli.images.table_layout import SEPARATORS, cell_of
 from lsncli.interchange.tables import READERS, load_array, parsed
 
 TEXTS = (".csv", ".tsv")

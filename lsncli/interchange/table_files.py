@@ -15,10 +15,9 @@ from lsncli import validation
 from lsncli.console import printable
 from lsncli.errors import LsnError, Unavailable
 from lsncli.files import whole, whole_text
-from lsncli.images.columns import is_label_name, is_path_name, plain_name, preferred_path
-from lsncli.images.labels import are_whole
-from lsncli.images.parquetfile import FEATURES, ParquetFile
-from lsncli.images.table import class_label_names
+from lsncli.images.columns import are_whole, is_label_name, is_path_name, plain_name, preferred_path
+from lsncli.images.parquet import class_label_names
+from lsncli.images.parquet_file import FEATURES, ParquetFile
 from lsncli.interchange.label_files import choose_label, label_texts
 from lsncli.interchange.tables import Table, check_cells, numbers, parsed
 from lsncli.types import UNLABELLED, Failure, Floats

@@ -24,7 +24,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.facts.classes import class_list, class_lists
 from lsncli.files import write_whole
 from lsncli.images.columns import is_path_name
-from lsncli.images.namefile import read_name_lines
+from lsncli.images.names_file import read_name_lines
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.contexts import text_features
 from lsncli.prompts.tower import TextTower

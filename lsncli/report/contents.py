@@ -24,11 +24,11 @@ from lsncli.detection.scored_sets import Judged, Kind, ScoredSet, Scorer
 from lsncli.errors import LsnError
 from lsncli.explanation.evidence import Neighbour, nearest_of
 from lsncli.explanation.saliency import Explanation, explain
-from lsncli.images import watched
+from lsncli.images import decode_process
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.decode import decode
+from lsncli.images.listing import ImageItem, Listing, check_not_empty, list_images, named
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.sources import ImageItem, Listing, check_not_empty, list_images, named
 from lsncli.methods.heads import head_from
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
@@ -77,7 +77,7 @@ def thumbnails(items: Sequence[ImageItem], workers: int, side: int = SIDE) -> li
         except Exception:  # a picture is a help, and whatever hinders it must not cost the report
             return None
 
-    with watched.threads(workers, "lsn-thumbnails") as pool:
+    with decode_process.threads(workers, "lsn-thumbnails") as pool:
         return list(pool.map(made, items))
 
 

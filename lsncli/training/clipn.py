@@ -22,7 +22,7 @@ from lsncli.console import Tick, printable, silent
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.extract import check_failures
-from lsncli.images.names import check_distinct
+from lsncli.images.class_names import check_distinct
 from lsncli.interchange.tables import Table
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import TEMPLATE, Heads

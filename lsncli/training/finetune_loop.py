@@ -14,8 +14,8 @@ from lsncli.backbones.imagetower import ImageTower, Tune
 from lsncli.console import Tick, silent
 from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.listing import ImageItem
 from lsncli.images.loader import Pixels, load_batches
-from lsncli.images.sources import ImageItem
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 from lsncli.training.finetune_losses import LOSSES, TuneLoss
 from lsncli.training.linear_probe import Probe

@@ -12,8 +12,8 @@ from pathlib import Path
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.found import is_hidden, is_image, size_and_time
+from lsncli.images.listing import ImageItem
 from lsncli.images.read import packed
-from lsncli.images.sources import ImageItem
 from lsncli.types import Failure
 
 COLUMNS = ("image", "caption")

@@ -22,7 +22,7 @@ from lsncli.console import Tick, silent
 from lsncli.detection.calibrate import HELD_OUT, TARGET_TPR, make_detector
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
-from lsncli.images.names import check_distinct
+from lsncli.images.class_names import check_distinct
 from lsncli.methods.heads import load_checked
 from lsncli.methods.holdout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.methods.spec import parse_method

@@ -23,7 +23,7 @@ from lsncli.bench.results import Results
 from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts.datasets import Dataset
-from lsncli.images.names import class_names
+from lsncli.images.class_names import class_names
 from lsncli.prompts.dual import DUAL
 from lsncli.prompts.settings import preset
 from lsncli.store.format import Split

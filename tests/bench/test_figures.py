@@ -19,7 +19,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation
 from lsncli.facts import published
 from lsncli.facts.classes import class_list
-from lsncli.images.layouts import Folder
+from lsncli.images.dataset_layouts import Folder
 from lsncli.store.format import Split
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")

@@ -21,8 +21,8 @@ from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.reuse import ReusingEncoder
 from lsncli.facts.datasets import published
-from lsncli.images.layouts import Folder
-from lsncli.images.sources import list_images
+from lsncli.images.dataset_layouts import Folder
+from lsncli.images.listing import list_images
 from lsncli.methods.holdout import hold_out
 from lsncli.store.format import Split, SplitInfo, check_split_name
 from lsncli.store.reader import list_splits, read_split

@@ -14,8 +14,8 @@ from benchmarks import mini_store, mini_suite
 from benchmarks.mini_suite import COLUMNS, SPLITS, columns, load, sets_of, splits, validation
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts.splits import open_sets
-from lsncli.images.names import class_names
-from lsncli.images.sources import list_images
+from lsncli.images.class_names import class_names
+from lsncli.images.listing import list_images
 from lsncli.store.format import Split
 
 IMAGES = os.environ.get("LSN_IMAGES", "")

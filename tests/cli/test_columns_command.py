@@ -77,7 +77,7 @@ def test_no_command_drops_what_was_asked_for(
         raise Listed("listed")
 
     # Called by ``list_images`` alone, which modules that are first imported here keep as it is.
-    monkeypatch.setattr("lsncli.images.sources.what_it_names", what_it_names)
+    monkeypatch.setattr("lsncli.images.listing.what_it_names", what_it_names)
     write(tmp_path, "a,b\n0.png,cat\n")
     label = [] if command in UNLABELLED else ["--label-column", "b"]
     words = [

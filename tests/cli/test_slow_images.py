@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_image
 from slow_images import DECODER, SLEEPS, WATCHED, chunk, chunks
 
 from lsncli import Detector
-from lsncli.images import watched
+from lsncli.images import decode_process
 from lsncli.images.budget import IMAGE_SECONDS
 
 LATE = "takes more than 0.3 s to decode; --image-timeout allows more"
@@ -19,11 +19,11 @@ MODEL = ("--model", "mini", "--device", "cpu")
 
 @pytest.fixture(autouse=True)
 def _decoders_that_sleep(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(watched, "RUN", DECODER + SLEEPS)
+    monkeypatch.setattr(decode_process, "RUN", DECODER + SLEEPS)
     monkeypatch.setenv(IMAGE_SECONDS, "0.3")
-    watched.end_all()
+    decode_process.end_all()
     yield
-    watched.end_all()
+    decode_process.end_all()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.detection.detect import Verdict, detect, detect_split
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.scores import load_score

@@ -18,7 +18,7 @@ from lsncli.detection.undo import read_undo_file, undo, undo_all
 from lsncli.detection.undo_log import key_path, make_key, read_key
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import Folder
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 
 ACTIONS = ("move", "copy", "link")
 SHARED = Path("/dev/shm")

@@ -13,7 +13,7 @@ from lsncli.detection.drift import Drift
 from lsncli.detection.zero_shot import zero_shot_detector
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 

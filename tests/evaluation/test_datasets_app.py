@@ -10,7 +10,7 @@ from lsncli.bench.suitefile import load_suite
 from lsncli.evaluation.dataset_check import Finding, locate, verify
 from lsncli.facts.classes import class_list
 from lsncli.facts.datasets import Dataset
-from lsncli.images.layouts import Folder, Layout, Tar
+from lsncli.images.dataset_layouts import Folder, Layout, Tar
 
 IMAGES = os.environ.get("LSN_IMAGES", "")
 TEN = class_list("cifar10").names

@@ -17,7 +17,7 @@ from lsncli.errors import LsnError
 from lsncli.explanation import evidence as use
 from lsncli.explanation.evidence import held_out_scores, likely, reasons
 from lsncli.images.decode import decode
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.heads import head_from
 from lsncli.methods.spec import parse_method
 from lsncli.store.format import Split

@@ -15,7 +15,7 @@ from pathlib import Path
 from fake_backbone import FakeBackbone
 
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 
 
 def run(images: Path, store: Path) -> None:

@@ -12,7 +12,7 @@ from patience import PATIENCE
 
 from lsncli.backbones import load_backbone
 from lsncli.extraction.encoder import encode_stream
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 
 
 @pytest.fixture(autouse=True)

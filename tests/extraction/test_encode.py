@@ -13,9 +13,9 @@ from slow_images import DECODER, SLEEPS, WATCHED
 
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder, encode_stream
-from lsncli.images import watched
+from lsncli.images import decode_process
 from lsncli.images.budget import IMAGE_SECONDS
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.store.format import shortest
 
 
@@ -54,16 +54,16 @@ def test_broken_infinite_and_zero_images_are_failures_in_order(tmp_path: Path) -
 def test_closing_does_not_wait_for_an_image_that_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "RUN", DECODER + SLEEPS)
+    monkeypatch.setattr(decode_process, "RUN", DECODER + SLEEPS)
     monkeypatch.setenv(IMAGE_SECONDS, "3600")  # far more than the time limit of a test
-    watched.end_all()
+    decode_process.end_all()
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(png(1, 2, 3) if number < 2 else WATCHED["AVIF"]())
     batches = encode_stream(list_images([tmp_path]).items, FakeBackbone(), batch_size=2, workers=2)
     assert next(batches).keys == ("0.png", "1.png")
-    wait_until(lambda: bool(watched._all), "a process for an image of the next batch")
+    wait_until(lambda: bool(decode_process._all), "a process for an image of the next batch")
     batches.close()
-    assert not watched._all
+    assert not decode_process._all
 
 
 class Faint(FakeBackbone):

@@ -26,9 +26,9 @@ from lsncli.extraction.extract import Extraction, extract
 from lsncli.extraction.merge import launch_of
 from lsncli.extraction.part_job import Job, PartDone, manifest_path, read_manifest, work_part, write_manifest
 from lsncli.extraction.runner import Made, join, make_share
+from lsncli.images.listing import ImageItem, list_images
+from lsncli.images.parquet_rows import Table
 from lsncli.images.remote import Remote
-from lsncli.images.rows import Table
-from lsncli.images.sources import ImageItem, list_images
 from lsncli.locks import locked
 from lsncli.store.parts import parts_folder
 from lsncli.store.plan import Plan, read_plan

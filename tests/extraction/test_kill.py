@@ -9,7 +9,7 @@ import pytest
 from fake_backbone import FakeBackbone, make_images
 
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.store.verify import verify
 
 HERE = Path(__file__).parent

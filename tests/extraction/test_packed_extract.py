@@ -12,7 +12,7 @@ from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import Crew, torchrun
 from lsncli.extraction.extract import extract
 from lsncli.extraction.runner import join
-from lsncli.images.sources import Listing, list_images
+from lsncli.images.listing import Listing, list_images
 from lsncli.store.reader import read_split
 
 pa = pytest.importorskip("pyarrow")

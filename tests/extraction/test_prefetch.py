@@ -15,8 +15,8 @@ from patience import PATIENCE
 from lsncli.backbones import load_backbone
 from lsncli.extraction import encoder as encode
 from lsncli.extraction.encoder import ENCODERS, encode_stream, own_stream
+from lsncli.images.listing import list_images
 from lsncli.images.loader import Batch, load_batches
-from lsncli.images.sources import list_images
 
 
 def test_batches_are_pinned_moved_and_encoded_by_threads_of_their_own(

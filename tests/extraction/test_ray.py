@@ -20,7 +20,7 @@ from lsncli.extraction.engines.ray import Actors, Share, crew_from, sentence, sh
 from lsncli.extraction.engines.ray_actors import Lost, Maker, News, Post, Ready, check_sight, hand_out
 from lsncli.extraction.extract import extract
 from lsncli.extraction.part_job import Job, PartDone
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 
 BOX = {"CPU": 16.0}
 GPUS = {"CPU": 64.0, "GPU": 8.0}

@@ -7,7 +7,7 @@ from fake_backbone import FakeBackbone, make_images, png
 
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import Extraction, extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
 

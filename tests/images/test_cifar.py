@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from lsncli.errors import LsnError
 from lsncli.facts.classes import class_list
-from lsncli.images.cifar import scan_cifar
+from lsncli.images.cifar import read_plain_pickle, scan_cifar
 from lsncli.images.decode import decode
 from lsncli.images.found import Found
-from lsncli.images.unpickle import read_plain_pickle
 
 WRITERS = {
     "python": (paper_data.write_cifar_python, False),

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from test_sources import make_tar, touch
 
 from lsncli.errors import UsageError
-from lsncli.images import layout, listfile
-from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.labels import as_class, is_number, label_text
-from lsncli.images.names import classes_of
-from lsncli.images.sources import Listing, list_images
+from lsncli.images import listfile, table_layout
+from lsncli.images.class_names import classes_of
+from lsncli.images.columns import AUTOMATIC, Columns, as_class, is_number, label_text
+from lsncli.images.listing import Listing, list_images
 
 BODY = "x/1.jpg{0}cat\nx/2.jpg{0}dog\nx/3.jpg{0}cat\n"
 CLASSES = {"x/1.jpg": "cat", "x/2.jpg": "dog", "x/3.jpg": "cat"}
@@ -147,7 +146,7 @@ def test_a_list_on_standard_input_has_columns(folder: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 4])
 def test_a_sample_may_end_within_quotes(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
-    monkeypatch.setattr(layout, "SAMPLE", lines)
+    monkeypatch.setattr(table_layout, "SAMPLE", lines)
     monkeypatch.setattr(listfile, "SAMPLE", lines)
     text = 'img,label\nx/1.jpg,"cat"\n"x/2.jpg","big\n\ndog"\nx/3.jpg,cat\n'
     listing = read(folder, "l.csv", text)

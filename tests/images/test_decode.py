@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lsncli.images.decode import decode
+from lsncli.images.listing import ImageItem, list_images
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.sources import ImageItem, list_images
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -13,9 +13,9 @@ from slow_images import segments
 
 from lsncli.errors import Unavailable
 from lsncli.images import decode as exact
-from lsncli.images import fast
+from lsncli.images import fast_decode
 from lsncli.images.decode import decode
-from lsncli.images.fast import fast_decoder, is_plain
+from lsncli.images.fast_decode import fast_decoder, is_plain
 from lsncli.images.read import Undecodable
 
 pytest.importorskip("simplejpeg")
@@ -130,9 +130,9 @@ def test_the_limits_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     size = data.index(b"\xff\xc0") + 5
     assert not is_plain(data[:size] + struct.pack(">HH", 60000, 60000) + data[size + 4 :])
     assert not is_plain(data[:size] + struct.pack(">HH", 0, 60) + data[size + 4 :])
-    monkeypatch.setattr(fast, "MAX_SCANNED", 60 * 60)
+    monkeypatch.setattr(fast_decode, "MAX_SCANNED", 60 * 60)
     assert is_plain(data)
-    monkeypatch.setattr(fast, "MAX_SCANNED", 60 * 60 - 1)
+    monkeypatch.setattr(fast_decode, "MAX_SCANNED", 60 * 60 - 1)
     monkeypatch.setattr(exact, "MAX_SCANNED", 60 * 60 - 1)
     assert not is_plain(data)
     with pytest.raises(Undecodable, match="in more passes"):

@@ -7,8 +7,8 @@ import pytest
 from lsncli.bench.suitefile import load_suite
 from lsncli.cli.scoring import class_list
 from lsncli.errors import UsageError
-from lsncli.images.namefile import read_name_lines, read_names
-from lsncli.images.names import class_names
+from lsncli.images.class_names import class_names
+from lsncli.images.names_file import read_name_lines, read_names
 from lsncli.methods.candidates import read_vocabulary
 
 HOSTILE = {

@@ -14,18 +14,17 @@ from types import SimpleNamespace
 import pytest
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import fetch, listfile, online
+from lsncli.images import listfile, remote, remote_listing
 from lsncli.images.budget import SECONDS, Budget, Unfetchable
+from lsncli.images.listing import ImageItem, list_images
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.remote import Remote
-from lsncli.images.sources import ImageItem, list_images
 
 pytest.importorskip("aiohttp")
 
 from flaky import Flaky, put
 
-from lsncli.images import web
-from lsncli.images.web import links
+from lsncli.images.remote_listing import links
 
 LIMIT = 1 << 20
 """Bytes that an image may have in these tests."""
@@ -165,9 +164,9 @@ def serving(kind: type[Server], host: str) -> Iterator[str]:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(fetch.fetch, "__kwdefaults__", {"limit": LIMIT, "expected": 0, "excess": ""})
-    monkeypatch.setattr(fetch, "MAX_PAGE", LIMIT)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(remote.fetch, "__kwdefaults__", {"limit": LIMIT, "expected": 0, "excess": ""})
+    monkeypatch.setattr(remote, "MAX_PAGE", LIMIT)
     monkeypatch.setattr(listfile, "MAX_LIST", LIMIT)
     yield from serving(Server, "127.0.0.1")
 
@@ -226,22 +225,22 @@ def test_more_than_was_listed_or_asked_for_is_not_read(server: str) -> None:
         read_bytes(item)
     for kind in ("endless", "claims", "whole"):
         with pytest.raises(Unfetchable, match="whole files only, no ranges"):
-            fetch.fetch_range(f"{server}/{kind}/t.tar", 4, 3)
+            remote.fetch_range(f"{server}/{kind}/t.tar", 4, 3)
     # Here all of it is what was asked for, but for the place.
     with pytest.raises(Unfetchable, match="whole files only, no ranges"):
-        fetch.fetch_range(f"{server}/whole/t.tar", 4, 10)
-    assert fetch.fetch_range(f"{server}/whole/t.tar", 0, 10) == b"0123456789"
+        remote.fetch_range(f"{server}/whole/t.tar", 4, 10)
+    assert remote.fetch_range(f"{server}/whole/t.tar", 0, 10) == b"0123456789"
     with pytest.raises(Unfetchable, match=r"too large: 1024\.0 GiB"):
-        fetch.fetch_range(f"{server}/whole/t.parquet", 0, 1 << 40)
+        remote.fetch_range(f"{server}/whole/t.parquet", 0, 1 << 40)
 
 
 def test_other_file_systems_are_asked_for_no_more_than_the_limit() -> None:
     Flaky.reset()
     put({"a.jpg": bytes(5000)})
     with pytest.raises(Unfetchable, match="too large"):
-        fetch.fetch("flaky://a.jpg", limit=100)
+        remote.fetch("flaky://a.jpg", limit=100)
     assert Flaky.fetched == 101
-    assert len(fetch.fetch("flaky://a.jpg", limit=5000)) == 5000
+    assert len(remote.fetch("flaky://a.jpg", limit=5000)) == 5000
     Flaky.reset()
 
 
@@ -272,7 +271,7 @@ def test_a_request_that_hung_is_made_again(server: str, monkeypatch: pytest.Monk
 
 
 def test_a_library_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
     monkeypatch.setenv(SECONDS, "0.2")
     Flaky.reset()
     put({"a.jpg": b"x"})
@@ -335,7 +334,7 @@ def test_an_ipv6_address_is_no_pattern(server6: str) -> None:
     ],
 )
 def test_what_of_a_url_is_no_pattern(url: str, parts: tuple[str, str]) -> None:
-    assert online._parts(url) == parts
+    assert remote_listing._parts(url) == parts
 
 
 def test_a_pattern_in_a_query_is_none(server: str) -> None:
@@ -364,7 +363,7 @@ def test_no_page_takes_more_than_one_pass(piece: str) -> None:
 
 
 def test_a_site_without_end_is_left(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "MOST_FOLDERS", 1)
+    monkeypatch.setattr(remote_listing, "MOST_FOLDERS", 1)
     with pytest.raises(LsnError, match="has more than 1 folders"):
         list_images([Path(f"{server}/set/")])
 
@@ -374,14 +373,14 @@ def test_large_bodies_share_one_room(
     length: int | None, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many threads read; without it each could fill memory up to the limit of an image."""
-    monkeypatch.setattr(web, "LARGE", 1000)
-    monkeypatch.setattr(web, "ROOM", 10_000)
+    monkeypatch.setattr(remote_listing, "LARGE", 1000)
+    monkeypatch.setattr(remote_listing, "ROOM", 10_000)
     beyond: set[int] = set()
     most = 0
 
     class Body:
         status, content_length, request_info = 200, length, SimpleNamespace(headers={})
-        _pour = web.Response._pour
+        _pour = remote_listing.Response._pour
 
         def __init__(self, number: int) -> None:
             self.number, self.left, self.content = number, 50, self
@@ -399,7 +398,7 @@ def test_large_bodies_share_one_room(
             return b""
 
     async def all_of_them() -> list[bytes]:
-        bodies = (web.Response._within(Body(number), Budget(8000)) for number in range(5))
+        bodies = (remote_listing.Response._within(Body(number), Budget(8000)) for number in range(5))
         return await asyncio.gather(*bodies)
 
     assert asyncio.run(all_of_them()) == [b"%100d" % number * 49 for number in range(5)]
@@ -407,14 +406,14 @@ def test_large_bodies_share_one_room(
 
 
 def test_room_is_given_back_by_whoever_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "ROOM", 100)
+    monkeypatch.setattr(remote_listing, "ROOM", 100)
 
-    async def hold(room: web.Room, size: int) -> None:
+    async def hold(room: remote_listing.Room, size: int) -> None:
         async with room.taken(size):
             await asyncio.sleep(60)
 
     async def run() -> str:
-        room = web.Room()
+        room = remote_listing.Room()
         tasks = [asyncio.ensure_future(hold(room, size)) for size in (80, 1000, 60)]
         for task in tasks:
             await asyncio.sleep(0)

@@ -8,8 +8,8 @@ import pytest
 
 from lsncli.errors import UsageError
 from lsncli.images import tar
+from lsncli.images.listing import list_images
 from lsncli.images.read import read_bytes
-from lsncli.images.sources import list_images
 
 BLOCK = 512
 

@@ -8,10 +8,17 @@ import pytest
 
 from lsncli.errors import LsnError
 from lsncli.facts.classes import class_list
-from lsncli.images import layouts
-from lsncli.images.annotations import find_annotations, read_annotations
-from lsncli.images.layouts import Annotated, Folder, Layout, Tar, Unlabelled
-from lsncli.images.sources import list_images
+from lsncli.images import dataset_layouts
+from lsncli.images.dataset_layouts import (
+    Annotated,
+    Folder,
+    Layout,
+    Tar,
+    Unlabelled,
+    find_annotations,
+    read_annotations,
+)
+from lsncli.images.listing import list_images
 
 TEN = tuple(sorted(one.wnid for one in class_list("imagenet10").classes))
 
@@ -53,9 +60,11 @@ def test_all_layouts_list_the_same_images(tmp_path: Path, layout: str, only) -> 
 
 def test_only_the_folders_that_are_wanted_are_looked_into(tmp_path: Path, monkeypatch) -> None:
     found, looked = validation(tmp_path, "torchvision"), []
-    scan = layouts.folders_of.scan
+    scan = dataset_layouts.folders_of.scan
     monkeypatch.setattr(
-        layouts.folders_of, "scan", lambda path, **how: (looked.append(path.name), scan(path, **how))[1]
+        dataset_layouts.folders_of,
+        "scan",
+        lambda path, **how: (looked.append(path.name), scan(path, **how))[1],
     )
     assert len(found.listing(TEN[:2]).items) == 4
     assert looked == list(TEN[:2])

@@ -9,7 +9,7 @@ import pytest
 from test_sources import keys, labels, touch
 
 from lsncli.errors import UsageError
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 
 
 @pytest.fixture

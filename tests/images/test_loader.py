@@ -15,8 +15,8 @@ from PIL import Image
 from lsncli.errors import UsageError
 from lsncli.images import loader
 from lsncli.images.decode import decode
+from lsncli.images.listing import list_images
 from lsncli.images.loader import LOOKAHEAD, load_batches
-from lsncli.images.sources import list_images
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from PIL import Image
 from test_fast import exif, picture
 from test_modes import chunk
 
-from lsncli.images import strip
+from lsncli.images import metadata
 from lsncli.images.decode import decode
-from lsncli.images.fast import fast_decoder
-from lsncli.images.modes import TURNS
+from lsncli.images.fast_decode import fast_decoder
+from lsncli.images.metadata import MAX_CHUNKS, without_metadata
+from lsncli.images.pixel_modes import TURNS
 from lsncli.images.read import Undecodable
-from lsncli.images.strip import MAX_CHUNKS, without_metadata
 
 cv2 = pytest.importorskip("cv2")
 
@@ -334,7 +334,7 @@ def test_transparency_and_palettes_are_kept() -> None:
 
 def test_a_png_of_endless_chunks_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_CHUNKS * 8192 > 89_478_485 * 8  # what libpng writes of the largest image that is decoded
-    monkeypatch.setattr(strip, "MAX_CHUNKS", 1000)
+    monkeypatch.setattr(metadata, "MAX_CHUNKS", 1000)
     with pytest.raises(Undecodable, match="more chunks than any PNG needs"):
         decode(PNG[:AFTER_HEADER] + chunk(b"IDAT", b"") * 1000)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
 from lsncli.facts.classes import class_list, class_lists
-from lsncli.images.names import check_distinct, class_names, classes_of
-from lsncli.images.sources import list_images
+from lsncli.images.class_names import check_distinct, class_names, classes_of
+from lsncli.images.listing import list_images
 
 FOLDERS = ("cassette_player", "n01440764_tench", "n02102040_English_springer")
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]

@@ -12,9 +12,9 @@ import pytest
 from test_sources import keys, touch
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import decode, stream, tar, unpacked
+from lsncli.images import decode, tar, tar_stream
+from lsncli.images.listing import list_images
 from lsncli.images.read import read_bytes
-from lsncli.images.sources import list_images
 
 MODES = {"t.tar": "w", "t.tar.gz": "w:gz", "t.tgz": "w:gz", "t.tar.bz2": "w:bz2", "t.tar.xz": "w:xz"}
 
@@ -123,7 +123,7 @@ def test_a_tar_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: 
     pack(tmp_path / "t.tar.gz", [("zeros.bin", bytes(30 << 20)), ("a.jpg", b"x")], "w:gz")
     assert (tmp_path / "t.tar.gz").stat().st_size < 1 << 17
     assert keys(list_images([tmp_path / "t.tar.gz"])) == ["a.jpg"]
-    monkeypatch.setattr(stream, "MAX_UNPACKED", 20 << 20)
+    monkeypatch.setattr(tar_stream, "MAX_UNPACKED", 20 << 20)
     with pytest.raises(LsnError, match=r"unpacks to more than 0\.0195 GiB"):
         list_images([tmp_path / "t.tar.gz"])
 
@@ -156,7 +156,7 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack(tmp_path / "t.tgz", [("a.jpg", b"x")], "w:gz")
-    monkeypatch.setattr(unpacked, "SPARE", 1 << 60)
+    monkeypatch.setattr(tar_stream, "SPARE", 1 << 60)
     with pytest.raises(LsnError, match="does not fit") as caught:
         list_images([tmp_path / "t.tgz"])
     assert "TMPDIR" in caught.value.hint
@@ -228,16 +228,16 @@ def test_a_damaged_tar_is_a_listing_or_a_sentence(tmp_path: Path, name: str) -> 
         assert listing.problems or len(listing.items) == 5 or name == "t.tar"
 
 
-@pytest.mark.parametrize("size", [[], [-1], [stream.PIECE + 1]])
+@pytest.mark.parametrize("size", [[], [-1], [tar_stream.PIECE + 1]])
 def test_a_tar_is_never_read_in_one_go(size: list[int]) -> None:
     with pytest.raises(ValueError, match="a header of absurd length"):
-        stream.Limited(io.BytesIO(b"abc")).read(*size)
-    assert stream.Limited(io.BytesIO(b"abc")).read(stream.PIECE) == b"abc"
+        tar_stream.Limited(io.BytesIO(b"abc")).read(*size)
+    assert tar_stream.Limited(io.BytesIO(b"abc")).read(tar_stream.PIECE) == b"abc"
 
 
 def test_limits_in_documents_are_those_of_the_code() -> None:
     text = (Path(__file__).parents[2] / "docs/sources.md").read_text(encoding="utf-8")
-    assert stream.MAX_UNPACKED == 64 << 30
+    assert tar_stream.MAX_UNPACKED == 64 << 30
     assert "at most 64 GiB, gone when the command ends" in text
     assert tar.MAX_BYTES == 512 << 20
     assert round(decode.MAX_PIXELS / 1e6) == 89

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from test_sources import keys, labels, touch
 
 from lsncli.errors import UsageError
-from lsncli.images import patterns
-from lsncli.images.patterns import as_pattern
-from lsncli.images.sources import list_images
+from lsncli.images import folder
+from lsncli.images.folder import as_pattern
+from lsncli.images.listing import list_images
 
 
 def test_a_pattern_lists_as_its_folder_would_with_the_rest_left_out(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_many_stars_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
             return getattr(self.real, name)
 
     real = re.compile
-    monkeypatch.setattr(patterns.re, "compile", lambda text, flags=0: Counted(real(text, flags)))
+    monkeypatch.setattr(folder.re, "compile", lambda text, flags=0: Counted(real(text, flags)))
     name = "a" * 250
     for text in ("*a" * 60 + "*.jpg", "**/*a*a*a*a*a*a*a*a.jpg"):
         pattern = as_pattern(Path(text))

@@ -13,9 +13,8 @@ import pytest
 from test_packed import pack
 from test_sources import make_tar, touch
 
+from lsncli.images.listing import ImageItem, list_images, shareable
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.shareable import shareable
-from lsncli.images.sources import ImageItem, list_images
 
 
 def rewritten(path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from lsncli.images.decode import decode
+from lsncli.images.listing import list_images
 from lsncli.images.loader import load_batches
 from lsncli.images.read import read_bytes
-from lsncli.images.sources import list_images
 
 FOLDER = os.environ.get("LSN_IMAGES", "")
 TARS = sorted(Path(FOLDER).glob("*.tar")) if FOLDER else []

@@ -15,12 +15,10 @@ import pytest
 from test_sources import keys, touch
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import fetch
+from lsncli.images import remote
+from lsncli.images.listing import ImageItem, list_images, shareable
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.remote import Remote
-from lsncli.images.shareable import shareable
-from lsncli.images.sources import ImageItem, list_images
-from lsncli.images.urls import as_url
+from lsncli.images.remote import Remote, as_url
 
 pytest.importorskip("fsspec")
 
@@ -29,7 +27,7 @@ from flaky import Flaky, put
 
 @pytest.fixture(autouse=True)
 def _empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
     Flaky.reset()
     yield
     Flaky.reset()
@@ -185,16 +183,16 @@ def test_the_number_of_tries_can_be_set_and_waits_grow(monkeypatch: pytest.Monke
     put({"a.jpg": b"x"})
     (item,) = list_images([Path("flaky://a.jpg")]).items
     waits: list[float] = []
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.5)
-    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=waits.append))
-    monkeypatch.setenv(fetch.TRIES, "6")
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.5)
+    monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setenv(remote.TRIES, "6")
     Flaky.behave(lambda number: OSError("down"))
     with pytest.raises(Undecodable, match="tried 6 times"):
         read_bytes(item)
     assert len(waits) == 5
     assert all(low * 0.75 <= wait <= low * 1.25 for wait, low in zip(waits, (0.5, 2, 8, 30, 30), strict=True))
-    monkeypatch.setenv(fetch.TRIES, "none")
-    with pytest.raises(Undecodable, match=f"{fetch.TRIES}: expected a number"):
+    monkeypatch.setenv(remote.TRIES, "none")
+    with pytest.raises(Undecodable, match=f"{remote.TRIES}: expected a number"):
         read_bytes(item)
 
 
@@ -337,8 +335,8 @@ def test_a_web_server_gives_images_and_ranges_of_tars(server: str, monkeypatch: 
             type("Strange", (Exception,), {"__module__": "aiohttp.client"})("no"),
             "cannot be fetched: Strange: no",
         ),
-        (type("Refused", (Exception,), {"status": 403})("no"), fetch.DENIED),
-        (KeyError("no entry"), fetch.NO_SUCH_FILE),
+        (type("Refused", (Exception,), {"status": 403})("no"), remote.DENIED),
+        (KeyError("no entry"), remote.NO_SUCH_FILE),
     ],
     ids=["of the system", "ours", "of aiohttp", "a status", "none of the network"],
 )
@@ -346,4 +344,4 @@ def test_a_file_is_only_missing_where_its_server_says_so(cause: Exception, said:
     """fsspec says "no such file" of anything; what it was lies behind."""
     error = FileNotFoundError("http://h/a.jpg")
     error.__cause__ = cause
-    assert fetch._reason(fetch._meant(error)) == said
+    assert remote._reason(remote._meant(error)) == said

@@ -11,9 +11,9 @@ from test_packed import MODES, pack
 from test_sources import keys, labels
 
 from lsncli.errors import UsageError
-from lsncli.images import braces
+from lsncli.images import locations
+from lsncli.images.listing import Listing, list_images
 from lsncli.images.read import read_bytes
-from lsncli.images.sources import Listing, list_images
 
 
 def shard(folder: Path, name: str, members: dict[str, bytes | str]) -> Path:
@@ -142,23 +142,23 @@ def test_numbers_and_folders_of_one_name_are_one_class(tmp_path: Path) -> None:
     ],
 )
 def test_braces_stand_for_names(text: str, names: list[str]) -> None:
-    assert braces.expanded(text) == names
+    assert locations.expanded(text) == names
 
 
 @given(st.text("{}.,01a", max_size=14))
 def test_any_text_has_an_expansion(text: str) -> None:
-    assert braces.expanded(text)
+    assert locations.expanded(text)
 
 
 def test_as_many_names_as_allowed_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(braces, "MOST", 12)
-    assert len(braces.expanded("{1..12}")) == len(braces.expanded("{1..3}{a,b,c,d}")) == 12
+    monkeypatch.setattr(locations, "MOST", 12)
+    assert len(locations.expanded("{1..12}")) == len(locations.expanded("{1..3}{a,b,c,d}")) == 12
     for text in ("{1..13}", "{1..6}{a,b,c}"):
         with pytest.raises(UsageError, match="stands for more than 12 names"):
-            braces.expanded(text)
+            locations.expanded(text)
 
 
 def test_braces_do_not_explode() -> None:
     for text in ("{1..99999999999}", "{0..9}" * 7, "{" + "," * 2_000_000 + "}"):
         with pytest.raises(UsageError, match="more than"):
-            braces.expanded(text)
+            locations.expanded(text)

@@ -18,12 +18,11 @@ from lsncli import registry
 from lsncli.errors import UsageError
 from lsncli.extraction.part_job import read_manifest, write_manifest
 from lsncli.images import source_kinds
+from lsncli.images.listing import list_images, shareable
+from lsncli.images.parquet_rows import Table
 from lsncli.images.read import Packed, read_bytes
 from lsncli.images.remote import Remote
-from lsncli.images.rows import Table
-from lsncli.images.shareable import shareable
 from lsncli.images.source_kinds import SOURCES, SourceKind, kind_of, parted, suffixes, wanted
-from lsncli.images.sources import list_images
 from lsncli.store.plan import Plan
 from lsncli.store.reader import read_split
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
 from lsncli.images.found import Unique
-from lsncli.images.sources import ImageItem, Listing, list_images, short_classes, take_shots
+from lsncli.images.listing import ImageItem, Listing, list_images, short_classes, take_shots
 
 
 def touch(root: Path, *names: str, data: bytes = b"x") -> None:

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from slow_images import REFUSED, STRIPPED, WATCHED, encoded, riff, segments
 
-from lsncli.images import watched
+from lsncli.images import decode_process
 from lsncli.images.decode import decode, decode_here
+from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.sources import list_images
 from lsncli.images.structure import HEAVY, QUICK, build_of
 from tests.robustness.mutations import samples
 
@@ -28,7 +28,7 @@ def test_too_many_parts_are_refused_before_anything_is_decoded(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, reason = REFUSED[name]
-    monkeypatch.setattr(watched, "decode", unasked)
+    monkeypatch.setattr(decode_process, "decode", unasked)
     monkeypatch.setattr(Image, "open", unasked)
     with pytest.raises(Undecodable, match=reason):
         decode(make())

@@ -14,12 +14,11 @@ import pytest
 from test_sources import keys
 
 from lsncli.errors import UsageError
-from lsncli.images import parquetfile, rows
+from lsncli.images import parquet_file, parquet_rows
 from lsncli.images.columns import Columns
-from lsncli.images.parquetfile import ParquetFile
+from lsncli.images.listing import Listing, list_images, shareable, take_shots
+from lsncli.images.parquet_file import ParquetFile
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.shareable import shareable
-from lsncli.images.sources import Listing, list_images, take_shots
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -244,7 +243,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
         made.append(Counting(path, size))
         return made[-1]
 
-    monkeypatch.setattr(rows, "ParquetFile", opened)
+    monkeypatch.setattr(parquet_rows, "ParquetFile", opened)
     return made
 
 
@@ -272,11 +271,11 @@ def test_any_order_gives_the_same_bytes(tmp_path: Path, counted: list[Counting])
 
 
 def test_what_is_held_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "HELD", 100_000)
+    monkeypatch.setattr(parquet_rows, "HELD", 100_000)
     items = list_images([write(tmp_path / "t.parquet", {"image": images(300, 5000)}, group=300)]).items
     for item in items:
         read_bytes(item)
-        reader = rows._reader(item.content, os.getpid())
+        reader = parquet_rows._reader(item.content, os.getpid())
         assert reader._bytes == sum(row.nbytes for row in reader._held.values())
         assert reader._bytes <= 100_000 or len(reader._held) <= 2
 
@@ -355,10 +354,10 @@ def test_a_table_behind_a_url_is_read_in_ranges_and_again_when_the_network_fails
     pytest.importorskip("fsspec")
     from flaky import Flaky, put
 
-    from lsncli.images import fetch
+    from lsncli.images import remote
 
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(parquetfile, "REMOTE_BLOCK", 20_000)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(parquet_file, "REMOTE_BLOCK", 20_000)
     Flaky.reset()
     data = images(100, 3000)
     whole = write(tmp_path / "t.parquet", {"image": data}, group=10).read_bytes()

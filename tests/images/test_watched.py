@@ -16,12 +16,12 @@ from PIL import Image
 from slow_images import DECODER, PICTURE, SLEEPS, STRIPPED, WATCHED, encoded, plain_webp
 
 from lsncli.errors import UsageError
-from lsncli.images import watched
+from lsncli.images import decode_process
 from lsncli.images.budget import IMAGE_SECONDS
 from lsncli.images.decode import decode, decode_here
+from lsncli.images.listing import list_images
 from lsncli.images.loader import load_batches
 from lsncli.images.read import Undecodable
-from lsncli.images.sources import list_images
 from lsncli.images.structure import MAX_WEBP
 from tests.robustness.mutations import samples
 
@@ -31,9 +31,9 @@ LINUX = sys.platform.startswith("linux")
 
 @pytest.fixture(autouse=True)
 def _processes_of_this_test_alone() -> Iterator[None]:
-    watched.end_all()
+    decode_process.end_all()
     yield
-    watched.end_all()
+    decode_process.end_all()
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def decoding(monkeypatch: pytest.MonkeyPatch):
     """Let the processes do something else than decode; ``start()`` gives them back their work."""
 
     def do(what: str = "worker.serve()") -> None:
-        monkeypatch.setattr(watched, "RUN", DECODER + what)
+        monkeypatch.setattr(decode_process, "RUN", DECODER + what)
 
     return do
 
 
 def processes() -> set[int]:
-    return {worker._process.pid for worker in watched._all}
+    return {worker._process.pid for worker in decode_process._all}
 
 
 def is_there(pid: int) -> bool:
@@ -76,16 +76,16 @@ def test_every_image_has_the_pixels_that_it_has_in_a_thread() -> None:
     images |= {name: make() for name, (make, _) in STRIPPED.items()}
     images |= {"cut short": encoded("JPEG")[:-200], "no image": b"hello"}
     for name, data in images.items():
-        assert outcome(watched.decode, data) == outcome(decode_here, data), name
+        assert outcome(decode_process.decode, data) == outcome(decode_here, data), name
     assert len(processes()) == 1  # one served them all
 
 
 def test_pixels_of_one_image_are_never_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kept in (watched.KEPT, 0):
-        monkeypatch.setattr(watched, "KEPT", kept)
+    for kept in (decode_process.KEPT, 0):
+        monkeypatch.setattr(decode_process, "KEPT", kept)
         for size in ((64, 48), (3, 500), (1, 1), (200, 300)):
             data = encoded("PNG", PICTURE.resize(size))
-            assert outcome(watched.decode, data) == outcome(decode_here, data)
+            assert outcome(decode_process.decode, data) == outcome(decode_here, data)
     assert len(processes()) == 1
 
 
@@ -93,12 +93,12 @@ def test_a_decoder_that_takes_too_long_is_ended(decoding, monkeypatch: pytest.Mo
     decoding(SLEEPS)
     monkeypatch.setenv(IMAGE_SECONDS, "0.2")
     with pytest.raises(Undecodable) as caught:
-        watched.decode(encoded("PNG"))
+        decode_process.decode(encoded("PNG"))
     assert caught.value.message == "takes more than 0.2 s to decode; --image-timeout allows more"
     assert processes() == set()
     monkeypatch.setenv(IMAGE_SECONDS, "600")
     decoding()
-    assert watched.decode(encoded("PNG")).size == (64, 48)
+    assert decode_process.decode(encoded("PNG")).size == (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_a_decoder_that_takes_too_long_is_ended(decoding, monkeypatch: pytest.Mo
 def test_a_decoder_that_dies_is_a_failure_of_that_image_alone(decoding, what: str, reason: str) -> None:
     decoding(f"worker.decode_here = lambda data: {what}; worker.serve()")
     with pytest.raises(Undecodable, match=reason):
-        watched.decode(encoded("PNG"))
+        decode_process.decode(encoded("PNG"))
     decoding()
-    assert watched.decode(encoded("PNG")).size == (64, 48)
+    assert decode_process.decode(encoded("PNG")).size == (64, 48)
 
 
 @pytest.mark.parametrize("width", [64, 1 << 31])
@@ -121,30 +121,30 @@ def test_an_answer_without_pixels_is_a_failure(decoding, width: int) -> None:
     answer = f"lambda answers, *rest: answers.write(worker.ANSWERED.pack(True, {width}, 48))"
     decoding(f"worker._answer = {answer}; worker.serve()")
     with pytest.raises(Undecodable, match="damaged: its decoder crashed"):
-        watched.decode(encoded("PNG"))
+        decode_process.decode(encoded("PNG"))
     assert processes() == set()
 
 
 def test_a_process_that_does_not_start_has_a_reason(decoding, monkeypatch: pytest.MonkeyPatch) -> None:
     decoding("sys.exit(4)")
     with pytest.raises(Undecodable, match=r"did not start \(exit status 4\)"):
-        watched.decode(encoded("PNG"))
-    monkeypatch.setattr(watched, "START_SECONDS", 0.2)
+        decode_process.decode(encoded("PNG"))
+    monkeypatch.setattr(decode_process, "START_SECONDS", 0.2)
     decoding("time.sleep(3600)")
     with pytest.raises(Undecodable, match=r"did not start within 0\.2 s"):
-        watched.decode(encoded("PNG"))
+        decode_process.decode(encoded("PNG"))
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(Undecodable, match="no process could be started for it: No such file"):
-        watched.decode(encoded("PNG"))
+        decode_process.decode(encoded("PNG"))
     assert processes() == set()
 
 
 def test_a_process_that_ended_meanwhile_is_replaced() -> None:
-    watched.decode(encoded("PNG"))
+    decode_process.decode(encoded("PNG"))
     (before,) = processes()
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: not is_there(before), "the end of the process")
-    assert watched.decode(encoded("PNG")).size == (64, 48)
+    assert decode_process.decode(encoded("PNG")).size == (64, 48)
     assert before not in processes()
 
 
@@ -156,16 +156,16 @@ def test_an_image_that_takes_too_much_memory_is_refused_and_the_process_goes_on(
         "worker.serve()"
     )
     with pytest.raises(Undecodable, match=r"too large: decoding it takes more than 1\.25 GiB of memory"):
-        watched.decode(b"large")
+        decode_process.decode(b"large")
     before = processes()
-    assert watched.decode(encoded("PNG")).size == (64, 48)
+    assert decode_process.decode(encoded("PNG")).size == (64, 48)
     assert processes() == before
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux limits the memory of a process")
 def test_the_largest_webp_needs_less_memory_than_is_allowed() -> None:
     side = isqrt(MAX_WEBP)
-    found = watched.decode(plain_webp(side, side))
+    found = decode_process.decode(plain_webp(side, side))
     assert found.size == (side, side)
     assert found.getpixel((0, 0)) == (194, 194, 194)  # 99 on white
 
@@ -181,10 +181,10 @@ def test_a_limit_that_is_no_number_is_said_before_anything_is_read(
 def test_images_of_a_run_that_ends_are_given_up(decoding, monkeypatch: pytest.MonkeyPatch) -> None:
     decoding(SLEEPS)
     monkeypatch.setenv(IMAGE_SECONDS, "3600")
-    with watched.threads(2, "test") as pool:
-        work = [pool.submit(watched.decode, encoded("PNG")) for _ in range(5)]
+    with decode_process.threads(2, "test") as pool:
+        work = [pool.submit(decode_process.decode, encoded("PNG")) for _ in range(5)]
         wait_until(lambda: len(processes()) == 2, "two processes")
-    assert all(one.cancelled() or isinstance(one.exception(), watched.GivenUp) for one in work)
+    assert all(one.cancelled() or isinstance(one.exception(), decode_process.GivenUp) for one in work)
     assert processes() == set()
 
 
@@ -208,14 +208,14 @@ def test_closing_batches_ends_what_is_being_decoded(
 
 
 def test_a_forked_process_leaves_those_of_its_parent_alone(decoding) -> None:
-    watched.decode(encoded("PNG"))
+    decode_process.decode(encoded("PNG"))
     before = processes()
     child = os.fork()
     if child == 0:
-        sound = watched._all == set() and watched._idle == []
+        sound = decode_process._all == set() and decode_process._idle == []
         os._exit(0 if sound else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert watched.decode(encoded("PNG")).size == (64, 48)
+    assert decode_process.decode(encoded("PNG")).size == (64, 48)
     assert processes() == before
 
 
@@ -262,4 +262,4 @@ def test_nothing_is_loaded_from_the_working_folder(tmp_path: Path, monkeypatch: 
         (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])  # as in a console
-    assert watched.decode(encoded("PNG")).size == (64, 48)
+    assert decode_process.decode(encoded("PNG")).size == (64, 48)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable, UsageError
-from lsncli.images.parquetfile import Limit
+from lsncli.images.parquet_file import Limit
 from lsncli.interchange import exchange, tables
 from lsncli.interchange import table_files as framefiles
 from lsncli.interchange.exchange import export_features, import_features

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lsncli.backbones.captions import Caption
 from lsncli.errors import LsnError
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.captioning import caption_split
 from lsncli.methods.workspace import Workspace
 

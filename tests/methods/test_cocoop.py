@@ -13,7 +13,7 @@ from lsncli.artefacts.prompts import Conditional
 from lsncli.detection.calibrate import known_rows, make_detector
 from lsncli.detection.detect import detect
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.heads import head_from
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace

@@ -11,7 +11,7 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.errors import UsageError
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.inputs import Images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace

@@ -11,7 +11,7 @@ from PIL import Image
 from lsncli.backbones import load_backbone
 from lsncli.errors import LsnError, UsageError
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.inputs import images_of, perturbed
 from lsncli.scores import load_score
 from lsncli.store.format import Split

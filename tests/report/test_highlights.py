@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.report.contents import SIDE, highlights, thumbnails
 
 SCORES = st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=60)

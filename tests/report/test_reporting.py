@@ -14,7 +14,7 @@ from lsncli.detection.detect import Verdict, detect
 from lsncli.detection.scored_sets import Scorer
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.report.contents import Wanted, make_report, set_on, want_images, want_split

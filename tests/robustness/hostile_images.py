@@ -53,7 +53,7 @@ def attempt(name: str) -> dict[str, object]:
         outcome = f"{decode(data).size}"
     except Undecodable as error:
         outcome = error.message
-    from lsncli.images.watched import end_all
+    from lsncli.images.decode_process import end_all
 
     seconds = time.perf_counter() - began
     end_all()  # only then its memory is known

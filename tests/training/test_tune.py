@@ -18,7 +18,7 @@ from lsncli.backbones import load_again, load_backbone
 from lsncli.detection.calibrate import known_rows, make_detector
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.extraction.extract import extract
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.methods.heads import make_head
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace

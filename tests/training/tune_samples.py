@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lsncli.images.sources import list_images
+from lsncli.images.listing import list_images
 from lsncli.training.finetune import TunePlan, plan_tuning
 from lsncli.training.finetune_loop import TuneSettings
 

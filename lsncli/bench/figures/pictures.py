@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
+from lsncli.images.dataset_layouts import Layout
 from lsncli.images.decode import decode
-from lsncli.images.layouts import Layout
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.store.format import Split
 

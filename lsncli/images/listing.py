@@ -1,4 +1,7 @@
-"""What images there are: folders, patterns, image files, lists and tars become one listing."""
+"""What images there are: folders, patterns, image files, lists and tars become one listing.
+
+Whether several processes can read one listing.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +14,11 @@ from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Content, Found, Problem, SplitFolders, Unique, split_folders
-from lsncli.images.paths import behind, what_it_names
-from lsncli.images.source_kinds import Asked, wanted
+from lsncli.images.locations import behind, what_it_names
+from lsncli.images.remote import as_url
+from lsncli.images.source_kinds import Asked, contents, wanted
+from lsncli.images.tar_stream import Unpacked
 from lsncli.images.together import in_order
-from lsncli.images.urls import as_url
 from lsncli.types import UNLABELLED, Failure
 
 MOST_NOTES = 10
@@ -220,3 +224,20 @@ def _items(found: list[Found], number: dict[str, int]) -> Iterator[ImageItem]:
         one = found.pop()
         label = UNLABELLED if one.folder is None else number[str(one.folder)]
         yield ImageItem(one.key, label, one.path, one.offset, one.size, one.content, one.member, one.mtime)
+
+
+def shareable(listing: Listing) -> str:
+    """Why other processes could not read the images of ``listing``, as a sentence; empty if they can.
+
+    Their items can be written down then, and read wherever the same paths lead to the same files.
+    """
+    known = tuple(contents().values())
+    for item in listing.items:
+        if isinstance(item.content, Unpacked):
+            return f"'{item.path}' is compressed: this process alone can read what it unpacked of it."
+        if item.content is not None and not isinstance(item.content, known):
+            kind = type(item.content).__name__
+            return f"'{item.path}': this process alone can read its images; no row of SOURCES names {kind}."
+        if item.path.startswith("memory://"):
+            return f"'{item.path}' lies in the memory of this process."
+    return ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lsncli.images import tiff
-from lsncli.images.kinds import container
+from lsncli.images.file_types import container
 from lsncli.images.read import Undecodable
 
 JPEG_START = b"\xff\xd8\xff"

@@ -1,17 +1,59 @@
-"""What a path stands for: one source, or several that a pattern or braces name."""
+"""What a path stands for: one source, or several that a pattern or braces name.
 
+``shards/{000..127}.tar`` as the names it stands for. They need not exist: a shard that is missing is an
+error, which a pattern with ``*`` would pass over.
+"""
+
+import itertools
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
 
 from lsncli.errors import UsageError
-from lsncli.images import braces, folder, listfile, online
+from lsncli.images import folder, listfile, remote_listing
+from lsncli.images.folder import Pattern, as_pattern, check_fits, matching_files
 from lsncli.images.found import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
-from lsncli.images.patterns import Pattern, as_pattern, check_fits, matching_files
+from lsncli.images.remote import as_url, without_scheme
 from lsncli.images.source_kinds import Asked, kind_of, parted, suffixes, wanted
-from lsncli.images.urls import as_url, without_scheme
 from lsncli.registry import load
+
+GROUP = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
+MOST = 1_000_000
+"""Names that are made of one text."""
+
+
+def expanded(text: str) -> list[str]:
+    """Every name that ``text`` stands for, in order; ``text`` alone if it has no braces to expand.
+
+    ``{8..11}`` counts, with leading zeros if a bound has some (or from 3 down to 1), and ``{a,b}`` names
+    each. Raises UsageError for more than MOST names.
+    """
+    pieces, choices, at, count = [], [], 0, 1
+    for group in GROUP.finditer(text):
+        pieces.append(text[at : group.start()])
+        at = group.end()
+        low, high, names = group.groups()
+        # A group may be long: it is counted before it is written out.
+        count *= abs(int(high) - int(low)) + 1 if names is None else names.count(",") + 1
+        if count > MOST:
+            raise UsageError(f"'{text}' stands for more than {MOST:,} names.", "Write fewer in the {...}.")
+        choices.append(_counted(low, high) if names is None else names.split(","))
+    rest = text[at:]
+    return [
+        "".join(itertools.chain(*zip(pieces, chosen, strict=True), [rest]))
+        for chosen in itertools.product(*choices)
+    ]
+
+
+def _counted(low: str, high: str) -> list[str]:
+    padded = low.startswith("0") or high.startswith("0")
+    width = max(len(low), len(high)) if padded else 0
+    first, last = int(low), int(high)
+    step = 1 if first <= last else -1
+    return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+
 
 STDIN = Path("-")
 
@@ -23,10 +65,10 @@ def what_it_names(path: Path, asked: Asked, follow_links: bool) -> list[Scan]:
         return [("stdin", lambda: listfile.scan_stdin(repeats=asked.repeats, columns=asked.columns))]
     path = Path(without_scheme(str(path)))
     if not os.path.lexists(path):
-        if (names := braces.expanded(str(path))) != [str(path)]:
+        if (names := expanded(str(path))) != [str(path)]:
             return [one for name in names for one in what_it_names(Path(name), asked, follow_links)]
         if (url := as_url(path)) is not None:
-            return online.what_it_names(url, asked)
+            return remote_listing.what_it_names(url, asked)
         name, fragment = parted(str(path))
         path, asked = Path(name), replace(asked, fragment=fragment)
         if (pattern := as_pattern(path)) is not None:

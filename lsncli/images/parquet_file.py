@@ -9,10 +9,20 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from lsncli.errors import Unavailable
-from lsncli.images.deltas import DELTA_NAMES, DELTAS, check_counts, with_values
-from lsncli.images.pages import DATA, DATA_V2, DICTIONARY, Chunk, Guarded, Oversized, Page
-from lsncli.images.remote import RangeFile
-from lsncli.images.urls import as_url
+from lsncli.images.parquet_pages import (
+    DATA,
+    DATA_V2,
+    DELTA_NAMES,
+    DELTAS,
+    DICTIONARY,
+    Chunk,
+    Guarded,
+    Oversized,
+    Page,
+    check_counts,
+    with_values,
+)
+from lsncli.images.remote import RangeFile, as_url
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from lsncli.console import printable
 from lsncli.errors import LsnError
 from lsncli.images.found import MAX_BYTES
-from lsncli.images.pages import Oversized
-from lsncli.images.parquetfile import FAILURES, IMAGES, ParquetFile
+from lsncli.images.parquet_file import FAILURES, IMAGES, ParquetFile
+from lsncli.images.parquet_pages import Oversized
 from lsncli.images.read import CHANGED, Undecodable
 
 if TYPE_CHECKING:

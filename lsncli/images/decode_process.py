@@ -34,7 +34,7 @@ ANSWERED = struct.Struct("<?II")
 the reason that follows, and 0."""
 KEPT = 1 << 26
 """Bytes of pixels that a process may keep memory for until the next image, which is then sooner."""
-RUN = "import sys; sys.path[:] = sys.argv[2:]; from lsncli.images.worker import serve; serve()"
+RUN = "import sys; sys.path[:] = sys.argv[2:]; from lsncli.images.decode_worker import serve; serve()"
 """What a process runs; its arguments are the file for pixels and the path of modules."""
 
 _lock = threading.Lock()

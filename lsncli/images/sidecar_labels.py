@@ -5,8 +5,7 @@ from collections import defaultdict
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
-from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, is_label_name, listed, plain_name
-from lsncli.images.labels import as_class
+from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, as_class, is_label_name, listed, plain_name
 from lsncli.validation import parsed
 
 LONGEST = 1 << 16

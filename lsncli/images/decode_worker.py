@@ -10,8 +10,8 @@ from typing import IO
 from PIL import Image
 
 from lsncli.images.decode import decode_here
+from lsncli.images.decode_process import ANSWERED, ASKED
 from lsncli.images.read import Undecodable
-from lsncli.images.watched import ANSWERED, ASKED
 
 GRACE = 5.0
 """Seconds beyond its own after which a process ends that nobody has ended: its parent was killed."""

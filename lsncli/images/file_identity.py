@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple
 
+from lsncli.images.listing import ImageItem, Listing
 from lsncli.images.read import Undecodable, read_bytes, read_file
-from lsncli.images.sources import ImageItem, Listing
 
 CHANGED = "changed since it was scored"
 

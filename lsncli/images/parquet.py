@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.columns import LABEL_OPTION, MANY, NO_LABEL, Columns, is_label_name, label_index
-from lsncli.images.fetch import size_of
+from lsncli.images.columns import (
+    LABEL_OPTION,
+    MANY,
+    NO_LABEL,
+    Columns,
+    are_whole,
+    as_class,
+    is_label_name,
+    label_index,
+    label_text,
+)
 from lsncli.images.found import Found, Problem, Source
-from lsncli.images.labels import are_whole, as_class, label_text
-from lsncli.images.pages import Oversized
-from lsncli.images.parquetfile import FAILURES, ParquetFile
-from lsncli.images.rows import Table
-from lsncli.images.urls import as_url
+from lsncli.images.parquet_file import FAILURES, ParquetFile
+from lsncli.images.parquet_pages import Oversized
+from lsncli.images.parquet_rows import Table
+from lsncli.images.remote import as_url, size_of
 from lsncli.validation import parsed
 
 if TYPE_CHECKING:
