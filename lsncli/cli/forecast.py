@@ -50,7 +50,7 @@ def show(
     """Probe, estimate for the listing and for ``also_for`` images, print. ``part_rows`` 0: the usual size."""
     from lsncli.extraction import estimate as use
     from lsncli.images.listing import check_not_empty
-    from lsncli.store.plan import part_rows_for
+    from lsncli.store.staging import part_rows_for
 
     check_not_empty(listing, source)
     with progress("probing", None, quiet=quiet) as tick:

@@ -69,8 +69,8 @@ def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet
 
     Also the parts of splits that are not finished.
     """
+    from lsncli.store.merge import unfinished_splits
     from lsncli.store.reader import read_fingerprint
-    from lsncli.store.unfinished import unfinished_splits
     from lsncli.store.verify import verify as check
 
     path = Workspace(work).features

@@ -16,7 +16,7 @@ from lsncli.backbones import Backbone
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import batches_abreast, encode_stream
 from lsncli.images.listing import ImageItem, Listing
-from lsncli.store.plan import PART_ROWS
+from lsncli.store.staging import PART_ROWS
 from lsncli.types import Failure
 
 PROBE_SECONDS = 8.0

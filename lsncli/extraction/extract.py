@@ -26,9 +26,8 @@ from lsncli.images.class_names import classes_of
 from lsncli.images.listing import Listing, check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
-from lsncli.store.parts import About, claimed, parts_folder, remove_parts
-from lsncli.store.plan import part_rows_for
 from lsncli.store.reader import find_split, read_fingerprint
+from lsncli.store.staging import About, claimed, part_rows_for, parts_folder, remove_parts
 from lsncli.store.writer import check_same_model
 from lsncli.types import Failure, Fingerprint, Seconds
 

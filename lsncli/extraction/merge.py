@@ -15,9 +15,8 @@ from lsncli.errors import LsnError
 from lsncli.files import read_own, write_own
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.merge import finish_split, gather_split, parts_of, spread_split
-from lsncli.store.parts import claimed, read_about, remove_parts
-from lsncli.store.plan import Plan, read_plan
 from lsncli.store.reader import find_split
+from lsncli.store.staging import Plan, claimed, read_about, read_plan, remove_parts
 from lsncli.types import Fingerprint, Seconds
 from lsncli.validation import parsed, typed
 

@@ -21,8 +21,7 @@ from lsncli.images.found import Content
 from lsncli.images.listing import ImageItem
 from lsncli.images.source_kinds import contents
 from lsncli.store.part import COMMIT_SECONDS, Part
-from lsncli.store.parts import parts_folder
-from lsncli.store.plan import Plan
+from lsncli.store.staging import Plan, parts_folder
 from lsncli.types import Failure, Fingerprint, Seconds
 from lsncli.validation import parsed, typed
 

@@ -11,8 +11,8 @@ from lsncli.errors import LsnError
 from lsncli.extraction.encoder import EncodedBatch, Encoder
 from lsncli.images.listing import ImageItem, Listing
 from lsncli.store.format import Split
-from lsncli.store.parts import FINISH_WAIT, claimed
 from lsncli.store.reader import read_split
+from lsncli.store.staging import FINISH_WAIT, claimed
 from lsncli.store.writer import write_split
 
 

@@ -20,18 +20,20 @@ from lsncli.extraction.part_job import Job, PartDone, work_part, write_manifest
 from lsncli.images.listing import Listing, shareable
 from lsncli.store.format import check_split_name
 from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
-from lsncli.store.parts import (
+from lsncli.store.reader import find_split
+from lsncli.store.staging import (
     FINISH_WAIT,
     About,
+    Plan,
+    StoredPlan,
     begin,
     claimed,
     make_room,
     parts_folder,
     read_about,
+    read_plan,
     write_about,
 )
-from lsncli.store.plan import Plan, StoredPlan, read_plan
-from lsncli.store.reader import find_split
 from lsncli.types import Failure, Seconds
 
 

@@ -18,9 +18,9 @@ from lsncli.errors import LsnError
 from lsncli.files import write_own
 from lsncli.store import NO_VERIFY
 from lsncli.store.container import attribute, dataset_at, group_at
+from lsncli.store.external_rows import is_spread, row_paths
 from lsncli.store.format import Checksum, Split, SplitInfo, about_of, about_text, digest_of, joined_digest
 from lsncli.store.mapped import MAPPED
-from lsncli.store.spread import is_spread, row_paths
 from lsncli.types import Fingerprint, Floats
 
 CHANGED_ROWS = "the checksum does not match: the rows were changed after they were written"

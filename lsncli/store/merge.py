@@ -1,6 +1,10 @@
-"""Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written."""
+"""Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written.
+
+What lies beside a store unfinished: how many parts are made, and which of them cannot be used.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -9,14 +13,12 @@ import h5py
 from lsncli.errors import LsnError
 from lsncli.files import place_whole, sync
 from lsncli.store.container import attribute, group_at
-from lsncli.store.fill import fill_split, fill_spread
-from lsncli.store.format import Checksum, Chunk, SplitInfo
-from lsncli.store.parts import FINISH_WAIT, About, parts_folder, remove_parts
-from lsncli.store.pieces import PIECE_NAME, Committed, piece_path, read_piece, rows_of, sound_pieces
-from lsncli.store.plan import Plan
+from lsncli.store.external_rows import RowFile, is_spread, rows_folder, rows_in_blocks
+from lsncli.store.format import Checksum, Chunk, Split, SplitInfo, problems_of
+from lsncli.store.part import PIECE_NAME, Committed, piece_path, read_piece, rows_of, sound_pieces
 from lsncli.store.reader import fingerprint_of, info_of, opened
-from lsncli.store.spread import RowFile, is_spread, rows_folder, rows_in_blocks
-from lsncli.store.writer import CREATOR, put_split
+from lsncli.store.staging import FINISH_WAIT, About, Plan, parts_folder, read_about, read_plan, remove_parts
+from lsncli.store.writer import CREATOR, fill_split, fill_spread, put_split
 
 AGAIN = "Run the same `lsn extract` again: it makes what is missing."
 
@@ -146,3 +148,53 @@ def gather_split(store: Path, split: str) -> SplitInfo:
 def _rows(parts: Sequence[Committed]) -> Iterator[Chunk]:
     for part in parts:
         yield from rows_of(part)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A split in the making: ``made`` of its ``parts`` are there, with ``problems``, a sentence each."""
+
+    split: str
+    parts: int
+    made: int
+    problems: tuple[str, ...]
+
+
+def unfinished_splits(store: Path) -> list[Unfinished]:
+    """Every split in the making, sorted by name; the rows of every part are read and checked.
+
+    Counts, checksums, and that each row is finite and not zero. Never raises for what is damaged.
+    """
+    folder = parts_folder(store, "x").parent
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [one for one in (_look(store, name) for name in names) if one is not None]
+
+
+def _look(store: Path, split: str) -> Unfinished | None:
+    folder = parts_folder(store, split)
+    try:
+        stored = read_plan(folder)
+        if stored is None:
+            return None  # removed a moment ago, or about to be planned
+        plan, classes = stored.plan, read_about(folder).classes
+    except LsnError as error:
+        return Unfinished(split, 0, 0, (error.message,))
+    made = made_parts(folder, plan)
+    problems = tuple(problem for index in made for problem in _of_part(folder, plan, index, classes))
+    return Unfinished(split, plan.parts, len(made), problems)
+
+
+def _of_part(folder: Path, plan: Plan, index: int, classes: tuple[str, ...]) -> list[str]:
+    found: list[str] = []
+    rows = 0
+    try:
+        part = read_part(folder, plan, index)
+        for features, labels, keys in rows_of(part):
+            rows += len(keys)
+            problems = problems_of(Split("part", features, labels, tuple(keys), classes), plan.dim)
+            found += [f"Part {index} of {plan.parts}: {problem}." for problem in problems]
+    except LsnError as error:
+        return [error.message]
+    if rows != part.rows:
+        found.append(f"Part {index} of {plan.parts}: expected {part.rows} rows, found {rows}.")
+    return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, dataset_at, group_at, reading, texts_at
+from lsncli.store.external_rows import is_spread, row_files, spread_rows
 from lsncli.store.format import FORMAT, FORMAT_VERSION, SPREAD_VERSION, Split, SplitInfo, check_split_name
 from lsncli.store.integrity import (
     CHANGED_TEXT,
@@ -21,7 +22,6 @@ from lsncli.store.integrity import (
     text_is_changed,
 )
 from lsncli.store.mapped import lazy_texts_at, values_of
-from lsncli.store.spread import is_spread, row_files, spread_rows
 from lsncli.types import Failure, Fingerprint, Floats
 
 

@@ -6,6 +6,7 @@ import h5py
 
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, group_at
+from lsncli.store.external_rows import rows_in_blocks
 from lsncli.store.format import Checksum, RowCheck, check_split_name, text_problems
 from lsncli.store.integrity import (
     CHANGED_ROWS,
@@ -15,7 +16,6 @@ from lsncli.store.integrity import (
     text_is_changed,
 )
 from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
-from lsncli.store.spread import rows_in_blocks
 from lsncli.types import Fingerprint
 
 DEEPEST = 8

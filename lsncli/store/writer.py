@@ -1,15 +1,18 @@
 """Write a store. It is always written whole, in one canonical order, into a new file that then takes the old
-one's place: equal content gives equal bytes, and a reader never sees half a store."""
+one's place: equal content gives equal bytes, and a reader never sees half a store.
+
+What goes into the group of a split or a piece, and in which order.
+"""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from lsncli import __version__
+from lsncli import __version__, signals
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.locks import locked
 from lsncli.store.container import (
@@ -21,11 +24,22 @@ from lsncli.store.container import (
     write_attribute,
     write_texts,
 )
-from lsncli.store.fill import fill_split, fill_spread
+from lsncli.store.external_rows import (
+    FOLDER,
+    RowFile,
+    fill_row_files,
+    folder_of,
+    is_spread,
+    row_files,
+    rows_folder,
+    rows_in_blocks,
+)
 from lsncli.store.format import (
     FORMAT,
     FORMAT_VERSION,
     SPREAD_VERSION,
+    Checksum,
+    Chunk,
     Split,
     SplitInfo,
     about_of,
@@ -35,15 +49,60 @@ from lsncli.store.format import (
 )
 from lsncli.store.integrity import about_stored, checksums_of, contents_of
 from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
-from lsncli.store.spread import (
-    FOLDER,
-    folder_of,
-    is_spread,
-    row_files,
-    rows_folder,
-    rows_in_blocks,
-)
-from lsncli.types import Fingerprint, Floats
+from lsncli.types import Failure, Fingerprint, Floats
+
+
+def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[Chunk], checksum: str = "") -> None:
+    """Write a split whose rows come in ``chunks``, with its own checksum unless one is given."""
+    computed = fill_rows(group, info.rows, info.dim, chunks)
+    fill_about(group, info, checksum or computed)
+
+
+def fill_spread(
+    group: h5py.Group, info: SplitInfo, folder: str, files: Sequence[RowFile], checksum: str
+) -> None:
+    """Write a split whose rows lie in part files."""
+    fill_row_files(group, folder, info.dim, files)
+    fill_about(group, info, checksum)
+
+
+def fill_about(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
+    """Write what is said of a split besides its rows."""
+    write_texts(group, "classes", info.classes)
+    fill_failures(group, info.failures)
+    group.attrs["rows_committed"] = np.int64(info.rows)
+    write_attribute(group, "source", info.source)
+    write_attribute(group, "listing", info.listing)
+    write_attribute(group, "created_by", info.created_by)
+    write_attribute(group, "checksum", checksum)
+
+
+def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -> str:
+    """Write ``rows`` rows of ``dim`` features that come in ``chunks``; returns their checksum."""
+    features = group.create_dataset("features", shape=(rows, dim), dtype="<f2")
+    labels = group.create_dataset("labels", shape=(rows,), dtype="<i4")
+    keys: list[str] = []
+    checksum = Checksum()
+    for chunk in chunks:
+        if keys:  # it may be hours of copying
+            signals.check()
+        start, stop = len(keys), len(keys) + len(chunk[2])
+        if stop > start:
+            features[start:stop], labels[start:stop] = chunk[0], chunk[1]
+        keys.extend(chunk[2])
+        checksum.add(*chunk)
+    if len(keys) != rows:
+        raise LsnError(f"Expected {rows} rows, found {len(keys)}.")
+    write_texts(group, "keys", keys)
+    return checksum.hexdigest()
+
+
+def fill_failures(group: h5py.Group, failures: Sequence[Failure]) -> None:
+    """Write the failures of a split or piece."""
+    inside = group.create_group("failures")
+    write_texts(inside, "keys", [failure.key for failure in failures])
+    write_texts(inside, "reasons", [failure.reason for failure in failures])
+
 
 __all__ = ["locked", "put_split", "write_split", "write_text"]
 

@@ -30,9 +30,8 @@ from lsncli.images.listing import ImageItem, list_images
 from lsncli.images.parquet_rows import Table
 from lsncli.images.remote import Remote
 from lsncli.locks import locked
-from lsncli.store.parts import parts_folder
-from lsncli.store.plan import Plan, read_plan
 from lsncli.store.reader import read_split
+from lsncli.store.staging import Plan, parts_folder, read_plan
 
 LAUNCH = "this one"
 ROOT = Path(__file__).parents[2]

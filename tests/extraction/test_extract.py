@@ -14,8 +14,8 @@ from PIL import Image
 from lsncli.errors import FingerprintMismatch, LsnError, TooManyFailures, UsageError
 from lsncli.extraction.extract import Extraction, extract
 from lsncli.images.listing import list_images
-from lsncli.store.parts import parts_folder
 from lsncli.store.reader import list_splits, read_split
+from lsncli.store.staging import parts_folder
 from lsncli.store.verify import verify
 
 

@@ -23,8 +23,8 @@ from lsncli.images.parquet_rows import Table
 from lsncli.images.read import Packed, read_bytes
 from lsncli.images.remote import Remote
 from lsncli.images.source_kinds import SOURCES, SourceKind, kind_of, parted, suffixes, wanted
-from lsncli.store.plan import Plan
 from lsncli.store.reader import read_split
+from lsncli.store.staging import Plan
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").split("\n## ")[2]

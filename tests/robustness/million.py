@@ -22,8 +22,7 @@ from benchmarks.timing import record
 from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.store.format import Piece, Split
 from lsncli.store.part import Part
-from lsncli.store.parts import About, begin, claimed, make_room
-from lsncli.store.plan import PART_ROWS, Plan
+from lsncli.store.staging import PART_ROWS, About, Plan, begin, claimed, make_room
 from lsncli.store.writer import write_split, write_text
 
 CLASSES = tuple(f"class {number}" for number in range(100))

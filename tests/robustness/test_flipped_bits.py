@@ -17,9 +17,9 @@ from part_samples import ABOUT, PLAN, make, planned
 from store_samples import fingerprint, split
 
 from lsncli.store import mapped
+from lsncli.store.external_rows import rows_folder
 from lsncli.store.merge import spread_split
-from lsncli.store.parts import claimed
-from lsncli.store.spread import rows_folder
+from lsncli.store.staging import claimed
 from lsncli.store.writer import write_split, write_text
 
 pytestmark = pytest.mark.slow

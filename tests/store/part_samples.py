@@ -9,8 +9,7 @@ from store_samples import fingerprint, pieces_of, split
 from lsncli.store.format import SplitInfo
 from lsncli.store.merge import finish_split
 from lsncli.store.part import Part
-from lsncli.store.parts import About, begin, claimed, make_room, parts_folder
-from lsncli.store.plan import Plan
+from lsncli.store.staging import About, Plan, begin, claimed, make_room, parts_folder
 from lsncli.types import Seconds
 
 CONTENT = split(rows=20)

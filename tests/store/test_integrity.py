@@ -14,8 +14,8 @@ from store_samples import fingerprint, same, split
 
 from lsncli.errors import LsnError
 from lsncli.store import NO_VERIFY, integrity, mapped
+from lsncli.store.external_rows import rows_folder
 from lsncli.store.merge import spread_split
-from lsncli.store.parts import claimed
 from lsncli.store.reader import (
     find_split,
     list_splits,
@@ -24,7 +24,7 @@ from lsncli.store.reader import (
     read_split,
     read_text,
 )
-from lsncli.store.spread import rows_folder
+from lsncli.store.staging import claimed
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
 

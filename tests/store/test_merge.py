@@ -14,14 +14,13 @@ from part_samples import ABOUT, CONTENT, PLAN, files, finish, make, planned
 from store_samples import fingerprint, pieces_of, same, split
 
 from lsncli.errors import LsnError
+from lsncli.store.external_rows import RowFile, fill_row_files, rows_folder
+from lsncli.store.external_rows import row_files as row_files_of
 from lsncli.store.format import SplitInfo
-from lsncli.store.merge import drop_unsound, gather_split, spread_split
+from lsncli.store.merge import drop_unsound, gather_split, spread_split, unfinished_splits
 from lsncli.store.part import Part
-from lsncli.store.parts import About, claimed, parts_folder
 from lsncli.store.reader import list_splits, read_checksums, read_split
-from lsncli.store.spread import RowFile, fill_row_files, rows_folder
-from lsncli.store.spread import row_files as row_files_of
-from lsncli.store.unfinished import unfinished_splits
+from lsncli.store.staging import About, claimed, parts_folder
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
 

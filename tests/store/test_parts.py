@@ -18,9 +18,16 @@ from lsncli.store import part as part_module
 from lsncli.store.format import Piece
 from lsncli.store.merge import all_made, parts_of
 from lsncli.store.part import Part
-from lsncli.store.parts import claimed, parts_folder, read_about, remove_parts
-from lsncli.store.plan import PART_ROWS, part_rows_for, read_plan
 from lsncli.store.reader import list_splits, read_split
+from lsncli.store.staging import (
+    PART_ROWS,
+    claimed,
+    part_rows_for,
+    parts_folder,
+    read_about,
+    read_plan,
+    remove_parts,
+)
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
 from lsncli.types import Failure, Seconds

@@ -13,10 +13,8 @@ from part_samples import ABOUT, PLAN, files, finish, make, planned
 
 from lsncli.errors import LsnError
 from lsncli.locks import locked
-from lsncli.store.merge import all_made, parts_of
-from lsncli.store.parts import claimed, make_room, parts_folder, read_about, remove_parts
-from lsncli.store.plan import read_plan
-from lsncli.store.unfinished import unfinished_splits
+from lsncli.store.merge import all_made, parts_of, unfinished_splits
+from lsncli.store.staging import claimed, make_room, parts_folder, read_about, read_plan, remove_parts
 
 T = TypeVar("T")
 NEEDS_FIFO = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

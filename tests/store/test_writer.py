@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from store_samples import fingerprint, same, split
 
 from lsncli.errors import FingerprintMismatch, LsnError
-from lsncli.store import container, spread
+from lsncli.store import container, external_rows
 from lsncli.store.reader import list_splits, read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
@@ -66,7 +66,7 @@ def test_the_order_of_writing_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_rows_beyond_a_block_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (container, spread):
+    for module in (container, external_rows):
         monkeypatch.setattr(module, "BLOCK", 4)
     content = split(rows=11)
     write_split(tmp_path / "f.h5", content, fingerprint())

@@ -17,8 +17,7 @@ from lsncli.extraction.engines.local import gpus
 from lsncli.extraction.part_job import Job, PartDone, encoder_for, work_part
 from lsncli.locks import locked
 from lsncli.signals import hear_termination
-from lsncli.store.parts import parts_folder
-from lsncli.store.plan import StoredPlan, read_plan
+from lsncli.store.staging import StoredPlan, parts_folder, read_plan
 
 PLANNER_WAIT = 120.0
 """Seconds that the others wait for a plan when process 0 is not at work on one."""
