@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.reference import Loop
-from lsncli.prompts.chunks import bounded
-from lsncli.prompts.conditional import conditioned, shift
+from lsncli.prompts.cocoop import conditioned, shift
+from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import MEMORY, settings_layout
 from lsncli.prompts.loop import make_optimizer
-from lsncli.prompts.losses import classification, logits, orthogonality
-from lsncli.prompts.settings import PromptSettings
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.settings import PromptSettings, classification, logits, orthogonality
+from lsncli.prompts.text_features import bounded
 
 
 def loop(

@@ -20,10 +20,10 @@ from benchmarks.mini_suite import Task
 from lsncli.errors import UsageError
 from lsncli.methods.source_digest import code_of
 from lsncli.metrics import accuracy, evaluate_scores
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import learn
 from lsncli.prompts.settings import PromptSettings
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.scores.common import predict
 from lsncli.types import Float64s, Head, Rows, unit

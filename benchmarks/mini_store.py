@@ -19,7 +19,7 @@ from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.errors import LsnError, Unavailable
 from lsncli.extraction.extract import extract
 from lsncli.images.listing import list_images
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
 

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.text import text_tower
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower
 
 PAPER = "ViT-B-32-quickgelu"
 """OpenAI's ViT-B/32 and ViT-B/16 have the same text tower: 12 layers, width 512, 8 heads, 77 positions."""

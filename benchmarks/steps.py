@@ -14,10 +14,10 @@ from torch import Tensor
 
 from benchmarks import learners, reference
 from benchmarks.models import Model, contexts, images
-from lsncli.prompts.conditional import conditional_cosines
+from lsncli.prompts.cocoop import conditional_cosines
+from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import settings_layout
 from lsncli.prompts.settings import PromptSettings
-from lsncli.prompts.tower import TextTower
 
 PLAIN = "plain loop"
 LARGE_BATCH = 256

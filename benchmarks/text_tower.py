@@ -19,9 +19,9 @@ from benchmarks.models import PAPER, Model, class_names, contexts, text_model
 from benchmarks.peak import fresh
 from benchmarks.timing import Rows, interleaved, record, table
 from lsncli.errors import Unavailable
-from lsncli.prompts.chunks import bounded
 from lsncli.prompts.kernels import KERNELS, pick_kernel
 from lsncli.prompts.layout import context_layout
+from lsncli.prompts.text_features import bounded
 
 BOUND = 1.25
 """GiB: the ``memory`` of the chunked runs; the goal is 1.5 at the peak."""

@@ -30,7 +30,7 @@ from lsncli.backbones import load_backbone
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.fastimage import FastImageTower, Forward, image_forward
 from lsncli.backbones.imagetower import pooled
-from lsncli.prompts import onednn
+from lsncli.prompts import kernels
 
 OWN, OURS, HALF = "open_clip", "lsn fp32", "lsn bf16"
 SHARED, OWN_ABREAST, ABREAST = "open_clip, shared batch", "open_clip, abreast", "lsn, abreast"
@@ -129,10 +129,10 @@ def products(rounds: int, rows: int = 800, width: int = 768) -> Rows:
     """oneDNN's product of matrices against torch's own, at the size of a ViT-B's widest layer; one thread."""
     torch.set_num_threads(1)
     weight, x = torch.randn(4 * width, width), torch.randn(rows, width)
-    packed = onednn.pack(weight)
+    packed = kernels.pack(weight)
     variants: dict[str, Callable[[], object]] = {
         "torch": lambda: linear(x, weight),
-        "oneDNN": lambda: onednn.multiply(x, packed, None),
+        "oneDNN": lambda: kernels.multiply(x, packed, None),
     }
     found = interleaved(variants, rounds, clock="cpu")
     billions = 2 * rows * width * 4 * width / 1e9

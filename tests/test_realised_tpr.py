@@ -7,7 +7,7 @@ import pytest
 
 from lsncli.backbones import load_backbone
 from lsncli.methods.heads import TEMPLATE
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.store.reader import read_split
 from lsncli.threshold import calibrate

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
-from lsncli.prompts.conditional import META
-from lsncli.prompts.losses import Kind
+from lsncli.prompts.cocoop import META
+from lsncli.prompts.settings import Kind
 from lsncli.types import Fingerprint, Float64s, unit
 from lsncli.validation import typed
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lsncli.backbones.imagetower import ImageTower, Tune
     from lsncli.backbones.preprocessing import Picture
     from lsncli.prompts.clipn import TextFunction
-    from lsncli.prompts.tower import TextTower
+    from lsncli.prompts.layout import TextTower
 
 DEFAULT_MODEL = "ViT-B-16-quickgelu:openai"
 

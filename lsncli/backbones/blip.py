@@ -30,9 +30,8 @@ from lsncli.backbones.tokens import read_tokens
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import Unavailable, UsageError
 from lsncli.prompts.clipn import TextFunction, Weights
-from lsncli.prompts.layout import Vocabulary
-from lsncli.prompts.plain import PlainTower
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower, Vocabulary
+from lsncli.prompts.plain_tower import PlainTower
 from lsncli.types import Fingerprint
 
 ensure_torchvision()

@@ -21,8 +21,8 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.imagetower import pooled
-from lsncli.prompts import onednn
-from lsncli.prompts.fast import QUICK
+from lsncli.prompts import kernels
+from lsncli.prompts.fast_tower import QUICK
 
 ensure_torchvision()
 from open_clip.transformer import (  # noqa: E402  (needs a torchvision that imports)
@@ -40,7 +40,7 @@ Forward = Callable[[Tensor], Tensor]
 
 def image_forward(tower: nn.Module) -> Forward:
     """The fast forward of a frozen tower if it is known and on a CPU in float32, else the tower's own."""
-    if is_known(tower) and onednn.works():
+    if is_known(tower) and kernels.works():
         return FastImageTower(tower)
     return lambda pixels: pooled(tower(pixels))
 
@@ -89,12 +89,12 @@ class Packed:
     weight: Tensor
     bias: Tensor | None
 
-    def __call__(self, x: Tensor, then: onednn.Then = "none") -> Tensor:
-        return onednn.multiply(x, self.weight, self.bias, then)
+    def __call__(self, x: Tensor, then: kernels.Then = "none") -> Tensor:
+        return kernels.multiply(x, self.weight, self.bias, then)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Its product with x, and y."""
-        return onednn.multiply_and_add(x, self.weight, self.bias, y)
+        return kernels.multiply_and_add(x, self.weight, self.bias, y)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Block:
     out: Packed
     norm2: nn.LayerNorm
     up: Packed
-    then: onednn.Then
+    then: kernels.Then
     down: Packed
 
 
@@ -177,7 +177,7 @@ def _block(block: Any, one_token: bool) -> Block:
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     width, rows = weight.shape[1], len(weight)
     parts = (width, rows - width) if one_token else (rows,)
-    then: onednn.Then = "silu"
+    then: kernels.Then = "silu"
     scale = QUICK  # QuickGELU is silu(1.702 x) / 1.702: the factors go into the layers around
     if isinstance(mlp.gelu, nn.GELU):
         then, scale = ("gelu" if mlp.gelu.approximate == "none" else "tanh_gelu"), 1.0
@@ -193,7 +193,7 @@ def _block(block: Any, one_token: bool) -> Block:
 
 
 def _pack(weight: Tensor, bias: Tensor | None) -> Packed:
-    return Packed(onednn.pack(weight.detach()), None if bias is None else bias.detach())
+    return Packed(kernels.pack(weight.detach()), None if bias is None else bias.detach())
 
 
 def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:

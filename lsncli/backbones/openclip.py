@@ -27,7 +27,7 @@ from lsncli.console import printable
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.prompts.clipn import TextFunction
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower
 from lsncli.types import Fingerprint
 from lsncli.validation import parsed, typed
 

@@ -12,11 +12,10 @@ from lsncli.backbones.tokens import Tokens, read_tokens
 from lsncli.device import pick_dtype
 from lsncli.errors import LsnError, UsageError
 from lsncli.prompts.clipn import TextFunction
-from lsncli.prompts.fast import fast_tower
-from lsncli.prompts.layout import Vocabulary
-from lsncli.prompts.plain import PlainTower
-from lsncli.prompts.tower import TextTower
-from lsncli.prompts.weights import Activation, Block, Linear, Norm, Weights
+from lsncli.prompts.fast_tower import fast_tower
+from lsncli.prompts.layout import TextTower, Vocabulary
+from lsncli.prompts.packing import Activation, Block, Linear, Norm, Weights
+from lsncli.prompts.plain_tower import PlainTower
 
 DEFAULT_LENGTH = 77
 """Tokens of a text where neither encoder nor tokenizer says."""

@@ -4,7 +4,7 @@ from lsncli.artefacts.heads import COMMANDS
 from lsncli.bench.suite import Row, Step, Suite, TableSpec
 from lsncli.errors import UsageError
 from lsncli.methods.spec import parse_method
-from lsncli.prompts.dual import dual_settings
+from lsncli.prompts.dualcoop import dual_settings
 from lsncli.prompts.settings import preset
 
 

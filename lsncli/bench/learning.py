@@ -19,7 +19,7 @@ from lsncli.images.class_names import check_distinct
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import Model
 from lsncli.methods.source_digest import code_of
-from lsncli.prompts.dual import DUAL
+from lsncli.prompts.dualcoop import DUAL
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint

@@ -8,7 +8,7 @@ from lsncli.bench.learning import Learning
 from lsncli.bench.places import Part, Place
 from lsncli.bench.suite import Choice, Group, IdSet, Row, Step, Suite, TableSpec
 from lsncli.errors import UsageError
-from lsncli.prompts.dual import dual_settings
+from lsncli.prompts.dualcoop import dual_settings
 from lsncli.prompts.settings import preset
 
 

@@ -10,7 +10,7 @@ from lsncli.methods.workspace import Workspace
 
 def dualcoop(asked: Asked) -> None:
     """Learn with a progress bar and show one row."""
-    from lsncli.prompts.dual import dual_settings
+    from lsncli.prompts.dualcoop import dual_settings
     from lsncli.prompts.learner import steps
     from lsncli.training import prompts as use
 

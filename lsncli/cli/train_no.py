@@ -156,7 +156,7 @@ def _learn(
     """Encode the pairs, then learn, with a bar for each."""
     from lsncli.backbones import with_text
     from lsncli.extraction.encoder import Encoder
-    from lsncli.prompts.no_encoder import steps
+    from lsncli.prompts.clipn import steps
     from lsncli.training import clipn as use
     from lsncli.training.clipn import KIND
     from lsncli.training.image_captions import read_pairs

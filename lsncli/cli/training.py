@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector
     from lsncli.backbones import Backbone
     from lsncli.methods.workspace import Workspace
-    from lsncli.prompts.losses import Kind
-    from lsncli.prompts.settings import PromptSettings
+    from lsncli.prompts.settings import Kind, PromptSettings
     from lsncli.training.prompts import Plan, Training
 
 PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"

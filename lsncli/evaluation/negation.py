@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.names_file import read_name_lines
-from lsncli.prompts.contexts import text_features
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower
+from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits

@@ -26,8 +26,8 @@ from lsncli.files import write_whole
 from lsncli.images.columns import is_path_name
 from lsncli.images.names_file import read_name_lines
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.contexts import text_features
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower
+from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split

@@ -19,11 +19,10 @@ from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.cache import NO_CACHE, Cache, digest
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.conditional import conditional_cosines
-from lsncli.prompts.contexts import text_features
-from lsncli.prompts.layout import context_layout
-from lsncli.prompts.losses import Kind
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.cocoop import conditional_cosines
+from lsncli.prompts.layout import TextTower, context_layout
+from lsncli.prompts.settings import Kind
+from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import check_features, labelled_chunks
 from lsncli.store.reader import read_fingerprint, read_text
 from lsncli.types import UNLABELLED, Cosines, Fingerprint, Float64s, Floats, Head, Rows, unit

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from lsncli.facts.classes import class_list
 from lsncli.methods.heads import TEMPLATE
-from lsncli.prompts.contexts import text_features
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower
+from lsncli.prompts.text_features import text_features
 from lsncli.types import Float64s, unit
 
 WORDS = "imagenet1k"

@@ -4,11 +4,17 @@ Eq. 2 of the paper writes V(l_c) = [v_1 ... v_M, w_c]. Between the start and the
 context and "<class name>." with the full stop that CoOp and the authors of LSN use (Zhou et al., "Learning
 to prompt for vision-language models", IJCV 2022). The name may also stand in the middle or in front, or be
 left out.
+
+The frozen text tower g, as prompt learning sees it: one protocol, two ways through it.
+
+``fast.FastTower`` computes what a causal CLIP text transformer computes with a twentieth of the work;
+``plain.PlainTower`` runs any other text encoder as it is. Which one serves a model is decided by inspection,
+in ``backbones/text.py``.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -109,3 +115,35 @@ def _check_length(prompt: Prompt, vocabulary: Vocabulary, what: str) -> None:
             f"Text tower: {what} needs {len(prompt)} tokens, but it reads at most {vocabulary.longest}.",
             "Shorten the class name or use a shorter context.",
         )
+
+
+Encoder = Callable[[Tensor], Tensor]
+"""Contexts to unit text features (G, C, D) in float32, differentiable in the contexts.
+
+G contexts at a time (sets, or images in CoCoOp): (G, M, W) shared by all classes or (G, C, M, W)
+class-specific, as the layout says; (1, 0, W) for plain texts.
+"""
+
+
+class TextTower(Protocol):
+    """A frozen text encoder that takes vectors where words would stand."""
+
+    @property
+    def path(self) -> str:
+        """``fast`` or ``plain``, and the linear kernel where there is a choice, such as "fast (onednn)"."""
+
+    @property
+    def kernel(self) -> str:
+        """``torch`` or ``onednn``."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encoder(self, layout: Layout) -> Encoder:
+        """Everything about ``layout`` that does not depend on the contexts, computed once."""
+
+    def activation_bytes(self, layout: Layout) -> int:
+        """About how many bytes one context of ``layout`` keeps for its gradient."""

@@ -18,14 +18,11 @@ from torch import Tensor
 
 from lsncli.console import Tick, silent
 from lsncli.device import seeded
-from lsncli.prompts.chunks import bounded
-from lsncli.prompts.conditional import META, conditioned, shift
-from lsncli.prompts.contexts import new_contexts
-from lsncli.prompts.layout import Layout, context_layout
+from lsncli.prompts.cocoop import META, conditioned, shift
+from lsncli.prompts.layout import Encoder, Layout, TextTower, context_layout
 from lsncli.prompts.loop import Checkpoint, batches, make_optimizer, rate_at, restore, run_epoch, snapshot
-from lsncli.prompts.losses import classification, logits, orthogonality
-from lsncli.prompts.settings import PromptSettings
-from lsncli.prompts.tower import Encoder, TextTower
+from lsncli.prompts.settings import PromptSettings, classification, logits, orthogonality
+from lsncli.prompts.text_features import bounded, new_contexts
 from lsncli.types import Float64s, Rows, unit
 
 MEMORY = 4 << 30

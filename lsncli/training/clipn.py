@@ -27,8 +27,7 @@ from lsncli.interchange.tables import Table
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import TEMPLATE, Heads
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.clipn import NoSettings, TextFunction
-from lsncli.prompts.no_encoder import CHUNK, PROMPTS, learn_no, text_rows
+from lsncli.prompts.clipn import CHUNK, PROMPTS, NoSettings, TextFunction, learn_no, text_rows
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.training.checkpoints import going_on, saver
 from lsncli.training.image_captions import Pairs

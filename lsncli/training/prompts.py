@@ -27,11 +27,10 @@ from lsncli.methods.heads import load_checked
 from lsncli.methods.holdout import Parts, check_held_out, hold_out, hold_out_again
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.dual import DUAL, NEGATIVE, POSITIVE, Asymmetric
+from lsncli.prompts.dualcoop import DUAL, NEGATIVE, POSITIVE, Asymmetric
+from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import MEMORY, Learned, learn
-from lsncli.prompts.losses import Kind
-from lsncli.prompts.settings import PromptSettings
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.settings import Kind, PromptSettings
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split

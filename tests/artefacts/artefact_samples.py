@@ -5,7 +5,7 @@ import numpy as np
 from lsncli.artefacts.detector import Detector
 from lsncli.artefacts.heads import LearnedHead
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeldOut, LearnedPrompts
-from lsncli.prompts.losses import Kind
+from lsncli.prompts.settings import Kind
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, unit
 

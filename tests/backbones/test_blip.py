@@ -16,9 +16,9 @@ from torch.nn.functional import normalize
 from lsncli.backbones import load_again, load_backbone, with_image_tower
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.errors import FingerprintMismatch, Unavailable, UsageError
-from lsncli.prompts.contexts import text_features
 from lsncli.prompts.layout import context_layout
-from lsncli.prompts.plain import PlainTower
+from lsncli.prompts.plain_tower import PlainTower
+from lsncli.prompts.text_features import text_features
 
 ensure_torchvision()
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "photo", "of", "cat", "dog", "bird", "small", "red", "on"]

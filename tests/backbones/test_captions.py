@@ -11,7 +11,7 @@ from PIL import Image
 from lsncli.backbones import load_backbone
 from lsncli.backbones.captions import WORD, Captioner, load_captioner
 from lsncli.errors import Unavailable, UsageError
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import nn
 from lsncli.backbones import fastimage, load_backbone
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.fastimage import FastImageTower, image_forward
-from lsncli.prompts import onednn
+from lsncli.prompts import kernels
 
 ensure_torchvision()
 import open_clip  # noqa: E402
@@ -21,7 +21,7 @@ from open_clip.transformer import LayerNormFp32, QuickGELU, VisionTransformer  #
 
 AGREEMENT = 2e-5
 
-with_onednn = pytest.mark.skipif(not onednn.works(), reason="this torch has no oneDNN linear operator")
+with_onednn = pytest.mark.skipif(not kernels.works(), reason="this torch has no oneDNN linear operator")
 
 
 def moved(tower: nn.Module, seed: int = 0) -> nn.Module:
@@ -173,7 +173,7 @@ def test_what_is_not_known_runs_as_it_is(name: str) -> None:
 
 
 def test_without_onednn_the_model_runs_as_it_is(monkeypatch) -> None:
-    monkeypatch.setattr(onednn, "works", lambda: False)
+    monkeypatch.setattr(kernels, "works", lambda: False)
     tower, pixels = vision(), images(2, 32)
     assert torch.equal(image_forward(tower)(pixels), tower(pixels))
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lsncli.backbones import load_backbone
 from lsncli.errors import UsageError
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 from lsncli.types import unit
 
 NAMES = ["cat", "coffee", "rocket", "flower", "car", "dog", "airplane", "mushroom", "mountain", "guitar"]

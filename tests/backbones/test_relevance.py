@@ -13,7 +13,7 @@ from lsncli.backbones import load_backbone
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.relevance import _attention, grad_cam, relevance
 from lsncli.errors import UsageError
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 
 ensure_torchvision()
 from open_clip.modified_resnet import ModifiedResNet  # noqa: E402

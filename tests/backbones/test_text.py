@@ -13,10 +13,10 @@ from torch.nn.functional import normalize
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.text import text_tower
 from lsncli.errors import LsnError, UsageError
-from lsncli.prompts.contexts import text_features
-from lsncli.prompts.fast import FastTower
+from lsncli.prompts.fast_tower import FastTower
 from lsncli.prompts.layout import context_layout
-from lsncli.prompts.plain import PlainTower
+from lsncli.prompts.plain_tower import PlainTower
+from lsncli.prompts.text_features import text_features
 
 ensure_torchvision()
 import open_clip  # noqa: E402

@@ -6,7 +6,7 @@ from test_text import TEXTS, clip, coca, custom, tokenizer  # noqa: F401 (a fixt
 from torch.nn.functional import normalize
 
 from lsncli.backbones.text import text_function
-from lsncli.prompts.no_encoder import text_rows
+from lsncli.prompts.clipn import text_rows
 
 MODELS = {
     "CLIP": clip,

@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.text import text_tower
-from lsncli.prompts.contexts import text_features
 from lsncli.prompts.layout import context_layout
-from lsncli.prompts.plain import PlainTower
+from lsncli.prompts.plain_tower import PlainTower
+from lsncli.prompts.text_features import text_features
 
 ensure_torchvision()
 transformers = pytest.importorskip(

@@ -24,7 +24,7 @@ from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.facts.datasets import Dataset
 from lsncli.images.class_names import class_names
-from lsncli.prompts.dual import DUAL
+from lsncli.prompts.dualcoop import DUAL
 from lsncli.prompts.settings import preset
 from lsncli.store.format import Split
 from lsncli.store.writer import write_split

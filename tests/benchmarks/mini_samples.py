@@ -8,7 +8,7 @@ import torch
 from benchmarks import mini_store
 from benchmarks.mini_suite import SPLITS
 from lsncli.prompts.layout import Vocabulary
-from lsncli.prompts.plain import PlainTower
+from lsncli.prompts.plain_tower import PlainTower
 from lsncli.store.format import Split
 from lsncli.store.writer import write_split
 from lsncli.types import Fingerprint

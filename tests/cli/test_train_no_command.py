@@ -10,7 +10,7 @@ from PIL import Image
 from training_samples import CLASSES, features_of
 
 from lsncli.artefacts.heads import load_head
-from lsncli.prompts import no_encoder
+from lsncli.prompts import clipn
 from lsncli.training import checkpoints as resume
 from lsncli.types import unit
 
@@ -100,7 +100,7 @@ def test_too_many_broken_images_end_it_before_learning(lsn, work, pairs) -> None
 
 def test_an_interrupted_training_says_how_to_go_on(lsn, work, pairs, monkeypatch) -> None:
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
-    real, calls = no_encoder.objective, []
+    real, calls = clipn.objective, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -108,7 +108,7 @@ def test_an_interrupted_training_says_how_to_go_on(lsn, work, pairs, monkeypatch
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(no_encoder, "objective", interrupted)
+    monkeypatch.setattr(clipn, "objective", interrupted)
     done = lsn("train-no", pairs, *QUICK)
     assert done.code == 130
     assert "Interrupted. The same command goes on from the last epoch." in done.err

@@ -8,7 +8,7 @@ import pytest
 from training_samples import QUICK, features_of
 
 from lsncli.artefacts.prompts import LearnedPrompts, load_prompts
-from lsncli.prompts import chunks, learner
+from lsncli.prompts import learner, text_features
 from lsncli.prompts.loop import run_epoch
 from lsncli.prompts.settings import preset
 from lsncli.training import checkpoints as resume
@@ -167,7 +167,7 @@ def test_little_memory_gives_the_same_prompts(lsn, tiny_backbone, tmp_path, monk
 
     def bounded(tower, layout, memory):
         asked.append((memory, 3 * tower.activation_bytes(layout)))
-        return chunks.bounded(tower, layout, memory)
+        return text_features.bounded(tower, layout, memory)
 
     monkeypatch.setattr(learner, "bounded", bounded)
     names = [f"class number {i}" for i in range(100)]

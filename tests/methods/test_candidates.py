@@ -13,7 +13,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.methods.candidates import WordFeatures, import_candidates, read_candidates, zoc_of_split
 from lsncli.methods.heads import make_head
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 from lsncli.scores.zoc import zoc_scores
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split

@@ -164,7 +164,7 @@ def all_keys() -> dict[str, str]:
         **{f"score {name}": code_of(type(load_score(name))) for name in SCORES},
         **{f"result {name}": result_code(name) for name in SCORES},
         **{f"learned {kind}": Learning(kind).key("mini", "", (), 0) for kind in LEARNERS},
-        "text": code_of("lsncli.prompts.contexts:text_features", *model),
+        "text": code_of("lsncli.prompts.text_features:text_features", *model),
     }
 
 
@@ -226,7 +226,7 @@ def test_a_change_of_learning_changes_what_is_learned_so() -> None:
 
 
 def test_a_change_of_how_a_model_encodes_text_changes_what_depends_on_its_text() -> None:
-    broken = changed({"lsncli.prompts.fast": added("del nothing")})
+    broken = changed({"lsncli.prompts.fast_tower": added("del nothing")})
     assert broken == {name for name in all_keys() if not name.startswith("score ") and name != "scoring"}
 
 

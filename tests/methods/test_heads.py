@@ -14,7 +14,7 @@ from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, head_from, make_head
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import negative_cosines, positive_cosines, predict
 from lsncli.store.reader import read_split
 from lsncli.types import Rows, unit

@@ -15,7 +15,7 @@ from lsncli.images.listing import list_images
 from lsncli.methods.inputs import Images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.contexts import text_features
+from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score
 from lsncli.scores.zoc import PROMPT
 from lsncli.store.reader import read_split

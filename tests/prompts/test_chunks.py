@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from tower_samples import CLASSES, VOCABULARY, WIDTH, random, tower
 
-from lsncli.prompts.chunks import bounded
-from lsncli.prompts.layout import Layout, Vocabulary, context_layout, text_layout
-from lsncli.prompts.tower import Encoder
+from lsncli.prompts.layout import Encoder, Layout, Vocabulary, context_layout, text_layout
+from lsncli.prompts.text_features import bounded
 
 REAL = tower(torch.float64)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tower_samples import CLASSES, DIM, VOCABULARY, WIDTH, plain_features, tower, weights
 
-from lsncli.prompts.conditional import META, conditional_cosines, conditioned, shift
+from lsncli.prompts.cocoop import META, conditional_cosines, conditioned, shift
 from lsncli.prompts.layout import context_layout
 from lsncli.types import unit
 

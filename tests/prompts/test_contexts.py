@@ -6,8 +6,8 @@ from tower_samples import CLASSES, VOCABULARY, WIDTH, plain_features, tower, wei
 
 from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError
-from lsncli.prompts.contexts import new_contexts, text_features
 from lsncli.prompts.layout import text_layout
+from lsncli.prompts.text_features import new_contexts, text_features
 
 
 @pytest.mark.parametrize("shape", [(2, 300), (2, 3, 100)])
@@ -55,7 +55,7 @@ def test_plain_texts_are_encoded_as_a_plain_transformer_does(monkeypatch) -> Non
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
     assert not found.requires_grad
-    monkeypatch.setattr("lsncli.prompts.contexts.TEXT_MEMORY", 1)  # one text at a time
+    monkeypatch.setattr("lsncli.prompts.text_features.TEXT_MEMORY", 1)  # one text at a time
     torch.testing.assert_close(text_features(model, texts), expected, rtol=0, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from tower_samples import CLASSES, VOCABULARY, plain_features, random, weights
 
 from lsncli.errors import UsageError
-from lsncli.prompts.dual import DUAL, Asymmetric, dual_settings
+from lsncli.prompts.dualcoop import DUAL, Asymmetric, dual_settings
 from lsncli.prompts.layout import context_layout
 from lsncli.prompts.learner import learn
 

@@ -7,10 +7,11 @@ import torch
 from tower_samples import CLASSES, VOCABULARY, random, tower
 
 from lsncli.errors import Unavailable, UsageError
-from lsncli.prompts import kernels, onednn
+from lsncli.prompts import kernels
+from lsncli.prompts import kernels as onednn
 from lsncli.prompts.kernels import linear_map, pick_kernel
 from lsncli.prompts.layout import context_layout
-from lsncli.prompts.weights import Linear
+from lsncli.prompts.packing import Linear
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,7 @@ from torch.nn.functional import normalize
 from tower_samples import CLASSES, DIM, random, tower
 
 from lsncli.prompts.learner import learn
-from lsncli.prompts.losses import classification, logits, orthogonality
-from lsncli.prompts.settings import preset
+from lsncli.prompts.settings import classification, logits, orthogonality, preset
 from lsncli.types import Rows
 
 

@@ -10,8 +10,7 @@ from torch.nn.functional import normalize
 from tower_samples import random
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.prompts.clipn import NoSettings, TextFunction, objective
-from lsncli.prompts.no_encoder import PROMPTS, learn_no, steps, text_rows
+from lsncli.prompts.clipn import PROMPTS, NoSettings, TextFunction, learn_no, objective, steps, text_rows
 
 LONGEST, WIDTH, DIM = 3, 4, 5
 CAPTIONS = ["abc", "bca", "cab", "aab", "ccc", "bab", "acb"]

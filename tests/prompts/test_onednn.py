@@ -4,9 +4,9 @@ import pytest
 import torch
 from tower_samples import random
 
-from lsncli.prompts import onednn
+from lsncli.prompts import kernels
 
-pytestmark = pytest.mark.skipif(not onednn.works(), reason="this torch has no oneDNN linear operator")
+pytestmark = pytest.mark.skipif(not kernels.works(), reason="this torch has no oneDNN linear operator")
 
 THEN = {
     "none": lambda x: x,
@@ -18,9 +18,9 @@ THEN = {
 
 @pytest.mark.parametrize("then", THEN)
 @pytest.mark.parametrize("shape", [(7,), (5, 7), (2, 3, 7)])
-def test_a_product_and_what_is_applied_to_it(then: onednn.Then, shape: tuple[int, ...]) -> None:
+def test_a_product_and_what_is_applied_to_it(then: kernels.Then, shape: tuple[int, ...]) -> None:
     matrix, bias, x = random(4, 7, seed=1), random(4, seed=2), 3 * random(*shape, seed=3)
-    found = onednn.multiply(x.float(), onednn.pack(matrix.float()), bias.float(), then)
+    found = kernels.multiply(x.float(), kernels.pack(matrix.float()), bias.float(), then)
     torch.testing.assert_close(found.double(), THEN[then](x @ matrix.T + bias), rtol=1e-5, atol=1e-6)
 
 
@@ -29,7 +29,7 @@ def test_a_product_is_added_and_the_sum_is_left_alone(shape: tuple[int, ...]) ->
     matrix, bias, x = random(4, 7, seed=1), random(4, seed=2), random(*shape, seed=3)
     y = random(*shape[:-1], 4, seed=4).float()
     before = y.clone()
-    found = onednn.multiply_and_add(x.float(), onednn.pack(matrix.float()), bias.float(), y)
+    found = kernels.multiply_and_add(x.float(), kernels.pack(matrix.float()), bias.float(), y)
     torch.testing.assert_close(found.double(), x @ matrix.T + bias + y.double(), rtol=1e-5, atol=1e-6)
     assert torch.equal(y, before)
 
@@ -41,5 +41,5 @@ def test_operators_that_are_wrong_or_missing_do_not_work(monkeypatch, how: str) 
             raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute")
         return torch.zeros(3, 5)
 
-    monkeypatch.setattr(onednn, "multiply", multiply)
-    assert onednn.works.__wrapped__() is False
+    monkeypatch.setattr(kernels, "multiply", multiply)
+    assert kernels.works.__wrapped__() is False

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lsncli.prompts.chunks import bounded
 from lsncli.prompts.layout import Layout, Vocabulary, context_layout, text_layout
-from lsncli.prompts.plain import PlainTower
+from lsncli.prompts.plain_tower import PlainTower
+from lsncli.prompts.text_features import bounded
 
 START, END, PAD, PLACEHOLDER = 30, 31, 0, 7
 WIDTH, LONGEST, DIM = 6, 12, 5

@@ -16,10 +16,9 @@ from benchmarks import reference
 from benchmarks.models import Model, class_names, text_model
 from lsncli.backbones.text import text_tower
 from lsncli.errors import LsnError, Unavailable
-from lsncli.prompts.chunks import bounded
 from lsncli.prompts.kernels import KERNELS, pick_kernel
-from lsncli.prompts.layout import context_layout, text_layout
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import TextTower, context_layout, text_layout
+from lsncli.prompts.text_features import bounded
 
 CLOSE = 2e-5
 """||ours - plain|| / ||plain||."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, normalize
 
-from lsncli.prompts.fast import FastTower, fast_tower
+from lsncli.prompts.fast_tower import FastTower, fast_tower
 from lsncli.prompts.layout import Layout, Vocabulary
-from lsncli.prompts.weights import Block, Linear, Norm, Weights
+from lsncli.prompts.packing import Block, Linear, Norm, Weights
 
 WIDTH, DIM, HEADS, LONGEST = 8, 6, 2, 20
 START, END, STOP = 28, 29, 27

@@ -14,7 +14,7 @@ from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.interchange.tables import Table, read_table
 from lsncli.methods.heads import load_checked_head, make_head
 from lsncli.methods.spec import parse_method
-from lsncli.prompts.no_encoder import PROMPTS, text_rows
+from lsncli.prompts.clipn import PROMPTS, text_rows
 from lsncli.store.writer import write_split
 from lsncli.training.clipn import classes_of, import_head, texts_to_read, tower_head
 from lsncli.types import unit

@@ -14,7 +14,7 @@ from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.heads import head_from, load_checked, make_head
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.dual import DUAL
+from lsncli.prompts.dualcoop import DUAL
 from lsncli.prompts.settings import preset
 from lsncli.scores import load_score
 from lsncli.store.reader import read_split

@@ -12,7 +12,7 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.errors import LsnError
 from lsncli.methods.heads import load_checked_head
 from lsncli.methods.spec import parse_method
-from lsncli.prompts.dual import Asymmetric, dual_settings
+from lsncli.prompts.dualcoop import Asymmetric, dual_settings
 from lsncli.prompts.learner import learn, steps
 from lsncli.store.writer import write_split
 from lsncli.training import checkpoints as resume

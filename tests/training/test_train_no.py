@@ -12,9 +12,8 @@ from lsncli.artefacts.no_tower import NoTower, load_no_tower
 from lsncli.console import silent
 from lsncli.errors import LsnError, TooManyFailures
 from lsncli.extraction.encoder import Encoder
-from lsncli.prompts import no_encoder
-from lsncli.prompts.clipn import NoSettings
-from lsncli.prompts.no_encoder import PROMPTS
+from lsncli.prompts import clipn
+from lsncli.prompts.clipn import PROMPTS, NoSettings
 from lsncli.training import checkpoints as resume
 from lsncli.training import clipn as train_no
 from lsncli.training.clipn import encode_pairs, read_captions, train_tower
@@ -136,8 +135,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(work, tiny_backbone, t
 def test_a_checkpoint_of_other_pairs_is_not_taken_up(work, tiny_backbone, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     kept = []
-    real = no_encoder.snapshot
-    monkeypatch.setattr(no_encoder, "snapshot", lambda *state: kept.append(1) or real(*state))
+    real = clipn.snapshot
+    monkeypatch.setattr(clipn, "snapshot", lambda *state: kept.append(1) or real(*state))
 
     def stop(step: int, note: str = "") -> None:
         if kept:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from lsncli.prompts.losses import Kind, classification, logits
+from lsncli.prompts.settings import Kind, classification, logits
 from lsncli.report.render import Column
 from lsncli.scores.common import predict
 from lsncli.scores.lsn import Lsn

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import normalize
 
-from lsncli.prompts.layout import Layout, Vocabulary
-from lsncli.prompts.tower import Encoder
+from lsncli.prompts.layout import Encoder, Layout, Vocabulary
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ The first pass computes features and keeps nothing else. When the gradient of th
 features is known, the second computes each chunk again, this time with what its gradient needs. Nothing is
 approximated: the gradient of a sum of chunks is the sum of their gradients. Chunks cost one more forward
 pass, and only where all at once would not fit.
+
+New contexts, and the text features of plain texts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsncli.prompts.layout import Layout
-from lsncli.prompts.tower import Encoder, TextTower
+from lsncli.errors import UsageError
+from lsncli.prompts.layout import Encoder, Layout, TextTower, Vocabulary, text_layout
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,38 @@ class _TwoPass(torch.autograd.Function):
             (gradient,) = torch.autograd.grad(features, leaf, gradients[0][piece.groups, piece.classes])
             sum_of_part += gradient
         return total, None
+
+
+INIT_STD = 0.02
+"""Standard deviation of a random context vector, as in CoOp."""
+
+TEXT_MEMORY = 1 << 28
+"""Bytes for the activations of plain texts at a time."""
+
+
+def new_contexts(
+    vocabulary: Vocabulary, shape: tuple[int, ...], words: str, generator: torch.Generator
+) -> Tensor:
+    """Contexts (K, M, W) or (K, C, M, W) of the given ``shape`` (K, [C,] M), float32 on the CPU.
+
+    Random with standard deviation 0.02, or the embeddings of ``words``, which must be M tokens. Several sets
+    from the same words get that much noise, too: equal sets would have equal gradients and stay equal.
+    Raises UsageError if the words are not M tokens.
+    """
+    noise = torch.randn(*shape, vocabulary.width, generator=generator) * INIT_STD
+    if not words:
+        return noise
+    ids = vocabulary.tokenize(words)
+    if len(ids) != shape[-1]:
+        raise UsageError(
+            f"--init '{words}' is {len(ids)} tokens, but the context has {shape[-1]} vectors.",
+            f"Use --context-length {len(ids)}.",
+        )
+    return vocabulary.embed(ids).cpu().float() + (noise if shape[0] > 1 else torch.zeros_like(noise))
+
+
+@torch.no_grad()
+def text_features(tower: TextTower, texts: Sequence[str]) -> Tensor:
+    """Unit text features (N, D) of plain texts, such as "a photo of a tench"."""
+    nothing = torch.empty(1, 0, tower.vocabulary.width, device=tower.device)
+    return bounded(tower, text_layout(tower.vocabulary, texts), TEXT_MEMORY)(nothing)[0]

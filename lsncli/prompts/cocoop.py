@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lsncli.device import threads_for
-from lsncli.prompts.chunks import bounded
-from lsncli.prompts.layout import Layout
-from lsncli.prompts.tower import TextTower
+from lsncli.prompts.layout import Layout, TextTower
+from lsncli.prompts.text_features import bounded
 from lsncli.types import Cosines, Float64s, Floats, unit
 
 META = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")

@@ -22,10 +22,8 @@ from torch.nn.functional import gelu, layer_norm, normalize, silu
 
 from lsncli.prompts.attention import Plan, attend, plan
 from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
-from lsncli.prompts.layout import Layout, Vocabulary
-from lsncli.prompts.packing import pack, packed_rows
-from lsncli.prompts.tower import Encoder
-from lsncli.prompts.weights import Activation, Linear, Norm, Weights
+from lsncli.prompts.layout import Encoder, Layout, Vocabulary
+from lsncli.prompts.packing import Activation, Linear, Norm, Weights, pack, packed_rows
 
 QUICK = 1.702
 
