@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lsncli.backbones._torchvision import ensure_torchvision
+from lsncli.backbones.hub import ensure_torchvision
 from lsncli.images.listing import ImageItem
 
 BATCH = 64

@@ -2,7 +2,7 @@
 
     python -m benchmarks.towers [--quick | --tiny]
 
-One thread, in ratios of CPU time: float32 (``backbones/fastimage.py``) and pure bfloat16; and how far the
+One thread, in ratios of CPU time: float32 (``backbones/fast_image_tower.py``) and pure bfloat16; and how far the
 features are apart. How much float32 gains hangs on the processor: the product of matrices is nearly all of
 it, so oneDNN's speed and torch's own are measured beside: no float32 tower can be faster than the former.
 
@@ -27,9 +27,9 @@ from torch.nn.functional import linear
 from benchmarks.goals import Row, ratio, table
 from benchmarks.timing import Rows, interleaved, record
 from lsncli.backbones import load_backbone
-from lsncli.backbones._torchvision import ensure_torchvision
-from lsncli.backbones.fastimage import FastImageTower, Forward, image_forward
-from lsncli.backbones.imagetower import pooled
+from lsncli.backbones.fast_image_tower import FastImageTower, Forward, image_forward
+from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.prompts import kernels
 
 OWN, OURS, HALF = "open_clip", "lsn fp32", "lsn bf16"

@@ -17,8 +17,8 @@ from lsncli.types import Fingerprint
 if TYPE_CHECKING:
     import torch
 
-    from lsncli.backbones.imagetower import ImageTower, Tune
     from lsncli.backbones.preprocessing import Picture
+    from lsncli.backbones.trainable_image_tower import ImageTower, Tune
     from lsncli.prompts.clipn import TextFunction
     from lsncli.prompts.layout import TextTower
 

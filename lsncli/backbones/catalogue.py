@@ -7,10 +7,10 @@ from importlib.resources import files
 from typing import Any
 
 from lsncli.backbones import BACKBONES
-from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.blip import WHY_PLAIN
+from lsncli.backbones.hub import ensure_torchvision
 from lsncli.backbones.openclip import architecture_of
-from lsncli.backbones.textfacts import facts_of_config
+from lsncli.backbones.text_architecture import facts_of_config
 from lsncli.errors import UsageError
 from lsncli.registry import load
 

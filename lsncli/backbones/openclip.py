@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lsncli.backbones import BACKBONES, USUAL
-from lsncli.backbones._torchvision import ensure_torchvision
-from lsncli.backbones.fastimage import Forward, image_forward
-from lsncli.backbones.hub import patient_only_online
-from lsncli.backbones.imagetower import ImageTower, Tune, image_tower, pooled
+from lsncli.backbones.fast_image_tower import Forward, image_forward
+from lsncli.backbones.hub import ensure_torchvision, patient_only_online
 from lsncli.backbones.preprocessing import Picture, preprocessing_of
 from lsncli.backbones.reasons import load_reason
 from lsncli.backbones.relevance import relevance
 from lsncli.backbones.text import text_function, text_tower
+from lsncli.backbones.trainable_image_tower import ImageTower, Tune, image_tower, pooled
 from lsncli.console import printable
 from lsncli.device import pick_device, pick_dtype
 from lsncli.errors import LsnError, Unavailable, UsageError

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import linear, normalize
 
-from lsncli.backbones._torchvision import ensure_torchvision
-from lsncli.backbones.imagetower import pooled
+from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.errors import UsageError
 
 ensure_torchvision()

@@ -83,7 +83,7 @@ def candidates(
             "Give either images, --from FILE or --vocabulary LIST.", "Such as `lsn candidates ./photos`."
         )
     from lsncli.backbones import with_text
-    from lsncli.backbones.captions import DEFAULT_CAPTIONER, load_captioner
+    from lsncli.backbones.captioner import DEFAULT_CAPTIONER, load_captioner
     from lsncli.methods.candidates import (
         TOP,
         WordFeatures,

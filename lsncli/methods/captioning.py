@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lsncli.backbones.captions import Captioner
+from lsncli.backbones.captioner import Captioner
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.images.decode import decode

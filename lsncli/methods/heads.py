@@ -14,7 +14,7 @@ import torch
 from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, HeldOut, LearnedPrompts, load_prompts
 from lsncli.backbones import Backbone, load_again, loader_of, with_text
-from lsncli.backbones.templates import openai_templates
+from lsncli.backbones.text import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.cache import NO_CACHE, Cache, digest
 from lsncli.methods.source_digest import code_of

@@ -17,7 +17,7 @@ from lsncli.artefacts.files import remove
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.artefacts.no_tower import HINT, NoTower, save_no_tower
 from lsncli.backbones import Backbone, text_ids_of, with_text
-from lsncli.backbones.templates import openai_templates
+from lsncli.backbones.text import openai_templates
 from lsncli.console import Tick, printable, silent
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.encoder import Encoder

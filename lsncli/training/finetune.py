@@ -15,7 +15,7 @@ from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.files import remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones import Backbone, load_backbone, text_ids_of, with_image_tower
-from lsncli.backbones.imagetower import ImageTower
+from lsncli.backbones.trainable_image_tower import ImageTower
 from lsncli.console import Tick, silent
 from lsncli.detection.calibrate import HELD_OUT
 from lsncli.errors import LsnError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lsncli.backbones.imagetower import ImageTower, Tune
+from lsncli.backbones.trainable_image_tower import ImageTower, Tune
 from lsncli.console import Tick, silent
 from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError

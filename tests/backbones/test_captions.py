@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from lsncli.backbones import load_backbone
-from lsncli.backbones.captions import WORD, Captioner, load_captioner
+from lsncli.backbones.captioner import WORD, Captioner, load_captioner
 from lsncli.errors import Unavailable, UsageError
 from lsncli.prompts.text_features import text_features
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from lsncli.backbones import DEFAULT_MODEL, load_backbone, openclip
-from lsncli.backbones._torchvision import ensure_torchvision
 from lsncli.backbones.catalogue import PAPER, architectures
-from lsncli.backbones.textfacts import TextFacts, facts_of_config, facts_of_module
+from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.text_architecture import TextFacts, facts_of_config, facts_of_module
 from lsncli.errors import UsageError
 
 ensure_torchvision()

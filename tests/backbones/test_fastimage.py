@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from lsncli.backbones import fastimage, load_backbone
-from lsncli.backbones._torchvision import ensure_torchvision
-from lsncli.backbones.fastimage import FastImageTower, image_forward
+from lsncli.backbones import fast_image_tower, load_backbone
+from lsncli.backbones.fast_image_tower import FastImageTower, image_forward
+from lsncli.backbones.hub import ensure_torchvision
 from lsncli.prompts import kernels
 
 ensure_torchvision()
@@ -103,7 +103,7 @@ def test_whole_towers_give_open_clips_features(name: str) -> None:
 @with_onednn
 @pytest.mark.parametrize("number", [1, 7, 8, 13])
 def test_a_batch_may_be_larger_than_what_is_computed_at_once(monkeypatch, number: int) -> None:
-    monkeypatch.setattr(fastimage, "ROWS", 4 * 17)
+    monkeypatch.setattr(fast_image_tower, "ROWS", 4 * 17)
     tower, pixels = vision(), images(number, 32)
     assert image_forward(tower)._at_once == 4
     assert largest_difference(tower, pixels) < AGREEMENT
@@ -111,7 +111,7 @@ def test_a_batch_may_be_larger_than_what_is_computed_at_once(monkeypatch, number
 
 @with_onednn
 def test_a_tower_of_more_tokens_than_are_computed_at_once_takes_one_image(monkeypatch) -> None:
-    monkeypatch.setattr(fastimage, "ROWS", 10)
+    monkeypatch.setattr(fast_image_tower, "ROWS", 10)
     assert largest_difference(vision(), images(3, 32)) < AGREEMENT
 
 
@@ -120,8 +120,8 @@ def test_weights_are_packed_at_the_first_image_and_once_for_all_threads(monkeypa
     tower, pixels = vision(), images(4, 32)
     before = {name: one.clone() for name, one in tower.state_dict().items()}
     packed = []
-    whole = fastimage._block
-    monkeypatch.setattr(fastimage, "_block", lambda *of: (packed.append(of), whole(*of))[1])
+    whole = fast_image_tower._block
+    monkeypatch.setattr(fast_image_tower, "_block", lambda *of: (packed.append(of), whole(*of))[1])
     forward = image_forward(tower)
     assert packed == []
     with ThreadPoolExecutor(8) as pool:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lsncli.backbones._torchvision import ensure_torchvision
-from lsncli.backbones.tokens import read_tokens
+from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.text import read_tokens
 from lsncli.errors import LsnError
 
 ensure_torchvision()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lsncli.backbones.captions import Caption
+from lsncli.backbones.captioner import Caption
 from lsncli.errors import LsnError
 from lsncli.images.listing import list_images
 from lsncli.methods.captioning import caption_split

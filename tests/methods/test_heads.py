@@ -9,7 +9,7 @@ from cocoop_samples import count_rows, no_model, text_of, write_prompts
 from workspace_samples import CLASSES, workspace
 
 from lsncli.artefacts.heads import LearnedHead, save_head
-from lsncli.backbones.templates import openai_templates
+from lsncli.backbones.text import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, head_from, make_head

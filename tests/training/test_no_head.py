@@ -8,7 +8,7 @@ from workspace_samples import CLASSES, clusters, workspace
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.artefacts.no_tower import NoTower
-from lsncli.backbones.templates import openai_templates
+from lsncli.backbones.text import openai_templates
 from lsncli.detection.calibrate import make_detector
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.interchange.tables import Table, read_table

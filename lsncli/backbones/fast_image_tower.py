@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from lsncli.backbones._torchvision import ensure_torchvision
-from lsncli.backbones.imagetower import pooled
+from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.prompts import kernels
 from lsncli.prompts.fast_tower import QUICK
 
