@@ -3,6 +3,8 @@
 The format is ``format`` = "lsn-<kind>", its ``format_version``, and one metadata entry a field, each a JSON
 text. A ``checksum`` over all of it makes damage a sentence instead of other numbers. safetensors holds no
 code, so loading a stranger's file runs nothing.
+
+The state of an unfinished training on disk, so that a killed one goes on where it was.
 """
 
 import json
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -23,8 +26,9 @@ from lsncli import __version__
 from lsncli.console import printable
 from lsncli.errors import LsnError
 from lsncli.files import write_whole
+from lsncli.prompts.loop import Checkpoint
 from lsncli.types import content
-from lsncli.validation import parsed
+from lsncli.validation import parsed, typed
 
 UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
 """What safetensors raises; the last two for a type of numbers that numpy does not have."""
@@ -154,3 +158,32 @@ def _canonical(data: bytes) -> bytes:
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+KIND = "checkpoint"
+HINT = "Start again with --restart."
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint, and (JSON-able) which training it belongs to."""
+
+    run: dict[str, Any]
+    checkpoint: Checkpoint
+
+
+def save_checkpoint(path: Path, run: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Replace the checkpoint at ``path``; ``run`` (JSON-able) tells which training it belongs to."""
+    arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+    write_artefact(path, KIND, arrays, {"run": run, "history": checkpoint.history})
+
+
+def load_checkpoint(path: Path) -> Kept | None:
+    """What ``save_checkpoint`` wrote, None if there is nothing. Raises LsnError for a damaged file."""
+    if not path.is_file():
+        return None
+    arrays, fields = read_artefact(path, KIND, HINT)
+    with complete(path, HINT):
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        history = typed(tuple[float, ...], fields["history"], "history")
+        return Kept(typed(dict[str, Any], fields["run"], "run"), Checkpoint(tensors, history))

@@ -6,8 +6,7 @@ Rows that learn the same at the same place learn it once; the five ID splits of 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from lsncli.artefacts.heads import save_head
-from lsncli.artefacts.no_tower import load_no_tower
+from lsncli.artefacts.heads import load_no_tower, save_head
 from lsncli.artefacts.prompts import save_prompts
 from lsncli.backbones import Backbone, loader_of
 from lsncli.bench.bound import Bound

@@ -14,7 +14,7 @@ from lsncli.methods.workspace import Workspace
 from lsncli.report.render import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.no_tower import NoTower
+    from lsncli.artefacts.heads import NoTower
     from lsncli.backbones import Backbone
     from lsncli.prompts.clipn import NoSettings
 
@@ -87,7 +87,7 @@ def train_no(
     With --tower, or --yes and --no, only the head. An interrupted training goes on when the same command is
     typed again.
     """
-    from lsncli.artefacts.no_tower import load_no_tower
+    from lsncli.artefacts.heads import load_no_tower
     from lsncli.interchange.tables import read_table
     from lsncli.prompts.clipn import NoSettings
     from lsncli.training import clipn as no_head

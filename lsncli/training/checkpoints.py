@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lsncli.artefacts.checkpoint import Kept, save_checkpoint
-from lsncli.artefacts.files import remove
+from lsncli.artefacts.files import Kept, remove, save_checkpoint
 from lsncli.prompts.loop import Checkpoint
 
 SAVE_SECONDS = 1.0

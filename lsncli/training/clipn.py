@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsncli.artefacts.checkpoint import load_checkpoint
-from lsncli.artefacts.files import remove
-from lsncli.artefacts.heads import LearnedHead, save_head
-from lsncli.artefacts.no_tower import HINT, NoTower, save_no_tower
+from lsncli.artefacts.files import load_checkpoint, remove
+from lsncli.artefacts.heads import HINT, LearnedHead, NoTower, save_head, save_no_tower
 from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.backbones.text import openai_templates
 from lsncli.console import Tick, printable, silent

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lsncli.artefacts.checkpoint import load_checkpoint
-from lsncli.artefacts.files import remove, write_artefact
+from lsncli.artefacts.files import load_checkpoint, remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones import Backbone, load_backbone, text_ids_of, with_image_tower
 from lsncli.backbones.trainable_image_tower import ImageTower

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from lsncli.artefacts.checkpoint import load_checkpoint
 from lsncli.artefacts.detector import Detector
-from lsncli.artefacts.files import remove
+from lsncli.artefacts.files import load_checkpoint, remove
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone, text_ids_of, with_text

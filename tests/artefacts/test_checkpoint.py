@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsncli.artefacts.checkpoint import load_checkpoint, save_checkpoint
-from lsncli.artefacts.files import write_artefact
+from lsncli.artefacts.files import load_checkpoint, save_checkpoint, write_artefact
 from lsncli.errors import LsnError
 from lsncli.prompts.loop import Checkpoint
 

@@ -12,12 +12,17 @@ from artefact_samples import CLASSES, FINGERPRINT, detector, head, prompts, vect
 from safetensors import safe_open
 
 from lsncli.artefacts import files
-from lsncli.artefacts.checkpoint import KIND as CHECKPOINT
-from lsncli.artefacts.checkpoint import load_checkpoint, save_checkpoint
 from lsncli.artefacts.detector import load_detector, save_detector
-from lsncli.artefacts.files import FORMS, form_of, read_artefact, write_artefact
-from lsncli.artefacts.heads import load_head, save_head
-from lsncli.artefacts.no_tower import NoTower, load_no_tower, save_no_tower
+from lsncli.artefacts.files import (
+    FORMS,
+    form_of,
+    load_checkpoint,
+    read_artefact,
+    save_checkpoint,
+    write_artefact,
+)
+from lsncli.artefacts.files import KIND as CHECKPOINT
+from lsncli.artefacts.heads import NoTower, load_head, load_no_tower, save_head, save_no_tower
 from lsncli.artefacts.prompts import load_prompts, save_prompts
 from lsncli.errors import LsnError
 from lsncli.methods.cache import Cache

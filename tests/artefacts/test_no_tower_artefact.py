@@ -5,7 +5,7 @@ import pytest
 from artefact_samples import FINGERPRINT, vectors
 
 from lsncli.artefacts.files import write_artefact
-from lsncli.artefacts.no_tower import NoTower, load_no_tower, save_no_tower
+from lsncli.artefacts.heads import NoTower, load_no_tower, save_no_tower
 from lsncli.errors import LsnError
 from lsncli.types import Failure
 

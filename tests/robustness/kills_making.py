@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lsncli.artefacts.checkpoint import load_checkpoint
+from lsncli.artefacts.files import load_checkpoint
 from lsncli.backbones import mini
 from lsncli.bench import measured  # noqa: F401  (imported here, so that no child has to)
 from lsncli.bench.results import Results

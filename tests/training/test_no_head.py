@@ -7,7 +7,7 @@ import pytest
 from workspace_samples import CLASSES, clusters, workspace
 
 from lsncli.artefacts.detector import load_detector
-from lsncli.artefacts.no_tower import NoTower
+from lsncli.artefacts.heads import NoTower
 from lsncli.backbones.text import openai_templates
 from lsncli.detection.calibrate import make_detector
 from lsncli.errors import FingerprintMismatch, LsnError

@@ -8,7 +8,7 @@ import torch
 from pair_samples import samples, write_csv, write_tar
 from workspace_samples import workspace
 
-from lsncli.artefacts.no_tower import NoTower, load_no_tower
+from lsncli.artefacts.heads import NoTower, load_no_tower
 from lsncli.console import silent
 from lsncli.errors import LsnError, TooManyFailures
 from lsncli.extraction.encoder import Encoder
