@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lsncli.facts.classes import class_list
+from lsncli.reference.classes import class_list
 
 SIDE = 16
 

@@ -25,7 +25,7 @@ COVERED = {0.95: 0.961, 0.9: 0.958, 0.8: 0.951}
 @pytest.fixture(scope="module")
 def demo():
     """The 20 ID classes of the bundled features: a head, training rows, and 1,000 images it never saw."""
-    with as_file(files("lsncli.facts") / "demo_features.h5") as store:
+    with as_file(files("lsncli.reference") / "demo_features.h5") as store:
         train, test = read_split(store, "train"), read_split(store, "test")
     tower = load_backbone("mini", device="cpu").text_tower()
     text = text_features(tower, [TEMPLATE.format(name) for name in train.classes]).numpy()

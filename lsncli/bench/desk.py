@@ -10,8 +10,8 @@ from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.bench.bound import Bound
 from lsncli.bench.results import Results
 from lsncli.evaluation.dataset_check import locate
-from lsncli.facts.datasets import Dataset
 from lsncli.images.dataset_layouts import Layout
+from lsncli.reference.datasets import Dataset
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_fingerprint
 

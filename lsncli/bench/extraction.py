@@ -10,7 +10,7 @@ from lsncli.bench.jobs import Line, Stored
 from lsncli.bench.places import Part, Place
 from lsncli.bench.subsets import Subset, expected_images, images_a_class, lacking, list_subset
 from lsncli.errors import LsnError
-from lsncli.facts.classes import class_list
+from lsncli.reference.classes import class_list
 
 WORTH = 0.5
 """A subset is extracted where it leaves out at least this fraction of its set."""

@@ -13,10 +13,10 @@ from lsncli.bench.subsets import list_subset, stored_subset
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import Dataset
 from lsncli.images.listing import Listing
 from lsncli.methods.candidates import write_lines
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import Dataset
 from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
 from lsncli.store.writer import write_split

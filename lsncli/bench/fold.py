@@ -10,8 +10,8 @@ from lsncli.bench.plan import Plan
 from lsncli.bench.results import Record, mean_and_spread
 from lsncli.bench.runner import Run
 from lsncli.bench.suite import Group, Suite, TableSpec
-from lsncli.facts.published import NUMBERS, Column, Table, column
-from lsncli.facts.published import table as published_table
+from lsncli.reference.published import NUMBERS, Column, Table, column
+from lsncli.reference.published import table as published_table
 
 AVERAGE = "Average"
 METRICS = ("fpr95", "auroc")

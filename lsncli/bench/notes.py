@@ -5,7 +5,7 @@ from itertools import groupby
 
 from lsncli.bench.results import Record
 from lsncli.bench.suite import Suite, TableSpec
-from lsncli.facts.datasets import published
+from lsncli.reference.datasets import published
 
 
 def papers_own(suite: Suite, name: str) -> bool:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lsncli.bench.tables import DIGITS, Record, footer, groups, headline, record, sections, shown, tidy, wide
 from lsncli.console import out, printable
-from lsncli.facts.published import METRICS, Column, Row, Table
+from lsncli.reference.published import METRICS, Column, Row, Table
 from lsncli.registry import load
 from lsncli.report import render as rows_of
 from lsncli.report.render import (

@@ -21,13 +21,13 @@ from lsncli.console import say
 from lsncli.device import pick_device, threads_for
 from lsncli.errors import LsnError, Unavailable
 from lsncli.extraction.estimate import probe
-from lsncli.facts.classes import class_list
 from lsncli.images.listing import ImageItem, Listing
 from lsncli.methods.spec import Method
 from lsncli.prompts.cocoop import conditional_cosines
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import Learned, learn, settings_layout, steps
 from lsncli.prompts.settings import PromptSettings
+from lsncli.reference.classes import class_list
 from lsncli.scores import load_score
 from lsncli.training.linear_probe import best_probe
 from lsncli.types import Head, Rows, unit

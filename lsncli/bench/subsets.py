@@ -12,11 +12,11 @@ from hashlib import sha256
 
 from lsncli.bench.places import HELD_OUT
 from lsncli.errors import LsnError
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import Dataset
 from lsncli.images.class_names import class_names
 from lsncli.images.dataset_layouts import Layout
 from lsncli.images.listing import Listing, take_shots
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import Dataset
 from lsncli.store.format import SplitInfo
 from lsncli.types import UNLABELLED
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lsncli.errors import UsageError
-from lsncli.facts.datasets import Dataset
+from lsncli.reference.datasets import Dataset
 
 Kind = Literal["positive", "negative", "linear", "dualcoop", "clipn"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from lsncli.bench.section import Section, read_toml
 from lsncli.bench.suite import KINDS, Choice, Group, IdSet, Row, Step, Suite, TableSpec
 from lsncli.errors import UsageError
-from lsncli.facts.classes import class_list, class_lists
-from lsncli.facts.datasets import Dataset, published
-from lsncli.facts.splits import open_set, open_sets
 from lsncli.images.class_names import check_distinct
+from lsncli.reference.classes import class_list, class_lists
+from lsncli.reference.datasets import Dataset, published
+from lsncli.reference.splits import open_set, open_sets
 
 SUITES = ("paper", "mini")
 """The suites that come with lsn; any other is a file."""

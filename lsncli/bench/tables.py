@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from lsncli.facts.published import MARKS, METRICS, MISSING, NUMBERS, SOURCE, Column, Row, Table, table
+from lsncli.reference.published import MARKS, METRICS, MISSING, NUMBERS, SOURCE, Column, Row, Table, table
 
 DIGITS = 2
 """Digits after the point of every number in the paper."""

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
-from lsncli.facts.published import METRICS
+from lsncli.reference.published import METRICS
 from lsncli.report.render import Column
 
 Record = dict[str, Any]

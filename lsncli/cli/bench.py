@@ -10,7 +10,7 @@ from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError, UsageError
-from lsncli.facts import published as facts
+from lsncli.reference import published as facts
 from lsncli.report.render import FORMATS, Column, render
 
 if TYPE_CHECKING:

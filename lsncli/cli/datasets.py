@@ -15,7 +15,7 @@ from lsncli.report.render import FORMATS, Column, render
 if TYPE_CHECKING:
     from lsncli.bench.suite import Suite
     from lsncli.evaluation.dataset_check import Verified
-    from lsncli.facts.datasets import Dataset
+    from lsncli.reference.datasets import Dataset
 
 NEEDED = [
     Column("set", "Set"),

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsncli.errors import LsnError
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import Dataset
 from lsncli.images.cifar import is_cifar
 from lsncli.images.dataset_layouts import (
     Annotated,
@@ -24,6 +22,8 @@ from lsncli.images.dataset_layouts import (
 from lsncli.images.found import is_image
 from lsncli.images.listing import Listing
 from lsncli.images.locations import expanded
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import Dataset
 from lsncli.types import UNLABELLED
 
 

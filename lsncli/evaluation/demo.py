@@ -50,7 +50,7 @@ class Demo:
 def prepare(folder: Path) -> Demo:
     """Copy the bundled store of features into ``folder`` and load the mini model."""
     work = Workspace(folder)
-    write_whole(work.features, (files("lsncli.facts") / "demo_features.h5").read_bytes())
+    write_whole(work.features, (files("lsncli.reference") / "demo_features.h5").read_bytes())
     return Demo(work, load_again(read_fingerprint(work.features), device="cpu"))
 
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError, UsageError
-from lsncli.facts.classes import class_list, class_lists
 from lsncli.files import write_whole
 from lsncli.images.columns import is_path_name
 from lsncli.images.names_file import read_name_lines
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.text_features import text_features
+from lsncli.reference.classes import class_list, class_lists
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.facts.classes import class_list
 from lsncli.methods.heads import TEMPLATE
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.text_features import text_features
+from lsncli.reference.classes import class_list
 from lsncli.types import Float64s, unit
 
 WORDS = "imagenet1k"

@@ -22,10 +22,10 @@ from lsncli.bench.progress import Progress, duration
 from lsncli.bench.results import Results
 from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError, UsageError
-from lsncli.facts.datasets import Dataset
 from lsncli.images.class_names import class_names
 from lsncli.prompts.dualcoop import DUAL
 from lsncli.prompts.settings import preset
+from lsncli.reference.datasets import Dataset
 from lsncli.store.format import Split
 from lsncli.store.writer import write_split
 from lsncli.types import Fingerprint

@@ -17,9 +17,9 @@ from lsncli.bench.measured import measured
 from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation
-from lsncli.facts import published
-from lsncli.facts.classes import class_list
 from lsncli.images.dataset_layouts import Folder
+from lsncli.reference import published
+from lsncli.reference.classes import class_list
 from lsncli.store.format import Split
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")

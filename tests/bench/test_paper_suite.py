@@ -16,9 +16,9 @@ from lsncli.bench.fold import MeasuredTable
 from lsncli.bench.measured import measured
 from lsncli.bench.plan import Plan
 from lsncli.bench.suitefile import load_suite
-from lsncli.facts.classes import class_list
-from lsncli.facts.published import table
 from lsncli.prompts import settings
+from lsncli.reference.classes import class_list
+from lsncli.reference.published import table
 from lsncli.store.reader import list_splits
 from lsncli.training import checkpoints as resume
 from lsncli.training import prompts as train

@@ -20,10 +20,10 @@ from lsncli.bench.suitefile import load_suite
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.reuse import ReusingEncoder
-from lsncli.facts.datasets import published
 from lsncli.images.dataset_layouts import Folder
 from lsncli.images.listing import list_images
 from lsncli.methods.holdout import hold_out
+from lsncli.reference.datasets import published
 from lsncli.store.format import Split, SplitInfo, check_split_name
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify

@@ -8,10 +8,10 @@ from lsncli.bench.check import check_methods
 from lsncli.bench.suite import Choice, Suite
 from lsncli.bench.suitefile import SUITES, load_suite, read_table
 from lsncli.errors import UsageError
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import published
-from lsncli.facts.published import NUMBERS, table
-from lsncli.facts.splits import open_set
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import published
+from lsncli.reference.published import NUMBERS, table
+from lsncli.reference.splits import open_set
 
 MINE = """
 title = "mine"

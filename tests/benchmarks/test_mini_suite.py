@@ -13,9 +13,9 @@ from mini_samples import write_store
 from benchmarks import mini_store, mini_suite
 from benchmarks.mini_suite import COLUMNS, SPLITS, columns, load, sets_of, splits, validation
 from lsncli.errors import LsnError, UsageError
-from lsncli.facts.splits import open_sets
 from lsncli.images.class_names import class_names
 from lsncli.images.listing import list_images
+from lsncli.reference.splits import open_sets
 from lsncli.store.format import Split
 
 IMAGES = os.environ.get("LSN_IMAGES", "")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lsncli.facts.published import NUMBERS
+from lsncli.reference.published import NUMBERS
 
 
 @pytest.mark.parametrize("number", NUMBERS)

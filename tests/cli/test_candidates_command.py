@@ -69,7 +69,7 @@ def test_missing_images_and_splits_are_errors(lsn, work, tmp_path) -> None:
 def test_words_are_chosen_from_a_list_without_images(lsn, tmp_path, monkeypatch) -> None:
     work = tmp_path / "mini"
     work.mkdir()
-    shutil.copyfile(str(files("lsncli.facts") / "demo_features.h5"), work / "features.h5")
+    shutil.copyfile(str(files("lsncli.reference") / "demo_features.h5"), work / "features.h5")
     monkeypatch.setenv("LSN_WORK", str(work))
     (tmp_path / "words.txt").write_text("beach\nkimono\nschool bus\n")
     words = ("candidates", "--vocabulary", "words.txt", "--format", "json")

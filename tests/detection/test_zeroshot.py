@@ -12,10 +12,10 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.detection.zero_shot import zero_shot_detector
 from lsncli.errors import UsageError
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
-from lsncli.facts.classes import class_list
 from lsncli.methods.other_words import encoded, other_words
 from lsncli.methods.spec import parse_method
 from lsncli.metrics import auroc
+from lsncli.reference.classes import class_list
 from lsncli.scores import load_score
 from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.reader import read_split
@@ -95,7 +95,7 @@ def test_neglabel_is_compared_and_calibrated_as_any_method(tmp_path, tiny_backbo
 
 def test_class_names_alone_tell_images_of_the_demo_from_foreign_ones(tmp_path) -> None:
     """Better than MCM with the same names, and a gamma that is of some use."""
-    with as_file(files("lsncli.facts") / "demo_features.h5") as store:
+    with as_file(files("lsncli.reference") / "demo_features.h5") as store:
         splits = {name: read_split(store, name) for name in ("test", "places", "tiny-other")}
     made = zero_shot_detector(splits["test"].classes, load_backbone("mini", device="cpu"))
     found = {name: scores(made, split.features) for name, split in splits.items()}

@@ -8,9 +8,9 @@ import pytest
 
 from lsncli.bench.suitefile import load_suite
 from lsncli.evaluation.dataset_check import Finding, locate, verify
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import Dataset
 from lsncli.images.dataset_layouts import Folder, Layout, Tar
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import Dataset
 
 IMAGES = os.environ.get("LSN_IMAGES", "")
 TEN = class_list("cifar10").names

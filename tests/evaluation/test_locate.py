@@ -7,10 +7,10 @@ import paper_data
 import pytest
 
 from lsncli.evaluation.dataset_check import locate, verify
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import published
 from lsncli.images.dataset_layouts import Unlabelled
 from lsncli.images.listing import list_images
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import published
 
 TEN = {one.wnid: 1 for one in class_list("imagenet10").classes}
 SETS = published()

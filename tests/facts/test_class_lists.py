@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from lsncli.errors import UsageError
-from lsncli.facts.classes import class_list, class_lists
+from lsncli.reference.classes import class_list, class_lists
 
 SIZES = {
     "imagenet1k": 1000,
@@ -117,7 +117,7 @@ def test_another_list_is_refused_with_those_there_are() -> None:
 
 
 def test_the_file_is_compact() -> None:
-    text = (files("lsncli.facts") / "classes.json").read_text(encoding="utf-8")
+    text = (files("lsncli.reference") / "classes.json").read_text(encoding="utf-8")
     assert len(text) < 60_000
     assert max(map(len, text.splitlines())) <= 120
     assert list(json.loads(text)) == list(SIZES)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lsncli.facts.classes import class_list
-from lsncli.facts.datasets import Dataset, published
+from lsncli.reference.classes import class_list
+from lsncli.reference.datasets import Dataset, published
 
 
 def test_the_counts_are_the_published_ones() -> None:

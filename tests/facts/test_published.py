@@ -8,7 +8,7 @@ import pytest
 
 from lsncli.cli.app import main
 from lsncli.errors import UsageError
-from lsncli.facts.published import MARKS, METRICS, NUMBERS, Row, Table, column, table, with_bold
+from lsncli.reference.published import MARKS, METRICS, NUMBERS, Row, Table, column, table, with_bold
 
 PRINTED = Path(__file__).parent / "paper_tables.txt"
 """Rows as the text of the paper has them: the name with its marks, then the numbers, separated by tabs."""

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import LsnError
-from lsncli.facts.classes import class_list
 from lsncli.images.cifar import read_plain_pickle, scan_cifar
 from lsncli.images.decode import decode
 from lsncli.images.found import Found
+from lsncli.reference.classes import class_list
 
 WRITERS = {
     "python": (paper_data.write_cifar_python, False),

@@ -7,7 +7,6 @@ import paper_data
 import pytest
 
 from lsncli.errors import LsnError
-from lsncli.facts.classes import class_list
 from lsncli.images import dataset_layouts
 from lsncli.images.dataset_layouts import (
     Annotated,
@@ -19,6 +18,7 @@ from lsncli.images.dataset_layouts import (
     read_annotations,
 )
 from lsncli.images.listing import list_images
+from lsncli.reference.classes import class_list
 
 TEN = tuple(sorted(one.wnid for one in class_list("imagenet10").classes))
 

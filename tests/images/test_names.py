@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
-from lsncli.facts.classes import class_list, class_lists
 from lsncli.images.class_names import check_distinct, class_names, classes_of
 from lsncli.images.listing import list_images
+from lsncli.reference.classes import class_list, class_lists
 
 FOLDERS = ("cassette_player", "n01440764_tench", "n02102040_English_springer")
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]

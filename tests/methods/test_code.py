@@ -11,10 +11,10 @@ from lsncli.backbones import loader_of
 from lsncli.bench.jobs import CODE, IN_THE_KEY
 from lsncli.bench.learning import LEARNERS, Learning
 from lsncli.errors import LsnError
-from lsncli.facts.classes import class_list
 from lsncli.methods import source_digest as code
 from lsncli.methods.scoring import _code as code_of_scoring
 from lsncli.methods.source_digest import code_of, reached
+from lsncli.reference.classes import class_list
 from lsncli.scores import SCORES, load_score, score_settings
 from lsncli.types import Head, Rows, unit
 
@@ -149,7 +149,7 @@ def test_a_module_without_source_is_refused() -> None:
 def test_data_that_code_names_counts(monkeypatch) -> None:
     before = code_of(class_list)
     monkeypatch.setattr(code, "_data", lambda module, name: f"{module} {name}".encode())
-    with edited({"lsncli.facts.classes": added("")}):
+    with edited({"lsncli.reference.classes": added("")}):
         assert code_of(class_list) != before
 
 

@@ -6,7 +6,7 @@ from lsncli.bench.figures.request import Drawn, Request, paths, planned, stored_
 from lsncli.bench.suite import Group, TableSpec
 from lsncli.errors import UsageError
 from lsncli.evaluation import negation as use
-from lsncli.facts.classes import class_list
+from lsncli.reference.classes import class_list
 from lsncli.report import negation
 from lsncli.report.render import Column
 from lsncli.store.reader import read_split

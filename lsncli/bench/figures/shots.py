@@ -12,8 +12,8 @@ from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Row, Suite, TableSpec
 from lsncli.console import say
 from lsncli.errors import UsageError
-from lsncli.facts import published
 from lsncli.methods.spec import parse_method
+from lsncli.reference import published
 from lsncli.report import shots as report
 from lsncli.report.render import Column
 

@@ -39,7 +39,7 @@ class Dataset:
 @cache
 def published() -> dict[str, Dataset]:
     """The image sets of the paper's tables, by name."""
-    content = tomllib.loads((files("lsncli.facts") / "datasets.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads((files("lsncli.reference") / "datasets.toml").read_text(encoding="utf-8"))
     return {
         name: Dataset(name, **fields | {"places": tuple(fields.get("places", ()))})
         for name, fields in content.items()

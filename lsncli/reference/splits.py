@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import NotRequired, TypedDict
 
 from lsncli.errors import UsageError
-from lsncli.facts.classes import class_list
+from lsncli.reference.classes import class_list
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,6 @@ def open_sets() -> tuple[str, ...]:
 @cache
 def _data() -> dict[str, _Stored]:
     content: dict[str, _Stored] = json.loads(
-        (files("lsncli.facts") / "splits.json").read_text(encoding="utf-8")
+        (files("lsncli.reference") / "splits.json").read_text(encoding="utf-8")
     )
     return content

@@ -94,7 +94,7 @@ def table(number: int) -> Table:
             f"There is no table {number} with published numbers: expected one of {known}.",
             "Table 6 (class splits) is missing from the text of the paper that the numbers were taken from.",
         )
-    text = (files("lsncli.facts") / "tables" / f"table{number:02}.toml").read_text(encoding="utf-8")
+    text = (files("lsncli.reference") / "tables" / f"table{number:02}.toml").read_text(encoding="utf-8")
     facts = tomllib.loads(text)
     columns = tuple(column(key) for key in facts["columns"])
     return Table(

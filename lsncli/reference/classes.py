@@ -97,6 +97,6 @@ def _class(first: str, name: str = "", wordnet: str = "") -> ImageClass:
 def _data() -> dict[str, list[list[str]]]:
     """Rows [name], [WordNet id, name] or [WordNet id, name, WordNet's name] by key."""
     content: dict[str, list[list[str]]] = json.loads(
-        (files("lsncli.facts") / "classes.json").read_text(encoding="utf-8")
+        (files("lsncli.reference") / "classes.json").read_text(encoding="utf-8")
     )
     return content
