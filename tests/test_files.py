@@ -17,8 +17,8 @@ from deaths import ended_by, signal_after
 from lsncli.errors import LsnError
 from lsncli.files import Folder, check_writable, place_whole, whole, whole_text, write_whole
 from lsncli.interchange.tables import Table, write_table
+from lsncli.report.formats import FORMATS, Column, render
 from lsncli.report.plots import save_numbers
-from lsncli.report.render import FORMATS, Column, render
 
 PACKAGE = Path(__file__).parents[1] / "lsncli"
 

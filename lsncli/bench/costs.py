@@ -10,7 +10,7 @@ from lsncli.bench.plan import Job, Plan, conditional_sets
 from lsncli.bench.progress import duration
 from lsncli.bench.rates import Rates
 from lsncli.bench.speeds import Speeds
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 
 FOR_PROGRAMS = [
     Column("kind", "kind"),

@@ -15,8 +15,8 @@ from lsncli.bench.tables import DIGITS, Record, footer, groups, headline, record
 from lsncli.console import out, printable
 from lsncli.reference.published import METRICS, Column, Row, Table
 from lsncli.registry import load
-from lsncli.report import render as rows_of
-from lsncli.report.render import (
+from lsncli.report import formats as rows_of
+from lsncli.report.formats import (
     FORMATS,
     latex_line,
     latex_text,

@@ -5,7 +5,7 @@ from pathlib import Path
 from lsncli.bench import view
 from lsncli.bench.fold import MeasuredTable
 from lsncli.console import printable
-from lsncli.report.render import FORMATS, target
+from lsncli.report.formats import FORMATS, target
 
 
 def show(

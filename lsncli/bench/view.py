@@ -6,7 +6,7 @@ from typing import Any
 
 from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
 from lsncli.reference.published import METRICS
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 
 Record = dict[str, Any]
 

@@ -11,7 +11,7 @@ from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError, UsageError
 from lsncli.reference import published as facts
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from lsncli.cli.training import describe_threshold, workspace_backbone
 from lsncli.console import printable, progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector

@@ -11,7 +11,7 @@ from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 COLUMNS = [
     Column("split", "Split"),

@@ -15,7 +15,7 @@ from lsncli.console import remarks, say
 from lsncli.extraction import engines
 from lsncli.extraction.engines import ENGINES, Asked, Crew
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 
 ENGINE_PANEL = "Engine"
 if TYPE_CHECKING:

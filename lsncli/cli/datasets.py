@@ -10,7 +10,7 @@ from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, progress, say
 from lsncli.errors import LsnError, UsageError
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.bench.suite import Suite

@@ -9,7 +9,7 @@ from lsncli.cli import options
 from lsncli.cli.training import describe_threshold
 from lsncli.cli.verdicts import columns_for
 from lsncli.console import progress, say
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
     from lsncli.evaluation.evaluate import Evaluation

@@ -12,7 +12,7 @@ from lsncli.cli.training import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,8 +116,7 @@ def evaluate(
     from lsncli.evaluation.evaluate import save_scores as write_scores
     from lsncli.methods.inputs import Images
     from lsncli.methods.spec import parse_method
-    from lsncli.report.detection import draw_evaluation
-    from lsncli.report.plots import check_available
+    from lsncli.report.plots import check_available, draw_evaluation
 
     options.set_timeouts(timeout, image_timeout)
     if save_scores is not None:

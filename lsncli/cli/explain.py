@@ -62,8 +62,8 @@ def explain(
     from lsncli.explanation.saliency import check_classes, explained, read_image
     from lsncli.images.listing import named
     from lsncli.images.remote import as_url
-    from lsncli.report.explained import show
-    from lsncli.report.looks import write_looks
+    from lsncli.report.explanation_images import write_looks
+    from lsncli.report.explanation_tables import show
 
     options.set_timeouts(timeout, image_timeout)
     place, where = Workspace(work), str(pick_device(device))

@@ -13,7 +13,7 @@ from lsncli.cli.configured import ONLY_READ
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lsncli.cli import options
 from lsncli.console import progress, say
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone

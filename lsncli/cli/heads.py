@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsncli.cli.options import FormatName
 from lsncli.images.columns import Columns
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
     from lsncli.training.linear_probe import TrainedHead

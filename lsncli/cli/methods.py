@@ -8,7 +8,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.console import out
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 COLUMNS = [
     Column("name", "Score"),

@@ -6,7 +6,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.console import say
-from lsncli.report.render import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render
 
 SIZES = [Column("dim", "D", digits=0), Column("image_size", "Pixels", digits=0)]
 TEXT_PATH = Column("text_path", "Text path", wide=True)

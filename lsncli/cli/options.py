@@ -18,7 +18,7 @@ from lsncli.images.budget import (
     USUAL_IMAGE_SECONDS,
     USUAL_SECONDS,
 )
-from lsncli.report.render import FORMATS, check
+from lsncli.report.formats import FORMATS, check
 
 MODEL_PANEL = "Model"
 OUTPUT_PANEL = "Output"

@@ -12,7 +12,7 @@ from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_fo
 from lsncli.console import progress, say
 from lsncli.errors import OodFound, UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import render, show_aside
+from lsncli.report.formats import render, show_aside
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector

@@ -11,7 +11,7 @@ from lsncli.console import say
 from lsncli.credentials import masked
 from lsncli.errors import LsnError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 app = typer.Typer(help="Look into the feature store, check it, import and export.", no_args_is_help=True)
 

@@ -11,7 +11,7 @@ from lsncli.cli.interrupted import interruptible
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
     from lsncli.artefacts.heads import NoTower

@@ -10,7 +10,7 @@ import typer
 from lsncli.cli.interrupted import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
 from lsncli.console import progress, say
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector

@@ -10,7 +10,7 @@ from lsncli.cli import options
 from lsncli.cli.filing import images
 from lsncli.console import progress, say
 from lsncli.errors import LsnError, UsageError
-from lsncli.report.render import Column, render
+from lsncli.report.formats import Column, render
 
 COLUMNS = [
     Column("action", "Was", optional=True),

@@ -1,7 +1,7 @@
 """The columns of ``lsn score``."""
 
 from lsncli.errors import UsageError
-from lsncli.report.render import FORMATS, Column
+from lsncli.report.formats import FORMATS, Column
 
 COLUMNS = [
     Column("path", "Path", wide=True),

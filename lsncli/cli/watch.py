@@ -16,7 +16,7 @@ from lsncli.cli.watched import Scoring, score_arrivals, summarise
 from lsncli.console import printable, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.render import plain
+from lsncli.report.formats import plain
 
 if TYPE_CHECKING:
     from lsncli.detection.watch import Watcher

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.report import heat, plots
+from lsncli.report import explanation_images, plots
 from lsncli.types import Float64s
 
 
@@ -34,7 +34,7 @@ def draw(paths: Sequence[Path], panels: Sequence[Panel], title: str) -> None:
             axes[0].imshow(panel.seen)
             axes[0].set_title(plots.label(panel.title, 34), loc="left", fontsize=8, weight="bold")
             for one, (text, weights) in zip(axes[1:], panel.maps, strict=False):
-                one.imshow(heat.overlay(panel.seen, weights))
+                one.imshow(explanation_images.overlay(panel.seen, weights))
                 nothing = "" if weights.any() else ": nothing"
                 one.set_title(plots.label(text + nothing, 34), loc="left", fontsize=8)
         plots.save(made, *paths)

@@ -6,7 +6,7 @@ from numbers import Real
 from typing import IO, Any
 
 from lsncli.errors import Unavailable
-from lsncli.report.render import Column, Row, plain
+from lsncli.report.formats import Column, Row, plain
 
 GROUP = 65_536
 """Rows held at a time."""

@@ -15,7 +15,7 @@ from lsncli.bench import render as bench_render
 from lsncli.bench.render import blocks, render_table
 from lsncli.bench.tables import groups, headline, listing, sections
 from lsncli.reference.published import MARKS, METRICS, NUMBERS, Column, Row, Table, table
-from lsncli.report import render as report_render
+from lsncli.report import formats as report_render
 
 every_table = pytest.mark.parametrize("number", NUMBERS)
 

@@ -89,7 +89,7 @@ def test_only_table_3_of_the_mini_suite_is_on_the_papers_images(tmp_path: Path) 
 
 
 def test_what_people_see_fits_a_hundred_columns(tmp_path: Path, capsys) -> None:
-    from lsncli.report.render import render
+    from lsncli.report.formats import render
 
     mini = load_suite("mini")
     for key, spec in mini.tables.items():

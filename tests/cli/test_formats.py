@@ -17,7 +17,7 @@ from training_samples import QUICK, features_of
 import lsncli
 from lsncli import registry
 from lsncli.cli import options
-from lsncli.report.render import FORMATS, Column, Format, render
+from lsncli.report.formats import FORMATS, Column, Format, render
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split

@@ -11,7 +11,7 @@ from lsncli.detection import watch as watching
 from lsncli.detection.detect import Verdict
 from lsncli.detection.watch import Watcher, path_of, rounds
 from lsncli.detection.watch_log import open_log
-from lsncli.report.render import plain
+from lsncli.report.formats import plain
 from lsncli.types import Failure
 
 FIELDS = ["path", "score", "error"]

@@ -10,7 +10,7 @@ import pytest
 
 from lsncli.detection.watch_log import VERSION, Version, open_log
 from lsncli.errors import LsnError
-from lsncli.report.render import plain
+from lsncli.report.formats import plain
 
 FIELDS = ["path", "score", "error"]
 ROWS = [

@@ -11,10 +11,9 @@ from PIL import Image
 from lsncli.detection.detect import Verdict
 from lsncli.explanation.evidence import Judgement, Likely, Measure, Neighbour, Reasons
 from lsncli.explanation.saliency import Explanation, Look
-from lsncli.report import numbers as drawing
-from lsncli.report.explained import records, sections, show
-from lsncli.report.looks import write_looks
-from lsncli.report.numbers import numbers
+from lsncli.report import explanation_images as drawing
+from lsncli.report.explanation_images import numbers, write_looks
+from lsncli.report.explanation_tables import records, sections, show
 
 HOSTILE = "=1+1\x1b[31m\n\udcff.jpg"
 LOOKS = (

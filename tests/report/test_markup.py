@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from lsncli.console import printable
-from lsncli.report.render import FORMATS, LATEX, Column, inert, latex_text, markdown_text, plain, render
+from lsncli.report.formats import FORMATS, LATEX, Column, inert, latex_text, markdown_text, plain, render
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 HOSTILE = [

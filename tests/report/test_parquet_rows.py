@@ -9,7 +9,7 @@ import pytest
 
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.report import parquet as use
-from lsncli.report.render import Column, check, render
+from lsncli.report.formats import Column, check, render
 
 pyarrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 COLUMNS = [Column("path", "Path"), Column("score", "Score", digits=6), Column("is_ood", "OOD", flag=True)]

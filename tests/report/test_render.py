@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import LsnError
-from lsncli.report.render import FORMATS, Column, inert, render, show_aside
+from lsncli.report.formats import FORMATS, Column, inert, render, show_aside
 
 COLUMNS = [
     Column("path", "Path", wide=True),

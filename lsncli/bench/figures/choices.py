@@ -12,7 +12,7 @@ from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned,
 from lsncli.errors import LsnError
 from lsncli.evaluation import negation as use
 from lsncli.report import choices as report
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 from lsncli.scores.common import cosines
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split

@@ -8,7 +8,7 @@ from lsncli.errors import UsageError
 from lsncli.evaluation import negation as use
 from lsncli.reference.classes import class_list
 from lsncli.report import negation
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 from lsncli.store.reader import read_split
 
 SETS = {9: "iNaturalist", 10: "Places", 11: "SUN", 12: "Textures"}

@@ -9,8 +9,7 @@ from lsncli.bench.plan import Plan
 from lsncli.bench.pool import loader
 from lsncli.console import progress
 from lsncli.device import pick_device
-from lsncli.report.detection import draw_scores
-from lsncli.report.plots import safe_name
+from lsncli.report.plots import draw_scores, safe_name
 
 
 def draw_rows(plan: Plan, folder: Path, *, quiet: bool = False) -> list[Path]:

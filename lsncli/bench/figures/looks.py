@@ -14,7 +14,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.explanation.saliency import Explanation, Look, explain
 from lsncli.methods.heads import make_head
 from lsncli.report import attention as report
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 from lsncli.store.reader import read_split
 
 SHOWN = 4

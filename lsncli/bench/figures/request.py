@@ -17,7 +17,7 @@ from lsncli.bench.suite import Suite, TableSpec
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
 from lsncli.locks import locked
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 
 Record = dict[str, Any]
 

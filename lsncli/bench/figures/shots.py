@@ -15,7 +15,7 @@ from lsncli.errors import UsageError
 from lsncli.methods.spec import parse_method
 from lsncli.reference import published
 from lsncli.report import shots as report
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Images of each class, those that a training set does not have left out."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 from lsncli.prompts.settings import Kind, classification, logits
-from lsncli.report.render import Column
+from lsncli.report.formats import Column
 from lsncli.scores.common import predict
 from lsncli.scores.lsn import Lsn
 from lsncli.scores.mcm import Mcm

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.console import printable
-from lsncli.report.detection import curves, edges_of
+from lsncli.report.plots import curves, edges_of
 
 if TYPE_CHECKING:
     from lsncli.detection.scored_sets import Judged, ScoredSet
@@ -123,7 +123,7 @@ def _rows(report: "Report") -> dict[str, Any]:
 
 def _looks(report: "Report") -> dict[int, list[list[str]]]:
     """Heat maps by the number of the picture: what each prompt is, and the map over the image."""
-    from lsncli.report import heat
+    from lsncli.report import explanation_images
 
     found: dict[int, list[list[str]]] = {}
     before = 0
@@ -133,7 +133,7 @@ def _looks(report: "Report") -> dict[int, list[list[str]]]:
                 continue
             found[before + place] = []
             for look in looks[row].looks:
-                image = heat.overlay(looks[row].seen, look.weights)
+                image = explanation_images.overlay(looks[row].seen, look.weights)
                 image.thumbnail((SIDE, SIDE))
                 buffer = io.BytesIO()
                 image.save(buffer, "JPEG", quality=QUALITY)

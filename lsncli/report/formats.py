@@ -260,25 +260,25 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "table": Format(
-        "lsncli.report.render:write_table",
+        "lsncli.report.formats:write_table",
         people=True,
         narrow=True,
         published="lsncli.bench.render:write_blocks",
     ),
-    "csv": Format("lsncli.report.render:write_csv", streams=True),
+    "csv": Format("lsncli.report.formats:write_csv", streams=True),
     "json": Format(
-        "lsncli.report.render:write_json", typed=True, published="lsncli.bench.render:write_object"
+        "lsncli.report.formats:write_json", typed=True, published="lsncli.bench.render:write_object"
     ),
-    "jsonl": Format("lsncli.report.render:write_jsonl", streams=True, typed=True),
+    "jsonl": Format("lsncli.report.formats:write_jsonl", streams=True, typed=True),
     "md": Format(
-        "lsncli.report.render:write_markdown",
+        "lsncli.report.formats:write_markdown",
         people=True,
         heading=lambda title: f"**{markdown_text(title).strip()}**\n\n",
         paragraph=markdown_paragraph,
         published="lsncli.bench.render:write_markdown",
     ),
     "tex": Format(
-        "lsncli.report.render:write_latex",
+        "lsncli.report.formats:write_latex",
         people=True,
         heading=lambda title: "",
         paragraph=lambda text: f"% {latex_text(text)}\n",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsncli.console import printable
-from lsncli.report.render import FORMATS, Column, render, target
+from lsncli.report.formats import FORMATS, Column, render, target
 
 if TYPE_CHECKING:
     from lsncli.explanation.evidence import Reasons

@@ -1,0 +1,222 @@
+"""Heat maps laid over a picture, and several of them on one sheet. Pillow alone draws them.
+
+The numbers of an explanation as pictures for its sheet: the score's parts, classes, training images.
+
+What `lsn explain` leaves in a folder: a sheet of numbers and maps, one picture a map, and all as json.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from lsncli.console import printable
+from lsncli.errors import LsnError
+from lsncli.files import whole, write_whole
+from lsncli.report.explanation_tables import likely_rows, nearest_rows, verdict_rows
+from lsncli.report.formats import plain
+from lsncli.report.plots import safe_name
+from lsncli.types import Float64s
+
+SIDE = 336
+"""The longer side of a panel in pixels, at least."""
+MARGIN, LINE = 10, 18
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+STOPS = np.array([(0, 0, 0), (90, 20, 110), (210, 60, 60), (250, 150, 40), (255, 240, 150)], dtype=float)
+"""Colours from no weight to the most: ever brighter, so that they can be told apart without hue."""
+STRENGTH = 0.65
+"""How much of the heat shows where the weight is greatest; where there is none the picture is grey."""
+
+
+def overlay(picture: NDArray[np.uint8], weights: Float64s) -> Image.Image:
+    """``weights`` (h, w), not negative, as heat over ``picture`` (H, W, 3): scaled to their maximum."""
+    plain = panel(picture)
+    top = weights.max()
+    level = (weights / top if top > 0 else weights).astype(np.float32)
+    smooth = Image.fromarray(level).resize(plain.size, Image.Resampling.BICUBIC)
+    heat = np.clip(np.asarray(smooth, dtype=float), 0, 1)[..., None]
+    places = np.linspace(0, 1, len(STOPS))
+    colours = np.concatenate([np.interp(heat, places, STOPS[:, channel]) for channel in range(3)], axis=-1)
+    grey = np.asarray(plain.convert("L").convert("RGB"), dtype=float)
+    share = STRENGTH * np.sqrt(heat)
+    return Image.fromarray(((1 - share) * grey + share * colours).round().astype(np.uint8))
+
+
+def panel(picture: NDArray[np.uint8]) -> Image.Image:
+    """The picture as large as a panel; never smaller than it is."""
+    made = Image.fromarray(picture)
+    scale = max(1.0, SIDE / max(made.size))
+    return made.resize((round(made.width * scale), round(made.height * scale)), Image.Resampling.BICUBIC)
+
+
+def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.Image:
+    """Panels in rows, each with up to two lines of text above it; those of a row have one height, and all one
+    width."""
+    width = rows[0][0][0].width
+    heights = [row[0][0].height + MARGIN + 2 * LINE for row in rows]
+    wide = width + MARGIN
+    columns = max(len(row) for row in rows)
+    made = Image.new("RGB", (MARGIN + columns * wide, MARGIN + sum(heights)), "white")
+    draw, font = ImageDraw.Draw(made), ImageFont.load_default(13)
+    for down, row in enumerate(rows):
+        for across, (image, lines) in enumerate(row):
+            left, top = MARGIN + across * wide, MARGIN + sum(heights[:down])
+            for at, line in enumerate(lines):
+                draw.text((left, top + at * LINE), fitting(draw, line, font, width), "black", font)
+            made.paste(image, (left, top + 2 * LINE))
+    return made
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a PNG. Raises LsnError if the file cannot be written."""
+    try:
+        with whole(path) as file:
+            image.save(file, "PNG")
+    except OSError as error:
+        raise LsnError(f"The picture {path} cannot be written: {error.strerror}.") from error
+
+
+def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float, *, end: bool = True) -> str:
+    """``text``, printable, cut with an ellipsis to ``width`` pixels: at its end, or else at its start."""
+    shown = printable(text)
+    while shown and draw.textlength(shown, font) > width:
+        if len(shown) == 1:
+            return ""
+        shown = shown.removesuffix("…")[:-1] + "…" if end else "…" + shown.removeprefix("…")[1:]
+    return shown
+
+
+if TYPE_CHECKING:
+    from lsncli.explanation.evidence import Reasons
+
+LINE_HEIGHT, GAP, SIZE = 19, 4, 13
+BAR, GREY = (196, 214, 236), (95, 95, 95)
+NONE_HELD_OUT = "no held-out ID images to compare with"
+
+Panel = tuple[Image.Image, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line with a text, which gives way where it is too long, and a number; a bar behind both shows
+    ``share`` (a fraction); below it a grey text, of which the end is kept."""
+
+    text: str
+    number: str
+    share: float = 0.0
+    below: str = ""
+
+
+def numbers(found: "Reasons", width: int) -> list[Panel]:
+    """Panels of ``width`` and of one height: the verdict, if there is one, classes, training images."""
+    blocks: list[tuple[str, str, list[Entry]]] = []
+    if found.judgement is not None:
+        entries = [
+            Entry(one.name, f"{one.value:.6f}", one.below or 0.0, _rank(one.below))
+            for one in found.judgement.measures
+        ]
+        blocks.append((found.judgement.sentence, found.judgement.label, entries))
+    entries = [Entry(one.name, f"{one.probability:.1%}", one.probability) for one in found.likely]
+    blocks.append(("Most like", "probability among the classes", entries))
+    if found.nearest:
+        entries = [
+            Entry(one.class_name or "no class", f"{one.cosine:.3f}", max(0.0, one.cosine), one.key)
+            for one in found.nearest
+        ]
+        blocks.append(("Nearest training images", f"cosine, of the split {found.split}", entries))
+    height = max(sum(_height(entry) for entry in entries) for _, _, entries in blocks)
+    return [(_block(entries, width, height), (title, note)) for title, note, entries in blocks]
+
+
+def _rank(below: float | None) -> str:
+    return NONE_HELD_OUT if below is None else f"{below:.0%} of held-out ID images have less"
+
+
+def _height(entry: Entry) -> int:
+    return LINE_HEIGHT + GAP + (LINE_HEIGHT if entry.below else 0)
+
+
+def _block(entries: Sequence[Entry], width: int, height: int) -> Image.Image:
+    made = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(made), ImageFont.load_default(SIZE)
+    top = 0
+    for entry in entries:
+        room = width - draw.textlength(entry.number, font) - 3 * GAP
+        bar = round(min(1.0, entry.share) * (width - 1))
+        if bar:
+            draw.rectangle((0, top, bar, top + LINE_HEIGHT - 1), fill=BAR)
+        draw.text((GAP, top + 1), fitting(draw, entry.text, font, room), "black", font)
+        draw.text((width - GAP, top + 1), entry.number, "black", font, anchor="ra")
+        if entry.below:
+            shown = fitting(draw, entry.below, font, width - 2 * GAP, end=False)
+            draw.text((GAP, top + LINE_HEIGHT), shown, GREY, font)
+        top += _height(entry)
+    return made
+
+
+if TYPE_CHECKING:
+    from lsncli.explanation.evidence import Reasons
+    from lsncli.explanation.saliency import Explanation
+
+
+def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -> list[Path]:
+    """``STEM.explain.png``, ``STEM.explain.json`` and a picture a look; the last are returned, in order.
+
+    Raises LsnError if a file cannot be written.
+    """
+    names: list[str] = []
+    seen: Panel = (panel(found.seen), (stem, "as the model sees it"))
+    rows: dict[str, list[Panel]] = {} if found.looks else {"": [seen]}
+    for look in found.looks:
+        names.append(safe_name(f"{stem}.{look.name}-{look.prompt}", names))
+        made = overlay(found.seen, look.weights)
+        save(made, folder / f"{names[-1]}.png")
+        title = look.name + (" (predicted)" if look.name == found.predicted else "")
+        row = rows.setdefault(look.name, [seen])
+        nothing = "" if look.weights.any() else ": nothing"
+        row.append((made, (title, f"{look.prompt}, cosine {look.cosine:.3f}{nothing}")))
+    sheet = sheet([numbers(why, seen[0].width), *rows.values()])
+    save(sheet, folder / f"{stem}.explain.png")
+    _write_numbers(folder / f"{stem}.explain.json", found, why)
+    return [folder / f"{name}.png" for name in names]
+
+
+def _write_numbers(path: Path, found: "Explanation", why: "Reasons") -> None:
+    maps = [
+        {
+            "class": look.name,
+            "prompt": look.prompt,
+            "cosine": look.cosine,
+            "peak": look.peak,
+            "weights": look.weights.tolist(),
+        }
+        for look in found.looks
+    ]
+    everything = {
+        "predicted": found.predicted,
+        "detector": why.judgement.label if why.judgement else None,
+        "verdict": next(iter(verdict_rows(why)), None),
+        "measures": [dict(vars(one)) for one in why.judgement.measures] if why.judgement else [],
+        "classes": likely_rows(why),
+        "split": why.split,
+        "nearest": nearest_rows(why),
+        "size": [found.seen.shape[1], found.seen.shape[0]],
+        "maps": maps,
+    }
+    write_whole(path, (json.dumps(_plain(everything), indent=1) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold, at any depth; see ``render.plain``."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return plain(value)
