@@ -12,11 +12,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lsncli.bench.desk import Desk
 from lsncli.bench.extraction import Extract
 from lsncli.bench.features import extract_set
 from lsncli.bench.subsets import Subset
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
+from lsncli.bench.suite_workspace import Desk
 from lsncli.console import progress
 
 LEFT_OUT = "cifar"

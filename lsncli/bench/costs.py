@@ -7,8 +7,7 @@ from typing import Any
 
 from lsncli.bench.jobs import Line
 from lsncli.bench.plan import Job, Plan, conditional_sets
-from lsncli.bench.progress import duration
-from lsncli.bench.rates import Rates
+from lsncli.bench.progress import Rates, duration
 from lsncli.bench.speeds import Speeds
 from lsncli.report.formats import Column
 

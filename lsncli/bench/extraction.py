@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from lsncli.bench.desk import Desk
 from lsncli.bench.jobs import Line, Stored
-from lsncli.bench.places import Part, Place
 from lsncli.bench.subsets import Subset, expected_images, images_a_class, lacking, list_subset
+from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.tasks import Part, Place
 from lsncli.errors import LsnError
 from lsncli.reference.classes import class_list
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.bench.desk import Desk
 from lsncli.bench.extraction import Extract
 from lsncli.bench.subsets import list_subset, stored_subset
+from lsncli.bench.suite_workspace import Desk
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lsncli.bench.bound import Bound, learned_file
-from lsncli.bench.desk import Desk
 from lsncli.bench.extraction import Choice, Extract
 from lsncli.bench.jobs import Line, Score, Stored, stored
-from lsncli.bench.learning import Learning
-from lsncli.bench.places import Part, Place
 from lsncli.bench.results import Record
+from lsncli.bench.suite_workspace import Bound, Desk, learned_file
+from lsncli.bench.tasks import Part, Place
+from lsncli.bench.training_jobs import Learning
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lsncli.bench.bound import learned_file
-from lsncli.bench.desk import Desk, same_backbone
 from lsncli.bench.features import extract_set, outdated
 from lsncli.bench.jobs import Line, Score
-from lsncli.bench.learning import Learning, Lesson
-from lsncli.bench.measuring import measure
+from lsncli.bench.measure import measure
 from lsncli.bench.plan import Plan, label_of, lesson_name, make_plan, score_label
-from lsncli.bench.pool import Homework, learning, loader
-from lsncli.bench.progress import Progress, Waiting, shown
-from lsncli.bench.rates import Rates
+from lsncli.bench.progress import Progress, Rates, Waiting, shown
+from lsncli.bench.suite_workspace import Desk, learned_file, same_backbone
+from lsncli.bench.training_jobs import Homework, Learning, Lesson, learning, loader
 from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from lsncli.backbones import Backbone, load_untrained, with_text
-from lsncli.bench.desk import Desk
-from lsncli.bench.learning import Learning
+from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.training_jobs import Learning
 from lsncli.console import say
 from lsncli.device import pick_device, threads_for
 from lsncli.errors import LsnError, Unavailable

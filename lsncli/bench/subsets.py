@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from lsncli.bench.places import HELD_OUT
+from lsncli.bench.tasks import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.images.class_names import class_names
 from lsncli.images.dataset_layouts import Layout

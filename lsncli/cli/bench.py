@@ -118,7 +118,7 @@ def bench(
     What is measured is kept: a run that was interrupted goes on, and the same again is instant. Numbers that
     cannot be had say why, and which command fills them in. Formats for programs hold one number a row.
     """
-    from lsncli.bench.tables import listing
+    from lsncli.bench.published_table import listing
 
     _check(table, figure, plots, shots, published, dry_run)
     if table is None and figure is None:
@@ -127,9 +127,9 @@ def bench(
     if published and table is not None:
         _show_published(table, wide, format, output)
         return
-    from lsncli.bench.measured import measured
-    from lsncli.bench.show import show
-    from lsncli.bench.suitefile import load_suite
+    from lsncli.bench.measured_table import measured
+    from lsncli.bench.measured_view import show
+    from lsncli.bench.suite_toml import load_suite
 
     chosen = load_suite(suite)
     given: dict[str, Any] = {
@@ -159,7 +159,7 @@ def bench(
         chosen, spec, named=(suite, table or ""), rows=rows or (), **given, dry=dry_run, quiet=quiet
     )
     if dry_run:
-        from lsncli.bench.lines import lines_of
+        from lsncli.bench.jobs import lines_of
 
         fast = lines_of(chosen, spec, rows=rows or (), splits=splits, mode="fast", model=model)
         title = f"Table {spec.key} on the suite '{chosen.name}'"
@@ -177,7 +177,7 @@ def bench(
 
 def _spec(table: str, suite: "Suite") -> "TableSpec":
     """A table of the suite, or one in a file of its own."""
-    from lsncli.bench.suitefile import read_table
+    from lsncli.bench.suite_toml import read_table
 
     return read_table(Path(table), suite) if table.endswith(".toml") else suite.table(table)
 
@@ -248,7 +248,7 @@ def _draw(number: int, request: "Request", format: options.FormatName, output: P
 
 
 def _show_published(text: str, wide: bool, format: options.FormatName, output: Path | None) -> None:
-    from lsncli.bench.render import has_rows, render_table
+    from lsncli.bench.published_table import has_rows, render_table
 
     if not text.isdecimal():
         known = ", ".join(map(str, facts.NUMBERS))

@@ -67,7 +67,7 @@ def datasets(
     `lsn datasets verify` opens no image: it counts folders and the index of tars, names every difference, and
     ends with 1 if there is one.
     """
-    from lsncli.bench.suitefile import load_suite
+    from lsncli.bench.suite_toml import load_suite
 
     chosen = load_suite(suite)
     for name in only or ():

@@ -263,11 +263,11 @@ FORMATS: dict[str, Format] = {
         "lsncli.report.formats:write_table",
         people=True,
         narrow=True,
-        published="lsncli.bench.render:write_blocks",
+        published="lsncli.bench.published_table:write_blocks",
     ),
     "csv": Format("lsncli.report.formats:write_csv", streams=True),
     "json": Format(
-        "lsncli.report.formats:write_json", typed=True, published="lsncli.bench.render:write_object"
+        "lsncli.report.formats:write_json", typed=True, published="lsncli.bench.published_table:write_object"
     ),
     "jsonl": Format("lsncli.report.formats:write_jsonl", streams=True, typed=True),
     "md": Format(
@@ -275,14 +275,14 @@ FORMATS: dict[str, Format] = {
         people=True,
         heading=lambda title: f"**{markdown_text(title).strip()}**\n\n",
         paragraph=markdown_paragraph,
-        published="lsncli.bench.render:write_markdown",
+        published="lsncli.bench.published_table:write_markdown",
     ),
     "tex": Format(
         "lsncli.report.formats:write_latex",
         people=True,
         heading=lambda title: "",
         paragraph=lambda text: f"% {latex_text(text)}\n",
-        published="lsncli.bench.render:write_latex",
+        published="lsncli.bench.published_table:write_latex",
     ),
     "parquet": Format(
         "lsncli.report.parquet:write_parquet",

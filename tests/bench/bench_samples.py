@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lsncli.bench.fold import MeasuredTable
-from lsncli.bench.measured import measured
+from lsncli.bench.measured_table import MeasuredTable, measured
 from lsncli.bench.plan import Plan
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 
 PROVENANCE = ("seconds", "date", "revision", "lsn")
 

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 from bench_samples import write_suite
 
-from lsncli.bench import rates
-from lsncli.bench.bound import Bound
+from lsncli.bench import progress as rates
 from lsncli.bench.features import published_names
-from lsncli.bench.learning import Learning
-from lsncli.bench.lines import lines_of
-from lsncli.bench.places import Loader, Part, Place
+from lsncli.bench.jobs import lines_of
 from lsncli.bench.plan import Job
-from lsncli.bench.pool import learning
 from lsncli.bench.progress import Progress, duration
 from lsncli.bench.results import Results
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
+from lsncli.bench.suite_workspace import Bound
+from lsncli.bench.tasks import Loader, Part, Place
+from lsncli.bench.training_jobs import Learning, learning
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.class_names import class_names
 from lsncli.prompts.dualcoop import DUAL

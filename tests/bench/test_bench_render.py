@@ -11,9 +11,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from lsncli.bench import render as bench_render
-from lsncli.bench.render import blocks, render_table
-from lsncli.bench.tables import groups, headline, listing, sections
+from lsncli.bench import published_table as bench_render
+from lsncli.bench.published_table import blocks, groups, headline, listing, render_table, sections
 from lsncli.reference.published import MARKS, METRICS, NUMBERS, Column, Row, Table, table
 from lsncli.report import formats as report_render
 

@@ -8,7 +8,7 @@ import pytest
 from bench_samples import results, run_suite, write_images, write_suite
 
 from lsncli.backbones import load_backbone
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.store.reader import list_splits, read_fingerprint
 from lsncli.store.verify import verify

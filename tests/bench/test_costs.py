@@ -12,14 +12,14 @@ import pytest
 from lsncli.backbones import BACKBONES
 from lsncli.bench import speeds as speeds_module
 from lsncli.bench.costs import costs_of, count, remarks, rows_of, total, with_total
-from lsncli.bench.desk import Desk
-from lsncli.bench.learning import Learning
-from lsncli.bench.lines import lines_of
-from lsncli.bench.measured import measured
+from lsncli.bench.jobs import lines_of
+from lsncli.bench.measured_table import measured
 from lsncli.bench.plan import Plan, make_plan
 from lsncli.bench.progress import duration
 from lsncli.bench.speeds import Speeds
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
+from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.training_jobs import Learning
 from lsncli.errors import Unavailable
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.settings import preset
@@ -252,7 +252,7 @@ def test_a_model_whose_weights_are_missing_is_measured_with_random_ones(
     def no_network(*args: Any, **options: Any) -> None:
         raise Unavailable("The weights are not here.")
 
-    monkeypatch.setattr("lsncli.bench.desk.load_backbone", no_network)
+    monkeypatch.setattr("lsncli.bench.suite_workspace.load_backbone", no_network)
     speeds = Speeds(Desk(tmp_path, "paper", "ViT-B-32:openai", device="cpu", batch_size=4))
     assert (speeds.images("") or 0) > 0
     assert speeds.reasons == {}

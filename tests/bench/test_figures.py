@@ -13,8 +13,8 @@ from lsncli.bench.figures import choices, shots
 from lsncli.bench.figures.curves import draw_rows
 from lsncli.bench.figures.pictures import pictures, spread_rows
 from lsncli.bench.figures.request import Drawn, Request
-from lsncli.bench.measured import measured
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.measured_table import measured
+from lsncli.bench.suite_toml import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation
 from lsncli.images.dataset_layouts import Folder

@@ -7,13 +7,11 @@ from types import SimpleNamespace
 import pytest
 from bench_samples import run_suite, write_suite
 
-from lsncli.bench import costs, view
-from lsncli.bench.fold import Cell, _cell
-from lsncli.bench.measured import measured
-from lsncli.bench.notes import papers_own
+from lsncli.bench import costs, measured_view
+from lsncli.bench.measured_table import Cell, _cell, measured, papers_own
+from lsncli.bench.measured_view import show
 from lsncli.bench.results import mean_and_spread
-from lsncli.bench.show import show
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 
 
 def test_mean_and_spread_are_those_of_a_sample() -> None:
@@ -94,8 +92,8 @@ def test_what_people_see_fits_a_hundred_columns(tmp_path: Path, capsys) -> None:
     mini = load_suite("mini")
     for key, spec in mini.tables.items():
         table, plan = measured(mini, spec, work=tmp_path, dry=True)
-        rows, columns = view.people(table)
-        render(rows, columns, "table", title=view.headline(table))
+        rows, columns = measured_view.people(table)
+        render(rows, columns, "table", title=measured_view.headline(table))
         slow = SimpleNamespace(images=lambda *_: 0.01, learning=lambda *_: 1e9, scoring=lambda *_: 1e9)
         render(costs.with_total(costs.costs_of(plan, slow)), costs.FOR_PEOPLE, "table")
         shown = capsys.readouterr().out
@@ -106,10 +104,10 @@ def test_what_people_see_fits_a_hundred_columns(tmp_path: Path, capsys) -> None:
 def test_csv_has_one_number_a_row_and_wide_has_every_column(tmp_path: Path) -> None:
     mini = load_suite("mini")
     table, _ = measured(mini, mini.table(1), work=tmp_path, dry=True)
-    rows = list(view.tidy(table))
+    rows = list(measured_view.tidy(table))
     assert len(rows) == len(table.rows) * len(table.columns)
     assert rows[0]["published"] == 18.13
-    wide, columns = view.wide(table)
+    wide, columns = measured_view.wide(table)
     assert [row["row"] for row in wide] == list(table.rows)
     assert wide[0]["Average/fpr95/published"] == 32.58
     assert columns[2].key == "Average/fpr95/measured"  # the average first
@@ -118,7 +116,7 @@ def test_csv_has_one_number_a_row_and_wide_has_every_column(tmp_path: Path) -> N
 
 def test_a_cell_without_a_number_says_what_fills_it(tmp_path: Path, tiny_model: str) -> None:
     table, _ = run_suite(write_suite(tmp_path, tiny_model), tmp_path / "work", dry=True)
-    lines = view.footer(table)
+    lines = measured_view.footer(table)
     every = "MCM, MSP, broken, CoOp, CoOp + LSN (ours), two"
     assert lines[0] == f"{every}: not measured yet. Fill in with: lsn bench --table mine --suite noise"
     assert lines[1] == "elsewhere: There are no weights."

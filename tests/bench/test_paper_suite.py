@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from paper_data import lay_out
 
-from lsncli.bench.fold import MeasuredTable
-from lsncli.bench.measured import measured
+from lsncli.bench.measured_table import MeasuredTable, measured
 from lsncli.bench.plan import Plan
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 from lsncli.prompts import settings
 from lsncli.reference.classes import class_list
 from lsncli.reference.published import table

@@ -11,7 +11,7 @@ from bench_samples import results, run_suite, write_images, write_suite
 from code_samples import added, edited, functions_called, replaced
 
 from lsncli.backbones import loader_of
-from lsncli.bench import jobs, learning, measuring, pool
+from lsncli.bench import jobs, measure, training_jobs
 from lsncli.errors import LsnError
 from lsncli.locks import locked
 from lsncli.methods.cache import Cache, digest
@@ -206,8 +206,8 @@ def test_results_are_done_until_code_changes_that_they_depend_on(done) -> None:
 GLUE = {
     ("lsncli.methods.spec", "parse_method"),
     ("lsncli.bench.jobs", "Line"),
-    ("lsncli.bench.learning", "learn"),
-    ("lsncli.bench.pool", "Homework"),
+    ("lsncli.bench.training_jobs", "learn"),
+    ("lsncli.bench.training_jobs", "Homework"),
     ("lsncli.bench.runner", "_score"),
 }
 """The method and the learning are in the key by their texts; the others only call what is in it."""
@@ -233,12 +233,12 @@ def test_no_code_makes_a_number_that_is_not_in_its_key(done, tmp_path, monkeypat
         return [*jobs.CODE, SCORES[job.method.score]]
 
     def roots_of_lesson(job) -> list:
-        return [*learning.CODE, learning.LEARNERS[job.learning.kind]]
+        return [*training_jobs.CODE, training_jobs.LEARNERS[job.learning.kind]]
 
-    scored = watched("scored", measuring.scored, roots_of_score, jobs.IN_THE_KEY)
-    learned = watched("learned", learning.learn, roots_of_lesson, learning.IN_THE_KEY)
-    monkeypatch.setattr(measuring, "scored", scored)
-    monkeypatch.setattr(pool, "learn", learned)
+    scored = watched("scored", measure.scored, roots_of_score, jobs.IN_THE_KEY)
+    learned = watched("learned", training_jobs.learn, roots_of_lesson, training_jobs.IN_THE_KEY)
+    monkeypatch.setattr(measure, "scored", scored)
+    monkeypatch.setattr(training_jobs, "learn", learned)
     for features in done.work.glob("bench/*/*/features.h5"):
         target = tmp_path / features.relative_to(done.work)
         target.parent.mkdir(parents=True)

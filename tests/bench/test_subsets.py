@@ -12,11 +12,11 @@ from bench_samples import png
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.bench.lines import lines_of
-from lsncli.bench.measured import measured
-from lsncli.bench.places import HELD_OUT
+from lsncli.bench.jobs import lines_of
+from lsncli.bench.measured_table import measured
 from lsncli.bench.subsets import Subset, expected_images, images_a_class, list_subset, stored_subset
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
+from lsncli.bench.tasks import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.reuse import ReusingEncoder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 from lsncli.evaluation.dataset_check import Finding, locate, verify
 from lsncli.images.dataset_layouts import Folder, Layout, Tar
 from lsncli.reference.classes import class_list

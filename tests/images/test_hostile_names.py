@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 from lsncli.cli.scoring import class_list
 from lsncli.errors import UsageError
 from lsncli.images.class_names import class_names

@@ -9,7 +9,7 @@ from code_samples import added, edited, functions_called, replaced
 
 from lsncli.backbones import loader_of
 from lsncli.bench.jobs import CODE, IN_THE_KEY
-from lsncli.bench.learning import LEARNERS, Learning
+from lsncli.bench.training_jobs import LEARNERS, Learning
 from lsncli.errors import LsnError
 from lsncli.methods import source_digest as code
 from lsncli.methods.scoring import _code as code_of_scoring

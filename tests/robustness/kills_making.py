@@ -11,7 +11,7 @@ from PIL import Image
 
 from lsncli.artefacts.files import load_checkpoint
 from lsncli.backbones import mini
-from lsncli.bench import measured  # noqa: F401  (imported here, so that no child has to)
+from lsncli.bench import measured_table  # noqa: F401  (imported here, so that no child has to)
 from lsncli.bench.results import Results
 from lsncli.extraction import extract as extraction
 from lsncli.store.format import Split

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.timing import record
-from lsncli.bench.suitefile import load_suite
+from lsncli.bench.suite_toml import load_suite
 from lsncli.methods.workspace import Workspace
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.store.writer import write_split

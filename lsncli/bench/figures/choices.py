@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsncli.backbones import with_text
-from lsncli.bench.desk import Desk, same_backbone
 from lsncli.bench.figures.pictures import pictures, spread_rows
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned, stored_sets
+from lsncli.bench.suite_workspace import Desk, same_backbone
 from lsncli.errors import LsnError
 from lsncli.evaluation import negation as use
 from lsncli.report import choices as report

@@ -1,9 +1,9 @@
 """Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
 
 from lsncli.backbones import with_text
-from lsncli.bench.desk import same_backbone
 from lsncli.bench.figures.request import Drawn, Request, paths, planned, stored_sets
 from lsncli.bench.suite import Group, TableSpec
+from lsncli.bench.suite_workspace import same_backbone
 from lsncli.errors import UsageError
 from lsncli.evaluation import negation as use
 from lsncli.reference.classes import class_list

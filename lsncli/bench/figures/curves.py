@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from lsncli.bench.desk import same_backbone
 from lsncli.bench.jobs import Score
-from lsncli.bench.measuring import scored
+from lsncli.bench.measure import scored
 from lsncli.bench.plan import Plan
-from lsncli.bench.pool import loader
+from lsncli.bench.suite_workspace import same_backbone
+from lsncli.bench.training_jobs import loader
 from lsncli.console import progress
 from lsncli.device import pick_device
 from lsncli.report.plots import draw_scores, safe_name

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lsncli.bench.bound import learned_file
-from lsncli.bench.desk import Desk, same_backbone
 from lsncli.bench.figures.pictures import pictures, spread_rows
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
-from lsncli.bench.jobs import Score
-from lsncli.bench.lines import plain
+from lsncli.bench.jobs import Score, plain
 from lsncli.bench.suite import Row, TableSpec
+from lsncli.bench.suite_workspace import Desk, learned_file, same_backbone
 from lsncli.errors import LsnError, UsageError
 from lsncli.explanation.saliency import Explanation, Look, explain
 from lsncli.methods.heads import make_head

@@ -7,13 +7,12 @@ from shlex import quote
 from typing import Any
 
 from lsncli.bench.costs import FOR_FIGURES, costs_of, rows_of
-from lsncli.bench.desk import Desk
 from lsncli.bench.features import extract_set
-from lsncli.bench.fold import MeasuredTable
-from lsncli.bench.measured import measured
+from lsncli.bench.measured_table import MeasuredTable, measured
 from lsncli.bench.plan import Plan
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
+from lsncli.bench.suite_workspace import Desk
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
 from lsncli.locks import locked

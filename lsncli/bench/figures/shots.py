@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from lsncli.bench.costs import costs_of, rows_of
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
-from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
-from lsncli.bench.lines import plain
-from lsncli.bench.places import HELD_OUT
+from lsncli.bench.jobs import plain
+from lsncli.bench.measured_table import AVERAGE, Cell, MeasuredTable
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Row, Suite, TableSpec
+from lsncli.bench.tasks import HELD_OUT
 from lsncli.console import say
 from lsncli.errors import UsageError
 from lsncli.methods.spec import parse_method

@@ -1,17 +1,66 @@
-"""A measured table: results folded into mean and spread, beside the published numbers."""
+"""A measured table: results folded into mean and spread, beside the published numbers.
+
+What belongs under a measured table: whose images, which models, how often.
+
+``measured``: a table of a suite, as far as it can be had.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 from shlex import quote
 
-from lsncli.bench.jobs import Score
-from lsncli.bench.notes import notes_of, papers_own, stand_ins
-from lsncli.bench.plan import Plan
+from lsncli.bench.jobs import Score, lines_of
+from lsncli.bench.plan import Plan, make_plan
 from lsncli.bench.results import Record, mean_and_spread
-from lsncli.bench.runner import Run
-from lsncli.bench.suite import Group, Suite, TableSpec
+from lsncli.bench.runner import Run, run
+from lsncli.bench.suite import Group, Suite, TableSpec, check_methods
+from lsncli.bench.suite_workspace import Desk
+from lsncli.reference.datasets import published
 from lsncli.reference.published import NUMBERS, Column, Table, column
 from lsncli.reference.published import table as published_table
+
+
+def papers_own(suite: Suite, name: str) -> bool:
+    """Whether a set of the suite is one of the paper's."""
+    return name in published() and name in suite.sets
+
+
+def stand_ins(suite: Suite, spec: TableSpec, names: Sequence[str]) -> list[str]:
+    """What takes the place of the paper's images."""
+    chosen = dict.fromkeys(row.id for row in spec.rows if row.id and row.name in names)
+    ids = [suite.ids[name] for name in chosen]
+    found = [f"ID: {one.title}" for one in ids if not papers_own(suite, one.test)]
+    return found + [
+        f"{group.name}: {suite.sets[group.ood].title}"
+        for group in spec.groups
+        if group.ood and not papers_own(suite, group.ood)
+    ]
+
+
+def notes_of(suite: Suite, spec: TableSpec, records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """A paragraph each."""
+    notes = [suite.note.strip(), spec.note.strip()]
+    if stands := stand_ins(suite, spec, names):
+        notes.append(f"Measured on stand-ins. {'; '.join(stands)}.")
+    noted = sorted((row.note.strip(), row.name) for row in spec.rows if row.note and row.name in names)
+    for note, rows in groupby(noted, lambda pair: pair[0]):
+        notes.append(f"{', '.join(name for _, name in rows)}: {note}.")
+    if records:
+        models = " and ".join(sorted({record["model"] for record in records}))
+        seeds = len({record["seed"] for record in records})
+        modes = sorted(
+            {one["settings"]["mode"] for r in records for one in r["learned"].values() if "settings" in one}
+        )
+        learned = f" Prompts learned in mode {' and '.join(modes)}." if modes else ""
+        last = max(record["date"] for record in records)[:10]
+        notes.append(
+            f"Measured by {models}, {seeds} seed{'s' if seeds > 1 else ''}, last on {last}.{learned} "
+            "FPR95: ID is the positive class."
+        )
+    return [note for note in notes if note]
+
 
 AVERAGE = "Average"
 METRICS = ("fpr95", "auroc")
@@ -164,3 +213,57 @@ def _same_images(suite: Suite, one: Column, groups: Sequence[Group]) -> bool:
     """Whether what a column tells ID from are the paper's images."""
     chosen = [group for group in groups if one.group in (AVERAGE, group.name)]
     return all(papers_own(suite, group.ood or suite.ids[group.id].rest) for group in chosen)
+
+
+def measured(
+    suite: Suite,
+    spec: TableSpec,
+    *,
+    named: tuple[str, str] | None = None,
+    work: Path,
+    data: Path | None = None,
+    rows: Sequence[str] = (),
+    seeds: int | None = None,
+    splits: int | None = None,
+    mode: str = "",
+    model: str = "",
+    pretrained: str = "",
+    device: str = "auto",
+    batch_size: int = 16,
+    workers: int = 1,
+    jobs: int = 1,
+    dry: bool = False,
+    quiet: bool = False,
+) -> tuple[MeasuredTable, Plan]:
+    """Measure what is missing of a table (nothing if ``dry``) and fold what is known; the plan has the jobs.
+
+    ``named`` are suite and table as the user wrote them (their own names otherwise), for commands that
+    fill cells in. ``data`` is the folder of the images; without it, features must be in the workspace
+    ``work`` already. ``rows`` are names of rows, ``seeds`` and ``splits`` how many; ``mode``, ``model`` and
+    ``pretrained`` take the place of the suite's. Raises UsageError as ``lines_of`` does, and LsnError if
+    another process works on the suite.
+    """
+    check_methods(suite, spec)
+    lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
+    used = model or suite.model
+    bundle = suite.features if used == suite.model and not pretrained else None
+    desk = Desk(work, suite.name, used, data, pretrained, device, batch_size, workers, bundle, suite.sets)
+    about = {"suite": suite.name, "table": spec.key}
+    count = suite.seeds if seeds is None else seeds
+    if dry:
+        done = Run(desk, about, make_plan(desk, lines, count))
+    else:
+        done = run(desk, lines, about=about, seeds=count, jobs=jobs, quiet=quiet)
+    written = named or (suite.name, spec.key)
+    given: dict[str, object] = {
+        "table": written[1],
+        "suite": written[0],
+        "data": data,
+        "mode": mode,
+        "model": model,
+    }
+    given |= {"pretrained": pretrained, "seeds": seeds, "splits": splits}
+    options = (f"--{name} {quote(str(value))}" for name, value in given.items() if value)
+    command = " ".join(["lsn bench", *options])
+    table = fold(suite, spec, done, done.plan, command, [line.name for line in lines])
+    return table, done.plan

@@ -1,12 +1,17 @@
-"""A measured table and a plan as rows for ``report.render``: measured beside published."""
+"""A measured table and a plan as rows for ``report.render``: measured beside published.
+
+Print a measured table with what belongs under it.
+"""
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from lsncli.bench.fold import AVERAGE, Cell, MeasuredTable
+from lsncli.bench.measured_table import AVERAGE, Cell, MeasuredTable
+from lsncli.console import printable
 from lsncli.reference.published import METRICS
-from lsncli.report.formats import Column
+from lsncli.report.formats import FORMATS, Column, target
 
 Record = dict[str, Any]
 
@@ -127,3 +132,24 @@ def _missing(why: str, rows: Mapping[str, str]) -> str:
 
 def _parts(cell: Cell) -> dict[str, float | None]:
     return dict(zip(PARTS, (cell.mean, cell.spread, cell.published, cell.difference), strict=True))
+
+
+def show(
+    table: MeasuredTable, format_name: str, output: Path | None = None, *, wide_rows: bool = False
+) -> None:
+    """Write a measured table to stdout or to ``output``, in percent.
+
+    Formats for people show a row's average (with ``wide_rows`` every group of columns), and under the table
+    what numbers were measured on. The others hold one number a row, or with ``wide_rows`` one row a row of
+    the table. Raises as ``render``.
+    """
+    form = FORMATS[format_name]
+    if form.people:
+        rows, columns = people(table, every=wide_rows)
+    else:
+        rows, columns = wide(table) if wide_rows else (list(tidy(table)), TIDY)
+    with target(output, format_name) as file:
+        form.write(rows, columns, file, headline(table))
+        if form.people:
+            for paragraph in map(printable, footer(table)):
+                file.write(form.paragraph(paragraph))

@@ -1,30 +1,67 @@
-"""One line of a table at one place: scored, measured, and written down with where the numbers come from."""
+"""One line of a table at one place: scored, measured, and written down with where the numbers come from.
+
+Words for every image of a row's sets, chosen from a word list: once for a set, before it is scored.
+
+The git commit that a number was measured with.
+"""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lsncli
 from lsncli import __version__
-from lsncli.bench.bound import Bound, learned_file
 from lsncli.bench.jobs import Score
-from lsncli.bench.places import Task
 from lsncli.bench.results import Record
-from lsncli.bench.revision import revision
-from lsncli.bench.words import lay_out_words
+from lsncli.bench.suite_workspace import Bound, learned_file
+from lsncli.bench.tasks import Task
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.evaluation.evaluate import AVERAGE, Evaluation, Plan, evaluate
 from lsncli.intervals import METRICS
 from lsncli.methods.cache import Cache
+from lsncli.methods.candidates import TOP, WordFeatures, propose
 from lsncli.methods.heads import Heads, Model
 from lsncli.methods.inputs import NO_IMAGES
 from lsncli.methods.prepared import entrant
 from lsncli.methods.scoring import recall
-from lsncli.store.reader import read_fingerprint
+from lsncli.store.reader import read_fingerprint, read_split
+
+
+def lay_out_words(score: Score, heads: Heads, tick: Tick = silent) -> None:
+    """Write the candidates of every set that ``score`` looks at and that has none yet.
+
+    ``heads`` are bound to the word list of the score. ``tick`` hears of images. Raises as ``propose`` does.
+    """
+    missing = [name for name in score.place.tested if not heads.work.candidates(name).is_file()]
+    if not missing:
+        return
+    features = WordFeatures(heads.tower)
+    for name in missing:
+        propose(heads.work, read_split(heads.work.features, name), score.words, features, TOP, tick)
+
+
+@cache
+def revision() -> str:
+    """The git commit of the working copy that this package runs from; empty for an installed one."""
+    folder = Path(lsncli.__file__).parents[1] / ".git"
+    try:
+        head = (folder / "HEAD").read_text(encoding="ascii").strip()
+        name = head.removeprefix("ref: ")
+        if name == head or os.path.isabs(name):
+            return head
+        if (folder / name).is_file():
+            return (folder / name).read_text(encoding="ascii").strip()
+        packed = (folder / "packed-refs").read_text(encoding="ascii").splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
+    except (OSError, ValueError):
+        return ""
 
 
 def measure(

@@ -1,16 +1,27 @@
 """What a row of a table learns at a place, kept on disk under a digest of everything that decides it.
 
 Rows that learn the same at the same place learn it once; the five ID splits of CIFAR+10 are one.
+
+Learning, one job after the other or several at a time in processes of one thread each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 from lsncli.artefacts.heads import load_no_tower, save_head
 from lsncli.artefacts.prompts import save_prompts
 from lsncli.backbones import Backbone, loader_of
-from lsncli.bench.bound import Bound
-from lsncli.bench.places import HELD_OUT, Loader, Task
+from lsncli.bench.suite_workspace import Bound, same_backbone
+from lsncli.bench.tasks import HELD_OUT, Loader, Place, Task
 from lsncli.console import Tick, silent
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
@@ -26,7 +37,7 @@ from lsncli.training.clipn import tower_head
 from lsncli.training.linear_probe import linear_head
 from lsncli.training.prompts import Plan, learn_resumably, learned_prompts, train_dual
 
-CODE = (Loader, "lsncli.bench.desk:same_backbone")
+CODE = (Loader, "lsncli.bench.suite_workspace:same_backbone")
 """What makes prompts and heads of given features, beside the learner and the model."""
 
 
@@ -131,3 +142,101 @@ LEARNERS: Mapping[str, Callable[[Lesson, Task, Model, Tick], None]] = {
     "linear": _linear,
     "clipn": _clipn,
 }
+
+
+@dataclass(frozen=True)
+class Homework:
+    """A lesson with all that a process needs to do it by itself."""
+
+    lesson: Lesson
+    where: Place
+    path: Path
+    """The file that the outcome goes to."""
+    pretrained: str
+
+    def do(self, tick: Tick = silent) -> float:
+        """Learn; returns the seconds it took. Raises LsnError as ``learn`` does."""
+        began, store = time.perf_counter(), self.lesson.place.features
+        task = loader(store).load(self.where)
+        learn(self.lesson, task, lambda: same_backbone(store, self.pretrained, self.lesson.device), tick)
+        return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of it: the seconds it took, or why it failed."""
+
+    work: Homework
+    seconds: float = 0.0
+    error: str = ""
+
+
+@lru_cache(maxsize=1)
+def loader(store: Path) -> Loader:
+    """Shared by the jobs of a process that follow each other."""
+    return Loader(store)
+
+
+@contextmanager
+def learning(todo: Sequence[Homework], jobs: int) -> Iterator[Iterator[Done]]:
+    """Learn everything; each comes as soon as its outcome is on the disk.
+
+    Several jobs start at once, whatever is done inside before the first of them is asked for, and end in any
+    order; one at a time learns when it is asked for. Raises LsnError if a process was killed.
+    """
+    if jobs < 2 or not todo:
+        yield map(_attempt, todo)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a forked torch can hang
+    pool = ProcessPoolExecutor(
+        min(jobs, len(todo)), mp_context=spawn, initializer=_start, initargs=(os.getpid(),)
+    )
+    try:
+        with _one_thread():  # the processes read it when they load torch
+            futures = [pool.submit(_attempt, work) for work in todo]
+        yield (future.result() for future in as_completed(futures))
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():  # after SIGTERM they have heard of nothing
+            process.terminate()
+        raise
+    except BrokenProcessPool as error:
+        raise LsnError(
+            "A process that learned prompts was killed.",
+            "Is there enough memory for that many --jobs? The same command goes on where it was.",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _attempt(work: Homework) -> Done:
+    try:
+        return Done(work, work.do())
+    except LsnError as error:
+        return Done(work, error=str(error))
+
+
+def _start(parent: int) -> None:
+    """One thread of torch, and an end when the parent has been killed: nobody would wait for the outcome."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
