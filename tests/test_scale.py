@@ -9,7 +9,7 @@ from photo_samples import photos
 from test_docs import commands
 
 from lsncli.cli.app import main
-from lsncli.cli.forecast import lasting
+from lsncli.cli.extract import lasting
 from lsncli.extraction.estimate import Probe, forecast
 
 SCALE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options, sources
-from lsncli.cli.scoring import Model, check_model, detector_for
-from lsncli.cli.training import describe_threshold, workspace_backbone
+from lsncli.cli.score_inputs import Model, check_model, detector_for
+from lsncli.cli.train_prompts import describe_threshold, workspace_backbone
 from lsncli.console import printable, progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace

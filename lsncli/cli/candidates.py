@@ -7,7 +7,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
-from lsncli.cli.training import workspace_backbone
+from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace

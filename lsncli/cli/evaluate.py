@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lsncli.cli import options
-from lsncli.cli.training import workspace_backbone
+from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import progress, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.cli.training import workspace_backbone
+from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
 from lsncli.methods.workspace import Workspace

@@ -11,7 +11,7 @@ from lsncli.cli import options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.extract import model_for
-from lsncli.cli.training import workspace_backbone
+from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace

@@ -11,7 +11,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
-from lsncli.cli.scoring import Model, check_model, detector_for
+from lsncli.cli.score_inputs import Model, check_model, detector_for
 from lsncli.console import progress, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import check_writable, whole

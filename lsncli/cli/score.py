@@ -1,4 +1,7 @@
-"""``lsn score``: which of these images does not belong?"""
+"""``lsn score``: which of these images does not belong?
+
+The columns of ``lsn score``.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +9,46 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.cli import filing, options, sources
-from lsncli.cli.scoring import Model, check_model, detector_for, images_to_score, split_to_score
-from lsncli.cli.verdicts import BY_CLASS, KINDS, TARGET, check_kinds, columns_for
+from lsncli.cli import options, sorting, sources
+from lsncli.cli.score_inputs import Model, check_model, detector_for, images_to_score, split_to_score
 from lsncli.console import progress, say
 from lsncli.errors import OodFound, UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.formats import render, show_aside
+from lsncli.report.formats import FORMATS, Column, render, show_aside
+
+COLUMNS = [
+    Column("path", "Path", wide=True),
+    Column("predicted", "Predicted"),
+    Column("score", "Score", digits=6),
+    Column("positive", "Positive", digits=6),
+    Column("negative", "Negative", digits=6),
+    Column("threshold", "Threshold", digits=6),
+    Column("is_ood", "OOD", flag=True),
+    Column("error", "Unreadable because", wide=True, optional=True),
+]
+PARTS = ("positive", "negative")
+TARGET = Column("target", "Goes to", wide=True)
+BY_CLASS = [
+    Column("class", "Predicted", wide=True),
+    Column("id", "ID", digits=0),
+    Column("ood", "OOD", digits=0),
+]
+KINDS = ("ood", "id", "failed")
+
+
+def columns_for(format_name: str, *left_out: str) -> list[Column]:
+    """The columns, less those named; a narrow format has no room for the two parts of a score."""
+    less = {*left_out, *(PARTS if FORMATS[format_name].narrow else ())}
+    return [column for column in COLUMNS if column.key not in less]
+
+
+def check_kinds(given: list[str] | None) -> list[str] | None:
+    """``--only``. Raises UsageError for what is no kind."""
+    for kind in given or ():
+        if kind not in KINDS:
+            raise UsageError(f"--only: expected {', '.join(KINDS[:-1])} or {KINDS[-1]}, found '{kind}'.")
+    return given
+
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector
@@ -54,10 +90,10 @@ def score(
     fail_on_ood: Annotated[
         bool, typer.Option("--fail-on-ood", help="Exit with 6 if any image is OOD, shown or not.")
     ] = False,
-    move: filing.Move = None,
-    copy: filing.Copy = None,
-    link: filing.Link = None,
-    yes: filing.Yes = False,
+    move: sorting.Move = None,
+    copy: sorting.Copy = None,
+    link: sorting.Link = None,
+    yes: sorting.Yes = False,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
@@ -90,7 +126,7 @@ def score(
         )
     if split is not None and path_column:
         raise UsageError("--path-column is for a list of images, and --split reads none.", "Leave one out.")
-    asked = filing.chosen(move, copy, link, yes)
+    asked = sorting.chosen(move, copy, link, yes)
     if asked and split is not None:
         raise UsageError(
             f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
@@ -138,9 +174,9 @@ def score(
     hint = "All others were scored." + (" None was touched." if plan else "")
     check_failures(failed, total, max_failure_rate, hint=hint)
     if plan:
-        filing.file_images(plan, yes, quiet)
+        sorting.file_images(plan, yes, quiet)
     if fail_on_ood and tally.kinds["ood"]:
-        raise OodFound(f"{tally.kinds['ood']} of {filing.images(total)} are OOD (--fail-on-ood).")
+        raise OodFound(f"{tally.kinds['ood']} of {sorting.images(total)} are OOD (--fail-on-ood).")
 
 
 def _summarise(tally: "Tally", detector: "Detector", quiet: bool) -> None:
@@ -149,7 +185,7 @@ def _summarise(tally: "Tally", detector: "Detector", quiet: bool) -> None:
     if not quiet and tally.total >= SUMMARY_FROM:
         show_aside(tally.by_class(), BY_CLASS)
     say(
-        f"{filing.images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable "
+        f"{sorting.images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable "
         f"({detector.basis}).",
         quiet=quiet,
     )

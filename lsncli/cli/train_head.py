@@ -1,20 +1,204 @@
-"""``lsn train-head``: a classifier of your classes, on stored features or with the image tower tuned."""
+"""``lsn train-head``: a classifier of your classes, on stored features or with the image tower tuned.
 
+``lsn train-head --kind dualcoop``: DualCoOp's pair of prompts.
+
+``lsn train-head --tune``: read the images, tune, and say how to go on with the tower that comes of it.
+
+What all kinds of ``lsn train-head`` share: the command line as it was typed, and the row that is shown.
+"""
+
+import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.cli import options, train_dual
+from lsncli.cli import options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
-from lsncli.cli.heads import Asked, show
-from lsncli.cli.tuning import tuned
-from lsncli.console import progress, say
+from lsncli.cli.interrupted import interruptible
+from lsncli.cli.options import FormatName
+from lsncli.cli.sources import list_sources
+from lsncli.cli.train_prompts import kept_epochs, workspace_backbone
+from lsncli.console import printable, progress, remarks, say
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
 from lsncli.methods.workspace import Workspace
+from lsncli.report.formats import Column, render
+
+if TYPE_CHECKING:
+    from lsncli.training.linear_probe import TrainedHead
+
+COLUMNS = [
+    Column("head", "Head"),
+    Column("tuned", "Tuned"),
+    Column("classes", "Classes", digits=0),
+    Column("rows", "Rows", digits=0),
+    Column("c", "C", digits=2),
+    Column("first_loss", "Loss first", digits=3),
+    Column("last_loss", "last", digits=3),
+    Column("held_out", "Val", digits=0),
+    Column("accuracy", "Val acc %", digits=2, percent=True),
+    Column("seconds", "Seconds", digits=1),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line, for whatever makes the head."""
+
+    sources: list[Path]
+    work: Path
+    split: str
+    c: float | None
+    tune: str | None
+    settings: dict[str, Any]
+    """Of a training in epochs; None where it was not asked for."""
+    resume: bool
+    columns: Columns
+    classes: Path | None
+    model: str | None
+    pretrained: str
+    device: str
+    workers: int
+    max_failure_rate: float
+    format: FormatName
+    output: Path | None
+    quiet: bool
+
+
+def show(done: "TrainedHead", asked: Asked, *, tuned: str | None = None) -> None:
+    """One row about a trained head; ``tuned`` is the part of the image tower that was."""
+    history = done.head.history
+    row = {
+        "head": done.head.kind,
+        "tuned": tuned,
+        "classes": len(done.head.classes),
+        "rows": done.rows,
+        "c": done.head.settings.get("c"),
+        "first_loss": history[0] if history else None,
+        "last_loss": history[-1] if history else None,
+        "held_out": done.held_out,
+        "accuracy": done.accuracy,
+        "seconds": done.seconds,
+    }
+    render([row], COLUMNS, asked.format, asked.output)
+
+
+def dualcoop(asked: Asked) -> None:
+    """Learn with a progress bar and show one row."""
+    from lsncli.prompts.dualcoop import dual_settings
+    from lsncli.prompts.learner import steps
+    from lsncli.training import prompts as use
+
+    given = {"SOURCE": asked.sources, "--tune": asked.tune, "--c": asked.c, "--loss": asked.settings["loss"]}
+    given |= {f"--{name}": value for name, value in asked.columns.options().items()}
+    for name, value in (given | {"--classes": asked.classes}).items():
+        if value:
+            raise UsageError(
+                f"--kind dualcoop learns prompts from stored features: {name} is not for it.",
+                f"Leave {name} out.",
+            )
+    settings = dual_settings(**{name: value for name, value in asked.settings.items() if name != "loss"})
+    place = Workspace(asked.work)
+    plan = use.plan_dual(place, asked.split)
+    backbone = workspace_backbone(place, asked.pretrained, asked.device)
+    total = steps(len(plan.rows.train), settings)
+    kept = kept_epochs(place.checkpoint(use.KIND))
+    with interruptible(kept), progress("DualCoOp", total, quiet=asked.quiet) as tick:
+        done = use.train_dual(
+            place,
+            backbone,
+            plan,
+            settings,
+            resume=asked.resume,
+            tick=tick,
+            remark=lambda text: say(text, quiet=asked.quiet),
+        )
+    show(done, asked)
+    say(f"Wrote {done.path}. Next: lsn calibrate --method dualcoop", quiet=asked.quiet)
+
+
+def tuned(asked: Asked, tune: str) -> None:
+    """Fine-tune the image tower and write it with its linear head. On Ctrl-C, say how to go on."""
+    from lsncli.backbones import DEFAULT_MODEL, load_backbone
+    from lsncli.device import pick_device
+    from lsncli.images.listing import named
+    from lsncli.training.finetune import KIND, check_place, plan_tuning, tune_tower
+    from lsncli.training.finetune_loop import tune_settings
+    from lsncli.training.finetune_losses import LOSSES
+
+    if not asked.sources:
+        raise UsageError(
+            "--tune needs images.", "Write lsn train-head FOLDER --tune ...; one folder per class."
+        )
+    place, settings = Workspace(asked.work), tune_settings(tune=tune, **asked.settings)
+    check_place(place)
+    listing = list_sources(asked.sources, asked.columns, quiet=asked.quiet)
+    backbone = load_backbone(asked.model or DEFAULT_MODEL, pretrained=asked.pretrained, device=asked.device)
+    encoding = {
+        "batch_size": options.images_at_once(0, asked.device),
+        "workers": options.threads(asked.workers),
+    }
+    with progress("reading images", len(listing.items), quiet=asked.quiet) as tick:
+        plan = plan_tuning(
+            listing,
+            backbone,
+            source=printable(named(asked.sources)),
+            split_name=asked.split,
+            names_file=asked.classes,
+            max_failure_rate=asked.max_failure_rate,
+            tick=tick,
+            remark=remarks(asked.quiet),
+            **encoding,
+        )
+    if plan.split.failures:
+        first = plan.split.failures[0]
+        say(
+            f"{len(plan.split.failures)} images failed, such as {printable(first.key)}: {first.reason}",
+            quiet=asked.quiet,
+        )
+    total = settings.epochs * len(plan.training)
+    kept = kept_epochs(place.checkpoint(KIND))
+    with interruptible(kept), progress(f"tuning {tune}", total, quiet=asked.quiet) as tick:
+        done = tune_tower(
+            place,
+            plan,
+            settings,
+            pick_device(asked.device),
+            c=asked.c,
+            resume=asked.resume,
+            tick=tick,
+            remark=remarks(asked.quiet),
+            **encoding,
+        )
+    show(done.trained, asked, tuned=tune)
+    again = [
+        "lsn",
+        "extract",
+        *map(str, asked.sources),
+        "--model",
+        done.model,
+        "--pretrained",
+        str(done.tower),
+    ]
+    again += [] if asked.split == "train" else ["--split", asked.split]
+    again += [] if asked.classes is None else ["--classes", str(asked.classes)]
+    again += [word for name, value in asked.columns.options().items() for word in (f"--{name}", value)]
+    again += ["--work", str(asked.work)]
+    method = f"{LOSSES[settings.loss].TESTED_BY}:linear"
+    say(
+        f"Wrote {done.tower} and {done.trained.path}. The tuned tower is a model of its own; next:",
+        quiet=asked.quiet,
+    )
+    say(f"  {shlex.join(again)}", quiet=asked.quiet)
+    say(
+        f"  {shlex.join(['lsn', 'calibrate', '--method', method, '--work', str(asked.work)])}",
+        quiet=asked.quiet,
+    )
+
 
 TUNING = "Tuning the image tower"
 
@@ -137,5 +321,5 @@ def _linear(asked: Asked) -> None:
     say(f"Wrote {done.path}. Next: lsn calibrate --method msp:linear", quiet=asked.quiet)
 
 
-KINDS: dict[str, Callable[[Asked], None]] = {"linear": _linear, "dualcoop": train_dual.dualcoop}
+KINDS: dict[str, Callable[[Asked], None]] = {"linear": _linear, "dualcoop": dualcoop}
 """What can make a head, by the name that ``--kind`` gives it."""

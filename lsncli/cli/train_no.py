@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lsncli.cli import options, training
+from lsncli.cli import options, train_prompts
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.interrupted import interruptible
 from lsncli.console import progress, say
@@ -54,16 +54,16 @@ def train_no(
         typer.Option(help="What is read for a class: OpenAI's 80 templates, or 'a photo of a ...'."),
     ] = "ensemble",
     epochs: Annotated[
-        int, typer.Option(help="Passes over the pairs.", rich_help_panel=training.SCHEDULE)
+        int, typer.Option(help="Passes over the pairs.", rich_help_panel=train_prompts.SCHEDULE)
     ] = 10,
     batch_size: Annotated[
-        int, typer.Option(min=2, help="Pairs a step.", rich_help_panel=training.SCHEDULE)
+        int, typer.Option(min=2, help="Pairs a step.", rich_help_panel=train_prompts.SCHEDULE)
     ] = 2048,
     rate: Annotated[
-        float, typer.Option(help="Learning rate of AdamW.", rich_help_panel=training.SCHEDULE)
+        float, typer.Option(help="Learning rate of AdamW.", rich_help_panel=train_prompts.SCHEDULE)
     ] = 3e-4,
-    resume: training.Resume = True,
-    seed: training.Seed = 0,
+    resume: train_prompts.Resume = True,
+    seed: train_prompts.Seed = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
     work: options.WorkFolder = options.DEFAULT_WORK,
     pretrained: options.Pretrained = "",
@@ -106,7 +106,7 @@ def train_no(
     if yes is not None and no is not None:
         head = no_head.import_head(place, read_table(yes), read_table(no), classes)
     else:
-        backbone = training.workspace_backbone(place, pretrained, device)
+        backbone = train_prompts.workspace_backbone(place, pretrained, device)
         if tower is not None:
             made = load_no_tower(tower)
         else:
@@ -174,7 +174,7 @@ def _learn(
         yes = use.read_captions(backbone, encoded.captions, tick)
     total = steps(len(encoded.captions), settings)
     with (
-        interruptible(training.kept_epochs(place.checkpoint(KIND))),
+        interruptible(train_prompts.kept_epochs(place.checkpoint(KIND))),
         progress("'no' encoder", total, quiet=quiet) as tick,
     ):
         return use.train_tower(

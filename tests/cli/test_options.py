@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import typer.main
 
-from lsncli.cli import training
+from lsncli.cli import train_prompts
 from lsncli.cli.app import app
 from lsncli.console import silent
 from lsncli.training import prompts as train
@@ -88,7 +88,7 @@ def passed_on(monkeypatch, lsn) -> Callable[..., list[Any]]:
     for name in ("plan_positive", "plan_negative", "train_prompts"):
         monkeypatch.setattr(train, name, record(name, None if name == "train_prompts" else plan))
     for name in ("workspace_backbone", "_show", "progress"):
-        monkeypatch.setattr(training, name, record(name, nullcontext(silent)))
+        monkeypatch.setattr(train_prompts, name, record(name, nullcontext(silent)))
 
     def run(*words: str) -> list[Any]:
         calls.clear()
@@ -110,4 +110,4 @@ def test_an_option_that_nothing_takes_is_an_error(tmp_path: Path, monkeypatch) -
     given |= {"work": tmp_path, "mode": "paper", "learner": "coop", "temperature": 2}
     monkeypatch.setattr(train, "plan_negative", lambda place: None)
     with pytest.raises(TypeError, match="temperature"):
-        training.learn("negative", given, following="")
+        train_prompts.learn("negative", given, following="")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from photo_samples import photos
 
-from lsncli.cli.forecast import lasting, size
+from lsncli.cli.extract import lasting, size
 
 MILLION = ("--plan", "--for", "1000000", "--format", "json")
 

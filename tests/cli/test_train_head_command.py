@@ -10,7 +10,7 @@ from training_samples import features_of
 
 from lsncli.artefacts.heads import load_head
 from lsncli.cli import train_head
-from lsncli.cli.heads import Asked
+from lsncli.cli.train_head import Asked
 
 QUICK = ["--tune", "last-blocks", "--epochs", "2", "--batch-size", "8", "--rate", "1e-3", "--device", "cpu"]
 

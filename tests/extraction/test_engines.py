@@ -15,7 +15,7 @@ import pytest
 from fake_backbone import FakeBackbone, make_images
 
 from lsncli import console, registry
-from lsncli.cli.crew import EngineName, crew_for
+from lsncli.cli.engines import EngineName, crew_for
 from lsncli.console import silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.extraction import engines

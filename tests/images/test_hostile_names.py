@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lsncli.bench.suite_toml import load_suite
-from lsncli.cli.scoring import class_list
+from lsncli.cli.score_inputs import class_list
 from lsncli.errors import UsageError
 from lsncli.images.class_names import class_names
 from lsncli.images.names_file import read_name_lines, read_names

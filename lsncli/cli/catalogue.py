@@ -1,4 +1,7 @@
-"""``lsn methods``: the scores there are."""
+"""``lsn methods``: the scores there are.
+
+``lsn models``: what ``--model`` can name.
+"""
 
 import inspect
 import re
@@ -7,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.console import out
+from lsncli.console import out, say
 from lsncli.report.formats import FORMATS, Column, render
 
 COLUMNS = [
@@ -80,3 +83,45 @@ def _cited(paper: str) -> str:
     """Authors, venue and year: "Ming et al., NeurIPS 2022"."""
     found = re.search(r"^(.*?), .*?([A-Z][\w ]*? \d{4})", paper)
     return f"{found.group(1)}, {found.group(2)}" if found else paper
+
+
+SIZES = [Column("dim", "D", digits=0), Column("image_size", "Pixels", digits=0)]
+TEXT_PATH = Column("text_path", "Text path", wide=True)
+ARCHITECTURES = [
+    Column("name", "Model"),
+    *SIZES,
+    Column("text", "Text"),
+    Column("weights", "Weights", digits=0),
+    TEXT_PATH,
+]
+KIND = [Column("kind", "Kind"), Column("about", "About")]
+"""For programs; people read it below the table."""
+WEIGHTS = [Column("model", "--model"), *SIZES, TEXT_PATH]
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Only names that contain this, such as vit-b.")] = "",
+    weights: Annotated[
+        bool, typer.Option("--weights", help="A row for each set of weights, as --model takes it.")
+    ] = False,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the models, the paper's first, and how prompts are computed for each: fast or plain.
+
+    Both ways are exact. The fast one shares and skips work where the text encoder is CLIP's own.
+    """
+    from lsncli.backbones import BACKBONES
+    from lsncli.backbones.catalogue import architectures
+
+    rows, found = [], architectures(pattern)
+    for kind, listed in found.items():
+        for one in listed:
+            row = vars(one) | {"text_path": one.text_path, "weights": len(one.models)}
+            row |= {"kind": kind, "about": BACKBONES[kind].about}
+            rows += [row | {"model": model} for model in one.models] if weights else [row]
+    columns = WEIGHTS if weights else ARCHITECTURES
+    render(rows, columns if FORMATS[format].people else [*columns, *KIND], format, output)
+    for kind in found:
+        say(f"{kind}: {BACKBONES[kind].about}", quiet=quiet)

@@ -1,4 +1,9 @@
-"""What `lsn train-pos` and `lsn train-neg` share: options, the training, and how a result is shown."""
+"""What `lsn train-pos` and `lsn train-neg` share: options, the training, and how a result is shown.
+
+``lsn train-pos``: learn positive prompts (CoOp, CoCoOp) from the store.
+
+``lsn train-neg``: learn negative prompts, the paper's own part.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -7,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lsncli.cli import options
 from lsncli.cli.interrupted import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
 from lsncli.console import progress, say
@@ -250,3 +256,84 @@ def describe_threshold(detector: "Detector", quiet: bool) -> None:
     if threshold.doubt:
         advice = "Use more images." if detector.seen else "Use more images or a larger --val-fraction."
         say(f"Warning: {threshold.doubt} {advice}", quiet=quiet, style="yellow")
+
+
+def train_pos(
+    split: Annotated[str, typer.Option(help="Labelled split to learn from.")] = "train",
+    mode: Mode = "paper",
+    learner: Learner = "coop",
+    shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None,
+    val_fraction: Annotated[
+        float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
+    ] = 0.2,
+    sets: Sets = None,
+    specific: Specific = None,
+    names: Names = None,
+    position: Position = None,
+    context_length: ContextLength = None,
+    init: Init = None,
+    tau: Tau = None,
+    weight: Weight = None,
+    orthogonality: Orthogonality = None,
+    epochs: Epochs = None,
+    batch_size: TrainBatch = None,
+    rate: Rate = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    resume: Resume = True,
+    seed: Seed = 0,
+    target_tpr: options.TargetTpr = 0.95,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
+    precision: Precision = None,
+    kernel: Kernel = "auto",
+    memory: Memory = 4.0,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Learn one context shared by all classes (Eq. 2-4), then calibrate a CoOp + MCM detector.
+
+    Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
+    An interrupted training goes on when the same command is typed again.
+    """
+    learn("positive", locals(), following="lsn train-neg")
+
+
+def train_neg(
+    mode: Mode = "paper",
+    learner: Learner = "coop",
+    sets: Sets = None,
+    specific: Specific = None,
+    names: Names = None,
+    position: Position = None,
+    context_length: ContextLength = None,
+    init: Init = None,
+    tau: Tau = None,
+    weight: Weight = None,
+    orthogonality: Orthogonality = None,
+    epochs: Epochs = None,
+    batch_size: TrainBatch = None,
+    rate: Rate = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    resume: Resume = True,
+    seed: Seed = 0,
+    target_tpr: options.TargetTpr = 0.95,
+    work: options.WorkFolder = options.DEFAULT_WORK,
+    pretrained: options.Pretrained = "",
+    device: options.Device = "auto",
+    precision: Precision = None,
+    kernel: Kernel = "auto",
+    memory: Memory = 4.0,
+    format: options.Format = "table",
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Learn K sets of class-specific negative contexts (Eq. 5-8), then calibrate an LSN detector.
+
+    Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
+    An interrupted training goes on when the same command is typed again.
+    """
+    learn("negative", locals(), following="lsn score ./images")
