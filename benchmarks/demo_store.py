@@ -1,4 +1,4 @@
-"""Rebuild ``lsncli/facts/demo_features.h5``, the features that ``lsn demo`` learns from.
+"""Rebuild ``lsncli/reference/demo_features.h5``, the features that ``lsn demo`` learns from.
 
     python -m benchmarks.demo_store --images DIR
 
@@ -20,7 +20,7 @@ from lsncli.extraction.extract import extract
 from lsncli.images.listing import ImageItem, Listing, list_images
 
 HERE = Path(__file__).parent
-TARGET = HERE.parent / "lsncli" / "facts" / "demo_features.h5"
+TARGET = HERE.parent / "lsncli" / "reference" / "demo_features.h5"
 OTHERS_PER_CLASS = 5
 
 

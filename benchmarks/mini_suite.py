@@ -1,8 +1,8 @@
 """The mini benchmark: the paper's small columns and a stand-in for its large ones, on the mini model.
 
 The class splits of CIFAR10, CIFAR100, CIFAR+10, CIFAR+50 and Tiny-ImageNet are those of ZOC (Esmaeilpour et
-al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.reference.splits holds them by name. Everything is
-as in that protocol but for the backbone: 32-pixel images go through the mini model's own transform.
+al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.reference.splits holds them by name. Everything
+is as in that protocol but for the backbone: 32-pixel images go through the mini model's own transform.
 ``imagenette`` stands in for ImageNet-100: ten classes against textures, nature places and flowers, which are
 *not* the OOD sets of the paper.
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.towers [--quick | --tiny]
 
-One thread, in ratios of CPU time: float32 (``backbones/fast_image_tower.py``) and pure bfloat16; and how far the
-features are apart. How much float32 gains hangs on the processor: the product of matrices is nearly all of
-it, so oneDNN's speed and torch's own are measured beside: no float32 tower can be faster than the former.
+One thread, in ratios of CPU time: float32 (``backbones/fast_image_tower.py``) and pure bfloat16; and how far
+the features are apart. What float32 gains depends on the processor: the product of matrices is nearly all of
+it, so oneDNN's speed and torch's own are measured, too: no float32 tower can be faster than the former.
 
 All threads, in ratios of wall time: batches one after the other, each shared by all threads as torch does it,
 against as many batches at once as there are threads, each computed by one (``extraction/encoder.py``).

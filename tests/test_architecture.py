@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = (
     "credentials errors validation registry files locks signals types console config device __init__",
-    "prompts scores metrics intervals threshold facts",
+    "prompts scores metrics intervals threshold reference",
     "backbones images store",
     "artefacts extraction interchange",
     "methods",

@@ -113,7 +113,7 @@ def test_toml_that_cannot_be_is_a_value_error(tmp_path: Path, content: bytes) ->
 def test_files_of_users_are_parsed_in_one_place() -> None:
     """Every other reader would need all these limits, too. What lsn itself brings along needs none."""
     package = Path(validation.__file__).parent
-    own = {"validation.py", "facts", "backbones/catalogue.py", "artefacts/files.py"}
+    own = {"validation.py", "reference", "backbones/catalogue.py", "artefacts/files.py"}
     own |= {"training/finetune.py", "training/prompts.py"}  # their own settings, to and fro
     found = {
         path.relative_to(package).as_posix()

@@ -18,7 +18,7 @@ class Dataset:
     per_class: int | None = None
     """How many images every class must have."""
     class_list: str = ""
-    """Whose folders these are, a key of ``facts.classes.class_list``; "" = any names."""
+    """Whose folders these are, a key of ``reference.classes.class_list``; "" = any names."""
     labelled: bool = True
     """False where images are OOD as a whole: then class folders do not matter."""
     source: str = ""

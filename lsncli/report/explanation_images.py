@@ -182,8 +182,8 @@ def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -
         row = rows.setdefault(look.name, [seen])
         nothing = "" if look.weights.any() else ": nothing"
         row.append((made, (title, f"{look.prompt}, cosine {look.cosine:.3f}{nothing}")))
-    sheet = sheet([numbers(why, seen[0].width), *rows.values()])
-    save(sheet, folder / f"{stem}.explain.png")
+    whole = sheet([numbers(why, seen[0].width), *rows.values()])
+    save(whole, folder / f"{stem}.explain.png")
     _write_numbers(folder / f"{stem}.explain.json", found, why)
     return [folder / f"{name}.png" for name in names]
 
