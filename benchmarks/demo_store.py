@@ -17,7 +17,8 @@ from pathlib import Path
 from lsncli.backbones import load_backbone
 from lsncli.console import progress
 from lsncli.extraction.extract import extract
-from lsncli.images.listing import ImageItem, Listing, list_images
+from lsncli.images.item import ImageItem, Listing
+from lsncli.images.listing import list_images
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "lsncli" / "reference" / "demo_features.h5"

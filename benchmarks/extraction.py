@@ -25,7 +25,7 @@ from benchmarks.goals import Row
 from benchmarks.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
 from benchmarks.timing import Rows, interleaved, machine, record
 from lsncli.extraction.extract import Extraction
-from lsncli.images.listing import Listing
+from lsncli.images.item import Listing
 from lsncli.store.reader import read_split
 
 AUTHORS, LOADER = "authors' loop", "open_clip + DataLoader"

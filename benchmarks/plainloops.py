@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lsncli.backbones.hub import ensure_torchvision
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 
 BATCH = 64
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -19,7 +19,8 @@ from lsncli.backbones.hub import ensure_torchvision
 from lsncli.device import images_at_once
 from lsncli.extraction.encoder import pixels_of
 from lsncli.extraction.extract import Extraction, extract
-from lsncli.images.listing import Listing, list_images
+from lsncli.images.item import Listing
+from lsncli.images.listing import list_images
 
 OURS = "lsn"
 

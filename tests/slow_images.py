@@ -8,7 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-DECODER = "import os, signal, sys, time; sys.path[:] = sys.argv[2:]; from lsncli.images import worker; "
+DECODER = (
+    "import os, signal, sys, time; sys.path[:] = sys.argv[2:]; "
+    "from lsncli.images import decode_worker as worker; "
+)
 SLEEPS = "worker.decode_here = lambda data: time.sleep(3600); worker.serve()"
 """What a process does that decodes: such as nothing, for an hour."""
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))

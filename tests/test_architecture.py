@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
@@ -44,6 +45,7 @@ BESIDE = {
     ("locks", "errors"),
     ("locks", "files"),
     ("errors", "credentials"),
+    ("registry", "errors"),
     ("console", "credentials"),
     *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],
 }
@@ -83,6 +85,44 @@ def test_imports_point_downward(path: Path) -> None:
             continue
         allowed = LAYERS[other] < LAYERS[own] or (own, other) in BESIDE
         assert allowed, f"{own} (layer {LAYERS[own]}) imports {name} (layer {LAYERS[other]})"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    known = {module_of(path): path for path in MODULES}
+    imports = {
+        module: {name if name in known else name.rpartition(".")[0] for name in imports_of(path)}
+        & known.keys()
+        for module, path in known.items()
+    }
+    del imports["lsncli"]  # loads the API when it is asked for
+    order = TopologicalSorter({module: used - {module, "lsncli"} for module, used in imports.items()})
+    order.prepare()  # raises CycleError, which names them
+
+
+SHARDS = {
+    "__main__.py",
+    "backbones/mini.py",
+    "bench/figures/pictures.py",
+    "bench/figures/toy.py",
+    "credentials.py",
+    "images/together.py",
+}
+"""Modules outside ``scores/`` of fewer than 40 lines; this list only becomes shorter."""
+
+
+def test_modules_are_no_shards() -> None:
+    small = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if path.name != "__init__.py"
+        and room_of(path) != "scores"
+        and len(path.read_text(encoding="utf-8").splitlines()) < 40
+    }
+    assert small == SHARDS
 
 
 def test_every_room_has_a_layer() -> None:

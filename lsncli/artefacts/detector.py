@@ -23,7 +23,7 @@ HINT = (
 class Seen:
     """What the images looked like that set gamma: what later images are compared with.
 
-    ``side`` (the shorter one, in pixels) and ``sharpness`` (``app.drift``) are the 5 %, 50 % and 95 %
+    ``side`` (the shorter one, in pixels) and ``sharpness`` (``detection.drift``) are the 5 %, 50 % and 95 %
     quantiles; ``ood`` is the fraction of the images that gamma rejects.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import FingerprintMismatch, UsageError
-from lsncli.registry import load
+from lsncli.registry import additions, load
 from lsncli.types import Fingerprint
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ BACKBONES: dict[str, Kind] = {
     ),
 }
 """By the word before the first colon of a model's name; any other name is one of ``USUAL``."""
+BACKBONES |= {
+    name: Kind(reference, f"Added by the installed package {reference.partition('.')[0].partition(':')[0]}.")
+    for name, reference in additions("lsncli.backbones", BACKBONES).items()
+}
 
 USUAL = "open_clip"
 

@@ -13,7 +13,7 @@ from lsncli.bench.suite_workspace import Desk
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract
-from lsncli.images.listing import Listing
+from lsncli.images.item import Listing
 from lsncli.methods.candidates import write_lines
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset

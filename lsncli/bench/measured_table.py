@@ -15,7 +15,8 @@ from lsncli.bench.jobs import Score, lines_of
 from lsncli.bench.plan import Plan, make_plan
 from lsncli.bench.results import Record, mean_and_spread
 from lsncli.bench.runner import Run, run
-from lsncli.bench.suite import Group, Suite, TableSpec, check_methods
+from lsncli.bench.suite import Group, Suite, TableSpec
+from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_workspace import Desk
 from lsncli.reference.datasets import published
 from lsncli.reference.published import NUMBERS, Column, Table, column

@@ -21,7 +21,7 @@ from lsncli.console import say
 from lsncli.device import pick_device, threads_for
 from lsncli.errors import LsnError, Unavailable
 from lsncli.extraction.estimate import probe
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.methods.spec import Method
 from lsncli.prompts.cocoop import conditional_cosines
 from lsncli.prompts.layout import TextTower

@@ -14,7 +14,8 @@ from lsncli.bench.tasks import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.images.class_names import class_names
 from lsncli.images.dataset_layouts import Layout
-from lsncli.images.listing import Listing, take_shots
+from lsncli.images.item import Listing
+from lsncli.images.listing import take_shots
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset
 from lsncli.store.format import SplitInfo

@@ -116,7 +116,8 @@ def evaluate(
     from lsncli.evaluation.evaluate import save_scores as write_scores
     from lsncli.methods.inputs import Images
     from lsncli.methods.spec import parse_method
-    from lsncli.report.plots import check_available, draw_evaluation
+    from lsncli.report.evaluation_plots import draw_evaluation
+    from lsncli.report.plots import check_available
 
     options.set_timeouts(timeout, image_timeout)
     if save_scores is not None:

@@ -21,7 +21,7 @@ from lsncli.report.formats import FORMATS, Column, render
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.extraction.estimate import Forecast, Probe
-    from lsncli.images.listing import Listing
+    from lsncli.images.item import Listing
 
 FOR_PEOPLE = [
     Column("count", "Images"),

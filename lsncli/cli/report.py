@@ -84,7 +84,7 @@ def report(
     from lsncli.evaluation.evaluate import TRAIN
     from lsncli.extraction.extract import check_failures
     from lsncli.images.columns import Columns
-    from lsncli.images.listing import Listing
+    from lsncli.images.item import Listing
     from lsncli.report.contents import make_report
     from lsncli.report.page.build import build_page
     from lsncli.report.page.data import page_data

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from lsncli.detection.detect import Found, Tally, Verdict
     from lsncli.detection.drift import Drift
     from lsncli.images.columns import Columns
-    from lsncli.images.listing import ImageItem
+    from lsncli.images.item import ImageItem
     from lsncli.types import Failure
 
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to score: batches as ``app.detect`` gives them, and the images they are about."""
+    """What there is to score: batches as ``detection.detect`` gives them, and the images they are about."""
 
     total: int
     batches: "Iterator[tuple[int, Sequence[Verdict | Failure]]]"

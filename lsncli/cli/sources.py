@@ -10,7 +10,7 @@ from lsncli.console import say
 
 if TYPE_CHECKING:
     from lsncli.images.columns import Columns
-    from lsncli.images.listing import Listing
+    from lsncli.images.item import Listing
 
 COLUMN_PANEL = "Lists and tables"
 PathColumn = Annotated[

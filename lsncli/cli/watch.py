@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lsncli.artefacts.detector import Detector
     from lsncli.detection.detect import Tally, Verdict
     from lsncli.detection.watch import Arrival, Watcher
-    from lsncli.images.listing import Listing
+    from lsncli.images.item import Listing
     from lsncli.types import Failure
 
 NAMED = 5

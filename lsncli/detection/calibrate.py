@@ -15,7 +15,7 @@ from lsncli.console import Tick, silent
 from lsncli.detection.detect import Verdict, detect
 from lsncli.detection.drift import Looks, seen
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.listing import Listing
+from lsncli.images.item import Listing
 from lsncli.methods.heads import Heads, Model, load_checked
 from lsncli.methods.holdout import Parts, check_held_out, hold_out, hold_out_again, rows_for
 from lsncli.methods.inputs import inputs_for

@@ -13,7 +13,7 @@ from lsncli.artefacts.detector import Detector
 from lsncli.backbones import Backbone
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.encoder import encode_stream
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.methods.heads import Model, head_from
 from lsncli.scores import load_score
 from lsncli.scores.common import predict

@@ -14,7 +14,7 @@ from PIL import Image
 from lsncli.images import decode_process
 from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode import decode
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.loader import Batch, Preprocess, one_line
 from lsncli.images.pixel_modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable, read_bytes

@@ -13,7 +13,7 @@ from lsncli.detection.detect import Verdict, detect, detect_split, judge_of, sho
 from lsncli.detection.drift import Drift
 from lsncli.errors import LsnError
 from lsncli.images.class_names import class_names
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.methods.heads import Model
 from lsncli.methods.holdout import labels_as
 from lsncli.methods.inputs import images_of

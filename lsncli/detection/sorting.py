@@ -22,7 +22,7 @@ from lsncli.detection.file_moves import as_binary, digest_in, keep_status, move_
 from lsncli.detection.undo_log import UndoLog
 from lsncli.files import Folder, temporary_name
 from lsncli.images.file_identity import CHANGED, Identity, Witness, witness_of
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.read import Undecodable
 from lsncli.images.remote import as_url
 from lsncli.signals import held_back

@@ -10,12 +10,12 @@ from lsncli.detection.detect import Verdict, row_of
 from lsncli.detection.watch_log import Version, WatchLog
 from lsncli.images.folder import scan
 from lsncli.images.found import Found, Problem
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.types import UNLABELLED, Failure
 
 Judged = Sequence[Verdict | Failure]
 Detect = Callable[[Listing], Iterator[tuple[int, Judged]]]
-"""``app.detect`` with a detector and a model."""
+"""``detection.detect`` with a detector and a model."""
 
 PAUSE = 4
 """The least pause, in times of what the look before it took."""

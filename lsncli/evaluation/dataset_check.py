@@ -20,7 +20,7 @@ from lsncli.images.dataset_layouts import (
     find_annotations,
 )
 from lsncli.images.found import is_image
-from lsncli.images.listing import Listing
+from lsncli.images.item import Listing
 from lsncli.images.locations import expanded
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset

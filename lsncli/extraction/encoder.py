@@ -35,7 +35,7 @@ from lsncli.extraction.pipeline import in_threads
 from lsncli.images.decode import decode
 from lsncli.images.decode_process import Together
 from lsncli.images.fast_decode import fast_decoder
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.loader import Batch, Pixels, load_batches
 from lsncli.store.format import Piece, shortest
 from lsncli.types import Failure, Seconds

@@ -15,7 +15,7 @@ from lsncli import console
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import batches_abreast, encode_stream
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.store.staging import PART_ROWS
 from lsncli.types import Failure
 

@@ -23,7 +23,8 @@ from lsncli.extraction.retry import retry_failures
 from lsncli.extraction.reuse import ReusingEncoder
 from lsncli.extraction.runner import Made, make_by, make_here, plan_of, untouched
 from lsncli.images.class_names import classes_of
-from lsncli.images.listing import Listing, check_not_empty
+from lsncli.images.item import Listing
+from lsncli.images.listing import check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
 from lsncli.store.reader import find_split, read_fingerprint

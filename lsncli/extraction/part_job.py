@@ -18,7 +18,7 @@ from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.files import read_own, write_own
 from lsncli.images.found import Content
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.source_kinds import contents
 from lsncli.store.part import COMMIT_SECONDS, Part
 from lsncli.store.staging import Plan, parts_folder

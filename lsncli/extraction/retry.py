@@ -9,7 +9,7 @@ import numpy as np
 from lsncli import console
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import EncodedBatch, Encoder
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.store.staging import FINISH_WAIT, claimed

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lsncli import console
 from lsncli.backbones import Backbone
 from lsncli.extraction.encoder import EncodedBatch, Encoder
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.types import Failure, Seconds
 
 Features = NDArray[np.float16]

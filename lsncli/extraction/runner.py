@@ -17,7 +17,8 @@ from lsncli.extraction.engines import Crew, engine
 from lsncli.extraction.engines.torchrun import wait_for_plan
 from lsncli.extraction.merge import launch_of, write_record
 from lsncli.extraction.part_job import Job, PartDone, work_part, write_manifest
-from lsncli.images.listing import Listing, shareable
+from lsncli.images.item import Listing
+from lsncli.images.listing import shareable
 from lsncli.store.format import check_split_name
 from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.reader import find_split

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from lsncli.errors import UsageError
-from lsncli.images.listing import Listing
+from lsncli.images.item import Listing
 from lsncli.images.names_file import NameFile, canonical, is_key, is_number, plain, read_names
 from lsncli.reference.classes import class_list
 from lsncli.types import UNLABELLED

@@ -19,7 +19,8 @@ from lsncli.errors import LsnError
 from lsncli.images import folder as folders_of
 from lsncli.images.cifar import scan_cifar
 from lsncli.images.found import Found, Problem, is_hidden, is_image
-from lsncli.images.listing import ImageItem, Listing, list_images
+from lsncli.images.item import ImageItem, Listing
+from lsncli.images.listing import list_images
 from lsncli.images.locations import behind
 from lsncli.types import UNLABELLED, Failure
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple
 
-from lsncli.images.listing import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing
 from lsncli.images.read import Undecodable, read_bytes, read_file
 
 CHANGED = "changed since it was scored"

@@ -10,7 +10,7 @@ from typing import Protocol
 EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "png", "webp", "avif", "heic", "heif", "bmp", "gif", "tif", "tiff", "ppm", "pgm"}
 )
-OTHER_ARCHIVES = (".tar.zst", ".tzst", ".zip", ".7z", ".rar")
+OTHER_ARCHIVES = (".tar.zst", ".tzst", ".7z", ".rar")
 
 SYSTEM = frozenset(
     {
@@ -162,6 +162,14 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
     return [
         known.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
     ]
+
+
+def without_common_folder(names: list[str]) -> list[str]:
+    """Names in an archive without its single top-level folder, if it has one."""
+    tops = {name.partition("/")[0] if "/" in name else None for name in names}
+    if len(tops) != 1 or None in tops:
+        return names
+    return [name.partition("/")[2] for name in names]
 
 
 class Unique:

@@ -15,7 +15,7 @@ from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode_process import Together, threads
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.types import Failure, Labels, Seconds
 

@@ -13,7 +13,7 @@ from lsncli.errors import LsnError
 from lsncli.images.found import MAX_BYTES
 
 if TYPE_CHECKING:
-    from lsncli.images.listing import ImageItem
+    from lsncli.images.item import ImageItem
 
 
 class Undecodable(LsnError):

@@ -102,7 +102,7 @@ def entries(system: Any, folder: str) -> list[dict[str, Any]]:
     if not _is_web(system):
         listed: list[dict[str, Any]] = _ask(Budget(), system, "ls", folder, detail=True)
         return listed
-    from lsncli.images.remote_listing import links
+    from lsncli.images.http import links
 
     budget = Budget(MAX_PAGE, excess=f"a page of links of more than {MAX_PAGE >> 20} MiB")
     urls = links(_ask(budget, system, "cat_file", folder), folder)
@@ -181,7 +181,7 @@ def _web_options(url: str) -> dict[str, Any]:
     schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in url]
     if not schemes:
         return {}
-    from lsncli.images.remote_listing import client
+    from lsncli.images.http import client
 
     return {scheme: {"get_client": client} for scheme in schemes}
 

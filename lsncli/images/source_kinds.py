@@ -59,6 +59,9 @@ SOURCES: dict[str, SourceKind] = {
         "lsncli.images.remote_listing:scan_tar",
         {"packed": "lsncli.images.read:Packed"},
     ),
+    "zip": SourceKind(
+        (".zip",), "zip archives", "lsncli.images.zip:scan", contents={"zip": "lsncli.images.zip:Zip"}
+    ),
     "table": SourceKind(
         (".parquet",),
         ".parquet files",

@@ -20,6 +20,7 @@ from lsncli.images.found import (
     is_hidden,
     is_image,
     is_system,
+    without_common_folder,
 )
 from lsncli.images.read import packed
 from lsncli.images.sidecar_labels import LONGEST, Labels
@@ -136,7 +137,7 @@ def _index(
             places[name] = place
     labels.settle(path)
     problems += [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
-    keys = _without_common_folder(list(places))
+    keys = without_common_folder(list(places))
     folders = [labels.of(name) for name in places] if labels else by_folder(keys)
     found = [
         Found(key, folder, path, *place, content, name)
@@ -208,10 +209,3 @@ def _follow(name: str, places: dict[str, Place], links: dict[str, str]) -> Place
             return None
         name = links[name]
     return None
-
-
-def _without_common_folder(names: list[str]) -> list[str]:
-    tops = {name.partition("/")[0] if "/" in name else None for name in names}
-    if len(tops) != 1 or None in tops:
-        return names
-    return [name.partition("/")[2] for name in names]

@@ -13,7 +13,7 @@ from lsncli.backbones.captioner import Captioner
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.images.decode import decode
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.loader import load_batches
 from lsncli.methods.candidates import line, write_lines
 from lsncli.methods.workspace import Workspace

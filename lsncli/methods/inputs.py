@@ -21,7 +21,8 @@ from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import pixels_of
 from lsncli.images.columns import Columns
-from lsncli.images.listing import ImageItem, list_images, named
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images, named
 from lsncli.images.loader import load_batches
 from lsncli.methods.cache import digest
 from lsncli.methods.candidates import WordFeatures, read_candidates, zoc_of_split

@@ -19,12 +19,13 @@ from typing import Any
 
 from lsncli.errors import LsnError
 from lsncli.methods.cache import Cache, digest
+from lsncli.registry import added_packages
 
 Definition = Callable[..., Any] | str
 """A function, a class, or the text ``module:name``."""
 
 PACKAGES = ("lsncli", "benchmarks")
-"""The packages whose code is followed."""
+"""The packages whose code is followed, with those that add rows to a registry."""
 
 POINTER = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)*(:\w+)?")
 """A module, or ``module:name`` in a row of a registry."""
@@ -128,7 +129,7 @@ def _edges(node: Node) -> dict[str, list[Node]]:
 
 def _targets(module: str, name: str, attribute: str) -> list[Node]:
     """The definitions behind an imported name, of which perhaps only an attribute is read."""
-    if module.partition(".")[0] not in PACKAGES:
+    if module.partition(".")[0] not in {*PACKAGES, *added_packages()}:
         return [("", f"{module}:{name or attribute}")]
     if not name and attribute:
         return _targets(module, attribute, "")

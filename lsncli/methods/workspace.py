@@ -28,11 +28,11 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """Results by content (``app.cache``); may be deleted at any time."""
+        """Results by content (``methods.cache``); may be deleted at any time."""
         return self.folder / "cache"
 
     def extraction(self, split: str) -> Path:
-        """What the extraction of a split took (``app.record``)."""
+        """What the extraction of a split took (``extraction.merge``)."""
         return self.folder / "results" / f"extract-{split}.json"
 
     def prompts(self, kind: str) -> Path:
@@ -49,7 +49,7 @@ class Workspace:
         return self.folder / "no-tower.safetensors"
 
     def candidates(self, split: str) -> Path:
-        """Candidate words of every image of a split, for ZOC (``app.candidates``)."""
+        """Candidate words of every image of a split, for ZOC (``methods.candidates``)."""
         return self.folder / "candidates" / f"{split}.jsonl"
 
     @property

@@ -27,7 +27,8 @@ from lsncli.explanation.saliency import Explanation, explain
 from lsncli.images import decode_process
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.decode import decode
-from lsncli.images.listing import ImageItem, Listing, check_not_empty, list_images, named
+from lsncli.images.item import ImageItem, Listing
+from lsncli.images.listing import check_not_empty, list_images, named
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.methods.heads import head_from
 from lsncli.methods.spec import Method

@@ -108,8 +108,17 @@ def width() -> int:
 
 def write_csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     """Comma-separated values, safe to open in a spreadsheet."""
-    writer = csv.writer(file, lineterminator="\n")
-    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    _write_separated(rows, columns, file, ",")
+
+
+def write_tsv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
+    """The same, separated by tabs."""
+    _write_separated(rows, columns, file, "\t")
+
+
+def _write_separated(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, delimiter: str) -> None:
+    writer = csv.writer(file, lineterminator="\n", delimiter=delimiter)
+    quoting = csv.writer(file, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL)
     writer.writerow([column.key for column in columns])
     for row in rows:
         cells = [plain(row.get(column.key)) for column in columns]
@@ -266,6 +275,7 @@ FORMATS: dict[str, Format] = {
         published="lsncli.bench.published_table:write_blocks",
     ),
     "csv": Format("lsncli.report.formats:write_csv", streams=True),
+    "tsv": Format("lsncli.report.formats:write_tsv", streams=True),
     "json": Format(
         "lsncli.report.formats:write_json", typed=True, published="lsncli.bench.published_table:write_object"
     ),

@@ -6,7 +6,6 @@ bounded memory.
 """
 
 from dataclasses import fields
-from importlib import import_module
 from numbers import Integral, Real
 from typing import Any, cast, get_args, get_type_hints
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from lsncli.console import Tick, silent
 from lsncli.errors import UsageError
+from lsncli.registry import additions, load
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64s, Floats, Head, Rows
 
@@ -57,6 +57,7 @@ SCORES = {
     "arpl": "lsncli.scores.arpl:Arpl",
     "neglabel": "lsncli.scores.neglabel:NegLabel",
 }
+SCORES |= additions("lsncli.scores", SCORES)
 
 
 def load_score(name: str, **settings: object) -> Score:
@@ -122,8 +123,7 @@ def chunk_of(*heads: Head) -> int:
 def _class(name: str) -> type[Any]:
     if name not in SCORES:
         raise UsageError(f"There is no score '{name}'.", f"Expected one of {', '.join(SCORES)}.")
-    module, attribute = SCORES[name].split(":")
-    return cast(type[Any], getattr(import_module(module), attribute))
+    return cast(type[Any], load(SCORES[name]))
 
 
 def _fits(kind: Any, value: object) -> bool:

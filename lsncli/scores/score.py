@@ -44,7 +44,7 @@ class Score(ABC):
 
     def inputs(self) -> str:
         """What it looks at besides stored features and the head, with these settings: a row of
-        ``app.inputs.INPUTS``; empty for nothing."""
+        ``methods.inputs.INPUTS``; empty for nothing."""
         return ""
 
     @abstractmethod

@@ -21,7 +21,8 @@ from lsncli.errors import LsnError
 from lsncli.extraction.encoder import EncodedBatch, Encoder, pixels_of
 from lsncli.extraction.extract import check_failures
 from lsncli.images.class_names import classes_of
-from lsncli.images.listing import ImageItem, Listing, check_not_empty
+from lsncli.images.item import ImageItem, Listing
+from lsncli.images.listing import check_not_empty
 from lsncli.methods.holdout import Parts, check_held_out, hold_out
 from lsncli.methods.workspace import Workspace
 from lsncli.store.format import Split, check_split_name

@@ -14,7 +14,7 @@ from lsncli.backbones.trainable_image_tower import ImageTower, Tune
 from lsncli.console import Tick, silent
 from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from lsncli.images.loader import Pixels, load_batches
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 from lsncli.training.finetune_losses import LOSSES, TuneLoss

@@ -43,7 +43,7 @@ def no_model(monkeypatch) -> None:
     def load(*args, **kwargs):
         raise AssertionError("the model was loaded")
 
-    for module in ("runner", "pool", "desk"):
+    for module in ("runner", "training_jobs", "suite_workspace"):
         monkeypatch.setattr(f"lsncli.bench.{module}.same_backbone", load)
 
 

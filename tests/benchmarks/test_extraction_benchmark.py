@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import extraction, plainloops
 from benchmarks.subjects import load, made_up, photos, run_ours, sources
-from lsncli.images.listing import Listing
+from lsncli.images.item import Listing
 from lsncli.store.reader import read_split
 
 

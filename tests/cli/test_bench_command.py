@@ -80,7 +80,7 @@ def test_what_is_no_number_is_refused(lsn, text: str) -> None:
 def test_wide_is_for_rows_alone(lsn, form: str) -> None:
     done = lsn("bench", "--table", 1, "--published", "--wide", "--format", form)
     assert (done.code, done.out) == (2, "")
-    assert f"expected a --format of rows (csv, jsonl, parquet), found {form}." in done.err
+    assert f"expected a --format of rows (csv, tsv, jsonl, parquet), found {form}." in done.err
 
 
 def test_wide_csv_has_a_line_a_row(lsn) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from lsncli.detection.sorting import Action, Filing, Outcome, carry_out
 from lsncli.detection.undo_log import begin
 from lsncli.images.file_identity import witnessed
-from lsncli.images.listing import ImageItem, list_images
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images
 from lsncli.images.read import read_bytes
 
 

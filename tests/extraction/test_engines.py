@@ -26,7 +26,8 @@ from lsncli.extraction.extract import Extraction, extract
 from lsncli.extraction.merge import launch_of
 from lsncli.extraction.part_job import Job, PartDone, manifest_path, read_manifest, work_part, write_manifest
 from lsncli.extraction.runner import Made, join, make_share
-from lsncli.images.listing import ImageItem, list_images
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images
 from lsncli.images.parquet_rows import Table
 from lsncli.images.remote import Remote
 from lsncli.locks import locked

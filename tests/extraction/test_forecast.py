@@ -8,7 +8,8 @@ from fake_backbone import DIM, FakeBackbone, make_images
 
 from lsncli.errors import LsnError
 from lsncli.extraction.estimate import FEWEST, Probe, forecast, forecasts, probe, spread
-from lsncli.images.listing import Listing, list_images
+from lsncli.images.item import Listing
+from lsncli.images.listing import list_images
 
 PROBED = Probe(
     images=200, seconds=4.0, waiting=0.1, failures=0, image_bytes=100_000.0, key_bytes=19.0

@@ -12,7 +12,8 @@ from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import Crew, torchrun
 from lsncli.extraction.extract import extract
 from lsncli.extraction.runner import join
-from lsncli.images.listing import Listing, list_images
+from lsncli.images.item import Listing
+from lsncli.images.listing import list_images
 from lsncli.store.reader import read_split
 
 pa = pytest.importorskip("pyarrow")

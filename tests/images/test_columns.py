@@ -15,7 +15,8 @@ from lsncli.errors import UsageError
 from lsncli.images import listfile, table_layout
 from lsncli.images.class_names import classes_of
 from lsncli.images.columns import AUTOMATIC, Columns, as_class, is_number, label_text
-from lsncli.images.listing import Listing, list_images
+from lsncli.images.item import Listing
+from lsncli.images.listing import list_images
 
 BODY = "x/1.jpg{0}cat\nx/2.jpg{0}dog\nx/3.jpg{0}cat\n"
 CLASSES = {"x/1.jpg": "cat", "x/2.jpg": "dog", "x/3.jpg": "cat"}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lsncli.images.decode import decode
-from lsncli.images.listing import ImageItem, list_images
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
 
 

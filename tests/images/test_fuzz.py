@@ -11,7 +11,7 @@ from patience import PATIENCE
 from PIL import Image
 
 from lsncli.images.decode import decode
-from lsncli.images.listing import ImageItem
+from lsncli.images.item import ImageItem
 from tests.robustness.fuzz import Outcome, attempt, run
 from tests.robustness.mutations import MUTATIONS, case, samples
 

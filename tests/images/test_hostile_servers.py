@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images import listfile, remote, remote_listing
+from lsncli.images import http, listfile, remote, remote_listing
 from lsncli.images.budget import SECONDS, Budget, Unfetchable
-from lsncli.images.listing import ImageItem, list_images
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.remote import Remote
 
@@ -24,7 +25,7 @@ pytest.importorskip("aiohttp")
 
 from flaky import Flaky, put
 
-from lsncli.images.remote_listing import links
+from lsncli.images.http import links
 
 LIMIT = 1 << 20
 """Bytes that an image may have in these tests."""
@@ -373,14 +374,14 @@ def test_large_bodies_share_one_room(
     length: int | None, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many threads read; without it each could fill memory up to the limit of an image."""
-    monkeypatch.setattr(remote_listing, "LARGE", 1000)
-    monkeypatch.setattr(remote_listing, "ROOM", 10_000)
+    monkeypatch.setattr(http, "LARGE", 1000)
+    monkeypatch.setattr(http, "ROOM", 10_000)
     beyond: set[int] = set()
     most = 0
 
     class Body:
         status, content_length, request_info = 200, length, SimpleNamespace(headers={})
-        _pour = remote_listing.Response._pour
+        _pour = http.Response._pour
 
         def __init__(self, number: int) -> None:
             self.number, self.left, self.content = number, 50, self
@@ -398,7 +399,7 @@ def test_large_bodies_share_one_room(
             return b""
 
     async def all_of_them() -> list[bytes]:
-        bodies = (remote_listing.Response._within(Body(number), Budget(8000)) for number in range(5))
+        bodies = (http.Response._within(Body(number), Budget(8000)) for number in range(5))
         return await asyncio.gather(*bodies)
 
     assert asyncio.run(all_of_them()) == [b"%100d" % number * 49 for number in range(5)]
@@ -406,14 +407,14 @@ def test_large_bodies_share_one_room(
 
 
 def test_room_is_given_back_by_whoever_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_listing, "ROOM", 100)
+    monkeypatch.setattr(http, "ROOM", 100)
 
-    async def hold(room: remote_listing.Room, size: int) -> None:
+    async def hold(room: http.Room, size: int) -> None:
         async with room.taken(size):
             await asyncio.sleep(60)
 
     async def run() -> str:
-        room = remote_listing.Room()
+        room = http.Room()
         tasks = [asyncio.ensure_future(hold(room, size)) for size in (80, 1000, 60)]
         for task in tasks:
             await asyncio.sleep(0)

@@ -13,7 +13,8 @@ import pytest
 from test_packed import pack
 from test_sources import make_tar, touch
 
-from lsncli.images.listing import ImageItem, list_images, shareable
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images, shareable
 from lsncli.images.read import Undecodable, read_bytes
 
 

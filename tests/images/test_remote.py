@@ -16,7 +16,8 @@ from test_sources import keys, touch
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import remote
-from lsncli.images.listing import ImageItem, list_images, shareable
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images, shareable
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.remote import Remote, as_url
 
@@ -214,10 +215,12 @@ def test_what_is_not_there_and_what_cannot_be_had_are_sentences() -> None:
     for name in ("nowhere", "a.jpg", "t.tar", "l.csv", "x.parquet"):
         with pytest.raises(UsageError, match=rf"'flaky://{name}' cannot be read: no such file"):
             list_images([Path(f"flaky://{name}")])
-    put({"t.tar": b"no tar" * 99, "z.zip": b""})
+    put({"t.tar": b"no tar" * 99, "z.7z": b"", "z.zip": b""})
     with pytest.raises(UsageError, match="cannot be read as a tar"):
         list_images([Path("flaky://t.tar")])
     with pytest.raises(UsageError, match="is an archive"):
+        list_images([Path("flaky://z.7z")])
+    with pytest.raises(UsageError, match="lies behind a URL, where zip archives cannot be read"):
         list_images([Path("flaky://z.zip")])
     Flaky.behave(lambda number: OSError("down"))
     with pytest.raises(LsnError, match="tried 3 times"):

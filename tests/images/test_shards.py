@@ -12,7 +12,8 @@ from test_sources import keys, labels
 
 from lsncli.errors import UsageError
 from lsncli.images import locations
-from lsncli.images.listing import Listing, list_images
+from lsncli.images.item import Listing
+from lsncli.images.listing import list_images
 from lsncli.images.read import read_bytes
 
 

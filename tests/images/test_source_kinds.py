@@ -23,6 +23,7 @@ from lsncli.images.parquet_rows import Table
 from lsncli.images.read import Packed, read_bytes
 from lsncli.images.remote import Remote
 from lsncli.images.source_kinds import SOURCES, SourceKind, kind_of, parted, suffixes, wanted
+from lsncli.images.zip import Zip
 from lsncli.store.reader import read_split
 from lsncli.store.staging import Plan
 
@@ -88,7 +89,7 @@ def test_no_two_kinds_share_an_end_of_a_name_or_a_name_in_manifests() -> None:
 
 
 def test_names_in_manifests_are_those_on_disk_of_before() -> None:
-    assert source_kinds.contents() == {"packed": Packed, "table": Table, "remote": Remote}
+    assert source_kinds.contents() == {"packed": Packed, "zip": Zip, "table": Table, "remote": Remote}
 
 
 def test_the_longest_end_of_a_name_tells_the_kind(monkeypatch) -> None:

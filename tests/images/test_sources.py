@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
 from lsncli.images.found import Unique
-from lsncli.images.listing import ImageItem, Listing, list_images, short_classes, take_shots
+from lsncli.images.item import ImageItem, Listing
+from lsncli.images.listing import list_images, short_classes, take_shots
 
 
 def touch(root: Path, *names: str, data: bytes = b"x") -> None:
@@ -330,7 +331,7 @@ def test_a_tar_cut_short_gives_what_is_there_and_a_problem(tmp_path: Path) -> No
     assert "cut short" in listing.problems[0].reason
 
 
-@pytest.mark.parametrize("name", ["t.zip", "t.tar.zst", "t.7z"])
+@pytest.mark.parametrize("name", ["t.rar", "t.tar.zst", "t.7z"])
 def test_an_archive_of_another_kind_says_to_unpack_it(tmp_path: Path, name: str) -> None:
     touch(tmp_path, name)
     with pytest.raises(UsageError, match="Unpack it"):

@@ -16,7 +16,8 @@ from test_sources import keys
 from lsncli.errors import UsageError
 from lsncli.images import parquet_file, parquet_rows
 from lsncli.images.columns import Columns
-from lsncli.images.listing import Listing, list_images, shareable, take_shots
+from lsncli.images.item import Listing
+from lsncli.images.listing import list_images, shareable, take_shots
 from lsncli.images.parquet_file import ParquetFile
 from lsncli.images.read import Undecodable, read_bytes
 

@@ -221,7 +221,7 @@ def test_a_forked_process_leaves_those_of_its_parent_alone(decoding) -> None:
 
 PARENT = """
 import os, signal, sys
-from lsncli.images import watched
+from lsncli.images import decode_process as watched
 watched.RUN = sys.argv[2]
 if sys.argv[1] == "idle":
     watched.decode(open(sys.argv[3], "rb").read())

@@ -263,3 +263,16 @@ def test_an_optional_column_is_left_out_of_a_table_without_a_value(tmp_path) -> 
     assert "Because" not in rendered(iter(ROWS), columns, tmp_path=tmp_path)
     assert "Because" in rendered([*ROWS, {"path": "c.jpg", "error": "gone"}], columns, tmp_path=tmp_path)
     assert ",error\n" in rendered(ROWS, columns, "csv", tmp_path)
+
+
+def test_tsv_is_csv_with_tabs(tmp_path: Path) -> None:
+    rows = [{"path": name, "rate": 0.25, "count": number} for number, name in enumerate(NASTY)]
+    found = {
+        form: list(
+            csv.reader(io.StringIO(rendered(rows, form=form, tmp_path=tmp_path), newline=""), delimiter=mark)
+        )
+        for form, mark in (("csv", ","), ("tsv", "\t"))
+    }
+    assert found["tsv"] == found["csv"]
+    assert len(found["tsv"]) == len(NASTY) + 1
+    assert "\t0.25\t" in rendered(rows, form="tsv", tmp_path=tmp_path)

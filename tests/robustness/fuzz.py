@@ -25,7 +25,8 @@ from PIL import Image
 from benchmarks.timing import record
 from lsncli.images.decode import decode
 from lsncli.images.found import EXTENSIONS
-from lsncli.images.listing import ImageItem, list_images
+from lsncli.images.item import ImageItem
+from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.methods.prepared import Cost, metered
 from tests.robustness.mutations import case, samples, wrong_extension

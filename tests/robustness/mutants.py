@@ -65,17 +65,14 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"store/{name}": tuple(f"{STORE}/test_{one}.py" for one in own)
         for name, own in {
             "container": ("container", "reader", "writer"),
+            "external_rows": ("merge", "parts"),
             "format": ("format", "golden", "verify"),
             "integrity": ("integrity",),
             "mapped": ("mapped", "reader"),
             "merge": ("merge", "parts"),
-            "part": ("parts",),
-            "parts": ("parts",),
-            "pieces": ("parts", "writer"),
-            "plan": ("parts", "merge"),
+            "part": ("parts", "writer"),
             "reader": ("reader", "writer", "integrity"),
-            "spread": ("merge", "parts"),
-            "unfinished": ("merge",),
+            "staging": ("parts", "merge"),
             "verify": ("verify",),
             "writer": ("writer", "reader", "merge"),
         }.items()
@@ -84,13 +81,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "artefacts/files": ("tests/artefacts/test_artefact_files.py", "tests/artefacts/test_forms.py"),
     "artefacts/heads": ("tests/artefacts/test_head_artefact.py", "tests/artefacts/test_forms.py"),
     "artefacts/prompts": ("tests/artefacts/test_prompts_artefact.py", "tests/artefacts/test_forms.py"),
-    "images/braces": (f"{IMAGES}/test_shards.py",),
+    "images/locations": (f"{IMAGES}/test_shards.py",),
     "images/budget": (f"{IMAGES}/test_budget.py",),
     "images/decode": (*(f"{IMAGES}/test_{one}.py" for one in ("decode", "metadata", "modes")),),
-    "images/fetch": (f"{IMAGES}/test_hostile_servers.py", f"{IMAGES}/test_remote.py"),
-    "images/patterns": (f"{IMAGES}/test_patterns.py",),
-    "images/stream": (f"{IMAGES}/test_packed.py", f"{IMAGES}/test_shards.py"),
-    "images/strip": (f"{IMAGES}/test_metadata.py",),
+    "images/remote": (f"{IMAGES}/test_hostile_servers.py", f"{IMAGES}/test_remote.py"),
+    "images/folder": (f"{IMAGES}/test_patterns.py",),
+    "images/tar_stream": (f"{IMAGES}/test_packed.py", f"{IMAGES}/test_shards.py"),
+    "images/metadata": (f"{IMAGES}/test_metadata.py",),
     "images/tiff": tuple(f"{IMAGES}/test_{one}.py" for one in ("metadata", "decode", "second_decoder")),
 }
 """Modules of ``lsncli`` and the tests that they are tried with, their own first."""
@@ -106,7 +103,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("store/format", "@dataclass(frozen=False, eq=False)"): FROZEN,
     ("store/mapped", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
     (
-        "store/parts",
+        "store/staging",
         "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work hang on it",
     ): "how long another writer is waited for; no promise names the seconds",
     (
@@ -131,8 +128,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "scores/neighbours",
         "tiles = [_tile(bank, start).to(where) for start in range( -1, len(bank), BANK)] if resident else []",
     ): "only on CUDA, where tests need a GPU",
-    ("images/strip", "head = data if end < 1 else data[:end]"): "a file that begins with mdat is no AVIF",
-    ("images/strip", "continue"): "at the end of the file every further chunk is empty",
+    ("images/metadata", "head = data if end < 1 else data[:end]"): "a file that begins with mdat is no AVIF",
+    ("images/metadata", "continue"): "at the end of the file every further chunk is empty",
 }
 """Faults that change nothing that anybody could see, by module and changed line, with the reason."""
 
@@ -150,9 +147,9 @@ class Mutant:
     result: str = ""
 
 
-def key(one: Mutant) -> tuple[str, str, str, str]:
+def key(one: Mutant) -> tuple[str, str, str, str, int]:
     """What makes it the same fault, also when lines above it were added."""
-    return one.module, one.before, one.after, one.operator
+    return one.module, one.before, one.after, one.operator, one.occurrence
 
 
 def mutants(module: str, seed: int) -> Iterator[Mutant]:

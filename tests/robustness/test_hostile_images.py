@@ -30,7 +30,7 @@ def test_it_is_decoded_or_refused_within_the_memory_that_is_promised(name: str) 
 COMMAND = """
 import sys
 from lsncli.cli.app import main
-from lsncli.images import watched
+from lsncli.images import decode_process as watched
 watched.RUN = sys.argv.pop(1)
 main()
 """

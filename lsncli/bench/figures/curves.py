@@ -9,7 +9,8 @@ from lsncli.bench.suite_workspace import same_backbone
 from lsncli.bench.training_jobs import loader
 from lsncli.console import progress
 from lsncli.device import pick_device
-from lsncli.report.plots import draw_scores, safe_name
+from lsncli.report.evaluation_plots import draw_scores
+from lsncli.report.plots import safe_name
 
 
 def draw_rows(plan: Plan, folder: Path, *, quiet: bool = False) -> list[Path]:

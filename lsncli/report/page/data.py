@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.console import printable
-from lsncli.report.plots import curves, edges_of
+from lsncli.report.evaluation_plots import curves, edges_of
 
 if TYPE_CHECKING:
     from lsncli.detection.scored_sets import Judged, ScoredSet

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lsncli.metrics import auroc, fpr_id_positive
-from lsncli.report import plots
-from lsncli.report.plots import curves, edges_of
+from lsncli.report import evaluation_plots, plots
+from lsncli.report.evaluation_plots import curves, edges_of
 
 
 def two(rows: int = 500) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +35,7 @@ def test_the_curve_runs_from_corner_to_corner_and_holds_the_auroc() -> None:
 def test_many_scores_are_thinned_without_losing_the_curve() -> None:
     inside, outside = two(20_000)
     found = curves(inside, outside, edges_of([inside, outside]))
-    assert len(found.kept) <= plots.POINTS
+    assert len(found.kept) <= evaluation_plots.POINTS
     assert np.trapezoid(found.kept, found.accepted) == pytest.approx(found.auroc, abs=1e-4)
 
 
@@ -62,9 +62,9 @@ def test_a_figure_of_many_splits_has_a_panel_each_and_one_roc(tmp_path) -> None:
     inside, outside = two()
     edges = edges_of([inside, outside])
     drawn = {f"split {at} $x$": curves(inside, outside - at / 3, edges) for at in range(9)}
-    with plots.plots.drawing():
-        made = plots._figure("a $ title", drawn)
-        plots.plots.save(made, tmp_path / "x.png")
+    with plots.drawing():
+        made = evaluation_plots._figure("a $ title", drawn)
+        plots.save(made, tmp_path / "x.png")
     left, right = made.subfigs
     assert len(left.axes) == 9
     assert len(right.axes) == 1
@@ -75,7 +75,7 @@ def test_a_figure_of_many_splits_has_a_panel_each_and_one_roc(tmp_path) -> None:
 def test_numbers_are_those_drawn(tmp_path) -> None:
     inside, outside = two()
     one = curves(inside, outside, edges_of([inside, outside]))
-    plots._write_numbers(tmp_path, "m", "test", {"far": one})
+    evaluation_plots._write_numbers(tmp_path, "m", "test", {"far": one})
     with (tmp_path / "m-histogram.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["id_fraction"]) for row in rows] == one.inside.tolist()

@@ -1,0 +1,175 @@
+"""Figures of an evaluation: score histograms with the threshold of FPR95, and ROC curves, of each method."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lsncli.console import Tick, silent
+from lsncli.metrics import counts, summary, threshold_id_positive
+from lsncli.report import plots
+from lsncli.types import Float64s
+
+if TYPE_CHECKING:
+    from lsncli.evaluation.evaluate import Evaluation
+
+BINS = 60
+TAIL = 0.001
+"""Fraction of the scores on either side that may lie beyond the outermost edges, in the outermost bins."""
+
+POINTS = 1000
+"""At most so many points of a ROC curve are drawn and written."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One ID split against one OOD split; fractions.
+
+    ``inside`` and ``outside`` are the fractions of ID and OOD images in each bin between ``edges`` (the
+    outermost bins are open); ``accepted`` and ``kept`` are the false- and true-positive rates from the
+    highest threshold to the lowest; ``gamma`` accepts ``fpr95`` of the OOD images.
+    """
+
+    edges: Float64s
+    inside: Float64s
+    outside: Float64s
+    accepted: Float64s
+    kept: Float64s
+    gamma: float
+    fpr95: float
+    auroc: float
+
+
+def curves(inside: Float64s, outside: Float64s, edges: Float64s) -> Curves:
+    """What is drawn of two score arrays, higher = more ID. Raises LsnError as the metrics do."""
+    found = counts(inside, outside)
+    measured = summary(found)
+    steps = np.unique(np.linspace(0, len(found.ids) - 1, POINTS).astype(int))[::-1]
+    return Curves(
+        edges=edges,
+        inside=_fractions(inside, edges),
+        outside=_fractions(outside, edges),
+        accepted=1 - found.oods[steps] / found.oods[-1],
+        kept=1 - found.ids[steps] / found.ids[-1],
+        gamma=threshold_id_positive(inside, outside),
+        fpr95=measured.fpr95,
+        auroc=measured.auroc,
+    )
+
+
+def edges_of(scores: Sequence[Float64s]) -> Float64s:
+    """Equal bins (BINS + 1,) that hold all of several score arrays but their farthest ``TAIL``."""
+    ends = [np.quantile(one, [TAIL, 1 - TAIL]) for one in scores]
+    low, high = min(float(end[0]) for end in ends), max(float(end[1]) for end in ends)
+    if not low < high:  # all scores are equal
+        low, high = low - 0.5, low + 0.5
+    return np.linspace(low, high, BINS + 1)
+
+
+def draw_evaluation(
+    folder: Path, found: "Evaluation", ood_splits: Sequence[str], tick: Tick = silent
+) -> list[Path]:
+    """Draw every method that was evaluated into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
+
+    The png files, in the order of ``found``; ``tick`` hears of methods. Raises LsnError if a file cannot be
+    written.
+    """
+    names: list[str] = []
+    for one in found.entrants:
+        names.append(plots.safe_name(str(one.method), names))
+        title = f"{_shown(one.settled.label, str(one.method))}, ID: {found.id_split}"
+        outside = {split: one.scores[split] for split in ood_splits}
+        draw_scores(folder, names[-1], title, found.id_split, one.scores[found.id_split], outside)
+        tick(1, str(one.method))
+    return [folder / f"{name}.png" for name in names]
+
+
+def draw_scores(
+    folder: Path, name: str, title: str, id_name: str, inside: Float64s, outside: Mapping[str, Float64s]
+) -> Path:
+    """Draw the scores of one method, higher = more ID: ``inside`` against those of every OOD set.
+
+    NAME.png, which is returned, NAME.svg, NAME-histogram.csv and NAME-roc.csv. Raises LsnError if a file
+    cannot be written.
+    """
+    edges = edges_of([inside, *outside.values()])
+    drawn = {split: curves(inside, scores, edges) for split, scores in outside.items()}
+    with plots.drawing():
+        made = _figure(title, drawn)
+        plots.save(made, folder / f"{name}.png", folder / f"{name}.svg")
+    _write_numbers(folder, name, id_name, drawn)
+    return folder / f"{name}.png"
+
+
+def _shown(label: str, method: str) -> str:
+    return method if label == method else f"{label} ({method})"
+
+
+def _fractions(scores: Float64s, edges: Float64s) -> Float64s:
+    found = np.histogram(np.clip(scores, edges[0], edges[-1]), bins=edges)[0]
+    return found / len(scores)
+
+
+def _figure(title: str, drawn: Mapping[str, Curves]) -> Any:
+    """Histograms on the left, one OOD split below the other on the same scale, and all ROC curves right."""
+    made: Any = plots.figure(10.0, max(3.8, 0.9 + 1.45 * len(drawn)))
+    left, right = made.subfigures(1, 2, width_ratios=(1.25, 1))
+    made.suptitle(plots.label(title, 110), x=0.01, ha="left", fontsize=10)
+    panels = left.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    axes = right.subplots()
+    for at, (panel, (split, one)) in enumerate(zip(panels, drawn.items(), strict=True)):
+        _histogram(panel, split, one)
+        axes.plot(
+            one.accepted,
+            one.kept,
+            color=plots.CYCLE[at % len(plots.CYCLE)],
+            linestyle=plots.DASHES[at % len(plots.DASHES)],
+            label=f"{plots.label(split, 24)}: AUROC {one.auroc:.1%}",
+        )
+    panels[-1].set_xlabel("Score (higher = more ID)")
+    axes.plot([0, 1], [0, 1], color=plots.GREY, linewidth=0.6, zorder=0)
+    axes.axhline(0.95, color=plots.GREY, linewidth=0.6, linestyle=":", zorder=0)
+    axes.set(
+        xlabel="OOD images accepted (FPR)",
+        ylabel="ID images kept (TPR)",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        aspect="equal",
+    )
+    axes.legend(loc="lower right")
+    return made
+
+
+def _histogram(panel: Any, split: str, one: Curves) -> None:
+    panel.stairs(one.inside, one.edges, fill=True, alpha=0.45, color=plots.BLUE, label="ID")
+    panel.stairs(
+        one.outside, one.edges, fill=True, alpha=0.45, color=plots.ORANGE, label=plots.label(split, 24)
+    )
+    # Outlines, so that the two can be told apart where they overlap, and in grey.
+    panel.stairs(one.inside, one.edges, color=plots.BLUE, linewidth=1.0)
+    panel.stairs(one.outside, one.edges, color=plots.ORANGE, linewidth=1.0, linestyle="--")
+    panel.axvline(one.gamma, color=plots.GREY, linewidth=1.0)
+    panel.set_title(
+        f"FPR95 {one.fpr95:.1%}: the line keeps 95 % of ID", loc="left", fontsize=8, color=plots.GREY
+    )
+    panel.spines["left"].set_visible(False)
+    panel.set_yticks([])  # fractions of different bins: only the form counts
+    panel.set_ylim(bottom=0)
+    panel.legend(loc="upper right", fontsize=8, handlelength=1.2)
+
+
+def _write_numbers(folder: Path, name: str, id_split: str, drawn: Mapping[str, Curves]) -> None:
+    histogram: list[list[object]] = []
+    roc: list[list[object]] = []
+    for split, one in drawn.items():
+        bins = zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), strict=True)
+        fractions = zip(one.inside.tolist(), one.outside.tolist(), strict=True)
+        for (low, high), (inside, outside) in zip(bins, fractions, strict=True):
+            histogram.append([id_split, split, low, high, inside, outside, one.gamma])
+        rates = zip(one.accepted.tolist(), one.kept.tolist(), strict=True)
+        roc += [[id_split, split, accepted, kept] for accepted, kept in rates]
+    header = ("id", "ood", "low", "high", "id_fraction", "ood_fraction", "gamma_fpr95")
+    plots.save_numbers(folder / f"{name}-histogram.csv", header, histogram)
+    plots.save_numbers(folder / f"{name}-roc.csv", ("id", "ood", "fpr", "tpr"), roc)
