@@ -1,5 +1,6 @@
 # make demo   set up, then watch lsn learn and score on real images (offline, about a minute)
 # make test   set up, lint, then the whole test suite
+# make check  lint, types and the fast tests, under a minute
 # make test-hard     the suite beside busy loops, on one core, with AVX2 only and in random order
 # make test-robust   kills, faults, hostile and damaged files, full disks: about an hour
 # make test-lowest   the suite with the oldest releases that pyproject.toml allows
@@ -12,13 +13,19 @@ CONSTRAINTS ?= constraints-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-hard test-robust test-lowest lint format docs bench clean
+.PHONY: demo test check test-slow test-hard test-robust test-lowest lint format docs bench clean
 
 demo: $(READY)
 	$(BIN)/lsn demo
 
 test: lint
 	$(BIN)/python -m pytest -W error -n 2 --dist worksteal
+
+# what needs neither a model nor a process of its own
+check: lint
+	$(BIN)/python -m pytest -W error -n 2 --dist worksteal tests/scores tests/store tests/artefacts tests/prompts \
+	  tests/reference tests/methods tests/test_architecture.py tests/test_metrics.py tests/test_intervals.py \
+	  tests/test_threshold.py tests/test_validation.py tests/test_files.py tests/test_config.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -W error -m slow

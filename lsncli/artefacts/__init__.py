@@ -1,1 +1,4 @@
-"""What was learned, on disk: prompts and calibrated detectors as safetensors with JSON metadata."""
+"""Keep what was learned on disk: prompts, heads and calibrated detectors as safetensors with JSON metadata.
+
+In: what training or calibration made. Out: a file with a format version; older versions are read or named.
+"""

@@ -1,3 +1,5 @@
-"""From paths to batches of pixels: ``sources`` lists (by ``folder``, ``patterns``, ``listfile`` and ``tar``),
-``names`` names classes (from files by ``namefile``), ``decode`` reads one image (``modes``: pixels to RGB;
-what may take long by its ``structure`` in a process of ``watched``), ``loader`` many with bounded memory."""
+"""Turn paths and URLs into batches of pixels.
+
+In: folders, patterns, lists, archives, tables, URLs. Out: a listing of items with classes (``listing``), and
+their pixels in bounded memory (``loader``). ``source_kinds`` is the registry of kinds of files.
+"""

@@ -1,1 +1,4 @@
-"""Data files that ship with the package and their loaders: what is published, what the demo learns from."""
+"""Data files that ship with the package, and their loaders.
+
+In: nothing. Out: published tables, class lists, class splits, image sets, and the features of the demo.
+"""
