@@ -48,18 +48,19 @@ test-lowest:
 	$(LOWEST)/bin/python -m pytest -W error -n 2 --dist worksteal
 
 lint: $(READY)
-	$(BIN)/ruff check lsncli tests benchmarks examples docs/cli_reference.py
-	$(BIN)/ruff format --check lsncli tests benchmarks examples docs/cli_reference.py
+	$(BIN)/ruff check lsncli tests benchmarks examples docs/*.py
+	$(BIN)/ruff format --check lsncli tests benchmarks examples docs/*.py
 	$(BIN)/mypy
 	$(BIN)/mypy examples/score_folder.py
 
 format: $(READY)
-	$(BIN)/ruff check --fix lsncli tests benchmarks examples docs/cli_reference.py
-	$(BIN)/ruff format lsncli tests benchmarks examples docs/cli_reference.py
+	$(BIN)/ruff check --fix lsncli tests benchmarks examples docs/*.py
+	$(BIN)/ruff format lsncli tests benchmarks examples docs/*.py
 
-# docs/cli.md, from the commands
+# docs/cli.md from the commands, and the picture of the rooms from the imports
 docs: $(READY)
 	$(BIN)/python docs/cli_reference.py
+	$(BIN)/python docs/draw_rooms.py
 
 # every ratio with its goal in one table, under 15 minutes; LSN_IMAGES names the folder of photos-original.tar
 bench: $(READY)

@@ -9,6 +9,7 @@ from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,3 +203,11 @@ def test_docs_name_every_room() -> None:
     plan = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {room_of(path) for path in MODULES} - {"__init__", "__main__"}
     assert not {room for room in rooms if not re.search(rf"\b{room}\b", plan)}
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_code() -> None:
+    code = (ROOT / "docs" / "draw_rooms.py").read_text(encoding="utf-8")
+    draw: dict[str, Any] = {"__name__": "draw_rooms", "__file__": str(ROOT / "docs" / "draw_rooms.py")}
+    exec(compile(code, "draw_rooms.py", "exec"), draw)
+    plan = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert draw["drawing"]() in plan, "run: make docs"
