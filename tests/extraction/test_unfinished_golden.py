@@ -1,4 +1,4 @@
-"""An extraction that an earlier lsn (0.1, before the package was divided into rooms) left unfinished goes on."""
+"""An extraction that lsn 0.1 left unfinished, before the package was divided into rooms, goes on."""
 
 import shutil
 from pathlib import Path
