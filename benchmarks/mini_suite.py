@@ -122,7 +122,7 @@ def load(
 ) -> Task:
     """Split ``split`` (from 0) of ``column`` with at most ``shots`` training rows a class.
 
-    Which rows of a class are held out and drawn hangs on the seed and the class alone: fewer shots are a
+    Which rows of a class are held out and drawn depends on the seed and the class alone: fewer shots are a
     subset of more, and the held-out rows are the same for any number. Raises UsageError for an unknown column
     or split and Unavailable if its features are neither cached nor can be made.
     """

@@ -190,7 +190,7 @@ def _key(cell: Cell, needs: Mapping[str, Learning], cache: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Record]:
-    """The records of a file by key; a line that a kill cut short is passed over, and its cell made again."""
+    """The records of a file by key; a line that a kill cut short is skipped, and its cell made again."""
     if not file.is_file():
         return {}
     found = {}

@@ -38,7 +38,7 @@ class LsnError(Exception):
 
 
 class UsageError(LsnError):
-    """An option or an argument that cannot be meant (exit code 2)."""
+    """An invalid option or argument (exit code 2)."""
 
     exit_code = 2
 

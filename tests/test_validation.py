@@ -24,7 +24,7 @@ class Point:
 def test_objects_become_records_and_lists_tuples() -> None:
     found = typed(Point, {"x": 1, "names": ["a", "b"]})
     assert found == Point(1, ("a", "b"))
-    assert type(found.x) is int  # as it was written: digests hang on it
+    assert type(found.x) is int  # as it was written: digests depend on it
     assert typed(tuple[tuple[str, str], ...], [["a", "b"]]) == (("a", "b"),)
     assert typed(dict[str, Any], {"a": [1]}) == {"a": [1]}
 

@@ -230,7 +230,7 @@ def load_backbone(
     ``pretrained`` is a tag or a checkpoint file and wins over what stands behind the colon. ``precision`` is
     the image tower's, ``decode`` "exact" or "fast" (pixels within 2 of 255 grey levels, sooner). Raises
     UsageError for unknown names, and for a model that has no fast pixels; Unavailable where weights, or a
-    package that the kind needs, cannot be had.
+    package that the kind needs, are unavailable.
     """
     if decode not in DECODING:
         raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")

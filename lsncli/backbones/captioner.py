@@ -90,8 +90,8 @@ class Captioner:
 def load_captioner(name: str, *, top: int, steps: int, device: str = "auto") -> Captioner:
     """Load ``ARCHITECTURE:TAG``, ``ARCHITECTURE:FILE``, ``hf-hub:...`` or ``local-dir:...`` of a CoCa.
 
-    Raises UsageError for another kind of model, for one without CLIP's tokenizer and for numbers that cannot
-    be meant, Unavailable where weights cannot be had.
+    Raises UsageError for another kind of model, for one without CLIP's tokenizer and for invalid numbers,
+    Unavailable where weights are missing.
     """
     coca = openclip.load(name, "", device, "fp32")
     model: Any = coca.model

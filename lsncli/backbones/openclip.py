@@ -95,7 +95,7 @@ def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
 
     The fingerprint tells the architecture from the place of its weights: they are the same model as a tag,
     as a file and in a folder that has moved. Raises UsageError for an unknown name or a QuickGELU mismatch,
-    Unavailable if weights cannot be had.
+    Unavailable if weights are missing.
     """
     model, is_file = model.removeprefix("open_clip:"), Path(pretrained).is_file()
     if model.startswith("hf-hub:"):

@@ -29,7 +29,7 @@ class ImageTower:
     """The image tower of a model, in float32 and apart from it: steps change the copy alone.
 
     It stays in evaluation mode: batch normalisation keeps its statistics, so that an image's features do not
-    hang on its neighbours and are the same in training and afterwards.
+    depend on its neighbours and are the same in training and afterwards.
     """
 
     module: nn.Module

@@ -1,4 +1,4 @@
-"""What a table asks for: lines measured at places, and the digests that their results hang on.
+"""What a table asks for: lines measured at places, and the digests that their results depend on.
 
 A table of a suite as lines: what is measured where, what is learned for it, by which model.
 """
@@ -69,7 +69,7 @@ class Line:
     def method_from(self, seed: int) -> Method:
         """The method; a score that draws at random takes the seed, unless one is named.
 
-        Raises UsageError for a method that cannot be meant.
+        Raises UsageError for an invalid method.
         """
         method = parse_method(self.method)
         if "seed" in score_settings(method.score):
@@ -114,7 +114,7 @@ class Stored:
     checksums: Mapping[str, str]
 
     def part(self, part: Part) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        """What its rows hang on: the checksum of their set, the classes, and what those are called."""
+        """What its rows depend on: the checksum of their set, the classes, and what those are called."""
         return self.checksums.get(part.set, ""), self.classes(part), part.names
 
     def classes(self, part: Part) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ class Score:
 
     @cached_property
     def method(self) -> Method:
-        """Raises UsageError for a method that cannot be meant."""
+        """Raises UsageError for an invalid method."""
         return self.line.method_from(self.seed)
 
     @cached_property
@@ -212,7 +212,7 @@ class Score:
         return {name: digest("result", common, there.part(part))[:32] for name, part in parts}
 
     def _rows(self) -> tuple[str | float | None, ...]:
-        """What the training rows that the score itself looks at hang on; empty if it looks at none."""
+        """What the training rows that the score itself looks at depend on; empty if it looks at none."""
         if not self.line.looks_at_rows:
             return ()
         return self.there.checksums.get(self.place.known.set, ""), HELD_OUT, self.line.shots, self.seed
@@ -240,7 +240,7 @@ def lines_of(
 
     ``mode`` takes the place of the mode of every learning. ``model`` takes the place of the suite's model, of
     the only model of a table, and of one of the same architecture that a row names. Raises UsageError for a
-    row that is not there, for settings that cannot be meant and for less than one split.
+    row that is not there, for invalid settings and for less than one split.
     """
     if splits is not None and splits < 1:
         raise UsageError(f"--splits: expected 1 or more, found {splits}.")

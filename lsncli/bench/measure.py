@@ -37,7 +37,7 @@ from lsncli.store.reader import read_fingerprint, read_split
 def lay_out_words(score: Score, heads: Heads, tick: Tick = silent) -> None:
     """Write the candidates of every set that ``score`` looks at and that has none yet.
 
-    ``heads`` are bound to the word list of the score. ``tick`` hears of images. Raises as ``propose`` does.
+    ``heads`` are bound to the word list of the score. ``tick`` counts images. Raises as ``propose`` does.
     """
     missing = [name for name in score.place.tested if not heads.work.candidates(name).is_file()]
     if not missing:
@@ -77,7 +77,7 @@ def measure(
 ) -> list[Record]:
     """Records of ``score`` on the OOD sets ``names`` of its place, metrics as fractions.
 
-    ``about`` goes into each. What the line learns must have been learned. ``tick`` hears of rows scored.
+    ``about`` goes into each. What the line learns must have been learned. ``tick`` counts rows scored.
     Raises LsnError if the method cannot be measured here.
     """
     began = time.perf_counter()

@@ -178,7 +178,7 @@ class Plan:
 def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
     """The jobs of ``lines`` from ``seeds`` seeds; those that are unavailable have none.
 
-    Raises UsageError for a method that cannot be meant, LsnError for a store that cannot be read.
+    Raises UsageError for an invalid method, LsnError for a store that cannot be read.
     """
     there: dict[str, Stored] = {}
     todo: list[tuple[Line, Place, int]] = []

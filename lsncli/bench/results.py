@@ -27,7 +27,7 @@ class Results:
     path: Path
 
     def read(self) -> dict[str, Record]:
-        """The records by key, the last one of a key. Lines that are not whole records are passed over."""
+        """The records by key, the last one of a key. Lines that are not whole records are skipped."""
         return {record["key"]: record for record in self.lines() if isinstance(record.get("key"), str)}
 
     def lines(self) -> Iterator[Record]:

@@ -45,7 +45,7 @@ def run(
     """Do every job of ``lines`` that is not done; ``jobs`` trainings at a time.
 
     ``about`` goes into each record. What is missing of the images is said first, and sets that only scores
-    without all their images need are not extracted. Raises UsageError for a method that cannot be meant,
+    without all their images need are not extracted. Raises UsageError for an invalid method,
     LsnError if another process works on the suite; what goes wrong with a job is in ``Run.failed``.
     """
     with locked(desk.results.path):

@@ -1,4 +1,4 @@
-"""Whether the methods and settings of a table can be meant: asked before any work is done."""
+"""Whether the methods and settings of a table are valid: checked before any work is done."""
 
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.bench.suite import Row, Step, Suite, TableSpec
@@ -9,7 +9,7 @@ from lsncli.prompts.settings import preset
 
 
 def check_methods(suite: Suite, table: TableSpec) -> None:
-    """Raise UsageError, naming suite, table and row, for a method or a setting that cannot be meant, and for
+    """Raise UsageError, naming suite, table and row, for an invalid method or setting, and for
     a method that looks at what the row does not learn or at images that its ID set does not have.
 
     A row that is unavailable may lack those.

@@ -107,7 +107,7 @@ class Section:
             )
 
     def wrong(self, key: str, expected: str, found: Any) -> NoReturn:
-        """Say that ``key`` holds what cannot be meant."""
+        """Say that ``key`` holds an invalid value."""
         raise UsageError(f"{self.where}, key '{key}': expected {expected}, found {found!r}.")
 
     def _get(self, key: str, needed: str = "") -> Any:

@@ -116,7 +116,7 @@ def bench(
     """Measure a table or figure of the LSN paper on a suite; tables beside the published numbers, in percent.
 
     What is measured is kept: a run that was interrupted goes on, and the same again is instant. Numbers that
-    cannot be had say why, and which command fills them in. Formats for programs hold one number a row.
+    are missing say why, and which command fills them in. Formats for programs hold one number a row.
     """
     from lsncli.bench.published_table import listing
 

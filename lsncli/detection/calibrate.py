@@ -61,7 +61,7 @@ def make_detector(
 ) -> Detector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 
-    ``tick`` hears of rows scored. Raises LsnError if the split has no classes or no row could be held out, or
+    ``tick`` counts rows scored. Raises LsnError if the split has no classes or no row could be held out, or
     as the method does.
     """
     split = read_split(work.features, split_name)
@@ -162,7 +162,7 @@ def recalibrate(
     """The same detector with a gamma that keeps ``target_tpr`` of the listed images; nothing is written.
 
     The images must be ID and new to the prompts: of those that prompts learned from too many would be kept.
-    ``tick`` hears of images. Raises LsnError if no image could be read.
+    ``tick`` counts images. Raises LsnError if no image could be read.
     """
     looks = Looks()
     verdicts: list[Verdict] = []

@@ -1,7 +1,7 @@
 """What ``lsn watch`` has written is all it remembers: JSON lines, a row an image, known by path and version.
 
 A row holds the columns of ``lsn score`` and ``VERSION``. Rows are only ever appended and are on the disk
-before anybody hears of them, so that a kill at any moment leaves whole rows and at most a piece of one, which
+before anybody reads them, so that a kill at any moment leaves whole rows and at most a piece of one, which
 the next start cuts off. A file that is taken away meanwhile (rotated, removed) is begun anew, so that no row
 goes to where nobody looks for it.
 """

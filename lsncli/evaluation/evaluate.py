@@ -234,7 +234,7 @@ def _check_rows(train: Split, method: Method) -> None:
 def evaluate(plan: Plan, tick: Tick = silent) -> Evaluation:
     """Score what is not known yet, and measure. A method that fails is reported and the others go on.
 
-    ``tick`` hears of every score.
+    ``tick`` counts every score.
     """
     failed = list(plan.failed)
     entrants = list(plan.entrants)

@@ -119,7 +119,7 @@ class Likely:
 @dataclass(frozen=True)
 class Measure:
     """The score, one of its parts, or gamma, and the fraction of held-out ID images that have less; None
-    where these cannot be had."""
+    where these are unavailable."""
 
     name: str
     value: float
@@ -182,7 +182,7 @@ def reasons(
 
 
 def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> Judged | None:
-    """Scores of held-out ID rows of ``split``, evenly taken; None where they cannot be had.
+    """Scores of held-out ID rows of ``split``, evenly taken; None where they are unavailable.
 
     That is where other images or classes are in the split than prompts learned from, none was held out, or
     every row would cost a pass of the text tower.

@@ -210,7 +210,7 @@ class Encoder:
         return self.images / self.elapsed if self.elapsed else 0.0
 
     def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[EncodedBatch, None, None]:
-        """``encode_stream``, counting; ``tick`` hears of a batch once the caller is done with it."""
+        """``encode_stream``, counting; ``tick`` counts a batch once the caller is done with it."""
         began = time.perf_counter()
         batches = encode_stream(
             items, self._backbone, batch_size=self.batch_size, workers=self._workers, start=start

@@ -166,7 +166,7 @@ def work_part(
     """Make part ``index``, or what is missing of it. ``items`` are those of the whole listing; without them
     they are read from the manifest.
 
-    ``encoder.tick`` hears of the items found done, then of every batch. What was encoded stays, however this
+    ``encoder.tick`` counts the items found done, then of every batch. What was encoded stays, however this
     ends. Raises LsnError if another process works on the part for ``wait`` seconds, or the extraction was
     started anew.
     """

@@ -30,7 +30,7 @@ class ReusingEncoder(Encoder):
         self._known = known
 
     def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[EncodedBatch, None, None]:
-        """Batches of the same borders as ``Encoder.stream`` makes; ``tick`` hears of every image."""
+        """Batches of the same borders as ``Encoder.stream`` makes; ``tick`` counts every image."""
         new = [item for item in items[start:] if item.key not in self._known]
         encoded = super().stream(new)
         features: dict[str, Features] = {}

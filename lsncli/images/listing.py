@@ -108,7 +108,7 @@ def check_not_empty(listing: Listing, source: str) -> None:
 def take_shots(listing: Listing, shots: int, seed: int) -> Listing:
     """At most ``shots`` images of every class, in the order they had; all of a class that has fewer.
 
-    The choice hangs on (seed, class, key) alone, through sha256: it is the same on every machine, another
+    The choice depends on (seed, class, key) alone, through sha256: it is the same on every machine, another
     class does not change it, and fewer shots are a subset of more. Raises UsageError if any image has no
     class.
     """

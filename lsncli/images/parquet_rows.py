@@ -57,7 +57,7 @@ class _Reader:
         self._file: ParquetFile | None = None
         self._starts = [0]
         self._damaged: dict[int, tuple[int, str]] = {}
-        """By row group: the first row that cannot be had, and why."""
+        """By row group: the first row that is unavailable, and why."""
         self._forget()
 
     def _forget(self) -> None:

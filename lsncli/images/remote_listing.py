@@ -50,7 +50,7 @@ LITERAL = re.compile(r"[^/]*//(?:[^/?#]*@[^/?#]*|\[[^/?#\]]*\][^/?#]*)(?=/|$)")
 
 def what_it_names(url: str, asked: Asked) -> list[Scan]:
     """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
-    Unavailable without the package that its kind of URL needs, and LsnError if it cannot be had."""
+    Unavailable without the package that its kind of URL needs, and LsnError if it is unavailable."""
     url, fragment = parted(url)
     asked = replace(asked, fragment=fragment or asked.fragment)
     path = _parts(url)[1].partition("?")[0]  # in a URL, ? begins a query
@@ -147,7 +147,7 @@ def _files(
     url: str, pattern: Pattern | None, endings: tuple[str, ...] | None, source: Source
 ) -> Iterator[tuple[str, int | None]]:
     """Key and size of every file below a URL that fits ``pattern`` and has one of the ``endings`` (None = of
-    images). Into ``source`` goes what could not be listed, and how many files were passed over.
+    images). Into ``source`` goes what could not be listed, and how many files were skipped.
 
     Raises LsnError if the network fails for good: a listing with a hole would pass for a whole one.
     """

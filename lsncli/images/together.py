@@ -13,7 +13,7 @@ def in_order(tasks: Sequence[Callable[[], T]], threads: int) -> Iterator[T]:
     """The results of ``tasks``, in their order; what a task raises is raised in its place.
 
     When the iterator is closed nothing new is begun, and nobody waits for what still runs: its threads end
-    with the process, so that Ctrl-C does not hang on a slow network.
+    with the process, so that Ctrl-C does not wait for a slow network.
     """
     futures: deque[Future[T]] = deque(Future() for _ in tasks)
     waiting, stopped = deque(zip(tasks, futures, strict=True)), Event()

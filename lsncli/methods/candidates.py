@@ -35,7 +35,7 @@ from lsncli.types import Float64s, Head
 from lsncli.validation import parsed
 
 AT_ONCE = 1024
-"""Words to encode before ``tick`` hears of them."""
+"""Words to encode before ``tick`` counts them."""
 
 
 def read_candidates(work: Workspace, split: Split) -> Candidates:
@@ -63,8 +63,8 @@ def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str,
     """Keep a user's words for the images of ``split``: a .csv of ``key,word;word;...``, the same as .tsv, or
     JSON lines as ours.
 
-    Returns the words by key. Words of other images are passed over. Raises UsageError for a file that cannot
-    be meant, LsnError if images of the split are not in it.
+    Returns the words by key. Words of other images are skipped. Raises UsageError for a file that is not
+    such a list, LsnError if images of the split are not in it.
     """
     found: dict[str, list[str]] = {}
     rows = _from_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _from_jsonl(path)
@@ -81,7 +81,7 @@ def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str,
 class WordFeatures:
     """Unit text features (V, D) of words in ZOC's prompt; a word is encoded once, whatever asks for it.
 
-    ``tick`` hears of words encoded.
+    ``tick`` counts words encoded.
     """
 
     def __init__(self, tower: TextTower, tick: Tick = silent) -> None:
@@ -210,7 +210,7 @@ def propose(
     """Keep the ``top`` nearest ``words`` of every image of ``split`` as its candidates, nearest first.
 
     ``features`` are those of the words in ZOC's prompt; the cosine decides, and the earlier word where two
-    are equal. ``tick`` hears of images. Raises UsageError unless ``top`` is 1 to the number of words.
+    are equal. ``tick`` counts images. Raises UsageError unless ``top`` is 1 to the number of words.
     """
     if not 1 <= top <= len(words):
         raise UsageError(f"--top: expected 1 to {len(words)}, the number of words, found {top}.")

@@ -32,7 +32,7 @@ def caption_split(
     """Write the candidates of ``items``, the images of split ``name``; returns how many were found done.
 
     What is done lies in ``<split>.jsonl.unfinished`` and counts if it is of the same images, captioner and
-    settings. ``tick`` hears of images. Raises LsnError if an image cannot be read, or a file not be written.
+    settings. ``tick`` counts images. Raises LsnError if an image cannot be read, or a file not be written.
     """
     path = work.candidates(name)
     unfinished = path.with_name(f"{path.name}.unfinished")

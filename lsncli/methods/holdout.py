@@ -29,7 +29,7 @@ def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Par
 
     ``shots`` keeps only so many training rows a class. Which rows is decided by the seed and the class alone,
     so positive and negative prompts agree. Unlabelled rows take no part. Raises LsnError if a class has
-    no row to train on, UsageError for a fraction or a number of shots that cannot be meant.
+    no row to train on, UsageError for an invalid fraction or number of shots.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"--val-fraction: expected a fraction between 0 and 1, found {fraction}.")

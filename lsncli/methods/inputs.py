@@ -75,7 +75,7 @@ def perturbed(
 ) -> NDArray[np.float32]:
     """Raw features (N, D) of ``items`` after ODIN's perturbation; see ``step``.
 
-    One forward, one backward and one forward pass an image, in float32; ``tick`` hears of images done.
+    One forward, one backward and one forward pass an image, in float32; ``tick`` counts images done.
     ``stored`` are the features (N, D) of the same images as a split holds them: they tell images that have
     changed since. Raises LsnError if an image cannot be read or is another one, and for prompts that depend
     on the image.
@@ -163,7 +163,7 @@ class Inputs(Protocol):
         """Digest of what is looked at besides features. Raises LsnError if it is not there."""
 
     def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
-        """Scores (N,), higher = more ID; ``tick`` hears of rows."""
+        """Scores (N,), higher = more ID; ``tick`` counts rows."""
 
     def learned(self, head: Head) -> Learned:
         """What the score takes of it for this head, as if it had learned it."""

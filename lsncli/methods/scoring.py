@@ -41,7 +41,7 @@ def score_split(
     """
     todo = [one for one in entrants if split.name not in one.scores]
     able = [one for one in entrants if split.name in one.scores]
-    # Which class is nearest hangs on the head alone: the first method on a head tells the others.
+    # Which class is nearest depends on the head alone: the first method on a head tells the others.
     named = {one.head_key: one.guesses[split.name] for one in entrants if split.name in one.guesses}
     groups = [[one] for one in todo if not one.conditional]
     for group in (*groups, [one for one in todo if one.conditional]):

@@ -71,7 +71,7 @@ class Asymmetric:
 
 
 def dual_settings(**given: Any) -> PromptSettings:
-    """``DUAL`` with every given (not None) value in place of its own; UsageError for one not to be meant."""
+    """``DUAL`` with every given (not None) value in place of its own; UsageError for an invalid one."""
     settings = replace(DUAL, **{name: value for name, value in given.items() if value is not None})
     check(settings)
     if any(getattr(settings, name) != getattr(DUAL, name) for name in FIXED):

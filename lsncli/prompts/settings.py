@@ -161,7 +161,7 @@ _COCOOP_SCHEDULE: dict[str, Any] = {"epochs": 10, "batch_size": 1}
 def preset(kind: Kind, mode: str = "paper", learner: str = "coop", **given: Any) -> PromptSettings:
     """The settings of a preset with every given (not None) value in place of its own.
 
-    Raises UsageError for an unknown name or a value that cannot be meant.
+    Raises UsageError for an unknown name or an invalid value.
     """
     _check_choice("mode", mode, MODES)
     _check_choice("learner", learner, get_args(Learner))
@@ -174,7 +174,7 @@ def preset(kind: Kind, mode: str = "paper", learner: str = "coop", **given: Any)
 
 
 def check(settings: PromptSettings) -> None:
-    """UsageError for a value that cannot be meant."""
+    """UsageError for an invalid value."""
     for name, kind in get_type_hints(PromptSettings).items():
         if get_origin(kind) is Literal:
             _check_choice(name, getattr(settings, name), get_args(kind))

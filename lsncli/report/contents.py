@@ -124,7 +124,7 @@ class Report:
     """Everything that a page shows; ``listed`` are the rows of each set that are listed, ``pictures`` JPEGs
     by row, ``looks`` where prompts look in some of them, and ``nearest`` the training images most like them.
 
-    ``calibration`` are held-out ID images, None where they cannot be had; ``same_rows`` says whether gamma
+    ``calibration`` are held-out ID images, None where they are unavailable; ``same_rows`` says whether gamma
     was set on them. ``notes`` are sentences of warning, ``facts`` provenance.
     """
 
@@ -170,7 +170,7 @@ def make_report(
     explained: int = 0,
     tick: Tick = silent,
 ) -> Report:
-    """Score every set, and gather what the page shows beside the scores; ``tick`` hears of images scored.
+    """Score every set, and gather what the page shows beside the scores; ``tick`` counts images scored.
 
     ``train`` is the split whose held-out rows are the calibration; at most ``pictures`` thumbnails
     are made, and ``explained`` of them looked into.

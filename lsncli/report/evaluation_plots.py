@@ -73,7 +73,7 @@ def draw_evaluation(
 ) -> list[Path]:
     """Draw every method that was evaluated into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
 
-    The png files, in the order of ``found``; ``tick`` hears of methods. Raises LsnError if a file cannot be
+    The png files, in the order of ``found``; ``tick`` counts methods. Raises LsnError if a file cannot be
     written.
     """
     names: list[str] = []

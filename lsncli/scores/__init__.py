@@ -101,7 +101,7 @@ def forms_of(name: str) -> tuple[str, ...]:
 
 
 def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192, tick: Tick = silent) -> Float64s:
-    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``tick`` hears of each.
+    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``tick`` counts them.
 
     The default keeps the logits of 1,000 classes to 64 MB whatever N is. Only ``len(features)`` and row
     slices are used, so a memory-mapped array or an HDF5 dataset is read piece by piece.

@@ -38,7 +38,7 @@ class Lsn(Score):
 
     def __post_init__(self) -> None:
         positive(tau=self.tau)
-        MinCm(self.tau_bar, self.form)  # refuses what cannot be meant
+        MinCm(self.tau_bar, self.form)  # refuses invalid values
 
     def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
         """The scorer for ``head``, whose ``negative`` must be there"""

@@ -88,7 +88,7 @@ class Batches:
 def check_training(
     *, seed: int, epochs: int, batch_size: int, rate: float, weight: float, start: float = 0.0
 ) -> None:
-    """UsageError for a setting of training that cannot be meant; ``start`` is a fraction of the epochs."""
+    """UsageError for an invalid setting of training; ``start`` is a fraction of the epochs."""
     positive(epochs=epochs, batch_size=batch_size, rate=rate, weight=weight)
     if seed < 0:
         raise UsageError(f"The setting 'seed' must be 0 or above, found {seed}.")

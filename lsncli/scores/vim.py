@@ -30,7 +30,7 @@ class Vim(Score):
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "weights"})
 
     def __post_init__(self) -> None:
-        Residual(self.dim)  # refuses what cannot be meant
+        Residual(self.dim)  # refuses invalid values
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
         """The principal subspace, as Residual does, and "alpha" (1,)."""

@@ -76,7 +76,7 @@ class StoredPlan:
 def part_rows_for(batch_size: int, wanted: int = 0) -> int:
     """``wanted`` items a part; for 0 the largest multiple of ``batch_size`` up to PART_ROWS.
 
-    Raises UsageError for numbers that cannot be meant, such as no multiple of ``batch_size``.
+    Raises UsageError for invalid numbers, such as no multiple of ``batch_size``.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size: expected 1 or more, found {batch_size}.")
@@ -175,13 +175,13 @@ def _checked(stored: dict[str, Any]) -> Plan:
         or min(plan.dim, plan.batch_size, plan.part_rows) < 1
         or plan.part_rows % plan.batch_size
     ):
-        raise ValueError("numbers that cannot be meant")
+        raise ValueError("invalid numbers")
     return plan
 
 
 MOST_SPLIT_BYTES = 1 << 30
 """Of split.json: it has a line for every class, and for everything that could not be listed."""
-FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work hang on it
+FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work depend on it
 
 
 @dataclass(frozen=True)

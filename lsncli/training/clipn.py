@@ -58,7 +58,7 @@ def tower_head(
 ) -> LearnedHead:
     """Write the head of ``classes``: what "yes" and "no" encoder make of the same ``TEMPLATES``.
 
-    ``tick`` hears of texts read by the "no" encoder, ``texts_to_read`` in all. Raises FingerprintMismatch
+    ``tick`` counts texts read by the "no" encoder, ``texts_to_read`` in all. Raises FingerprintMismatch
     if it was made from another model than the store's.
     """
     if tower.fingerprint.digest != backbone.fingerprint.digest:

@@ -46,7 +46,7 @@ class TuneSettings:
 def tune_settings(**given: Any) -> TuneSettings:
     """The default settings with every given (not None) value in place of its own.
 
-    Raises UsageError for an unknown name or a value that cannot be meant.
+    Raises UsageError for an unknown name or an invalid value.
     """
     settings = TuneSettings(**{name: value for name, value in given.items() if value is not None})
     for name, known in (("tune", get_args(Tune)), ("loss", tuple(LOSSES))):
@@ -107,7 +107,7 @@ def fine_tune(
 
     ``see`` turns the bytes of an image into pixels: it is seen as it will be encoded, without augmentation;
     every epoch in another order. The loss is computed on unit features. Deterministic for a seed on one CPU,
-    resumed or not. ``tick`` hears of images. Raises LsnError if the loss stops being finite, an image can no
+    resumed or not. ``tick`` counts images. Raises LsnError if the loss stops being finite, an image can no
     longer be read, or memory runs out.
     """
     generator = seeded(settings.seed)

@@ -84,7 +84,7 @@ def probes(
     optimiser sees centred features in coordinates of equal curvature, which changes nothing but the number
     of its steps (a third, on CLIP's features, whose mean has most of their length).
 
-    ``tick`` hears of every evaluation. Raises UsageError for a strength that cannot be meant.
+    ``tick`` counts every evaluation. Raises UsageError for an invalid strength.
     """
     for strength in strengths:
         if not (np.isfinite(strength) and strength > 0):
@@ -238,7 +238,7 @@ def train_linear(
 
     ``c`` is the strength C; None chooses it on the held-out rows (``probe.best_probe``). That is the one
     thing that held-out rows decide; with a given C no bit of the head depends on them. Raises as
-    ``labelled_parts`` does, and UsageError for a C that cannot be meant.
+    ``labelled_parts`` does, and UsageError for an invalid C.
     """
     began = time.perf_counter()
     split, rows = labelled_parts(work, split_name)

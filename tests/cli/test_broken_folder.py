@@ -63,7 +63,7 @@ def make_broken(folder: Path) -> None:
     (folder / "photos").symlink_to("../photos")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "sub").symlink_to(".")
-    (folder / "notes.md").write_text("passed over")
+    (folder / "notes.md").write_text("skipped")
 
 
 @pytest.fixture(scope="module")

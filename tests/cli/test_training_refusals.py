@@ -1,4 +1,4 @@
-"""What the training commands refuse: exit code 2 for what cannot be meant, 1 for what cannot be learned."""
+"""What the training commands refuse: exit code 2 for invalid options, 1 for what cannot be learned."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The presets hold the published settings, and a value that cannot be meant is a sentence."""
+"""The presets hold the published settings, and an invalid value is a sentence."""
 
 import json
 import math

@@ -185,7 +185,7 @@ def clock_jumps(lab: Lab, place: Path) -> str:
     lab.well("train-pos", "--epochs", "1", "--work", trained, *CPU, before=jumping_clock)
     learned, expected = (folder / "positive.safetensors" for folder in (trained, lab.trained))
     check(learned.read_bytes() == expected.read_bytes(), "other prompts than an unharmed run's")
-    return "nothing hangs on it: identical store and prompts"
+    return "nothing depends on it: identical store and prompts"
 
 
 def while_stopped(lab: Lab, place: Path, source: Path, act: Callable[[], object]) -> list[str]:

@@ -104,7 +104,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("store/mapped", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
     (
         "store/staging",
-        "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work hang on it",
+        "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work depend on it",
     ): "how long another writer is waited for; no promise names the seconds",
     (
         "scores/neighbours",

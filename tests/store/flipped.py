@@ -39,7 +39,7 @@ def flips(data: bytes, places: Iterator[int]) -> Iterator[tuple[int, bytes]]:
 def unnoticed(
     store: Path, file: Path, places: Iterator[int], read: Callable[[Path], list[object]]
 ) -> list[int]:
-    """The bits of ``file`` whose change makes the store say something else, and nobody hears of it.
+    """The bits of ``file`` whose change makes the store say something else, and nothing reports it.
 
     Each damaged file is a new one, as a damaged disk or a copy would give it.
     """

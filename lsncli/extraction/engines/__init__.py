@@ -87,8 +87,8 @@ class Crew:
 class Engine(Protocol):
     """Makes parts of a split that is planned: all of them, or this process's share.
 
-    What to do lies in ``job.folder``; parts that are there are passed over, but not before they were read.
-    ``tick`` hears of images. Returns when its parts are there, with what became of each. Raises LsnError if
+    What to do lies in ``job.folder``; parts that are there are skipped, but not before they were read.
+    ``tick`` counts images. Returns when its parts are there, with what became of each. Raises LsnError if
     one could not be made; what was done stays.
     """
 

@@ -165,7 +165,7 @@ def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> li
     """Have ``parts`` parts made by ``count`` workers, each of which is replaced when it is lost or fails.
 
     A part whose worker was lost is made by another, up to ``LOSSES`` times; one that failed is tried once
-    more, last of all. ``tick`` hears of every image once, however often it was encoded. Raises the error of a
+    more, last of all. ``tick`` counts every image once, however often it was encoded. Raises the error of a
     part that failed twice or of a worker that could not begin, or an LsnError if too many were lost.
     """
     todo, idle = deque(range(parts)), deque[int]()

@@ -1,6 +1,6 @@
 """Processes that torchrun or Slurm started, on one host or many that share a folder.
 
-There is no process group: part k belongs to process k modulo their number, and what is there is passed over.
+There is no process group: part k belongs to process k modulo their number, and what is there is skipped.
 Process 0 lists the images and writes the plan, the others wait for it; whoever comes last finishes the split.
 """
 
