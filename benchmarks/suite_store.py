@@ -16,7 +16,7 @@ from lsncli.bench.extraction import Extract
 from lsncli.bench.features import extract_set
 from lsncli.bench.subsets import Subset
 from lsncli.bench.suite_toml import load_suite
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.console import progress
 
 LEFT_OUT = "cifar"
@@ -33,7 +33,9 @@ def main() -> None:
     suite = load_suite("mini")
     names = [name for name, tables in suite.tables_by_set().items() if tables and LEFT_OUT not in name]
     with tempfile.TemporaryDirectory() as folder:
-        desk = Desk(Path(folder), suite.name, suite.model, Path(images), device="cpu", sets=suite.sets)
+        desk = SuiteWorkspace(
+            Path(folder), suite.name, suite.model, Path(images), device="cpu", sets=suite.sets
+        )
         for name in names:
             job = Extract(Subset(name), "", desk)
             with progress(name, job.images) as tick:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsncli.bench.jobs import Line, Stored
 from lsncli.bench.subsets import Subset, expected_images, images_a_class, lacking, list_subset
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.bench.tasks import Part, Place
 from lsncli.errors import LsnError
 from lsncli.reference.classes import class_list
@@ -25,7 +25,7 @@ class Extract:
 
     subset: Subset
     model: str
-    desk: Desk
+    desk: SuiteWorkspace
     bundle: Path | None = None
     """A store that holds the features of these very images already."""
     classes: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Choice:
     """
 
     def __init__(
-        self, desk: Desk, model: str, there: Stored, todo: Sequence[tuple[Line, Place, int]]
+        self, desk: SuiteWorkspace, model: str, there: Stored, todo: Sequence[tuple[Line, Place, int]]
     ) -> None:
         self._desk, self._model, self._there = desk, model, there
         self._splits: dict[str, Subset] = {}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsncli.bench.extraction import Extract
 from lsncli.bench.subsets import list_subset, stored_subset
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract
@@ -67,7 +67,7 @@ def _stored_features(store: Path, job: Extract, listing: Listing) -> dict[str, N
     return found
 
 
-def outdated(split: str, image_set: str, desk: Desk, there: SplitInfo) -> str:
+def outdated(split: str, image_set: str, desk: SuiteWorkspace, there: SplitInfo) -> str:
     """Why a stored split is not of the images in the data folder; empty if it may be."""
     layout, part = desk.images(image_set), stored_subset(split, there, image_set)
     if layout is None or part is None or not there.listing:

@@ -19,7 +19,7 @@ import lsncli
 from lsncli import __version__
 from lsncli.bench.jobs import Score
 from lsncli.bench.results import Record
-from lsncli.bench.suite_workspace import Bound, learned_file
+from lsncli.bench.suite_workspace import RowWorkspace, learned_file
 from lsncli.bench.tasks import Task
 from lsncli.console import Tick, silent
 from lsncli.errors import LsnError
@@ -67,7 +67,7 @@ def revision() -> str:
 def measure(
     score: Score,
     names: Sequence[str],
-    work: Bound,
+    work: RowWorkspace,
     task: Task,
     model: Model,
     *,
@@ -122,7 +122,7 @@ def measure(
 def scored(
     score: Score,
     names: Sequence[str],
-    work: Bound,
+    work: RowWorkspace,
     task: Task,
     model: Model,
     *,

@@ -17,7 +17,7 @@ from lsncli.bench.results import Record, mean_and_spread
 from lsncli.bench.runner import Run, run
 from lsncli.bench.suite import Group, Suite, TableSpec
 from lsncli.bench.suite_check import check_methods
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.reference.datasets import published
 from lsncli.reference.published import NUMBERS, Column, Table, column
 from lsncli.reference.published import table as published_table
@@ -248,7 +248,9 @@ def measured(
     lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
     used = model or suite.model
     bundle = suite.features if used == suite.model and not pretrained else None
-    desk = Desk(work, suite.name, used, data, pretrained, device, batch_size, workers, bundle, suite.sets)
+    desk = SuiteWorkspace(
+        work, suite.name, used, data, pretrained, device, batch_size, workers, bundle, suite.sets
+    )
     about = {"suite": suite.name, "table": spec.key}
     count = suite.seeds if seeds is None else seeds
     if dry:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lsncli.bench.extraction import Choice, Extract
 from lsncli.bench.jobs import Line, Score, Stored, stored
 from lsncli.bench.results import Record
-from lsncli.bench.suite_workspace import Bound, Desk, learned_file
+from lsncli.bench.suite_workspace import RowWorkspace, SuiteWorkspace, learned_file
 from lsncli.bench.tasks import Part, Place
 from lsncli.bench.training_jobs import Learning
 
@@ -39,7 +39,7 @@ class Job:
 class Plan:
     """All jobs of some lines by the state of the disk when it was made; ``known`` are results by key."""
 
-    desk: Desk
+    desk: SuiteWorkspace
     extracts: tuple[Extract, ...]
     scores: tuple[Score, ...]
     known: dict[str, Record]
@@ -175,7 +175,7 @@ class Plan:
         return {(one.model, one.split): one for one in self.extracts}
 
 
-def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
+def make_plan(desk: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1) -> Plan:
     """The jobs of ``lines`` from ``seeds`` seeds; those that are unavailable have none.
 
     Raises UsageError for an invalid method, LsnError for a store that cannot be read.
@@ -184,7 +184,7 @@ def make_plan(desk: Desk, lines: Sequence[Line], seeds: int = 1) -> Plan:
     todo: list[tuple[Line, Place, int]] = []
     skipped: dict[str, str] = {}
     for line in lines:
-        work: Bound = desk.workspace(line.model)
+        work: RowWorkspace = desk.workspace(line.model)
         if line.unavailable and not line.supplied(work):
             skipped[line.name] = line.unavailable
             continue

@@ -14,8 +14,8 @@ from lsncli.bench.jobs import Line, Score
 from lsncli.bench.measure import measure
 from lsncli.bench.plan import Plan, label_of, lesson_name, make_plan, score_label
 from lsncli.bench.progress import Progress, Rates, Waiting, shown
-from lsncli.bench.suite_workspace import Desk, learned_file, same_backbone
-from lsncli.bench.training_jobs import Homework, Learning, Lesson, learning, loader
+from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
+from lsncli.bench.training_jobs import Learning, PoolTask, TrainingJob, learning, loader
 from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
@@ -26,7 +26,7 @@ from lsncli.locks import locked
 class Run:
     """One run: its plan, and why scores could not be made, by what people call them."""
 
-    desk: Desk
+    desk: SuiteWorkspace
     about: Mapping[str, str]
     """Suite and table, for the records."""
     plan: Plan
@@ -34,7 +34,7 @@ class Run:
 
 
 def run(
-    desk: Desk,
+    desk: SuiteWorkspace,
     lines: Sequence[Line],
     *,
     about: Mapping[str, str],
@@ -174,11 +174,11 @@ def _score(started: Run, score: Score, progress: Progress) -> None:
     _took(started, progress, str(score), score_label(score), started.plan.scoring_work(score) or 0, seconds)
 
 
-def _homework(desk: Desk, path: Path, learning: Learning, score: Score) -> Homework:
+def _homework(desk: SuiteWorkspace, path: Path, learning: Learning, score: Score) -> PoolTask:
     place = replace(desk.workspace(score.line.model), files={learning.kind: path})
     device = str(pick_device(desk.device))
-    lesson = Lesson(learning, score.seed, place, device)
-    return Homework(lesson, score.place, path, desk.weights(score.line.model))
+    lesson = TrainingJob(learning, score.seed, place, device)
+    return PoolTask(lesson, score.place, path, desk.weights(score.line.model))
 
 
 def _needs(score: Score) -> set[Path]:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from lsncli.backbones import Backbone, load_untrained, with_text
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.bench.training_jobs import Learning
 from lsncli.console import say
 from lsncli.device import pick_device, threads_for
@@ -74,7 +74,7 @@ class Speeds:
     ``reasons`` says why nothing could be measured, by model.
     """
 
-    def __init__(self, desk: Desk, *, quiet: bool = False) -> None:
+    def __init__(self, desk: SuiteWorkspace, *, quiet: bool = False) -> None:
         self._desk, self._quiet = desk, quiet
         self._models: dict[str, _Model | None] = {}
         self.reasons: dict[str, str] = {}
@@ -141,7 +141,7 @@ class _Score:
 class _Model:
     """The speeds of one loaded model."""
 
-    def __init__(self, backbone: Backbone, desk: Desk) -> None:
+    def __init__(self, backbone: Backbone, desk: SuiteWorkspace) -> None:
         self._backbone, self._desk = backbone, desk
         self._random = np.random.default_rng(0)
         self.images = cache(self._images)

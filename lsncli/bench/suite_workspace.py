@@ -20,7 +20,7 @@ from lsncli.store.reader import list_splits, read_fingerprint
 
 
 @dataclass(frozen=True)
-class Bound(Workspace):
+class RowWorkspace(Workspace):
     """``files`` are the learned prompts and heads by kind; others are not there, whatever the folder has.
 
     Heads of which the suite learns none, such as an imported one of CLIPN, are the folder's own.
@@ -54,7 +54,7 @@ def learned_file(work: Workspace, key: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Desk:
+class SuiteWorkspace:
     """``<work>/bench/<suite>/<model>/features.h5`` holds features, beside it lies what was learned."""
 
     work: Path
@@ -83,9 +83,11 @@ class Desk:
         """How long jobs took."""
         return Results(self.work / "bench" / self.suite / "timings.jsonl")
 
-    def workspace(self, model: str) -> Bound:
+    def workspace(self, model: str) -> RowWorkspace:
         """That of a model; the suite's for an empty name."""
-        return Bound(self.work / "bench" / self.suite / re.sub(r"[^A-Za-z0-9._-]+", "-", model or self.model))
+        return RowWorkspace(
+            self.work / "bench" / self.suite / re.sub(r"[^A-Za-z0-9._-]+", "-", model or self.model)
+        )
 
     @cached_property
     def bundled(self) -> Mapping[str, SplitInfo]:

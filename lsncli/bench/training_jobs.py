@@ -20,7 +20,7 @@ from pathlib import Path
 from lsncli.artefacts.heads import load_no_tower, save_head
 from lsncli.artefacts.prompts import save_prompts
 from lsncli.backbones import Backbone, loader_of
-from lsncli.bench.suite_workspace import Bound, same_backbone
+from lsncli.bench.suite_workspace import RowWorkspace, same_backbone
 from lsncli.bench.tasks import HELD_OUT, Loader, Place, Task
 from lsncli.console import Tick, silent
 from lsncli.device import pick_device
@@ -80,12 +80,12 @@ class Learning:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """A job: one learning on the rows of one place; the outcome goes to ``place.files[kind]``."""
 
     learning: Learning
     seed: int
-    place: Bound
+    place: RowWorkspace
     device: str
 
     def plan(self, task: Task) -> Plan:
@@ -105,7 +105,7 @@ IN_THE_KEY = (Backbone, Learning, check_distinct)
 """What learners use and what is in the key by its content, or changes no number."""
 
 
-def learn(lesson: Lesson, task: Task, model: Model, tick: Tick = silent) -> None:
+def learn(lesson: TrainingJob, task: Task, model: Model, tick: Tick = silent) -> None:
     """Learn, and write the outcome whole or not at all; prompts go on from their last epoch after a kill.
 
     Raises LsnError if the rows or the settings cannot be learned from.
@@ -114,28 +114,28 @@ def learn(lesson: Lesson, task: Task, model: Model, tick: Tick = silent) -> None
     lesson.place.checkpoint(lesson.learning.kind).unlink(missing_ok=True)
 
 
-def _prompts(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
+def _prompts(lesson: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
     kind, settings, plan = lesson.learning.kind, lesson.settings, lesson.plan(task)
     backbone = model()
     tower, learned = learn_resumably(lesson.place.checkpoint(kind), backbone, plan, settings, tick=tick)
     save_prompts(lesson.place.prompts(kind), learned_prompts(backbone, tower, plan, learned, settings))
 
 
-def _dual(lesson: Lesson, task: Task, model: Model, tick: Tick) -> None:
+def _dual(lesson: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
     train_dual(lesson.place, model(), lesson.plan(task), lesson.settings, tick=tick)
 
 
-def _linear(lesson: Lesson, task: Task, _model: Model, _tick: Tick) -> None:
+def _linear(lesson: TrainingJob, task: Task, _model: Model, _tick: Tick) -> None:
     plan, device = lesson.plan(task), pick_device(lesson.device)
     head, _ = linear_head(plan.split, plan.rows, read_fingerprint(lesson.place.features), device=device)
     save_head(lesson.place.head(lesson.learning.kind), head)
 
 
-def _clipn(lesson: Lesson, task: Task, model: Model, _tick: Tick) -> None:
+def _clipn(lesson: TrainingJob, task: Task, model: Model, _tick: Tick) -> None:
     tower_head(lesson.place, model(), load_no_tower(lesson.place.no_tower), task.train.classes)
 
 
-LEARNERS: Mapping[str, Callable[[Lesson, Task, Model, Tick], None]] = {
+LEARNERS: Mapping[str, Callable[[TrainingJob, Task, Model, Tick], None]] = {
     "positive": _prompts,
     "negative": _prompts,
     "dualcoop": _dual,
@@ -145,10 +145,10 @@ LEARNERS: Mapping[str, Callable[[Lesson, Task, Model, Tick], None]] = {
 
 
 @dataclass(frozen=True)
-class Homework:
+class PoolTask:
     """A lesson with all that a process needs to do it by itself."""
 
-    lesson: Lesson
+    lesson: TrainingJob
     where: Place
     path: Path
     """The file that the outcome goes to."""
@@ -166,7 +166,7 @@ class Homework:
 class Done:
     """What became of it: the seconds it took, or why it failed."""
 
-    work: Homework
+    work: PoolTask
     seconds: float = 0.0
     error: str = ""
 
@@ -178,7 +178,7 @@ def loader(store: Path) -> Loader:
 
 
 @contextmanager
-def learning(todo: Sequence[Homework], jobs: int) -> Iterator[Iterator[Done]]:
+def learning(todo: Sequence[PoolTask], jobs: int) -> Iterator[Iterator[Done]]:
     """Learn everything; each comes as soon as its outcome is on the disk.
 
     Several jobs start at once, whatever is done inside before the first of them is asked for, and end in any
@@ -221,7 +221,7 @@ def _one_thread() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _attempt(work: Homework) -> Done:
+def _attempt(work: PoolTask) -> Done:
     try:
         return Done(work, work.do())
     except LsnError as error:

@@ -94,7 +94,7 @@ ARCHITECTURES = [
     Column("weights", "Weights", digits=0),
     TEXT_PATH,
 ]
-KIND = [Column("kind", "Kind"), Column("about", "About")]
+KIND = [Column("kind", "Kind"), Column("about", "SplitMetadata")]
 """For programs; people read it below the table."""
 WEIGHTS = [Column("model", "--model"), *SIZES, TEXT_PATH]
 

@@ -13,7 +13,7 @@ from lsncli.cli import options
 from lsncli.cli.configured import REACHES_OUT
 from lsncli.console import remarks, say
 from lsncli.extraction import engines
-from lsncli.extraction.engines import ENGINES, Asked, Crew
+from lsncli.extraction.engines import ENGINES, Asked, WorkerGroup
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column
 
@@ -60,26 +60,26 @@ OWN = ("device", "workers", "format", "output", "quiet")
 """Options that processes of one launch may give differently."""
 
 
-def crew_for(
+def group_for(
     engine: EngineName, processes: int, ray_address: str, device: str, parameters: Mapping[str, Any]
-) -> Crew | None:
-    """The crew that was asked for; None if this process works alone. ``parameters`` are all of the command.
+) -> WorkerGroup | None:
+    """The group that was asked for; None if this process works alone. ``parameters`` are all of the command.
 
     Raises UsageError for options or an environment that the engine cannot use.
     """
     same = sorted((name, str(value)) for name, value in parameters.items() if name not in OWN)
-    return engines.crew_for(engine, Asked(processes, device, ray_address, os.environ, repr(same)))
+    return engines.group_for(engine, Asked(processes, device, ray_address, os.environ, repr(same)))
 
 
-def workers_for(crew: Crew | None, workers: int) -> int:
+def workers_for(group: WorkerGroup | None, workers: int) -> int:
     """Decoding threads of one process: as many as were asked for, else its share of the cores."""
-    return workers or max(1, options.threads(0) // (crew.beside if crew else 1))
+    return workers or max(1, options.threads(0) // (group.beside if group else 1))
 
 
 @contextmanager
-def planning(crew: Crew | None, place: Workspace, split: str) -> Iterator[None]:
+def planning(group: WorkerGroup | None, place: Workspace, split: str) -> Iterator[None]:
     """While the first of several processes lists and plans, the others can see that it does."""
-    if crew is None or not crew.together:
+    if group is None or not group.together:
         yield
         return
     from lsncli.extraction.engines.torchrun import planning as sign
@@ -89,7 +89,7 @@ def planning(crew: Crew | None, place: Workspace, split: str) -> Iterator[None]:
 
 
 def share(
-    crew: Crew,
+    group: WorkerGroup,
     place: Workspace,
     split: str,
     *,
@@ -103,32 +103,32 @@ def share(
     from lsncli.extraction.runner import join
 
     made = join(
-        crew,
+        group,
         store=place.features,
         split=split,
         pretrained=pretrained,
-        workers=workers_for(crew, workers),
+        workers=workers_for(group, workers),
         overwrite=overwrite,
         merge=merge,
         record=place.extraction(split),
         remark=remarks(quiet),
     )
     end = " It came last and finished the split." if made.finished and made.encoded + made.found else ""
-    say(f"Process {crew.rank} encoded {made.encoded} images, {made.found} were done.{end}", quiet=quiet)
+    say(f"Process {group.rank} encoded {made.encoded} images, {made.found} were done.{end}", quiet=quiet)
 
 
-def images(crew: Crew | None, listed: int) -> int | None:
+def images(group: WorkerGroup | None, listed: int) -> int | None:
     """How many images this process will hear of: all, or a share whose size only the plan knows."""
-    return None if crew is not None and crew.together else listed
+    return None if group is not None and group.together else listed
 
 
-def of_share(crew: Crew, columns: Sequence[Column]) -> list[Column]:
+def of_share(group: WorkerGroup, columns: Sequence[Column]) -> list[Column]:
     """The same columns, with titles that say whose rows they count where processes make a share each."""
-    if not crew.together:
+    if not group.together:
         return list(columns)
     counts = ("rows", "failures", "resumed")
     return [
-        replace(one, title=f"{one.title} (process {crew.rank})") if one.key in counts else one
+        replace(one, title=f"{one.title} (process {group.rank})") if one.key in counts else one
         for one in columns
     ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.cli import engines as crews
+from lsncli.cli import engines as engines
 from lsncli.cli import options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
@@ -198,11 +198,11 @@ def extract(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
-    engine: crews.Engine = "local",
-    processes: crews.Processes = 0,
-    ray_address: crews.RayAddress = "",
-    part_rows: crews.PartRows = 0,
-    no_merge: crews.NoMerge = False,
+    engine: engines.Engine = "local",
+    processes: engines.Processes = 0,
+    ray_address: engines.RayAddress = "",
+    part_rows: engines.PartRows = 0,
+    no_merge: engines.NoMerge = False,
     timeout: options.Timeout = None,
     image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
@@ -224,10 +224,10 @@ def extract(
         raise UsageError("--for says how many images --plan is for.", "Add --plan.")
     place = Workspace(work)
     # A plan is measured by one process, whatever the engine.
-    crew = None if plan else crews.crew_for(engine, processes, ray_address, device, context.params)
-    if crew is not None and crew.rank:
-        crews.share(
-            crew,
+    group = None if plan else engines.group_for(engine, processes, ray_address, device, context.params)
+    if group is not None and group.rank:
+        engines.share(
+            group,
             place,
             split,
             pretrained=pretrained,
@@ -238,7 +238,7 @@ def extract(
         )
         return
     source = named(sources)
-    with crews.planning(crew, place, split):
+    with engines.planning(group, place, split):
         columns = Columns(path_column, label_column)
         listing = images.list_sources(sources, columns, follow_links=follow_links, quiet=quiet)
         if shots is not None:
@@ -247,8 +247,8 @@ def extract(
             if short:
                 name = printable(short[0])
                 say(f"{len(short)} classes have fewer than {shots} images, such as '{name}'.", quiet=quiet)
-        # A crew's processes load the model; here its fingerprint alone is wanted.
-        here = "cpu" if crew is not None and not retry_failed else device
+        # A group's processes load the model; here its fingerprint alone is wanted.
+        here = "cpu" if group is not None and not retry_failed else device
         backbone = model_for(place, model, pretrained, precision, here, decode)
         if plan:
             show(
@@ -265,21 +265,21 @@ def extract(
                 quiet=quiet,
             )
             return
-        with progress(f"extracting {split}", crews.images(crew, len(listing.items)), quiet=quiet) as tick:
+        with progress(f"extracting {split}", engines.images(group, len(listing.items)), quiet=quiet) as tick:
             done = use.extract(
                 listing,
                 store=place.features,
                 split=split,
                 backbone=backbone,
                 batch_size=options.images_at_once(batch_size, device),
-                workers=crews.workers_for(crew, workers),
+                workers=engines.workers_for(group, workers),
                 names_file=classes,
                 overwrite=overwrite,
                 retry_failed=retry_failed,
                 max_failure_rate=max_failure_rate,
                 part_rows=part_rows,
                 merge=not no_merge,
-                crew=crew,
+                group=group,
                 record=place.extraction(split),
                 source=source,
                 tick=tick,
@@ -295,14 +295,14 @@ def extract(
         "device": ", ".join(done.devices) or None,
         **asdict(done.seconds),
     }
-    shown = COLUMNS if crew is None or done.finished else crews.of_share(crew, COLUMNS)
+    shown = COLUMNS if group is None or done.finished else engines.of_share(group, COLUMNS)
     render([row], shown if FORMATS[format].narrow else shown + ALL_STAGES, format, output)
     if done.images_per_second:
         spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(done.seconds).items())
-        summed = "threads that work at once" if crew is None else "threads and processes that work at once"
+        summed = "threads that work at once" if group is None else "threads and processes that work at once"
         say(f"Seconds, summed over {summed}: {spent}. Encoded on {row['device']}.", quiet=quiet)
     if not done.finished:
-        crews.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
+        engines.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
         return
     say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
     if done.already:

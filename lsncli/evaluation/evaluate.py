@@ -22,7 +22,7 @@ from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, Model
 from lsncli.methods.holdout import labels_as, no_rows
 from lsncli.methods.inputs import NO_IMAGES, Images
-from lsncli.methods.prepared import Cost, Entrant, entrant
+from lsncli.methods.prepared import Cost, PreparedMethod, entrant
 from lsncli.methods.scoring import recall, score_split
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
@@ -127,7 +127,7 @@ class Evaluation:
 
     results: tuple[Result, ...]
     failed: tuple[Failed, ...]
-    entrants: tuple[Entrant, ...]
+    entrants: tuple[PreparedMethod, ...]
     id_split: str
 
     def ranked(self) -> list[Result]:
@@ -140,7 +140,7 @@ class Evaluation:
 class Plan:
     """What is to be scored: methods that are ready, those that cannot be, and the splits."""
 
-    entrants: tuple[Entrant, ...]
+    entrants: tuple[PreparedMethod, ...]
     failed: tuple[Failed, ...]
     id_split: Split
     ood_splits: tuple[Split, ...]
@@ -185,7 +185,7 @@ def plan_evaluation(
     # A store without a training split is enough for most methods; they get no rows.
     rows = known_rows(work, train).train if len(train.labels) else train.rows
     heads = Heads(work, train.classes, model, cache, rows)
-    ready: list[Entrant] = []
+    ready: list[PreparedMethod] = []
     failed: list[Failed] = []
     for method in methods:
         try:
@@ -211,7 +211,7 @@ def _check_not_tested_on(train: Split, methods: Sequence[Method], tested: Sequen
         )
 
 
-def _trained_on(one: Entrant, tested: Sequence[Split]) -> list[str]:
+def _trained_on(one: PreparedMethod, tested: Sequence[Split]) -> list[str]:
     """A sentence for every tested split that the prompts or the head of a method learned from."""
     names = one.heads.learned_from(one.method.head, negatives="negative" in one.method.needs)
     return [
@@ -244,7 +244,7 @@ def evaluate(plan: Plan, tick: Tick = silent) -> Evaluation:
     return Evaluation(tuple(chain(*found)), tuple(failed), tuple(entrants), plan.id_split.name)
 
 
-def _results(one: Entrant, id_split: Split, ood_splits: Sequence[Split]) -> list[Result]:
+def _results(one: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[Result]:
     """On each OOD split, and the average if there are several."""
     inside = one.scores[id_split.name]
     right = id_accuracy(labels_as(id_split, one.source.classes), one.guesses[id_split.name])
@@ -304,7 +304,7 @@ def check_target(path: Path) -> None:
         )
 
 
-def save_scores(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]) -> None:
+def save_scores(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
     """Scores in float64, higher = more ID, of every row of ``splits`` by every method.
 
     ``.csv`` has the columns split, key, class and one a method; ``.npz`` the arrays ``split``, ``key`` and
@@ -317,7 +317,7 @@ def save_scores(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]
         raise LsnError(f"--save-scores {path} cannot be written: {error.strerror}.") from error
 
 
-def _csv(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]) -> None:
+def _csv(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
     with whole_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["split", "key", "class", *(str(one.method) for one in entrants)])
@@ -328,7 +328,7 @@ def _csv(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]) -> No
                 rows.writerow([split.name, key, name, *map(repr, values)])
 
 
-def _npz(path: Path, entrants: Sequence[Entrant], splits: Sequence[Split]) -> None:
+def _npz(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
     arrays = {str(one.method): np.concatenate([one.scores[s.name] for s in splits]) for one in entrants}
     places = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
     keys = np.array([key.encode("utf-8", "surrogateescape") for split in splits for key in split.keys])

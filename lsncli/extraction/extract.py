@@ -17,18 +17,18 @@ from lsncli.backbones import Backbone, text_ids_of
 from lsncli.console import printable
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.extraction.encoder import Encoder
-from lsncli.extraction.engines import Crew
+from lsncli.extraction.engines import WorkerGroup
 from lsncli.extraction.part_job import Job
 from lsncli.extraction.retry import retry_failures
 from lsncli.extraction.reuse import ReusingEncoder
-from lsncli.extraction.runner import Made, make_by, make_here, plan_of, untouched
+from lsncli.extraction.runner import RunResult, make_by, make_here, plan_of, untouched
 from lsncli.images.class_names import classes_of
 from lsncli.images.item import Listing
 from lsncli.images.listing import check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
 from lsncli.store.reader import find_split, read_fingerprint
-from lsncli.store.staging import About, claimed, part_rows_for, parts_folder, remove_parts
+from lsncli.store.staging import SplitMetadata, claimed, part_rows_for, parts_folder, remove_parts
 from lsncli.store.writer import check_same_model
 from lsncli.types import Failure, Fingerprint, Seconds
 
@@ -108,7 +108,7 @@ def extract(
     commit_seconds: float = COMMIT_SECONDS,
     part_rows: int = 0,
     merge: bool = True,
-    crew: Crew | None = None,
+    group: WorkerGroup | None = None,
     record: Path | None = None,
     known: Mapping[str, NDArray[np.float16]] | None = None,
     tick: console.Tick = console.silent,
@@ -119,9 +119,9 @@ def extract(
     An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
     an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
-    then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``crew`` makes them
+    then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``group`` makes them
     in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
-    write what it took. ``known`` are features by key that need not be made again (without a ``crew``).
+    write what it took. ``known`` are features by key that need not be made again (without a ``group``).
     ``tick`` is called with the number of images found done first, then of every batch; ``remark`` is told how
     classes got their names, of images without a class, and of what was damaged and is made again.
     Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
@@ -153,14 +153,14 @@ def extract(
         made = untouched(len(listing.items))
         tick(made.found)
     else:
-        about = About(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
+        about = SplitMetadata(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
         plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
         pretrained = encoder.fingerprint.pretrained
         job = Job(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
-        if crew is None:
+        if group is None:
             made = make_here(job, about, listing, encoder, merge=merge, record=record, remark=remark)
         else:
-            made = make_by(crew, job, about, listing, merge=merge, record=record, tick=tick, remark=remark)
+            made = make_by(group, job, about, listing, merge=merge, record=record, tick=tick, remark=remark)
     info = find_split(store, split) if made.finished else None
     if info is not None:
         check_split(info, max_failure_rate, store)
@@ -179,7 +179,7 @@ def extract(
 
 def _retried(
     store: Path, split: str, listing: Listing, classes: tuple[str, ...], encoder: Encoder, source: str
-) -> Made:
+) -> RunResult:
     began = time.monotonic()
     kept = retry_failures(store, split, listing, classes, encoder, source)
     elapsed = time.monotonic() - began

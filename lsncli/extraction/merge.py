@@ -24,7 +24,7 @@ from lsncli.validation import parsed, typed
 def write_record(
     path: Path, info: SplitInfo, plan: Plan, fingerprint: Fingerprint, seconds: Seconds, launch: str = ""
 ) -> None:
-    """Write what is known of a finished split, and which launch of processes (``Crew.launch``) finished it.
+    """Write what is known of a finished split, and which launch (``WorkerGroup.launch``) finished it.
 
     Raises LsnError if that is not possible.
 

@@ -133,7 +133,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class PartDone:
+class PartResult:
     """What became of a part: its ``rows`` and ``failures``; how many of its items were ``found`` done and how
     many were ``encoded`` now, and on which ``device``; the seconds of this run, and those of writing that no
     file tells of; and a sentence for each piece that was ``damaged`` and made again."""
@@ -162,7 +162,7 @@ def work_part(
     items: Sequence[ImageItem] | None = None,
     *,
     wait: float = 0.0,
-) -> PartDone:
+) -> PartResult:
     """Make part ``index``, or what is missing of it. ``items`` are those of the whole listing; without them
     they are read from the manifest.
 
@@ -185,7 +185,7 @@ def work_part(
                     moved = replace(batch, start=batch.start + part.start, stop=batch.stop + part.start)
                     part.add(moved, batch.seconds)
             part.commit()
-        return PartDone(
+        return PartResult(
             index=index,
             rows=sum(piece.rows for piece in part.pieces),
             failures=tuple(failure for piece in part.pieces for failure in piece.failures),

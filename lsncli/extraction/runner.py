@@ -13,10 +13,10 @@ from pathlib import Path
 from lsncli import console
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
-from lsncli.extraction.engines import Crew, engine
+from lsncli.extraction.engines import WorkerGroup, engine
 from lsncli.extraction.engines.torchrun import wait_for_plan
 from lsncli.extraction.merge import launch_of, write_record
-from lsncli.extraction.part_job import Job, PartDone, work_part, write_manifest
+from lsncli.extraction.part_job import Job, PartResult, work_part, write_manifest
 from lsncli.images.item import Listing
 from lsncli.images.listing import shareable
 from lsncli.store.format import check_split_name
@@ -24,8 +24,8 @@ from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.reader import find_split
 from lsncli.store.staging import (
     FINISH_WAIT,
-    About,
     Plan,
+    SplitMetadata,
     StoredPlan,
     begin,
     claimed,
@@ -39,7 +39,7 @@ from lsncli.types import Failure, Seconds
 
 
 @dataclass(frozen=True)
-class Made:
+class RunResult:
     """What this process, and those it started, did: the ``rows`` and ``failures`` of their parts; how many
     images were ``found`` done and ``encoded`` now, on which ``devices``, in ``elapsed`` seconds, and where
     these went; whether the split is ``finished``."""
@@ -54,9 +54,9 @@ class Made:
     devices: tuple[str, ...] = ()
 
 
-def untouched(found: int) -> Made:
+def untouched(found: int) -> RunResult:
     """Of a split that was finished before."""
-    return Made(0, (), found, 0, 0.0, Seconds(), finished=True)
+    return RunResult(0, (), found, 0, 0.0, Seconds(), finished=True)
 
 
 def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> Plan:
@@ -75,14 +75,14 @@ def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_row
 
 def make_here(
     job: Job,
-    about: About,
+    about: SplitMetadata,
     listing: Listing,
     encoder: Encoder,
     *,
     merge: bool,
     record: Path | None,
     remark: Callable[[str], None],
-) -> Made:
+) -> RunResult:
     """Make every part in this process, which listed the images and has the model; ``remark`` gets a sentence
     for whatever is damaged and made again."""
     with claimed(job.store, job.split):
@@ -100,50 +100,50 @@ def make_here(
 
 
 def make_by(
-    crew: Crew,
+    group: WorkerGroup,
     job: Job,
-    about: About,
+    about: SplitMetadata,
     listing: Listing,
     *,
     merge: bool,
     record: Path | None,
     tick: console.Tick,
     remark: Callable[[str], None],
-) -> Made:
-    """Plan, then have the parts made by ``crew``, whose processes read what to do from the disk.
+) -> RunResult:
+    """Plan, then have the parts made by ``group``, whose processes read what to do from the disk.
 
     Processes that were started again go on with the plan of their launch, at which some may be at work
     already. Raises LsnError if they could not read the images.
     """
     if reason := shareable(listing):
         raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
-    if crew.together and _goes_on(crew, job, about, listing):
-        return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+    if group.together and _goes_on(group, job, about, listing):
+        return make_share(group, job, merge=merge, record=record, tick=tick, remark=remark)
     with claimed(job.store, job.split):
-        ended = crew.again and record is not None and launch_of(record) == crew.launch
+        ended = group.again and record is not None and launch_of(record) == group.launch
         if ended if about.replace else _is_finished(job, about):
             return untouched(len(listing.items))
         folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
         write_manifest(folder, job.plan, listing.items)
-        begin(folder, job.plan, about, launch=crew.launch)
-        if not crew.together:
+        begin(folder, job.plan, about, launch=group.launch)
+        if not group.together:
             began = time.monotonic()
-            done = engine(crew)(job, crew, tick)
+            done = engine(group)(job, group, tick)
             elapsed = time.monotonic() - began
             _remark_damage(done, remark)
             if merge:
                 _finish(job, about, done, record)
             return _made(done, elapsed, merge)
-    return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+    return make_share(group, job, merge=merge, record=record, tick=tick, remark=remark)
 
 
-def _is_finished(job: Job, about: About) -> bool:
+def _is_finished(job: Job, about: SplitMetadata) -> bool:
     """Whether other processes have finished the split since this one began."""
     info = find_split(job.store, job.split) if job.store.exists() else None
     return info is not None and (info.listing, info.classes) == (job.plan.listing, about.classes)
 
 
-def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
+def _goes_on(group: WorkerGroup, job: Job, about: SplitMetadata, listing: Listing) -> bool:
     """Whether the plan of this very launch is there; then what the others read is written anew if it was
     damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
     with ExitStack() as stack:
@@ -152,7 +152,7 @@ def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
             stored = read_plan(job.folder)
         except LsnError:
             return False
-        if stored != StoredPlan(job.plan, about.replace, crew.launch):
+        if stored != StoredPlan(job.plan, about.replace, group.launch):
             return False
         write_manifest(job.folder, job.plan, listing.items)
         write_about(job.folder, about)
@@ -160,14 +160,14 @@ def _goes_on(crew: Crew, job: Job, about: About, listing: Listing) -> bool:
 
 
 def make_share(
-    crew: Crew,
+    group: WorkerGroup,
     job: Job,
     *,
     merge: bool,
     record: Path | None,
     tick: console.Tick,
     remark: Callable[[str], None],
-) -> Made:
+) -> RunResult:
     """Make this process's share of a planned split, and finish it if the other shares are there; ``remark``
     gets a sentence for whatever is damaged and made again."""
     with ExitStack() as stack:
@@ -180,15 +180,19 @@ def make_share(
         if read_plan(job.folder) is None:
             return _made([], 0.0, False)  # they have finished, before this process came to its first part
         began = time.monotonic()
-        done = engine(crew)(job, crew, tick)
+        done = engine(group)(job, group, tick)
         elapsed = time.monotonic() - began
         _remark_damage(done, remark)
-    finished = merge and _finish_last(crew, job, done, record, remark)
+    finished = merge and _finish_last(group, job, done, record, remark)
     return _made(done, elapsed, finished)
 
 
 def _finish_last(
-    crew: Crew, job: Job, done: Sequence[PartDone], record: Path | None, remark: Callable[[str], None]
+    group: WorkerGroup,
+    job: Job,
+    done: Sequence[PartResult],
+    record: Path | None,
+    remark: Callable[[str], None],
 ) -> bool:
     """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
     if not all_made(job.folder, job.plan):
@@ -202,7 +206,7 @@ def _finish_last(
         if stored is None or stored.plan != job.plan:
             return False  # somebody was quicker
         try:
-            _finish(job, read_about(folder), done, record, crew.launch)
+            _finish(job, read_about(folder), done, record, group.launch)
         except LsnError:
             if drop_unsound(folder, job.plan, remark):
                 return False  # whose part it is may be yet to come, and makes it anew
@@ -210,12 +214,14 @@ def _finish_last(
     return True
 
 
-def _remark_damage(done: Sequence[PartDone], remark: Callable[[str], None]) -> None:
+def _remark_damage(done: Sequence[PartResult], remark: Callable[[str], None]) -> None:
     for text in (text for part in done for text in part.damaged):
         remark(text)
 
 
-def _finish(job: Job, about: About, done: Sequence[PartDone], record: Path | None, launch: str = "") -> None:
+def _finish(
+    job: Job, about: SplitMetadata, done: Sequence[PartResult], record: Path | None, launch: str = ""
+) -> None:
     seconds = sum((part.seconds for part in parts_of(job.folder, job.plan)), Seconds())
     unrecorded = Seconds(write=sum(part.unrecorded for part in done))
     info = finish_split(job.store, job.split, job.plan, about)
@@ -223,8 +229,8 @@ def _finish(job: Job, about: About, done: Sequence[PartDone], record: Path | Non
         write_record(record, info, job.plan, about.fingerprint, seconds + unrecorded, launch)
 
 
-def _made(done: Sequence[PartDone], elapsed: float, finished: bool) -> Made:
-    return Made(
+def _made(done: Sequence[PartResult], elapsed: float, finished: bool) -> RunResult:
+    return RunResult(
         rows=sum(one.rows for one in done),
         failures=tuple(failure for one in done for failure in one.failures),
         found=sum(one.found for one in done),
@@ -237,7 +243,7 @@ def _made(done: Sequence[PartDone], elapsed: float, finished: bool) -> Made:
 
 
 def join(
-    crew: Crew,
+    group: WorkerGroup,
     *,
     store: Path,
     split: str,
@@ -248,7 +254,7 @@ def join(
     record: Path,
     tick: console.Tick = console.silent,
     remark: Callable[[str], None] = lambda text: None,
-) -> Made:
+) -> RunResult:
     """Make this process's share of what process 0 of the same launch plans, and finish it if it comes last.
 
     The arguments are those of the command, as process 0 has them; ``remark`` is that of ``make_share``.
@@ -259,16 +265,16 @@ def join(
 
     def finished() -> bool:
         # With static addresses two launches by hand have one name: the record may be that of the last one.
-        if launch_of(record) == crew.launch and (crew.again or not overwrite or _version(record) != before):
+        if launch_of(record) == group.launch and (group.again or not overwrite or _version(record) != before):
             return True
         return not overwrite and store.exists() and find_split(store, split) is not None
 
-    stored = wait_for_plan(store, split, crew, finished)
+    stored = wait_for_plan(store, split, group, finished)
     if stored is None:
         return untouched(0)
     about = read_about(parts_folder(store, split))
     job = Job(store, split, stored.plan, about.fingerprint, pretrained, workers)
-    return make_share(crew, job, merge=merge, record=record, tick=tick, remark=remark)
+    return make_share(group, job, merge=merge, record=record, tick=tick, remark=remark)
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from lsncli.methods.heads import Heads, bound
 from lsncli.methods.holdout import rows_for
 from lsncli.methods.inputs import Images, Inputs, inputs_for
 from lsncli.methods.source_digest import code_of
-from lsncli.methods.spec import Method, Settled, settled, without_text
+from lsncli.methods.spec import Method, ResolvedMethod, settled, without_text
 from lsncli.scores import Scorer
 from lsncli.store.format import Split
 from lsncli.types import Float64s, Head, Labels, Learned, Rows
@@ -63,11 +63,11 @@ KEPT_SECONDS = 1.0
 
 
 @dataclass(eq=False)
-class Entrant:
+class PreparedMethod:
     """A method in a workspace, and what is known of it so far; ``scores`` and ``guesses`` by split."""
 
     method: Method
-    settled: Settled
+    settled: ResolvedMethod
     source: HeadSource
     key: str
     """Digest of the score's code and settings, the head and the training rows it looks at."""
@@ -112,7 +112,7 @@ class Entrant:
 
 def entrant(
     method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: Images
-) -> Entrant:
+) -> PreparedMethod:
     """Settle ``method``; ``rows`` of the training ``split`` are looked at only if the score needs them.
 
     Raises LsnError if prompts are missing or disagree.
@@ -134,7 +134,7 @@ def entrant(
         None if train is None else digest(rows.content, train.labels),
     )
     inputs = inputs_for(method, heads, images)
-    return Entrant(method, chosen, source, key, head_key, heads, train, cache, device, inputs)
+    return PreparedMethod(method, chosen, source, key, head_key, heads, train, cache, device, inputs)
 
 
 def _content(text: HeadText | None) -> str:

@@ -9,7 +9,7 @@ from lsncli.errors import LsnError
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import Heads
 from lsncli.methods.inputs import Inputs
-from lsncli.methods.prepared import Cost, Entrant, metered
+from lsncli.methods.prepared import Cost, PreparedMethod, metered
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.scores import chunk_of
@@ -18,7 +18,7 @@ from lsncli.store.format import Split
 from lsncli.types import Float64s, Floats, Labels
 
 
-def recall(one: Entrant, split: Split, *, guess: bool) -> None:
+def recall(one: PreparedMethod, split: Split, *, guess: bool) -> None:
     """Look up the scores of ``split``, and with ``guess`` the predicted classes, in the cache.
 
     Raises LsnError if the method lacks what it looks at besides features.
@@ -32,8 +32,13 @@ def recall(one: Entrant, split: Split, *, guess: bool) -> None:
 
 
 def score_split(
-    entrants: Sequence[Entrant], split: Split, failed: list[tuple[Method, str]], tick: Tick, *, guess: bool
-) -> list[Entrant]:
+    entrants: Sequence[PreparedMethod],
+    split: Split,
+    failed: list[tuple[Method, str]],
+    tick: Tick,
+    *,
+    guess: bool,
+) -> list[PreparedMethod]:
     """Score ``split`` with those that have not; returns those that could, the others are added to ``failed``.
 
     With ``guess`` classes are predicted, too. Methods go one after the other, but those whose prompts depend
@@ -58,12 +63,12 @@ def score_split(
 
 
 def _run(
-    group: Sequence[Entrant],
+    group: Sequence[PreparedMethod],
     split: Split,
     failed: list[tuple[Method, str]],
     tick: Tick,
     named: dict[str, Labels] | None,
-) -> list[Entrant]:
+) -> list[PreparedMethod]:
     """Score ``split`` with methods that share what they compute of each row; returns those that could.
 
     Predicted classes of heads that ``named`` has not yet are added to it.
@@ -75,7 +80,7 @@ def _run(
     for start in range(0, len(split.labels), chunk):
         part = split.features[start : start + chunk]
 
-        def score(one: Entrant, part: Floats = part) -> None:
+        def score(one: PreparedMethod, part: Floats = part) -> None:
             if one.inputs is None:
                 with metered(one.cost):
                     scores[id(one)].append(one.scorer(part))
@@ -85,7 +90,7 @@ def _run(
 
         able = [one for one in able if _can(one, failed, score)]
 
-    def score_whole(one: Entrant) -> None:
+    def score_whole(one: PreparedMethod) -> None:
         if one.inputs is not None:
             with metered(one.cost):
                 scores[id(one)].append(one.inputs.scores(split, one.head, tick))
@@ -98,7 +103,9 @@ def _run(
     return able
 
 
-def _can(one: Entrant, failed: list[tuple[Method, str]], act: Callable[[Entrant], object]) -> bool:
+def _can(
+    one: PreparedMethod, failed: list[tuple[Method, str]], act: Callable[[PreparedMethod], object]
+) -> bool:
     try:
         act(one)
     except LsnError as error:
@@ -107,13 +114,13 @@ def _can(one: Entrant, failed: list[tuple[Method, str]], act: Callable[[Entrant]
     return True
 
 
-def _scores_key(one: Entrant, split: Split) -> str:
+def _scores_key(one: PreparedMethod, split: Split) -> str:
     """Digest of all that the scores of ``split`` depend on. Raises LsnError if an input is missing."""
     inputs = one.inputs.key(split) if one.inputs else ""
     return digest("scores", _code(), one.key, split.rows.content, inputs)
 
 
-def _guesses_key(one: Entrant, split: Split) -> str:
+def _guesses_key(one: PreparedMethod, split: Split) -> str:
     return digest("guesses", _code(), one.head_key, split.rows.content)
 
 

@@ -42,7 +42,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolvedMethod:
     """A method in a workspace: its score, every setting of it, and what a table calls it there."""
 
     score: Score
@@ -87,7 +87,7 @@ def without_text(method: Method, heads: Heads) -> Method:
     return method
 
 
-def settled(method: Method, heads: Heads) -> Settled:
+def settled(method: Method, heads: Heads) -> ResolvedMethod:
     """The method with all its settings, by the prompts of a workspace.
 
     What the user left open is what the negative prompts were learned for (their ``score`` settings), else
@@ -111,7 +111,7 @@ def settled(method: Method, heads: Heads) -> Settled:
         label += f" ({_learner_label(negative['learner'])} negatives)"
     other = {key for key, value in settings.items() if value != defaults[key]}
     shown = {key: settings[key] for key in settings if key in method.settings or key in other}
-    return Settled(load_score(method.score, **settings), settings, label + _written(shown))
+    return ResolvedMethod(load_score(method.score, **settings), settings, label + _written(shown))
 
 
 def _written(settings: dict[str, Any]) -> str:

@@ -305,7 +305,7 @@ def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> li
         (f"{len(names)} classes", few),
         ("Model", str(detector.fingerprint)),
         ("Workspace", str(work.folder)),
-        ("Made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by lsn {__version__}"),
+        ("RunResult", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by lsn {__version__}"),
     ]
 
 

@@ -15,9 +15,17 @@ from lsncli.files import place_whole, sync
 from lsncli.store.container import attribute, group_at
 from lsncli.store.external_rows import RowFile, is_spread, rows_folder, rows_in_blocks
 from lsncli.store.format import Checksum, Chunk, Split, SplitInfo, problems_of
-from lsncli.store.part import PIECE_NAME, Committed, piece_path, read_piece, rows_of, sound_pieces
+from lsncli.store.part import PIECE_NAME, CommittedPiece, piece_path, read_piece, rows_of, sound_pieces
 from lsncli.store.reader import fingerprint_of, info_of, opened
-from lsncli.store.staging import FINISH_WAIT, About, Plan, parts_folder, read_about, read_plan, remove_parts
+from lsncli.store.staging import (
+    FINISH_WAIT,
+    Plan,
+    SplitMetadata,
+    parts_folder,
+    read_about,
+    read_plan,
+    remove_parts,
+)
 from lsncli.store.writer import CREATOR, fill_split, fill_spread, put_split
 
 AGAIN = "Run the same `lsn extract` again: it makes what is missing."
@@ -41,7 +49,7 @@ def all_made(folder: Path, plan: Plan) -> bool:
     return len(made_parts(folder, plan)) == plan.parts
 
 
-def parts_of(folder: Path, plan: Plan) -> list[Committed]:
+def parts_of(folder: Path, plan: Plan) -> list[CommittedPiece]:
     """Every part of ``plan``, rows unread. Raises LsnError, naming it, if one is missing, torn or foreign."""
     made = set(made_parts(folder, plan))
     if missing := plan.parts - len(made):
@@ -51,7 +59,7 @@ def parts_of(folder: Path, plan: Plan) -> list[Committed]:
     return [read_part(folder, plan, index) for index in range(plan.parts)]
 
 
-def read_part(folder: Path, plan: Plan, index: int) -> Committed:
+def read_part(folder: Path, plan: Plan, index: int) -> CommittedPiece:
     """One part, rows unread. Raises LsnError, naming it, if it is torn or foreign."""
     start, stop = plan.borders(index)
     try:
@@ -68,7 +76,7 @@ def drop_unsound(folder: Path, plan: Plan, remark: Callable[[str], None]) -> boo
     return not all_made(folder, plan)
 
 
-def described(split: str, plan: Plan, about: About, parts: Sequence[Committed]) -> SplitInfo:
+def described(split: str, plan: Plan, about: SplitMetadata, parts: Sequence[CommittedPiece]) -> SplitInfo:
     """The finished split, but for its rows. Problems of the listing come before failures of its items."""
     failures = [failure for part in parts for failure in part.failures]
     return SplitInfo(
@@ -83,7 +91,7 @@ def described(split: str, plan: Plan, about: About, parts: Sequence[Committed]) 
     )
 
 
-def finish_split(store: Path, split: str, plan: Plan, about: About) -> SplitInfo:
+def finish_split(store: Path, split: str, plan: Plan, about: SplitMetadata) -> SplitInfo:
     """Write the split into the store, part by part, and remove the parts; the caller has claimed it.
 
     Raises LsnError, naming it, if a part is missing, torn or foreign, and as ``write_split`` does; the parts
@@ -100,7 +108,7 @@ def finish_split(store: Path, split: str, plan: Plan, about: About) -> SplitInfo
     return info
 
 
-def spread_split(store: Path, split: str, plan: Plan, about: About) -> SplitInfo:
+def spread_split(store: Path, split: str, plan: Plan, about: SplitMetadata) -> SplitInfo:
     """The same, but the rows stay in the part files, which move beside the store: every row is read once, to
     check it, and none is written.
 
@@ -145,7 +153,7 @@ def gather_split(store: Path, split: str) -> SplitInfo:
     return info
 
 
-def _rows(parts: Sequence[Committed]) -> Iterator[Chunk]:
+def _rows(parts: Sequence[CommittedPiece]) -> Iterator[Chunk]:
     for part in parts:
         yield from rows_of(part)
 

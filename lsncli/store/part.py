@@ -32,7 +32,7 @@ PIECE_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5(?:\.tmp)?")
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommittedPiece:
     """A piece on the disk: items ``start`` to ``stop``, of which ``rows`` were encoded, in ``seconds``."""
 
     path: Path
@@ -49,7 +49,7 @@ def piece_path(folder: Path, start: int, stop: int) -> Path:
     return folder / f"rows-{start:012d}-{stop:012d}.h5"
 
 
-def write_piece(folder: Path, batches: Sequence[Piece], plan: Plan, seconds: Seconds) -> Committed:
+def write_piece(folder: Path, batches: Sequence[Piece], plan: Plan, seconds: Seconds) -> CommittedPiece:
     """Bring consecutive batches to the disk as one piece. Raises LsnError if that is not possible."""
     rows = [(one.features, one.labels, one.keys) for one in batches]
     if len(rows) > 1:  # small writes, and half-precision ones, are slow one by one
@@ -61,7 +61,9 @@ def write_piece(folder: Path, batches: Sequence[Piece], plan: Plan, seconds: Sec
     return _write(folder, batches[0].start, batches[-1].stop, count, rows, failures, plan, seconds)
 
 
-def join_pieces(folder: Path, pieces: Sequence[Committed], plan: Plan, seconds: Seconds) -> Committed:
+def join_pieces(
+    folder: Path, pieces: Sequence[CommittedPiece], plan: Plan, seconds: Seconds
+) -> CommittedPiece:
     """Make one piece of consecutive ones, which stay. Raises LsnError if one is no longer sound."""
     failures = tuple(failure for one in pieces for failure in one.failures)
     count = sum(one.rows for one in pieces)
@@ -69,7 +71,7 @@ def join_pieces(folder: Path, pieces: Sequence[Committed], plan: Plan, seconds: 
     return _write(folder, pieces[0].start, pieces[-1].stop, count, chunks, failures, plan, seconds)
 
 
-def rows_of(piece: Committed) -> Iterator[Chunk]:
+def rows_of(piece: CommittedPiece) -> Iterator[Chunk]:
     """The rows of a piece, once all of them match its checksum. Raises LsnError if they do not."""
     checksum = Checksum()
     with reading(piece.path) as file:
@@ -86,7 +88,7 @@ def rows_of(piece: Committed) -> Iterator[Chunk]:
 
 def sound_pieces(
     folder: Path, plan: Plan, start: int, stop: int, remark: Callable[[str], None]
-) -> list[Committed]:
+) -> list[CommittedPiece]:
     """The sound pieces that follow one another from item ``start`` to at most ``stop``; every other piece
     that begins between them is removed, and ``remark`` gets a sentence for each that is damaged."""
     by_start: dict[int, list[tuple[int, Path]]] = {}
@@ -97,7 +99,7 @@ def sound_pieces(
             there.append(path)
             if path.suffix == ".h5":
                 by_start.setdefault(int(match[1]), []).append((int(match[2]), path))
-    pieces: list[Committed] = []
+    pieces: list[CommittedPiece] = []
     at = start
     while candidates := by_start.get(at):
         fitting = [(end, path) for end, path in sorted(candidates, reverse=True) if end <= stop]
@@ -114,7 +116,7 @@ def sound_pieces(
     return pieces
 
 
-def read_piece(path: Path, start: int, stop: int, plan: Plan) -> Committed:
+def read_piece(path: Path, start: int, stop: int, plan: Plan) -> CommittedPiece:
     """The piece at ``path``, its rows unread. Raises LsnError unless it is whole and of this plan."""
     with reading(path) as file:
         if attribute(file, "plan", str) != plan.digest:
@@ -130,12 +132,12 @@ def read_piece(path: Path, start: int, stop: int, plan: Plan) -> Committed:
         if rows + len(failures) != stop - start:
             raise LsnError(f"{path}: {rows} rows and {len(failures)} failures are not {stop - start} items.")
         seconds = _seconds(stated)
-    return Committed(path, start, stop, rows, failures, checksum, seconds)
+    return CommittedPiece(path, start, stop, rows, failures, checksum, seconds)
 
 
 def _sound_piece(
     path: Path, start: int, stop: int, plan: Plan, remark: Callable[[str], None]
-) -> Committed | None:
+) -> CommittedPiece | None:
     """The piece at ``path``, None if it is torn or not one of this plan: then it is done again."""
     try:
         piece = read_piece(path, start, stop, plan)
@@ -159,7 +161,7 @@ def _write(
     failures: Sequence[Failure],
     plan: Plan,
     seconds: Seconds,
-) -> Committed:
+) -> CommittedPiece:
     path = piece_path(folder, start, stop)
     with replacing(path) as file:
         checksum = fill_rows(file, rows, plan.dim, chunks)
@@ -170,7 +172,7 @@ def _write(
         stated = json.dumps(asdict(seconds))
         write_attribute(file, "seconds", stated)
         write_attribute(file, "about", _about(plan, start, stop, rows, failures, checksum, stated))
-    return Committed(path, start, stop, rows, tuple(failures), checksum, seconds)
+    return CommittedPiece(path, start, stop, rows, tuple(failures), checksum, seconds)
 
 
 def _about(
@@ -248,7 +250,7 @@ class Part:
         return self.done == self.stop
 
     @property
-    def pieces(self) -> tuple[Committed, ...]:
+    def pieces(self) -> tuple[CommittedPiece, ...]:
         """What is committed: one piece once the part is complete and the block is left."""
         return tuple(self._pieces)
 

@@ -185,7 +185,7 @@ FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of 
 
 
 @dataclass(frozen=True)
-class About:
+class SplitMetadata:
     """What the finished split says besides its rows: the model, class names, what could not be listed, where
     the images came from; and whether it takes the place of another."""
 
@@ -236,7 +236,7 @@ def make_room(
     return folder
 
 
-def begin(folder: Path, plan: Plan, about: About, *, launch: str = "") -> None:
+def begin(folder: Path, plan: Plan, about: SplitMetadata, *, launch: str = "") -> None:
     """Write down what is being made; the plan comes last, since those who wait for it go on then."""
     write_about(folder, about)
     stored = read_plan(folder)
@@ -244,14 +244,14 @@ def begin(folder: Path, plan: Plan, about: About, *, launch: str = "") -> None:
         write_plan(folder, plan, about.replace, launch)
 
 
-def write_about(folder: Path, about: About) -> None:
+def write_about(folder: Path, about: SplitMetadata) -> None:
     """Write ``split.json``. Raises LsnError if that is not possible."""
     fields = asdict(about)
     fields["checksum"] = _checksum(fields)
     write_own(folder / "split.json", (json.dumps(fields, indent=1) + "\n").encode())
 
 
-def read_about(folder: Path) -> About:
+def read_about(folder: Path) -> SplitMetadata:
     """What ``split.json`` says. Raises LsnError."""
     path = folder / "split.json"
     try:
@@ -259,7 +259,7 @@ def read_about(folder: Path) -> About:
         stated = stored.pop("checksum", None)  # an older lsn wrote none
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")
-        return typed(About, stored, "split.json")
+        return typed(SplitMetadata, stored, "split.json")
     except (OSError, ValueError, TypeError) as error:
         raise LsnError(
             f"{path} is damaged.", "Run the same `lsn extract` again: it writes it anew."

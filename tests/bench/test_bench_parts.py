@@ -17,7 +17,7 @@ from lsncli.bench.plan import Job
 from lsncli.bench.progress import Progress, duration
 from lsncli.bench.results import Results
 from lsncli.bench.suite_toml import load_suite
-from lsncli.bench.suite_workspace import Bound
+from lsncli.bench.suite_workspace import RowWorkspace
 from lsncli.bench.tasks import Loader, Part, Place
 from lsncli.bench.training_jobs import Learning, learning
 from lsncli.errors import LsnError, UsageError
@@ -164,7 +164,7 @@ def test_an_unavailable_line_is_measured_when_the_user_supplied_what_it_lacks(tm
     paper = load_suite("paper")
     (line,) = lines_of(paper, paper.table(3), rows=["ZOC"])
     line = replace(line, places=line.places[:1])
-    work = Bound(tmp_path)
+    work = RowWorkspace(tmp_path)
     assert not line.supplied(work)
     path = work.candidates("cifar10-test@rest")
     path.parent.mkdir()
@@ -174,7 +174,7 @@ def test_an_unavailable_line_is_measured_when_the_user_supplied_what_it_lacks(tm
 
 def test_a_row_sees_only_what_was_learned_for_it(tmp_path: Path) -> None:
     (tmp_path / "positive.safetensors").write_text("")
-    work = Bound(tmp_path, files={"negative": tmp_path / "n.safetensors"})
+    work = RowWorkspace(tmp_path, files={"negative": tmp_path / "n.safetensors"})
     assert not work.positive.is_file()
     assert work.negative == tmp_path / "n.safetensors"
 

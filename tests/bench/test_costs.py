@@ -18,7 +18,7 @@ from lsncli.bench.plan import Plan, make_plan
 from lsncli.bench.progress import duration
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite_toml import load_suite
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.bench.training_jobs import Learning
 from lsncli.errors import Unavailable
 from lsncli.methods.spec import parse_method
@@ -160,7 +160,7 @@ def quick(monkeypatch) -> None:
 
 
 def test_the_probe_measures_everything_that_tables_ask_for(quick, tmp_path: Path, tiny_model: str) -> None:
-    desk = Desk(tmp_path, "paper", tiny_model, device="cpu", batch_size=4)
+    desk = SuiteWorkspace(tmp_path, "paper", tiny_model, device="cpu", batch_size=4)
     speeds = Speeds(desk, quiet=True)
     assert (speeds.images("") or 0) > 0
     for kind in ("positive", "negative"):
@@ -179,7 +179,7 @@ def test_the_probe_measures_everything_that_tables_ask_for(quick, tmp_path: Path
 
 
 def test_each_thing_is_measured_once(quick, tmp_path: Path, tiny_model: str, monkeypatch) -> None:
-    speeds = Speeds(Desk(tmp_path, "paper", tiny_model, device="cpu", batch_size=4), quiet=True)
+    speeds = Speeds(SuiteWorkspace(tmp_path, "paper", tiny_model, device="cpu", batch_size=4), quiet=True)
     calls: list[int] = []
     learn = speeds_module.learn
     monkeypatch.setattr(speeds_module, "learn", lambda *a, **k: (calls.append(1), learn(*a, **k))[1])
@@ -253,7 +253,7 @@ def test_a_model_whose_weights_are_missing_is_measured_with_random_ones(
         raise Unavailable("The weights are not here.")
 
     monkeypatch.setattr("lsncli.bench.suite_workspace.load_backbone", no_network)
-    speeds = Speeds(Desk(tmp_path, "paper", "ViT-B-32:openai", device="cpu", batch_size=4))
+    speeds = Speeds(SuiteWorkspace(tmp_path, "paper", "ViT-B-32:openai", device="cpu", batch_size=4))
     assert (speeds.images("") or 0) > 0
     assert speeds.reasons == {}
     assert "random weights take as long" in capsys.readouterr().err

@@ -207,7 +207,7 @@ GLUE = {
     ("lsncli.methods.spec", "parse_method"),
     ("lsncli.bench.jobs", "Line"),
     ("lsncli.bench.training_jobs", "learn"),
-    ("lsncli.bench.training_jobs", "Homework"),
+    ("lsncli.bench.training_jobs", "PoolTask"),
     ("lsncli.bench.runner", "_score"),
 }
 """The method and the learning are in the key by their texts; the others only call what is in it."""

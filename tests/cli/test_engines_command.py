@@ -15,7 +15,7 @@ from patience import wait_until
 from PIL import Image
 
 from lsncli.device import pick_device
-from lsncli.extraction.engines import Crew
+from lsncli.extraction.engines import WorkerGroup
 from lsncli.extraction.engines.local import devices
 
 PARTS = ("--part-rows", "8", "--batch-size", "4")
@@ -140,8 +140,8 @@ def test_the_device_that_auto_stands_for_is_said(lsn, images, tiny_model) -> Non
     device = str(pick_device("auto"))
     assert json.loads(done.out)[0]["device"] == device
     assert f" Encoded on {device}." in done.err
-    assert devices(Crew("local", 2)) == (
-        [device] * 2 if device != "cuda" else devices(Crew("local", 2, "cuda"))
+    assert devices(WorkerGroup("local", 2)) == (
+        [device] * 2 if device != "cuda" else devices(WorkerGroup("local", 2, "cuda"))
     )
 
 

@@ -15,17 +15,24 @@ import pytest
 from fake_backbone import FakeBackbone, make_images
 
 from lsncli import console, registry
-from lsncli.cli.engines import EngineName, crew_for
+from lsncli.cli.engines import EngineName, group_for
 from lsncli.console import silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.extraction import engines
 from lsncli.extraction import extract as extraction
 from lsncli.extraction.encoder import Encoder
-from lsncli.extraction.engines import Crew, torchrun
+from lsncli.extraction.engines import WorkerGroup, torchrun
 from lsncli.extraction.extract import Extraction, extract
 from lsncli.extraction.merge import launch_of
-from lsncli.extraction.part_job import Job, PartDone, manifest_path, read_manifest, work_part, write_manifest
-from lsncli.extraction.runner import Made, join, make_share
+from lsncli.extraction.part_job import (
+    Job,
+    PartResult,
+    manifest_path,
+    read_manifest,
+    work_part,
+    write_manifest,
+)
+from lsncli.extraction.runner import RunResult, join, make_share
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images
 from lsncli.images.parquet_rows import Table
@@ -51,7 +58,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(root: Path, name: str, crew: Crew | None = None, **options: object) -> Extraction:
+def run(root: Path, name: str, group: WorkerGroup | None = None, **options: object) -> Extraction:
     settings = {"batch_size": 4, "workers": 2, "part_rows": 4, "max_failure_rate": 1.0}
     settings |= {"backbone": FakeBackbone()}
     return extract(
@@ -59,7 +66,7 @@ def run(root: Path, name: str, crew: Crew | None = None, **options: object) -> E
         source="images",
         store=root / name,
         split="train",
-        crew=crew,
+        group=group,
         record=root / f"{name}.json",
         **{**settings, **options},
     )
@@ -68,12 +75,12 @@ def run(root: Path, name: str, crew: Crew | None = None, **options: object) -> E
 def first(root: Path, name: str, processes: int = 2, **options: object) -> Extraction:
     """What process 0 does."""
     with torchrun.planning(root / name, "train"):
-        return run(root, name, Crew("torchrun", processes, launch=LAUNCH), **options)
+        return run(root, name, WorkerGroup("torchrun", processes, launch=LAUNCH), **options)
 
 
-def other(root: Path, name: str, rank: int = 1, processes: int = 2, **options: object) -> Made:
-    crew = Crew("torchrun", processes, rank=rank, launch=LAUNCH)
-    return join(crew, store=root / name, split="train", workers=2, record=root / f"{name}.json", **options)
+def other(root: Path, name: str, rank: int = 1, processes: int = 2, **options: object) -> RunResult:
+    group = WorkerGroup("torchrun", processes, rank=rank, launch=LAUNCH)
+    return join(group, store=root / name, split="train", workers=2, record=root / f"{name}.json", **options)
 
 
 def test_two_processes_one_after_the_other_make_the_store_of_one(root: Path) -> None:
@@ -93,17 +100,17 @@ def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Pat
     first(root, "f.h5")
     plan = read_plan(parts_folder(root / "f.h5", "train")).plan
     job = Job(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=2)
-    crew = Crew("torchrun", 2, rank=1, launch=LAUNCH)
+    group = WorkerGroup("torchrun", 2, rank=1, launch=LAUNCH)
     assert other(root, "f.h5").finished
     ignore = {"tick": silent, "remark": lambda text: None}
-    made = make_share(crew, job, merge=True, record=root / "f.h5.json", **ignore)
+    made = make_share(group, job, merge=True, record=root / "f.h5.json", **ignore)
     assert (made.encoded, made.finished) == (0, False)
     assert not (root / "f.h5.parts").exists()
 
 
 def test_three_processes_at_once_make_the_store_of_one(root: Path) -> None:
     run(root, "one.h5")
-    made: dict[int, Made | Extraction] = {}
+    made: dict[int, RunResult | Extraction] = {}
 
     def process(rank: int) -> None:
         made[rank] = other(root, "f.h5", rank, 3) if rank else first(root, "f.h5", 3)
@@ -183,9 +190,9 @@ def test_a_finished_split_is_left_alone_by_all(root: Path, monkeypatch: pytest.M
 def test_a_process_waits_for_the_plan_of_its_own_launch(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first(root, "f.h5")
     monkeypatch.setattr(torchrun, "PLANNER_WAIT", 0.05)
-    crew = Crew("torchrun", 2, rank=1, launch="a later one")
+    group = WorkerGroup("torchrun", 2, rank=1, launch="a later one")
     with pytest.raises(LsnError, match="process 0 is not making one"):
-        join(crew, store=root / "f.h5", split="train", record=root / "f.h5.json")
+        join(group, store=root / "f.h5", split="train", record=root / "f.h5.json")
 
 
 def test_a_first_process_that_is_started_again_goes_on_beside_the_others(root: Path) -> None:
@@ -194,7 +201,7 @@ def test_a_first_process_that_is_started_again_goes_on_beside_the_others(root: P
     folder = parts_folder(root / "f.h5", "train")
     (folder / "split.json").write_text("torn")
     manifest_path(folder, 1).write_text("torn")
-    again = Crew("torchrun", 2, launch=LAUNCH, again=True)
+    again = WorkerGroup("torchrun", 2, launch=LAUNCH, again=True)
     with locked(folder, shared=True):  # the second process read the plan first and is at work
         made = run(root, "f.h5", again, overwrite=True)
     assert (made.resumed, made.finished) == (12, False)
@@ -207,14 +214,14 @@ def test_a_first_process_that_is_started_again_goes_on_beside_the_others(root: P
         assert not (root / "f.h5.parts").exists()
 
 
-@pytest.mark.parametrize("crew", [None, Crew("torchrun", 2, launch=LAUNCH, again=True)])
+@pytest.mark.parametrize("group", [None, WorkerGroup("torchrun", 2, launch=LAUNCH, again=True)])
 def test_a_split_that_others_finish_meanwhile_is_not_made_again(
-    root: Path, monkeypatch: pytest.MonkeyPatch, crew: Crew | None
+    root: Path, monkeypatch: pytest.MonkeyPatch, group: WorkerGroup | None
 ) -> None:
     run(root, "f.h5")
     monkeypatch.setattr(extraction, "_finished", lambda *_: None)  # it looked before they were done
     backbone = FakeBackbone()
-    done = run(root, "f.h5", crew, backbone=backbone)
+    done = run(root, "f.h5", group, backbone=backbone)
     assert (done.resumed, done.rows, done.finished, backbone.encoded) == (22, 21, True, 0)
     assert not (root / "f.h5.parts").exists()
 
@@ -222,7 +229,7 @@ def test_a_split_that_others_finish_meanwhile_is_not_made_again(
 def test_a_launch_of_the_same_name_by_hand_starts_again_with_overwrite(root: Path) -> None:
     first(root, "f.h5")
     other(root, "f.h5")
-    joined: list[Made] = []
+    joined: list[RunResult] = []
     late = threading.Thread(target=lambda: joined.append(other(root, "f.h5", overwrite=True)))
     late.start()
     first(root, "f.h5", overwrite=True)
@@ -249,30 +256,30 @@ def test_without_merge_the_parts_stay(root: Path) -> None:
 )
 def test_an_environment_of_nobody_is_a_usage_error(environment: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        torchrun.crew_from(environment, "cpu", "")
+        torchrun.group_from(environment, "cpu", "")
 
 
 def test_the_environment_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchrun, "gpus", lambda device: 4 if device == "auto" else 0)
     given = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
-    crew = torchrun.crew_from(given, "auto", "arguments")
-    assert (crew.rank, crew.processes, crew.beside, crew.device) == (9, 16, 8, "cuda:1")
+    group = torchrun.group_from(given, "auto", "arguments")
+    assert (group.rank, group.processes, group.beside, group.device) == (9, 16, 8, "cuda:1")
     slurm = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "6", "SLURM_NTASKS_PER_NODE": "2"}
-    crew = torchrun.crew_from(slurm, "cpu", "arguments")
-    assert (crew.rank, crew.processes, crew.beside, crew.device) == (5, 8, 2, "cpu")
-    same = torchrun.crew_from({**slurm, "SLURM_PROCID": "1"}, "cpu", "arguments")
-    assert same.launch == crew.launch
+    group = torchrun.group_from(slurm, "cpu", "arguments")
+    assert (group.rank, group.processes, group.beside, group.device) == (5, 8, 2, "cpu")
+    same = torchrun.group_from({**slurm, "SLURM_PROCID": "1"}, "cpu", "arguments")
+    assert same.launch == group.launch
     for change in ({"SLURM_JOB_ID": "7"}, {"MASTER_PORT": "7"}):
-        assert torchrun.crew_from({**slurm, **change}, "cpu", "arguments").launch != crew.launch
-    assert torchrun.crew_from(slurm, "cpu", "other arguments").launch != crew.launch
+        assert torchrun.group_from({**slurm, **change}, "cpu", "arguments").launch != group.launch
+    assert torchrun.group_from(slurm, "cpu", "other arguments").launch != group.launch
 
 
 @pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
 def test_a_restart_is_known_and_is_of_the_same_launch(name: str) -> None:
     """Hosts count their restarts apart: a name of the launch that had the count would part its processes."""
     given = {"RANK": "0", "WORLD_SIZE": "2"}
-    began = torchrun.crew_from({**given, name: "0"}, "cpu", "")
-    again = torchrun.crew_from({**given, name: "2"}, "cpu", "")
+    began = torchrun.group_from({**given, name: "0"}, "cpu", "")
+    again = torchrun.group_from({**given, name: "2"}, "cpu", "")
     assert (began.again, again.again) == (False, True)
     assert began.launch == again.launch
 
@@ -280,7 +287,7 @@ def test_a_restart_is_known_and_is_of_the_same_launch(name: str) -> None:
 @pytest.mark.parametrize("name", engines.ENGINES)
 def test_every_engine_loads_and_is_an_option_with_its_description(name: str) -> None:
     kind = engines.ENGINES[name]
-    for reference in (kind.work, kind.crew):
+    for reference in (kind.work, kind.group):
         assert reference.startswith(f"lsncli.extraction.engines.{name}:")
         assert callable(registry.load(reference))
     assert f"{name}: {kind.about}" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -288,24 +295,24 @@ def test_every_engine_loads_and_is_an_option_with_its_description(name: str) -> 
 
 
 def test_an_engine_that_is_added_is_chosen_by_its_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It makes the parts in this process, the last first; and its crew is what its own function says."""
+    """It makes the parts in this process, the last first; and its group is what its own function says."""
     made = []
 
-    def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
+    def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
         encoder = Encoder(FakeBackbone(), job.plan.batch_size, 1, tick)
         for index in reversed(range(job.plan.parts)):
             made.append(work_part(job, index, encoder))
         return made[::-1]
 
     module = ModuleType("toy_engine")
-    module.work, module.crew_of = work, lambda asked: Crew("toy", asked.processes)
+    module.work, module.group_of = work, lambda asked: WorkerGroup("toy", asked.processes)
     monkeypatch.setitem(sys.modules, "toy_engine", module)
-    row = engines.EngineKind("toy_engine:work", "toy_engine:crew_of", "backwards.")
+    row = engines.EngineKind("toy_engine:work", "toy_engine:group_of", "backwards.")
     monkeypatch.setitem(engines.ENGINES, "toy", row)
-    crew = crew_for("toy", 3, "", "cpu", {})
-    assert crew == Crew("toy", 3)
-    assert not crew.together
-    run(root, "toy.h5", crew)
+    group = group_for("toy", 3, "", "cpu", {})
+    assert group == WorkerGroup("toy", 3)
+    assert not group.together
+    run(root, "toy.h5", group)
     run(root, "one.h5")
     assert len(made) > 1
     assert read_split(root / "toy.h5", "train").keys == read_split(root / "one.h5", "train").keys
@@ -416,6 +423,6 @@ def test_a_compressed_tar_is_refused_by_several_processes(root: Path) -> None:
             store=root / "f.h5",
             split="train",
             backbone=FakeBackbone(),
-            crew=Crew("torchrun", 2, launch=LAUNCH),
+            group=WorkerGroup("torchrun", 2, launch=LAUNCH),
         )
     assert "--processes 1" in caught.value.hint

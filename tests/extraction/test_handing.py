@@ -8,14 +8,14 @@ import pytest
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable
 from lsncli.extraction.engines.local import Broken
 from lsncli.extraction.engines.ray_actors import LOCK_SECONDS, Lost, News, Progress, Ready, Workers, hand_out
-from lsncli.extraction.part_job import PartDone
+from lsncli.extraction.part_job import PartResult
 from lsncli.types import Seconds
 
 SIZE = 10
 
 
-def made(index: int) -> PartDone:
-    return PartDone(index, rows=SIZE, failures=(), found=0, encoded=SIZE, seconds=Seconds(), unrecorded=0.0)
+def made(index: int) -> PartResult:
+    return PartResult(index, rows=SIZE, failures=(), found=0, encoded=SIZE, seconds=Seconds(), unrecorded=0.0)
 
 
 class Fake:

@@ -9,7 +9,7 @@ import pytest
 from fake_backbone import FakeBackbone, make_images
 
 from lsncli.extraction.encoder import Encoder
-from lsncli.extraction.engines import Crew, torchrun
+from lsncli.extraction.engines import WorkerGroup, torchrun
 from lsncli.extraction.extract import extract
 from lsncli.extraction.runner import join
 from lsncli.images.item import Listing
@@ -45,14 +45,14 @@ def record_of(store: Path) -> Path:
     return store.with_suffix(".json")
 
 
-def first(listing: Listing, store: Path, crew: Crew | None = None) -> None:
+def first(listing: Listing, store: Path, group: WorkerGroup | None = None) -> None:
     extract(
         listing,
         source="all",
         store=store,
         split="train",
         backbone=FakeBackbone(),
-        crew=crew,
+        group=group,
         batch_size=4,
         workers=2,
         part_rows=4,
@@ -64,11 +64,11 @@ def first(listing: Listing, store: Path, crew: Crew | None = None) -> None:
 def by_two(listing: Listing, store: Path, between: Path | None = None) -> None:
     """Extract as two processes do; meanwhile the file ``between`` changes."""
     with torchrun.planning(store, "train"):
-        first(listing, store, Crew("torchrun", 2, launch="a"))
+        first(listing, store, WorkerGroup("torchrun", 2, launch="a"))
     if between is not None:
         os.utime(between, ns=(1, 1))
     join(
-        Crew("torchrun", 2, rank=1, launch="a"),
+        WorkerGroup("torchrun", 2, rank=1, launch="a"),
         store=store,
         split="train",
         workers=2,

@@ -12,14 +12,14 @@ from fake_backbone import FakeBackbone, make_images
 from lsncli import console
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.extraction.encoder import Encoder
-from lsncli.extraction.engines import ENGINES, Crew, engine
+from lsncli.extraction.engines import ENGINES, WorkerGroup, engine
 from lsncli.extraction.engines import ray as engine_ray
 from lsncli.extraction.engines import ray_actors as actor
 from lsncli.extraction.engines.local import Broken
-from lsncli.extraction.engines.ray import Actors, Share, crew_from, sentence, share_of
+from lsncli.extraction.engines.ray import Actors, Share, group_from, sentence, share_of
 from lsncli.extraction.engines.ray_actors import Lost, Maker, News, Post, Ready, check_sight, hand_out
 from lsncli.extraction.extract import extract
-from lsncli.extraction.part_job import Job, PartDone
+from lsncli.extraction.part_job import Job, PartResult
 from lsncli.images.listing import list_images
 
 BOX = {"CPU": 16.0}
@@ -55,13 +55,13 @@ def test_a_gpu_where_there_is_none_is_unavailable() -> None:
 
 def test_a_gpu_by_number_is_refused_because_ray_gives_them() -> None:
     with pytest.raises(UsageError, match="--device cuda:1"):
-        crew_from(0, "cuda:1", "")
+        group_from(0, "cuda:1", "")
 
 
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(Unavailable, match="needs Ray") as caught:
-        crew_from(0, "cpu", "head:6379")
+        group_from(0, "cpu", "head:6379")
     assert "pip install 'lsncli[ray]'" in caught.value.hint
     assert caught.value.exit_code == 5
 
@@ -69,9 +69,9 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
 def test_an_address_where_nobody_listens_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lsncli.extraction.engines.ray.imported", lambda address: None)
     with pytest.raises(Unavailable, match=r"There is no Ray cluster at '127.0.0.1:1'"):
-        crew_from(0, "cpu", "127.0.0.1:1")
+        group_from(0, "cpu", "127.0.0.1:1")
     with pytest.raises(Unavailable, match=r"There is no Ray cluster at 'ray://127.0.0.1:1'"):
-        crew_from(0, "cpu", "ray://127.0.0.1:1")
+        group_from(0, "cpu", "ray://127.0.0.1:1")
 
 
 def test_of_what_ray_says_the_end_is_kept() -> None:
@@ -126,7 +126,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_images(tmp_path / "photos", 50, broken=(3, 17, 40))
 
 
-def extracted(photos: Path, store: Path, crew: Crew | None = None) -> tuple[bytes, list[int]]:
+def extracted(photos: Path, store: Path, group: WorkerGroup | None = None) -> tuple[bytes, list[int]]:
     """The bytes of the store and what the progress bar heard."""
     ticks: list[int] = []
     extract(
@@ -138,7 +138,7 @@ def extracted(photos: Path, store: Path, crew: Crew | None = None) -> tuple[byte
         batch_size=4,
         part_rows=12,
         max_failure_rate=1.0,
-        crew=crew,
+        group=group,
         tick=lambda step, note="": ticks.append(step),
     )
     return store.read_bytes(), ticks
@@ -149,13 +149,13 @@ def test_actors_make_the_bytes_that_one_process_makes_also_when_some_are_lost(
 ) -> None:
     seen: list[InHere] = []
 
-    def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
+    def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
         seen.append(InHere(job, fatal=(0, 3)))
-        return hand_out(job.plan.parts, seen[0], crew.processes, tick)
+        return hand_out(job.plan.parts, seen[0], group.processes, tick)
 
     monkeypatch.setattr("lsncli.extraction.engines.ray.work", work)
     alone, _ = extracted(photos, tmp_path / "alone.h5")
-    rayed, ticks = extracted(photos, tmp_path / "ray.h5", Crew("ray", 2, "cpu"))
+    rayed, ticks = extracted(photos, tmp_path / "ray.h5", WorkerGroup("ray", 2, "cpu"))
     assert rayed == alone
     assert sum(ticks) == 50
     assert len(seen[0].makers) == 4
@@ -167,13 +167,13 @@ def job(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """A job that is planned, of which no part is made."""
     jobs: list[Job] = []
 
-    def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
+    def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
         jobs.append(job)
         raise LsnError("enough")
 
     monkeypatch.setattr("lsncli.extraction.engines.ray.work", work)
     with pytest.raises(LsnError, match="enough"):
-        extracted(photos, tmp_path / "features.h5", Crew("ray", 2, "cpu"))
+        extracted(photos, tmp_path / "features.h5", WorkerGroup("ray", 2, "cpu"))
     return jobs[0]
 
 
@@ -182,7 +182,7 @@ def test_an_actor_says_how_far_it_is(job: Job) -> None:
     assert maker.begin() is None
     assert maker.progress() == (-1, 0)
     made = maker.make(2, 0.0)
-    assert isinstance(made, PartDone)
+    assert isinstance(made, PartResult)
     assert (made.index, made.encoded) == (2, 12)
     assert maker.progress() == (2, 12)
 
@@ -281,4 +281,4 @@ def test_a_cluster_that_starts_nothing_is_waited_for_a_quarter_of_an_hour(job: J
 
 def test_it_is_an_engine() -> None:
     assert ENGINES["ray"].work == "lsncli.extraction.engines.ray:work"
-    assert callable(engine(Crew("ray")))
+    assert callable(engine(WorkerGroup("ray")))

@@ -6,7 +6,7 @@ from workspace_samples import CLASSES, workspace
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.methods.heads import Heads
-from lsncli.methods.spec import Method, Settled, parse_method, settled
+from lsncli.methods.spec import Method, ResolvedMethod, parse_method, settled
 from lsncli.scores import SCORES
 from lsncli.scores.knn import Knn
 from lsncli.scores.lsn import Lsn
@@ -141,7 +141,7 @@ def test_labels_always_show_what_was_changed(heads) -> None:
 
 def test_settings_are_filled_in(heads) -> None:
     made = heads()
-    assert settled(parse_method("knn,k=3"), made) == Settled(Knn(k=3), {"k": 3}, "knn,k=3")
+    assert settled(parse_method("knn,k=3"), made) == ResolvedMethod(Knn(k=3), {"k": 3}, "knn,k=3")
     with pytest.raises(LsnError, match="no negative-prompts artefact"):
         settled(parse_method("lsn"), made)
     with pytest.raises(LsnError, match="no positive-prompts artefact"):

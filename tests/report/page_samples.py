@@ -97,6 +97,6 @@ def sample(
         pictures=tuple({row: jpeg(row) for row in range(min(pictures, len(one.judged)))} for one in every),
         looks=tuple({row: looks(row) for row in range(explained)} for _ in every),
         notes=notes,
-        facts=(("Made", "by <i>nobody</i>"),),
+        facts=(("RunResult", "by <i>nobody</i>"),),
         nearest=tuple(like(min(pictures, len(one.judged))) for one in every),
     )

@@ -22,7 +22,7 @@ from benchmarks.timing import record
 from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.store.format import Piece, Split
 from lsncli.store.part import Part
-from lsncli.store.staging import PART_ROWS, About, Plan, begin, claimed, make_room
+from lsncli.store.staging import PART_ROWS, Plan, SplitMetadata, begin, claimed, make_room
 from lsncli.store.writer import write_split, write_text
 
 CLASSES = tuple(f"class {number}" for number in range(100))
@@ -44,7 +44,7 @@ def make_parts(work: Path, rows: int, dim: int) -> None:
     plan = Plan("ab" * 32, model.digest, rows, dim, BATCH, part_rows, {})
     with claimed(store, "million"):
         folder = make_room(store, "million", plan, overwrite=False)
-        begin(folder, plan, About(model, (), (), "made up"))
+        begin(folder, plan, SplitMetadata(model, (), (), "made up"))
     for index in range(plan.parts):
         with Part.open(folder, plan, index) as part:
             for start in range(part.done, part.stop, BATCH):

@@ -20,12 +20,12 @@ from lsncli.store.format import SplitInfo
 from lsncli.store.merge import drop_unsound, gather_split, spread_split, unfinished_splits
 from lsncli.store.part import Part
 from lsncli.store.reader import list_splits, read_checksums, read_split
-from lsncli.store.staging import About, claimed, parts_folder
+from lsncli.store.staging import SplitMetadata, claimed, parts_folder
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
 
 
-def spread(store: Path, about: About = ABOUT) -> SplitInfo:
+def spread(store: Path, about: SplitMetadata = ABOUT) -> SplitInfo:
     with claimed(store, "train"):
         return spread_split(store, "train", PLAN, about)
 

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.backbones import with_text
 from lsncli.bench.figures.pictures import pictures, spread_rows
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned, stored_sets
-from lsncli.bench.suite_workspace import Desk, same_backbone
+from lsncli.bench.suite_workspace import SuiteWorkspace, same_backbone
 from lsncli.errors import LsnError
 from lsncli.evaluation import negation as use
 from lsncli.report import choices as report
@@ -167,7 +167,7 @@ def _summary(question: Question, cosine: Float64s) -> Record:
 
 
 def _panels(
-    desk: Desk, split: Split, set_name: str, asked: list[Answered], scale: float
+    desk: SuiteWorkspace, split: Split, set_name: str, asked: list[Answered], scale: float
 ) -> list[report.Panel]:
     rows = spread_rows(split, SHOWN)
     seen = pictures(desk.images(set_name), [split.keys[row] for row in rows])

@@ -7,7 +7,7 @@ from lsncli.bench.figures.pictures import pictures, spread_rows
 from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
 from lsncli.bench.jobs import Score, plain
 from lsncli.bench.suite import Row, TableSpec
-from lsncli.bench.suite_workspace import Desk, learned_file, same_backbone
+from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
 from lsncli.errors import LsnError, UsageError
 from lsncli.explanation.saliency import Explanation, Look, explain
 from lsncli.methods.heads import make_head
@@ -83,7 +83,7 @@ def _row(spec: TableSpec, request: Request) -> Row:
     )
 
 
-def _explained(request: Request, score: Score, desk: Desk) -> Iterator[Seen]:
+def _explained(request: Request, score: Score, desk: SuiteWorkspace) -> Iterator[Seen]:
     """The test images and what the row's prompts see in them."""
     work, part = desk.workspace(score.line.model), score.place.test
     name, split = part.image_set, part.of(read_split(work.features, part.set), part.set)
@@ -110,7 +110,7 @@ def _explained(request: Request, score: Score, desk: Desk) -> Iterator[Seen]:
             yield Seen(split.keys[at], own, replace(seen, looks=_of_class(seen, own)))
 
 
-def _check_images(desk: Desk, name: str) -> None:
+def _check_images(desk: SuiteWorkspace, name: str) -> None:
     if desk.images(name) is None:
         where = f"{desk.data / name}.tar or folder" if desk.data else "--data DIR"
         raise LsnError(

@@ -12,7 +12,7 @@ from lsncli.bench.measured_table import MeasuredTable, measured
 from lsncli.bench.plan import Plan
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
-from lsncli.bench.suite_workspace import Desk
+from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
 from lsncli.locks import locked
@@ -95,7 +95,7 @@ def paths(request: Request, name: str) -> tuple[Path, Path, Path]:
     return png, svg, numbers
 
 
-def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[Desk, Plan]:
+def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[SuiteWorkspace, Plan]:
     """Make the features of the stored splits ``names`` of a table, unless they are there.
 
     The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.

@@ -8,7 +8,7 @@ from lsncli.registry import load
 
 if TYPE_CHECKING:
     from lsncli import console
-    from lsncli.extraction.part_job import Job, PartDone
+    from lsncli.extraction.part_job import Job, PartResult
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class EngineKind:
 
     work: str
     """``module:function`` that makes parts: an ``Engine``."""
-    crew: str
-    """``module:function`` of an ``Asked``: the crew that was asked for, None if this process works alone. It
+    group: str
+    """``module:function`` of an ``Asked``: the group that was asked for, None if this process works alone. It
     raises UsageError for options or an environment that the engine cannot use, Unavailable without its
     package."""
     about: str
@@ -29,17 +29,17 @@ class EngineKind:
 
 ENGINES: dict[str, EngineKind] = {
     "local": EngineKind(
-        "lsncli.extraction.engines.local:work", "lsncli.extraction.engines.local:crew_of", "this machine."
+        "lsncli.extraction.engines.local:work", "lsncli.extraction.engines.local:group_of", "this machine."
     ),
     "torchrun": EngineKind(
         "lsncli.extraction.engines.torchrun:work",
-        "lsncli.extraction.engines.torchrun:crew_of",
+        "lsncli.extraction.engines.torchrun:group_of",
         "processes that torchrun or Slurm started, also on many hosts.",
         together=True,
     ),
     "ray": EngineKind(
         "lsncli.extraction.engines.ray:work",
-        "lsncli.extraction.engines.ray:crew_of",
+        "lsncli.extraction.engines.ray:group_of",
         "a Ray cluster; machines may be lost. Its machines see images and --work at the same paths.",
     ),
 }
@@ -60,7 +60,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerGroup:
     """Who works: an engine's name, how many processes, and on which device each.
 
     ``beside`` of the processes are on one host and share its cores. ``rank`` is the number of this process
@@ -92,16 +92,16 @@ class Engine(Protocol):
     one could not be made; what was done stays.
     """
 
-    def __call__(self, job: "Job", crew: Crew, tick: "console.Tick") -> "list[PartDone]": ...
+    def __call__(self, job: "Job", group: WorkerGroup, tick: "console.Tick") -> "list[PartResult]": ...
 
 
-def engine(crew: Crew) -> Engine:
-    """The engine of ``crew``."""
-    work: Engine = load(ENGINES[crew.engine].work)
+def engine(group: WorkerGroup) -> Engine:
+    """The engine of ``group``."""
+    work: Engine = load(ENGINES[group.engine].work)
     return work
 
 
-def crew_for(engine: str, asked: Asked) -> Crew | None:
-    """The crew that was asked for; None if this process works alone. Raises as ``EngineKind.crew`` says."""
-    crew: Crew | None = load(ENGINES[engine].crew)(asked)
-    return crew
+def group_for(engine: str, asked: Asked) -> WorkerGroup | None:
+    """The group that was asked for; None if this process works alone. Raises as ``EngineKind.group`` says."""
+    group: WorkerGroup | None = load(ENGINES[engine].group)(asked)
+    return group

@@ -23,8 +23,8 @@ import torch
 from lsncli import console
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
-from lsncli.extraction.engines import Asked, Crew
-from lsncli.extraction.part_job import Job, PartDone, encoder_for, work_part
+from lsncli.extraction.engines import Asked, WorkerGroup
+from lsncli.extraction.part_job import Job, PartResult, encoder_for, work_part
 from lsncli.signals import hear_termination
 
 
@@ -92,17 +92,17 @@ class Worker:
     pipe: Connection
 
 
-def crew_of(asked: Asked) -> Crew | None:
+def group_of(asked: Asked) -> WorkerGroup | None:
     """As many processes as were asked for, else one for each GPU."""
     processes = asked.processes or max(1, gpus(asked.device))
-    return Crew("local", processes, asked.device, beside=processes) if processes > 1 else None
+    return WorkerGroup("local", processes, asked.device, beside=processes) if processes > 1 else None
 
 
-def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
-    """An ``Engine``: all parts, by ``crew.processes`` processes. Raises LsnError if one fails or dies."""
+def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+    """An ``Engine``: all parts, by ``group.processes`` processes. Raises LsnError if one fails or dies."""
     todo = list(range(job.plan.parts))
-    workers = [_start(job, device, crew.processes) for device in devices(crew)[: len(todo)]]
-    done: list[PartDone] = []
+    workers = [_start(job, device, group.processes) for device in devices(group)[: len(todo)]]
+    done: list[PartResult] = []
     try:
         busy = {worker.pipe: worker for worker in workers}
         for worker in workers:
@@ -128,11 +128,11 @@ def gpus(device: str) -> int:
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
-def devices(crew: Crew) -> list[str]:
+def devices(group: WorkerGroup) -> list[str]:
     """The device of each process: the GPUs in turn, unless one of them was named."""
-    count = gpus(crew.device)
-    device = str(pick_device(crew.device))  # "auto" stands for nothing when one of them fails
-    return [f"cuda:{index % count}" if count else device for index in range(crew.processes)]
+    count = gpus(group.device)
+    device = str(pick_device(group.device))  # "auto" stands for nothing when one of them fails
+    return [f"cuda:{index % count}" if count else device for index in range(group.processes)]
 
 
 def _start(job: Job, device: str, processes: int) -> Worker:
@@ -150,7 +150,7 @@ def _give(worker: Worker, index: int) -> None:
         worker.pipe.send(index)
 
 
-def _heard(worker: Worker) -> int | PartDone:
+def _heard(worker: Worker) -> int | PartResult:
     """Images that were done, or a part. Raises the worker's LsnError, or one that says that it is gone."""
     try:
         message = worker.pipe.recv()
@@ -162,7 +162,7 @@ def _heard(worker: Worker) -> int | PartDone:
         ) from error
     if isinstance(message, Broken):
         raise message.error()
-    return cast(int | PartDone, message)
+    return cast(int | PartResult, message)
 
 
 def _stop(workers: list[Worker]) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 from lsncli import console
 from lsncli.backbones.reasons import ESCAPE
 from lsncli.errors import LsnError, Unavailable, UsageError
-from lsncli.extraction.engines import Asked, Crew
+from lsncli.extraction.engines import Asked, WorkerGroup
 from lsncli.extraction.engines.ray_actors import AGAIN, Lost, Maker, News, Post, Progress, Ready, hand_out
-from lsncli.extraction.part_job import Job, PartDone
+from lsncli.extraction.part_job import Job, PartResult
 from lsncli.signals import hear_termination
 
 START_SECONDS = 900.0
@@ -53,14 +53,14 @@ class Share:
         return f"each asks for {self.cpus} CPUs" + (f" and {self.gpus} GPU" if self.gpus else "")
 
 
-def crew_of(asked: Asked) -> Crew:
-    """The actors that were asked for; raises as ``crew_from``."""
-    return crew_from(asked.processes, asked.device, asked.address)
+def group_of(asked: Asked) -> WorkerGroup:
+    """The actors that were asked for; raises as ``group_from``."""
+    return group_from(asked.processes, asked.device, asked.address)
 
 
-def crew_from(processes: int, device: str, address: str) -> Crew:
-    """The crew of ``processes`` actors (0: as the cluster has room) at ``address``, checked before images are
-    listed. Raises UsageError, Unavailable."""
+def group_from(processes: int, device: str, address: str) -> WorkerGroup:
+    """The group of ``processes`` actors (0: as the cluster has room) at ``address``, checked before images
+    are listed. Raises UsageError, Unavailable."""
     if ":" in device:
         raise UsageError(
             f"--device {device}: with --engine ray, Ray gives every process its GPU.",
@@ -68,20 +68,20 @@ def crew_from(processes: int, device: str, address: str) -> Crew:
         )
     imported(address)
     _check_there(address)
-    return Crew("ray", processes, device, address=address)
+    return WorkerGroup("ray", processes, device, address=address)
 
 
-def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
-    """An ``Engine``: all parts, by actors of the cluster at ``crew.address``, or of one started here for it.
+def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+    """An ``Engine``: all parts, by actors of the cluster at ``group.address``, or of one started here for it.
 
-    ``crew.processes`` 0: as many as it has GPUs, else as many as its CPUs have room for. Raises Unavailable
+    ``group.processes`` 0: as many as it has GPUs, else as many as its CPUs have room for. Raises Unavailable
     without Ray, without the cluster or without GPUs that were asked for; otherwise as ``hand_out``.
     """
-    ray = imported(crew.address)
-    with console.only_ours(), connected(ray, crew.address):
+    ray = imported(group.address)
+    with console.only_ours(), connected(ray, group.address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        share = share_of(nodes, crew.device, crew.processes, job.workers)
-        device = "cuda" if share.gpus else crew.device
+        share = share_of(nodes, group.device, group.processes, job.workers)
+        device = "cuda" if share.gpus else group.device
         actors = Actors(ray, replace(job, workers=max(1, share.cpus)), share, device)
         try:
             return hand_out(job.plan.parts, actors, share.actors, tick)

@@ -18,7 +18,7 @@ from lsncli import __version__, console
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines.local import Broken, broken
-from lsncli.extraction.part_job import Job, PartDone, encoder_for, read_manifest, work_part
+from lsncli.extraction.part_job import Job, PartResult, encoder_for, read_manifest, work_part
 
 HEAR_SECONDS = 0.5
 """How often an actor says how far it is."""
@@ -69,7 +69,7 @@ class Maker:
             return broken(error)
         return None
 
-    def make(self, index: int, wait: float) -> PartDone | Broken:
+    def make(self, index: int, wait: float) -> PartResult | Broken:
         """Make part ``index``; ``wait`` seconds for the lock of somebody else who worked on it."""
         try:
             if self._encoder is None:
@@ -142,7 +142,7 @@ class Lost:
     why: str
 
 
-News = Ready | Progress | PartDone | Broken | Lost
+News = Ready | Progress | PartResult | Broken | Lost
 
 
 class Workers(Protocol):
@@ -161,7 +161,7 @@ class Workers(Protocol):
         """Wait until there is news, and of whom. Raises LsnError if it has been waited long enough."""
 
 
-def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> list[PartDone]:
+def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> list[PartResult]:
     """Have ``parts`` parts made by ``count`` workers, each of which is replaced when it is lost or fails.
 
     A part whose worker was lost is made by another, up to ``LOSSES`` times; one that failed is tried once
@@ -171,7 +171,7 @@ def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> li
     todo, idle = deque(range(parts)), deque[int]()
     at: dict[int, int] = {}
     told, failed, lost = Counter[int](), Counter[int](), Counter[int | None]()
-    done: list[PartDone] = []
+    done: list[PartResult] = []
     index: int | None
 
     def tell(index: int, images: int) -> None:
@@ -197,7 +197,7 @@ def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> li
                 idle.append(worker)
             case Progress(part, images):
                 tell(part, images)
-            case PartDone():
+            case PartResult():
                 tell(news.index, news.found + news.encoded)
                 done.append(news)
                 del at[worker]

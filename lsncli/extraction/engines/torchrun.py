@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lsncli import console
 from lsncli.errors import LsnError, UsageError
-from lsncli.extraction.engines import Asked, Crew
+from lsncli.extraction.engines import Asked, WorkerGroup
 from lsncli.extraction.engines.local import gpus
-from lsncli.extraction.part_job import Job, PartDone, encoder_for, work_part
+from lsncli.extraction.part_job import Job, PartResult, encoder_for, work_part
 from lsncli.locks import locked
 from lsncli.signals import hear_termination
 from lsncli.store.staging import StoredPlan, parts_folder, read_plan
@@ -31,18 +31,18 @@ RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """How often the processes of this host were started again. It names no launch: hosts count apart."""
 
 
-def crew_of(asked: Asked) -> Crew:
-    """The crew that this process is of. Raises UsageError for a number of processes, and as ``crew_from``."""
+def group_of(asked: Asked) -> WorkerGroup:
+    """The group of this process. Raises UsageError for a number of processes, and as ``group_from``."""
     if asked.processes:
         raise UsageError(
             f"--engine torchrun works with the processes it was started with, not with {asked.processes}.",
             "Say how many to torchrun (--nproc-per-node) or Slurm, and leave out --processes.",
         )
-    return crew_from(asked.environment, asked.device, asked.arguments)
+    return group_from(asked.environment, asked.device, asked.arguments)
 
 
-def crew_from(environment: Mapping[str, str], device: str, arguments: str) -> Crew:
-    """The crew that this process is of, as its environment says; ``arguments`` are those of the command.
+def group_from(environment: Mapping[str, str], device: str, arguments: str) -> WorkerGroup:
+    """The group that this process is of, as its environment says; ``arguments`` are those of the command.
 
     Raises UsageError if the environment is not that of torchrun or Slurm.
     """
@@ -63,7 +63,7 @@ def crew_from(environment: Mapping[str, str], device: str, arguments: str) -> Cr
     launch = "\0".join([arguments, *(environment.get(name, "") for name in LAUNCH)])
     digest = sha256(launch.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     beside = environment.get("LOCAL_WORLD_SIZE", environment.get("SLURM_NTASKS_PER_NODE", "1"))
-    return Crew(
+    return WorkerGroup(
         "torchrun",
         processes,
         device_of(device, slot),
@@ -80,13 +80,13 @@ def device_of(device: str, slot: int) -> str:
     return f"cuda:{slot % count}" if count else device
 
 
-def work(job: Job, crew: Crew, tick: console.Tick) -> list[PartDone]:
+def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
     """An ``Engine``: the parts of this process."""
     hear_termination()
-    own = range(crew.rank, job.plan.parts, crew.processes)
+    own = range(group.rank, job.plan.parts, group.processes)
     if not own:
         return []
-    encoder = encoder_for(job, crew.device, tick)
+    encoder = encoder_for(job, group.device, tick)
     return [work_part(job, index, encoder) for index in own]
 
 
@@ -101,7 +101,9 @@ def planning(store: Path, split: str) -> Iterator[None]:
             parts_folder(store, split).parent.rmdir()
 
 
-def wait_for_plan(store: Path, split: str, crew: Crew, finished: Callable[[], bool]) -> StoredPlan | None:
+def wait_for_plan(
+    store: Path, split: str, group: WorkerGroup, finished: Callable[[], bool]
+) -> StoredPlan | None:
     """The plan of this very launch; None if all of it is ``finished`` already.
 
     Raises LsnError if process 0 is not there, or gave up.
@@ -111,7 +113,7 @@ def wait_for_plan(store: Path, split: str, crew: Crew, finished: Callable[[], bo
     while True:
         with suppress(LsnError):  # process 0 makes a damaged one anew
             stored = read_plan(folder)
-            if stored is not None and stored.launch == crew.launch:
+            if stored is not None and stored.launch == group.launch:
                 return stored
         if finished():
             return None
@@ -119,7 +121,7 @@ def wait_for_plan(store: Path, split: str, crew: Crew, finished: Callable[[], bo
             heard = time.monotonic()
         elif time.monotonic() - heard > PLANNER_WAIT:
             raise LsnError(
-                f"Process {crew.rank} found no plan in {folder}, and process 0 is not making one.",
+                f"Process {group.rank} found no plan in {folder}, and process 0 is not making one.",
                 "Start all processes with the same arguments and one --work folder that they share.",
             )
         time.sleep(POLL_SECONDS)
