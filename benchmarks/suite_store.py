@@ -33,14 +33,14 @@ def main() -> None:
     suite = load_suite("mini")
     names = [name for name, tables in suite.tables_by_set().items() if tables and LEFT_OUT not in name]
     with tempfile.TemporaryDirectory() as folder:
-        desk = SuiteWorkspace(
+        suite_work = SuiteWorkspace(
             Path(folder), suite.name, suite.model, Path(images), device="cpu", sets=suite.sets
         )
         for name in names:
-            job = Extract(Subset(name), "", desk)
+            job = Extract(Subset(name), "", suite_work)
             with progress(name, job.images) as tick:
                 print(f"{name}: {extract_set(job, tick)} images", flush=True)
-        shutil.copyfile(desk.workspace("").features, TARGET)
+        shutil.copyfile(suite_work.workspace("").features, TARGET)
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.1f} MB")
 
 

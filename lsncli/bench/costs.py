@@ -37,7 +37,7 @@ FOR_FIGURES = [*FOR_PEOPLE, Column("seconds", "Seconds", digits=0)]
 
 LONG_SECONDS = 86400.0
 LONG_PASSES = 10_000_000
-"""A lesson from which on it is named: by its time, or by its text passes where no time is known."""
+"""A training from which on it is named: by its time, or by its text passes where no time is known."""
 
 ASSUMED = (
     "Estimated from earlier jobs of the same kind where there are some, else from the probe: one process, "
@@ -59,7 +59,7 @@ class Cost:
 
 def costs_of(plan: Plan, speeds: Speeds) -> list[Cost]:
     """Every job of a plan. Times are those of earlier jobs of the same kind, else of the probe."""
-    rates = Rates(plan.desk.timings)
+    rates = Rates(plan.suite_work.timings)
     return [_cost(plan, job, rates, speeds) for job in plan.jobs()]
 
 
@@ -189,7 +189,7 @@ def _is_long(one: Cost) -> bool:
 
 
 def _rows_that_learn(plan: Plan, cost: Cost) -> list[str]:
-    """The rows that wait for lessons of this label."""
+    """The rows that wait for trainings of this label."""
     found = [
         score.line.name
         for score in plan.scores

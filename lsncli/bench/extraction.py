@@ -25,7 +25,7 @@ class Extract:
 
     subset: Subset
     model: str
-    desk: SuiteWorkspace
+    suite_work: SuiteWorkspace
     bundle: Path | None = None
     """A store that holds the features of these very images already."""
     classes: tuple[str, ...] = ()
@@ -49,21 +49,21 @@ class Extract:
         """What seconds of extraction are compared with."""
         if self.bundle:
             return "extract from the suite's features"
-        return f"extract by {self.model or self.desk.model} on {self.desk.device}"
+        return f"extract by {self.model or self.suite_work.model} on {self.suite_work.device}"
 
     @cached_property
     def blocked(self) -> str:
         """Why it cannot be done; empty if it can. Class folders are looked at, images are not."""
         if self.bundle:
             return ""
-        layout, data = self.desk.images(self.set), self.desk.data
+        layout, data = self.suite_work.images(self.set), self.suite_work.data
         if data is None:
             return f"no features of the set '{self.set}', and no --data DIR to make them from"
         if layout is None:
             return f"no features of the set '{self.set}', and no {data / self.set}.tar or folder"
         if not self.classes:
             return ""
-        missing = lacking(self.classes, layout, self.desk.sets.get(self.set))
+        missing = lacking(self.classes, layout, self.suite_work.sets.get(self.set))
         if not missing:
             return ""
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
@@ -76,8 +76,8 @@ class Extract:
     def images(self) -> int | None:
         """How many images: those listed, or those published where none are there; None if nobody knows."""
         if self.bundle:
-            return self.desk.bundled[self.set].rows
-        known, layout = self.desk.sets.get(self.set), self.desk.images(self.set)
+            return self.suite_work.bundled[self.set].rows
+        known, layout = self.suite_work.sets.get(self.set), self.suite_work.images(self.set)
         if layout is not None and not self.blocked:
             try:
                 return len(list_subset(self.subset, layout, known).items)
@@ -95,9 +95,9 @@ class Choice:
     """
 
     def __init__(
-        self, desk: SuiteWorkspace, model: str, there: Stored, todo: Sequence[tuple[Line, Place, int]]
+        self, suite_work: SuiteWorkspace, model: str, there: Stored, todo: Sequence[tuple[Line, Place, int]]
     ) -> None:
-        self._desk, self._model, self._there = desk, model, there
+        self._desk, self._model, self._there = suite_work, model, there
         self._splits: dict[str, Subset] = {}
         self._classes: dict[str, dict[str, None]] = {}
         asked = [

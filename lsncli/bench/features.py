@@ -29,13 +29,13 @@ def extract_set(job: Extract, tick: Tick = silent) -> int:
     encoded again. Raises LsnError if the images are not there or more than a twentieth of them cannot be
     read.
     """
-    desk = job.desk
-    store = desk.workspace(job.model).features
+    suite_work = job.suite_work
+    store = suite_work.workspace(job.model).features
     if job.bundle:
         there = read_split(job.bundle, job.set)
         write_split(store, there, read_fingerprint(job.bundle))
         return len(there.labels)
-    layout, known = desk.images(job.set), desk.sets.get(job.set)
+    layout, known = suite_work.images(job.set), suite_work.sets.get(job.set)
     if layout is None or job.blocked:
         raise LsnError(f"There are {job.blocked}.")
     listing = list_subset(job.subset, layout, known)
@@ -44,9 +44,9 @@ def extract_set(job: Extract, tick: Tick = silent) -> int:
         source=layout.path.name,
         store=store,
         split=job.split,
-        backbone=desk.backbone(job.model),
-        batch_size=desk.batch_size,
-        workers=desk.workers,
+        backbone=suite_work.backbone(job.model),
+        batch_size=suite_work.batch_size,
+        workers=suite_work.workers,
         names_file=published_names(store.with_name("names") / f"{job.split}.json", listing.folders, known),
         known=_stored_features(store, job, listing),
         tick=tick,
@@ -60,19 +60,19 @@ def _stored_features(store: Path, job: Extract, listing: Listing) -> dict[str, N
     wanted = {item.key for item in listing.items}
     for name, info in list_splits(store).items() if store.is_file() else ():
         part = stored_subset(name, info, job.set)
-        if part is None or name == job.split or outdated(name, job.set, job.desk, info):
+        if part is None or name == job.split or outdated(name, job.set, job.suite_work, info):
             continue
         split = read_split(store, name)
         found |= {key: split.features[row] for row, key in enumerate(split.keys) if key in wanted}
     return found
 
 
-def outdated(split: str, image_set: str, desk: SuiteWorkspace, there: SplitInfo) -> str:
+def outdated(split: str, image_set: str, suite_work: SuiteWorkspace, there: SplitInfo) -> str:
     """Why a stored split is not of the images in the data folder; empty if it may be."""
-    layout, part = desk.images(image_set), stored_subset(split, there, image_set)
+    layout, part = suite_work.images(image_set), stored_subset(split, there, image_set)
     if layout is None or part is None or not there.listing:
         return ""
-    listing = list_subset(part, layout, desk.sets.get(image_set))
+    listing = list_subset(part, layout, suite_work.sets.get(image_set))
     if listing.digest == there.listing:
         return ""
     return (

@@ -248,15 +248,15 @@ def measured(
     lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
     used = model or suite.model
     bundle = suite.features if used == suite.model and not pretrained else None
-    desk = SuiteWorkspace(
+    suite_work = SuiteWorkspace(
         work, suite.name, used, data, pretrained, device, batch_size, workers, bundle, suite.sets
     )
     about = {"suite": suite.name, "table": spec.key}
     count = suite.seeds if seeds is None else seeds
     if dry:
-        done = Run(desk, about, make_plan(desk, lines, count))
+        done = Run(suite_work, about, make_plan(suite_work, lines, count))
     else:
-        done = run(desk, lines, about=about, seeds=count, jobs=jobs, quiet=quiet)
+        done = run(suite_work, lines, about=about, seeds=count, jobs=jobs, quiet=quiet)
     written = named or (suite.name, spec.key)
     given: dict[str, object] = {
         "table": written[1],

@@ -39,7 +39,7 @@ class Job:
 class Plan:
     """All jobs of some lines by the state of the disk when it was made; ``known`` are results by key."""
 
-    desk: SuiteWorkspace
+    suite_work: SuiteWorkspace
     extracts: tuple[Extract, ...]
     scores: tuple[Score, ...]
     known: dict[str, Record]
@@ -62,7 +62,7 @@ class Plan:
         )
 
     @cached_property
-    def lessons(self) -> dict[Path, tuple[Learning, Score]]:
+    def trainings(self) -> dict[Path, tuple[Learning, Score]]:
         """What the waiting scores need to have been learned and is not, by the file it goes to."""
         found: dict[Path, tuple[Learning, Score]] = {}
         for score in self.waiting:
@@ -80,7 +80,7 @@ class Plan:
     @property
     def lacks(self) -> list[str]:
         """What is missing of the images, a clause each."""
-        if self.desk.data is None and self.blocked:
+        if self.suite_work.data is None and self.blocked:
             names = dict.fromkeys(one.set for one in self.extracts if one.blocked)
             return [f"no features of the sets {', '.join(names)}, and no --data DIR to make them from"]
         return list(dict.fromkeys(self.blocked.values()))
@@ -112,10 +112,10 @@ class Plan:
                 path = learned_file(score.work, key)
                 if path not in seen:
                     seen.add(path)
-                    done = path.is_file() or path not in self.lessons
+                    done = path.is_file() or path not in self.trainings
                     yield Job(
                         "learn",
-                        lesson_name(learning, score),
+                        training_name(learning, score),
                         label_of(learning, score),
                         self.units_of(learning, score),
                         done,
@@ -139,7 +139,7 @@ class Plan:
         return rows if rows is None or classes is None or shots is None else min(rows, classes * shots)
 
     def units_of(self, learning: Learning, score: Score) -> int | None:
-        """The work of a lesson; None if its size is not known."""
+        """The work of a training; None if its size is not known."""
         rows, classes = self.train_rows(score), self.classes(score)
         return None if rows is None or classes is None else learning.work(rows, classes)
 
@@ -161,13 +161,13 @@ class Plan:
         one = self._extracts.get((score.line.model, part.set))
         if one is None or one.images is None or not part.classes or part.set != part.image_set:
             return one.images if one else None
-        known = self.desk.sets.get(part.image_set)
+        known = self.suite_work.sets.get(part.image_set)
         total = known.classes if known else None
         return round(one.images * len(part.classes) / total) if total else one.images
 
     def classes(self, score: Score) -> int | None:
         """How many classes are ID."""
-        known = self.desk.sets.get(score.place.known.image_set)
+        known = self.suite_work.sets.get(score.place.known.image_set)
         return len(score.there.classes(score.place.known)) or (known.classes if known else None)
 
     @cached_property
@@ -175,7 +175,7 @@ class Plan:
         return {(one.model, one.split): one for one in self.extracts}
 
 
-def make_plan(desk: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1) -> Plan:
+def make_plan(suite_work: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1) -> Plan:
     """The jobs of ``lines`` from ``seeds`` seeds; those that are unavailable have none.
 
     Raises UsageError for an invalid method, LsnError for a store that cannot be read.
@@ -184,20 +184,20 @@ def make_plan(desk: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1) -> Pl
     todo: list[tuple[Line, Place, int]] = []
     skipped: dict[str, str] = {}
     for line in lines:
-        work: RowWorkspace = desk.workspace(line.model)
+        work: RowWorkspace = suite_work.workspace(line.model)
         if line.unavailable and not line.supplied(work):
             skipped[line.name] = line.unavailable
             continue
         there.setdefault(line.model, stored(work.features))
         todo += [(line, place, seed) for place in line.places for seed in line.seeds(seeds)]
-    choices = {model: Choice(desk, model, one, todo) for model, one in there.items()}
+    choices = {model: Choice(suite_work, model, one, todo) for model, one in there.items()}
     scores = tuple(
         Score(
             line,
             choices[line.model].place(line, place, seed),
             seed,
             there[line.model],
-            desk.workspace(line.model),
+            suite_work.workspace(line.model),
         )
         for line, place, seed in todo
     )
@@ -206,11 +206,11 @@ def make_plan(desk: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1) -> Pl
         for name in score.missing:
             key = score.line.model, name
             extracts[key] = choices[score.line.model].extract(name)
-    return Plan(desk, tuple(extracts.values()), scores, desk.results.read(), skipped)
+    return Plan(suite_work, tuple(extracts.values()), scores, suite_work.results.read(), skipped)
 
 
-def lesson_name(learning: Learning, score: Score) -> str:
-    """What people call a lesson."""
+def training_name(learning: Learning, score: Score) -> str:
+    """What people call a training."""
     return f"{learning} for {score.place}, seed {score.seed}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lsncli.bench.features import extract_set, outdated
 from lsncli.bench.jobs import Line, Score
 from lsncli.bench.measure import measure
-from lsncli.bench.plan import Plan, label_of, lesson_name, make_plan, score_label
+from lsncli.bench.plan import Plan, label_of, make_plan, score_label, training_name
 from lsncli.bench.progress import Progress, Rates, Waiting, shown
 from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
 from lsncli.bench.training_jobs import Learning, PoolTask, TrainingJob, learning, loader
@@ -26,7 +26,7 @@ from lsncli.locks import locked
 class Run:
     """One run: its plan, and why scores could not be made, by what people call them."""
 
-    desk: SuiteWorkspace
+    suite_work: SuiteWorkspace
     about: Mapping[str, str]
     """Suite and table, for the records."""
     plan: Plan
@@ -34,7 +34,7 @@ class Run:
 
 
 def run(
-    desk: SuiteWorkspace,
+    suite_work: SuiteWorkspace,
     lines: Sequence[Line],
     *,
     about: Mapping[str, str],
@@ -48,16 +48,16 @@ def run(
     without all their images need are not extracted. Raises UsageError for an invalid method,
     LsnError if another process works on the suite; what goes wrong with a job is in ``Run.failed``.
     """
-    with locked(desk.results.path):
-        started = Run(desk, about, make_plan(desk, lines, seeds))
-        rates = Rates(desk.timings)
+    with locked(suite_work.results.path):
+        started = Run(suite_work, about, make_plan(suite_work, lines, seeds))
+        rates = Rates(suite_work.timings)
         if not started.plan.waiting:
             return started
         for why in started.plan.lacks:
             say(printable(f"There are {why}."), quiet=quiet)
         with shown(_waiting(started.plan), rates, quiet) as progress:
             missing = _extract(started, progress)
-            started.plan = make_plan(desk, lines, seeds)  # keys are known where features are there
+            started.plan = make_plan(suite_work, lines, seeds)  # keys are known where features are there
             _learn_and_score(started, missing, jobs, progress)
         return started
 
@@ -65,8 +65,8 @@ def run(
 def _waiting(plan: Plan) -> dict[str, Waiting]:
     """Everything that is to be done, by what people call it."""
     found: dict[str, Waiting] = {str(one): (one.label, None) for one in plan.extracts}
-    for lesson, score in plan.lessons.values():
-        found[lesson_name(lesson, score)] = label_of(lesson, score), plan.units_of(lesson, score)
+    for training, score in plan.trainings.values():
+        found[training_name(training, score)] = label_of(training, score), plan.units_of(training, score)
     return found | {str(score): (score_label(score), plan.scoring_work(score)) for score in plan.waiting}
 
 
@@ -92,9 +92,9 @@ def _extract(started: Run, progress: Progress) -> dict[tuple[str, str], str]:
     parts = {(one.line.model, part.set): (part, one) for one in plan.waiting for part in one.place.parts}
     for (model, split), (part, score) in parts.items():
         there = score.there.sets.get(split)
-        why = outdated(split, part.image_set, started.desk, there) if there else ""
+        why = outdated(split, part.image_set, started.suite_work, there) if there else ""
         if why:
-            folder = started.desk.workspace(model).folder
+            folder = started.suite_work.workspace(model).folder
             bad[model, split] = f"{why}. Remove {folder} to start again, or call the set otherwise."
     return bad
 
@@ -111,14 +111,14 @@ def _learn_and_score(
         else:
             todo.append(score)
     needed = {path for score in todo for path in _needs(score)}
-    wanted = {path: one for path, one in started.plan.lessons.items() if path in needed}
-    homework = [_homework(started.desk, path, *one) for path, one in wanted.items()]
+    wanted = {path: one for path, one in started.plan.trainings.items() if path in needed}
+    tasks = [_pool_task(started.suite_work, path, *one) for path, one in wanted.items()]
     left = set(wanted)
-    names = {path: lesson_name(*one) for path, one in wanted.items()}
-    with learning(homework, jobs) as finished:
+    names = {path: training_name(*one) for path, one in wanted.items()}
+    with learning(tasks, jobs) as finished:
         todo = _settle(started, todo, left, progress)
-        if homework:
-            progress.now(names[homework[0].path])
+        if tasks:
+            progress.now(names[tasks[0].path])
         for done in finished:
             name = names[done.work.path]
             if done.error:
@@ -127,9 +127,9 @@ def _learn_and_score(
                     _fail(started, progress, one, done.error)
                     todo.remove(one)
                 continue
-            lesson, score = wanted[done.work.path]
-            units = started.plan.units_of(lesson, score) or 0
-            _took(started, progress, name, label_of(lesson, score), units, done.seconds)
+            training, score = wanted[done.work.path]
+            units = started.plan.units_of(training, score) or 0
+            _took(started, progress, name, label_of(training, score), units, done.seconds)
             left.discard(done.work.path)
             todo = _settle(started, todo, left, progress)
             rest = [names[path] for path in wanted if path in left]
@@ -155,9 +155,9 @@ def _settle(started: Run, todo: Sequence[Score], left: set[Path], progress: Prog
 
 
 def _score(started: Run, score: Score, progress: Progress) -> None:
-    began, desk = time.perf_counter(), started.desk
-    work = desk.workspace(score.line.model)
-    weights, device = desk.weights(score.line.model), str(pick_device(desk.device))
+    began, suite_work = time.perf_counter(), started.suite_work
+    work = suite_work.workspace(score.line.model)
+    weights, device = suite_work.weights(score.line.model), str(pick_device(suite_work.device))
     known = started.plan.known
     records = measure(
         score,
@@ -168,17 +168,17 @@ def _score(started: Run, score: Score, progress: Progress) -> None:
         about=started.about,
         device=device,
     )
-    desk.results.append(records)
+    suite_work.results.append(records)
     known.update({record["key"]: record for record in records})
     seconds = time.perf_counter() - began
     _took(started, progress, str(score), score_label(score), started.plan.scoring_work(score) or 0, seconds)
 
 
-def _homework(desk: SuiteWorkspace, path: Path, learning: Learning, score: Score) -> PoolTask:
-    place = replace(desk.workspace(score.line.model), files={learning.kind: path})
-    device = str(pick_device(desk.device))
-    lesson = TrainingJob(learning, score.seed, place, device)
-    return PoolTask(lesson, score.place, path, desk.weights(score.line.model))
+def _pool_task(suite_work: SuiteWorkspace, path: Path, learning: Learning, score: Score) -> PoolTask:
+    place = replace(suite_work.workspace(score.line.model), files={learning.kind: path})
+    device = str(pick_device(suite_work.device))
+    training = TrainingJob(learning, score.seed, place, device)
+    return PoolTask(training, score.place, path, suite_work.weights(score.line.model))
 
 
 def _needs(score: Score) -> set[Path]:
@@ -186,7 +186,7 @@ def _needs(score: Score) -> set[Path]:
 
 
 def _took(started: Run, progress: Progress, what: str, label: str, units: int, seconds: float) -> None:
-    started.desk.timings.append([{"what": what, "label": label, "units": units, "seconds": seconds}])
+    started.suite_work.timings.append([{"what": what, "label": label, "units": units, "seconds": seconds}])
     progress.over(what, units, seconds)
 
 

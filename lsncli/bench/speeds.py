@@ -74,8 +74,8 @@ class Speeds:
     ``reasons`` says why nothing could be measured, by model.
     """
 
-    def __init__(self, desk: SuiteWorkspace, *, quiet: bool = False) -> None:
-        self._desk, self._quiet = desk, quiet
+    def __init__(self, suite_work: SuiteWorkspace, *, quiet: bool = False) -> None:
+        self._desk, self._quiet = suite_work, quiet
         self._models: dict[str, _Model | None] = {}
         self.reasons: dict[str, str] = {}
 
@@ -141,8 +141,8 @@ class _Score:
 class _Model:
     """The speeds of one loaded model."""
 
-    def __init__(self, backbone: Backbone, desk: SuiteWorkspace) -> None:
-        self._backbone, self._desk = backbone, desk
+    def __init__(self, backbone: Backbone, suite_work: SuiteWorkspace) -> None:
+        self._backbone, self._desk = backbone, suite_work
         self._random = np.random.default_rng(0)
         self.images = cache(self._images)
         self.linear = cache(self._linear)

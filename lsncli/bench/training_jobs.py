@@ -105,34 +105,34 @@ IN_THE_KEY = (Backbone, Learning, check_distinct)
 """What learners use and what is in the key by its content, or changes no number."""
 
 
-def learn(lesson: TrainingJob, task: Task, model: Model, tick: Tick = silent) -> None:
+def learn(training: TrainingJob, task: Task, model: Model, tick: Tick = silent) -> None:
     """Learn, and write the outcome whole or not at all; prompts go on from their last epoch after a kill.
 
     Raises LsnError if the rows or the settings cannot be learned from.
     """
-    LEARNERS[lesson.learning.kind](lesson, task, model, tick)
-    lesson.place.checkpoint(lesson.learning.kind).unlink(missing_ok=True)
+    LEARNERS[training.learning.kind](training, task, model, tick)
+    training.place.checkpoint(training.learning.kind).unlink(missing_ok=True)
 
 
-def _prompts(lesson: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
-    kind, settings, plan = lesson.learning.kind, lesson.settings, lesson.plan(task)
+def _prompts(training: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
+    kind, settings, plan = training.learning.kind, training.settings, training.plan(task)
     backbone = model()
-    tower, learned = learn_resumably(lesson.place.checkpoint(kind), backbone, plan, settings, tick=tick)
-    save_prompts(lesson.place.prompts(kind), learned_prompts(backbone, tower, plan, learned, settings))
+    tower, learned = learn_resumably(training.place.checkpoint(kind), backbone, plan, settings, tick=tick)
+    save_prompts(training.place.prompts(kind), learned_prompts(backbone, tower, plan, learned, settings))
 
 
-def _dual(lesson: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
-    train_dual(lesson.place, model(), lesson.plan(task), lesson.settings, tick=tick)
+def _dual(training: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
+    train_dual(training.place, model(), training.plan(task), training.settings, tick=tick)
 
 
-def _linear(lesson: TrainingJob, task: Task, _model: Model, _tick: Tick) -> None:
-    plan, device = lesson.plan(task), pick_device(lesson.device)
-    head, _ = linear_head(plan.split, plan.rows, read_fingerprint(lesson.place.features), device=device)
-    save_head(lesson.place.head(lesson.learning.kind), head)
+def _linear(training: TrainingJob, task: Task, _model: Model, _tick: Tick) -> None:
+    plan, device = training.plan(task), pick_device(training.device)
+    head, _ = linear_head(plan.split, plan.rows, read_fingerprint(training.place.features), device=device)
+    save_head(training.place.head(training.learning.kind), head)
 
 
-def _clipn(lesson: TrainingJob, task: Task, model: Model, _tick: Tick) -> None:
-    tower_head(lesson.place, model(), load_no_tower(lesson.place.no_tower), task.train.classes)
+def _clipn(training: TrainingJob, task: Task, model: Model, _tick: Tick) -> None:
+    tower_head(training.place, model(), load_no_tower(training.place.no_tower), task.train.classes)
 
 
 LEARNERS: Mapping[str, Callable[[TrainingJob, Task, Model, Tick], None]] = {
@@ -146,9 +146,9 @@ LEARNERS: Mapping[str, Callable[[TrainingJob, Task, Model, Tick], None]] = {
 
 @dataclass(frozen=True)
 class PoolTask:
-    """A lesson with all that a process needs to do it by itself."""
+    """A training with all that a process needs to do it by itself."""
 
-    lesson: TrainingJob
+    training: TrainingJob
     where: Place
     path: Path
     """The file that the outcome goes to."""
@@ -156,9 +156,9 @@ class PoolTask:
 
     def do(self, tick: Tick = silent) -> float:
         """Learn; returns the seconds it took. Raises LsnError as ``learn`` does."""
-        began, store = time.perf_counter(), self.lesson.place.features
+        began, store = time.perf_counter(), self.training.place.features
         task = loader(store).load(self.where)
-        learn(self.lesson, task, lambda: same_backbone(store, self.pretrained, self.lesson.device), tick)
+        learn(self.training, task, lambda: same_backbone(store, self.pretrained, self.training.device), tick)
         return time.perf_counter() - began
 
 

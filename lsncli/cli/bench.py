@@ -221,7 +221,7 @@ def _show_costs(
     from lsncli.bench import costs as use
     from lsncli.bench.speeds import Speeds
 
-    speeds = Speeds(plan.desk, quiet=quiet)
+    speeds = Speeds(plan.suite_work, quiet=quiet)
     costs = use.costs_of(plan, speeds)
     people = FORMATS[format].people
     rows = use.with_total(costs) if people else use.rows_of(costs)

@@ -243,7 +243,7 @@ def test_folders_of_a_published_set_get_its_class_names(tmp_path: Path) -> None:
 
 
 class Doomed:
-    """Homework whose process is killed over it."""
+    """Training whose process is killed over it."""
 
     def do(self) -> float:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -160,8 +160,8 @@ def quick(monkeypatch) -> None:
 
 
 def test_the_probe_measures_everything_that_tables_ask_for(quick, tmp_path: Path, tiny_model: str) -> None:
-    desk = SuiteWorkspace(tmp_path, "paper", tiny_model, device="cpu", batch_size=4)
-    speeds = Speeds(desk, quiet=True)
+    suite_work = SuiteWorkspace(tmp_path, "paper", tiny_model, device="cpu", batch_size=4)
+    speeds = Speeds(suite_work, quiet=True)
     assert (speeds.images("") or 0) > 0
     for kind in ("positive", "negative"):
         for learner in ("coop", "cocoop"):
@@ -231,11 +231,11 @@ def lsn_bench(capsys):
 def test_times_of_earlier_jobs_come_first(tmp_path: Path) -> None:
     suite = load_suite("paper")
     plan = paper(1, tmp_path, rows=["MCM"])
-    assert suite.sets == plan.desk.sets
-    plan.desk.timings.append(
+    assert suite.sets == plan.suite_work.sets
+    plan.suite_work.timings.append(
         [{"what": "x", "label": "extract by ViT-B-16-quickgelu:openai on cpu", "units": 10, "seconds": 20.0}]
     )
-    again = make_plan(plan.desk, lines_of(suite, suite.table(1), rows=["MCM"]))
+    again = make_plan(plan.suite_work, lines_of(suite, suite.table(1), rows=["MCM"]))
     rows = {row["kind"]: row["seconds"] for row in rows_of(costs_of(again, Fixed()))}  # type: ignore[arg-type]
     assert rows["extract"] == pytest.approx(2.0 * (5_000 + 35_640))
 

@@ -295,7 +295,7 @@ def test_a_store_with_the_whole_set_is_used_as_it_is(noise: Path, tmp_path: Path
 
     suite = load_suite(str(noise / "noise.toml"))
     _, plan = run(noise, "small", tmp_path, dry=True)
-    store = plan.desk.workspace("").features
+    store = plan.suite_work.workspace("").features
     store.parent.mkdir(parents=True)
     for name in ("train", "test", "far"):
         listing = list_images([noise / "data" / name])

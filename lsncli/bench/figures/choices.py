@@ -62,22 +62,22 @@ def draw(request: Request, number: int) -> Drawn:
     if not plan.scores:
         raise LsnError(f"Table {spec.key} has no row that this suite can measure.")
     part = plan.scores[0].place.test
-    desk, plan = stored_sets(request, spec, [part.set])
+    suite_work, plan = stored_sets(request, spec, [part.set])
     title = f"Figure {number} on the suite '{request.suite.name}': {request.suite.sets[part.image_set].title}"
     if request.dry:
         return planned(title, [plan])
-    store = desk.workspace("").features
+    store = suite_work.workspace("").features
     stored = read_split(store, part.set)
     split = part.of(stored, part.set)
     if len(split.classes) < 3:
         raise LsnError(f"Figure {number} needs three classes, found {len(split.classes)}.")
-    tower = with_text(same_backbone(store, desk.weights(""), desk.device)).text_tower()
+    tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
     pair = use.described(tower, split.classes)
     yes, no = cosines(split.features, pair.yes), cosines(split.features, pair.no)
     asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
     scale = read_fingerprint(store).logit_scale
     png, svg, numbers = paths(request, f"figure{number}")
-    report.draw((png, svg), _panels(desk, split, part.image_set, asked, scale), title)
+    report.draw((png, svg), _panels(suite_work, split, part.image_set, asked, scale), title)
     report.write(numbers, _rows(split, asked, scale))
     return Drawn(title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request))
 
@@ -167,10 +167,10 @@ def _summary(question: Question, cosine: Float64s) -> Record:
 
 
 def _panels(
-    desk: SuiteWorkspace, split: Split, set_name: str, asked: list[Answered], scale: float
+    suite_work: SuiteWorkspace, split: Split, set_name: str, asked: list[Answered], scale: float
 ) -> list[report.Panel]:
     rows = spread_rows(split, SHOWN)
-    seen = pictures(desk.images(set_name), [split.keys[row] for row in rows])
+    seen = pictures(suite_work.images(set_name), [split.keys[row] for row in rows])
     return [
         report.Panel(
             name=split.classes[split.labels[row]],

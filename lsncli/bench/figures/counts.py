@@ -36,15 +36,15 @@ def draw(request: Request, number: int) -> Drawn:
     """
     spec = request.table("1")
     group = _group(spec, number)
-    desk, plan = stored_sets(request, spec, [group.ood])
+    suite_work, plan = stored_sets(request, spec, [group.ood])
     about = request.suite.sets[group.ood]
     title = f"Figure {number} on the suite '{request.suite.name}': {about.title}"
     if request.dry:
         return planned(title, [plan])
-    store = desk.workspace("").features
+    store = suite_work.workspace("").features
     split = read_split(store, group.ood)
     names = class_list(CLASSES).names
-    tower = with_text(same_backbone(store, desk.weights(""), desk.device)).text_tower()
+    tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
     found = use.tally(use.described(tower, names), [use.rows_of(split, names)])
     png, svg, numbers = paths(request, f"figure{number}")
     for path in (png, svg):

@@ -32,9 +32,9 @@ def draw_rows(plan: Plan, folder: Path, *, quiet: bool = False) -> list[Path]:
 
 
 def _draw(plan: Plan, score: Score, folder: Path, name: str, where: str) -> Path:
-    desk = plan.desk
-    work, weights = desk.workspace(score.line.model), desk.weights(score.line.model)
-    device = str(pick_device(desk.device))
+    suite_work = plan.suite_work
+    work, weights = suite_work.workspace(score.line.model), suite_work.weights(score.line.model)
+    device = str(pick_device(suite_work.device))
     task = loader(work.features).load(score.place)
     found, _ = scored(
         score,

@@ -54,10 +54,10 @@ def draw(request: Request, number: int) -> Drawn:
         return planned(title, [plan])
     if not plan.scores:
         raise LsnError(f"The row '{row.name}' cannot be measured: {row.unavailable}")
-    _check_images(plan.desk, plan.scores[0].place.test.image_set)  # before hours of learning
+    _check_images(plan.suite_work, plan.scores[0].place.test.image_set)  # before hours of learning
     _, plan = request.measure(spec)
     score = plan.scores[0]
-    found = list(_explained(request, score, plan.desk))
+    found = list(_explained(request, score, plan.suite_work))
     png, svg, numbers = paths(request, f"figure{number}")
     rows = [line for one in found for line in _rows(one)]
     report.draw((png, svg), [_panel(one) for one in found], title)
@@ -83,9 +83,9 @@ def _row(spec: TableSpec, request: Request) -> Row:
     )
 
 
-def _explained(request: Request, score: Score, desk: SuiteWorkspace) -> Iterator[Seen]:
+def _explained(request: Request, score: Score, suite_work: SuiteWorkspace) -> Iterator[Seen]:
     """The test images and what the row's prompts see in them."""
-    work, part = desk.workspace(score.line.model), score.place.test
+    work, part = suite_work.workspace(score.line.model), score.place.test
     name, split = part.image_set, part.of(read_split(work.features, part.set), part.set)
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
     missing = [path for path in files.values() if not path.is_file()]
@@ -95,12 +95,12 @@ def _explained(request: Request, score: Score, desk: SuiteWorkspace) -> Iterator
             f"`lsn bench --table {request.table('1').key} --suite {request.named}` says why.",
         )
     chosen = spread_rows(split, SHOWN)
-    images = pictures(desk.images(name), [split.keys[at] for at in chosen])
+    images = pictures(suite_work.images(name), [split.keys[at] for at in chosen])
     if not images:
-        layout = desk.images(name)
-        where = layout.path if layout else desk.data
+        layout = suite_work.images(name)
+        where = layout.path if layout else suite_work.data
         raise LsnError(f"{where} does not hold the images that the features of '{name}' are of.")
-    backbone = same_backbone(work.features, desk.weights(score.line.model), desk.device)
+    backbone = same_backbone(work.features, suite_work.weights(score.line.model), suite_work.device)
     bound = replace(work, files=files)
     head = make_head(bound, "positive", split.classes, negatives=True, model=lambda: backbone)
     for at in chosen:
@@ -110,9 +110,9 @@ def _explained(request: Request, score: Score, desk: SuiteWorkspace) -> Iterator
             yield Seen(split.keys[at], own, replace(seen, looks=_of_class(seen, own)))
 
 
-def _check_images(desk: SuiteWorkspace, name: str) -> None:
-    if desk.images(name) is None:
-        where = f"{desk.data / name}.tar or folder" if desk.data else "--data DIR"
+def _check_images(suite_work: SuiteWorkspace, name: str) -> None:
+    if suite_work.images(name) is None:
+        where = f"{suite_work.data / name}.tar or folder" if suite_work.data else "--data DIR"
         raise LsnError(
             f"Figure 2 looks into images of the set '{name}', and there is no {where}.",
             "Name the folder that holds them with --data DIR.",

@@ -105,8 +105,8 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
     needed = tuple(one for one in plan.extracts if one.split in wanted and not one.model)
     plan = replace(plan, extracts=needed, scores=())
     if request.dry or not needed:
-        return plan.desk, plan
-    with locked(plan.desk.results.path):
+        return plan.suite_work, plan
+    with locked(plan.suite_work.results.path):
         for one in needed:
             if one.blocked:
                 raise LsnError(
@@ -115,10 +115,10 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
                 )
             say(f"Extracting {one} ...", quiet=request.quiet)
             extract_set(one)
-    return plan.desk, plan
+    return plan.suite_work, plan
 
 
 def planned(title: str, plans: Iterable[Plan]) -> Drawn:
     """What would be done, and its cost."""
-    rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.desk)))]
+    rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.suite_work)))]
     return Drawn(title, rows, FOR_FIGURES)

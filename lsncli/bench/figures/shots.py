@@ -68,7 +68,7 @@ def draw(request: Request, number: int) -> Drawn:
     specs = [_with_shots(spec, rows, one) for one in shots]
     if request.dry:
         plans = [request.measure(one)[1] for one in specs]
-        speeds = Speeds(plans[0].desk, quiet=request.quiet)
+        speeds = Speeds(plans[0].suite_work, quiet=request.quiet)
         lines = [
             {"shots": k, **row}
             for k, plan in zip(shots, plans, strict=True)
