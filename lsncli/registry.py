@@ -1,6 +1,6 @@
 """Registries name what they hold as ``module:name``, so that nothing is imported before it is used.
 
-Installed packages add rows by entry points of the groups ``GROUPS``; see docs/add-a-method.md.
+Installed packages add rows by entry points of the groups ``GROUPS``; see docs/add-a-score.md.
 """
 
 from collections.abc import Collection

@@ -22,7 +22,7 @@ from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8").split("\n## ")[3]
+PAGE = (Path(__file__).parents[2] / "docs" / "add-an-output-format.md").read_text(encoding="utf-8")
 (BARS,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 TITLED = """
 

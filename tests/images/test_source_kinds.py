@@ -1,4 +1,4 @@
-"""What holds for every row of SOURCES; and a kind of source added as docs/extending.md says."""
+"""What holds for every row of SOURCES; and a kind of source added as docs/add-an-image-source.md says."""
 
 import inspect
 import os
@@ -28,7 +28,7 @@ from lsncli.store.reader import read_split
 from lsncli.store.staging import Plan
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").split("\n## ")[2]
+PAGE = (ROOT / "docs" / "add-an-image-source.md").read_text(encoding="utf-8")
 (CODE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (NAME, ROW) = re.search(r'`"(\w+)": (SourceKind\(.*?\))`', PAGE).groups()
 every_kind = pytest.mark.parametrize("name", SOURCES)

@@ -1,4 +1,4 @@
-"""docs/add-a-method.md is true: its method, added as it says, is listed, evaluated, calibrated and scores."""
+"""docs/add-a-score.md is true: its method, added as it says, is listed, evaluated, calibrated and scores."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from lsncli.store.format import Split
 from lsncli.store.writer import write_split
 from lsncli.types import unit
 
-PAGE = (Path(__file__).parents[1] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "add-a-score.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
