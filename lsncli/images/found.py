@@ -164,14 +164,6 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
     ]
 
 
-def without_common_folder(names: list[str]) -> list[str]:
-    """Names in an archive without its single top-level folder, if it has one."""
-    tops = {name.partition("/")[0] if "/" in name else None for name in names}
-    if len(tops) != 1 or None in tops:
-        return names
-    return [name.partition("/")[2] for name in names]
-
-
 class Unique:
     """Names that are given out once: the second ``a`` becomes ``a~2``."""
 

@@ -1,11 +1,13 @@
-"""Classes that lie beside images in a tar, as webdataset packs them: ``000123.cls`` or ``000123.json`` is
-about ``000123.jpg``."""
+"""Classes that lie beside images in an archive, as webdataset packs them: ``000123.cls`` or ``000123.json``
+is about ``000123.jpg``."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, as_class, is_label_name, listed, plain_name
+from lsncli.images.found import Content, Found, Problem, by_folder
 from lsncli.validation import parsed
 
 LONGEST = 1 << 16
@@ -117,3 +119,26 @@ def _one_class(data: bytes) -> Class:
     if not text:
         raise ValueError("no class in it")
     return as_class(text)
+
+
+def labelled(
+    path: str, places: Mapping[str, tuple[int, int]], content: Content, labels: Labels
+) -> tuple[list[Found], list[Problem]]:
+    """The images of an archive at ``places`` (offset and size by name) with their classes, and what is wrong
+    with the files that should say them."""
+    labels.settle(path)
+    keys = _without_common_folder(list(places))
+    folders = [labels.of(name) for name in places] if labels else by_folder(keys)
+    found = [
+        Found(key, folder, path, *place, content, name)
+        for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
+    ]
+    return found, [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
+
+
+def _without_common_folder(names: list[str]) -> list[str]:
+    """Names in an archive without its single top-level folder, if it has one."""
+    tops = {name.partition("/")[0] if "/" in name else None for name in names}
+    if len(tops) != 1 or None in tops:
+        return names
+    return [name.partition("/")[2] for name in names]

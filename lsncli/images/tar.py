@@ -13,17 +13,14 @@ from lsncli.images.columns import Columns
 from lsncli.images.found import (
     MAX_BYTES,
     Content,
-    Found,
     Problem,
     Source,
-    by_folder,
     is_hidden,
     is_image,
     is_system,
-    without_common_folder,
 )
 from lsncli.images.read import packed
-from lsncli.images.sidecar_labels import LONGEST, Labels
+from lsncli.images.sidecar_labels import LONGEST, Labels, labelled
 from lsncli.images.tar_stream import Unpacked
 
 LONGEST_NAME = 4096
@@ -135,15 +132,8 @@ def _index(
             problems.append(Problem(name, "a link to nothing inside the tar", f"{path}:{name}"))
         else:
             places[name] = place
-    labels.settle(path)
-    problems += [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
-    keys = without_common_folder(list(places))
-    folders = [labels.of(name) for name in places] if labels else by_folder(keys)
-    found = [
-        Found(key, folder, path, *place, content, name)
-        for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
-    ]
-    return Source(found, problems, ignored, system, notes=[labels.note] if labels.note else [])
+    found, bad = labelled(path, places, content, labels)
+    return Source(found, problems + bad, ignored, system, notes=[labels.note] if labels.note else [])
 
 
 def _opened(file: tar_stream.Limited) -> tarfile.TarFile:

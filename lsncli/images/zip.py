@@ -15,17 +15,14 @@ from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images.found import (
     MAX_BYTES,
-    Found,
     Problem,
     Source,
-    by_folder,
     is_hidden,
     is_image,
     is_system,
-    without_common_folder,
 )
 from lsncli.images.read import CHANGED, Undecodable
-from lsncli.images.sidecar_labels import LONGEST, Labels
+from lsncli.images.sidecar_labels import LONGEST, Labels, labelled
 from lsncli.images.source_kinds import Asked
 
 LONGEST_NAME = 4096
@@ -110,15 +107,8 @@ def scan(path: str, asked: Asked) -> Source:
             problems.append(Problem(name, reason, f"{path}:{name}"))
         else:
             places[name] = (member.header_offset, member.file_size)
-    labels.settle(path)
-    problems += [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
-    keys = without_common_folder(list(places))
-    folders = [labels.of(name) for name in places] if labels else by_folder(keys)
-    found = [
-        Found(key, folder, path, *place, content, name)
-        for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
-    ]
-    return Source(found, problems, ignored, system, notes=[labels.note] if labels.note else [])
+    found, bad = labelled(path, places, content, labels)
+    return Source(found, problems + bad, ignored, system, notes=[labels.note] if labels.note else [])
 
 
 def _is_label(labels: Labels, name: str, content: Zip, member: zipfile.ZipInfo) -> bool:
