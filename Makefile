@@ -23,8 +23,8 @@ test: lint
 
 # what needs neither a model nor a process of its own
 check: lint
-	$(BIN)/python -m pytest -W error -n 2 --dist worksteal tests/scores tests/store tests/artefacts tests/prompts \
-	  tests/reference tests/methods tests/test_architecture.py tests/test_metrics.py tests/test_intervals.py \
+	$(BIN)/python -m pytest -W error -n 2 --dist worksteal tests/scores tests/store tests/artefacts tests/reference \
+	  tests/test_architecture.py tests/test_metrics.py tests/test_intervals.py \
 	  tests/test_threshold.py tests/test_validation.py tests/test_files.py tests/test_config.py
 
 test-slow: $(READY)
