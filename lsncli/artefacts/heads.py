@@ -1,6 +1,5 @@
-"""Learned classifier heads on disk: ``linear.head.safetensors`` and its like.
-
-A learned "no" text encoder on disk: ``no-tower.safetensors``.
+"""Learned classifier heads on disk (``linear.head.safetensors`` and its like), and CLIPN's "no" text encoder
+(``no-tower.safetensors``).
 """
 
 from dataclasses import asdict, dataclass

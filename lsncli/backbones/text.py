@@ -1,8 +1,6 @@
 """The text encoder of an open_clip model for prompt learning: fast where that is exact, else plain.
 
-How a tokenizer lays out a text: start, words, end, padding.
-
-The prompt templates that CLIP's authors ensemble over.
+Also says how a tokenizer lays out a text (start, words, end, padding), and has CLIP's ensemble of templates.
 """
 
 from collections.abc import Callable, Mapping, Sequence

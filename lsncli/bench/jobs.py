@@ -1,6 +1,6 @@
-"""What a table asks for: lines measured at places, and the digests that their results depend on.
+"""The jobs of a table: which scores are measured on which splits, with what learned and by which model.
 
-A table of a suite as lines: what is measured where, what is learned for it, by which model.
+Results are known by digests of everything that they depend on.
 """
 
 from collections.abc import Mapping, Sequence

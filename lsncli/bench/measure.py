@@ -1,8 +1,6 @@
-"""One line of a table at one place: scored, measured, and written down with where the numbers come from.
+"""Measure one row of a table on one split: score, compute metrics, and record them with their provenance.
 
-Words for every image of a row's sets, chosen from a word list: once for a set, before it is scored.
-
-The git commit that a number was measured with.
+Words for every image of a row's sets are chosen from a word list once for a set, before it is scored.
 """
 
 import math

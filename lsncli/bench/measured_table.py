@@ -1,8 +1,6 @@
-"""A measured table: results folded into mean and spread, beside the published numbers.
+"""A measured table: results as mean and spread, beside the published numbers, with its footnotes.
 
-What belongs under a measured table: whose images, which models, how often.
-
-``measured``: a table of a suite, as far as it can be had.
+Footnotes say whose images, which models, how often.
 """
 
 from collections.abc import Mapping, Sequence

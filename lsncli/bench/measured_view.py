@@ -1,6 +1,5 @@
-"""A measured table and a plan as rows for ``report.render``: measured beside published.
-
-Print a measured table with what belongs under it.
+"""Print a measured table, or a plan, with its footnotes: rows for ``report.formats``, measured beside
+published.
 """
 
 from collections.abc import Iterator, Mapping

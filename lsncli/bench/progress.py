@@ -1,6 +1,6 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere.
+"""Show how far a run is: a bar on a terminal, a line now and then elsewhere.
 
-How long jobs take, by how long earlier ones of the same kind took.
+How long jobs take is estimated from earlier ones of the same kind.
 """
 
 import statistics

@@ -1,7 +1,4 @@
-"""A table of the paper as rows and records for programs, and in the words that people read around it.
-
-A table of the paper in every output format: for people in blocks that fit, for programs row by row.
-"""
+"""A published table in every output format: for people in blocks that fit, for programs row by row."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence

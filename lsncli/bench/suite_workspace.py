@@ -1,6 +1,6 @@
-"""Where a suite works: a workspace for every model, the files of results and timings, the images.
+"""Where a suite works: a workspace for each model, the files of results and timings, the images.
 
-A suite's workspace as one row sees it: the suite's features, and what was learned for the row.
+A row's workspace has the suite's features, and what was learned for that row.
 """
 
 import re

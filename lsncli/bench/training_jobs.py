@@ -1,8 +1,7 @@
-"""What a row of a table learns at a place, kept on disk under a digest of everything that decides it.
+"""What the rows of a table learn, kept on disk under a digest of everything that decides it.
 
-Rows that learn the same at the same place learn it once; the five ID splits of CIFAR+10 are one.
-
-Learning, one job after the other or several at a time in processes of one thread each.
+Rows that learn the same from the same split learn it once; the five ID splits of CIFAR+10 are one. Training
+runs one job after the other, or several at a time in processes of one thread each.
 """
 
 import multiprocessing

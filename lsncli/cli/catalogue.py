@@ -1,7 +1,4 @@
-"""``lsn methods``: the scores there are.
-
-``lsn models``: what ``--model`` can name.
-"""
+"""``lsn methods`` and ``lsn models``: the scores that are available, and what ``--model`` can name."""
 
 import inspect
 import re

@@ -1,7 +1,4 @@
-"""``lsn extract``: images to features in the store.
-
-``lsn extract --plan``: what the extraction would take, shown and not begun.
-"""
+"""``lsn extract``: images to features in the store; with ``--plan``, what that would take."""
 
 from dataclasses import asdict
 from pathlib import Path

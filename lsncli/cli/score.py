@@ -1,7 +1,4 @@
-"""``lsn score``: which of these images does not belong?
-
-The columns of ``lsn score``.
-"""
+"""``lsn score``: which of these images does not belong?"""
 
 from collections.abc import Iterator
 from pathlib import Path

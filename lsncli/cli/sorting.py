@@ -1,7 +1,4 @@
-"""``--move``, ``--copy`` and ``--link`` of ``lsn score``: what will happen, and then that it happens.
-
-``lsn undo``: take back what ``lsn score --move``, ``--copy`` or ``--link`` did.
-"""
+"""``--move``, ``--copy`` and ``--link`` of ``lsn score``, and ``lsn undo``, which takes them back."""
 
 import os
 import shlex

@@ -1,11 +1,4 @@
-"""``lsn train-head``: a classifier of your classes, on stored features or with the image tower tuned.
-
-``lsn train-head --kind dualcoop``: DualCoOp's pair of prompts.
-
-``lsn train-head --tune``: read the images, tune, and say how to go on with the tower that comes of it.
-
-What all kinds of ``lsn train-head`` share: the command line as it was typed, and the row that is shown.
-"""
+"""``lsn train-head``: a linear probe on stored features, DualCoOp's prompts, or a tuned image encoder."""
 
 import shlex
 from collections.abc import Callable

@@ -1,9 +1,4 @@
-"""What `lsn train-pos` and `lsn train-neg` share: options, the training, and how a result is shown.
-
-``lsn train-pos``: learn positive prompts (CoOp, CoCoOp) from the store.
-
-``lsn train-neg``: learn negative prompts, the paper's own part.
-"""
+"""``lsn train-pos`` and ``lsn train-neg``: learn positive (CoOp, CoCoOp) and negative prompts from the store."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields

@@ -1,7 +1,4 @@
-"""``lsn watch``: score images as they arrive in a folder.
-
-How ``lsn watch`` scores what arrived, and what it says of it.
-"""
+"""``lsn watch``: score images as they arrive in a folder."""
 
 import os
 import signal

@@ -1,7 +1,4 @@
-"""Make a calibrated detector: a method, with gamma from held-out ID rows.
-
-Set the gamma of a detector anew with a user's own ID images, without training.
-"""
+"""Calibrate a detector: choose gamma from held-out ID rows of a split, or from a folder of ID images."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Score images with a calibrated detector: which of these does not belong?
+"""Score images with a calibrated detector, and give their verdicts.
 
-Verdicts as ``lsn score`` shows them: which, in which order, and how many of each kind and class.
+Includes how ``lsn score`` selects, sorts and counts verdicts.
 """
 
 import heapq

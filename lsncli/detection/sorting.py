@@ -1,11 +1,9 @@
 """Sort scored images into folders: DIR/ood and one folder a class. Planned first, and it can be undone.
 
-Only what was scored is filed: an image that is another one by then is left where it is. Nothing is
-overwritten: a name that is taken gets a number. No link in DIR is followed. Every change is written into an
-undo file before it is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the
-action.
-
-Names that any file system takes: folders for classes, files out of tars, and numbers for doubles.
+Only what was scored is filed: an image that changed since is left where it is. Nothing is overwritten: a name
+that is taken gets a number. No link in DIR is followed. Every change is written into an undo file before it
+is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the action. Names are made
+of what any file system takes.
 """
 
 import os

@@ -1,8 +1,7 @@
-"""Compare methods: FPR95, AUROC, AUPR and ID accuracy on stored splits, ID against each OOD split.
+"""Compare methods on stored splits: FPR95, AUROC, AUPR and ID accuracy, ID against each OOD split.
 
-What is compared: methods by name or all that are possible, and which splits are ID and OOD.
-
-Write what methods scored: one row an image, one column a method.
+Also selects methods and splits by name, and writes the scores themselves: one row an image, one column a
+method.
 """
 
 import csv

@@ -1,7 +1,4 @@
-"""What speaks for and against one image: likely classes, the verdict and its parts, like training images.
-
-Which stored images are most like given features: the training images that explain a verdict.
-"""
+"""Evidence for and against one image: likely classes, its verdict and the parts of its score, similar images."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,18 +1,13 @@
-"""Images -> features, batch by batch, without a store: reading, decoding and encoding go on at once.
+"""Encode images batch by batch, without a store. Reading, decoding and encoding run concurrently.
 
-On a CPU several batches are encoded abreast, each by one thread.
+On a CPU several batches are encoded in parallel, each by one thread. Sharing one batch among threads would
+round differently with their number (torch splits attention and convolutions by it), and a store must not show
+how many cores made it. On CUDA, pixels move to the device while it computes on others.
 
-Sharing one batch among threads would round differently with their number (torch cuts attention and
-convolutions by it), and a store must not show how many cores made it. Nor does anybody wait between one layer
-and the next.
-
-Pixels to a CUDA device while it computes on others, and computing that leaves it no pause.
-
-Memory that is freed stays with the process, where the C library is glibc.
-
-A forward pass allocates and frees tens of megabytes, again and again. glibc hands them back to the system
-each time, and the system zeroes every page before it is used again: with the mini model on a CPU that took as
-long as the arithmetic (18 ms an image with it, 8.5 ms without).
+Freed memory stays with the process where the C library is glibc. A forward pass allocates and frees tens of
+megabytes, again and again. glibc hands them back to the system each time, and the system zeroes every page
+before it is used again: with the mini model on a CPU that took as long as the arithmetic (18 ms an image with
+it, 8.5 ms without).
 """
 
 import ctypes

@@ -1,6 +1,6 @@
-"""Images -> features in a store: resumable, every failure recorded, nothing encoded twice.
+"""Extract features into a store: resumable, every failure recorded, nothing encoded twice.
 
-How many images may fail before a command says that it went wrong (``--max-failure-rate``).
+Includes how many images may fail before a command reports an error (``--max-failure-rate``).
 """
 
 import time

@@ -1,8 +1,7 @@
-"""Finish a split whose parts were made before, by whatever engine.
+"""Finish a split whose parts exist already, whatever engine made them, and record where the time went.
 
-``results/extract-<split>.json`` of a workspace: where the time of an extraction went, over all its runs.
-
-Beside the store and not in it: equal features are equal bytes, however long they took.
+The record is ``results/extract-<split>.json`` of a workspace. It lies beside the store and not in it: equal
+features are equal bytes, however long they took.
 """
 
 import json

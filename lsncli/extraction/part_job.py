@@ -1,6 +1,6 @@
-"""One part of an extraction as a piece of work that any process can do, alone or beside others.
+"""One part of an extraction as a unit of work that any process can do.
 
-The items of every part, written down once by the process that listed them, for the processes that work.
+The process that listed the images writes the items of every part to disk; the others read them there.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Make a split: plan it, have its parts made by this process or by an engine, and finish it.
 
-What processes other than the first do of an extraction: they list nothing and wait for the plan.
+Processes other than the first list nothing: they wait for the plan (``join``).
 """
 
 import hashlib

@@ -3,11 +3,8 @@
 Every image is handed on as a PPM, so the pixels that reach the model are those of the archive. Keys do not
 depend on the form: ``cat/data_batch_1-00012`` is the same image in all of them.
 
-Read the pickles of CIFAR without running anything they name.
-
-A pickle is a program: loading one by ``pickle.load`` may call any function. This reader knows four names and
-gives each a stand-in of its own, so that not even numpy's code sees what the file says. Everything else is
-refused.
+A pickle is a program: loading one by ``pickle.load`` may call any function. The reader here knows four names
+and gives each a stand-in of its own. Everything else is refused.
 """
 
 import pickle

@@ -1,6 +1,6 @@
-"""Which columns of a list or table hold the images and the classes: as asked for, by content, or by name.
+"""Choose which columns of a list or table hold images and classes: as asked for, by content, or by name.
 
-Values that name a class, as files of any kind hold them.
+Also reads values that name a class.
 """
 
 import re

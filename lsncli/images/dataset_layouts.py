@@ -1,9 +1,8 @@
-"""The layouts that image sets come in, each as a listing of the classes that are wanted.
+"""The layouts of published image sets, each as a listing of the classes that are wanted.
 
-A folder of class folders, a tar, a flat folder with a file of labels, or CIFAR's own files. Keys and classes
-are the same in all of them, so it does not matter for a choice of images how a set was unpacked.
-
-Class labels that lie in a file beside a flat folder of images, as ImageNet and Tiny-ImageNet have them.
+A folder of class folders, a tar, a flat folder with a file of labels (ImageNet, Tiny-ImageNet), or CIFAR's
+own files. Keys and classes are the same in all of them, so a choice of images does not depend on how a set
+was unpacked.
 """
 
 import csv

@@ -1,9 +1,8 @@
-"""One image, from its bytes to RGB pixels, or a short reason why not.
+"""Decode one image, from its bytes to RGB pixels, or give a short reason why not.
 
 The pixels of an upright, opaque image with 8 bits are those of ``Image.open(file).convert("RGB")``, as
-open_clip reads them; ``images.modes`` says what becomes of the others.
-
-libtiff, which reads TIFFs for Pillow, kept from writing to stderr.
+open_clip reads them; ``images.pixel_modes`` says what becomes of the others. libtiff, which reads TIFFs for
+Pillow, is kept from writing to stderr.
 """
 
 import ctypes

@@ -1,7 +1,6 @@
-"""Images below a folder, at any depth. Links are followed inside the folder, never in a circle, and out of it
-only when asked to.
+"""Find images below a folder, at any depth, and files that fit a pattern such as ``photos/**/*.jpg``.
 
-Patterns such as ``photos/**/*.jpg``, for shells that do not expand them or cannot hold so many names.
+Links are followed inside the folder, never in a circle, and out of it only when asked to.
 """
 
 import os

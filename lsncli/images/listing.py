@@ -1,6 +1,6 @@
-"""What images there are: folders, patterns, image files, lists and tars become one listing.
+"""List images: folders, patterns, image files, lists, archives and tables become one listing.
 
-Whether several processes can read one listing.
+Also says whether several processes can read a listing.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""What a path stands for: one source, or several that a pattern or braces name.
+"""Resolve a path into sources: one, or several that a pattern or braces name.
 
-``shards/{000..127}.tar`` as the names it stands for. They need not exist: a shard that is missing is an
-error, which a pattern with ``*`` would pass over.
+``shards/{000..127}.tar`` stands for 128 names, which need not exist: a missing shard is an error, while a
+pattern with ``*`` would skip it.
 """
 
 import itertools

@@ -1,13 +1,9 @@
 """Limits on what the pages of a Parquet file unpack to, checked before they are unpacked.
 
-A page says in its header to how many bytes it unpacks, and a reader takes so much memory before it looks at
-the page. The footer says the same of a column, but nothing compares it with the pages. So every header of a
-page is read here first.
-
-Whether a Parquet page of deltas holds no more values than its header says.
-
-Lengths of texts may be stored as differences, in blocks that begin with a count of all values. A reader takes
-memory for so many, and some bytes can claim billions.
+A page says in its header to how many bytes it unpacks, and a reader allocates so much before it looks at the
+page. The footer says the same of a column, but nothing compares it with the pages. So every page header is
+read here first. Lengths of texts may be stored as differences, in blocks that begin with a count of all
+values: a reader allocates for so many, and a few bytes can claim billions, so these are counted, too.
 """
 
 import io

@@ -1,10 +1,6 @@
-"""Bytes behind URLs: an image, or ranges of what holds many.
+"""Read bytes behind URLs through fsspec (extra ``remote``), with retries.
 
-What a network is asked for, through fsspec (extra ``remote``), and again when it fails for a while.
-
-Every byte that comes from behind a URL comes through ``fetch``: limits on bytes and time lie in one place.
-
-What text is a URL.
+Every byte from behind a URL comes through ``fetch``: limits on bytes and time are in one place.
 """
 
 import io

@@ -1,7 +1,4 @@
-"""A compressed tar as a file that is read from front to back, within limits.
-
-Images taken out of a compressed tar: their bytes, one after the other, in a file that has no name.
-"""
+"""Read a compressed tar from front to back, within limits. Its images go into one file that has no name."""
 
 import bz2
 import gzip

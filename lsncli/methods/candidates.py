@@ -1,11 +1,8 @@
-"""Candidate labels of every image of a split: read, imported from lists of one's own, and scored (ZOC).
+"""Candidate labels of every image of a split, for ZOC: read, imported, or chosen from a list of words.
 
-A split's are a file of JSON lines, ``<work>/candidates/<split>.jsonl``, one an image: an object with ``key``,
-``candidates`` (a list of words) and, where a decoder proposed them, its ``caption``.
-
-Candidate labels from a list of words: for every image those that its features are nearest to.
-
-This is what is left of ZOC where no decoder reads the image: the words come from a list, not from a caption.
+Those of a split are a file of JSON lines, ``<work>/candidates/<split>.jsonl``, one object an image: ``key``,
+``candidates`` (a list of words) and, where a decoder proposed them, its ``caption``. Where no decoder reads
+the image, they are the words of a list that its features are nearest to.
 """
 
 import csv

@@ -1,6 +1,7 @@
-"""Classifier heads of a workspace: hand-written or learned prompts, with or without negatives; probes.
+"""Build the classifier heads of a workspace: hand-written or learned prompts, with or without negatives;
+probes.
 
-From what a head is made of to a head: fixed text as it is, CoCoOp prompts bound to the text tower.
+Fixed text is used as it is. CoCoOp prompts are bound to the text tower.
 """
 
 from collections.abc import Callable, Sequence

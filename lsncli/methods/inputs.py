@@ -1,6 +1,6 @@
-"""Scores that look at more than the features of an image: at its pixels (ODIN), at words (ZOC, NegLabel).
+"""What scores look at besides features: pixels (ODIN), words (ZOC, NegLabel).
 
-ODIN's input perturbation: features of images moved a small step towards their predicted class.
+ODIN's input perturbation makes features of images that moved a small step towards their predicted class.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""A method made ready to score: settled, its head known by content, fitted only if there is work to do.
+"""A method ready to score: resolved, its head known by content, fitted only if there is work to do.
 
-What a piece of work costs: seconds, and memory at its highest point where the system tells.
+Also measures what a piece of work costs: seconds, and peak memory where the system tells.
 """
 
 import os

@@ -6,8 +6,6 @@ The "no" encoder starts as CLIP's text encoder, all of whose weights are learned
 and zero at first, are added to the token embeddings of a text. A caption takes one of the P or their mean, at
 random, and a text that is only read takes the mean. Image encoder and "yes" text encoder are frozen, so that
 their features are made once, without the random crops (at least 90 % of the area) of the authors' loader.
-
-Learn a "no" text encoder (``clipn``), and read texts with it.
 """
 
 import math

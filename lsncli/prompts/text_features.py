@@ -4,8 +4,6 @@ The first pass computes features and keeps nothing else. When the gradient of th
 features is known, the second computes each chunk again, this time with what its gradient needs. Nothing is
 approximated: the gradient of a sum of chunks is the sum of their gradients. Chunks cost one more forward
 pass, and only where all at once would not fit.
-
-New contexts, and the text features of plain texts.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
-"""What a report is made of: scored sets of images, the scores of calibration, pictures and provenance.
+"""Collect what a report shows: scored sets of images, scores of calibration, pictures and provenance.
 
-Which images a report shows: the least ID, the borderline, the most ID, and some of every class.
+Pictures are of the least ID, the borderline and the most ID images, and of some of every class.
 """
 
 import io

@@ -1,8 +1,7 @@
-"""Heat maps laid over a picture, and several of them on one sheet. Pillow alone draws them.
+"""The pictures of `lsn explain`: heat maps over the image, a sheet of maps and numbers, and all of it as
+JSON.
 
-The numbers of an explanation as pictures for its sheet: the score's parts, classes, training images.
-
-What `lsn explain` leaves in a folder: a sheet of numbers and maps, one picture a map, and all as json.
+Pillow alone draws them.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written.
 
-What lies beside a store unfinished: how many parts are made, and which of them cannot be used.
+Also says what is unfinished beside a store: how many parts are made, and which of them cannot be used.
 """
 
 from collections.abc import Callable, Iterator, Sequence

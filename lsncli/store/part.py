@@ -1,9 +1,8 @@
-"""One part of an unfinished split, growing by pieces, so that a killed worker loses seconds and not hours.
+"""One part of an unfinished split. It grows by pieces, so that a killed process loses seconds and not hours.
 
-Whoever works on a part holds its lock. Pieces ``rows-<start>-<stop>.h5`` are committed by temp file, fsync
-and rename; when the part is whole they become one. What it holds does not depend on where they were cut.
-
-Pieces of an unfinished split on the disk: written whole, and believed only if they are sound.
+Whoever works on a part holds its lock. Pieces ``rows-<start>-<stop>.h5`` are committed by temporary file,
+fsync and rename, and believed only if they are sound; when the part is whole they become one. What it holds
+does not depend on where they were cut.
 """
 
 import json

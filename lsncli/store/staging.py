@@ -1,6 +1,6 @@
-"""What an unfinished extraction set out to do, written down so that nothing else is mixed into it.
+"""An unfinished split on disk, ``<store>.parts/<split>/``: its plan, what is needed to finish it, its parts.
 
-A split in the making: ``<store>.parts/<split>/`` has its plan, what is needed to finish it, its parts.
+The plan says what the extraction set out to do, so that nothing else is mixed into it.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Write a store. It is always written whole, in one canonical order, into a new file that then takes the old
-one's place: equal content gives equal bytes, and a reader never sees half a store.
+"""Write a store.
 
-What goes into the group of a split or a piece, and in which order.
+It is always written whole, in one canonical order, into a new file that then takes the old one's place: equal
+content gives equal bytes, and a reader never sees half a store.
 """
 
 import shutil

@@ -1,7 +1,6 @@
-"""Learn CLIPN's "no" text encoder from image-caption pairs.
+"""Learn CLIPN's "no" text encoder from image-caption pairs, and make the head ``clipn`` with it.
 
-The head ``clipn``: "yes" and "no" text features of a workspace's classes, from CLIPN's encoders or
-imported.
+That head is "yes" and "no" text features of a workspace's classes, from CLIPN's encoders or imported.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
-"""Train a linear classifier on the features of a workspace: a head that scores can stand on.
+"""Train a linear probe on the features of a workspace: multinomial logistic regression on unit features.
 
-Multinomial logistic regression on unit features by L-BFGS: the linear probe, in bounded memory.
+By L-BFGS, in bounded memory.
 """
 
 import time

@@ -1,6 +1,5 @@
-"""Learn prompts from the store, then calibrate a detector with them.
-
-Learn DualCoOp's pair of prompts from the store; they become the head ``dualcoop``.
+"""Learn prompts from a split, then calibrate a detector with them. Also DualCoOp's pair (the head
+``dualcoop``).
 """
 
 import json

@@ -1,9 +1,7 @@
-"""Several processes of this machine, one for each GPU or as many as wanted; this one hands out the parts.
+"""The engine ``local``: processes of this machine, one for each GPU or as many as asked for.
 
-A process gets another part when it is done with one. Each hears through its pipe when this process ends,
-however it ends, commits what it has and stops: nothing goes on behind anybody's back.
-
-What a process of the engine ``local`` does: one part after the other, until it is told to stop.
+This process hands out the parts; another process gets a new one when it is done with its last. Each notices
+through its pipe when this process ends, commits what it has, and stops.
 """
 
 import _thread

@@ -1,8 +1,7 @@
-"""What an actor of the engine ``ray`` does, on whatever machine: load the model once, then make parts.
+"""The actors of the engine ``ray``, and how parts are handed out to them.
 
-Hand out parts to workers that may be lost on the way: their parts are given to others.
-
-Nothing here knows what a worker is or where it runs; whoever calls says it (``Workers``).
+An actor loads the model once and then makes parts. Workers may be lost; their parts go to others. That half
+does not know what a worker is or where it runs: the caller says it (``Workers``).
 """
 
 import os
