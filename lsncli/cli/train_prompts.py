@@ -1,4 +1,4 @@
-"""``lsn train-pos`` and ``lsn train-neg``: learn positive (CoOp, CoCoOp) and negative prompts from the store."""
+"""``lsn train-pos`` and ``lsn train-neg``: learn positive (CoOp, CoCoOp) and negative prompts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Evidence for and against one image: likely classes, its verdict and the parts of its score, similar images."""
+"""Evidence for and against one image: likely classes, its verdict, parts of its score, similar images."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
