@@ -148,7 +148,7 @@ def render_table(
 
     A format lays the table out in its own way (``Format.published``), or writes it as rows: for people a line
     for each row, with the footer below; for programs one number a row, or with ``wide_rows`` one row a row of
-    the table. Values are percent, with the paper's digits. Raises as ``report.render.render``.
+    the table. Values are percent, with the paper's digits. Raises as ``report.formats.render``.
     """
     form = FORMATS[format_name]
     with target(output, format_name) as file:

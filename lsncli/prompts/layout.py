@@ -5,11 +5,9 @@ context and "<class name>." with the full stop that CoOp and the authors of LSN 
 to prompt for vision-language models", IJCV 2022). The name may also stand in the middle or in front, or be
 left out.
 
-The frozen text tower g, as prompt learning sees it: one protocol, two ways through it.
-
-``fast.FastTower`` computes what a causal CLIP text transformer computes with a twentieth of the work;
-``plain.PlainTower`` runs any other text encoder as it is. Which one serves a model is decided by inspection,
-in ``backbones/text.py``.
+The frozen text tower g is one protocol with two implementations. ``fast_tower.FastTower`` computes what a
+causal CLIP text transformer computes with a twentieth of the work; ``plain_tower.PlainTower`` runs any other
+text encoder as it is. ``backbones/text.py`` decides by inspection which one serves a model.
 """
 
 from collections.abc import Callable, Sequence

@@ -4,7 +4,7 @@ Behind a causal mask equal beginnings have equal values in every layer, so the t
 with are computed once. The rows of all prompts then lie one behind the other: shared prefix, learned own
 rows, frozen own rows. For attention, classes are put together by how many rows of their own they have.
 
-The weights of a causal CLIP text transformer, as plain tensors.
+The weights of a causal CLIP text transformer are plain tensors here (``Weights``).
 """
 
 from collections import defaultdict
