@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.robustness.killing import start
-from tests.robustness.kills_making import CPU, hasten, made_up_features, noise
+from tests.robustness.kills_making import CPU, EXTRACT, hasten, made_up_features, noise
 
 LIMIT_SECONDS = 60.0
 LIMIT_MIB = 2048
-EXTRACT = ["--model", "mini", "--batch-size", "4", "--workers", "2", *CPU]
 
 Trial = Callable[["Lab", Path], str]
 """Does harm in a folder of its own, and tells what came of it; raises Wrong if that is not right."""

@@ -21,6 +21,7 @@ from lsncli.training import checkpoints as resume
 from tests.robustness.killing import Subject, finished, start
 
 CPU = ["--device", "cpu", "--quiet"]
+EXTRACT = ["--model", "mini", "--batch-size", "4", "--workers", "2", *CPU]
 CLASSES = ("cat", "dog", "small red bird")
 EPOCHS = 30
 PROVENANCE = ("seconds", "date", "revision", "lsn")
@@ -83,8 +84,7 @@ def extract(folder: Path) -> Subject:
         (images / "class 1" / f"{number:03}.png").write_bytes(b"")
 
     def words(work: Path) -> list[str]:
-        options = ["--model", "mini", "--batch-size", "4", "--workers", "2"]
-        return ["extract", str(images), "--work", str(work), *options, *CPU]
+        return ["extract", str(images), "--work", str(work), *EXTRACT]
 
     return Subject("extract", words, items_done, files_of_store, hasten=hasten)
 

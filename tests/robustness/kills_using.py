@@ -9,9 +9,15 @@ from pathlib import Path
 from lsncli.detection.detect import detect  # noqa: F401  (imported here, so that no child has to)
 from lsncli.report.contents import make_report  # noqa: F401
 from tests.robustness.killing import Subject, finished, start
-from tests.robustness.kills_making import CPU, files_of_store, hasten, items_done, made_up_features, noise
-
-EXTRACT = ["--model", "mini", "--batch-size", "4", "--workers", "2", *CPU]
+from tests.robustness.kills_making import (
+    CPU,
+    EXTRACT,
+    files_of_store,
+    hasten,
+    items_done,
+    made_up_features,
+    noise,
+)
 
 
 def merge(folder: Path) -> Subject:
