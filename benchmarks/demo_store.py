@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsncli.backbones import load_backbone
-from lsncli.console import progress
+from lsncli.console import progress_bar
 from lsncli.extraction.extract import extract
 from lsncli.images.item import ImageItem, Listing
 from lsncli.images.listing import list_images
@@ -75,9 +75,15 @@ def main() -> None:
     TARGET.unlink(missing_ok=True)
     backbone = load_backbone("mini", device="cpu")
     for name, (listing, source) in splits(Path(images)).items():
-        with progress(name, len(listing.items)) as tick:
+        with progress_bar(name, len(listing.items)) as progress:
             done = extract(
-                listing, store=TARGET, split=name, backbone=backbone, batch_size=16, source=source, tick=tick
+                listing,
+                store=TARGET,
+                split=name,
+                backbone=backbone,
+                batch_size=16,
+                source=source,
+                progress=progress,
             )
         print(f"{name}: {done.rows} rows, {len(done.failures)} failures ({source})")
     TARGET.with_name(TARGET.name + ".lock").unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from benchmarks.peak import MIB, fresh
 from benchmarks.timing import RESULTS, machine, record
 from lsncli.metrics import evaluate_scores
 from lsncli.scores import SCORES, load_score, score_in_chunks
-from lsncli.types import Float64s, Floats, Head, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, Rows, unit
 
 SETS = 3
 """Sets of negative prompts."""
@@ -63,8 +63,8 @@ class Bench:
 
     head: Head
     train: Rows
-    inside: Floats
-    outside: Floats
+    inside: FloatArray
+    outside: FloatArray
 
 
 def synthetic(form: Form) -> Bench:
@@ -80,7 +80,7 @@ def synthetic(form: Form) -> Bench:
     width = rng.permutation(np.geomspace(1, 0.1, form.dim))
     width *= 0.6 / np.linalg.norm(width)
 
-    def images(centres: Floats, labels: np.ndarray) -> Floats:
+    def images(centres: FloatArray, labels: np.ndarray) -> FloatArray:
         features = np.empty((len(labels), form.dim), dtype=np.float16)
         for start in range(0, len(labels), 8192):
             own = labels[start : start + 8192]
@@ -88,7 +88,7 @@ def synthetic(form: Form) -> Bench:
             features[start : start + 8192] = 10 * (image_cone + 0.5 * centres[own] + noise)
         return features
 
-    def texts(lean: float) -> Float64s:
+    def texts(lean: float) -> Float64Array:
         noise = 0.3 * unit(rng.normal(size=directions.shape))
         return unit(text_cone + lean * directions + noise)
 

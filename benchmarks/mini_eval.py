@@ -26,7 +26,7 @@ from lsncli.prompts.settings import PromptSettings
 from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.scores.common import predict
-from lsncli.types import Float64s, Head, Rows, unit
+from lsncli.types import Float64Array, Head, Rows, unit
 
 TEMPLATE = "a photo of a {}"
 """The hand-written prompt of MCM, as in ``lsn eval --method mcm``."""
@@ -51,7 +51,7 @@ class Measured:
 class Text:
     """Learned unit text features (K, C, D), the loss of every epoch, and how long learning took."""
 
-    features: Float64s
+    features: Float64Array
     history: tuple[float, ...]
     seconds: float
     cpu_seconds: float
@@ -79,7 +79,7 @@ def run(
     return Head(task.classes, text, scale, negatives)
 
 
-def hand_text(classes: Sequence[str], tower: TextTower) -> Float64s:
+def hand_text(classes: Sequence[str], tower: TextTower) -> Float64Array:
     """Text features (C, D), unit, of ``TEMPLATE``."""
     features = text_features(tower, [TEMPLATE.format(name) for name in classes])
     return unit(features.detach().cpu().double().numpy())

@@ -77,7 +77,7 @@ def prepare(names: Sequence[str], cache: Path, images: Path | None = None, *, qu
     for name in missing:
         listing = list_images([folder / f"{name}.tar"])
         console.say(f"Extracting {name}: {len(listing.items)} images ...", quiet=quiet)
-        with console.progress(name, len(listing.items), quiet=quiet) as tick:
+        with console.progress_bar(name, len(listing.items), quiet=quiet) as progress:
             extract(
                 listing,
                 source=f"{name}.tar",
@@ -87,7 +87,7 @@ def prepare(names: Sequence[str], cache: Path, images: Path | None = None, *, qu
                 batch_size=16,
                 workers=os.cpu_count() or 1,
                 max_failure_rate=0,
-                tick=tick,
+                progress=progress,
             )
 
 

@@ -25,7 +25,7 @@ from benchmarks import mini_store
 from lsncli.errors import LsnError, UsageError
 from lsncli.reference.splits import OpenSet, open_set, open_sets
 from lsncli.store.format import Split
-from lsncli.types import Floats, Labels, Rows
+from lsncli.types import FloatArray, Labels, Rows
 
 VAL_FRACTION = 0.25
 """Of the training images of each class, held out before shots are drawn."""
@@ -94,7 +94,7 @@ class Task:
     train: Rows
     val: Rows
     test_id: Rows
-    test_ood: Mapping[str, Floats]
+    test_ood: Mapping[str, FloatArray]
 
 
 def columns() -> tuple[str, ...]:
@@ -200,7 +200,9 @@ def _draw(
     return np.concatenate(drawn), np.concatenate(held)
 
 
-def _outside(column: str, spec: Column, split: int, inside: Sequence[str], cache: Path) -> dict[str, Floats]:
+def _outside(
+    column: str, spec: Column, split: int, inside: Sequence[str], cache: Path
+) -> dict[str, FloatArray]:
     if spec.others:
         return {shown: mini_store.read_set(name, cache).features for shown, name in spec.others.items()}
     rest = mini_store.read_set(spec.rest, cache)

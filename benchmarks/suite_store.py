@@ -17,7 +17,7 @@ from lsncli.bench.features import extract_set
 from lsncli.bench.subsets import Subset
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.console import progress
+from lsncli.console import progress_bar
 
 LEFT_OUT = "cifar"
 TARGET = Path(__file__).parent.parent / "lsncli" / "bench" / "suites" / "mini.h5"
@@ -38,8 +38,8 @@ def main() -> None:
         )
         for name in names:
             job = Extract(Subset(name), "", suite_work)
-            with progress(name, job.images) as tick:
-                print(f"{name}: {extract_set(job, tick)} images", flush=True)
+            with progress_bar(name, job.images) as progress:
+                print(f"{name}: {extract_set(job, progress)} images", flush=True)
         shutil.copyfile(suite_work.workspace("").features, TARGET)
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.1f} MB")
 

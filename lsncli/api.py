@@ -14,7 +14,7 @@ from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import masked
 from lsncli.detection.calibrate import recalibrated
 from lsncli.detection.detect import Verdict, detect, judge_of
-from lsncli.detection.drift import Drift, Looks
+from lsncli.detection.drift import Drift, ImageSample
 from lsncli.detection.in_memory import Picture, load_pictures
 from lsncli.detection.zero_shot import checked_names, zero_shot_detector
 from lsncli.device import computes, images_at_once, pick_device, threads
@@ -59,7 +59,7 @@ class Detector:
     the seconds in the environment variable LSN_IMAGE_TIMEOUT, has an error.
     """
 
-    stored: artefact.Detector
+    stored: artefact.SavedDetector
     device: str = "auto"
     pretrained: str = ""
     batch_size: int = 0
@@ -173,7 +173,7 @@ class Detector:
         They must be ID, and none that prompts learned from. Images that cannot be read, too few images, and
         images of too few classes are a UserWarning. Raises LsnError if none can be read.
         """
-        looks = Looks()
+        looks = ImageSample()
         found = list(self._judged(images, looks.watching(self.backbone)))
         verdicts = [one for _, one in found if isinstance(one, Verdict)]
         failures = [

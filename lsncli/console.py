@@ -24,14 +24,14 @@ out = Console(soft_wrap=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-class Tick(Protocol):
+class ProgressCallback(Protocol):
     """Call it with the number of items just done; ``note`` replaces the text behind the bar."""
 
     def __call__(self, step: int, note: str = "") -> None: ...
 
 
 def silent(step: int, note: str = "") -> None:
-    """A Tick that shows nothing, for use as a library."""
+    """A ``ProgressCallback`` that shows nothing, for use as a library."""
 
 
 def printable(text: str) -> str:
@@ -83,7 +83,9 @@ def only_ours() -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int | None, *, done: int = 0, quiet: bool = False) -> Iterator[Tick]:
+def progress_bar(
+    label: str, total: int | None, *, done: int = 0, quiet: bool = False
+) -> Iterator[ProgressCallback]:
     """A bar with counts and ETA on stderr; nothing at all when quiet or not on a terminal."""
     if quiet or not err.is_terminal:
         yield silent
@@ -100,7 +102,7 @@ def progress(label: str, total: int | None, *, done: int = 0, quiet: bool = Fals
     with Progress(*columns, console=err, transient=True) as bars:
         task = bars.add_task(escape(label), total=total, completed=done, note="")
 
-        def tick(step: int, note: str = "") -> None:
+        def progress(step: int, note: str = "") -> None:
             bars.update(task, advance=step, note=escape(note))
 
-        yield tick
+        yield progress

@@ -1,7 +1,7 @@
 """Every file that is written: there whole or not at all, whatever happens meanwhile.
 
-A file gets a temporary name in its folder, is forced to the disk, and is then renamed. ``Folder`` does the
-same within an open folder, where no link is followed and nothing is overwritten unless asked for.
+A file gets a temporary name in its folder, is forced to the disk, and is then renamed. ``OpenFolder`` does
+the same within an open folder, where no link is followed and nothing is overwritten unless asked for.
 """
 
 import errno
@@ -29,7 +29,7 @@ _LONGEST = 200
 """Bytes of a file's name that its temporary name repeats: with the rest it must not become too long."""
 
 
-class Folder(AbstractContextManager["Folder"]):
+class OpenFolder(AbstractContextManager["OpenFolder"]):
     """An open folder: what is done in it is done there, wherever its path leads by now.
 
     Without a descriptor (on Windows, and where nobody else can be in the way) its path stands for it. Names
@@ -40,7 +40,7 @@ class Folder(AbstractContextManager["Folder"]):
         self.path, self._handle = path, handle
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str]) -> "Folder":
+    def at(cls, path: str | os.PathLike[str]) -> "OpenFolder":
         """Open a folder by a path whose links are followed."""
         name = os.fspath(path)
         if DESCRIPTORS:
@@ -49,7 +49,7 @@ class Folder(AbstractContextManager["Folder"]):
         return cls(name)
 
     @classmethod
-    def real(cls, path: str | os.PathLike[str], *, make: bool = False) -> "Folder":
+    def real(cls, path: str | os.PathLike[str], *, make: bool = False) -> "OpenFolder":
         """Open a folder by a full path that contains no link; ``make`` makes what is missing of it."""
         first, *names = Path(os.path.normpath(path)).parts
         folder = cls.at(first)
@@ -58,7 +58,7 @@ class Folder(AbstractContextManager["Folder"]):
                 folder = outer.inside(name, make=make)
         return folder
 
-    def inside(self, name: str, *, make: bool = False) -> "Folder":
+    def inside(self, name: str, *, make: bool = False) -> "OpenFolder":
         """Open a folder in this one; ``make`` makes it if it is missing."""
         path = os.path.join(self.path, name)
         if make:
@@ -69,7 +69,9 @@ class Folder(AbstractContextManager["Folder"]):
             raise OSError(f"{path} {LINK}")
         if not stat.S_ISDIR(status.st_mode):
             raise OSError(f"{path} is not a folder")
-        return Folder(path, os.open(name, _FOLDER | NO_LINK, dir_fd=self._handle) if DESCRIPTORS else None)
+        return OpenFolder(
+            path, os.open(name, _FOLDER | NO_LINK, dir_fd=self._handle) if DESCRIPTORS else None
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -132,7 +134,7 @@ class Folder(AbstractContextManager["Folder"]):
         """Remove a folder that is empty."""
         os.rmdir(self._name(name), dir_fd=self._handle)
 
-    def move(self, name: str, other: "Folder", new: str) -> None:
+    def move(self, name: str, other: "OpenFolder", new: str) -> None:
         """Rename a file into ``other``. Raises FileExistsError if the name ``new`` is taken there.
 
         A rename would overwrite: an empty file takes the name first. A kill in between leaves it.
@@ -205,7 +207,7 @@ class Folder(AbstractContextManager["Folder"]):
             if stat.S_ISREG(status.st_mode):
                 os.fchmod(handle, stat.S_IMODE(status.st_mode))
 
-    def _replace(self, name: str, other: "Folder", new: str) -> None:
+    def _replace(self, name: str, other: "OpenFolder", new: str) -> None:
         paths = self._name(name), other._name(new)
         if self._handle is None and other._handle is None:
             os.replace(*paths)
@@ -232,7 +234,7 @@ def whole(
     """A binary file that takes the place of ``path`` when the block ends well; an old one stays otherwise.
 
     Missing folders are made. A symbolic link at ``path`` is replaced, not followed. A device or a pipe is
-    written to as it is. ``temporary`` as for ``Folder.writing``. Raises OSError.
+    written to as it is. ``temporary`` as for ``OpenFolder.writing``. Raises OSError.
     """
     return _written(path, lambda handle: open(handle, mode, buffering=buffering), temporary, private)
 
@@ -258,7 +260,7 @@ def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
     """``write_whole`` for a file that only lsn names: whatever has that name is replaced, be it a pipe."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Folder(os.fspath(path.parent))
+        folder = OpenFolder(os.fspath(path.parent))
         with folder.writing(
             path.name, lambda handle: open(handle, "wb"), overwrite=True, private=private
         ) as file:
@@ -269,7 +271,7 @@ def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
 
 def read_own(path: Path, most: int) -> bytes:
     """A file that lsn wrote, of at most ``most`` bytes. Raises OSError; for a link, pipe or device, too."""
-    with Folder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
+    with OpenFolder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError("is larger than any that lsn writes")
         return file.read()
@@ -281,7 +283,7 @@ def check_writable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not _written_in_place(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder, name = Folder(os.fspath(path.parent)), temporary_name(path.name)
+        folder, name = OpenFolder(os.fspath(path.parent)), temporary_name(path.name)
         os.close(folder.new_file(name))
         folder.remove(name)
 
@@ -306,7 +308,7 @@ def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
 
 def sync(path: Path) -> None:
     """Force a folder to the disk."""
-    Folder(os.fspath(path)).sync()
+    OpenFolder(os.fspath(path)).sync()
 
 
 @contextmanager
@@ -318,7 +320,7 @@ def _written(
             yield file
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Folder(os.fspath(path.parent))
+    folder = OpenFolder(os.fspath(path.parent))
     with folder.writing(path.name, opened, overwrite=True, temporary=temporary, private=private) as file:
         yield file
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lsncli.errors import LsnError
 from lsncli.metrics import Counts, OodMetrics, checked_scores, counts, summary
-from lsncli.types import Floats
+from lsncli.types import FloatArray
 
 METRICS = ("fpr95", "fpr95_ood", "auroc", "aupr_in", "aupr_out")
 """The fields of ``OodMetrics`` that have an interval."""
@@ -39,7 +39,7 @@ class Difference:
     p_value: float
 
 
-def delong(id_scores: Floats, ood_scores: Floats, level: float = 0.95) -> Interval:
+def delong(id_scores: FloatArray, ood_scores: FloatArray, level: float = 0.95) -> Interval:
     """Confidence interval of AUROC, from its asymptotic normal distribution, cut to [0, 1].
 
     With V_i the fraction of OOD scores below ID score i and W_j the fraction of ID scores above OOD score
@@ -60,10 +60,10 @@ def delong(id_scores: Floats, ood_scores: Floats, level: float = 0.95) -> Interv
 
 
 def delong_difference(
-    first_id: Floats,
-    first_ood: Floats,
-    second_id: Floats,
-    second_ood: Floats,
+    first_id: FloatArray,
+    first_ood: FloatArray,
+    second_id: FloatArray,
+    second_ood: FloatArray,
     level: float = 0.95,
 ) -> Difference:
     """Whether two scores separate the *same* images differently well: row i of both is image i.
@@ -94,7 +94,7 @@ def delong_difference(
 
 
 def bootstrap(
-    id_scores: Floats, ood_scores: Floats, repeats: int = 1000, level: float = 0.95, seed: int = 0
+    id_scores: FloatArray, ood_scores: FloatArray, repeats: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
     """Percentile intervals of every metric in ``METRICS``, by field of ``OodMetrics``.
 
@@ -134,7 +134,7 @@ def _middle(samples: list[OodMetrics], name: str, tail: float) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _wins(id_scores: Floats, ood_scores: Floats) -> tuple[Integers, Integers]:
+def _wins(id_scores: FloatArray, ood_scores: FloatArray) -> tuple[Integers, Integers]:
     """For each ID score twice the OOD scores below it, for each OOD score twice the ID scores above it.
 
     Ties count once, so that all is in whole numbers; rows in the order given.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError
-from lsncli.types import UNLABELLED, Float64s, Floats, Labels
+from lsncli.types import UNLABELLED, Float64Array, FloatArray, Labels
 
 Integers = NDArray[np.intp]
 
@@ -57,7 +57,7 @@ class Counts:
     oods: Integers
 
 
-def counts(id_scores: Floats, ood_scores: Floats) -> Counts:
+def counts(id_scores: FloatArray, ood_scores: FloatArray) -> Counts:
     """The running counts of two score arrays: one sort of each and one merge, ties exact."""
     pos, neg = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
     both, n = np.concatenate([pos, neg]), len(pos)
@@ -78,7 +78,7 @@ def counts(id_scores: Floats, ood_scores: Floats) -> Counts:
     return Counts(np.concatenate(ids), np.concatenate(oods))
 
 
-def evaluate_scores(id_scores: Floats, ood_scores: Floats) -> OodMetrics:
+def evaluate_scores(id_scores: FloatArray, ood_scores: FloatArray) -> OodMetrics:
     """All metrics of this module for one pair of score arrays, sorted once."""
     return summary(counts(id_scores, ood_scores))
 
@@ -96,7 +96,7 @@ def summary(found: Counts) -> OodMetrics:
     )
 
 
-def fpr_id_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
+def fpr_id_positive(id_scores: FloatArray, ood_scores: FloatArray, recall: float = 0.95) -> float:
     """Fraction of OOD scores accepted as ID when about ``recall`` of the ID scores are: the paper's FPR95.
 
     The rule is the official code's (`get_score.py` of junz-debug/lsn, the same as in MCM, NPOS and
@@ -109,14 +109,14 @@ def fpr_id_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95)
     return _fpr_id_positive(counts(id_scores, ood_scores), recall)
 
 
-def threshold_id_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
+def threshold_id_positive(id_scores: FloatArray, ood_scores: FloatArray, recall: float = 0.95) -> float:
     """The threshold of ``fpr_id_positive``, one of the scores: what is at or above it is accepted."""
     _check_recall(recall)
     step = _step_at_recall(counts(id_scores, ood_scores), recall)
     return float(np.unique(np.concatenate([id_scores, ood_scores]).astype(np.float64))[step])
 
 
-def fpr_ood_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95) -> float:
+def fpr_ood_positive(id_scores: FloatArray, ood_scores: FloatArray, recall: float = 0.95) -> float:
     """Fraction of ID scores rejected at the first threshold that rejects ``recall`` of the OOD scores.
 
     FPR95 with OOD as the positive class, as in OpenOOD and pytorch-ood: an image is OOD if its score is at
@@ -132,12 +132,12 @@ def fpr_ood_positive(id_scores: Floats, ood_scores: Floats, recall: float = 0.95
     return _fpr_ood_positive(counts(id_scores, ood_scores), recall)
 
 
-def auroc(id_scores: Floats, ood_scores: Floats) -> float:
+def auroc(id_scores: FloatArray, ood_scores: FloatArray) -> float:
     """Probability that an ID score is above an OOD score, ties counted half (Mann-Whitney)."""
     return _auroc(counts(id_scores, ood_scores))
 
 
-def aupr_in(id_scores: Floats, ood_scores: Floats) -> float:
+def aupr_in(id_scores: FloatArray, ood_scores: FloatArray) -> float:
     """Average precision with ID positive: sum of recall steps times precision.
 
     OpenOOD joins the points of the precision-recall curve by straight lines instead (the trapezoid rule),
@@ -147,7 +147,7 @@ def aupr_in(id_scores: Floats, ood_scores: Floats) -> float:
     return _aupr_in(counts(id_scores, ood_scores))
 
 
-def aupr_out(id_scores: Floats, ood_scores: Floats) -> float:
+def aupr_out(id_scores: FloatArray, ood_scores: FloatArray) -> float:
     """Average precision with OOD positive and the scores negated; see ``aupr_in``."""
     return _aupr_out(counts(id_scores, ood_scores))
 
@@ -173,7 +173,7 @@ def accuracy(labels: Labels, predictions: Labels) -> float:
     return float(np.mean(truth == guess))
 
 
-def checked_scores(scores: Floats, what: str) -> Float64s:
+def checked_scores(scores: FloatArray, what: str) -> Float64Array:
     """The scores in float64, or LsnError if they are not (N,), N >= 1, and finite; ``what`` names them."""
     wide = np.asarray(scores, dtype=np.float64)
     if wide.ndim != 1:

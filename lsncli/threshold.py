@@ -11,7 +11,7 @@ from scipy.special import betaincinv
 
 from lsncli.errors import LsnError
 from lsncli.metrics import checked_scores
-from lsncli.types import Floats
+from lsncli.types import FloatArray
 
 TAIL = 0.025
 """How often each end of the interval may fail."""
@@ -77,7 +77,7 @@ class Threshold:
         return self.calibrated and (self.n - 1) / self.n < self.target_tpr
 
 
-def calibrate(scores: Floats, target_tpr: float = 0.95) -> Threshold:
+def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
     """The largest gamma that keeps at least ``target_tpr`` of the held-out ID ``scores`` (N,).
 
     Gamma is the k-th largest score, k the smallest number with k / n >= ``target_tpr``. With b scores below
@@ -109,7 +109,7 @@ def uncalibrated(gamma: float) -> Threshold:
     return Threshold(gamma=gamma, target_tpr=0.0, n=0, tpr_low=0.0, tpr_high=1.0)
 
 
-def is_ood(scores: Floats, gamma: float) -> NDArray[np.bool_]:
+def is_ood(scores: FloatArray, gamma: float) -> NDArray[np.bool_]:
     """(N,) booleans: OOD where score < ``gamma`` (Eq. 1). Raises LsnError for anything not finite."""
     if not np.isfinite(gamma):
         raise LsnError(f"The threshold must be finite, found {gamma}.")

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from lsncli.validation import parsed, typed
 
-Floats = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.floating[Any]]
 """Features (N, D), text features (C, D) or scores (N,), in any float precision."""
 
-Float64s = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 """What scores and metrics are computed and returned in."""
 
-Cosines = Callable[[Floats], Float64s]
+CosineFunction = Callable[[FloatArray], Float64Array]
 """Raw features (N, D) to cosines (N, C), or for K sets of negative prompts (K, N, C)."""
 
 Labels = NDArray[np.int32]
@@ -26,7 +26,7 @@ Labels = NDArray[np.int32]
 
 UNLABELLED = -1
 
-Learned = dict[str, NDArray[Any]]
+LearnedArrays = dict[str, NDArray[Any]]
 """What a score learned from training rows, by name; a detector keeps it."""
 
 
@@ -67,7 +67,7 @@ class Seconds:
 class Rows:
     """Labelled feature rows: ``features`` (N, D) raw (not normalised), ``labels`` (N,)."""
 
-    features: Floats
+    features: FloatArray
     labels: Labels
 
     @cached_property
@@ -91,10 +91,10 @@ class Head:
     """
 
     classes: tuple[str, ...]
-    weights: Float64s | Cosines
+    weights: Float64Array | CosineFunction
     scale: float = 100.0
-    negative: Float64s | Cosines | None = None
-    bias: Float64s | None = None
+    negative: Float64Array | CosineFunction | None = None
+    bias: Float64Array | None = None
 
     @property
     def conditional(self) -> bool:
@@ -102,7 +102,7 @@ class Head:
         return callable(self.weights) or callable(self.negative)
 
 
-def unit(vectors: Floats) -> Float64s:
+def unit(vectors: FloatArray) -> Float64Array:
     """Rows scaled to length one along the last axis, in float64. A zero row stays zero."""
     wide = np.asarray(vectors, dtype=np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)

@@ -56,26 +56,26 @@ def test_long_lines_are_not_broken(capsys) -> None:
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_progress_is_silent_when_quiet_or_not_on_a_terminal(capsys, quiet: bool) -> None:
-    with console.progress("work", 3, quiet=quiet) as tick:
-        tick(1)
-        tick(2, "a note")
-    assert tick is console.silent
+    with console.progress_bar("work", 3, quiet=quiet) as progress:
+        progress(1)
+        progress(2, "a note")
+    assert progress is console.silent
     assert capsys.readouterr() == ("", "")
 
 
 def test_quiet_means_quiet_on_a_terminal_too(monkeypatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=100))
-    with console.progress("work", 3, quiet=True) as tick:
-        tick(3)
+    with console.progress_bar("work", 3, quiet=True) as progress:
+        progress(3)
     assert screen.getvalue() == ""
 
 
 def test_a_terminal_sees_label_count_and_note(monkeypatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120))
-    with console.progress("extracting [train]", 4, done=1) as tick:
-        tick(2, "loss [0.5]")
+    with console.progress_bar("extracting [train]", 4, done=1) as progress:
+        progress(2, "loss [0.5]")
     assert "extracting [train]" in screen.getvalue()
     assert "3/4" in screen.getvalue()
     assert "loss [0.5]" in screen.getvalue()
@@ -84,13 +84,13 @@ def test_a_terminal_sees_label_count_and_note(monkeypatch) -> None:
 def test_progress_without_a_total_only_counts(monkeypatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120))
-    with console.progress("photos", None) as tick:
-        tick(7)
+    with console.progress_bar("photos", None) as progress:
+        progress(7)
     assert "7/?" in screen.getvalue()
 
 
 def test_an_error_inside_progress_is_not_swallowed() -> None:
-    with pytest.raises(ValueError, match="inside"), console.progress("work", 3, quiet=True):
+    with pytest.raises(ValueError, match="inside"), console.progress_bar("work", 3, quiet=True):
         raise ValueError("inside")
 
 

@@ -15,8 +15,8 @@ import pytest
 from deaths import ended_by, signal_after
 
 from lsncli.errors import LsnError
-from lsncli.files import Folder, check_writable, place_whole, whole, whole_text, write_whole
-from lsncli.interchange.tables import Table, write_table
+from lsncli.files import OpenFolder, check_writable, place_whole, whole, whole_text, write_whole
+from lsncli.interchange.tables import FeatureTable, write_table
 from lsncli.report.formats import FORMATS, Column, render
 from lsncli.report.plots import save_numbers
 
@@ -125,7 +125,7 @@ json.dump(x, handle); torch.save(x, path)
 
 
 ROWS = [{"path": f"{number}.jpg", "score": number / 7} for number in range(400)]
-TABLE = Table(
+TABLE = FeatureTable(
     np.arange(4000, dtype=np.float32).reshape(1000, 4),
     labels=np.zeros(1000, dtype=np.int32),
     keys=tuple(map(str, range(1000))),
@@ -277,7 +277,7 @@ class TestAFolderThatIsOpen:
 
     def test_it_is_the_same_after_a_rename(self, tmp_path) -> None:
         (tmp_path / "here").mkdir()
-        with Folder.real(tmp_path / "here") as folder:
+        with OpenFolder.real(tmp_path / "here") as folder:
             (tmp_path / "here").rename(tmp_path / "there")
             (tmp_path / "here").symlink_to("/")
             with folder.writing("file", lambda handle: open(handle, "wb")) as file:
@@ -291,7 +291,7 @@ class TestAFolderThatIsOpen:
 
         if not hard_links:
             monkeypatch.setattr(os, "link", refuse)
-        with Folder.at(tmp_path) as folder:
+        with OpenFolder.at(tmp_path) as folder:
             with folder.writing("file", lambda handle: open(handle, "wb")) as file:
                 file.write(b"there")
             with (
@@ -305,13 +305,13 @@ class TestAFolderThatIsOpen:
         (tmp_path / "folder").mkdir()
         (tmp_path / "link").symlink_to(tmp_path / "folder")
         (tmp_path / "file").symlink_to("/etc/passwd")
-        with Folder.at(tmp_path) as folder:
+        with OpenFolder.at(tmp_path) as folder:
             for open_it in (folder.inside, folder.open_file):
                 for name in ("link", "file"):
                     with pytest.raises(OSError, match=r"is (a symbolic link|not)"):
                         open_it(name)
         with pytest.raises(OSError, match="link is a symbolic link, which is not followed"):
-            Folder.real(tmp_path / "link" / "x", make=True)
+            OpenFolder.real(tmp_path / "link" / "x", make=True)
 
 
 def write_and_die(path: Path, step: str, count: int) -> None:

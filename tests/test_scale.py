@@ -10,7 +10,7 @@ from test_docs import commands
 
 from lsncli.cli.app import main
 from lsncli.cli.extract import lasting
-from lsncli.extraction.estimate import Probe, forecast
+from lsncli.extraction.estimate import SpeedProbe, forecast
 
 SCALE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"((?:<!-- run -->\n)?)```sh\n(.*?)```", SCALE, re.DOTALL)
@@ -23,7 +23,7 @@ def rows(head: str) -> list[list[str]]:
 
 
 def planned(images: int, rate: float = 1000, workers: int = 1):
-    probed = Probe(int(rate), 1.0, 0.0, 0, image_bytes=1e5, key_bytes=40.0)
+    probed = SpeedProbe(int(rate), 1.0, 0.0, 0, image_bytes=1e5, key_bytes=40.0)
     return forecast(images, probed, dim=512, workers=workers)
 
 

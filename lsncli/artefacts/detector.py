@@ -9,7 +9,7 @@ import numpy as np
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named, unnamed
 from lsncli.threshold import Threshold
-from lsncli.types import Fingerprint, Learned
+from lsncli.types import Fingerprint, LearnedArrays
 from lsncli.validation import typed
 
 LEARNED = "learned."
@@ -20,7 +20,7 @@ HINT = (
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageStatistics:
     """What the images looked like that set gamma: what later images are compared with.
 
     ``side`` (the shorter one, in pixels) and ``sharpness`` (``detection.drift``) are the 5 %, 50 % and 95 %
@@ -34,7 +34,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Detector:
+class SavedDetector:
     """A score, what its classifier head is made from, and the threshold gamma of Eq. 1."""
 
     method: str
@@ -47,9 +47,9 @@ class Detector:
     head: HeadSource
     fingerprint: Fingerprint
     threshold: Threshold
-    learned: Learned = field(default_factory=dict)
+    learned: LearnedArrays = field(default_factory=dict)
     """What the score learned from training rows, such as KNN's bank of them."""
-    seen: Seen | None = None
+    seen: ImageStatistics | None = None
     """None where gamma was set with stored features, or with nothing."""
 
     @property
@@ -61,7 +61,7 @@ class Detector:
         )
 
 
-def save_detector(path: Path, detector: Detector) -> None:
+def save_detector(path: Path, detector: SavedDetector) -> None:
     """Write a detector, to the bit what gamma was set with: rounded text features would move the scores."""
     arrays: Arrays = {}
     settings: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def save_detector(path: Path, detector: Detector) -> None:
     write_artefact(path, "detector", arrays, fields)
 
 
-def load_detector(path: Path) -> Detector:
+def load_detector(path: Path) -> SavedDetector:
     """Read a detector; raises LsnError as ``read_artefact`` does."""
     arrays, fields = read_artefact(path, "detector", HINT)
     with complete(path, HINT):
@@ -104,7 +104,7 @@ def load_detector(path: Path) -> Detector:
             bias=arrays.get("bias"),
         )
         _check_shapes(head)
-        return Detector(
+        return SavedDetector(
             method=typed(str, fields["method"], "method"),
             label=typed(str, fields["label"], "label"),
             settings=typed(dict[str, Any], fields["settings"], "settings"),
@@ -118,7 +118,7 @@ def load_detector(path: Path) -> Detector:
                 if name.startswith(LEARNED)
             },
             # Files of before lsn recorded it have none.
-            seen=None if fields.get("seen") is None else typed(Seen, fields["seen"], "seen"),
+            seen=None if fields.get("seen") is None else typed(ImageStatistics, fields["seen"], "seen"),
         )
 
 

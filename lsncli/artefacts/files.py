@@ -35,7 +35,7 @@ UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
-class Form:
+class ArtefactFormat:
     """The format of a kind of artefact.
 
     A change of its fields or arrays counts ``version`` up and adds a golden file (tests/artefacts/golden).
@@ -50,11 +50,11 @@ class Form:
 
 
 FORMS = {
-    "positive-prompts": Form(names=("contexts",)),
-    "negative-prompts": Form(names=("contexts",)),
-    "detector": Form(version=3, reads=(2,), names=("head",)),
+    "positive-prompts": ArtefactFormat(names=("contexts",)),
+    "negative-prompts": ArtefactFormat(names=("contexts",)),
+    "detector": ArtefactFormat(version=3, reads=(2,), names=("head",)),
 }
-"""The formats of the kinds that have changed; the others are as ``Form()``."""
+"""The formats of the kinds that have changed; the others are as ``ArtefactFormat()``."""
 
 OURS = ("format", "format_version", "created_by", "checksum")
 """Metadata that is no field of what was written."""
@@ -144,9 +144,9 @@ def _checksum(arrays: Arrays, metadata: Mapping[str, str]) -> str:
     return sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def form_of(kind: str) -> Form:
+def form_of(kind: str) -> ArtefactFormat:
     """The format of a kind of artefact."""
-    return FORMS.get(kind, Form())
+    return FORMS.get(kind, ArtefactFormat())
 
 
 def _canonical(data: bytes) -> bytes:
@@ -165,7 +165,7 @@ HINT = "Start again with --restart."
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredCheckpoint:
     """A checkpoint, and (JSON-able) which training it belongs to."""
 
     run: dict[str, Any]
@@ -178,7 +178,7 @@ def save_checkpoint(path: Path, run: dict[str, Any], checkpoint: Checkpoint) -> 
     write_artefact(path, KIND, arrays, {"run": run, "history": checkpoint.history})
 
 
-def load_checkpoint(path: Path) -> Kept | None:
+def load_checkpoint(path: Path) -> StoredCheckpoint | None:
     """What ``save_checkpoint`` wrote, None if there is nothing. Raises LsnError for a damaged file."""
     if not path.is_file():
         return None
@@ -186,4 +186,4 @@ def load_checkpoint(path: Path) -> Kept | None:
     with complete(path, HINT):
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         history = typed(tuple[float, ...], fields["history"], "history")
-        return Kept(typed(dict[str, Any], fields["run"], "run"), Checkpoint(tensors, history))
+        return StoredCheckpoint(typed(dict[str, Any], fields["run"], "run"), Checkpoint(tensors, history))

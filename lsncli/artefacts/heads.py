@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import HeldOut
-from lsncli.types import Failure, Fingerprint, Float64s
+from lsncli.types import Failure, Fingerprint, Float64Array
 from lsncli.validation import typed
 
 COMMANDS = {
@@ -32,14 +32,14 @@ class LearnedHead:
     classes: tuple[str, ...]
     scale: float
     """1 for a linear probe, CLIP's logit scale for text features."""
-    weights: Float64s
+    weights: Float64Array
     """(C, D)."""
     settings: dict[str, Any]
     held_out: HeldOut | None = None
     """The rows it was *not* trained on; None where no row of the store was used."""
-    bias: Float64s | None = None
+    bias: Float64Array | None = None
     """(C,)."""
-    negative: Float64s | None = None
+    negative: Float64Array | None = None
     """Its own "no" text features, (K, C, D) unit."""
     history: tuple[float, ...] = ()
     """Mean training loss of each epoch, where there were epochs."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.prompts.cocoop import META
 from lsncli.prompts.settings import Kind
-from lsncli.types import Fingerprint, Float64s, unit
+from lsncli.types import Fingerprint, Float64Array, unit
 from lsncli.validation import typed
 
 COMMANDS: dict[Kind, str] = {"positive": "lsn train-pos", "negative": "lsn train-neg"}
@@ -47,7 +47,7 @@ class Conditional:
     """Those of the prompts; the layout follows from ``position``, ``names`` and ``specific``."""
 
 
-HeadText = Float64s | Conditional
+HeadText = Float64Array | Conditional
 """Unit text features, (C, D) positive or (K, C, D) negative, or CoCoOp prompts."""
 
 
@@ -61,7 +61,7 @@ class HeadSource:
     weights: HeadText
     """Or the rows (C, D) of a linear probe."""
     negative: HeadText | None
-    bias: Float64s | None = None
+    bias: Float64Array | None = None
 
     @property
     def conditional(self) -> bool:
@@ -80,7 +80,7 @@ class LearnedPrompts:
     """K of them: (K, M, W), or (K, C, M, W) class-specific."""
     meta: dict[str, NDArray[np.float32]]
     """K meta-nets of CoCoOp; empty for CoOp."""
-    text: Float64s | None
+    text: Float64Array | None
     """Unit text features (K, C, D); None for CoCoOp, whose prompts depend on the image."""
     settings: dict[str, Any]
     """Every setting, among them ``learner``: "coop" or "cocoop"."""
@@ -154,7 +154,7 @@ def unnamed(
     return arrays[f"{prefix}contexts"], meta
 
 
-def check_shapes(classes: tuple[str, ...], contexts: NDArray[np.float32], text: Float64s | None) -> None:
+def check_shapes(classes: tuple[str, ...], contexts: NDArray[np.float32], text: Float64Array | None) -> None:
     """ValueError unless contexts and text features are of as many prompts, for these classes."""
     sets = len(contexts)
     if contexts.ndim == 4 and contexts.shape[1] != len(classes):

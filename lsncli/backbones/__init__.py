@@ -30,7 +30,7 @@ IMPORTED = "imported:"
 
 
 @dataclass(frozen=True)
-class Kind:
+class BackboneKind:
     """A kind of backbone: a row of ``BACKBONES``."""
 
     load: str
@@ -45,19 +45,19 @@ class Kind:
     own; empty if there is none."""
 
 
-BACKBONES: dict[str, Kind] = {
-    "mini": Kind(
+BACKBONES: dict[str, BackboneKind] = {
+    "mini": BackboneKind(
         "lsncli.backbones.mini:load",
         "A small dual encoder that comes with lsn; needs no download.",
         "lsncli.backbones.catalogue:mini_architectures",
     ),
-    "open_clip": Kind(
+    "open_clip": BackboneKind(
         "lsncli.backbones.openclip:load",
         "CLIP, SigLIP, CoCa and their like, by open_clip; the paper's models are OpenAI's.",
         "lsncli.backbones.catalogue:open_clip_architectures",
         "lsncli.backbones.openclip:untrained",
     ),
-    "blip": Kind(
+    "blip": BackboneKind(
         "lsncli.backbones.blip:load",
         "BLIP's image-text retrieval models, by transformers (pip install 'lsncli[blip]').",
         "lsncli.backbones.catalogue:blip_architectures",
@@ -65,7 +65,9 @@ BACKBONES: dict[str, Kind] = {
 }
 """By the word before the first colon of a model's name; any other name is one of ``USUAL``."""
 BACKBONES |= {
-    name: Kind(reference, f"Added by the installed package {reference.partition('.')[0].partition(':')[0]}.")
+    name: BackboneKind(
+        reference, f"Added by the installed package {reference.partition('.')[0].partition(':')[0]}."
+    )
     for name, reference in additions("lsncli.backbones", BACKBONES).items()
 }
 
@@ -211,7 +213,7 @@ def loader_of(model: str) -> tuple[str, ...]:
     return () if model.startswith(IMPORTED) else (_kind(model).load,)
 
 
-def _kind(model: str) -> Kind:
+def _kind(model: str) -> BackboneKind:
     return BACKBONES.get(model.partition(":")[0], BACKBONES[USUAL])
 
 

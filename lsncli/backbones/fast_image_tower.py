@@ -83,7 +83,7 @@ def _is_known_block(block: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedLinear:
     """y = x A^T + b with A (out, in) in oneDNN's layout."""
 
     weight: Tensor
@@ -98,17 +98,17 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Block:
+class ImageBlock:
     """x += out(attention(q, kv of norm1 x)); x += down(then(up(norm2 x)))."""
 
     norm1: nn.LayerNorm
-    qkv: tuple[Packed, ...]
+    qkv: tuple[PackedLinear, ...]
     """Queries, keys and values in one; in the last block queries apart, where one token asks."""
-    out: Packed
+    out: PackedLinear
     norm2: nn.LayerNorm
-    up: Packed
+    up: PackedLinear
     then: kernels.Then
-    down: Packed
+    down: PackedLinear
 
 
 class FastImageTower:
@@ -123,21 +123,21 @@ class FastImageTower:
         self._heads: int = parts.transformer.resblocks[0].attn.num_heads
         self._at_once = max(1, ROWS // len(parts.positional_embedding))
         self._lock = Lock()
-        self._blocks: tuple[Block, ...] = ()
+        self._blocks: tuple[ImageBlock, ...] = ()
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> raw image features (B, D); from any thread."""
         blocks = self._packed()
         return torch.cat([self._features(some, blocks) for some in pixels.split(self._at_once)])
 
-    def _packed(self) -> tuple[Block, ...]:
+    def _packed(self) -> tuple[ImageBlock, ...]:
         with self._lock:
             if not self._blocks:
                 *before, last = self._tower.transformer.resblocks
                 self._blocks = (*(_block(one, False) for one in before), _block(last, self._one_token))
             return self._blocks
 
-    def _features(self, pixels: Tensor, blocks: tuple[Block, ...]) -> Tensor:
+    def _features(self, pixels: Tensor, blocks: tuple[ImageBlock, ...]) -> Tensor:
         tower = self._tower
         x = self._tokens(pixels)
         for block in blocks:
@@ -160,7 +160,7 @@ class FastImageTower:
         x += tower.positional_embedding
         return x if isinstance(tower.ln_pre, nn.Identity) else _norm(x, tower.ln_pre)
 
-    def _attended(self, block: Block, x: Tensor) -> Tensor:
+    def _attended(self, block: ImageBlock, x: Tensor) -> Tensor:
         """(B, T, W) of every token, or (B, 1, W) of the class token where only that asks."""
         first, *others = block.qkv
         if others:
@@ -172,7 +172,7 @@ class FastImageTower:
         return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _block(block: Any, one_token: bool) -> Block:
+def _block(block: Any, one_token: bool) -> ImageBlock:
     attention, mlp = block.attn, block.mlp
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     width, rows = weight.shape[1], len(weight)
@@ -181,7 +181,7 @@ def _block(block: Any, one_token: bool) -> Block:
     scale = QUICK  # QuickGELU is silu(1.702 x) / 1.702: the factors go into the layers around
     if isinstance(mlp.gelu, nn.GELU):
         then, scale = ("gelu" if mlp.gelu.approximate == "none" else "tanh_gelu"), 1.0
-    return Block(
+    return ImageBlock(
         norm1=block.ln_1,
         qkv=tuple(_pack(*pair) for pair in zip(weight.split(parts), bias.split(parts), strict=True)),
         out=_pack(attention.out_proj.weight, attention.out_proj.bias),
@@ -192,8 +192,8 @@ def _block(block: Any, one_token: bool) -> Block:
     )
 
 
-def _pack(weight: Tensor, bias: Tensor | None) -> Packed:
-    return Packed(kernels.pack(weight.detach()), None if bias is None else bias.detach())
+def _pack(weight: Tensor, bias: Tensor | None) -> PackedLinear:
+    return PackedLinear(kernels.pack(weight.detach()), None if bias is None else bias.detach())
 
 
 def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -18,7 +18,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.fast_tower import fast_tower
 from lsncli.prompts.layout import TextTower, Vocabulary
-from lsncli.prompts.packing import Activation, Block, Linear, Norm, Weights
+from lsncli.prompts.packing import Activation, Linear, Norm, TextBlock, Weights
 from lsncli.prompts.plain_tower import PlainTower
 
 ensure_torchvision()
@@ -248,7 +248,7 @@ def _weights(tower: Any, dtype: torch.dtype) -> Weights:
         return Linear(cast(module.weight), cast(module.bias))
 
     blocks = tuple(
-        Block(
+        TextBlock(
             norm1=norm(block.ln_1),
             qkv=Linear(cast(block.attn.in_proj_weight), cast(block.attn.in_proj_bias)),
             out=linear(block.attn.out_proj),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from lsncli.bench.jobs import Line
-from lsncli.bench.plan import Job, Plan, conditional_sets
+from lsncli.bench.jobs import TableRow
+from lsncli.bench.plan import BenchPlan, Job, conditional_sets
 from lsncli.bench.progress import Rates, duration
 from lsncli.bench.speeds import Speeds
 from lsncli.report.formats import Column
@@ -48,7 +48,7 @@ KINDS = ("extract", "learn", "score")
 
 
 @dataclass(frozen=True)
-class Cost:
+class JobCost:
     """A job that is left, in units that people know; None where the size or the time is not known."""
 
     job: Job
@@ -57,21 +57,21 @@ class Cost:
     seconds: float | None
 
 
-def costs_of(plan: Plan, speeds: Speeds) -> list[Cost]:
+def costs_of(plan: BenchPlan, speeds: Speeds) -> list[JobCost]:
     """Every job of a plan. Times are those of earlier jobs of the same kind, else of the probe."""
     rates = Rates(plan.suite_work.timings)
     return [_cost(plan, job, rates, speeds) for job in plan.jobs()]
 
 
-def _cost(plan: Plan, job: Job, rates: Rates, speeds: Speeds) -> Cost:
+def _cost(plan: BenchPlan, job: Job, rates: Rates, speeds: Speeds) -> JobCost:
     units, unit = _units(plan, job)
     if job.done:
-        return Cost(job, 0, unit, 0.0)
+        return JobCost(job, 0, unit, 0.0)
     known = rates.guess(job.label, job.units)
-    return Cost(job, units, unit, known if known is not None else _probed(plan, job, speeds))
+    return JobCost(job, units, unit, known if known is not None else _probed(plan, job, speeds))
 
 
-def _units(plan: Plan, job: Job) -> tuple[int | None, str]:
+def _units(plan: BenchPlan, job: Job) -> tuple[int | None, str]:
     if job.kind == "extract":
         return job.units, "images"
     if job.learning is not None:
@@ -81,7 +81,7 @@ def _units(plan: Plan, job: Job) -> tuple[int | None, str]:
     return job.units, "text passes"
 
 
-def _probed(plan: Plan, job: Job, speeds: Speeds) -> float | None:
+def _probed(plan: BenchPlan, job: Job, speeds: Speeds) -> float | None:
     if job.units is None:
         return None
     if job.copied:
@@ -99,21 +99,21 @@ def _probed(plan: Plan, job: Job, speeds: Speeds) -> float | None:
     return speeds.scoring(job.model, job.score.method, line.learnings, train, scored, classes)
 
 
-def total(costs: Iterable[Cost]) -> float | None:
+def total(costs: Iterable[JobCost]) -> float | None:
     """Seconds of all; None if one is not known."""
     seconds = [one.seconds for one in costs]
     return None if None in seconds else sum(one for one in seconds if one is not None)
 
 
-def rows_of(costs: Sequence[Cost]) -> list[dict[str, Any]]:
+def rows_of(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
     """A row for every label of jobs: what is left of it and how long that takes."""
-    groups: dict[tuple[str, str], list[Cost]] = {}
+    groups: dict[tuple[str, str], list[JobCost]] = {}
     for one in sorted(costs, key=lambda one: KINDS.index(one.job.kind)):
         groups.setdefault((one.job.kind, one.job.label), []).append(one)
     return [_row(kind, label.removeprefix(f"{kind} "), group) for (kind, label), group in groups.items()]
 
 
-def with_total(costs: Sequence[Cost]) -> list[dict[str, Any]]:
+def with_total(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
     """``rows_of`` and what every stage takes, for people."""
     rows = [row | {"what": row["what"].removesuffix(" by the model")} for row in rows_of(costs)]
     for kind in KINDS:
@@ -124,7 +124,7 @@ def with_total(costs: Sequence[Cost]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(kind: str, what: str, group: Sequence[Cost]) -> dict[str, Any]:
+def _row(kind: str, what: str, group: Sequence[JobCost]) -> dict[str, Any]:
     jobs, seconds = [one.job for one in group], total(group)
     known = [one.units for one in group if one.units is not None]
     units = sum(known) if len(known) == len(group) else None
@@ -154,7 +154,7 @@ def count(number: int) -> str:
 
 
 def remarks(
-    plan: Plan, costs: Sequence[Cost], fast: Sequence[Line], speeds: Speeds, command: str
+    plan: BenchPlan, costs: Sequence[JobCost], fast: Sequence[TableRow], speeds: Speeds, command: str
 ) -> list[str]:
     """What takes days, and what to do instead: another mode where that helps, or only the other rows.
 
@@ -163,7 +163,7 @@ def remarks(
     long = [one for one in costs if one.job.learning is not None and _is_long(one)]
     if not long:
         return []
-    by_label: dict[str, list[Cost]] = {}
+    by_label: dict[str, list[JobCost]] = {}
     for one in long:
         by_label.setdefault(one.job.label, []).append(one)
     names: dict[str, None] = {}
@@ -182,13 +182,13 @@ def remarks(
     return said
 
 
-def _is_long(one: Cost) -> bool:
+def _is_long(one: JobCost) -> bool:
     if one.seconds is None:
         return one.unit == "text passes" and (one.units or 0) >= LONG_PASSES
     return one.seconds >= LONG_SECONDS
 
 
-def _rows_that_learn(plan: Plan, cost: Cost) -> list[str]:
+def _rows_that_learn(plan: BenchPlan, cost: JobCost) -> list[str]:
     """The rows that wait for trainings of this label."""
     found = [
         score.line.name
@@ -200,7 +200,7 @@ def _rows_that_learn(plan: Plan, cost: Cost) -> list[str]:
 
 
 def _remark(
-    plan: Plan, group: Sequence[Cost], rows: Sequence[str], fast: Sequence[Line], speeds: Speeds
+    plan: BenchPlan, group: Sequence[JobCost], rows: Sequence[str], fast: Sequence[TableRow], speeds: Speeds
 ) -> str:
     seconds, passes = total(group), sum(one.units or 0 for one in group)
     takes = f", {duration(seconds)} here" if seconds is not None else ""
@@ -232,7 +232,7 @@ def _remark(
     return f"{text} Fewer `shots` in a suite of your own shorten it in proportion."
 
 
-def _for_rows(plan: Plan, cost: Cost, rows: Sequence[str]) -> bool:
+def _for_rows(plan: BenchPlan, cost: JobCost, rows: Sequence[str]) -> bool:
     """Whether a job is needed for some of ``rows``."""
     scores = [score for score in plan.scores if score.line.name in rows]
     if cost.job.kind == "score":

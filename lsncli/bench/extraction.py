@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from lsncli.bench.jobs import Line, Stored
+from lsncli.bench.jobs import StoreSnapshot, TableRow
 from lsncli.bench.subsets import Subset, expected_images, images_a_class, lacking, list_subset
 from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.bench.tasks import Part, Place
+from lsncli.bench.tasks import ClassSubset, TaskSplit
 from lsncli.errors import LsnError
 from lsncli.reference.classes import class_list
 
@@ -86,7 +86,7 @@ class Extract:
         return expected_images(self.subset, known)
 
 
-class Choice:
+class StoredSets:
     """Which stored splits hold the images of every part, for one model.
 
     A subset that is stored is taken, else the whole set if that is stored, came with the suite or is needed
@@ -95,7 +95,11 @@ class Choice:
     """
 
     def __init__(
-        self, suite_work: SuiteWorkspace, model: str, there: Stored, todo: Sequence[tuple[Line, Place, int]]
+        self,
+        suite_work: SuiteWorkspace,
+        model: str,
+        there: StoreSnapshot,
+        todo: Sequence[tuple[TableRow, TaskSplit, int]],
     ) -> None:
         self._desk, self._model, self._there = suite_work, model, there
         self._splits: dict[str, Subset] = {}
@@ -108,7 +112,7 @@ class Choice:
         ]
         self._wholes = {one.set for one in asked if not self._worth(one)}
 
-    def place(self, line: Line, place: Place, seed: int) -> Place:
+    def place(self, line: TableRow, place: TaskSplit, seed: int) -> TaskSplit:
         """``place`` with the stored split of each part; without training images if the line uses none."""
         splits = {part: self._split(part, one) for part, one in self._asked(line, place, seed).items()}
         train = None if place.train is None else splits.get(("train", place.train))
@@ -129,7 +133,7 @@ class Choice:
         bundle = self._desk.bundle if subset.whole and self._bundled(subset.set) else None
         return Extract(subset, self._model, self._desk, bundle, tuple(self._classes.get(split, ())))
 
-    def _asked(self, line: Line, place: Place, seed: int) -> dict[tuple[str, Part], Subset]:
+    def _asked(self, line: TableRow, place: TaskSplit, seed: int) -> dict[tuple[str, ClassSubset], Subset]:
         """What each part takes of its set, by role."""
         named = "candidates" in line.method_from(seed).needs  # words lie in files named by the set
         found = {
@@ -144,14 +148,14 @@ class Choice:
             )
         return found
 
-    def _same_classes(self, train: Part, test: Part) -> bool:
+    def _same_classes(self, train: ClassSubset, test: ClassSubset) -> bool:
         """Whether the test images say which classes there are as well as the training images do."""
         lists = [
             self._desk.sets[part.set].class_list for part in (train, test) if part.set in self._desk.sets
         ]
         return bool(train.classes) or (len(lists) == 2 and lists[0] == lists[1] != "")
 
-    def _split(self, role_and_part: tuple[str, Part], subset: Subset) -> Part:
+    def _split(self, role_and_part: tuple[str, ClassSubset], subset: Subset) -> ClassSubset:
         _, part = role_and_part
         if not subset.whole and subset.split not in self._there.sets:
             whole = subset.set in self._there.sets or subset.set in self._wholes
@@ -159,7 +163,7 @@ class Choice:
         self._splits[subset.split] = subset
         return part if subset.whole else replace(part, set=subset.split, source=part.set)
 
-    def _need(self, stored: Part, part: Part) -> None:
+    def _need(self, stored: ClassSubset, part: ClassSubset) -> None:
         """Note the classes that a split must have."""
         known = self._desk.sets.get(part.set)
         names = part.classes

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lsncli.bench.extraction import Extract
 from lsncli.bench.subsets import list_subset, stored_subset
 from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.extract import extract
 from lsncli.images.item import Listing
@@ -22,7 +22,7 @@ from lsncli.store.reader import list_splits, read_fingerprint, read_split
 from lsncli.store.writer import write_split
 
 
-def extract_set(job: Extract, tick: Tick = silent) -> int:
+def extract_set(job: Extract, progress: ProgressCallback = silent) -> int:
     """Put one set, or a subset, into the store of its model; returns how many images there are.
 
     Resumes after a kill. Images of which the store has features, in another split of the same set, are not
@@ -49,7 +49,7 @@ def extract_set(job: Extract, tick: Tick = silent) -> int:
         workers=suite_work.workers,
         names_file=published_names(store.with_name("names") / f"{job.split}.json", listing.folders, known),
         known=_stored_features(store, job, listing),
-        tick=tick,
+        progress=progress,
     )
     return len(listing.items)
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from lsncli.artefacts.heads import COMMANDS
 from lsncli.backbones import Backbone, loader_of
-from lsncli.bench.suite import Choice, Group, IdSet, Row, Step, Suite, TableSpec
-from lsncli.bench.tasks import HELD_OUT, Part, Place
-from lsncli.bench.training_jobs import Learning
+from lsncli.bench.suite import ClassChoice, Group, IdSet, RowSpec, Step, Suite, TableSpec
+from lsncli.bench.tasks import HELD_OUT, ClassSubset, TaskSplit
+from lsncli.bench.training_jobs import LearningSpec
 from lsncli.errors import UsageError
 from lsncli.methods.cache import digest
 from lsncli.methods.candidates import TOP, propose, read_vocabulary
 from lsncli.methods.inputs import INPUTS
-from lsncli.methods.prepared import Cost, metered
+from lsncli.methods.prepared import ResourceUse, metered
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method, parse_method
 from lsncli.methods.workspace import Workspace
@@ -37,7 +37,7 @@ CODE = (
 
 IN_THE_KEY = (
     Backbone,
-    Cost,
+    ResourceUse,
     metered,
     "lsncli.methods.spec:LEARNER_LABELS",
     "lsncli.methods.spec:SCORE_LABELS",
@@ -48,15 +48,15 @@ IN_THE_KEY = (
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row of a table and how it is measured."""
 
     name: str
     """As the published table prints it, without marks."""
     method: str
     """As ``lsn eval --method`` takes it."""
-    places: tuple[Place, ...]
-    learnings: tuple[Learning, ...] = ()
+    places: tuple[TaskSplit, ...]
+    learnings: tuple[LearningSpec, ...] = ()
     shots: int | None = None
     """Training rows of each class for a score that learns from rows; None for all that are not held out."""
     model: str = ""
@@ -102,7 +102,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoreSnapshot:
     """What a store says of itself without its rows: the model and its digest, the sets, their checksums.
 
     For sets that are not there yet everything is empty: what depends on them has a provisional key.
@@ -113,16 +113,16 @@ class Stored:
     sets: Mapping[str, SplitInfo]
     checksums: Mapping[str, str]
 
-    def part(self, part: Part) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    def part(self, part: ClassSubset) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         """What its rows depend on: the checksum of their set, the classes, and what those are called."""
         return self.checksums.get(part.set, ""), self.classes(part), part.names
 
-    def classes(self, part: Part) -> tuple[str, ...]:
+    def classes(self, part: ClassSubset) -> tuple[str, ...]:
         """The named ones, else those of the set."""
         known = self.sets.get(part.set)
         return part.classes or (known.classes if known else ())
 
-    def rows(self, part: Part) -> int | None:
+    def rows(self, part: ClassSubset) -> int | None:
         """About how many; None for a set that is not there."""
         known = self.sets.get(part.set)
         if known is None:
@@ -130,22 +130,22 @@ class Stored:
         return round(known.rows * len(part.classes or known.classes) / max(1, len(known.classes)))
 
 
-def stored(store: Path) -> Stored:
+def stored(store: Path) -> StoreSnapshot:
     """Raises LsnError for a store that cannot be read."""
     if not store.is_file():
-        return Stored("", "", {}, {})
+        return StoreSnapshot("", "", {}, {})
     model = read_fingerprint(store)
-    return Stored(model.model, model.digest, list_splits(store), read_checksums(store))
+    return StoreSnapshot(model.model, model.digest, list_splits(store), read_checksums(store))
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreJob:
     """A job: one line at one place from one seed, on all OOD sets of the place."""
 
-    line: Line
-    place: Place
+    line: TableRow
+    place: TaskSplit
     seed: int
-    there: Stored
+    there: StoreSnapshot
     work: Workspace
 
     def __str__(self) -> str:
@@ -182,7 +182,7 @@ class Score:
         return [name for name in self.place.sets if name not in self.there.sets]
 
     @cached_property
-    def learned(self) -> dict[str, tuple[Learning, str]]:
+    def learned(self) -> dict[str, tuple[LearningSpec, str]]:
         """What must have been learned, by kind: the learning and its key."""
         train = self.there.part(self.place.known)
         found = {}
@@ -235,7 +235,7 @@ def lines_of(
     splits: int | None = None,
     mode: str = "",
     model: str = "",
-) -> tuple[Line, ...]:
+) -> tuple[TableRow, ...]:
     """The lines of a table, or those named by ``rows``; at most ``splits`` splits of every ID set.
 
     ``mode`` takes the place of the mode of every learning. ``model`` takes the place of the suite's model, of
@@ -256,12 +256,14 @@ def lines_of(
     return tuple(_line(suite, table, row, splits, mode, model) for row in table.rows if row in chosen)
 
 
-def _line(suite: Suite, table: TableSpec, row: Row, splits: int | None, mode: str, model: str) -> Line:
+def _line(
+    suite: Suite, table: TableSpec, row: RowSpec, splits: int | None, mode: str, model: str
+) -> TableRow:
     alone = {one.model for one in table.rows} == {row.model} and not row.unavailable
     same = row.model == suite.model or _architecture(row.model) == _architecture(model)
     given = bool(model) and (alone or same)
     name = model if given else row.model
-    return Line(
+    return TableRow(
         name=row.name,
         method=row.method,
         places=_places(suite, table.groups, row, splits),
@@ -273,10 +275,10 @@ def _line(suite: Suite, table: TableSpec, row: Row, splits: int | None, mode: st
     )
 
 
-def _places(suite: Suite, groups: Sequence[Group], row: Row, splits: int | None) -> tuple[Place, ...]:
+def _places(suite: Suite, groups: Sequence[Group], row: RowSpec, splits: int | None) -> tuple[TaskSplit, ...]:
     """Those of the row's ID set against every OOD set; or those of every group's ID set against its rest."""
-    found: list[Place] = []
-    outside = {group.name: Part(group.ood) for group in groups if group.ood}
+    found: list[TaskSplit] = []
+    outside = {group.name: ClassSubset(group.ood) for group in groups if group.ood}
     if outside:
         ids = suite.ids[row.id]
         found += [
@@ -287,23 +289,23 @@ def _places(suite: Suite, groups: Sequence[Group], row: Row, splits: int | None)
         if group.id:
             ids = suite.ids[group.id]
             for number, choice in enumerate(ids.choices[:splits]):
-                rest = {f"{len(choice.outside)} other classes": Part(ids.rest, choice.outside)}
+                rest = {f"{len(choice.outside)} other classes": ClassSubset(ids.rest, choice.outside)}
                 found.append(_place(ids, group.name, number, choice, rest))
     return tuple(found)
 
 
-def _place(ids: IdSet, name: str, number: int, choice: Choice, ood: dict[str, Part]) -> Place:
-    test = Part(ids.test, choice.inside, choice.names if choice.names != choice.inside else ())
-    return Place(name, number, replace(test, set=ids.train) if ids.train else None, test, ood)
+def _place(ids: IdSet, name: str, number: int, choice: ClassChoice, ood: dict[str, ClassSubset]) -> TaskSplit:
+    test = ClassSubset(ids.test, choice.inside, choice.names if choice.names != choice.inside else ())
+    return TaskSplit(name, number, replace(test, set=ids.train) if ids.train else None, test, ood)
 
 
-def _learning(step: Step, shots: int | None, mode: str) -> Learning:
+def _learning(step: Step, shots: int | None, mode: str) -> LearningSpec:
     settings = dict(step.settings)
     if step.kind in ("positive", "negative"):
         settings |= {"mode": mode} if mode else {}
         made = preset("positive" if step.kind == "positive" else "negative", **settings)
-        return Learning(step.kind, made, shots)
-    return Learning(step.kind, dual_settings(**settings) if step.kind == "dualcoop" else None, shots)
+        return LearningSpec(step.kind, made, shots)
+    return LearningSpec(step.kind, dual_settings(**settings) if step.kind == "dualcoop" else None, shots)
 
 
 def _architecture(model: str) -> str:

@@ -15,34 +15,34 @@ from typing import Any
 
 import lsncli
 from lsncli import __version__
-from lsncli.bench.jobs import Score
+from lsncli.bench.jobs import ScoreJob
 from lsncli.bench.results import Record
 from lsncli.bench.suite_workspace import RowWorkspace, learned_file
-from lsncli.bench.tasks import Task
-from lsncli.console import Tick, silent
+from lsncli.bench.tasks import EvalTask
+from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError
-from lsncli.evaluation.evaluate import AVERAGE, Evaluation, Plan, evaluate
+from lsncli.evaluation.evaluate import AVERAGE, Evaluation, EvaluationPlan, evaluate
 from lsncli.intervals import METRICS
 from lsncli.methods.cache import Cache
 from lsncli.methods.candidates import TOP, WordFeatures, propose
-from lsncli.methods.heads import Heads, Model
+from lsncli.methods.heads import Heads, LoadBackbone
 from lsncli.methods.inputs import NO_IMAGES
 from lsncli.methods.prepared import entrant
 from lsncli.methods.scoring import recall
 from lsncli.store.reader import read_fingerprint, read_split
 
 
-def lay_out_words(score: Score, heads: Heads, tick: Tick = silent) -> None:
+def lay_out_words(score: ScoreJob, heads: Heads, progress: ProgressCallback = silent) -> None:
     """Write the candidates of every set that ``score`` looks at and that has none yet.
 
-    ``heads`` are bound to the word list of the score. ``tick`` counts images. Raises as ``propose`` does.
+    ``heads`` are bound to the word list of the score. ``progress`` counts images. Raises as ``propose`` does.
     """
     missing = [name for name in score.place.tested if not heads.work.candidates(name).is_file()]
     if not missing:
         return
     features = WordFeatures(heads.tower)
     for name in missing:
-        propose(heads.work, read_split(heads.work.features, name), score.words, features, TOP, tick)
+        propose(heads.work, read_split(heads.work.features, name), score.words, features, TOP, progress)
 
 
 @cache
@@ -63,23 +63,23 @@ def revision() -> str:
 
 
 def measure(
-    score: Score,
+    score: ScoreJob,
     names: Sequence[str],
     work: RowWorkspace,
-    task: Task,
-    model: Model,
+    task: EvalTask,
+    model: LoadBackbone,
     *,
     about: Mapping[str, Any],
     device: str = "cpu",
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> list[Record]:
     """Records of ``score`` on the OOD sets ``names`` of its place, metrics as fractions.
 
-    ``about`` goes into each. What the line learns must have been learned. ``tick`` counts rows scored.
+    ``about`` goes into each. What the line learns must have been learned. ``progress`` counts rows scored.
     Raises LsnError if the method cannot be measured here.
     """
     began = time.perf_counter()
-    found, heads = scored(score, names, work, task, model, device=device, tick=tick)
+    found, heads = scored(score, names, work, task, model, device=device, progress=progress)
     one = found.entrants[0]
     common = {
         **about,
@@ -118,14 +118,14 @@ def measure(
 
 
 def scored(
-    score: Score,
+    score: ScoreJob,
     names: Sequence[str],
     work: RowWorkspace,
-    task: Task,
-    model: Model,
+    task: EvalTask,
+    model: LoadBackbone,
     *,
     device: str = "cpu",
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> tuple[Evaluation, Heads]:
     """The evaluation of the one method of ``score`` on the OOD sets ``names``, and the heads it stands on.
 
@@ -136,12 +136,12 @@ def scored(
     rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
     heads = Heads(place, task.train.classes, model, Cache(work.cache), rows)
     if score.words:
-        lay_out_words(score, heads, tick)
+        lay_out_words(score, heads, progress)
     one = entrant(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
     splits = (task.test, *(task.ood[name] for name in names))
     for split in splits:
         recall(one, split, guess=split is task.test)
-    found = evaluate(Plan((one,), (), task.test, splits[1:]), tick)
+    found = evaluate(EvaluationPlan((one,), (), task.test, splits[1:]), progress)
     if found.failed:
         raise LsnError(found.failed[0][1])
     return found, heads
@@ -156,7 +156,7 @@ def _described(heads: Heads, kind: str) -> dict[str, Any]:
     return {}
 
 
-def numbers_of(found: Evaluation, task: Task, names: Sequence[str]) -> dict[str, Record]:
+def numbers_of(found: Evaluation, task: EvalTask, names: Sequence[str]) -> dict[str, Record]:
     by_split = {one.ood: one for one in found.results if one.ood != AVERAGE}
     numbers = {}
     for name in names:

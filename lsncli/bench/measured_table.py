@@ -9,15 +9,15 @@ from itertools import groupby
 from pathlib import Path
 from shlex import quote
 
-from lsncli.bench.jobs import Score, lines_of
-from lsncli.bench.plan import Plan, make_plan
+from lsncli.bench.jobs import ScoreJob, lines_of
+from lsncli.bench.plan import BenchPlan, make_plan
 from lsncli.bench.results import Record, mean_and_spread
 from lsncli.bench.runner import Run, run
 from lsncli.bench.suite import Group, Suite, TableSpec
 from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.reference.datasets import published
-from lsncli.reference.published import NUMBERS, Column, Table, column
+from lsncli.reference.published import NUMBERS, PublishedColumn, PublishedTable, column
 from lsncli.reference.published import table as published_table
 
 
@@ -95,9 +95,9 @@ class MeasuredTable:
     suite: str
     stand_in: bool
     """Whether some images are not those of the paper's table."""
-    columns: tuple[Column, ...]
+    columns: tuple[PublishedColumn, ...]
     rows: Mapping[str, Mapping[str, Cell]]
-    published: Table | None
+    published: PublishedTable | None
     notes: tuple[str, ...]
     """What belongs under it: data, stand-ins, models, seeds, dates."""
     records: tuple[Record, ...]
@@ -107,7 +107,7 @@ class MeasuredTable:
 
 
 def fold(
-    suite: Suite, spec: TableSpec, run: Run, plan: Plan, command: str, names: Sequence[str]
+    suite: Suite, spec: TableSpec, run: Run, plan: BenchPlan, command: str, names: Sequence[str]
 ) -> MeasuredTable:
     """The rows ``names`` of a table from the results that are known to ``plan``."""
     number = int(spec.key) if spec.key.isdecimal() else 0
@@ -151,7 +151,7 @@ def fold(
     )
 
 
-def _columns(spec: TableSpec, printed: Table | None) -> tuple[Column, ...]:
+def _columns(spec: TableSpec, printed: PublishedTable | None) -> tuple[PublishedColumn, ...]:
     """As published; else both metrics of every group, of their average, and the accuracy."""
     names = [group.name for group in spec.groups]
     if printed is not None and {one.group for one in printed.columns} - {"", AVERAGE} == set(names):
@@ -165,7 +165,7 @@ Values = list[dict[tuple[int, int], float | None]]
 
 
 def _values(
-    one: Column, scores: Sequence[Score], known: Mapping[str, Record], groups: Sequence[Group]
+    one: PublishedColumn, scores: Sequence[ScoreJob], known: Mapping[str, Record], groups: Sequence[Group]
 ) -> Values:
     found: Values = []
     for group in groups:
@@ -208,7 +208,7 @@ def _cell(values: Values, published: float | None, same: bool, why: str, command
     )
 
 
-def _same_images(suite: Suite, one: Column, groups: Sequence[Group]) -> bool:
+def _same_images(suite: Suite, one: PublishedColumn, groups: Sequence[Group]) -> bool:
     """Whether what a column tells ID from are the paper's images."""
     chosen = [group for group in groups if one.group in (AVERAGE, group.name)]
     return all(papers_own(suite, group.ood or suite.ids[group.id].rest) for group in chosen)
@@ -233,7 +233,7 @@ def measured(
     jobs: int = 1,
     dry: bool = False,
     quiet: bool = False,
-) -> tuple[MeasuredTable, Plan]:
+) -> tuple[MeasuredTable, BenchPlan]:
     """Measure what is missing of a table (nothing if ``dry``) and fold what is known; the plan has the jobs.
 
     ``named`` are suite and table as the user wrote them (their own names otherwise), for commands that

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lsncli.bench.extraction import Choice, Extract
-from lsncli.bench.jobs import Line, Score, Stored, stored
+from lsncli.bench.extraction import Extract, StoredSets
+from lsncli.bench.jobs import ScoreJob, StoreSnapshot, TableRow, stored
 from lsncli.bench.results import Record
 from lsncli.bench.suite_workspace import RowWorkspace, SuiteWorkspace, learned_file
-from lsncli.bench.tasks import Part, Place
-from lsncli.bench.training_jobs import Learning
+from lsncli.bench.tasks import ClassSubset, TaskSplit
+from lsncli.bench.training_jobs import LearningSpec
 
 
 @dataclass(frozen=True)
@@ -27,32 +27,32 @@ class Job:
     done: bool
     blocked: str = ""
     """Why it cannot be done; empty if it can."""
-    score: Score | None = None
+    score: ScoreJob | None = None
     """What it is for; None for an extraction."""
-    learning: Learning | None = None
+    learning: LearningSpec | None = None
     model: str = ""
     copied: bool = False
     """Whether the features came with the suite: nothing is encoded."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """All jobs of some lines by the state of the disk when it was made; ``known`` are results by key."""
 
     suite_work: SuiteWorkspace
     extracts: tuple[Extract, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[ScoreJob, ...]
     known: dict[str, Record]
     """Results by key."""
     skipped: dict[str, str]
     """Why lines have no jobs, by their names."""
 
-    def done(self, score: Score) -> bool:
+    def done(self, score: ScoreJob) -> bool:
         """Whether all its results are known."""
         return all(key in self.known for key in score.keys.values())
 
     @cached_property
-    def waiting(self) -> tuple[Score, ...]:
+    def waiting(self) -> tuple[ScoreJob, ...]:
         """What must be scored, in an order in which those that share rows follow each other."""
         todo = [one for one in self.scores if not self.done(one)]
         places = [(one.line.model, str(one.place)) for one in todo]
@@ -62,9 +62,9 @@ class Plan:
         )
 
     @cached_property
-    def trainings(self) -> dict[Path, tuple[Learning, Score]]:
+    def trainings(self) -> dict[Path, tuple[LearningSpec, ScoreJob]]:
         """What the waiting scores need to have been learned and is not, by the file it goes to."""
-        found: dict[Path, tuple[Learning, Score]] = {}
+        found: dict[Path, tuple[LearningSpec, ScoreJob]] = {}
         for score in self.waiting:
             for learning, key in score.learned.values():
                 path = learned_file(score.work, key)
@@ -85,7 +85,7 @@ class Plan:
             return [f"no features of the sets {', '.join(names)}, and no --data DIR to make them from"]
         return list(dict.fromkeys(self.blocked.values()))
 
-    def why_blocked(self, score: Score) -> str:
+    def why_blocked(self, score: ScoreJob) -> str:
         """Why a score cannot be made; empty if it can."""
         keys = ((score.line.model, name) for name in score.missing)
         return next((self.blocked[key] for key in keys if key in self.blocked), "")
@@ -127,34 +127,34 @@ class Plan:
             work, done = self.scoring_work(score), self.done(score)
             yield Job("score", str(score), score_label(score), work, done, why, score, None, score.line.model)
 
-    def extraction(self, score: Score, split: str) -> Extract | None:
+    def extraction(self, score: ScoreJob, split: str) -> Extract | None:
         """The job that makes a split that a score needs."""
         return self._extracts.get((score.line.model, split))
 
-    def train_rows(self, score: Score) -> int | None:
+    def train_rows(self, score: ScoreJob) -> int | None:
         """About how many images a score's line learns from, of all classes; 0 if from none."""
         if score.place.train is None:
             return 0
         rows, classes, shots = self.images(score, score.place.train), self.classes(score), score.line.shots
         return rows if rows is None or classes is None or shots is None else min(rows, classes * shots)
 
-    def units_of(self, learning: Learning, score: Score) -> int | None:
+    def units_of(self, learning: LearningSpec, score: ScoreJob) -> int | None:
         """The work of a training; None if its size is not known."""
         rows, classes = self.train_rows(score), self.classes(score)
         return None if rows is None or classes is None else learning.work(rows, classes)
 
-    def rows_of(self, score: Score) -> int | None:
+    def rows_of(self, score: ScoreJob) -> int | None:
         """How many rows a score looks at; None if that is not known."""
         counts = [self.images(score, part) for part in (score.place.test, *score.place.ood.values())]
         return None if None in counts else sum(count for count in counts if count is not None)
 
-    def scoring_work(self, score: Score) -> int | None:
+    def scoring_work(self, score: ScoreJob) -> int | None:
         """What the seconds of scoring grow with: rows times classes, for each set of prompts that depends on
         the image."""
         rows, classes = self.rows_of(score), self.classes(score)
         return None if rows is None or classes is None else rows * classes * max(1, conditional_sets(score))
 
-    def images(self, score: Score, part: Part) -> int | None:
+    def images(self, score: ScoreJob, part: ClassSubset) -> int | None:
         """About how many images a part has: as stored, as listed, or as published."""
         if part.set in score.there.sets:
             return score.there.rows(part)
@@ -165,7 +165,7 @@ class Plan:
         total = known.classes if known else None
         return round(one.images * len(part.classes) / total) if total else one.images
 
-    def classes(self, score: Score) -> int | None:
+    def classes(self, score: ScoreJob) -> int | None:
         """How many classes are ID."""
         known = self.suite_work.sets.get(score.place.known.image_set)
         return len(score.there.classes(score.place.known)) or (known.classes if known else None)
@@ -175,13 +175,13 @@ class Plan:
         return {(one.model, one.split): one for one in self.extracts}
 
 
-def make_plan(suite_work: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1) -> Plan:
+def make_plan(suite_work: SuiteWorkspace, lines: Sequence[TableRow], seeds: int = 1) -> BenchPlan:
     """The jobs of ``lines`` from ``seeds`` seeds; those that are unavailable have none.
 
     Raises UsageError for an invalid method, LsnError for a store that cannot be read.
     """
-    there: dict[str, Stored] = {}
-    todo: list[tuple[Line, Place, int]] = []
+    there: dict[str, StoreSnapshot] = {}
+    todo: list[tuple[TableRow, TaskSplit, int]] = []
     skipped: dict[str, str] = {}
     for line in lines:
         work: RowWorkspace = suite_work.workspace(line.model)
@@ -190,9 +190,9 @@ def make_plan(suite_work: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1)
             continue
         there.setdefault(line.model, stored(work.features))
         todo += [(line, place, seed) for place in line.places for seed in line.seeds(seeds)]
-    choices = {model: Choice(suite_work, model, one, todo) for model, one in there.items()}
+    choices = {model: StoredSets(suite_work, model, one, todo) for model, one in there.items()}
     scores = tuple(
-        Score(
+        ScoreJob(
             line,
             choices[line.model].place(line, place, seed),
             seed,
@@ -206,26 +206,26 @@ def make_plan(suite_work: SuiteWorkspace, lines: Sequence[Line], seeds: int = 1)
         for name in score.missing:
             key = score.line.model, name
             extracts[key] = choices[score.line.model].extract(name)
-    return Plan(suite_work, tuple(extracts.values()), scores, suite_work.results.read(), skipped)
+    return BenchPlan(suite_work, tuple(extracts.values()), scores, suite_work.results.read(), skipped)
 
 
-def training_name(learning: Learning, score: Score) -> str:
+def training_name(learning: LearningSpec, score: ScoreJob) -> str:
     """What people call a training."""
     return f"{learning} for {score.place}, seed {score.seed}"
 
 
-def conditional_sets(score: Score) -> int:
+def conditional_sets(score: ScoreJob) -> int:
     """How many sets of prompts that a line learns depend on the image (CoCoOp): a text pass each."""
     settings = [one.settings for one in score.line.learnings if one.settings]
     return sum(one.sets for one in settings if one.learner == "cocoop")
 
 
-def score_label(score: Score) -> str:
+def score_label(score: ScoreJob) -> str:
     """What seconds of scoring are compared with."""
     learners = sorted(one.settings.learner for one in score.line.learnings if one.settings)
     return f"score {', '.join([score.method.score, *learners])} by {score.line.model or 'the model'}"
 
 
-def label_of(learning: Learning, score: Score) -> str:
+def label_of(learning: LearningSpec, score: ScoreJob) -> str:
     """What seconds of learning are compared with."""
     return f"learn {learning} by {score.line.model or 'the model'}"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from lsncli.bench.plan import Job
 from lsncli.bench.results import Results
-from lsncli.console import Tick, err, progress, say
+from lsncli.console import ProgressCallback, err, progress_bar, say
 
 
 class Rates:
@@ -49,13 +49,15 @@ Waiting = tuple[str, int | None]
 class Progress:
     """Counts jobs and estimates what is left from how long jobs of the same label took."""
 
-    def __init__(self, waiting: dict[str, Waiting], rates: Rates, tick: Tick, quiet: bool) -> None:
-        self._waiting, self._rates, self._tick, self._quiet = dict(waiting), rates, tick, quiet
+    def __init__(
+        self, waiting: dict[str, Waiting], rates: Rates, progress: ProgressCallback, quiet: bool
+    ) -> None:
+        self._waiting, self._rates, self._progress, self._quiet = dict(waiting), rates, progress, quiet
         self._total, self._said = len(waiting), time.monotonic()
 
     def now(self, what: str) -> None:
         """This job is being done."""
-        self._tick(0, f"{what}{self._left()}")
+        self._progress(0, f"{what}{self._left()}")
         if not err.is_terminal and time.monotonic() - self._said >= LINE_SECONDS:
             done = self._total - len(self._waiting)
             say(f"{done} of {self._total} jobs done; now {what}{self._left()}", quiet=self._quiet)
@@ -66,7 +68,7 @@ class Progress:
         label, _ = self._waiting.pop(what, ("", None))
         if label and seconds:
             self._rates.heard(label, units, seconds)
-        self._tick(1)
+        self._progress(1)
 
     def _left(self) -> str:
         guesses = [self._rates.guess(*one) for one in self._waiting.values()]
@@ -80,8 +82,8 @@ class Progress:
 @contextmanager
 def shown(waiting: dict[str, Waiting], rates: Rates, quiet: bool) -> Iterator[Progress]:
     """A bar over ``waiting`` jobs by what people call them."""
-    with progress("jobs", len(waiting), quiet=quiet) as tick:
-        yield Progress(waiting, rates, tick, quiet)
+    with progress_bar("jobs", len(waiting), quiet=quiet) as progress:
+        yield Progress(waiting, rates, progress, quiet)
 
 
 def duration(seconds: float) -> str:

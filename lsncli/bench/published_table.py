@@ -13,7 +13,17 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lsncli.console import out, printable
-from lsncli.reference.published import MARKS, METRICS, MISSING, NUMBERS, SOURCE, Column, Row, Table, table
+from lsncli.reference.published import (
+    MARKS,
+    METRICS,
+    MISSING,
+    NUMBERS,
+    SOURCE,
+    PublishedColumn,
+    PublishedRow,
+    PublishedTable,
+    table,
+)
 from lsncli.registry import load
 from lsncli.report import formats as rows_of
 from lsncli.report.formats import (
@@ -33,23 +43,23 @@ DIGITS = 2
 Record = dict[str, Any]
 
 
-def shown(row: Row, column: Column) -> str:
+def shown(row: PublishedRow, column: PublishedColumn) -> str:
     """A number with the paper's digits, or the paper's dash where the row has none."""
     value = row.values.get(column.key)
     return MISSING if value is None else f"{value:.{DIGITS}f}"
 
 
-def groups(columns: tuple[Column, ...]) -> list[tuple[str, tuple[Column, ...]]]:
+def groups(columns: tuple[PublishedColumn, ...]) -> list[tuple[str, tuple[PublishedColumn, ...]]]:
     """Neighbouring columns of one group, with its name."""
     return [(name, tuple(inside)) for name, inside in groupby(columns, lambda one: one.group)]
 
 
-def sections(rows: tuple[Row, ...]) -> list[tuple[Row, ...]]:
+def sections(rows: tuple[PublishedRow, ...]) -> list[tuple[PublishedRow, ...]]:
     """Neighbouring rows of one section."""
     return [tuple(inside) for _, inside in groupby(rows, lambda one: one.section)]
 
 
-def tidy(table: Table) -> Iterator[Record]:
+def tidy(table: PublishedTable) -> Iterator[Record]:
     """One number a row, in percent; numbers that the paper leaves out have none."""
     for row in table.rows:
         for column in table.columns:
@@ -65,7 +75,7 @@ def tidy(table: Table) -> Iterator[Record]:
                 }
 
 
-def wide(table: Table) -> Iterator[Record]:
+def wide(table: PublishedTable) -> Iterator[Record]:
     """One row a row of the table, in percent; None where the paper leaves a number out."""
     for row in table.rows:
         yield {
@@ -77,7 +87,7 @@ def wide(table: Table) -> Iterator[Record]:
         }
 
 
-def record(table: Table) -> Record:
+def record(table: PublishedTable) -> Record:
     """The whole table as one JSON object; ``values`` in percent, None where the paper leaves a number out."""
     return {
         "table": table.number,
@@ -102,12 +112,12 @@ def record(table: Table) -> Record:
     }
 
 
-def headline(table: Table) -> str:
+def headline(table: PublishedTable) -> str:
     """The caption with the table's number."""
     return f"Table {table.number}: {table.title}"
 
 
-def footer(table: Table) -> list[str]:
+def footer(table: PublishedTable) -> list[str]:
     """What a reader must know, a paragraph each: data, directions, meaning of marks, notes, source."""
     metrics = [METRICS[key] for key in dict.fromkeys(one.metric for one in table.columns)]
     higher = ", ".join(one.title for one in metrics if one.higher_is_better)
@@ -138,11 +148,11 @@ def listing() -> Iterator[Record]:
 
 NAMES = "Methods"
 GAP = 2
-Group = tuple[str, tuple[Column, ...]]
+Group = tuple[str, tuple[PublishedColumn, ...]]
 
 
 def render_table(
-    table: Table, format_name: str, output: Path | None = None, *, wide_rows: bool = False
+    table: PublishedTable, format_name: str, output: Path | None = None, *, wide_rows: bool = False
 ) -> None:
     """Write a table to stdout or to ``output``.
 
@@ -172,7 +182,9 @@ def has_rows(format_name: str) -> bool:
     return not form.people and not form.published
 
 
-def _rows(table: Table, typed: bool, wide_rows: bool) -> tuple[Iterable[Record], list[rows_of.Column]]:
+def _rows(
+    table: PublishedTable, typed: bool, wide_rows: bool
+) -> tuple[Iterable[Record], list[rows_of.Column]]:
     found: Iterable[Record] = wide(table) if wide_rows else tidy(table)
     if not typed:
         found = (
@@ -188,12 +200,12 @@ def _rows(table: Table, typed: bool, wide_rows: bool) -> tuple[Iterable[Record],
     ]
 
 
-def write_object(table: Table, file: TextIO) -> None:
+def write_object(table: PublishedTable, file: TextIO) -> None:
     """Write a table as one JSON object with everything."""
     file.write(json.dumps(record(table), indent=1) + "\n")
 
 
-def write_blocks(table: Table, file: TextIO) -> None:
+def write_blocks(table: PublishedTable, file: TextIO) -> None:
     """Write a table in blocks that fit the width, with a footer."""
     live = file is out.file and out.is_terminal
     console = out if live else Console(file=file, width=width())
@@ -206,7 +218,7 @@ def write_blocks(table: Table, file: TextIO) -> None:
         console.print(Text(printable(paragraph)))
 
 
-def blocks(table: Table, room: int) -> list[list[Group]]:
+def blocks(table: PublishedTable, room: int) -> list[list[Group]]:
     """The column groups in runs that fit ``room`` columns beside the rows' names, at least one a run."""
     left = room - max(cell_len(text) for text in (NAMES, *map(_name, table.rows)))
     found: list[list[Group]] = [[]]
@@ -222,7 +234,7 @@ def blocks(table: Table, room: int) -> list[list[Group]]:
     return found
 
 
-def _widths(group: Group, table: Table) -> list[int]:
+def _widths(group: Group, table: PublishedTable) -> list[int]:
     """Characters of each column of numbers; one stands between two of them."""
     return [
         max(len(METRICS[column.metric].title), *(len(shown(row, column)) for row in table.rows))
@@ -230,7 +242,7 @@ def _widths(group: Group, table: Table) -> list[int]:
     ]
 
 
-def _grid(table: Table, block: Sequence[Group]) -> Grid:
+def _grid(table: PublishedTable, block: Sequence[Group]) -> Grid:
     """A block: every group is one column of the grid, so that its name stands over all of its numbers."""
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     grid.add_column(f"\n{NAMES}", overflow="fold")  # where even one group is too wide, names give way
@@ -246,7 +258,7 @@ def _grid(table: Table, block: Sequence[Group]) -> Grid:
     return grid
 
 
-def _numbers(row: Row, group: Group, table: Table) -> Text:
+def _numbers(row: PublishedRow, group: Group, table: PublishedTable) -> Text:
     """The numbers of a row in a group, aligned, the best ones bold."""
     text = Text()
     for column, size in zip(group[1], _widths(group, table), strict=True):
@@ -255,26 +267,26 @@ def _numbers(row: Row, group: Group, table: Table) -> Text:
     return text
 
 
-def _name(row: Row) -> str:
+def _name(row: PublishedRow) -> str:
     return printable(row.name) + "".join(row.marks)
 
 
-def _arrowed(column: Column) -> str:
+def _arrowed(column: PublishedColumn) -> str:
     metric = METRICS[column.metric]
     return metric.title + ("↑" if metric.higher_is_better else "↓")
 
 
-def write_markdown(table: Table, file: TextIO) -> None:
+def write_markdown(table: PublishedTable, file: TextIO) -> None:
     """Write a table in Markdown, with a footer."""
     file.writelines(_markdown(table))
 
 
-def write_latex(table: Table, file: TextIO) -> None:
+def write_latex(table: PublishedTable, file: TextIO) -> None:
     """Write a table in LaTeX, with the footer in its caption."""
     file.writelines(_latex(table))
 
 
-def _markdown(table: Table) -> Iterator[str]:
+def _markdown(table: PublishedTable) -> Iterator[str]:
     yield f"**{markdown_text(headline(table))}**\n\n"
     titles = (markdown_text(f"{one.group} {_arrowed(one)}".strip()) for one in table.columns)
     yield markdown_line([NAMES, *titles])
@@ -288,7 +300,7 @@ def _markdown(table: Table) -> Iterator[str]:
         yield markdown_paragraph(paragraph)
 
 
-def _latex(table: Table) -> Iterator[str]:
+def _latex(table: PublishedTable) -> Iterator[str]:
     over = groups(table.columns)
     yield "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
     yield f"\\caption{{{latex_text(' '.join([table.title, *footer(table)]))}}}\n"

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lsncli.bench.features import extract_set, outdated
-from lsncli.bench.jobs import Line, Score
+from lsncli.bench.jobs import ScoreJob, TableRow
 from lsncli.bench.measure import measure
-from lsncli.bench.plan import Plan, label_of, make_plan, score_label, training_name
+from lsncli.bench.plan import BenchPlan, label_of, make_plan, score_label, training_name
 from lsncli.bench.progress import Progress, Rates, Waiting, shown
 from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
-from lsncli.bench.training_jobs import Learning, PoolTask, TrainingJob, learning, loader
+from lsncli.bench.training_jobs import LearningSpec, PoolTask, TrainingJob, learning, loader
 from lsncli.console import printable, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
@@ -29,13 +29,13 @@ class Run:
     suite_work: SuiteWorkspace
     about: Mapping[str, str]
     """Suite and table, for the records."""
-    plan: Plan
+    plan: BenchPlan
     failed: dict[str, str] = field(default_factory=dict)
 
 
 def run(
     suite_work: SuiteWorkspace,
-    lines: Sequence[Line],
+    lines: Sequence[TableRow],
     *,
     about: Mapping[str, str],
     seeds: int = 1,
@@ -62,7 +62,7 @@ def run(
         return started
 
 
-def _waiting(plan: Plan) -> dict[str, Waiting]:
+def _waiting(plan: BenchPlan) -> dict[str, Waiting]:
     """Everything that is to be done, by what people call it."""
     found: dict[str, Waiting] = {str(one): (one.label, None) for one in plan.extracts}
     for training, score in plan.trainings.values():
@@ -103,7 +103,7 @@ def _learn_and_score(
     started: Run, missing: Mapping[tuple[str, str], str], jobs: int, progress: Progress
 ) -> None:
     """Learn in the order of the scores, and score whatever has all that it needs."""
-    todo: list[Score] = []
+    todo: list[ScoreJob] = []
     for score in started.plan.waiting:
         bad = [missing[key] for name in score.place.sets if (key := (score.line.model, name)) in missing]
         if bad:
@@ -136,7 +136,7 @@ def _learn_and_score(
             progress.now(rest[0] if rest else name)
 
 
-def _settle(started: Run, todo: Sequence[Score], left: set[Path], progress: Progress) -> list[Score]:
+def _settle(started: Run, todo: Sequence[ScoreJob], left: set[Path], progress: Progress) -> list[ScoreJob]:
     """Score what has all that it needs; returns what has not."""
     later = []
     for score in todo:
@@ -154,7 +154,7 @@ def _settle(started: Run, todo: Sequence[Score], left: set[Path], progress: Prog
     return later
 
 
-def _score(started: Run, score: Score, progress: Progress) -> None:
+def _score(started: Run, score: ScoreJob, progress: Progress) -> None:
     began, suite_work = time.perf_counter(), started.suite_work
     work = suite_work.workspace(score.line.model)
     weights, device = suite_work.weights(score.line.model), str(pick_device(suite_work.device))
@@ -174,14 +174,14 @@ def _score(started: Run, score: Score, progress: Progress) -> None:
     _took(started, progress, str(score), score_label(score), started.plan.scoring_work(score) or 0, seconds)
 
 
-def _pool_task(suite_work: SuiteWorkspace, path: Path, learning: Learning, score: Score) -> PoolTask:
+def _pool_task(suite_work: SuiteWorkspace, path: Path, learning: LearningSpec, score: ScoreJob) -> PoolTask:
     place = replace(suite_work.workspace(score.line.model), files={learning.kind: path})
     device = str(pick_device(suite_work.device))
     training = TrainingJob(learning, score.seed, place, device)
     return PoolTask(training, score.place, path, suite_work.weights(score.line.model))
 
 
-def _needs(score: Score) -> set[Path]:
+def _needs(score: ScoreJob) -> set[Path]:
     return {learned_file(score.work, key) for _, key in score.learned.values()}
 
 
@@ -190,6 +190,6 @@ def _took(started: Run, progress: Progress, what: str, label: str, units: int, s
     progress.over(what, units, seconds)
 
 
-def _fail(started: Run, progress: Progress, score: Score, why: str) -> None:
+def _fail(started: Run, progress: Progress, score: ScoreJob, why: str) -> None:
     started.failed[str(score)] = why
     progress.over(str(score))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lsncli.backbones import Backbone, load_untrained, with_text
 from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.bench.training_jobs import Learning
+from lsncli.bench.training_jobs import LearningSpec
 from lsncli.console import say
 from lsncli.device import pick_device, threads_for
 from lsncli.errors import LsnError, Unavailable
@@ -25,7 +25,7 @@ from lsncli.images.item import ImageItem, Listing
 from lsncli.methods.spec import Method
 from lsncli.prompts.cocoop import conditional_cosines
 from lsncli.prompts.layout import TextTower
-from lsncli.prompts.learner import Learned, learn, settings_layout, steps
+from lsncli.prompts.learner import LearnedContexts, learn, settings_layout, steps
 from lsncli.prompts.settings import PromptSettings
 from lsncli.reference.classes import class_list
 from lsncli.scores import load_score
@@ -84,7 +84,7 @@ class Speeds:
         one = self._of(model)
         return one.images() if one else None
 
-    def learning(self, model: str, learning: Learning, rows: int, classes: int) -> float | None:
+    def learning(self, model: str, learning: LearningSpec, rows: int, classes: int) -> float | None:
         """Seconds to learn from so many rows of so many classes; None where the model is missing."""
         one = self._of(model)
         if one is None:
@@ -94,7 +94,13 @@ class Speeds:
         return learning.work(rows, classes) * one.learning(learning.settings)
 
     def scoring(
-        self, model: str, method: Method, learnings: Sequence[Learning], train: int, rows: int, classes: int
+        self,
+        model: str,
+        method: Method,
+        learnings: Sequence[LearningSpec],
+        train: int,
+        rows: int,
+        classes: int,
     ) -> float | None:
         """Seconds to fit a method on ``train`` rows and score ``rows``; None where the model is missing."""
         one = self._of(model)
@@ -239,15 +245,17 @@ def _learning_seconds(tower: TextTower, settings: PromptSettings, rows_of: RowsO
 
 def _learned(
     tower: TextTower, settings: PromptSettings, names: Sequence[str], rows_of: RowsOf, count: int
-) -> tuple[Learned, float]:
+) -> tuple[LearnedContexts, float]:
     """What ``count`` steps learn, and seconds a text pass; the first step warms up and does not count."""
     taken: list[float] = []
     short = replace(settings, epochs=1, warmup=0, turns=False)
     wanted = count * short.batch_size
     rows = rows_of(len(names), -(-wanted // len(names)))
     rows = Rows(rows.features[:wanted], rows.labels[:wanted])
-    learned = learn(tower, rows, names, short, tick=lambda step, note="": taken.append(time.perf_counter()))
-    per_step = Learning(short.kind, short).work(len(rows), len(names)) / steps(len(rows), short)
+    learned = learn(
+        tower, rows, names, short, progress=lambda step, note="": taken.append(time.perf_counter())
+    )
+    per_step = LearningSpec(short.kind, short).work(len(rows), len(names)) / steps(len(rows), short)
     return learned, (taken[-1] - taken[0]) / max(1, len(taken) - 1) / per_step
 
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 from lsncli.bench.tasks import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.images.class_names import class_names
-from lsncli.images.dataset_layouts import Layout
+from lsncli.images.dataset_layouts import DatasetLayout
 from lsncli.images.item import Listing
 from lsncli.images.listing import take_shots
 from lsncli.reference.classes import class_list
@@ -85,7 +85,7 @@ def images_a_class(shots: int | None) -> int | None:
     return count
 
 
-def names_of(layout: Layout, known: Dataset | None) -> Mapping[str, str]:
+def names_of(layout: DatasetLayout, known: Dataset | None) -> Mapping[str, str]:
     """The names of the classes that a layout has, by folder; folders of no published class are left out.
 
     Raises UsageError for two folders of one class.
@@ -95,7 +95,7 @@ def names_of(layout: Layout, known: Dataset | None) -> Mapping[str, str]:
     return dict(zip(layout.folders, class_names(layout.folders, None), strict=True))
 
 
-def list_subset(subset: Subset, layout: Layout, known: Dataset | None) -> Listing:
+def list_subset(subset: Subset, layout: DatasetLayout, known: Dataset | None) -> Listing:
     """The images of a subset. Only folders of its classes are looked into.
 
     Which images are taken depends on the seed, the class folder and the image's own name alone
@@ -128,7 +128,7 @@ def expected_images(subset: Subset, known: Dataset | None) -> int | None:
     return round(classes * (each if subset.each is None else min(each, subset.each)))
 
 
-def lacking(classes: Sequence[str], layout: Layout, known: Dataset | None) -> list[str]:
+def lacking(classes: Sequence[str], layout: DatasetLayout, known: Dataset | None) -> list[str]:
     """The names among ``classes`` that have no folder."""
     there = set(names_of(layout, known).values())
     return [name for name in classes if name not in there]

@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
-class Choice:
+class ClassChoice:
     """One split of an ID set: which classes of its stored sets play ID and which OOD.
 
     ``inside`` are names of the stored sets, () = all; ``names`` what prompts call the same classes, in the
@@ -40,7 +40,7 @@ class IdSet:
     test: str
     rest: str = ""
     """The set of the classes that are OOD, where a split names them; else ""."""
-    choices: tuple[Choice, ...] = (Choice(),)
+    choices: tuple[ClassChoice, ...] = (ClassChoice(),)
     """One for each split."""
 
 
@@ -65,7 +65,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Row:
+class RowSpec:
     """A row of a table and how it is measured."""
 
     name: str
@@ -94,7 +94,7 @@ class TableSpec:
     key: str
     title: str
     groups: tuple[Group, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[RowSpec, ...]
     note: str = ""
 
 

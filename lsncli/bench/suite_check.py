@@ -1,7 +1,7 @@
 """Whether the methods and settings of a table are valid: checked before any work is done."""
 
 from lsncli.artefacts.heads import COMMANDS
-from lsncli.bench.suite import Row, Step, Suite, TableSpec
+from lsncli.bench.suite import RowSpec, Step, Suite, TableSpec
 from lsncli.errors import UsageError
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.dualcoop import dual_settings
@@ -42,7 +42,7 @@ def _check_step(step: Step) -> None:
         raise UsageError(f"learn '{step.name}': {error.message}", error.hint) from error
 
 
-def _missing(suite: Suite, row: Row) -> str:
+def _missing(suite: Suite, row: RowSpec) -> str:
     """What the method of a row lacks, in words; empty if nothing."""
     method = parse_method(row.method)
     needed = {method.head} & {"positive", *COMMANDS}

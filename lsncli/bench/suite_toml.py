@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from lsncli import validation
-from lsncli.bench.suite import KINDS, Choice, Group, IdSet, Row, Step, Suite, TableSpec
+from lsncli.bench.suite import KINDS, ClassChoice, Group, IdSet, RowSpec, Step, Suite, TableSpec
 from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
 from lsncli.reference.classes import class_list, class_lists
@@ -219,27 +219,27 @@ def _id(key: str, section: Section, suite: Suite) -> IdSet:
     section.end()
     if splits:
         found = open_set(section.one_of("splits", splits, open_sets()))
-        choices = tuple(Choice(one.inside, one.inside, one.outside) for one in found.splits)
+        choices = tuple(ClassChoice(one.inside, one.inside, one.outside) for one in found.splits)
     else:
         choices = (_choice(section, classes, suite.sets[test]),)
         check_distinct(choices[0].names, where=f"{section.where}, classes")
     return IdSet(key, title, train, test, rest, choices)
 
 
-def _choice(section: Section, classes: str | tuple[str, ...], stored: Dataset) -> Choice:
+def _choice(section: Section, classes: str | tuple[str, ...], stored: Dataset) -> ClassChoice:
     """All classes, those named one by one, or those of a class list, which may call them otherwise."""
     if not isinstance(classes, str):
-        return Choice(classes, classes)
+        return ClassChoice(classes, classes)
     if not classes:
-        return Choice()
+        return ClassChoice()
     wanted = class_list(section.one_of("classes", classes, class_lists()))
     if not stored.class_list:
-        return Choice(wanted.names, wanted.names)
+        return ClassChoice(wanted.names, wanted.names)
     there = class_list(stored.class_list).by_key
     missing = [one.key for one in wanted.classes if one.key not in there]
     if missing:
         section.wrong("classes", f"classes of the set '{stored.name}' ({stored.class_list})", classes)
-    return Choice(tuple(there[one.key] for one in wanted.classes), wanted.names)
+    return ClassChoice(tuple(there[one.key] for one in wanted.classes), wanted.names)
 
 
 def _step(name: str, section: Section, suite: Suite) -> Step:
@@ -262,7 +262,7 @@ def _table(key: str, section: Section, suite: Suite) -> TableSpec:
     groups = [Group(name, ood=one) for name, one in ood.items()]
     groups += [Group(name, id=one) for name, one in ids.items()]
     usual = replace(
-        Row("", "", (), suite.model, "", suite.shots),
+        RowSpec("", "", (), suite.model, "", suite.shots),
         model=section.text("model", suite.model),
         id=_row_id(section, "", suite.ids, own=bool(ids)),
         shots=section.number("shots", suite.shots),
@@ -275,7 +275,7 @@ def _table(key: str, section: Section, suite: Suite) -> TableSpec:
     return TableSpec(key, title, tuple(groups), rows, note)
 
 
-def _row(name: str, section: Section, suite: Suite, usual: Row, own: bool) -> Row:
+def _row(name: str, section: Section, suite: Suite, usual: RowSpec, own: bool) -> RowSpec:
     row = replace(
         usual,
         name=name,

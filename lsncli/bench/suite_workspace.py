@@ -12,7 +12,7 @@ from pathlib import Path
 from lsncli.backbones import Backbone, load_again, load_backbone
 from lsncli.bench.results import Results
 from lsncli.evaluation.dataset_check import locate
-from lsncli.images.dataset_layouts import Layout
+from lsncli.images.dataset_layouts import DatasetLayout
 from lsncli.methods.workspace import Workspace
 from lsncli.reference.datasets import Dataset
 from lsncli.store.format import SplitInfo
@@ -108,7 +108,7 @@ class SuiteWorkspace:
             return same_backbone(store, weights, self.device)
         return load_backbone(model or self.model, pretrained=weights, device=self.device)
 
-    def images(self, name: str) -> Layout | None:
+    def images(self, name: str) -> DatasetLayout | None:
         """Where the images of a set are; None if they are not in ``data``. Looked for once."""
         if name not in self._layouts:
             known = self.sets.get(name) or Dataset(name, title=name)
@@ -116,7 +116,7 @@ class SuiteWorkspace:
         return self._layouts[name]
 
     @cached_property
-    def _layouts(self) -> dict[str, Layout | None]:
+    def _layouts(self) -> dict[str, DatasetLayout | None]:
         return {}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.methods.holdout import Parts, hold_out, no_rows
+from lsncli.methods.holdout import HoldoutRows, hold_out, no_rows
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED
@@ -21,7 +21,7 @@ HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
-class Part:
+class ClassSubset:
     """The images of ``classes`` in a stored set, in this order; every image if no class is named."""
 
     set: str
@@ -64,18 +64,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskSplit:
     """One split of an ID set, and the OOD sets by the name that they are reported under."""
 
     id: str
     split: int
-    train: Part | None
+    train: ClassSubset | None
     """None where there is nothing to learn from: then classes are those of ``test``."""
-    test: Part
-    ood: Mapping[str, Part]
+    test: ClassSubset
+    ood: Mapping[str, ClassSubset]
 
     @property
-    def known(self) -> Part:
+    def known(self) -> ClassSubset:
         """The part that says which classes there are."""
         return self.train or self.test
 
@@ -85,7 +85,7 @@ class Place:
         return tuple(dict.fromkeys(part.set for part in (self.test, *self.ood.values())))
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[ClassSubset, ...]:
         """All its parts."""
         return self.known, self.test, *self.ood.values()
 
@@ -99,18 +99,18 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class EvalTask:
     """The rows of a place. Split names are those of the sets, with ``@train``, ``@test`` or ``@<OOD>``.
 
     Without training images ``train`` has no rows, only classes.
     """
 
-    place: Place
+    place: TaskSplit
     train: Split
     test: Split
     ood: Mapping[str, Split]
 
-    def rows(self, shots: int | None, seed: int) -> Parts:
+    def rows(self, shots: int | None, seed: int) -> HoldoutRows:
         """At most ``shots`` training rows a class, as the seed draws them from those not held out.
 
         Raises LsnError if there are none to learn from.
@@ -127,16 +127,18 @@ class Loader:
         self._store = store
         self._sets: dict[str, Split] = {}
 
-    def load(self, place: Place) -> Task:
+    def load(self, place: TaskSplit) -> EvalTask:
         """The rows of ``place``. Raises LsnError if a set or a class is missing, or an ID class is OOD."""
         self._sets = {name: split for name, split in self._sets.items() if name in place.sets}
         test = self._part(place.test, "test")
         for name, part in place.ood.items():
             _check_disjoint(name, part, place.test)
         train = no_rows(test, "none@train") if place.train is None else self._part(place.train, "train")
-        return Task(place, train, test, {name: self._part(part, name) for name, part in place.ood.items()})
+        return EvalTask(
+            place, train, test, {name: self._part(part, name) for name, part in place.ood.items()}
+        )
 
-    def _part(self, part: Part, role: str) -> Split:
+    def _part(self, part: ClassSubset, role: str) -> Split:
         if part.set not in self._sets:
             self._sets[part.set] = read_split(self._store, part.set)
         found = part.of(self._sets[part.set], f"{part.set}@{role}")
@@ -145,7 +147,7 @@ class Loader:
         return found
 
 
-def _check_disjoint(name: str, part: Part, test: Part) -> None:
+def _check_disjoint(name: str, part: ClassSubset, test: ClassSubset) -> None:
     """LsnError if images are ID and OOD at once: their scores would be counted against themselves."""
     both = set(part.classes) & set(test.classes) if part.classes and test.classes else {"every class"}
     if part.image_set == test.image_set and both:

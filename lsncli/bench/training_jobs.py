@@ -20,13 +20,13 @@ from lsncli.artefacts.heads import load_no_tower, save_head
 from lsncli.artefacts.prompts import save_prompts
 from lsncli.backbones import Backbone, loader_of
 from lsncli.bench.suite_workspace import RowWorkspace, same_backbone
-from lsncli.bench.tasks import HELD_OUT, Loader, Place, Task
-from lsncli.console import Tick, silent
+from lsncli.bench.tasks import HELD_OUT, EvalTask, Loader, TaskSplit
+from lsncli.console import ProgressCallback, silent
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
 from lsncli.images.class_names import check_distinct
 from lsncli.methods.cache import digest
-from lsncli.methods.heads import Model
+from lsncli.methods.heads import LoadBackbone
 from lsncli.methods.source_digest import code_of
 from lsncli.prompts.dualcoop import DUAL
 from lsncli.prompts.learner import steps
@@ -34,14 +34,14 @@ from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint
 from lsncli.training.clipn import tower_head
 from lsncli.training.linear_probe import linear_head
-from lsncli.training.prompts import Plan, learn_resumably, learned_prompts, train_dual
+from lsncli.training.prompts import TrainingData, learn_resumably, learned_prompts, train_dual
 
 CODE = (Loader, "lsncli.bench.suite_workspace:same_backbone")
 """What makes prompts and heads of given features, beside the learner and the model."""
 
 
 @dataclass(frozen=True)
-class Learning:
+class LearningSpec:
     """Prompts or a head: the ``kind``, a key of ``LEARNERS``, and what is learned by."""
 
     kind: str
@@ -82,14 +82,14 @@ class Learning:
 class TrainingJob:
     """A job: one learning on the rows of one place; the outcome goes to ``place.files[kind]``."""
 
-    learning: Learning
+    learning: LearningSpec
     seed: int
     place: RowWorkspace
     device: str
 
-    def plan(self, task: Task) -> Plan:
+    def plan(self, task: EvalTask) -> TrainingData:
         """The rows to learn from."""
-        return Plan(task.train, task.rows(self.learning.shots, self.seed))
+        return TrainingData(task.train, task.rows(self.learning.shots, self.seed))
 
     @property
     def settings(self) -> PromptSettings:
@@ -100,41 +100,45 @@ class TrainingJob:
         return replace(settings, seed=self.seed)
 
 
-IN_THE_KEY = (Backbone, Learning, check_distinct)
+IN_THE_KEY = (Backbone, LearningSpec, check_distinct)
 """What learners use and what is in the key by its content, or changes no number."""
 
 
-def learn(training: TrainingJob, task: Task, model: Model, tick: Tick = silent) -> None:
+def learn(
+    training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback = silent
+) -> None:
     """Learn, and write the outcome whole or not at all; prompts go on from their last epoch after a kill.
 
     Raises LsnError if the rows or the settings cannot be learned from.
     """
-    LEARNERS[training.learning.kind](training, task, model, tick)
+    LEARNERS[training.learning.kind](training, task, model, progress)
     training.place.checkpoint(training.learning.kind).unlink(missing_ok=True)
 
 
-def _prompts(training: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
+def _prompts(training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback) -> None:
     kind, settings, plan = training.learning.kind, training.settings, training.plan(task)
     backbone = model()
-    tower, learned = learn_resumably(training.place.checkpoint(kind), backbone, plan, settings, tick=tick)
+    tower, learned = learn_resumably(
+        training.place.checkpoint(kind), backbone, plan, settings, progress=progress
+    )
     save_prompts(training.place.prompts(kind), learned_prompts(backbone, tower, plan, learned, settings))
 
 
-def _dual(training: TrainingJob, task: Task, model: Model, tick: Tick) -> None:
-    train_dual(training.place, model(), training.plan(task), training.settings, tick=tick)
+def _dual(training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback) -> None:
+    train_dual(training.place, model(), training.plan(task), training.settings, progress=progress)
 
 
-def _linear(training: TrainingJob, task: Task, _model: Model, _tick: Tick) -> None:
+def _linear(training: TrainingJob, task: EvalTask, _model: LoadBackbone, _progress: ProgressCallback) -> None:
     plan, device = training.plan(task), pick_device(training.device)
     head, _ = linear_head(plan.split, plan.rows, read_fingerprint(training.place.features), device=device)
     save_head(training.place.head(training.learning.kind), head)
 
 
-def _clipn(training: TrainingJob, task: Task, model: Model, _tick: Tick) -> None:
+def _clipn(training: TrainingJob, task: EvalTask, model: LoadBackbone, _progress: ProgressCallback) -> None:
     tower_head(training.place, model(), load_no_tower(training.place.no_tower), task.train.classes)
 
 
-LEARNERS: Mapping[str, Callable[[TrainingJob, Task, Model, Tick], None]] = {
+LEARNERS: Mapping[str, Callable[[TrainingJob, EvalTask, LoadBackbone, ProgressCallback], None]] = {
     "positive": _prompts,
     "negative": _prompts,
     "dualcoop": _dual,
@@ -148,21 +152,23 @@ class PoolTask:
     """A training with all that a process needs to do it by itself."""
 
     training: TrainingJob
-    where: Place
+    where: TaskSplit
     path: Path
     """The file that the outcome goes to."""
     pretrained: str
 
-    def do(self, tick: Tick = silent) -> float:
+    def do(self, progress: ProgressCallback = silent) -> float:
         """Learn; returns the seconds it took. Raises LsnError as ``learn`` does."""
         began, store = time.perf_counter(), self.training.place.features
         task = loader(store).load(self.where)
-        learn(self.training, task, lambda: same_backbone(store, self.pretrained, self.training.device), tick)
+        learn(
+            self.training, task, lambda: same_backbone(store, self.pretrained, self.training.device), progress
+        )
         return time.perf_counter() - began
 
 
 @dataclass(frozen=True)
-class Done:
+class PoolResult:
     """What became of it: the seconds it took, or why it failed."""
 
     work: PoolTask
@@ -177,7 +183,7 @@ def loader(store: Path) -> Loader:
 
 
 @contextmanager
-def learning(todo: Sequence[PoolTask], jobs: int) -> Iterator[Iterator[Done]]:
+def learning(todo: Sequence[PoolTask], jobs: int) -> Iterator[Iterator[PoolResult]]:
     """Learn everything; each comes as soon as its outcome is on the disk.
 
     Several jobs start at once, whatever is done inside before the first of them is asked for, and end in any
@@ -220,11 +226,11 @@ def _one_thread() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _attempt(work: PoolTask) -> Done:
+def _attempt(work: PoolTask) -> PoolResult:
     try:
-        return Done(work, work.do())
+        return PoolResult(work, work.do())
     except LsnError as error:
-        return Done(work, error=str(error))
+        return PoolResult(work, error=str(error))
 
 
 def _start(parent: int) -> None:

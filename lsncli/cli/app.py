@@ -32,7 +32,7 @@ from lsncli.cli import (
     train_prompts,
     watch,
 )
-from lsncli.cli.configured import FOUND, Configured, Found, needs_named_file, without_withheld
+from lsncli.cli.configured import FOUND, ConfigFile, Configured, needs_named_file, without_withheld
 from lsncli.config import FILE, defaults, read_config
 from lsncli.errors import LsnError
 from lsncli.signals import noticed, terminable, terminated
@@ -111,7 +111,7 @@ def settings(
     spread = defaults(options, _options(context.command), str(config or FILE))
     if options and config is None:
         spread, withheld = without_withheld(spread, _tree(context.command, needs_named_file))
-        context.meta[FOUND] = Found(FILE, withheld)
+        context.meta[FOUND] = ConfigFile(FILE, withheld)
     context.default_map = spread
 
 

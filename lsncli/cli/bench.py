@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lsncli.bench.figures.request import Request
-    from lsncli.bench.jobs import Line
-    from lsncli.bench.plan import Plan
+    from lsncli.bench.jobs import TableRow
+    from lsncli.bench.plan import BenchPlan
     from lsncli.bench.suite import Suite, TableSpec
 
 LISTING = [
@@ -209,8 +209,8 @@ def _check(
 
 
 def _show_costs(
-    plan: "Plan",
-    fast: "Sequence[Line]",
+    plan: "BenchPlan",
+    fast: "Sequence[TableRow]",
     command: str,
     title: str,
     format: options.FormatName,

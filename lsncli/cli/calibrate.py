@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options, sources
-from lsncli.cli.score_inputs import Model, check_model, detector_for
+from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.cli.train_prompts import describe_threshold, workspace_backbone
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.detector import Detector
+    from lsncli.artefacts.detector import SavedDetector
     from lsncli.backbones import Backbone
     from lsncli.detection.calibrate import Recalibrated
 
@@ -134,13 +134,13 @@ def calibrate(
 
 def _with_rows(
     place: Workspace, method: str, split: str, target_tpr: float, pretrained: str, device: str, quiet: bool
-) -> "Detector":
+) -> "SavedDetector":
     from lsncli.detection.calibrate import make_detector
     from lsncli.device import pick_device
     from lsncli.methods.spec import parse_method
 
     chosen = parse_method(method)
-    with progress("held-out images", None, quiet=quiet) as tick:
+    with progress_bar("held-out images", None, quiet=quiet) as progress:
         return make_detector(
             place,
             chosen,
@@ -148,17 +148,17 @@ def _with_rows(
             target_tpr=target_tpr,
             device=str(pick_device(device)),
             model=partial(workspace_backbone, place, pretrained, device),
-            tick=tick,
+            progress=progress,
         )
 
 
 def _detector(
     place: Workspace, classes: str | None, model: str | None, pretrained: str, device: str
-) -> "tuple[Detector, Backbone]":
+) -> "tuple[SavedDetector, Backbone]":
     """The workspace's detector, or with class names a zero-shot one, and its model."""
     from lsncli.backbones import load_again
 
-    detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
+    detector, backbone = detector_for(place, classes, ModelOptions(model, pretrained, device))
     if backbone is None:
         backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
     return detector, backbone
@@ -168,7 +168,7 @@ def _with_images(
     images: list[Path],
     path_column: str,
     follow_links: bool,
-    detector: "Detector",
+    detector: "SavedDetector",
     backbone: "Backbone",
     target_tpr: float,
     batch_size: int,
@@ -184,7 +184,7 @@ def _with_images(
     columns = Columns(path_column, labelled=False)
     listing = sources.list_sources(images, columns, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, named(images))
-    with progress("images", len(listing.items), quiet=quiet) as tick:
+    with progress_bar("images", len(listing.items), quiet=quiet) as progress:
         return recalibrate(
             detector,
             listing,
@@ -193,7 +193,7 @@ def _with_images(
             batch_size=options.images_at_once(batch_size, device),
             workers=options.threads(workers),
             device=str(pick_device(device)),
-            tick=tick,
+            progress=progress,
         )
 
 
@@ -210,7 +210,7 @@ def _check_failures(found: "Recalibrated", max_failure_rate: float, quiet: bool)
     check_failures(len(found.failures), total, max_failure_rate, hint=hint)
 
 
-def _describe_images(before: "Detector", found: "Recalibrated", quiet: bool) -> None:
+def _describe_images(before: "SavedDetector", found: "Recalibrated", quiet: bool) -> None:
     """What the images say of the old gamma, and how far the new one can be trusted."""
     say(
         f"Before: gamma = {before.threshold.gamma:.6f} ({before.threshold.basis}), which keeps "

@@ -8,7 +8,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import progress, say
+from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
@@ -105,14 +105,14 @@ def candidates(
         listed = read_vocabulary(vocabulary)
         kept = min(TOP, len(listed)) if top is None else top
         features = WordFeatures(with_text(workspace_backbone(place, "", device)).text_tower())
-        with progress(f"words for {split}", len(stored.keys), quiet=quiet) as tick:
-            propose(place, stored, listed, features, kept, tick)
+        with progress_bar(f"words for {split}", len(stored.keys), quiet=quiet) as progress:
+            propose(place, stored, listed, features, kept, progress)
     else:
         items = images_of(stored, sources or ())
         model = load_captioner(
             captioner or DEFAULT_CAPTIONER, top=TOP if top is None else top, steps=steps, device=device
         )
-        with progress(f"captioning {split}", len(items), quiet=quiet) as tick:
+        with progress_bar(f"captioning {split}", len(items), quiet=quiet) as progress:
             done = caption_split(
                 place,
                 split,
@@ -120,7 +120,7 @@ def candidates(
                 model,
                 batch_size=options.images_at_once(batch_size, device),
                 workers=options.threads(workers),
-                tick=tick,
+                progress=progress,
             )
     found = read_candidates(place, stored)
     row = {

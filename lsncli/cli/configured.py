@@ -22,7 +22,7 @@ FOUND = "lsncli.found"
 
 
 @dataclass(frozen=True)
-class Found:
+class ConfigFile:
     """A file of options that was found: its name, and by command what it sets and must not."""
 
     file: str
@@ -71,7 +71,7 @@ def without_withheld(
     return taken, withheld
 
 
-def _announce(context: typer.Context, found: Found) -> None:
+def _announce(context: typer.Context, found: ConfigFile) -> None:
     sources = {
         name: source.name
         for name in context.params

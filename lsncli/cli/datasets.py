@@ -8,7 +8,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress_bar, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.report.formats import FORMATS, Column, render
 
@@ -149,10 +149,10 @@ def _verify(
             "Name the folder of the images with --data DIR or LSN_DATA; lsn datasets says what goes there.",
         )
     checked = []
-    with progress("counting", len(there), quiet=quiet) as tick:
+    with progress_bar("counting", len(there), quiet=quiet) as progress:
         for one, layout in there:
             checked.append(verify(one, layout))
-            tick(1, one.name)
+            progress(1, one.name)
     people = FORMATS[format].people
     rows = [row for one in checked for row in _rows(one, SHOWN if people else None)]
     render(rows, CHECKED, format, output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lsncli.cli import options
 from lsncli.cli.score import columns_for
 from lsncli.cli.train_prompts import describe_threshold
-from lsncli.console import progress, say
+from lsncli.console import progress_bar, say
 from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ def demo(quiet: options.Quiet = False) -> None:
         say(f"   {use.REDUCED}", quiet=quiet)
         plan = plan_positive(made.work)
         steps_yes, steps_no = use.steps(plan)
-        with progress("positive prompts", steps_yes, quiet=quiet) as tick:
-            use.learn_yes(made, plan, tick)
-        with progress("negative prompts", steps_no, quiet=quiet) as tick:
-            detector = use.learn_no(made, plan, tick)
+        with progress_bar("positive prompts", steps_yes, quiet=quiet) as progress:
+            use.learn_yes(made, plan, progress)
+        with progress_bar("negative prompts", steps_no, quiet=quiet) as progress:
+            detector = use.learn_no(made, plan, progress)
         describe_threshold(detector, quiet)
         say("3. Which method tells ID from OOD best? (percent; deltas against MCM)", quiet=quiet)
         evaluation = use.compare(made)
         render(comparison(evaluation), comparison_columns(evaluation), "table")
         say("4. Real photos through the whole path: decode, encode, score", quiet=quiet)
-        with progress("photos", None, quiet=quiet) as tick:
-            verdicts = use.score_photos(made, detector, tick)
+        with progress_bar("photos", None, quiet=quiet) as progress:
+            verdicts = use.score_photos(made, detector, progress)
         render((vars(verdict) for verdict in verdicts), columns_for("table", "error"), "table")
         for package in use.missing_packages():
             say(f"(more photos with: pip install {package})", quiet=quiet)

@@ -13,7 +13,7 @@ from lsncli.cli import options
 from lsncli.cli.configured import REACHES_OUT
 from lsncli.console import remarks, say
 from lsncli.extraction import engines
-from lsncli.extraction.engines import ENGINES, Asked, WorkerGroup
+from lsncli.extraction.engines import ENGINES, EngineRequest, WorkerGroup
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column
 
@@ -68,7 +68,7 @@ def group_for(
     Raises UsageError for options or an environment that the engine cannot use.
     """
     same = sorted((name, str(value)) for name, value in parameters.items() if name not in OWN)
-    return engines.group_for(engine, Asked(processes, device, ray_address, os.environ, repr(same)))
+    return engines.group_for(engine, EngineRequest(processes, device, ray_address, os.environ, repr(same)))
 
 
 def workers_for(group: WorkerGroup | None, workers: int) -> int:

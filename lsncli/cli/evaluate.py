@@ -9,7 +9,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import progress, say
+from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
@@ -17,7 +17,7 @@ from lsncli.report.formats import FORMATS, Column, render
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lsncli.evaluation.evaluate import Result
+    from lsncli.evaluation.evaluate import MethodResult
     from lsncli.intervals import Interval
     from lsncli.methods.spec import Method
 
@@ -114,7 +114,7 @@ def evaluate(
     from lsncli.evaluation import evaluate as use
     from lsncli.evaluation.evaluate import all_methods, check_target, choose_splits, default_methods, has_rows
     from lsncli.evaluation.evaluate import save_scores as write_scores
-    from lsncli.methods.inputs import Images
+    from lsncli.methods.inputs import ImageAccess
     from lsncli.methods.spec import parse_method
     from lsncli.report.evaluation_plots import draw_evaluation
     from lsncli.report.plots import check_available
@@ -140,20 +140,20 @@ def evaluate(
         train,
         model=partial(workspace_backbone, place, pretrained, device),
         device=str(pick_device(device)),
-        images=Images(
+        images=ImageAccess(
             folders_of(images or ()), options.images_at_once(batch_size, device), options.threads(workers)
         ),
         keep=cache and not costs,
     )
     for text in plan.doubts:
         say(f"Warning: {text}", quiet=quiet, style="yellow")
-    with progress("scores", plan.rows, quiet=quiet) as tick:
-        found = use.evaluate(plan, tick)
+    with progress_bar("scores", plan.rows, quiet=quiet) as progress:
+        found = use.evaluate(plan, progress)
     if save_scores is not None:
         write_scores(save_scores, found.entrants, [inside, *outside])
     if plots is not None:
-        with progress("figures", len(found.entrants), quiet=quiet) as tick:
-            drawn = draw_evaluation(plots, found, [split.name for split in outside], tick)
+        with progress_bar("figures", len(found.entrants), quiet=quiet) as progress:
+            drawn = draw_evaluation(plots, found, [split.name for split in outside], progress)
         say(f"Wrote {len(drawn)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
     shown = [one for one in found.ranked() if one.ood == use.AVERAGE or len(outside) == 1 or not average]
     table = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
@@ -193,7 +193,7 @@ def columns(people: bool, costs: bool, intervals: IntervalName | None, failures:
     return [*(column for column in COLUMNS if column.key not in left_out), *extra]
 
 
-def result_row(result: "Result", intervals: "Mapping[str, Interval]") -> dict[str, object]:
+def result_row(result: "MethodResult", intervals: "Mapping[str, Interval]") -> dict[str, object]:
     """A result as a row of the evaluation table; fractions, but for intervals as people read them."""
     metrics = result.metrics
     bounds: dict[str, object] = {}

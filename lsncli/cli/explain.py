@@ -12,7 +12,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.detector import Detector
+    from lsncli.artefacts.detector import SavedDetector
     from lsncli.backbones import Backbone
     from lsncli.store.format import Split
     from lsncli.types import Head
@@ -104,7 +104,7 @@ def explain(
 
 def _detector(
     place: Workspace, pretrained: str, device: str, quiet: bool
-) -> "tuple[Detector | None, Backbone]":
+) -> "tuple[SavedDetector | None, Backbone]":
     """The workspace's detector, if there is one of the model of its store, and that model.
 
     Without a store the model is the detector's.
@@ -135,7 +135,7 @@ def _head(
     place: Workspace,
     name: str | None,
     train: str,
-    detector: "Detector | None",
+    detector: "SavedDetector | None",
     backbone: "Backbone",
     quiet: bool,
 ) -> "Head":

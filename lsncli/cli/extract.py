@@ -10,14 +10,14 @@ from lsncli.cli import engines as engines
 from lsncli.cli import options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
-from lsncli.console import printable, progress, remarks, say
+from lsncli.console import printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
-    from lsncli.extraction.estimate import Forecast, Probe
+    from lsncli.extraction.estimate import Forecast, SpeedProbe
     from lsncli.images.item import Listing
 
 FOR_PEOPLE = [
@@ -60,8 +60,8 @@ def show(
     from lsncli.store.staging import part_rows_for
 
     check_not_empty(listing, source)
-    with progress("probing", None, quiet=quiet) as tick:
-        probed = use.probe(listing, backbone, batch_size=batch_size, workers=workers, tick=tick)
+    with progress_bar("probing", None, quiet=quiet) as progress:
+        probed = use.probe(listing, backbone, batch_size=batch_size, workers=workers, progress=progress)
     counts = [len(listing.items), *([also_for] if also_for else [])]
     found = use.forecasts(
         counts,
@@ -76,7 +76,7 @@ def show(
     say(use.ASSUMED, quiet=quiet)
 
 
-def _row(one: "Forecast", probed: "Probe") -> dict[str, object]:
+def _row(one: "Forecast", probed: "SpeedProbe") -> dict[str, object]:
     return asdict(one) | {
         "count": f"{one.images:,}",
         "hours": one.seconds / 3600,
@@ -91,7 +91,7 @@ def _row(one: "Forecast", probed: "Probe") -> dict[str, object]:
     }
 
 
-def _measured(probed: "Probe") -> str:
+def _measured(probed: "SpeedProbe") -> str:
     text = (
         f"Measured: {probed.images} images in {probed.seconds:.1f} s, "
         f"{probed.images_per_second:.1f} images/s by one worker"
@@ -262,7 +262,9 @@ def extract(
                 quiet=quiet,
             )
             return
-        with progress(f"extracting {split}", engines.images(group, len(listing.items)), quiet=quiet) as tick:
+        with progress_bar(
+            f"extracting {split}", engines.images(group, len(listing.items)), quiet=quiet
+        ) as progress:
             done = use.extract(
                 listing,
                 store=place.features,
@@ -279,7 +281,7 @@ def extract(
                 group=group,
                 record=place.extraction(split),
                 source=source,
-                tick=tick,
+                progress=progress,
                 remark=remarks(quiet),
             )
     row = {

@@ -12,14 +12,14 @@ from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.extract import model_for
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import printable, progress, remarks, say
+from lsncli.console import printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
 
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
-    from lsncli.evaluation.negation import Part, Tally
+    from lsncli.evaluation.negation import ChoiceCounts, LabelledFeatures
     from lsncli.images.columns import Columns
     from lsncli.types import Failure
 
@@ -125,12 +125,12 @@ def understands_not(
         quiet,
     )
     pair = use.described(with_text(backbone).text_tower(), names, yes, no)
-    with progress("images", total, quiet=quiet) as tick:
+    with progress_bar("images", total, quiet=quiet) as progress:
 
-        def ticking() -> Iterator["Part"]:
+        def ticking() -> Iterator["LabelledFeatures"]:
             for part in use.blocks(parts, len(names)):
                 yield part
-                tick(len(part.labels))
+                progress(len(part.labels))
 
         if each:
             render(use.choices(pair, ticking()), EACH, format, output)
@@ -165,7 +165,7 @@ def _asked(
     device: str,
     failed: "list[Failure]",
     quiet: bool,
-) -> tuple[tuple[str, ...], "Iterator[Part]", int]:
+) -> tuple[tuple[str, ...], "Iterator[LabelledFeatures]", int]:
     """Class names, the images in parts, and how many there are; those that fail are added to ``failed``."""
     from lsncli.backbones import text_ids_of
     from lsncli.evaluation import negation as use
@@ -185,7 +185,7 @@ def _asked(
     names = use.classes_asked(place.features, train, file, own)
     check_distinct(names, text_ids_of(backbone))
 
-    def encoded() -> "Iterator[Part]":
+    def encoded() -> "Iterator[LabelledFeatures]":
         failed.extend(listing.problems)
         stream = encode_stream(
             listing.items,
@@ -195,7 +195,7 @@ def _asked(
         )
         for batch in stream:
             failed.extend(batch.failures)
-            yield use.Part(batch.features, use.labels_among(batch.labels, own, names), batch.keys)
+            yield use.LabelledFeatures(batch.features, use.labels_among(batch.labels, own, names), batch.keys)
 
     return names, encoded(), len(listing.items) + len(listing.problems)
 
@@ -211,7 +211,7 @@ def _tell(failed: "list[Failure]", total: int, allowed: float, quiet: bool) -> N
     check_failures(len(failed), total, allowed, hint="All others were asked.")
 
 
-def class_rows(found: "Tally") -> list[dict[str, object]]:
+def class_rows(found: "ChoiceCounts") -> list[dict[str, object]]:
     """A row a class, those whose "not" is chosen most often first; fractions, None if of no image."""
     rows: list[dict[str, object]] = []
     for at in (-found.no).argsort(kind="stable"):
@@ -232,7 +232,7 @@ def class_rows(found: "Tally") -> list[dict[str, object]]:
     return rows
 
 
-def summary(found: "Tally") -> str:
+def summary(found: "ChoiceCounts") -> str:
     """All classes together, in one line, with what understanding would be."""
     from lsncli.evaluation.negation import shares
 

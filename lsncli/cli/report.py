@@ -11,8 +11,8 @@ import typer
 from lsncli.cli import options
 from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
-from lsncli.cli.score_inputs import Model, check_model, detector_for
-from lsncli.console import progress, say
+from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
+from lsncli.console import progress_bar, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import check_writable, whole
 from lsncli.methods.workspace import Workspace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.detection.scored_sets import Kind
     from lsncli.images.columns import Columns
-    from lsncli.report.contents import Wanted
+    from lsncli.report.contents import SetRequest
 
 PAGE = Path("lsn-report.html")
 
@@ -97,7 +97,7 @@ def report(
     if train is not None:
         read_split(place.features, train)  # one that was named must be there
     check_model(context, classes)
-    detector, backbone = detector_for(place, classes, Model(model, pretrained, device))
+    detector, backbone = detector_for(place, classes, ModelOptions(model, pretrained, device))
     columns = Columns(path_column, label_column)
     sets = _wanted(place, paths or [], id, ood or [], images or [], train, columns)
     for one in sets:
@@ -116,9 +116,9 @@ def report(
         options.images_at_once(batch_size, device),
         options.threads(workers),
     )
-    with progress("images", sum(map(len, sets)), quiet=quiet) as tick:
+    with progress_bar("images", sum(map(len, sets)), quiet=quiet) as progress:
         made = make_report(
-            sets, place, scorer, train=train or TRAIN, pictures=pictures, explained=explain, tick=tick
+            sets, place, scorer, train=train or TRAIN, pictures=pictures, explained=explain, progress=progress
         )
     size = _write(output, build_page(page_data(made)))
     scored = sum(len(one.judged) for one in made.sets)
@@ -141,7 +141,7 @@ def _wanted(
     images: Sequence[str],
     train: str | None,
     columns: "Columns",
-) -> list["Wanted"]:
+) -> list["SetRequest"]:
     """The sets that were asked for, images of unknown truth first. Raises as listing and reading do."""
     from lsncli.evaluation.evaluate import choose_splits
     from lsncli.report.contents import want_images, want_split

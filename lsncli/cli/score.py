@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lsncli.cli import options, sorting, sources
-from lsncli.cli.score_inputs import Model, check_model, detector_for, images_to_score, split_to_score
-from lsncli.console import progress, say
+from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for, images_to_score, split_to_score
+from lsncli.console import progress_bar, say
 from lsncli.errors import OodFound, UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render, show_aside
@@ -48,8 +48,8 @@ def check_kinds(given: list[str] | None) -> list[str] | None:
 
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.detector import Detector
-    from lsncli.detection.detect import Tally
+    from lsncli.artefacts.detector import SavedDetector
+    from lsncli.detection.detect import VerdictCounts
 
 SUMMARY_FROM = 20
 """Images from which on the classes are counted, too; fewer are seen at a glance."""
@@ -111,7 +111,7 @@ def score(
     An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
     images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
-    from lsncli.detection.detect import Tally, row_of, select
+    from lsncli.detection.detect import VerdictCounts, row_of, select
     from lsncli.detection.sorting import Filing
     from lsncli.extraction.extract import check_failures
     from lsncli.images.columns import Columns
@@ -128,7 +128,7 @@ def score(
         raise UsageError(
             f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
         )
-    place, settings = Workspace(work), Model(model, pretrained, device)
+    place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     check_model(context, classes)
     detector, backbone = detector_for(place, classes, settings)
     todo = (
@@ -148,12 +148,12 @@ def score(
         )
     )
     plan = Filing(*asked, detector.head.classes) if asked else None
-    tally = Tally()
+    tally = VerdictCounts()
 
     def rows() -> Iterator[dict[str, Any]]:
-        with progress("images", todo.total, quiet=quiet) as tick:
+        with progress_bar("images", todo.total, quiet=quiet) as progress:
             for one, item in select(
-                todo.found(tally, tick), only or KINDS, sort or ("score" if top else None), top
+                todo.found(tally, progress), only or KINDS, sort or ("score" if top else None), top
             ):
                 row = row_of(one)
                 if plan and item and "predicted" in row:
@@ -176,7 +176,7 @@ def score(
         raise OodFound(f"{tally.kinds['ood']} of {sorting.images(total)} are OOD (--fail-on-ood).")
 
 
-def _summarise(tally: "Tally", detector: "Detector", quiet: bool) -> None:
+def _summarise(tally: "VerdictCounts", detector: "SavedDetector", quiet: bool) -> None:
     """Counts, and what the verdicts rest on, on stderr."""
     threshold, kinds = detector.threshold, tally.kinds
     if not quiet and tally.total >= SUMMARY_FROM:

@@ -11,14 +11,14 @@ import typer
 
 from lsncli.cli import options, sources
 from lsncli.cli.extract import model_for
-from lsncli.console import Tick
+from lsncli.console import ProgressCallback
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.detector import Detector
+    from lsncli.artefacts.detector import SavedDetector
     from lsncli.backbones import Backbone
-    from lsncli.detection.detect import Found, Tally, Verdict
+    from lsncli.detection.detect import Found, Verdict, VerdictCounts
     from lsncli.detection.drift import Drift
     from lsncli.images.columns import Columns
     from lsncli.images.item import ImageItem
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
+class ScoreInput:
     """What there is to score: batches as ``detection.detect`` gives them, and the images they are about."""
 
     total: int
@@ -35,7 +35,7 @@ class Work:
     items: "Sequence[ImageItem]" = ()
     skipped: str = ""
 
-    def found(self, tally: "Tally", tick: Tick) -> "Iterator[Found]":
+    def found(self, tally: "VerdictCounts", progress: ProgressCallback) -> "Iterator[Found]":
         """Every image in order, counted."""
         start = 0
         for done, batch in self.batches:
@@ -45,11 +45,11 @@ class Work:
                 tally.count(one)
                 yield one, item
             start += done
-            tick(done)
+            progress(done)
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelOptions:
     """The model options of a command."""
 
     name: str | None
@@ -57,7 +57,9 @@ class Model:
     device: str
 
 
-def detector_for(place: Workspace, classes: str | None, model: Model) -> "tuple[Detector, Backbone | None]":
+def detector_for(
+    place: Workspace, classes: str | None, model: ModelOptions
+) -> "tuple[SavedDetector, Backbone | None]":
     """The workspace's detector, or one of nothing but class names with the model that it took to make it."""
     from lsncli.artefacts.detector import load_detector
     from lsncli.detection.zero_shot import checked_names, zero_shot_detector
@@ -93,9 +95,9 @@ def class_list(text: str) -> list[str]:
 
 def images_to_score(
     paths: Sequence[Path],
-    detector: "Detector",
+    detector: "SavedDetector",
     backbone: "Backbone | None",
-    model: Model,
+    model: ModelOptions,
     *,
     batch_size: int,
     workers: int,
@@ -103,7 +105,7 @@ def images_to_score(
     follow_links: bool = False,
     remember: bool = False,
     quiet: bool = False,
-) -> Work:
+) -> ScoreInput:
     """The images under ``paths``, in the order they were named; ``remember`` what was read, to file them."""
     from lsncli.backbones import load_again
     from lsncli.detection.detect import detect
@@ -128,10 +130,10 @@ def images_to_score(
         workers=options.threads(workers),
         device=str(pick_device(model.device)),
     )
-    return Work(len(listing.items), batches, drift, listing.items, listing.skipped)
+    return ScoreInput(len(listing.items), batches, drift, listing.items, listing.skipped)
 
 
-def split_to_score(place: Workspace, name: str, detector: "Detector", model: Model) -> Work:
+def split_to_score(place: Workspace, name: str, detector: "SavedDetector", model: ModelOptions) -> ScoreInput:
     """A split of the store; the model is loaded only for prompts that depend on the image."""
     from lsncli.backbones import load_again
     from lsncli.detection.detect import detect_split
@@ -143,4 +145,4 @@ def split_to_score(place: Workspace, name: str, detector: "Detector", model: Mod
     load = partial(load_again, detector.fingerprint, pretrained=model.pretrained, device=model.device)
     device = str(pick_device(model.device))
     batches = detect_split(split, read_fingerprint(place.features), detector, load, device=device)
-    return Work(len(split.keys) + len(split.failures), batches, Drift(detector))
+    return ScoreInput(len(split.keys) + len(split.failures), batches, Drift(detector))

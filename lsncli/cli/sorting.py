@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsncli.cli import options
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress_bar, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.report.formats import Column, render
 
@@ -78,10 +78,10 @@ def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
     if not yes or not count:
         say(f"Dry run, would {action} {images(count)} into {where}. Do it with --yes.", quiet=quiet or yes)
         return
-    with begin(filing.folder) as log, progress("files", count, quiet=quiet) as tick:
+    with begin(filing.folder) as log, progress_bar("files", count, quiet=quiet) as progress:
         take_back = f"lsn undo {shlex.quote(printable(str(log.path)))}"
         say(f"To undo this: {take_back}", quiet=quiet)
-        outcome = carry_out(filing, log, tick)
+        outcome = carry_out(filing, log, progress)
     # What was planned for each folder is not what is there if some of it failed.
     say(f"{PAST[action]} {images(outcome.done)} into {folder if outcome.failures else where}.", quiet=quiet)
     for failure in outcome.failures[:REASONS]:
@@ -150,8 +150,8 @@ def undo(
     counts = {"undone": 0, "kept": 0}
 
     def rows() -> Iterator[dict[str, Any]]:
-        with progress("files", sum(len(record.changes) for record in records), quiet=quiet) as tick:
-            for one in use.undo_all(records, tick):
+        with progress_bar("files", sum(len(record.changes) for record in records), quiet=quiet) as progress:
+            for one in use.undo_all(records, progress):
                 counts["kept" if one.error else "undone"] += 1
                 if one.error:
                     yield {**vars(one), "action": DONE[one.action]}

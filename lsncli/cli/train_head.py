@@ -15,7 +15,7 @@ from lsncli.cli.interrupted import interruptible
 from lsncli.cli.options import FormatName
 from lsncli.cli.sources import list_sources
 from lsncli.cli.train_prompts import kept_epochs, workspace_backbone
-from lsncli.console import printable, progress, remarks, say
+from lsncli.console import printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
 from lsncli.methods.workspace import Workspace
@@ -39,7 +39,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Asked:
+class HeadOptions:
     """The command line, for whatever makes the head."""
 
     sources: list[Path]
@@ -62,7 +62,7 @@ class Asked:
     quiet: bool
 
 
-def show(done: "TrainedHead", asked: Asked, *, tuned: str | None = None) -> None:
+def show(done: "TrainedHead", asked: HeadOptions, *, tuned: str | None = None) -> None:
     """One row about a trained head; ``tuned`` is the part of the image tower that was."""
     history = done.head.history
     row = {
@@ -80,7 +80,7 @@ def show(done: "TrainedHead", asked: Asked, *, tuned: str | None = None) -> None
     render([row], COLUMNS, asked.format, asked.output)
 
 
-def dualcoop(asked: Asked) -> None:
+def dualcoop(asked: HeadOptions) -> None:
     """Learn with a progress bar and show one row."""
     from lsncli.prompts.dualcoop import dual_settings
     from lsncli.prompts.learner import steps
@@ -100,21 +100,21 @@ def dualcoop(asked: Asked) -> None:
     backbone = workspace_backbone(place, asked.pretrained, asked.device)
     total = steps(len(plan.rows.train), settings)
     kept = kept_epochs(place.checkpoint(use.KIND))
-    with interruptible(kept), progress("DualCoOp", total, quiet=asked.quiet) as tick:
+    with interruptible(kept), progress_bar("DualCoOp", total, quiet=asked.quiet) as progress:
         done = use.train_dual(
             place,
             backbone,
             plan,
             settings,
             resume=asked.resume,
-            tick=tick,
+            progress=progress,
             remark=lambda text: say(text, quiet=asked.quiet),
         )
     show(done, asked)
     say(f"Wrote {done.path}. Next: lsn calibrate --method dualcoop", quiet=asked.quiet)
 
 
-def tuned(asked: Asked, tune: str) -> None:
+def tuned(asked: HeadOptions, tune: str) -> None:
     """Fine-tune the image tower and write it with its linear head. On Ctrl-C, say how to go on."""
     from lsncli.backbones import DEFAULT_MODEL, load_backbone
     from lsncli.device import pick_device
@@ -135,7 +135,7 @@ def tuned(asked: Asked, tune: str) -> None:
         "batch_size": options.images_at_once(0, asked.device),
         "workers": options.threads(asked.workers),
     }
-    with progress("reading images", len(listing.items), quiet=asked.quiet) as tick:
+    with progress_bar("reading images", len(listing.items), quiet=asked.quiet) as progress:
         plan = plan_tuning(
             listing,
             backbone,
@@ -143,7 +143,7 @@ def tuned(asked: Asked, tune: str) -> None:
             split_name=asked.split,
             names_file=asked.classes,
             max_failure_rate=asked.max_failure_rate,
-            tick=tick,
+            progress=progress,
             remark=remarks(asked.quiet),
             **encoding,
         )
@@ -155,7 +155,7 @@ def tuned(asked: Asked, tune: str) -> None:
         )
     total = settings.epochs * len(plan.training)
     kept = kept_epochs(place.checkpoint(KIND))
-    with interruptible(kept), progress(f"tuning {tune}", total, quiet=asked.quiet) as tick:
+    with interruptible(kept), progress_bar(f"tuning {tune}", total, quiet=asked.quiet) as progress:
         done = tune_tower(
             place,
             plan,
@@ -163,7 +163,7 @@ def tuned(asked: Asked, tune: str) -> None:
             pick_device(asked.device),
             c=asked.c,
             resume=asked.resume,
-            tick=tick,
+            progress=progress,
             remark=remarks(asked.quiet),
             **encoding,
         )
@@ -269,7 +269,7 @@ def train_head(
     if kind not in KINDS:
         raise UsageError(f"--kind: expected one of {', '.join(KINDS)}, found '{kind}'.")
     KINDS[kind](
-        Asked(
+        HeadOptions(
             sources=sources or [],
             work=work,
             split=split,
@@ -291,7 +291,7 @@ def train_head(
     )
 
 
-def _linear(asked: Asked) -> None:
+def _linear(asked: HeadOptions) -> None:
     if asked.tune is not None:
         return tuned(asked, asked.tune)
     given = [name for name, value in asked.settings.items() if value is not None and name != "seed"]
@@ -306,13 +306,13 @@ def _linear(asked: Asked) -> None:
     from lsncli.training.linear_probe import train_linear
 
     place = Workspace(asked.work)
-    with progress("linear head", None, quiet=asked.quiet) as tick:
+    with progress_bar("linear head", None, quiet=asked.quiet) as progress:
         done = train_linear(
-            place, split_name=asked.split, c=asked.c, device=pick_device(asked.device), tick=tick
+            place, split_name=asked.split, c=asked.c, device=pick_device(asked.device), progress=progress
         )
     show(done, asked)
     say(f"Wrote {done.path}. Next: lsn calibrate --method msp:linear", quiet=asked.quiet)
 
 
-KINDS: dict[str, Callable[[Asked], None]] = {"linear": _linear, "dualcoop": dualcoop}
+KINDS: dict[str, Callable[[HeadOptions], None]] = {"linear": _linear, "dualcoop": dualcoop}
 """What can make a head, by the name that ``--kind`` gives it."""

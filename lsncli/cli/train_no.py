@@ -8,7 +8,7 @@ import typer
 from lsncli.cli import options, train_prompts
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.interrupted import interruptible
-from lsncli.console import progress, say
+from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
@@ -122,8 +122,8 @@ def train_no(
                 resume=resume,
                 quiet=quiet,
             )
-        with progress("class texts", no_head.texts_to_read(templates, classes), quiet=quiet) as tick:
-            head = no_head.tower_head(place, backbone, made, classes, templates=templates, tick=tick)
+        with progress_bar("class texts", no_head.texts_to_read(templates, classes), quiet=quiet) as progress:
+            head = no_head.tower_head(place, backbone, made, classes, templates=templates, progress=progress)
     row = {
         "head": head.kind,
         "classes": len(head.classes),
@@ -163,19 +163,19 @@ def _learn(
 
     with_text(backbone)  # before the images are encoded
     found = read_pairs(paths)
-    with progress("images", len(found.items), quiet=quiet) as tick:
-        encoder = Encoder(backbone, options.images_at_once(0, device), workers, tick)
+    with progress_bar("images", len(found.items), quiet=quiet) as progress:
+        encoder = Encoder(backbone, options.images_at_once(0, device), workers, progress)
         encoded = use.encode_pairs(found, encoder, max_failure_rate)
     for failure in encoded.failures[:3]:
         say(f"Left out: {failure.key}: {failure.reason}.", quiet=quiet, style="yellow")
     if len(encoded.failures) > 3:
         say(f"Left out in all: {len(encoded.failures)} pairs.", quiet=quiet, style="yellow")
-    with progress("captions", len(encoded.captions), quiet=quiet) as tick:
-        yes = use.read_captions(backbone, encoded.captions, tick)
+    with progress_bar("captions", len(encoded.captions), quiet=quiet) as progress:
+        yes = use.read_captions(backbone, encoded.captions, progress)
     total = steps(len(encoded.captions), settings)
     with (
         interruptible(train_prompts.kept_epochs(place.checkpoint(KIND))),
-        progress("'no' encoder", total, quiet=quiet) as tick,
+        progress_bar("'no' encoder", total, quiet=quiet) as progress,
     ):
         return use.train_tower(
             place,
@@ -185,6 +185,6 @@ def _learn(
             settings,
             chunk=chunk,
             resume=resume,
-            tick=tick,
+            progress=progress,
             remark=lambda text: say(text, quiet=quiet),
         )

@@ -10,15 +10,15 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.interrupted import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
-from lsncli.console import progress, say
+from lsncli.console import progress_bar, say
 from lsncli.report.formats import Column, render
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.detector import Detector
+    from lsncli.artefacts.detector import SavedDetector
     from lsncli.backbones import Backbone
     from lsncli.methods.workspace import Workspace
     from lsncli.prompts.settings import Kind, PromptSettings
-    from lsncli.training.prompts import Plan, Training
+    from lsncli.training.prompts import Training, TrainingData
 
 PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"
 
@@ -155,7 +155,7 @@ def learn(kind: "Kind", given: Mapping[str, Any], *, following: str) -> None:
 
 def _run(
     place: "Workspace",
-    plan: "Plan",
+    plan: "TrainingData",
     settings: "PromptSettings",
     *,
     following: str,
@@ -177,7 +177,7 @@ def _run(
     total = steps(len(plan.rows.train), settings)
     with (
         interruptible(kept_epochs(place.checkpoint(settings.kind))),
-        progress(f"{settings.kind} prompts", total, quiet=quiet) as tick,
+        progress_bar(f"{settings.kind} prompts", total, quiet=quiet) as progress,
     ):
         training = train.train_prompts(
             place,
@@ -188,7 +188,7 @@ def _run(
             kernel=kernel,
             resume=resume,
             target_tpr=target_tpr,
-            tick=tick,
+            progress=progress,
             remark=lambda text: say(text, quiet=quiet),
         )
     _show(training, format, output, quiet, following=following)
@@ -239,7 +239,7 @@ def _show(
     say(f"Wrote {training.path} and the detector. Next: {following}", quiet=quiet)
 
 
-def describe_threshold(detector: "Detector", quiet: bool) -> None:
+def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
     """Say what gamma promises, and warn if too few held-out images stand behind it."""
     threshold = detector.threshold
     say(

@@ -13,14 +13,14 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.score import COLUMNS
 from lsncli.cli.sorting import images
-from lsncli.console import printable, progress, say
+from lsncli.console import printable, progress_bar, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import plain
 
 if TYPE_CHECKING:
-    from lsncli.artefacts.detector import Detector
-    from lsncli.detection.detect import Tally, Verdict
+    from lsncli.artefacts.detector import SavedDetector
+    from lsncli.detection.detect import Verdict, VerdictCounts
     from lsncli.detection.watch import Arrival, Watcher
     from lsncli.images.item import Listing
     from lsncli.types import Failure
@@ -31,17 +31,17 @@ CHECKED = 500
 """Images after which the self-check speaks up and begins anew, so that it is about what comes now."""
 
 
-class Scoring:
+class WatchSession:
     """The detector, its model, and what came so far."""
 
     def __init__(self, place: Workspace, pretrained: str, device: str, batch_size: int, workers: int) -> None:
         from lsncli.artefacts.detector import load_detector
         from lsncli.backbones import load_again
-        from lsncli.detection.detect import Tally
+        from lsncli.detection.detect import VerdictCounts
         from lsncli.device import pick_device
 
-        self.detector: Detector = load_detector(place.detector)
-        self.tally: Tally = Tally()
+        self.detector: SavedDetector = load_detector(place.detector)
+        self.tally: VerdictCounts = VerdictCounts()
         self._backbone = load_again(
             self.detector.fingerprint, pretrained=pretrained, device=device, what="prompts"
         )
@@ -79,13 +79,15 @@ class Scoring:
         self._checked = 0
 
 
-def score_arrivals(watcher: "Watcher", arrivals: "Sequence[Arrival]", scoring: Scoring, quiet: bool) -> None:
+def score_arrivals(
+    watcher: "Watcher", arrivals: "Sequence[Arrival]", scoring: WatchSession, quiet: bool
+) -> None:
     """Score what one look found, and say what did not belong."""
-    from lsncli.detection.detect import Tally, kind_of
+    from lsncli.detection.detect import VerdictCounts, kind_of
     from lsncli.detection.watch import path_of
 
-    tally, named = Tally(), 0
-    with progress("images", len(arrivals), quiet=quiet) as tick:
+    tally, named = VerdictCounts(), 0
+    with progress_bar("images", len(arrivals), quiet=quiet) as progress:
         for batch in watcher.score(arrivals):
             scoring.count(batch)
             for one in batch:
@@ -93,7 +95,7 @@ def score_arrivals(watcher: "Watcher", arrivals: "Sequence[Arrival]", scoring: S
                 if kind_of(one) != "id" and named < NAMED:
                     named += 1
                     say(f"  {_described(one)}: {printable(path_of(one))}", quiet=quiet)
-            tick(len(batch))
+            progress(len(batch))
     others = tally.kinds["ood"] + tally.kinds["failed"] - named
     more = f" ({others} more of these not named)" if others else ""
     say(f"{time.strftime('%H:%M:%S')} {_counts(tally)}{more}", quiet=quiet)
@@ -106,12 +108,12 @@ def _described(one: "Verdict | Failure") -> str:
     return f"unreadable, {one.reason}" if isinstance(one, Failure) else f"OOD, {one.score:.6f}"
 
 
-def _counts(tally: "Tally") -> str:
+def _counts(tally: "VerdictCounts") -> str:
     kinds = tally.kinds
     return f"{images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable"
 
 
-def summarise(watcher: "Watcher", scoring: Scoring, quiet: bool) -> None:
+def summarise(watcher: "Watcher", scoring: WatchSession, quiet: bool) -> None:
     """Counts of this run, and what the verdicts rest on."""
     threshold = scoring.detector.threshold
     say(f"{_counts(scoring.tally)} ({scoring.detector.basis}).", quiet=quiet)
@@ -169,7 +171,7 @@ def watch(
         raise UsageError(f"'{folder}' is not a folder that can be watched.", "Such as lsn watch ./inbox")
     place = Workspace(work)
     path = output or place.folder / "results" / "watch.jsonl"
-    scoring = Scoring(place, pretrained, device, batch_size, workers)
+    scoring = WatchSession(place, pretrained, device, batch_size, workers)
     with open_log(path, [column.key for column in COLUMNS], plain, follow=output is not None) as log:
         watcher = Watcher(Path(os.path.abspath(folder)), log, scoring.detect, follow_links=follow_links)
         what = "Looking once" if once else f"Looking every {interval:g} s, until Ctrl-C"

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lsncli.artefacts.detector import Detector, save_detector
+from lsncli.artefacts.detector import SavedDetector, save_detector
 from lsncli.backbones import Backbone
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.detect import Verdict, detect
-from lsncli.detection.drift import Looks, seen
+from lsncli.detection.drift import ImageSample, seen
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import Listing
-from lsncli.methods.heads import Heads, Model, load_checked
-from lsncli.methods.holdout import Parts, check_held_out, hold_out, hold_out_again, rows_for
+from lsncli.methods.heads import Heads, LoadBackbone, load_checked
+from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again, rows_for
 from lsncli.methods.inputs import inputs_for
 from lsncli.methods.spec import Method, settled, without_text
 from lsncli.methods.workspace import Workspace
@@ -22,7 +22,7 @@ from lsncli.scores import chunk_of, score_in_chunks
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import Threshold, calibrate
-from lsncli.types import Failure, Float64s
+from lsncli.types import Failure, Float64Array
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
@@ -34,7 +34,7 @@ LONE_MARGIN = 1e-5
 """The same, as a fraction of the score, where all scores are equal, as that of a single image is."""
 
 
-def known_rows(work: Workspace, split: Split) -> Parts:
+def known_rows(work: Workspace, split: Split) -> HoldoutRows:
     """Training and held-out rows of ``split``: those of the positive prompts if it trained them.
 
     Without learned prompts a fifth of each class is held out, by seed 0.
@@ -52,14 +52,14 @@ def make_detector(
     *,
     split_name: str = "train",
     target_tpr: float = TARGET_TPR,
-    model: Model | None = None,
+    model: LoadBackbone | None = None,
     device: str = "cpu",
-    tick: Tick = silent,
-) -> Detector:
+    progress: ProgressCallback = silent,
+) -> SavedDetector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 
-    ``tick`` counts rows scored. Raises LsnError if the split has no classes or no row could be held out, or
-    as the method does.
+    ``progress`` counts rows scored. Raises LsnError if the split has no classes or no row could be held out,
+    or as the method does.
     """
     split = read_split(work.features, split_name)
     if not split.classes:
@@ -84,8 +84,8 @@ def make_detector(
     else:
         learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)
     scorer = chosen.score.scorer(head, learned, device)
-    scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), tick)
-    detector = Detector(
+    scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), progress)
+    detector = SavedDetector(
         method=method.score,
         label=chosen.label,
         settings=chosen.settings,
@@ -99,13 +99,13 @@ def make_detector(
     return detector
 
 
-def threshold_of(scores: Float64s, target_tpr: float) -> Threshold:
+def threshold_of(scores: Float64Array, target_tpr: float) -> Threshold:
     """Gamma from held-out ID ``scores`` (N,), a hair below the score it is. Raises as ``calibrate``."""
     found = calibrate(scores, target_tpr)
     return replace(found, gamma=found.gamma - margin_of(scores))
 
 
-def margin_of(scores: Float64s) -> float:
+def margin_of(scores: Float64Array) -> float:
     """How far below one of ``scores`` (N,) a gamma that is set on them lies."""
     if np.ptp(scores):
         return MARGIN * float(np.std(scores))
@@ -130,7 +130,7 @@ def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:
 class Recalibrated:
     """A detector with a new gamma, and what that rests on."""
 
-    detector: Detector
+    detector: SavedDetector
     kept_before: float
     """The fraction of the images that the old gamma keeps: far from its target, the images have changed."""
     predicted: Mapping[str, int]
@@ -146,7 +146,7 @@ class Recalibrated:
 
 
 def recalibrate(
-    detector: Detector,
+    detector: SavedDetector,
     listing: Listing,
     backbone: Backbone,
     target_tpr: float,
@@ -154,14 +154,14 @@ def recalibrate(
     batch_size: int,
     workers: int,
     device: str = "cpu",
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> Recalibrated:
     """The same detector with a gamma that keeps ``target_tpr`` of the listed images; nothing is written.
 
     The images must be ID and new to the prompts: of those that prompts learned from too many would be kept.
-    ``tick`` counts images. Raises LsnError if no image could be read.
+    ``progress`` counts images. Raises LsnError if no image could be read.
     """
-    looks = Looks()
+    looks = ImageSample()
     verdicts: list[Verdict] = []
     failures: list[Failure] = []
     stream = detect(
@@ -170,15 +170,15 @@ def recalibrate(
     for done, found in stream:
         verdicts += [one for one in found if isinstance(one, Verdict)]
         failures += [one for one in found if isinstance(one, Failure)]
-        tick(done)
+        progress(done)
     return recalibrated(detector, verdicts, failures, looks, target_tpr)
 
 
 def recalibrated(
-    detector: Detector,
+    detector: SavedDetector,
     verdicts: Sequence[Verdict],
     failures: Sequence[Failure],
-    looks: Looks,
+    looks: ImageSample,
     target_tpr: float,
 ) -> Recalibrated:
     """The detector with the gamma that keeps ``target_tpr`` of the images of ``verdicts``, its own.

@@ -9,17 +9,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.encoder import encode_stream
 from lsncli.images.item import ImageItem, Listing
-from lsncli.methods.heads import Model, head_from
+from lsncli.methods.heads import LoadBackbone, head_from
 from lsncli.scores import load_score
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.threshold import is_ood
-from lsncli.types import Failure, Fingerprint, Floats
+from lsncli.types import Failure, Fingerprint, FloatArray
 
 ROWS = 256
 """Stored rows judged at a time: few enough that progress is seen where each costs a text pass."""
@@ -42,11 +42,11 @@ class Verdict:
     negative: float | None = None
 
 
-Judge = Callable[[Sequence[str], Floats], list[Verdict]]
+DetectFunction = Callable[[Sequence[str], FloatArray], list[Verdict]]
 """The paths of images (N,) and their raw features (N, D) to verdicts, in order."""
 
 
-def judge_of(detector: Detector, model: Model, device: str = "cpu") -> Judge:
+def judge_of(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
     """How ``detector`` judges features; ``model`` is asked for only if its prompts depend on the image.
 
     ``device`` is where scores that are worth it compute. Raises LsnError for a detector that lacks something.
@@ -62,7 +62,7 @@ def judge_of(detector: Detector, model: Model, device: str = "cpu") -> Judge:
         ) from missing
     gamma = detector.threshold.gamma
 
-    def judge(paths: Sequence[str], features: Floats) -> list[Verdict]:
+    def judge(paths: Sequence[str], features: FloatArray) -> list[Verdict]:
         if not len(features):
             return []
         both = method.parts(head, features)
@@ -83,13 +83,13 @@ def judge_of(detector: Detector, model: Model, device: str = "cpu") -> Judge:
 
 def detect(
     listing: Listing,
-    detector: Detector,
+    detector: SavedDetector,
     backbone: Backbone,
     *,
     batch_size: int,
     workers: int,
     device: str = "cpu",
-    keep: Callable[[Floats], object] | None = None,
+    keep: Callable[[FloatArray], object] | None = None,
 ) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
     """Score the listed images batch by batch: (images done, their verdicts and failures in order).
 
@@ -115,7 +115,7 @@ def detect(
 
 
 def detect_split(
-    split: Split, made_by: Fingerprint, detector: Detector, model: Model, *, device: str = "cpu"
+    split: Split, made_by: Fingerprint, detector: SavedDetector, model: LoadBackbone, *, device: str = "cpu"
 ) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
     """Score stored features, as ``detect`` does images; paths are the split's keys. No image is read.
 
@@ -191,7 +191,7 @@ def row_of(one: Verdict | Failure) -> dict[str, Any]:
     return {"path": one.key, "error": one.reason} if isinstance(one, Failure) else dict(vars(one))
 
 
-class Tally:
+class VerdictCounts:
     """How many images were ID, OOD and unreadable, and of which predicted classes."""
 
     def __init__(self) -> None:

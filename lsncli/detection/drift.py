@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-from lsncli.artefacts.detector import Detector, Seen
+from lsncli.artefacts.detector import ImageStatistics, SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.backbones.preprocessing import Picture, shape_of
 from lsncli.detection.detect import Verdict
@@ -26,7 +26,7 @@ UNLIKELY = 1e-3
 """Probability of so few OOD images below which they are too few."""
 
 
-class Looks:
+class ImageSample:
     """Sizes and sharpness of a bounded sample of the images that a backbone preprocesses."""
 
     def __init__(self) -> None:
@@ -56,9 +56,9 @@ class Looks:
 
 
 class _Watched:
-    """A backbone that shows ``Looks`` what it preprocesses, and otherwise is the one it stands for."""
+    """A backbone that shows ``ImageSample`` what it preprocesses, and otherwise is the one it stands for."""
 
-    def __init__(self, backbone: Backbone, looks: Looks) -> None:
+    def __init__(self, backbone: Backbone, looks: ImageSample) -> None:
         self._backbone, self._looks = backbone, looks
 
     def preprocess(self, image: Picture) -> torch.Tensor:
@@ -85,13 +85,13 @@ def sharpness(pixels: NDArray[np.float32]) -> float:
     return float(laplacian.std()) / contrast if contrast > 1e-6 else 0.0
 
 
-def seen(looks: Looks, images: int, ood: float) -> Seen | None:
+def seen(looks: ImageSample, images: int, ood: float) -> ImageStatistics | None:
     """What calibration keeps of the images it saw; None if it saw none."""
     found = looks.quantiles()
     if found is None:
         return None
     sides, sharp = found.T.tolist()
-    return Seen(images, ood, (sides[0], sides[1], sides[2]), (sharp[0], sharp[1], sharp[2]))
+    return ImageStatistics(images, ood, (sides[0], sides[1], sides[2]), (sharp[0], sharp[1], sharp[2]))
 
 
 class Drift:
@@ -100,9 +100,9 @@ class Drift:
     Score with ``watching(backbone)``, show ``count`` the verdicts, ask for ``warnings`` at the end.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: SavedDetector) -> None:
         self._threshold, self._seen = detector.threshold, detector.seen
-        self._looks = Looks()
+        self._looks = ImageSample()
         self._ood = self._judged = 0
 
     def watching(self, backbone: Backbone) -> Backbone:

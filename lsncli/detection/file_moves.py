@@ -7,19 +7,19 @@ from contextlib import suppress
 from hashlib import file_digest
 from typing import IO
 
-from lsncli.files import Folder
-from lsncli.images.file_identity import CHANGED, Identity
+from lsncli.files import OpenFolder
+from lsncli.images.file_identity import CHANGED, FileIdentity
 
 
-def digest_in(folder: Folder, name: str) -> tuple[str, Identity]:
+def digest_in(folder: OpenFolder, name: str) -> tuple[str, FileIdentity]:
     """sha256 of a regular file, and which one it is. Raises OSError, also for a link."""
     with open(folder.open_file(name), "rb") as file:
-        identity = Identity.of(os.fstat(file.fileno()))
+        identity = FileIdentity.of(os.fstat(file.fileno()))
         return file_digest(file, "sha256").hexdigest(), identity
 
 
 def move_file(
-    source: Folder, name: str, target: Folder, new: str, identity: Identity, temporary: str
+    source: OpenFolder, name: str, target: OpenFolder, new: str, identity: FileIdentity, temporary: str
 ) -> None:
     """Move the file of this identity, to another disk if need be.
 
@@ -39,7 +39,7 @@ def move_file(
 
 
 def _move_over(
-    source: Folder, name: str, target: Folder, new: str, identity: Identity, temporary: str
+    source: OpenFolder, name: str, target: OpenFolder, new: str, identity: FileIdentity, temporary: str
 ) -> None:
     with open(source.open_file(name), "rb") as old:
         with target.writing(new, as_binary, temporary=temporary) as file:
@@ -56,7 +56,7 @@ def _move_over(
 
 
 def as_binary(handle: int) -> IO[bytes]:
-    """A binary file to write, for ``Folder.writing``."""
+    """A binary file to write, for ``OpenFolder.writing``."""
     return open(handle, "wb")
 
 

@@ -7,18 +7,18 @@ from typing import Literal
 
 import numpy as np
 
-from lsncli.artefacts.detector import Detector
-from lsncli.console import Tick, silent
+from lsncli.artefacts.detector import SavedDetector
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.detect import Verdict, detect, detect_split, judge_of, shown_path
 from lsncli.detection.drift import Drift
 from lsncli.errors import LsnError
 from lsncli.images.class_names import class_names
 from lsncli.images.item import ImageItem, Listing
-from lsncli.methods.heads import Model
+from lsncli.methods.heads import LoadBackbone
 from lsncli.methods.holdout import labels_as
 from lsncli.methods.inputs import images_of
 from lsncli.store.format import Split
-from lsncli.types import UNLABELLED, Failure, Fingerprint, Float64s, Floats, Labels
+from lsncli.types import UNLABELLED, Failure, Fingerprint, Float64Array, FloatArray, Labels
 
 Kind = Literal["input", "id", "ood"]
 """Images of unknown truth, images known to be ID, images known to be OOD."""
@@ -30,15 +30,15 @@ KEPT = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class VerdictArrays:
     """Verdicts of N images as arrays: ``scores`` (N,), higher = more ID, ``predicted`` (N,) class indices,
     and what the positive and the negative prompts say, (N,) each, whose sum is the score; both are None for
     a score that has no such parts."""
 
-    scores: Float64s
+    scores: Float64Array
     predicted: Labels
-    positive: Float64s | None = None
-    negative: Float64s | None = None
+    positive: Float64Array | None = None
+    negative: Float64Array | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -56,12 +56,12 @@ class ScoredSet:
     name: str
     kind: Kind
     source: str
-    judged: Judged
+    judged: VerdictArrays
     labels: Labels
     names: Sequence[str] | None = None
     items: Sequence[ImageItem] | None = None
     failures: tuple[Failure, ...] = ()
-    features: Floats | None = None
+    features: FloatArray | None = None
 
     def path(self, row: int) -> str:
         """What the image of ``row`` is called; from anywhere, so not to be shown as it is."""
@@ -74,8 +74,8 @@ class ScoredSet:
 class Scorer:
     """A detector and how it is run; ``model`` is asked for only where images are read or prompts need it."""
 
-    detector: Detector
-    model: Model
+    detector: SavedDetector
+    model: LoadBackbone
     device: str = "cpu"
     batch_size: int = 16
     workers: int = 1
@@ -87,13 +87,13 @@ class Scorer:
         kind: Kind,
         source: str,
         drift: Drift | None = None,
-        tick: Tick = silent,
+        progress: ProgressCallback = silent,
     ) -> ScoredSet:
         """Score listed images; ``drift`` sees them. Class folders of ID images are true classes, by name."""
-        pieces: list[Judged] = []
+        pieces: list[VerdictArrays] = []
         items: list[ImageItem] = []
         failures: list[Failure] = []
-        features: list[Floats] = []
+        features: list[FloatArray] = []
         backbone, start = self.model(), 0
         for done, found in detect(
             listing,
@@ -112,7 +112,7 @@ class Scorer:
             if drift:
                 drift.count(found)
             start += done
-            tick(done)
+            progress(done)
         labels = self._true_classes(listing, items) if kind == "id" else _unlabelled(len(items))
         return ScoredSet(
             name,
@@ -131,7 +131,7 @@ class Scorer:
         made_by: Fingerprint,
         kind: Kind,
         sources: Sequence[Path] | None,
-        tick: Tick = silent,
+        progress: ProgressCallback = silent,
     ) -> ScoredSet:
         """Score the stored rows of ``split``; their images are looked for in ``sources``.
 
@@ -145,24 +145,24 @@ class Scorer:
         pieces = []
         for done, found in detect_split(split, made_by, self.detector, self.model, device=self.device):
             pieces.append(self._arrays(found))
-            tick(done)
+            progress(done)
         items = _images(split, sources)
         source, failed, rows = split.source, split.failures, split.features
         return ScoredSet(split.name, kind, source, joined(pieces), labels, split.keys, items, failed, rows)
 
-    def features(self, features: Floats) -> Judged:
+    def features(self, features: FloatArray) -> VerdictArrays:
         """Score raw ``features`` (N, D)."""
         judge = judge_of(self.detector, self.model, self.device)
         parts = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
         return joined([self._arrays(judge([""] * len(part), part)) for part in parts])
 
-    def _arrays(self, found: Iterable[Verdict | Failure]) -> Judged:
+    def _arrays(self, found: Iterable[Verdict | Failure]) -> VerdictArrays:
         verdicts = [one for one in found if isinstance(one, Verdict)]
         number = {name: label for label, name in enumerate(self.detector.head.classes)}
         columns = [(one.positive, one.negative) for one in verdicts]
         both = not any(None in pair for pair in columns)
         parts = np.array(columns, dtype=np.float64).reshape(-1, 2).T if both else None
-        return Judged(
+        return VerdictArrays(
             np.array([one.score for one in verdicts], dtype=np.float64),
             np.array([number[one.predicted] for one in verdicts], dtype=np.int32),
             *((None, None) if parts is None else parts),
@@ -177,14 +177,14 @@ class Scorer:
         return found
 
 
-def joined(pieces: Sequence[Judged]) -> Judged:
-    """Several ``Judged`` as one, in order."""
+def joined(pieces: Sequence[VerdictArrays]) -> VerdictArrays:
+    """Several ``VerdictArrays`` as one, in order."""
     kept = [piece for piece in pieces if len(piece)]
     if not kept:
-        return Judged(np.empty(0), np.empty(0, dtype=np.int32))
+        return VerdictArrays(np.empty(0), np.empty(0, dtype=np.int32))
     yes = [piece.positive for piece in kept if piece.positive is not None]
     no = [piece.negative for piece in kept if piece.negative is not None]
-    return Judged(
+    return VerdictArrays(
         np.concatenate([piece.scores for piece in kept]),
         np.concatenate([piece.predicted for piece in kept]),
         np.concatenate(yes) if yes else None,

@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.detect import shown_path
 from lsncli.detection.file_moves import as_binary, digest_in, keep_status, move_file
 from lsncli.detection.undo_log import UndoLog
-from lsncli.files import Folder, temporary_name
-from lsncli.images.file_identity import CHANGED, Identity, Witness, witness_of
+from lsncli.files import OpenFolder, temporary_name
+from lsncli.images.file_identity import CHANGED, FileIdentity, ImageDigest, witness_of
 from lsncli.images.item import ImageItem
 from lsncli.images.read import Undecodable
 from lsncli.images.remote import as_url
@@ -163,15 +163,15 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def carry_out(filing: Filing, log: UndoLog, tick: Tick = silent) -> Outcome:
+def carry_out(filing: Filing, log: UndoLog, progress: ProgressCallback = silent) -> Outcome:
     """Do what was planned, image by image; one that cannot be moved, copied or linked does not stop the rest.
 
     The images must be of a ``witnessed`` listing: one that is not what was scored any more is a failure.
-    ``log`` is a new undo file in DIR. ``tick`` is called with the number of images done. Ctrl-C takes effect
-    between two images.
+    ``log`` is a new undo file in DIR. ``progress`` is called with the number of images done. Ctrl-C takes
+    effect between two images.
     """
     outcome = Outcome()
-    with Folder.real(filing.folder) as root:
+    with OpenFolder.real(filing.folder) as root:
         for item, target in filing.planned:
             try:
                 with held_back():
@@ -181,11 +181,11 @@ def carry_out(filing: Filing, log: UndoLog, tick: Tick = silent) -> Outcome:
                 outcome.failures.append(Failure(shown_path(item), error.strerror or str(error)))
             except Undecodable as error:
                 outcome.failures.append(Failure(shown_path(item), error.message))
-            tick(1)
+            progress(1)
     return outcome
 
 
-def _file(filing: Filing, item: ImageItem, target: str, root: Folder, log: UndoLog) -> None:
+def _file(filing: Filing, item: ImageItem, target: str, root: OpenFolder, log: UndoLog) -> None:
     """One image; if something appeared at ``target`` since it was planned, under the next free number."""
     witness = witness_of(item)
     above, first = os.path.split(target)
@@ -201,7 +201,7 @@ def _file(filing: Filing, item: ImageItem, target: str, root: Folder, log: UndoL
                 name = numbered(first, number)
 
 
-def _copy(_filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+def _copy(_filing: Filing, witness: ImageDigest, folder: OpenFolder, name: str, log: UndoLog) -> None:
     item, data = witness.item, witness.read_again()
     source = item.path if as_url(item.path) else os.path.abspath(item.path)
     shown = source if item.member is None else f"{source}:{item.member}"
@@ -214,9 +214,9 @@ def _copy(_filing: Filing, witness: Witness, folder: Folder, name: str, log: Und
             keep_status(file, os.stat(source))
 
 
-def _move(filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+def _move(filing: Filing, witness: ImageDigest, folder: OpenFolder, name: str, log: UndoLog) -> None:
     above, own = filing.source(witness.item)
-    with Folder.real(above) as source:
+    with OpenFolder.real(above) as source:
         identity = _as_scored(witness, source, own)
         temporary = temporary_name(name)
         log.note(
@@ -229,9 +229,9 @@ def _move(filing: Filing, witness: Witness, folder: Folder, name: str, log: Undo
         move_file(source, own, folder, name, identity, temporary)
 
 
-def _link(_filing: Filing, witness: Witness, folder: Folder, name: str, log: UndoLog) -> None:
+def _link(_filing: Filing, witness: ImageDigest, folder: OpenFolder, name: str, log: UndoLog) -> None:
     source = os.path.abspath(witness.item.path)
-    if Identity.of(os.stat(source)) != witness.identity:
+    if FileIdentity.of(os.stat(source)) != witness.identity:
         witness.read_again()
     log.note(action="link", source=source, target=os.path.join(folder.path, name))
     folder.make_link(source, name)
@@ -240,9 +240,9 @@ def _link(_filing: Filing, witness: Witness, folder: Folder, name: str, log: Und
 FILE = {"move": _move, "copy": _copy, "link": _link}
 
 
-def _as_scored(witness: Witness, source: Folder, name: str) -> Identity:
+def _as_scored(witness: ImageDigest, source: OpenFolder, name: str) -> FileIdentity:
     """Which file the name is, if it is what was scored. Raises OSError."""
-    identity = Identity.of(source.status(name))
+    identity = FileIdentity.of(source.status(name))
     if identity == witness.identity:
         return identity
     # Another name or other permissions change the ctime, and a file can be replaced by an equal one.
@@ -252,7 +252,7 @@ def _as_scored(witness: Witness, source: Folder, name: str) -> Identity:
     return identity
 
 
-def _class_folder(root: Folder, name: str, log: UndoLog) -> Folder:
+def _class_folder(root: OpenFolder, name: str, log: UndoLog) -> OpenFolder:
     """Open a folder in DIR. Raises OSError for a link, which is not followed."""
     if not root.has(name):
         log.note(action="folder", target=os.path.join(root.path, name))

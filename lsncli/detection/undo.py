@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.file_moves import digest_in, move_file
-from lsncli.detection.undo_log import Chain, key_path, read_key
+from lsncli.detection.undo_log import SignatureChain, key_path, read_key
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import Folder, is_temporary, temporary_name
+from lsncli.files import OpenFolder, is_temporary, temporary_name
 from lsncli.signals import held_back
 from lsncli.validation import parsed
 
@@ -36,7 +36,7 @@ OPTIONAL = ("sha256", "temporary")
 
 
 @dataclass(frozen=True)
-class Change:
+class UndoEntry:
     """One line of an undo file. ``sha256`` is "" where a version before 2 moved a file."""
 
     action: str
@@ -53,7 +53,7 @@ class UndoFile:
     path: Path
     folder: str
     created: tuple[str, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[UndoEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_undo_file(path: Path, *, unsigned: bool = False) -> UndoFile:
     LsnError for one that is not signed, was altered or lies in another folder than it names.
     """
     try:
-        with Folder.at(path.parent) as place, open(place.open_file(path.name), "rb") as file:
+        with OpenFolder.at(path.parent) as place, open(place.open_file(path.name), "rb") as file:
             if os.fstat(file.fileno()).st_size > MOST_BYTES:
                 raise OSError(f"it is larger than {MOST_BYTES >> 20} MiB")
             return _read(path, place, file, unsigned)
@@ -82,7 +82,7 @@ def read_undo_file(path: Path, *, unsigned: bool = False) -> UndoFile:
         raise UsageError(f"'{path}' cannot be read: {error.strerror or error}.", HINT) from error
 
 
-def _read(path: Path, place: Folder, file: IO[bytes], unsigned: bool) -> UndoFile:
+def _read(path: Path, place: OpenFolder, file: IO[bytes], unsigned: bool) -> UndoFile:
     lines = _lines(path, file)
     first = next(lines, b"")
     header = _record(path, 1, first)
@@ -90,7 +90,7 @@ def _read(path: Path, place: Folder, file: IO[bytes], unsigned: bool) -> UndoFil
     if version not in (1, 2) or not isinstance(folder, str) or not isinstance(created, list):
         raise UsageError(f"'{path}' is not an undo file of lsn.", HINT)
     _check_place(path, place, folder)
-    chain = Chain(read_key() if version == 2 else None)
+    chain = SignatureChain(read_key() if version == 2 else None)
     signed = chain.holds(first)
     if not signed and not unsigned:
         raise LsnError(
@@ -113,7 +113,7 @@ def _read(path: Path, place: Folder, file: IO[bytes], unsigned: bool) -> UndoFil
     return UndoFile(path, folder, tuple(created), tuple(changes))
 
 
-def undo_all(files: Sequence[UndoFile], tick: Tick = silent) -> Iterator[Undone]:
+def undo_all(files: Sequence[UndoFile], progress: ProgressCallback = silent) -> Iterator[Undone]:
     """Take back the changes of several files, the first file first.
 
     An image that another of the files moved on is not where a file says; so files of which something was not
@@ -122,29 +122,29 @@ def undo_all(files: Sequence[UndoFile], tick: Tick = silent) -> Iterator[Undone]
     failed: list[Undone] = []
     left = list(files)
     while left:
-        again, failed, progress = [], [], False
+        again, failed, advanced = [], [], False
         for file in left:
-            done = list(undo(file, tick))
+            done = list(undo(file, progress))
             yield from (one for one in done if one.error is None)
-            progress |= any(one.error is None for one in done)
+            advanced |= any(one.error is None for one in done)
             failed += (errors := [one for one in done if one.error is not None])
             if errors:
                 again.append(file)
-        left, tick = (again if progress else []), silent
+        left, progress = (again if advanced else []), silent
     yield from failed
 
 
-def undo(file: UndoFile, tick: Tick = silent) -> Iterator[Undone]:
+def undo(file: UndoFile, progress: ProgressCallback = silent) -> Iterator[Undone]:
     """Take the changes back, the last first; yields each that was there to be taken back.
 
     What was undone already, or never happened, is skipped. Folders that were made and are empty again are
     removed, and at the end, if nothing went wrong, the undo file too.
     """
     clean = True
-    with Folder.at(file.path.parent) as root:
+    with OpenFolder.at(file.path.parent) as root:
         _check_place(file.path, root, file.folder)
         for change in reversed(file.changes):
-            tick(1)
+            progress(1)
             try:
                 with held_back():
                     happened = _take_back(root, file.folder, change)
@@ -160,11 +160,11 @@ def undo(file: UndoFile, tick: Tick = silent) -> Iterator[Undone]:
     if clean:
         for folder in file.created:
             above, name = os.path.split(folder)
-            with suppress(OSError), Folder.real(above) as outer:  # not empty: something else lives there
+            with suppress(OSError), OpenFolder.real(above) as outer:  # not empty: something else lives there
                 outer.remove_folder(name)
 
 
-def _take_back(root: Folder, within: str, change: Change) -> bool:
+def _take_back(root: OpenFolder, within: str, change: UndoEntry) -> bool:
     """Whether there was anything to take back. Raises OSError with the reason why it was not."""
     with ExitStack() as stack:
         *names, name = Path(change.target).relative_to(within).parts
@@ -185,10 +185,10 @@ def _take_back(root: Folder, within: str, change: Change) -> bool:
     return False
 
 
-def _move(folder: Folder, name: str, change: Change) -> bool:
+def _move(folder: OpenFolder, name: str, change: UndoEntry) -> bool:
     above, own = os.path.split(change.source)
     digest, identity = digest_in(folder, name)
-    with Folder.real(above, make=True) as source:
+    with OpenFolder.real(above, make=True) as source:
         if source.has(own):
             # A kill between taking the name and moving the file, or between copying and removing it.
             if identity.size and not (digest == change.sha256 == digest_in(source, own)[0]):
@@ -201,10 +201,10 @@ def _move(folder: Folder, name: str, change: Change) -> bool:
     return True
 
 
-def _check_is_back(change: Change) -> None:
+def _check_is_back(change: UndoEntry) -> None:
     above, own = os.path.split(change.source)
     try:
-        with Folder.real(above) as source:
+        with OpenFolder.real(above) as source:
             is_back = change.sha256 == "" or digest_in(source, own)[0] == change.sha256
     except OSError:
         raise OSError("neither where it was moved from nor where it was moved to") from None
@@ -212,7 +212,7 @@ def _check_is_back(change: Change) -> None:
         raise OSError(f"no longer where it was moved to, and another file is at {change.source}")
 
 
-def _copy(folder: Folder, name: str, change: Change) -> bool:
+def _copy(folder: OpenFolder, name: str, change: UndoEntry) -> bool:
     with suppress(OSError):
         if digest_in(folder, name)[0] == change.sha256:
             folder.remove(name)
@@ -220,7 +220,7 @@ def _copy(folder: Folder, name: str, change: Change) -> bool:
     raise OSError("changed since it was copied: it is kept")
 
 
-def _link(folder: Folder, name: str, change: Change) -> bool:
+def _link(folder: OpenFolder, name: str, change: UndoEntry) -> bool:
     with suppress(OSError):
         if folder.link_target(name) == change.source:
             folder.remove(name)
@@ -228,13 +228,13 @@ def _link(folder: Folder, name: str, change: Change) -> bool:
     raise OSError("no longer the link that was made: it is kept")
 
 
-def _folder(folder: Folder, name: str, change: Change) -> bool:  # noqa: ARG001
+def _folder(folder: OpenFolder, name: str, change: UndoEntry) -> bool:  # noqa: ARG001
     with suppress(OSError):  # not empty, or a file: either is fine
         folder.remove_folder(name)
     return False
 
 
-UNDO: dict[str, Callable[[Folder, str, Change], bool]] = {
+UNDO: dict[str, Callable[[OpenFolder, str, UndoEntry], bool]] = {
     "folder": _folder,
     "move": _move,
     "copy": _copy,
@@ -244,7 +244,7 @@ UNDO: dict[str, Callable[[Folder, str, Change], bool]] = {
 raise OSError with a reason."""
 
 
-def _check_place(path: Path, place: Folder, folder: str) -> None:
+def _check_place(path: Path, place: OpenFolder, folder: str) -> None:
     """Raise LsnError unless the open folder, in which the undo file lies, is the one that it names."""
     with suppress(OSError, ValueError):
         if place.is_same(os.stat(folder)):
@@ -276,14 +276,14 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _change(path: Path, number: int, line: bytes, folder: str) -> Change:
+def _change(path: Path, number: int, line: bytes, folder: str) -> UndoEntry:
     record = _record(path, number, line)
     names = FIELDS.get(str(record.get("action")), ())
     values = {name: record.get(name) for name in names}
     values |= {name: record[name] for name in OPTIONAL if names and name in record}
     if not names or not all(isinstance(value, str) and "\0" not in value for value in values.values()):
         raise LsnError(f"{path}, line {number}: expected a change that lsn makes, found {record}.", HINT)
-    change = Change(str(record["action"]), **{name: str(value) for name, value in values.items()})
+    change = UndoEntry(str(record["action"]), **{name: str(value) for name, value in values.items()})
     if not _holds(folder, change.target) or change.target == folder:
         raise LsnError(f"{path}, line {number}: '{change.target}' does not lie in {folder}.", HINT)
     if change.action == "move" and not os.path.isabs(change.source):
@@ -293,7 +293,7 @@ def _change(path: Path, number: int, line: bytes, folder: str) -> Change:
     return change
 
 
-def _from_version_1(change: Change) -> Change:
+def _from_version_1(change: UndoEntry) -> UndoEntry:
     """Version 1 wrote sources as they were typed, with links in them."""
     if change.action != "move":
         return change

@@ -20,7 +20,7 @@ from typing import Any
 
 from lsncli.detection.file_moves import as_binary
 from lsncli.errors import LsnError
-from lsncli.files import Folder
+from lsncli.files import OpenFolder
 
 KEY = "undo.key"
 KEY_BYTES = 32
@@ -41,7 +41,7 @@ def read_key() -> bytes | None:
     """The user's key; None if there is none yet. Raises LsnError for one that others may have read."""
     path = key_path()
     try:
-        with Folder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
+        with OpenFolder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             key = file.read(KEY_BYTES + 1)
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def make_key() -> bytes:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (
-            Folder.at(path.parent) as folder,
+            OpenFolder.at(path.parent) as folder,
             suppress(FileExistsError),  # another process was faster
             folder.writing(path.name, as_binary, private=True) as file,
         ):
@@ -113,7 +113,7 @@ def begin(folder: Path) -> Iterator[UndoLog]:
     key = make_key()
     created = [str(one) for one in (folder, *folder.parents) if not os.path.exists(one)]
     try:
-        with Folder.real(folder, make=True) as place:
+        with OpenFolder.real(folder, make=True) as place:
             name, handle = _new_log(place)
             log = UndoLog(folder / name, handle, key)
             try:
@@ -132,7 +132,7 @@ def begin(folder: Path) -> Iterator[UndoLog]:
         os.close(handle)
 
 
-def _new_log(place: Folder) -> tuple[str, int]:
+def _new_log(place: OpenFolder) -> tuple[str, int]:
     stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
     while True:
         name = f"lsn-undo-{stamp}{f'-{number}' if number > 1 else ''}.jsonl"
@@ -142,7 +142,7 @@ def _new_log(place: Folder) -> tuple[str, int]:
             number += 1
 
 
-class Chain:
+class SignatureChain:
     """Checks one line after the other against the user's key."""
 
     def __init__(self, key: bytes | None) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.errors import UsageError
@@ -15,7 +15,7 @@ from lsncli.threshold import uncalibrated
 LABEL = "zero-shot NegLabel"
 
 
-def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
+def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> SavedDetector:
     """A NegLabel detector of ``classes`` by their names alone.
 
     Nobody has measured how many ID images its threshold keeps, and the detector says so
@@ -28,7 +28,7 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> Detector:
     check_distinct(names, text_ids_of(backbone), where="--classes")
     tower = with_text(backbone).text_tower()
     weights, words = encoded(tower, names), other_words(names, tower)
-    return Detector(
+    return SavedDetector(
         method="neglabel",
         label=LABEL,
         settings={"groups": NegLabel().groups},

@@ -10,12 +10,12 @@ from pathlib import Path
 from lsncli.errors import LsnError
 from lsncli.images.cifar import is_cifar
 from lsncli.images.dataset_layouts import (
-    Annotated,
-    Cifar,
-    Folder,
-    Layout,
-    Tar,
-    Unlabelled,
+    AnnotatedLayout,
+    CifarLayout,
+    DatasetLayout,
+    FolderLayout,
+    TarLayout,
+    UnlabelledLayout,
     class_folders,
     find_annotations,
 )
@@ -51,7 +51,7 @@ class Verified:
         return all(finding.ok for finding in self.findings)
 
 
-def locate(data: Path, dataset: Dataset) -> Layout | None:
+def locate(data: Path, dataset: Dataset) -> DatasetLayout | None:
     """Find a set in the layouts that people have it in; None if it is not there.
 
     The folder ``data/<name>`` and ``data/<name>.tar`` come first, then the set's ``places`` in their order,
@@ -61,37 +61,37 @@ def locate(data: Path, dataset: Dataset) -> Layout | None:
     spelled = _spelled(data, dataset.name) or _spelled(data, f"{dataset.name}.tar")
     names = [name for place in dataset.places for name in expanded(place)]
     other = [path for name in names if (path := _spelled(data, name)) and _beside(path, dataset.beside)]
-    weak: list[Layout] = []
+    weak: list[DatasetLayout] = []
     for path in [*exact, *other, *([spelled] if spelled else [])]:
         if path in other and dataset.cifar and (cifar := _as_cifar(path, dataset)):
             return cifar
         layout, sure = _recognised(path, data, dataset)
         if layout is not None and sure:
             return layout
-        if layout is not None and (path in exact or isinstance(layout, Unlabelled)):
+        if layout is not None and (path in exact or isinstance(layout, UnlabelledLayout)):
             weak.append(layout)
     return next(iter(weak), None)
 
 
-def _as_cifar(path: Path, dataset: Dataset) -> Layout | None:
+def _as_cifar(path: Path, dataset: Dataset) -> DatasetLayout | None:
     known = class_list(dataset.class_list)
     there = is_cifar(path, len(known), dataset.cifar)
-    return Cifar(path, len(known), dataset.cifar, known.names) if there else None
+    return CifarLayout(path, len(known), dataset.cifar, known.names) if there else None
 
 
-def _recognised(path: Path, data: Path, dataset: Dataset) -> tuple[Layout | None, bool]:
+def _recognised(path: Path, data: Path, dataset: Dataset) -> tuple[DatasetLayout | None, bool]:
     """The layout at ``path``, and whether it is one that holds the set for sure."""
     known = class_list(dataset.class_list) if dataset.class_list else None
     if path.is_file():
-        return (Tar(path), True) if path.suffix.lower() == ".tar" else (None, False)
+        return (TarLayout(path), True) if path.suffix.lower() == ".tar" else (None, False)
     if known is None or not dataset.labelled or any(known.key_of(name) for name in class_folders(path)):
-        return Folder(path), True
+        return FolderLayout(path), True
     inside = _spelled(path, "images")
     for flat in filter(None, (path, inside)):
         if _has_images(flat):
             labels = find_annotations(flat, data)
-            return (Annotated(flat, labels), True) if labels else (Unlabelled(flat), False)
-    return Folder(path), False
+            return (AnnotatedLayout(flat, labels), True) if labels else (UnlabelledLayout(flat), False)
+    return FolderLayout(path), False
 
 
 def _spelled(root: Path, relative: str) -> Path | None:
@@ -127,7 +127,7 @@ def _has_images(folder: Path) -> bool:
         return False
 
 
-def verify(dataset: Dataset, layout: Layout) -> Verified:
+def verify(dataset: Dataset, layout: DatasetLayout) -> Verified:
     """Count the images of a set and of each of its classes by the listing that a suite extracts.
 
     Class folders of a set that is not ``labelled`` are only counted. What cannot be listed is a finding, not

@@ -5,9 +5,9 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.backbones import Backbone, load_again
-from lsncli.console import Tick
+from lsncli.console import ProgressCallback
 from lsncli.detection.detect import Verdict, detect
 from lsncli.errors import LsnError
 from lsncli.evaluation.evaluate import Evaluation, choose_splits, evaluate, plan_evaluation
@@ -18,7 +18,7 @@ from lsncli.methods.workspace import Workspace
 from lsncli.prompts.learner import steps as learner_steps
 from lsncli.prompts.settings import preset
 from lsncli.store.reader import list_splits, read_fingerprint
-from lsncli.training.prompts import Plan, train_prompts
+from lsncli.training.prompts import TrainingData, train_prompts
 
 POSITIVE_SETTINGS = preset("positive", epochs=20, batch_size=64, rate=0.02)
 NEGATIVE_SETTINGS = preset("negative", epochs=20, batch_size=64, rate=0.002)
@@ -60,20 +60,20 @@ def contents(demo: Demo) -> list[dict[str, object]]:
     return [{"split": s.name, "rows": s.rows, "classes": len(s.classes), "source": s.source} for s in splits]
 
 
-def steps(plan: Plan) -> tuple[int, int]:
+def steps(plan: TrainingData) -> tuple[int, int]:
     """Steps of ``learn_yes`` and of ``learn_no``, for progress bars."""
     rows = len(plan.rows.train)
     return learner_steps(rows, POSITIVE_SETTINGS), learner_steps(rows, NEGATIVE_SETTINGS)
 
 
-def learn_yes(demo: Demo, plan: Plan, tick: Tick) -> None:
+def learn_yes(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> None:
     """Positive prompts on the planned rows."""
-    train_prompts(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, tick=tick)
+    train_prompts(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, progress=progress)
 
 
-def learn_no(demo: Demo, plan: Plan, tick: Tick) -> Detector:
+def learn_no(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> SavedDetector:
     """Negative prompts on the same rows, and the LSN detector that they make."""
-    return train_prompts(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, tick=tick).detector
+    return train_prompts(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, progress=progress).detector
 
 
 def compare(demo: Demo) -> Evaluation:
@@ -86,13 +86,13 @@ def compare(demo: Demo) -> Evaluation:
     return found
 
 
-def score_photos(demo: Demo, detector: Detector, tick: Tick) -> list[Verdict]:
+def score_photos(demo: Demo, detector: SavedDetector, progress: ProgressCallback) -> list[Verdict]:
     """Verdicts on the sample photos of installed packages, those that belong most first."""
     listing = list_images(sample_photos())
     found: list[Verdict] = []
     for done, batch in detect(listing, detector, demo.backbone, batch_size=16, workers=2):
         found += [one for one in batch if isinstance(one, Verdict)]
-        tick(done)
+        progress(done)
     shown = [replace(verdict, path=Path(verdict.path).name) for verdict in found]
     return sorted(shown, key=lambda verdict: -verdict.score)
 

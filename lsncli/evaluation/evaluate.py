@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import whole, whole_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
-from lsncli.methods.heads import Heads, Model
+from lsncli.methods.heads import Heads, LoadBackbone
 from lsncli.methods.holdout import labels_as, no_rows
-from lsncli.methods.inputs import NO_IMAGES, Images
-from lsncli.methods.prepared import Cost, PreparedMethod, entrant
+from lsncli.methods.inputs import NO_IMAGES, ImageAccess
+from lsncli.methods.prepared import PreparedMethod, ResourceUse, entrant
 from lsncli.methods.scoring import recall, score_split
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
@@ -106,7 +106,7 @@ Failed = tuple[Method, str]
 
 
 @dataclass(frozen=True)
-class Result:
+class MethodResult:
     """One method on one OOD split (or the average over them); fractions, not percent."""
 
     method: Method
@@ -116,7 +116,7 @@ class Result:
     metrics: OodMetrics
     id_accuracy: float
     """Accuracy of the head's positive prompts on the labelled ID rows; NaN if none is labelled."""
-    cost: Cost
+    cost: ResourceUse
     """Of learning and scoring all splits in this run; no seconds for what was known."""
 
 
@@ -124,19 +124,19 @@ class Result:
 class Evaluation:
     """All results, the methods that could not be evaluated with the reason, and what the others scored."""
 
-    results: tuple[Result, ...]
+    results: tuple[MethodResult, ...]
     failed: tuple[Failed, ...]
     entrants: tuple[PreparedMethod, ...]
     id_split: str
 
-    def ranked(self) -> list[Result]:
+    def ranked(self) -> list[MethodResult]:
         """The results with the best average AUROC first; those of one method stay together."""
         last = {str(one.method): one.metrics.auroc for one in self.results}
         return sorted(self.results, key=lambda one: -last[str(one.method)])
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What is to be scored: methods that are ready, those that cannot be, and the splits."""
 
     entrants: tuple[PreparedMethod, ...]
@@ -160,11 +160,11 @@ def plan_evaluation(
     ood_splits: Sequence[Split],
     train_split: str | None,
     *,
-    model: Model | None = None,
+    model: LoadBackbone | None = None,
     device: str = "cpu",
-    images: Images = NO_IMAGES,
+    images: ImageAccess = NO_IMAGES,
     keep: bool = True,
-) -> Plan:
+) -> EvaluationPlan:
     """Make every method ready and look up what is known of it; a method that fails is noted.
 
     Classes are those of the training split, which ``selection.training_split`` reads. Scores that learn from
@@ -198,7 +198,7 @@ def plan_evaluation(
             continue
         ready.append(one)
     doubts = [text for one in ready for text in _trained_on(one, (id_split, *ood_splits))]
-    return Plan(tuple(ready), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
+    return EvaluationPlan(tuple(ready), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
 
 
 def _check_not_tested_on(train: Split, methods: Sequence[Method], tested: Sequence[Split]) -> None:
@@ -230,25 +230,25 @@ def _check_rows(train: Split, method: Method) -> None:
         )
 
 
-def evaluate(plan: Plan, tick: Tick = silent) -> Evaluation:
+def evaluate(plan: EvaluationPlan, progress: ProgressCallback = silent) -> Evaluation:
     """Score what is not known yet, and measure. A method that fails is reported and the others go on.
 
-    ``tick`` counts every score.
+    ``progress`` counts every score.
     """
     failed = list(plan.failed)
     entrants = list(plan.entrants)
     for split in (plan.id_split, *plan.ood_splits):
-        entrants = score_split(entrants, split, failed, tick, guess=split is plan.id_split)
+        entrants = score_split(entrants, split, failed, progress, guess=split is plan.id_split)
     found = [_results(one, plan.id_split, plan.ood_splits) for one in entrants]
     return Evaluation(tuple(chain(*found)), tuple(failed), tuple(entrants), plan.id_split.name)
 
 
-def _results(one: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[Result]:
+def _results(one: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[MethodResult]:
     """On each OOD split, and the average if there are several."""
     inside = one.scores[id_split.name]
     right = id_accuracy(labels_as(id_split, one.source.classes), one.guesses[id_split.name])
     found = [
-        Result(
+        MethodResult(
             one.method,
             one.settled.label,
             split.name,
@@ -261,7 +261,7 @@ def _results(one: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) 
     return [*found, average(found)] if len(found) > 1 else found
 
 
-def intervals_of(found: Evaluation, result: Result, kind: str | None) -> dict[str, Interval]:
+def intervals_of(found: Evaluation, result: MethodResult, kind: str | None) -> dict[str, Interval]:
     """95% intervals: ``delong`` of AUROC, ``bootstrap`` of every metric; none of an average."""
     if kind is None or result.ood == AVERAGE:
         return {}
@@ -276,7 +276,7 @@ def id_accuracy(labels: Labels, guesses: Labels) -> float:
     return accuracy(labels[known], guesses[known]) if known.any() else float("nan")
 
 
-def average(results: Sequence[Result]) -> Result:
+def average(results: Sequence[MethodResult]) -> MethodResult:
     """The unweighted mean over OOD splits, as in the paper's tables."""
 
     def mean(field: str) -> float:

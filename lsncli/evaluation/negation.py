@@ -14,7 +14,7 @@ from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits
-from lsncli.types import UNLABELLED, Float64s, Floats, Labels
+from lsncli.types import UNLABELLED, Float64Array, FloatArray, Labels
 
 YES, NO = "a photo of a {}", "not a photo of a {}"
 """The two descriptions of the paper's appendix K; {} stands for the class name."""
@@ -29,28 +29,28 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class LabelledFeatures:
     """Some images: raw ``features`` (n, D), ``labels`` (n,) and ``keys``.
 
     A label is a class index, ``UNLABELLED`` or ``FOREIGN``.
     """
 
-    features: Floats
+    features: FloatArray
     labels: Labels
     keys: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Pair:
+class DescriptionPair:
     """The two descriptions of every class as unit text features, each (C, D)."""
 
     classes: tuple[str, ...]
-    yes: Float64s
-    no: Float64s
+    yes: Float64Array
+    no: Float64Array
 
 
 @dataclass(frozen=True)
-class Tally:
+class ChoiceCounts:
     """Counts of images, one entry a class (C,). A tie is a choice of the positive description.
 
     ``yes`` and ``no`` are the paper's bars: how many of all images chose each description of the class.
@@ -71,7 +71,7 @@ class Tally:
     other_no: Counts
     fooled: Counts
     pairs: Counts
-    margin: Float64s
+    margin: Float64Array
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Running:
         self.own_images, self.fooled = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.margin = np.zeros(count)
 
-    def add(self, yes: Float64s, no: Float64s, labels: Labels) -> None:
+    def add(self, yes: Float64Array, no: Float64Array, labels: Labels) -> None:
         """Count images by their cosines (n, C) with both descriptions."""
         count, chosen = len(self.classes), yes >= no
         known, own = labels != UNLABELLED, np.flatnonzero(labels >= 0)
@@ -112,9 +112,9 @@ class _Running:
         np.add.at(self.fooled, of, (no[own] < no[own, of][:, None]).sum(axis=1))
         self.margin += (yes - no).sum(axis=0)
 
-    def tally(self) -> Tally:
+    def tally(self) -> ChoiceCounts:
         other_yes = self.labelled_yes - self.own_yes
-        return Tally(
+        return ChoiceCounts(
             classes=self.classes,
             images=self.images,
             yes=self.yes,
@@ -129,7 +129,7 @@ class _Running:
         )
 
 
-def described(tower: TextTower, classes: Sequence[str], yes: str = YES, no: str = NO) -> Pair:
+def described(tower: TextTower, classes: Sequence[str], yes: str = YES, no: str = NO) -> DescriptionPair:
     """Both descriptions of every class through the text tower.
 
     Raises UsageError if a template has no {} or both are the same, LsnError without classes.
@@ -142,15 +142,15 @@ def described(tower: TextTower, classes: Sequence[str], yes: str = YES, no: str 
     if not classes:
         raise LsnError("There are no classes to ask about.", "Name them with --classes FILE, one a line.")
 
-    def features(template: str) -> Float64s:
+    def features(template: str) -> Float64Array:
         # Not str.format: a class name or a template may hold other braces.
         found = text_features(tower, [template.replace("{}", name) for name in classes])
         return found.cpu().numpy().astype(np.float64)
 
-    return Pair(tuple(classes), features(yes), features(no))
+    return DescriptionPair(tuple(classes), features(yes), features(no))
 
 
-def tally(pair: Pair, parts: Iterable[Part]) -> Tally:
+def tally(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> ChoiceCounts:
     """Let every image choose between the descriptions of every class, a bounded block at a time.
 
     Raises LsnError for features of another model than the texts, and if there are no images.
@@ -164,7 +164,7 @@ def tally(pair: Pair, parts: Iterable[Part]) -> Tally:
     return running.tally()
 
 
-def choices(pair: Pair, parts: Iterable[Part]) -> Iterator[dict[str, object]]:
+def choices(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> Iterator[dict[str, object]]:
     """Every image with every class, as Figures 3, 4 and 8 show a few: both cosines and the choice."""
     for part in blocks(parts, len(pair.classes)):
         yes, no = cosines(part.features, pair.yes), cosines(part.features, pair.no)
@@ -180,7 +180,7 @@ def choices(pair: Pair, parts: Iterable[Part]) -> Iterator[dict[str, object]]:
                 }
 
 
-def shares(found: Tally) -> Shares:
+def shares(found: ChoiceCounts) -> Shares:
     """What all classes say together."""
 
     def share(part: Counts, rest: Counts) -> float:
@@ -195,13 +195,13 @@ def shares(found: Tally) -> Shares:
     )
 
 
-def blocks(parts: Iterable[Part], classes: int) -> Iterator[Part]:
+def blocks(parts: Iterable[LabelledFeatures], classes: int) -> Iterator[LabelledFeatures]:
     """The same rows, so few at a time that a matrix of cosines has at most ``CELLS`` entries."""
     rows = max(1, min(CHUNK, CELLS // classes))
     for part in parts:
         for start in range(0, len(part.labels), rows):
             here = slice(start, start + rows)
-            yield Part(part.features[here], part.labels[here], part.keys[here])
+            yield LabelledFeatures(part.features[here], part.labels[here], part.keys[here])
 
 
 def classes_asked(store: Path, train: str, file: Path | None, own: Sequence[str]) -> tuple[str, ...]:
@@ -231,6 +231,6 @@ def labels_among(labels: Labels, own: Sequence[str], classes: Sequence[str]) -> 
     return table[labels]  # UNLABELLED is -1, the last
 
 
-def rows_of(split: Split, classes: Sequence[str]) -> Part:
+def rows_of(split: Split, classes: Sequence[str]) -> LabelledFeatures:
     """A stored split with its labels among ``classes``."""
-    return Part(split.features, labels_among(split.labels, split.classes, classes), split.keys)
+    return LabelledFeatures(split.features, labels_among(split.labels, split.classes, classes), split.keys)

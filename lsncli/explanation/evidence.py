@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.detection.calibrate import known_rows
 from lsncli.detection.detect import Verdict, judge_of
-from lsncli.detection.scored_sets import Judged, ScoredSet, Scorer
+from lsncli.detection.scored_sets import ScoredSet, Scorer, VerdictArrays
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import encode_batch
 from lsncli.images.loader import Batch
 from lsncli.methods.workspace import Workspace
 from lsncli.scores.common import CHUNK, check_features, logits, positive_cosines
 from lsncli.store.format import Split
-from lsncli.types import UNLABELLED, Float64s, Floats, Head, unit
+from lsncli.types import UNLABELLED, Float64Array, FloatArray, Head, unit
 
 ROWS = 256
 """Features compared at a time with ``CHUNK`` stored rows: 16 MB of cosines."""
@@ -34,7 +34,7 @@ class Neighbour:
     cosine: float
 
 
-def nearest(split: Split, features: Floats, count: int) -> list[tuple[Neighbour, ...]]:
+def nearest(split: Split, features: FloatArray, count: int) -> list[tuple[Neighbour, ...]]:
     """The ``count`` images of ``split``, or all if there are fewer, with the largest cosine, largest first,
     for each row of raw ``features`` (N, D).
 
@@ -83,8 +83,8 @@ def nearest_of(
 
 
 def _merged(
-    best: Float64s, rows: NDArray[np.int64], cosines: Float64s, start: int
-) -> tuple[Float64s, NDArray[np.int64]]:
+    best: Float64Array, rows: NDArray[np.int64], cosines: Float64Array, start: int
+) -> tuple[Float64Array, NDArray[np.int64]]:
     """The k largest of ``best`` (N, k), of ``rows``, and of ``cosines`` (N, M), from row ``start`` on."""
     kept = best.shape[1]
     everything = np.concatenate([best, cosines], axis=1)
@@ -104,7 +104,7 @@ HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
-class Likely:
+class LikelyClass:
     """A class, its probability among all classes (softmax of the logits, at the model's own temperature), and
     the cosine of its positive prompt with the image."""
 
@@ -124,7 +124,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evidence:
     """A verdict, what a table calls the detector, and the numbers behind it: the score, what the positive and
     the negative prompts say where it is their sum, and gamma."""
 
@@ -144,8 +144,8 @@ class Judgement:
 class Reasons:
     """The likeliest classes first; a judgement if there is a detector; the nearest images of ``split``."""
 
-    likely: tuple[Likely, ...]
-    judgement: Judgement | None
+    likely: tuple[LikelyClass, ...]
+    judgement: Evidence | None
     nearest: tuple[Neighbour, ...]
     split: str = ""
 
@@ -156,8 +156,8 @@ def reasons(
     backbone: Backbone,
     head: Head,
     *,
-    detector: Detector | None = None,
-    held_out: Judged | None = None,
+    detector: SavedDetector | None = None,
+    held_out: VerdictArrays | None = None,
     split: Split | None = None,
     top: int = 5,
     count: int = 5,
@@ -173,12 +173,12 @@ def reasons(
     judgement = None
     if detector is not None:
         (verdict,) = judge_of(detector, lambda: backbone, device)([path], features)
-        judgement = Judgement(verdict, detector.label, _measures(verdict, held_out))
+        judgement = Evidence(verdict, detector.label, _measures(verdict, held_out))
     found = nearest(split, features, count)[0] if split is not None else ()
     return Reasons(likely(head, features, top), judgement, found, split.name if split else "")
 
 
-def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> Judged | None:
+def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> VerdictArrays | None:
     """Scores of held-out ID rows of ``split``, evenly taken; None where they are unavailable.
 
     That is where other images or classes are in the split than prompts learned from, none was held out, or
@@ -195,17 +195,17 @@ def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> Judged | N
     return scorer.features(features[::step]) if len(features) else None
 
 
-def likely(head: Head, features: Floats, top: int) -> tuple[Likely, ...]:
+def likely(head: Head, features: FloatArray, top: int) -> tuple[LikelyClass, ...]:
     """The ``top`` likeliest classes of one image with raw ``features`` (1, D), likeliest first."""
     cosines = positive_cosines(head, features)[0]
     values = logits(head, features)[0]
     values = np.exp(values - values.max())
     shares = values / values.sum()
     order = np.argsort(-shares, kind="stable")[:top]
-    return tuple(Likely(head.classes[at], float(shares[at]), float(cosines[at])) for at in order)
+    return tuple(LikelyClass(head.classes[at], float(shares[at]), float(cosines[at])) for at in order)
 
 
-def _features(path: str, image: Image, backbone: Backbone) -> Floats:
+def _features(path: str, image: Image, backbone: Backbone) -> FloatArray:
     """Raw features (1, D), float16."""
     pixels = backbone.preprocess(image)[None]
     batch = encode_batch(Batch(0, 1, pixels, (path,), np.array([UNLABELLED], np.int32), ()), backbone)
@@ -214,7 +214,7 @@ def _features(path: str, image: Image, backbone: Backbone) -> Floats:
     return batch.features
 
 
-def _measures(verdict: Verdict, held_out: Judged | None) -> tuple[Measure, ...]:
+def _measures(verdict: Verdict, held_out: VerdictArrays | None) -> tuple[Measure, ...]:
     scores, yes, no = (
         (held_out.scores, held_out.positive, held_out.negative) if held_out else (None, None, None)
     )
@@ -224,5 +224,5 @@ def _measures(verdict: Verdict, held_out: Judged | None) -> tuple[Measure, ...]:
     return (*found, _measure("gamma", verdict.threshold, scores))
 
 
-def _measure(name: str, value: float, others: Float64s | None) -> Measure:
+def _measure(name: str, value: float, others: Float64Array | None) -> Measure:
     return Measure(name, value, None if others is None else float((others < value).mean()))

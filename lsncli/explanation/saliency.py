@@ -16,11 +16,11 @@ from lsncli.images.decode import decode
 from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.scores.common import positive_cosines
-from lsncli.types import Float64s, Head, unit
+from lsncli.types import Float64Array, Head, unit
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class PromptMap:
     """Where one prompt looks: ``weights`` (h, w) are not negative and sum to one, or to zero if nothing in
     the image speaks for the prompt. ``negative`` is the number of the set of negative prompts, from 1, or 0
     for the positive prompt; ``cosine`` is that of the prompt with the image."""
@@ -28,7 +28,7 @@ class Look:
     name: str
     negative: int
     cosine: float
-    weights: Float64s
+    weights: Float64Array
 
     @property
     def prompt(self) -> str:
@@ -46,7 +46,7 @@ class Look:
         row, column = divmod(int(self.weights.argmax()), width)
         return (column + 0.5) / width, (row + 0.5) / height
 
-    def overlap(self, other: "Look") -> float:
+    def overlap(self, other: "PromptMap") -> float:
         """The weight two looks share, 0 (apart) to 1 (the same): the sum of the smaller of both."""
         return float(np.minimum(self.weights, other.weights).sum())
 
@@ -57,7 +57,7 @@ class Explanation:
 
     seen: NDArray[np.uint8]
     predicted: str
-    looks: tuple[Look, ...]
+    looks: tuple[PromptMap, ...]
 
 
 def read_image(path: Path) -> Image:
@@ -118,12 +118,12 @@ def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] =
         cosines = (unit(features) @ text.T)[0]
         for at, row in enumerate(rows):
             weights = _shares(maps[number * len(rows) + at])
-            looks.append(Look(wanted[at], number, float(cosines[row]), weights))
+            looks.append(PromptMap(wanted[at], number, float(cosines[row]), weights))
     looks.sort(key=lambda look: (wanted.index(look.name), look.negative))
     return Explanation(_picture(pixels, backbone), predicted, tuple(looks))
 
 
-def _directions(head: Head) -> list[tuple[Float64s, Float64s]]:
+def _directions(head: Head) -> list[tuple[Float64Array, Float64Array]]:
     """Unit text features (C, D) and directions (C, D): of the positive prompts, then of each negative set."""
     if not isinstance(head.weights, np.ndarray) or callable(head.negative):
         raise LsnError(
@@ -139,7 +139,7 @@ def _directions(head: Head) -> list[tuple[Float64s, Float64s]]:
     return found
 
 
-def _shares(relevance: Float64s) -> Float64s:
+def _shares(relevance: Float64Array) -> Float64Array:
     total = relevance.sum()
     return relevance / total if total > 0 else np.zeros_like(relevance)
 

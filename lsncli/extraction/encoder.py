@@ -32,7 +32,7 @@ from lsncli.images.decode_process import Together
 from lsncli.images.fast_decode import fast_decoder
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import Batch, Pixels, load_batches
-from lsncli.store.format import Piece, shortest
+from lsncli.store.format import Chunk, shortest
 from lsncli.types import Failure, Seconds
 
 
@@ -115,7 +115,7 @@ def keep_freed_memory() -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedBatch(Piece):
+class EncodedBatch(Chunk):
     """A batch of features, and what its images cost; ``write`` is 0, only the caller knows it."""
 
     seconds: Seconds = field(default_factory=Seconds)
@@ -184,13 +184,15 @@ def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) ->
 class Encoder:
     """How one command encodes, and where its time went."""
 
-    def __init__(self, backbone: Backbone, batch_size: int, workers: int, tick: console.Tick) -> None:
+    def __init__(
+        self, backbone: Backbone, batch_size: int, workers: int, progress: console.ProgressCallback
+    ) -> None:
         self.fingerprint = backbone.fingerprint
         self.batch_size = batch_size
         self.seconds = Seconds()
         self.elapsed = 0.0
         self.images = 0
-        self.tick = tick
+        self.progress = progress
         self._backbone, self._workers = backbone, workers
         pixels_of(backbone)  # what is not installed is said before anything is begun
 
@@ -205,7 +207,7 @@ class Encoder:
         return self.images / self.elapsed if self.elapsed else 0.0
 
     def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[EncodedBatch, None, None]:
-        """``encode_stream``, counting; ``tick`` counts a batch once the caller is done with it."""
+        """``encode_stream``, counting; ``progress`` counts a batch once the caller is done with it."""
         began = time.perf_counter()
         batches = encode_stream(
             items, self._backbone, batch_size=self.batch_size, workers=self._workers, start=start
@@ -218,7 +220,7 @@ class Encoder:
                 self.seconds += replace(batch.seconds, write=now - given)
                 self.elapsed, began = self.elapsed + now - began, now
                 self.images += batch.stop - batch.start
-                self.tick(batch.stop - batch.start)
+                self.progress(batch.stop - batch.start)
 
 
 def _waited_for(batches: Generator[Batch, None, None]) -> Generator[tuple[float, Batch], None, None]:

@@ -37,7 +37,7 @@ ASSUMED = (
 
 
 @dataclass(frozen=True)
-class Probe:
+class SpeedProbe:
     """What a few batches took: ``images`` in ``seconds``, ``waiting`` of them for pixels; how many failed;
     the mean bytes of an image (None if sizes are not known) and of its key."""
 
@@ -79,8 +79,8 @@ def probe(
     batch_size: int,
     workers: int,
     seconds: float | None = None,
-    tick: console.Tick = console.silent,
-) -> Probe:
+    progress: console.ProgressCallback = console.silent,
+) -> SpeedProbe:
     """Encode batches from all over the listing for so many seconds; the first ones warm up and do not count.
 
     ``seconds`` None means ``PROBE_SECONDS``. A listing of few images is gone through several times.
@@ -96,14 +96,14 @@ def probe(
         batches = encode_stream(sample, backbone, batch_size=batch_size, workers=workers)
         with closing(batches):
             for batch in islice(batches, abreast):
-                tick(batch.stop - batch.start)
+                progress(batch.stop - batch.start)
             began = time.perf_counter()
             for batch in batches:
                 images += batch.stop - batch.start
                 failures += batch.failures
                 waiting += batch.seconds.waiting / abreast
                 counted += 1
-                tick(batch.stop - batch.start)
+                progress(batch.stop - batch.start)
                 whole = counted >= FEWEST and counted % abreast == 0
                 if whole and time.perf_counter() - began > seconds:
                     break
@@ -112,7 +112,7 @@ def probe(
         reason = console.printable(f"{failures[0].key}: {failures[0].reason}")
         raise LsnError(f"None of the {images} images that were tried could be read, such as {reason}.")
     sizes = [item.size for item in listing.items if item.size is not None]
-    return Probe(
+    return SpeedProbe(
         images,
         spent,
         waiting,
@@ -135,7 +135,13 @@ def spread(items: Sequence[ImageItem], batch_size: int, number: int) -> list[Ima
 
 
 def forecast(
-    images: int, probed: Probe, *, dim: int, part_rows: int = PART_ROWS, workers: int = 1, store_now: int = 0
+    images: int,
+    probed: SpeedProbe,
+    *,
+    dim: int,
+    part_rows: int = PART_ROWS,
+    workers: int = 1,
+    store_now: int = 0,
 ) -> Forecast:
     """Arithmetic only. Workers take whole parts; ``store_now`` bytes of other splits are copied, too."""
     parts = -(-images // part_rows)
@@ -158,7 +164,7 @@ def forecast(
 
 
 def forecasts(
-    counts: Sequence[int], probed: Probe, *, dim: int, part_rows: int = PART_ROWS, store_now: int = 0
+    counts: Sequence[int], probed: SpeedProbe, *, dim: int, part_rows: int = PART_ROWS, store_now: int = 0
 ) -> list[Forecast]:
     """For every number of images and every number of workers that has parts enough."""
     return [

@@ -18,7 +18,7 @@ from lsncli.console import printable
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import WorkerGroup
-from lsncli.extraction.part_job import Job
+from lsncli.extraction.part_job import PartJob
 from lsncli.extraction.retry import retry_failures
 from lsncli.extraction.reuse import ReusingEncoder
 from lsncli.extraction.runner import RunResult, make_by, make_here, plan_of, untouched
@@ -111,7 +111,7 @@ def extract(
     group: WorkerGroup | None = None,
     record: Path | None = None,
     known: Mapping[str, NDArray[np.float16]] | None = None,
-    tick: console.Tick = console.silent,
+    progress: console.ProgressCallback = console.silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Extraction:
     """Encode the images of ``listing``, which came from ``source``, into one split of ``store``.
@@ -122,9 +122,9 @@ def extract(
     then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``group`` makes them
     in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
     write what it took. ``known`` are features by key that need not be made again (without a ``group``).
-    ``tick`` is called with the number of images found done first, then of every batch; ``remark`` is told how
-    classes got their names, of images without a class, and of what was damaged and is made again.
-    Other errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
+    ``progress`` is called with the number of images found done first, then of every batch; ``remark`` is told
+    how classes got their names, of images without a class, and of what was damaged and is made again. Other
+    errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
     """
     check_split_name(split)
     if not 0 <= max_failure_rate <= 1:
@@ -132,9 +132,9 @@ def extract(
     source = console.printable(source)[:4000]
     check_not_empty(listing, source)
     classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
-    encoder = Encoder(backbone, batch_size, workers, tick)
+    encoder = Encoder(backbone, batch_size, workers, progress)
     if known:
-        encoder = ReusingEncoder(backbone, batch_size, workers, tick, known)
+        encoder = ReusingEncoder(backbone, batch_size, workers, progress, known)
     # What is to be replaced may be damaged: it is not looked at.
     wanted = retry_failed or not overwrite
     complete = _finished(store, split, encoder.fingerprint, wanted)
@@ -151,16 +151,18 @@ def extract(
             with claimed(store, split):
                 remove_parts(store, split)
         made = untouched(len(listing.items))
-        tick(made.found)
+        progress(made.found)
     else:
         about = SplitMetadata(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
         plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
         pretrained = encoder.fingerprint.pretrained
-        job = Job(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
+        job = PartJob(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
         if group is None:
             made = make_here(job, about, listing, encoder, merge=merge, record=record, remark=remark)
         else:
-            made = make_by(group, job, about, listing, merge=merge, record=record, tick=tick, remark=remark)
+            made = make_by(
+                group, job, about, listing, merge=merge, record=record, progress=progress, remark=remark
+            )
     info = find_split(store, split) if made.finished else None
     if info is not None:
         check_split(info, max_failure_rate, store)

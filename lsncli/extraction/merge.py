@@ -15,13 +15,18 @@ from lsncli.files import read_own, write_own
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.merge import finish_split, gather_split, parts_of, spread_split
 from lsncli.store.reader import find_split
-from lsncli.store.staging import Plan, claimed, read_about, read_plan, remove_parts
+from lsncli.store.staging import ExtractionPlan, claimed, read_about, read_plan, remove_parts
 from lsncli.types import Fingerprint, Seconds
 from lsncli.validation import parsed, typed
 
 
 def write_record(
-    path: Path, info: SplitInfo, plan: Plan, fingerprint: Fingerprint, seconds: Seconds, launch: str = ""
+    path: Path,
+    info: SplitInfo,
+    plan: ExtractionPlan,
+    fingerprint: Fingerprint,
+    seconds: Seconds,
+    launch: str = "",
 ) -> None:
     """Write what is known of a finished split, and which launch (``WorkerGroup.launch``) finished it.
 

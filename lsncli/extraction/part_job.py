@@ -21,7 +21,7 @@ from lsncli.images.found import Content
 from lsncli.images.item import ImageItem
 from lsncli.images.source_kinds import contents
 from lsncli.store.part import COMMIT_SECONDS, Part
-from lsncli.store.staging import Plan, parts_folder
+from lsncli.store.staging import ExtractionPlan, parts_folder
 from lsncli.types import Failure, Fingerprint, Seconds
 from lsncli.validation import parsed, typed
 
@@ -39,7 +39,7 @@ def manifest_path(folder: Path, index: int) -> Path:
     return folder / f"items-{index:06d}.json"
 
 
-def write_manifest(folder: Path, plan: Plan, items: Sequence[ImageItem]) -> None:
+def write_manifest(folder: Path, plan: ExtractionPlan, items: Sequence[ImageItem]) -> None:
     """Write the items of all parts; a file that says the same already is left alone. Raises LsnError.
 
     Objects that several items of a part share, such as the tar they lie in, are written once. Only the owner
@@ -53,7 +53,7 @@ def write_manifest(folder: Path, plan: Plan, items: Sequence[ImageItem]) -> None
             write_own(path, whole, private=_has_credentials(items[start:stop]))
 
 
-def read_manifest(folder: Path, plan: Plan, index: int) -> list[ImageItem]:
+def read_manifest(folder: Path, plan: ExtractionPlan, index: int) -> list[ImageItem]:
     """The items of part ``index``. Raises LsnError for a file that is missing, torn or of another plan."""
     path = manifest_path(folder, index)
     try:
@@ -78,7 +78,7 @@ def _has_credentials(items: Sequence[ImageItem]) -> bool:
     return any(masked(text) != text for text in map(repr, contents))
 
 
-def _head(plan: Plan, index: int, content: bytes) -> bytes:
+def _head(plan: ExtractionPlan, index: int, content: bytes) -> bytes:
     """The first line: whose items follow, and what they must be."""
     head = {"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()}
     return json.dumps(head).encode() + b"\n"
@@ -112,7 +112,7 @@ def _says(path: Path, whole: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class Job:
+class PartJob:
     """What a process must know to make parts of a split; small, and it can be sent (pickled).
 
     ``pretrained`` is where the weights are if not where the fingerprint says; ``workers`` decoding threads.
@@ -120,7 +120,7 @@ class Job:
 
     store: Path
     split: str
-    plan: Plan
+    plan: ExtractionPlan
     fingerprint: Fingerprint
     pretrained: str = ""
     workers: int = 1
@@ -149,14 +149,14 @@ class PartResult:
     damaged: tuple[str, ...] = ()
 
 
-def encoder_for(job: Job, device: str, tick: console.Tick = console.silent) -> Encoder:
+def encoder_for(job: PartJob, device: str, progress: console.ProgressCallback = console.silent) -> Encoder:
     """The job's model on ``device``. Raises FingerprintMismatch if other weights are found here."""
     backbone = load_again(job.fingerprint, pretrained=job.pretrained, device=device)
-    return Encoder(backbone, job.plan.batch_size, job.workers, tick)
+    return Encoder(backbone, job.plan.batch_size, job.workers, progress)
 
 
 def work_part(
-    job: Job,
+    job: PartJob,
     index: int,
     encoder: Encoder,
     items: Sequence[ImageItem] | None = None,
@@ -166,13 +166,13 @@ def work_part(
     """Make part ``index``, or what is missing of it. ``items`` are those of the whole listing; without them
     they are read from the manifest.
 
-    ``encoder.tick`` counts the items found done, then of every batch. What was encoded stays, however this
-    ends. Raises LsnError if another process works on the part for ``wait`` seconds, or the extraction was
-    started anew.
+    ``encoder.progress`` counts the items found done, then of every batch. What was encoded stays, however
+    this ends. Raises LsnError if another process works on the part for ``wait`` seconds, or the extraction
+    was started anew.
     """
     with Part.open(job.folder, job.plan, index, commit_seconds=job.commit_seconds, wait=wait) as part:
         found = part.done - part.start
-        encoder.tick(found)
+        encoder.progress(found)
         seconds = Seconds()
         if not part.complete:
             own = (

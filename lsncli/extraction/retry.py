@@ -28,7 +28,7 @@ def retry_failures(
         stored = read_split(store, split)
         todo = failed_items(stored, listing, classes)
         kept = len(listing.items) - len(todo)
-        encoder.tick(kept)
+        encoder.progress(kept)
         unchanged = stored.failures == listing.problems and stored.listing == listing.digest
         if not todo and unchanged:
             return kept

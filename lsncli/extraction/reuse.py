@@ -23,14 +23,14 @@ class ReusingEncoder(Encoder):
         backbone: Backbone,
         batch_size: int,
         workers: int,
-        tick: console.Tick,
+        progress: console.ProgressCallback,
         known: Mapping[str, Features],
     ) -> None:
-        super().__init__(backbone, batch_size, workers, tick)
+        super().__init__(backbone, batch_size, workers, progress)
         self._known = known
 
     def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[EncodedBatch, None, None]:
-        """Batches of the same borders as ``Encoder.stream`` makes; ``tick`` counts every image."""
+        """Batches of the same borders as ``Encoder.stream`` makes; ``progress`` counts every image."""
         new = [item for item in items[start:] if item.key not in self._known]
         encoded = super().stream(new)
         features: dict[str, Features] = {}
@@ -46,7 +46,7 @@ class ReusingEncoder(Encoder):
                     failures |= {one.key: one for one in made.failures}
                     seconds += made.seconds
                 yield self._joined(first, batch, features, failures, seconds)
-                self.tick(len(batch) - len(asked))
+                self.progress(len(batch) - len(asked))
             for _ in encoded:  # nothing is left but to count the last batch
                 pass
 

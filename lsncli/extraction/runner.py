@@ -16,7 +16,7 @@ from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import WorkerGroup, engine
 from lsncli.extraction.engines.torchrun import wait_for_plan
 from lsncli.extraction.merge import launch_of, write_record
-from lsncli.extraction.part_job import Job, PartResult, work_part, write_manifest
+from lsncli.extraction.part_job import PartJob, PartResult, work_part, write_manifest
 from lsncli.images.item import Listing
 from lsncli.images.listing import shareable
 from lsncli.store.format import check_split_name
@@ -24,7 +24,7 @@ from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
 from lsncli.store.reader import find_split
 from lsncli.store.staging import (
     FINISH_WAIT,
-    Plan,
+    ExtractionPlan,
     SplitMetadata,
     StoredPlan,
     begin,
@@ -59,10 +59,10 @@ def untouched(found: int) -> RunResult:
     return RunResult(0, (), found, 0, 0.0, Seconds(), finished=True)
 
 
-def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> Plan:
+def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> ExtractionPlan:
     """The plan of an extraction: everything that decides on the bytes of the split."""
     names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
-    return Plan(
+    return ExtractionPlan(
         listing=listing.digest,
         fingerprint=encoder.fingerprint.digest,
         items=len(listing.items),
@@ -74,7 +74,7 @@ def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_row
 
 
 def make_here(
-    job: Job,
+    job: PartJob,
     about: SplitMetadata,
     listing: Listing,
     encoder: Encoder,
@@ -101,13 +101,13 @@ def make_here(
 
 def make_by(
     group: WorkerGroup,
-    job: Job,
+    job: PartJob,
     about: SplitMetadata,
     listing: Listing,
     *,
     merge: bool,
     record: Path | None,
-    tick: console.Tick,
+    progress: console.ProgressCallback,
     remark: Callable[[str], None],
 ) -> RunResult:
     """Plan, then have the parts made by ``group``, whose processes read what to do from the disk.
@@ -118,7 +118,7 @@ def make_by(
     if reason := shareable(listing):
         raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
     if group.together and _goes_on(group, job, about, listing):
-        return make_share(group, job, merge=merge, record=record, tick=tick, remark=remark)
+        return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
     with claimed(job.store, job.split):
         ended = group.again and record is not None and launch_of(record) == group.launch
         if ended if about.replace else _is_finished(job, about):
@@ -128,22 +128,22 @@ def make_by(
         begin(folder, job.plan, about, launch=group.launch)
         if not group.together:
             began = time.monotonic()
-            done = engine(group)(job, group, tick)
+            done = engine(group)(job, group, progress)
             elapsed = time.monotonic() - began
             _remark_damage(done, remark)
             if merge:
                 _finish(job, about, done, record)
             return _made(done, elapsed, merge)
-    return make_share(group, job, merge=merge, record=record, tick=tick, remark=remark)
+    return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
 
 
-def _is_finished(job: Job, about: SplitMetadata) -> bool:
+def _is_finished(job: PartJob, about: SplitMetadata) -> bool:
     """Whether other processes have finished the split since this one began."""
     info = find_split(job.store, job.split) if job.store.exists() else None
     return info is not None and (info.listing, info.classes) == (job.plan.listing, about.classes)
 
 
-def _goes_on(group: WorkerGroup, job: Job, about: SplitMetadata, listing: Listing) -> bool:
+def _goes_on(group: WorkerGroup, job: PartJob, about: SplitMetadata, listing: Listing) -> bool:
     """Whether the plan of this very launch is there; then what the others read is written anew if it was
     damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
     with ExitStack() as stack:
@@ -161,11 +161,11 @@ def _goes_on(group: WorkerGroup, job: Job, about: SplitMetadata, listing: Listin
 
 def make_share(
     group: WorkerGroup,
-    job: Job,
+    job: PartJob,
     *,
     merge: bool,
     record: Path | None,
-    tick: console.Tick,
+    progress: console.ProgressCallback,
     remark: Callable[[str], None],
 ) -> RunResult:
     """Make this process's share of a planned split, and finish it if the other shares are there; ``remark``
@@ -180,7 +180,7 @@ def make_share(
         if read_plan(job.folder) is None:
             return _made([], 0.0, False)  # they have finished, before this process came to its first part
         began = time.monotonic()
-        done = engine(group)(job, group, tick)
+        done = engine(group)(job, group, progress)
         elapsed = time.monotonic() - began
         _remark_damage(done, remark)
     finished = merge and _finish_last(group, job, done, record, remark)
@@ -189,7 +189,7 @@ def make_share(
 
 def _finish_last(
     group: WorkerGroup,
-    job: Job,
+    job: PartJob,
     done: Sequence[PartResult],
     record: Path | None,
     remark: Callable[[str], None],
@@ -220,7 +220,7 @@ def _remark_damage(done: Sequence[PartResult], remark: Callable[[str], None]) ->
 
 
 def _finish(
-    job: Job, about: SplitMetadata, done: Sequence[PartResult], record: Path | None, launch: str = ""
+    job: PartJob, about: SplitMetadata, done: Sequence[PartResult], record: Path | None, launch: str = ""
 ) -> None:
     seconds = sum((part.seconds for part in parts_of(job.folder, job.plan)), Seconds())
     unrecorded = Seconds(write=sum(part.unrecorded for part in done))
@@ -252,7 +252,7 @@ def join(
     overwrite: bool = False,
     merge: bool = True,
     record: Path,
-    tick: console.Tick = console.silent,
+    progress: console.ProgressCallback = console.silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> RunResult:
     """Make this process's share of what process 0 of the same launch plans, and finish it if it comes last.
@@ -273,8 +273,8 @@ def join(
     if stored is None:
         return untouched(0)
     about = read_about(parts_folder(store, split))
-    job = Job(store, split, stored.plan, about.fingerprint, pretrained, workers)
-    return make_share(group, job, merge=merge, record=record, tick=tick, remark=remark)
+    job = PartJob(store, split, stored.plan, about.fingerprint, pretrained, workers)
+    return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
 
 
 def _version(path: Path) -> tuple[int, int] | None:

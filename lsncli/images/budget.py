@@ -29,7 +29,7 @@ class Unfetchable(LsnError):
     """What a URL names could not be had; the message is the reason in a few words."""
 
 
-class Late(Exception):
+class FetchTimeout(Exception):
     """A fetch that took too long."""
 
 
@@ -121,7 +121,7 @@ def awaited(work: Callable[..., Awaitable[Any]], budget: Budget) -> Callable[...
         try:
             while not task.done():
                 if (left := budget.left_of_try()) <= 0:
-                    raise Late
+                    raise FetchTimeout
                 # Bytes that come meanwhile earn more time: it is asked again.
                 await asyncio.wait({task}, timeout=left)
             return task.result()
@@ -151,7 +151,7 @@ def aside(work: Callable[[], Any], budget: Budget) -> Any:
     threading.Thread(target=run, name="lsn-fetch", daemon=True).start()
     while not done.is_set():
         if (left := budget.left_of_try()) <= 0:
-            raise Late
+            raise FetchTimeout
         done.wait(left)
     if outcome[1] is not None:
         raise outcome[1]

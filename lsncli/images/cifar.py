@@ -134,7 +134,7 @@ LARGEST = 1 << 28
 
 
 @dataclass(frozen=True)
-class Kind:
+class CifarKind:
     """One of the two data sets: its files by role, and how a record begins."""
 
     classes: int
@@ -151,8 +151,8 @@ class Kind:
 
 
 KINDS = {
-    10: Kind(10, tuple(f"data_batch_{n}" for n in range(1, 6)), ("test_batch",), "labels", 1),
-    100: Kind(100, ("train",), ("test",), "fine_labels", 2),
+    10: CifarKind(10, tuple(f"data_batch_{n}" for n in range(1, 6)), ("test_batch",), "labels", 1),
+    100: CifarKind(100, ("train",), ("test",), "fine_labels", 2),
 }
 
 
@@ -236,7 +236,7 @@ def _files(path: Path) -> Iterator[_Opener]:
         ) from error
 
 
-def _read(open_one: _Opener, path: Path, name: str, kind: Kind) -> tuple[list[int], Bytes]:
+def _read(open_one: _Opener, path: Path, name: str, kind: CifarKind) -> tuple[list[int], Bytes]:
     """The labels and pixels of one file, from its pickle or its binary form."""
     where = f"{path}, {name}"
     if file := open_one(f"{name}.bin"):

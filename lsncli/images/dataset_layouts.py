@@ -164,7 +164,7 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-class Layout(ABC):
+class DatasetLayout(ABC):
     """Where an image set lies and how its images are listed."""
 
     path: Path
@@ -185,7 +185,7 @@ class Layout(ABC):
 
 
 @dataclass(frozen=True)
-class Folder(Layout):
+class FolderLayout(DatasetLayout):
     """A folder of class folders, or of images without classes."""
 
     path: Path
@@ -217,7 +217,7 @@ class Folder(Layout):
 
 
 @dataclass(frozen=True)
-class Tar(Layout):
+class TarLayout(DatasetLayout):
     """One tar of class folders."""
 
     path: Path
@@ -239,7 +239,7 @@ class Tar(Layout):
 
 
 @dataclass(frozen=True)
-class Annotated(Layout):
+class AnnotatedLayout(DatasetLayout):
     """A flat folder of images whose classes stand in a file."""
 
     path: Path
@@ -271,7 +271,7 @@ class Annotated(Layout):
 
 
 @dataclass(frozen=True)
-class Cifar(Layout):
+class CifarLayout(DatasetLayout):
     """CIFAR's own files, unpacked or in their archive; ``names`` are the classes in label order."""
 
     path: Path
@@ -296,7 +296,7 @@ class Cifar(Layout):
 
 
 @dataclass(frozen=True)
-class Unlabelled(Layout):
+class UnlabelledLayout(DatasetLayout):
     """A flat folder of images whose classes are needed and not to be found."""
 
     path: Path

@@ -20,7 +20,7 @@ from lsncli.images.metadata import BrokenMetadata, check_png, rare_jpeg, without
 from lsncli.images.pixel_modes import NotFinite, orientation, rgb, upright
 from lsncli.images.read import Undecodable
 from lsncli.images.samples import layout_of, rare_tiff, wide_image
-from lsncli.images.structure import Build, build_of
+from lsncli.images.structure import FileStructure, build_of
 from lsncli.images.tiff import ORIENTATION
 
 
@@ -75,7 +75,7 @@ def decode_here(data: bytes) -> Image.Image:
     return _decoded(data, build_of(data))
 
 
-def _decoded(data: bytes, build: Build) -> Image.Image:
+def _decoded(data: bytes, build: FileStructure) -> Image.Image:
     # Pillow warns of odd metadata that does not matter here. catch_warnings is not thread-safe, and this
     # filter is for the whole process anyway; adding it again changes nothing.
     warnings.filterwarnings("ignore", module=r"PIL\.")

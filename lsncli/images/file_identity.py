@@ -11,7 +11,7 @@ from lsncli.images.read import Undecodable, read_bytes, read_file
 CHANGED = "changed since it was scored"
 
 
-class Identity(NamedTuple):
+class FileIdentity(NamedTuple):
     """Which file it is, and in which state. Nobody can set ``ctime_ns`` by hand."""
 
     device: int
@@ -21,22 +21,22 @@ class Identity(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> "Identity":
+    def of(cls, status: os.stat_result) -> "FileIdentity":
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_same(self, status: os.stat_result) -> bool:
         """Whether it is the same file with the same content; its name, links and permissions may differ."""
-        return self[:4] == Identity.of(status)[:4]
+        return self[:4] == FileIdentity.of(status)[:4]
 
 
 @dataclass(slots=True, eq=False)
-class Witness:
+class ImageDigest:
     """The content of one image, which remembers what was read: ``digest`` (sha256 of the encoded bytes, "" if
     it was not read) and the ``identity`` of a file of its own."""
 
     item: ImageItem
     digest: str = ""
-    identity: Identity | None = None
+    identity: FileIdentity | None = None
 
     @property
     def size(self) -> int | None:
@@ -47,7 +47,7 @@ class Witness:
         """The encoded bytes of the image, which are remembered. Raises as ``Content`` does."""
         if self.item.content is None:
             data, status = read_file(self.item.path, self.item.size, self.item.mtime)
-            self.identity = Identity.of(status)
+            self.identity = FileIdentity.of(status)
         else:
             data = self.item.content.read(offset, size)
         self.digest = sha256(data).hexdigest()
@@ -68,11 +68,11 @@ class Witness:
 
 def witnessed(listing: Listing) -> Listing:
     """The same listing, whose images remember what this process reads of them."""
-    return replace(listing, items=tuple(replace(item, content=Witness(item)) for item in listing.items))
+    return replace(listing, items=tuple(replace(item, content=ImageDigest(item)) for item in listing.items))
 
 
-def witness_of(item: ImageItem) -> Witness:
+def witness_of(item: ImageItem) -> ImageDigest:
     """What is known of an image of a ``witnessed`` listing. Raises Undecodable if it was never read."""
-    if isinstance(item.content, Witness) and item.content.digest:
+    if isinstance(item.content, ImageDigest) and item.content.digest:
         return item.content
     raise Undecodable("was not read when it was scored")

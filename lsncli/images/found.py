@@ -164,7 +164,7 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
     ]
 
 
-class Unique:
+class UniqueNames:
     """Names that are given out once: the second ``a`` becomes ``a~2``."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ _HREF = re.compile(r"""\bhref\s{0,9}=\s{0,9}["']([^"']+)""", re.IGNORECASE)
 _BARE = re.compile(r"https?://[-a-zA-Z0-9@:%_+.~#?&/=]+")
 
 
-class Room:
+class BodyBudget:
     """The bytes of large bodies that may still be read; all tasks of one event loop share it."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Room:
                 self._change.notify_all()
 
 
-_rooms: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Room]" = weakref.WeakKeyDictionary()
+_rooms: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, BodyBudget]" = weakref.WeakKeyDictionary()
 
 
 async def client(**options: Any) -> aiohttp.ClientSession:
@@ -92,7 +92,7 @@ class Response(aiohttp.ClientResponse):
         held = io.BytesIO()  # what it holds is given away without a copy
         await self._pour(held, budget, LARGE)
         if held.tell() > LARGE:
-            room = _rooms.setdefault(asyncio.get_running_loop(), Room())
+            room = _rooms.setdefault(asyncio.get_running_loop(), BodyBudget())
             async with AsyncExitStack() as stack:
                 with budget.on_hold():
                     await stack.enter_async_context(room.taken(self.content_length or budget.limit))

@@ -14,9 +14,9 @@ from typing import IO, TextIO
 from lsncli.credentials import masked, masked_query
 from lsncli.errors import UsageError
 from lsncli.images.columns import AUTOMATIC, Columns, as_class
-from lsncli.images.found import Found, Problem, Source, Unique, is_image, size_and_time
+from lsncli.images.found import Found, Problem, Source, UniqueNames, is_image, size_and_time
 from lsncli.images.remote import Remote, as_url, fetch, without_scheme
-from lsncli.images.table_layout import SAMPLE, Layout, Row, cell_of, layout_of, rows_of
+from lsncli.images.table_layout import SAMPLE, Row, TableLayout, cell_of, layout_of, rows_of
 
 MAX_LIST = 1 << 28
 """Bytes of a list behind a URL: millions of lines."""
@@ -60,7 +60,7 @@ def scan_stdin(*, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source
     where = "standard input"
     if b"\0" in data:
         rows = ((number, [os.fsdecode(name)]) for number, name in _until_nul(data) if name)
-        return _read(rows, Layout(), where, Path(), repeats)
+        return _read(rows, TableLayout(), where, Path(), repeats)
     text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="\n")
     return _source(text, "txt", where, Path(), repeats, columns)
 
@@ -75,10 +75,10 @@ def _source(
     return _read(islice(rows, int(layout.header), None), layout, where, folder, repeats)
 
 
-def _read(rows: Iterable[Row], layout: Layout, where: str, folder: Path | str, repeats: bool) -> Source:
+def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | str, repeats: bool) -> Source:
     source = Source([], ordered=True)
     seen: dict[str, int] = {}
-    unique = Unique()
+    unique = UniqueNames()
     classes: dict[str, str | int | None] = {}  # one string a class, not one an image
     for line, cells in rows:
         layout.check_width(line, cells, where)

@@ -12,11 +12,11 @@ from lsncli.console import printable
 from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.found import Found, Problem, SplitFolders, Unique, split_folders
+from lsncli.images.found import Found, Problem, SplitFolders, UniqueNames, split_folders
 from lsncli.images.item import ImageItem, Listing
 from lsncli.images.locations import behind, what_it_names
 from lsncli.images.remote import as_url
-from lsncli.images.source_kinds import Asked, contents, wanted
+from lsncli.images.source_kinds import ListingOptions, contents, wanted
 from lsncli.images.tar_stream import Unpacked
 from lsncli.images.together import in_order
 from lsncli.types import UNLABELLED, Failure
@@ -48,9 +48,9 @@ def list_images(
     """
     if not paths:
         raise UsageError("No images were named.", wanted())
-    asked = Asked(repeats=keep_order, columns=columns)
+    asked = ListingOptions(repeats=keep_order, columns=columns)
     scans = [one for path in paths for one in what_it_names(path, asked, follow_links)]
-    unique = Unique()
+    unique = UniqueNames()
     found: list[Found] = []
     problems: list[Problem] = []
     notes: dict[str, list[str]] = {}

@@ -16,7 +16,7 @@ from lsncli.images import folder, listfile, remote_listing
 from lsncli.images.folder import Pattern, as_pattern, check_fits, matching_files
 from lsncli.images.found import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
 from lsncli.images.remote import as_url, without_scheme
-from lsncli.images.source_kinds import Asked, kind_of, parted, suffixes, wanted
+from lsncli.images.source_kinds import ListingOptions, kind_of, parted, suffixes, wanted
 from lsncli.registry import load
 
 GROUP = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
@@ -58,7 +58,7 @@ def _counted(low: str, high: str) -> list[str]:
 STDIN = Path("-")
 
 
-def what_it_names(path: Path, asked: Asked, follow_links: bool) -> list[Scan]:
+def what_it_names(path: Path, asked: ListingOptions, follow_links: bool) -> list[Scan]:
     """The sources that a path stands for: one, those that braces name, or the lists and tars that fit a
     pattern. Raises UsageError for a path that cannot be one."""
     if path == STDIN:
@@ -77,7 +77,7 @@ def what_it_names(path: Path, asked: Asked, follow_links: bool) -> list[Scan]:
     return [(shown, lambda: _scan(path, asked, follow_links))]
 
 
-def _fitting(path: Path, pattern: Pattern, asked: Asked, follow_links: bool) -> list[Scan]:
+def _fitting(path: Path, pattern: Pattern, asked: ListingOptions, follow_links: bool) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     if not pattern.base.is_dir():
         raise UsageError(f"There is no folder '{pattern.base}'.", wanted())
@@ -94,7 +94,7 @@ def _fitting(path: Path, pattern: Pattern, asked: Asked, follow_links: bool) -> 
     return [(pattern.base.name or "images", scan)]
 
 
-def _scan(path: Path, asked: Asked, follow_links: bool) -> Source:
+def _scan(path: Path, asked: ListingOptions, follow_links: bool) -> Source:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:

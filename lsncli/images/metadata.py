@@ -66,7 +66,7 @@ def without_metadata(data: bytes) -> Stripped | None:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class PngChunk:
     """A chunk of a PNG: its type and its place in the file, with length and checksum."""
 
     kind: bytes
@@ -76,7 +76,7 @@ class Chunk:
     """Whether the file holds all of it, and its checksum is right."""
 
 
-def png_chunks(data: bytes) -> Iterator[Chunk]:
+def png_chunks(data: bytes) -> Iterator[PngChunk]:
     """The chunks of a PNG up to its end, at most MAX_CHUNKS."""
     at, view = len(PNG_START), memoryview(data)
     for _ in range(MAX_CHUNKS):
@@ -85,7 +85,7 @@ def png_chunks(data: bytes) -> Iterator[Chunk]:
         end = at + 12 + int.from_bytes(view[at : at + 4], "big")
         checksum = int.from_bytes(view[end - 4 : end], "big")
         sound = end <= len(data) and zlib.crc32(view[at + 4 : end - 4]) == checksum
-        yield Chunk(data[at + 4 : at + 8], at, end, sound)
+        yield PngChunk(data[at + 4 : at + 8], at, end, sound)
         if data[at + 4 : at + 8] == b"IEND":
             return
         at = end

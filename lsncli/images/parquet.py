@@ -21,7 +21,7 @@ from lsncli.images.columns import (
 from lsncli.images.found import Found, Problem, Source
 from lsncli.images.parquet_file import FAILURES, ParquetFile
 from lsncli.images.parquet_pages import Oversized
-from lsncli.images.parquet_rows import Table
+from lsncli.images.parquet_rows import ListedTable
 from lsncli.images.remote import as_url, size_of
 from lsncli.validation import parsed
 
@@ -66,7 +66,7 @@ def _rows(file: ParquetFile, path: str, size: int, mtime: int | None, columns: C
         names = [one and one["path"] for one in file.values(f"{images[0]}.path")]
     values = [None] * rows if label is None else file.values(label)
     named = () if label is None else class_label_names(schema, label)
-    table = Table(path, size, mtime, images)
+    table = ListedTable(path, size, mtime, images)
     source = Source([])
     known: dict[Any, str | int | None] = {}  # one string a class, not one an image
     for row, (name, value) in enumerate(zip(names, values, strict=True)):

@@ -15,7 +15,7 @@ from lsncli.images.parquet_pages import (
     DELTA_NAMES,
     DELTAS,
     DICTIONARY,
-    Chunk,
+    ColumnChunk,
     Guarded,
     Oversized,
     Page,
@@ -188,7 +188,7 @@ class ParquetFile:
                 most = rows * limit.listed if listed else rows
                 levels = bool(leaf.max_repetition_level) + bool(leaf.max_definition_level)
                 check = _check(limit, column, most, listed, levels, chunk.compression)
-                self._guard.watch(Chunk(start, start + chunk.total_compressed_size, check))
+                self._guard.watch(ColumnChunk(start, start + chunk.total_compressed_size, check))
         return texts
 
 

@@ -46,7 +46,7 @@ class Page:
 
 
 @dataclass
-class Chunk:
+class ColumnChunk:
     """The bytes ``at`` to ``end`` of a file, which are pages; ``check`` raises ValueError for one.
 
     It is given a function that reads the bytes of the page.
@@ -66,9 +66,9 @@ class Guarded(io.RawIOBase):
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__()
         self._file = file
-        self._chunks: list[Chunk] = []
+        self._chunks: list[ColumnChunk] = []
 
-    def watch(self, chunk: Chunk) -> None:
+    def watch(self, chunk: ColumnChunk) -> None:
         """Check the pages of a chunk from now on."""
         self._chunks.append(chunk)
 

@@ -30,7 +30,7 @@ MOST_UNPACKED, USUAL = 1 << 30, 100
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ListedTable:
     """A Parquet file or URL as it was when it was listed, and the path to its column of image bytes."""
 
     path: str
@@ -44,14 +44,14 @@ class Table:
 
 
 @lru_cache(maxsize=4)  # files of a listing are read one after the other; a fork opens them anew
-def _reader(table: Table, _process: int) -> "_Reader":
+def _reader(table: ListedTable, _process: int) -> "_Reader":
     return _Reader(table)
 
 
 class _Reader:
     """Goes through the rows forward, as a listing does; going back begins again at the row group."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: ListedTable) -> None:
         self._table = table
         self._lock = threading.Lock()
         self._file: ParquetFile | None = None

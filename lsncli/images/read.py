@@ -49,7 +49,7 @@ def read_bytes(item: "ImageItem") -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class ListedTar:
     """A plain tar as it was when it was listed: its size in bytes and the time of its last change in ns."""
 
     path: str
@@ -68,10 +68,10 @@ class Packed:
         return data
 
 
-def packed(path: str) -> Packed:
+def packed(path: str) -> ListedTar:
     """A plain tar as it is now. Raises OSError."""
     status = os.stat(path)
-    return Packed(path, status.st_size, status.st_mtime_ns)
+    return ListedTar(path, status.st_size, status.st_mtime_ns)
 
 
 def read_range(descriptor: int, offset: int, size: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from lsncli.errors import LsnError, Unavailable, UsageError
-from lsncli.images.budget import CURRENT, Budget, Late, Unfetchable, aside, awaited
+from lsncli.images.budget import CURRENT, Budget, FetchTimeout, Unfetchable, aside, awaited
 from lsncli.images.found import MAX_BYTES
 from lsncli.images.read import CHANGED, Undecodable
 
@@ -126,7 +126,7 @@ def _ask(budget: Budget, system: Any, name: str, path: str, **options: Any) -> A
             # Not all threads, or machines, at the same moment.
             wait = min(FIRST_WAIT * 4 ** (number - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
             if number == tries or wait >= budget.left():
-                more = f" in {budget.seconds:g} s; --timeout allows more" * isinstance(error, Late)
+                more = f" in {budget.seconds:g} s; --timeout allows more" * isinstance(error, FetchTimeout)
                 times = f"tried {number} time{'s' * (number > 1)}{more}"
                 raise Unfetchable(f"{_reason(error)} ({times})") from error
             time.sleep(wait)
@@ -222,7 +222,7 @@ def _reason(error: Exception) -> str:
         return DENIED
     if isinstance(error, IsADirectoryError):
         return "is a folder"
-    if isinstance(error, Late):
+    if isinstance(error, FetchTimeout):
         return "timed out"
     if status in set(HTTPStatus):
         return f"cannot be fetched: its server answers {status} ({HTTPStatus(status).phrase})"

@@ -35,7 +35,7 @@ from lsncli.images.remote import (
     file_system,
     size_of,
 )
-from lsncli.images.source_kinds import Asked, kind_of, parted, suffixes
+from lsncli.images.source_kinds import ListingOptions, kind_of, parted, suffixes
 from lsncli.registry import load
 
 COMPRESSED_BLOCK = 1 << 23
@@ -48,7 +48,7 @@ LITERAL = re.compile(r"[^/]*//(?:[^/?#]*@[^/?#]*|\[[^/?#\]]*\][^/?#]*)(?=/|$)")
 """The start of a URL whose special characters make no pattern: credentials, or an IPv6 address."""
 
 
-def what_it_names(url: str, asked: Asked) -> list[Scan]:
+def what_it_names(url: str, asked: ListingOptions) -> list[Scan]:
     """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
     Unavailable without the package that its kind of URL needs, and LsnError if it is unavailable."""
     url, fragment = parted(url)
@@ -73,7 +73,7 @@ def _shown(scan: Callable[[], Source]) -> Source:
     return source
 
 
-def _scan(url: str, asked: Asked) -> Source:
+def _scan(url: str, asked: ListingOptions) -> Source:
     name = _name(url).lower()
     if name.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{url}' is an archive that cannot be read.", "Unpack it and give the folder.")
@@ -106,14 +106,14 @@ def _image(url: str, size: int | None) -> Source:
     return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
 
 
-def scan_tar(url: str, asked: Asked) -> Source:
+def scan_tar(url: str, asked: ListingOptions) -> Source:
     """List the images of a tar behind a URL; raises as ``tar.scan_file``."""
     size = size_of(url)
     block = BLOCK if _name(url).lower().endswith(".tar") else COMPRESSED_BLOCK
     return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), asked.columns)
 
 
-def _fitting(url: str, asked: Asked) -> list[Scan]:
+def _fitting(url: str, asked: ListingOptions) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     start, path = _parts(url)
     pattern = as_pattern(Path(path.lstrip("/")))

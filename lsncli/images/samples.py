@@ -56,7 +56,7 @@ BAND, STRIPS_AT_ONCE = 1 << 26, 1 << 12
 
 
 @dataclass(frozen=True)
-class Layout:
+class SampleLayout:
     """How the first page of a TIFF stores its pixels."""
 
     page: tiff.Directory
@@ -111,7 +111,7 @@ class Layout:
         return mode + "A" if scaled and spare and extra in (ASSOCIATED, UNASSOCIATED) else mode
 
 
-def layout_of(data: bytes) -> Layout | None:
+def layout_of(data: bytes) -> SampleLayout | None:
     """The layout of a TIFF's first page; None if it is no TIFF, or its tags do not make sense."""
     page = tiff.read_directory(data)
     if page is None:
@@ -129,7 +129,7 @@ def layout_of(data: bytes) -> Layout | None:
         return None
     photometric, planar = page.value(tiff.PHOTOMETRIC), page.value(tiff.PLANAR, 1)
     kind = max(kinds) if len(kinds) == len(bits) == 1 else MIXED
-    return Layout(page, width, height, channels, max(bits), kind, photometric, planar, tiled, tile)
+    return SampleLayout(page, width, height, channels, max(bits), kind, photometric, planar, tiled, tile)
 
 
 def rare_tiff(data: bytes, unknown: bool) -> str:
@@ -139,7 +139,7 @@ def rare_tiff(data: bytes, unknown: bool) -> str:
     return str(layout) if layout and (unknown or compression not in KNOWN_COMPRESSIONS) else ""
 
 
-def wide_image(layout: Layout) -> Image.Image:
+def wide_image(layout: SampleLayout) -> Image.Image:
     """The page as an 8-bit image, by the rules of ``modes.eight_bits``; not yet turned upright.
 
     Raises Undecodable for what is not supported, too large or cut short, and NotFinite.
@@ -157,7 +157,7 @@ def wide_image(layout: Layout) -> Image.Image:
     return Image.frombytes(mode, (layout.width, layout.height), pixels.tobytes())
 
 
-def _samples(layout: Layout) -> NDArray[np.generic]:
+def _samples(layout: SampleLayout) -> NDArray[np.generic]:
     """Values (H, W, C) of the page, in native byte order."""
     page, (tall, across) = layout.page, layout.tile
     planes = layout.channels if layout.planar == SEPARATE else 1
@@ -244,7 +244,7 @@ def _grey_tiff(pieces: list[bytes], tags: list[tuple[int, list[int]]]) -> bytes:
 
 
 def _meaning(
-    rows: NDArray[np.uint8], layout: Layout, dtype: np.dtype[np.generic], together: int
+    rows: NDArray[np.uint8], layout: SampleLayout, dtype: np.dtype[np.generic], together: int
 ) -> NDArray[np.generic]:
     """Rows of bytes as values (rows, W, C) in native byte order, with the predictor undone."""
     order, predictor = layout.page.order, layout.predictor

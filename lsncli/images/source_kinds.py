@@ -14,7 +14,7 @@ from lsncli.registry import load
 
 
 @dataclass(frozen=True)
-class Asked:
+class ListingOptions:
     """What a user said of how to list a file."""
 
     repeats: bool = False
@@ -34,7 +34,7 @@ class SourceKind:
     shown: str
     """The kind in words, for hints and messages."""
     scan: str = ""
-    """``module:function`` of a path and an ``Asked`` that lists a file as a ``Source``."""
+    """``module:function`` of a path and an ``ListingOptions`` that lists a file as a ``Source``."""
     remote: str = ""
     """The same of a URL; empty for a kind that is not read from behind one."""
     contents: dict[str, str] = field(default_factory=dict)
@@ -105,26 +105,26 @@ def contents() -> dict[str, type[Any]]:
     return {name: load(place) for kind in SOURCES.values() for name, place in kind.contents.items()}
 
 
-def scan_list(path: str, asked: Asked) -> Source:
+def scan_list(path: str, asked: ListingOptions) -> Source:
     """List the images that a list names; raises as ``listfile.scan``."""
     return listfile.scan(Path(path), repeats=asked.repeats, columns=_columns(asked))
 
 
-def scan_remote_list(url: str, asked: Asked) -> Source:
+def scan_remote_list(url: str, asked: ListingOptions) -> Source:
     """The same behind a URL."""
     return listfile.scan_url(url, repeats=asked.repeats, columns=_columns(asked))
 
 
-def scan_tar(path: str, asked: Asked) -> Source:
+def scan_tar(path: str, asked: ListingOptions) -> Source:
     """List the images of a tar; raises as ``tar.scan``."""
     return tar.scan(path, asked.columns)
 
 
-def scan_table(path: str, asked: Asked) -> Source:
+def scan_table(path: str, asked: ListingOptions) -> Source:
     """List the rows of a Parquet file or URL; raises as ``table.scan``."""
     return parquet.scan(path, _columns(asked))
 
 
-def _columns(asked: Asked) -> Columns:
+def _columns(asked: ListingOptions) -> Columns:
     """The columns that were asked for; behind ``#`` stands that of the images."""
     return asked.columns.with_path(asked.fragment)

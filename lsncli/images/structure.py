@@ -54,7 +54,7 @@ COMMENTS = re.compile(rb"#[^\r\n]*")
 
 
 @dataclass(frozen=True)
-class Build:
+class FileStructure:
     """What a look at the structure of a file says."""
 
     quick: bool
@@ -63,10 +63,10 @@ class Build:
     """Whether its metadata alone may take long: it is to be left out."""
 
 
-QUICK, WATCHED, HEAVY = Build(True), Build(False), Build(False, heavy=True)
+QUICK, WATCHED, HEAVY = FileStructure(True), FileStructure(False), FileStructure(False, heavy=True)
 
 
-def build_of(data: bytes) -> Build:
+def build_of(data: bytes) -> FileStructure:
     """How a file is built. Raises Undecodable for more parts than a sound image has."""
     if container(data):
         return WATCHED  # AVIF and HEIC hold programs more than parts: images made of images made of images
@@ -74,11 +74,11 @@ def build_of(data: bytes) -> Build:
     return look(data) if look else QUICK  # no decoder takes it
 
 
-def _quick(yes: bool) -> Build:
+def _quick(yes: bool) -> FileStructure:
     return QUICK if yes else WATCHED
 
 
-def _jpeg(data: bytes) -> Build:
+def _jpeg(data: bytes) -> FileStructure:
     count = exifs = length = pixels = channels = 0
     progressive, passes, at = False, 0, len(data)
     for marker, start, end in jpeg_segments(data):
@@ -106,7 +106,7 @@ def _jpeg(data: bytes) -> Build:
     return _quick(pixels * (passes or data.count(b"\xff\xda", at)) <= QUICK_WORK)
 
 
-def _png(data: bytes) -> Build:
+def _png(data: bytes) -> FileStructure:
     at, count, metadata, odd = len(PNG_START), 0, 0, False
     while at + 8 <= len(data):
         kind, size = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4], "big")
@@ -129,7 +129,7 @@ def _png(data: bytes) -> Build:
     return _quick(quick and not odd and len(data) <= QUICK_BYTES)
 
 
-def _gif(data: bytes) -> Build:
+def _gif(data: bytes) -> FileStructure:
     at, count = 13 + palette_size(data[10:11]), 0
     while data[at : at + 1] == b"!":
         at += 2
@@ -149,7 +149,7 @@ def _gif(data: bytes) -> Build:
     return _quick(data[at : at + 1] == b"," and pixels <= QUICK_PIXELS and len(data) <= QUICK_BYTES)
 
 
-def _webp(data: bytes) -> Build:
+def _webp(data: bytes) -> FileStructure:
     if data[8:12] != b"WEBP":
         return QUICK  # some other kind of RIFF
     width, height = _webp_size(data)
@@ -182,7 +182,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _bmp(data: bytes) -> Build:
+def _bmp(data: bytes) -> FileStructure:
     old = int.from_bytes(data[14:18], "little") == 12
     places = ((18, 20), (20, 22)) if old else ((18, 22), (22, 26))
     width, height = (abs(int.from_bytes(data[a:b], "little", signed=not old)) for a, b in places)
@@ -191,7 +191,7 @@ def _bmp(data: bytes) -> Build:
     return _quick(width * height <= most and (not run_lengths or len(data) <= QUICK_SLOWLY))
 
 
-def _pnm(data: bytes) -> Build:
+def _pnm(data: bytes) -> FileStructure:
     needed = 3 if data[1:2] in b"14" else 4
     for size in (512, MAX_HEADER):
         numbers = COMMENTS.sub(b" ", data[:size]).split(None, needed)
@@ -210,7 +210,7 @@ def _pnm(data: bytes) -> Build:
     return _quick(width * height <= (QUICK_PIXELS if plain else QUICK_SLOWLY))
 
 
-def _tiff(data: bytes) -> Build:
+def _tiff(data: bytes) -> FileStructure:
     if tiff.tags_of(data) > tiff.MAX_ENTRIES:
         raise Undecodable(f"too many parts: more than {tiff.MAX_ENTRIES:,} tags")
     page = tiff.read_directory(data)
@@ -228,7 +228,7 @@ def _tiff(data: bytes) -> Build:
     return _quick(few and area <= QUICK_PIXELS and work <= QUICK_WORK)
 
 
-LOOKS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], Build]], ...] = (
+LOOKS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], FileStructure]], ...] = (
     (JPEG_START, _jpeg),
     (PNG_START, _png),
     (b"GIF8", _gif),

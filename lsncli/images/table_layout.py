@@ -46,7 +46,7 @@ SHOWN = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """The columns of paths and classes by number from 0, and the most cells that a row may have."""
 
     separator: str = PLAIN
@@ -92,7 +92,7 @@ def _split(lines: Iterable[str], separator: str) -> Iterator[Row]:
         yield number, text.split("\t") if separator == PLAIN else text.rsplit(None, 1) or [""]
 
 
-def layout_of(kind: str, start: Sequence[str], exists: Exists, asked: Columns, where: str) -> Layout:
+def layout_of(kind: str, start: Sequence[str], exists: Exists, asked: Columns, where: str) -> TableLayout:
     """The layout of a list of a ``kind`` (a key of SEPARATORS) that begins with the lines ``start``.
 
     ``exists`` tells whether a cell is the path of an image. Raises UsageError where the columns cannot be
@@ -100,7 +100,7 @@ def layout_of(kind: str, start: Sequence[str], exists: Exists, asked: Columns, w
     """
     separator, rows = _separated(kind, start, exists)
     if not rows:
-        return Layout(separator)
+        return TableLayout(separator)
     first = rows[0][1]
     header = _is_header(rows, exists, asked)
     cells = [cells for _, cells in rows[int(header) :]]
@@ -109,7 +109,7 @@ def layout_of(kind: str, start: Sequence[str], exists: Exists, asked: Columns, w
     path = _path_column(names, cells, width, exists, asked, where)
     label = _label_column(names, cells, width, path, asked, where)
     several = header or asked.label or not asked.labelled  # else a third column is an error, row by row
-    return Layout(
+    return TableLayout(
         separator,
         header,
         path,

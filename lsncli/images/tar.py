@@ -30,11 +30,11 @@ MOST_FIELDS = 1000
 MOST_MEMBERS, BYTES_A_MEMBER = 1_000_000, 20
 """Members that any tar may have; of more, each takes so many bytes at least, also compressed."""
 
-Place = tuple[int, int]  # offset and size of a member's bytes
-Keep = Callable[[tarfile.TarInfo], Place]
+MemberRange = tuple[int, int]  # offset and size of a member's bytes
+Keep = Callable[[tarfile.TarInfo], MemberRange]
 
 
-def _in_place(member: tarfile.TarInfo) -> Place:
+def _in_place(member: tarfile.TarInfo) -> MemberRange:
     return member.offset_data, member.size
 
 
@@ -80,7 +80,7 @@ def _not_a_tar(path: str, error: Exception) -> UsageError:
 def _index(
     path: str, file: tar_stream.Limited, content: Content, columns: Columns, keep: Keep, most: int
 ) -> Source:
-    places: dict[str, Place] = {}
+    places: dict[str, MemberRange] = {}
     links: dict[str, str] = {}
     problems: list[Problem] = []
     labels, ignored, members = Labels(columns), 0, 0
@@ -178,7 +178,7 @@ def _refused(name: str, member: tarfile.TarInfo) -> str:
     return ""
 
 
-def _copy(file: tar_stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> Place:
+def _copy(file: tar_stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> MemberRange:
     start, left = unpacked.size, member.size
     unpacked.check_space(left)
     file.seek(member.offset_data)
@@ -191,7 +191,7 @@ def _copy(file: tar_stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked)
     return start, member.size
 
 
-def _follow(name: str, places: dict[str, Place], links: dict[str, str]) -> Place | None:
+def _follow(name: str, places: dict[str, MemberRange], links: dict[str, str]) -> MemberRange | None:
     for _ in range(40):  # as many links as Linux follows before it calls it a loop
         if name in places:
             return places[name]

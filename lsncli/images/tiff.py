@@ -43,7 +43,7 @@ PIXEL_TAGS = frozenset(
 
 
 @dataclass(frozen=True)
-class Entry:
+class TagEntry:
     """A tag as it is stored: type, number of values, and where they begin in the file."""
 
     kind: int
@@ -60,7 +60,7 @@ class Directory:
     data: bytes
     order: str
     big: bool
-    entries: dict[int, Entry]
+    entries: dict[int, TagEntry]
 
     def values(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """The whole numbers of a tag; ``default`` if it is missing, of another type, or not all there."""
@@ -106,7 +106,7 @@ def read_directory(data: bytes) -> Directory | None:
     order, big = HEADERS[data[:4]]
     counts, fields = (order + "Q", order + "HHQ") if big else (order + "H", order + "HHI")
     offset, inline = order + ("Q" if big else "I"), 8 if big else 4
-    entries: dict[int, Entry] = {}
+    entries: dict[int, TagEntry] = {}
     try:
         (first,) = struct.unpack_from(offset, data, 8 if big else 4)
         (count,) = struct.unpack_from(counts, data, first)
@@ -119,7 +119,7 @@ def read_directory(data: bytes) -> Directory | None:
             bytes_each = struct.calcsize("=" + NUMBERS[kind]) if kind in NUMBERS else 8
             if number * bytes_each > inline:
                 (place,) = struct.unpack_from(offset, data, place)
-            entries.setdefault(tag, Entry(kind, number, place, data[start : start + size]))
+            entries.setdefault(tag, TagEntry(kind, number, place, data[start : start + size]))
     except (struct.error, OverflowError):  # it ends too early, or points out of the file
         return None
     return Directory(data, order, big, entries)

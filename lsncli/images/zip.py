@@ -23,7 +23,7 @@ from lsncli.images.found import (
 )
 from lsncli.images.read import CHANGED, Undecodable
 from lsncli.images.sidecar_labels import LONGEST, Labels, labelled
-from lsncli.images.source_kinds import Asked
+from lsncli.images.source_kinds import ListingOptions
 
 LONGEST_NAME = 4096
 """Bytes of a member's name."""
@@ -71,7 +71,7 @@ class Zip:
         return data
 
 
-def scan(path: str, asked: Asked) -> Source:
+def scan(path: str, asked: ListingOptions) -> Source:
     """List the images of an archive. Its single top-level folder, if any, is not part of the keys.
 
     Members that are encrypted, links, too large, or whose names lead out of the archive are problems. Raises

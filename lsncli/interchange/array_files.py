@@ -13,30 +13,30 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.files import whole
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, is_label_name
 from lsncli.interchange.label_files import choose_label, label_texts
-from lsncli.interchange.tables import Table, load_array, numbers, parsed
+from lsncli.interchange.tables import FeatureTable, load_array, numbers, parsed
 from lsncli.types import Failure
 
 OURS = frozenset({"features", "keys", "classes", "failure_keys", "failure_reasons", "text", "text_classes"})
 """Arrays of a .npz that hold no labels, whatever their names sound like."""
 
 
-def read_npy(path: Path, label_column: str) -> Table:
+def read_npy(path: Path, label_column: str) -> FeatureTable:
     """Features alone."""
     if label_column not in ("", NO_LABEL):
         raise UsageError(
             f"{path} holds features alone, and no '{label_column}'.", f"Leave {LABEL_OPTION} out."
         )
-    return Table(numbers(path, parsed(path, lambda: load_array(path))))
+    return FeatureTable(numbers(path, parsed(path, lambda: load_array(path))))
 
 
-def write_npy(path: Path, table: Table) -> None:
+def write_npy(path: Path, table: FeatureTable) -> None:
     """Features alone."""
     with whole(path) as file:
         # Into a file as such NumPy writes by C, which does not say when the last bytes find the disk full.
         np.save(SimpleNamespace(write=file.write), table.features, allow_pickle=False)
 
 
-def read_npz(path: Path, label_column: str) -> Table:
+def read_npz(path: Path, label_column: str) -> FeatureTable:
     """Arrays ``features`` and any of ``labels`` (or another usual name), ``keys``, ``classes``,
     ``failure_keys``, ``failure_reasons``, ``text`` and ``text_classes``."""
     arrays = parsed(path, lambda: load_array(path))
@@ -45,7 +45,7 @@ def read_npz(path: Path, label_column: str) -> Table:
     return _from_arrays(path, arrays, label_column)
 
 
-def write_npz(path: Path, table: Table) -> None:
+def write_npz(path: Path, table: FeatureTable) -> None:
     """Everything, under the names that ``read_npz`` reads."""
     arrays: dict[str, Any] = {
         "features": table.features,
@@ -61,7 +61,7 @@ def write_npz(path: Path, table: Table) -> None:
         np.savez(file, **arrays)
 
 
-def read_safetensors(path: Path, label_column: str) -> Table:
+def read_safetensors(path: Path, label_column: str) -> FeatureTable:
     """Tensors ``features``, ``labels`` and ``text``; safetensors cannot hold keys or names.
 
     bfloat16 and 8-bit floats, which NumPy lacks, are widened to float32 without loss.
@@ -84,7 +84,7 @@ def _texts(values: Sequence[str] | None) -> NDArray[np.str_]:
     return np.array(values or (), dtype=np.str_)
 
 
-def _from_arrays(path: Path, arrays: dict[str, Any], label_column: str) -> Table:
+def _from_arrays(path: Path, arrays: dict[str, Any], label_column: str) -> FeatureTable:
     if "features" not in arrays:
         raise LsnError(f"{path}: expected an array 'features', found {', '.join(arrays) or 'none'}.")
 
@@ -106,7 +106,7 @@ def _from_arrays(path: Path, arrays: dict[str, Any], label_column: str) -> Table
     keys, reasons = texts("failure_keys") or (), texts("failure_reasons") or ()
     if len(keys) != len(reasons):
         raise LsnError(f"{path}: {len(keys)} failure_keys but {len(reasons)} failure_reasons.")
-    return Table(
+    return FeatureTable(
         features=numbers(path, arrays["features"]),
         labels=None if label is None else _label_texts(path, label, arrays[label]),
         keys=texts("keys"),

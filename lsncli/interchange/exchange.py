@@ -12,11 +12,11 @@ from lsncli.images.class_names import check_distinct, class_names
 from lsncli.images.columns import NO_LABEL, is_number
 from lsncli.images.names_file import read_names
 from lsncli.interchange.label_files import read_labels
-from lsncli.interchange.tables import Table, read_lines, read_table, write_table
+from lsncli.interchange.tables import FeatureTable, read_lines, read_table, write_table
 from lsncli.store.format import LOST, Split
 from lsncli.store.reader import read_split, read_text
 from lsncli.store.writer import write_split, write_text
-from lsncli.types import UNLABELLED, Fingerprint, Float64s, Floats, Labels
+from lsncli.types import UNLABELLED, Fingerprint, Float64Array, FloatArray, Labels
 
 HALF_MAX = float(np.finfo(np.float16).max)
 AT_ONCE = 1 << 14
@@ -109,7 +109,7 @@ def export_features(store: Path, split: str, out_file: Path) -> None:
     text = read_text(store)
     write_table(
         out_file,
-        Table(
+        FeatureTable(
             features=content.features,
             labels=content.labels,
             keys=tuple(content.keys),
@@ -142,7 +142,7 @@ def imported_fingerprint(model_name: str, dim: int, logit_scale: float) -> Finge
     )
 
 
-def _halved(features: Floats, path: Path) -> Floats:
+def _halved(features: FloatArray, path: Path) -> FloatArray:
     """Features as float16. Raises LsnError if that would lose more than precision."""
     if features.ndim != 2 or 0 in features.shape[1:]:
         raise LsnError(f"{path}: expected features (rows, dimension), found the shape {features.shape}.")
@@ -185,7 +185,7 @@ def _factor(largest: float) -> float:
     return float(2.0 ** (9 - np.floor(np.log2(largest))))
 
 
-def _cosines(features: Floats, half: Floats) -> Float64s:
+def _cosines(features: FloatArray, half: FloatArray) -> Float64Array:
     """The cosine (N,) of every row with its rounded form; 0 for a row that is rounded to zero."""
     found = np.empty(len(features))
     for start in range(0, len(features), AT_ONCE):

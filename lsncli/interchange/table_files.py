@@ -19,8 +19,8 @@ from lsncli.images.columns import are_whole, is_label_name, is_path_name, plain_
 from lsncli.images.parquet import class_label_names
 from lsncli.images.parquet_file import FEATURES, ParquetFile
 from lsncli.interchange.label_files import choose_label, label_texts
-from lsncli.interchange.tables import Table, check_cells, numbers, parsed
-from lsncli.types import UNLABELLED, Failure, Floats
+from lsncli.interchange.tables import FeatureTable, check_cells, numbers, parsed
+from lsncli.types import UNLABELLED, Failure, FloatArray
 
 BESIDE = ("key", "label", "class")
 """Columns that ``write_csv`` writes beside features: a label is the number of its class."""
@@ -38,7 +38,7 @@ class _Form:
     names: list[str] | None
 
 
-def read_csv(path: Path, label_column: str) -> Table:
+def read_csv(path: Path, label_column: str) -> FeatureTable:
     """Columns ``f0``, ``f1``, ... or else all that hold numbers; beside them labels and keys.
 
     Without a header, all columns are features.
@@ -116,7 +116,7 @@ def _is_index(name: str) -> bool:
     return plain_name(name) in ("", "unnamed0", "indexlevel0")
 
 
-def write_csv(path: Path, table: Table) -> None:
+def write_csv(path: Path, table: FeatureTable) -> None:
     """Every row with all its digits. A class without a row leaves no trace; failures and text neither."""
     classes = table.classes or ()
     with whole_text(path, errors="surrogateescape") as file:
@@ -127,11 +127,11 @@ def write_csv(path: Path, table: Table) -> None:
             rows.writerow([key, label, name, *row.astype(np.float64).tolist()])
 
 
-def read_parquet(path: Path, label_column: str) -> Table:
+def read_parquet(path: Path, label_column: str) -> FeatureTable:
     """A column ``features`` of lists, or columns as in a CSV. Raises Unavailable without pyarrow."""
     _parquet()
 
-    def load() -> tuple[Any, Any, Floats | None]:
+    def load() -> tuple[Any, Any, FloatArray | None]:
         size = path.stat().st_size
         with ParquetFile(str(path), size) as file:
             check_cells(file.metadata.num_rows * file.metadata.num_columns, size)
@@ -151,7 +151,7 @@ def read_parquet(path: Path, label_column: str) -> Table:
     return replace(table, failures=tuple(starmap(Failure, known.get("failures", ()))))
 
 
-def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, Floats | None]:
+def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, FloatArray | None]:
     """The schema, all columns as a frame, and apart from it a column ``features`` of lists."""
     import pandas as pd
     import pyarrow as pa
@@ -192,7 +192,7 @@ def _block(lists: Any) -> Any:
     return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
 
 
-def write_parquet(path: Path, table: Table) -> None:
+def write_parquet(path: Path, table: FeatureTable) -> None:
     """Every row; class names and failures in the metadata. Raises Unavailable without pyarrow."""
     parquet = _parquet()
     import pyarrow as pa
@@ -230,11 +230,13 @@ def _parquet() -> Any:
     return parquet
 
 
-def _labels(table: Table) -> list[int]:
+def _labels(table: FeatureTable) -> list[int]:
     return [int(label) for label in table.labels] if table.labels is not None else []
 
 
-def _from_frame(path: Path, frame: Any, label_column: str, classes_of: Mapping[str, Sequence[str]]) -> Table:
+def _from_frame(
+    path: Path, frame: Any, label_column: str, classes_of: Mapping[str, Sequence[str]]
+) -> FeatureTable:
     names = [str(name) for name in frame.columns]
     frame.columns = names
     numbered = [name for name in names if FEATURE.fullmatch(name)]
@@ -257,8 +259,8 @@ def _from_frame(path: Path, frame: Any, label_column: str, classes_of: Mapping[s
 
 
 def _table(
-    path: Path, beside: Any, features: Floats, label_column: str, classes_of: Mapping[str, Sequence[str]]
-) -> Table:
+    path: Path, beside: Any, features: FloatArray, label_column: str, classes_of: Mapping[str, Sequence[str]]
+) -> FeatureTable:
     """The table of ``features`` and of what a frame holds beside them.
 
     ``classes_of`` are the class names that the file knows for a column of labels.
@@ -284,7 +286,7 @@ def _table(
     key = _key_column(beside[[name for name in names if name != label]])
     said = [f"labels from '{printable(label)}'"] if label is not None else []
     said += [f"keys from '{printable(key)}'"] if key is not None else []
-    return Table(
+    return FeatureTable(
         features=features,
         labels=None if label is None else labels,
         keys=None if key is None else tuple(map(_key, beside[key].tolist())),

@@ -11,7 +11,7 @@ import numpy as np
 from lsncli import validation
 from lsncli.errors import LsnError, UsageError
 from lsncli.registry import load
-from lsncli.types import Failure, Floats, Labels
+from lsncli.types import Failure, FloatArray, Labels
 
 READERS: dict[str, str] = {
     ".npz": "lsncli.interchange.array_files:read_npz",
@@ -39,23 +39,23 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class FeatureTable:
     """What a file may hold: features (N, D), and beside them labels (numbers or class names; "" = none),
     keys, class names, failures and text features (C, D) of ``text_classes``; None = not in the file.
 
     ``note`` says, for people, which columns were taken."""
 
-    features: Floats
+    features: FloatArray
     labels: Labels | tuple[str, ...] | None = None
     keys: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     failures: tuple[Failure, ...] = ()
-    text: Floats | None = None
+    text: FloatArray | None = None
     text_classes: tuple[str, ...] | None = None
     note: str = ""
 
 
-def read_table(path: Path, label_column: str = "") -> Table:
+def read_table(path: Path, label_column: str = "") -> FeatureTable:
     """Read a table in the format that the file's extension says (a key of READERS).
 
     ``label_column`` names the column or array of labels; "none" leaves them out. Raises
@@ -68,11 +68,11 @@ def read_table(path: Path, label_column: str = "") -> Table:
             "Convert it where it was made: "
             "numpy.savez('features.npz', features=x.float().numpy(), labels=..., keys=...).",
         )
-    table: Table = _by_extension(path, READERS)(path, label_column)
+    table: FeatureTable = _by_extension(path, READERS)(path, label_column)
     return table
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Path, table: FeatureTable) -> None:
     """Write a table in the format that the file's extension says (a key of WRITERS).
 
     Raises LsnError if it cannot be written, UsageError and Unavailable as ``read_table`` does.
@@ -142,7 +142,7 @@ def check_cells(cells: int, size: int) -> None:
         raise ValueError(f"it claims {cells:,} numbers in {size:,} bytes")
 
 
-def numbers(path: Path, value: Any) -> Floats:
+def numbers(path: Path, value: Any) -> FloatArray:
     """An array of floats of at least their own precision. Raises LsnError for anything but numbers."""
     array = np.asarray(value)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.size:

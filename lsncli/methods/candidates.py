@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import write_whole
 from lsncli.images.columns import is_path_name
@@ -28,11 +28,11 @@ from lsncli.reference.classes import class_list, class_lists
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
-from lsncli.types import Float64s, Head
+from lsncli.types import Float64Array, Head
 from lsncli.validation import parsed
 
 AT_ONCE = 1024
-"""Words to encode before ``tick`` counts them."""
+"""Words to encode before ``progress`` counts them."""
 
 
 def read_candidates(work: Workspace, split: Split) -> Candidates:
@@ -78,11 +78,11 @@ def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str,
 class WordFeatures:
     """Unit text features (V, D) of words in ZOC's prompt; a word is encoded once, whatever asks for it.
 
-    ``tick`` counts words encoded.
+    ``progress`` counts words encoded.
     """
 
-    def __init__(self, tower: TextTower, tick: Tick = silent) -> None:
-        self._tower, self._tick = tower, tick
+    def __init__(self, tower: TextTower, progress: ProgressCallback = silent) -> None:
+        self._tower, self._progress = tower, progress
         self._known: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, words: Sequence[str]) -> NDArray[np.float32]:
@@ -93,13 +93,13 @@ class WordFeatures:
             with torch.no_grad():
                 rows = text_features(self._tower, [PROMPT.format(word) for word in part]).cpu().numpy()
             self._known.update(zip(part, rows, strict=True))
-            self._tick(len(part), "candidate words")
+            self._progress(len(part), "candidate words")
         return np.stack([self._known[word] for word in words]) if words else np.empty((0, 0), np.float32)
 
 
 def zoc_of_split(
     split: Split, head: Head, candidates: Candidates, words: WordFeatures, *, own_prompt: bool
-) -> Float64s:
+) -> Float64Array:
     """ZOC's scores (N,) of the rows of ``split``; higher = more ID.
 
     Candidates that are classes of ``head``, in any case, do not count. With ``own_prompt`` classes stand in
@@ -202,12 +202,17 @@ def read_vocabulary(name: str) -> tuple[str, ...]:
 
 
 def propose(
-    work: Workspace, split: Split, words: Sequence[str], features: WordFeatures, top: int, tick: Tick = silent
+    work: Workspace,
+    split: Split,
+    words: Sequence[str],
+    features: WordFeatures,
+    top: int,
+    progress: ProgressCallback = silent,
 ) -> None:
     """Keep the ``top`` nearest ``words`` of every image of ``split`` as its candidates, nearest first.
 
     ``features`` are those of the words in ZOC's prompt; the cosine decides, and the earlier word where two
-    are equal. ``tick`` counts images. Raises UsageError unless ``top`` is 1 to the number of words.
+    are equal. ``progress`` counts images. Raises UsageError unless ``top`` is 1 to the number of words.
     """
     if not 1 <= top <= len(words):
         raise UsageError(f"--top: expected 1 to {len(words)}, the number of words, found {top}.")
@@ -219,5 +224,5 @@ def propose(
         lines += [
             line(key, [words[i] for i in row[:top]]) for key, row in zip(keys, near.tolist(), strict=True)
         ]
-        tick(len(keys))
+        progress(len(keys))
     write_lines(work.candidates(split.name), lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lsncli.backbones.captioner import Captioner
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError
 from lsncli.images.decode import decode
 from lsncli.images.item import ImageItem
@@ -27,12 +27,13 @@ def caption_split(
     *,
     batch_size: int,
     workers: int,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> int:
     """Write the candidates of ``items``, the images of split ``name``; returns how many were found done.
 
     What is done lies in ``<split>.jsonl.unfinished`` and counts if it is of the same images, captioner and
-    settings. ``tick`` counts images. Raises LsnError if an image cannot be read, or a file not be written.
+    settings. ``progress`` counts images. Raises LsnError if an image cannot be read, or a file not be
+    written.
     """
     path = work.candidates(name)
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -40,13 +41,13 @@ def caption_split(
     header = json.dumps(captioner.identity | {"images": sha256(images).hexdigest()}, sort_keys=True)
     try:
         done = _resume(unfinished, header, len(items))
-        tick(done)
+        progress(done)
         with unfinished.open("a", encoding="ascii", newline="\n") as file:
             for lines in _captioned(items[done:], captioner, batch_size, workers):
                 file.writelines(f"{text}\n" for text in lines)
                 file.flush()
                 os.fsync(file.fileno())
-                tick(len(lines))
+                progress(len(lines))
         write_lines(path, _complete_lines(unfinished)[1:])
         unfinished.unlink()
     except OSError as error:

@@ -26,19 +26,19 @@ from lsncli.prompts.settings import Kind
 from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import check_features, labelled_chunks
 from lsncli.store.reader import read_fingerprint, read_text
-from lsncli.types import UNLABELLED, Cosines, Fingerprint, Float64s, Floats, Head, Rows, unit
+from lsncli.types import UNLABELLED, CosineFunction, Fingerprint, Float64Array, FloatArray, Head, Rows, unit
 
-Model = Callable[[], Backbone]
+LoadBackbone = Callable[[], Backbone]
 """How to get the model that made the features; asked only where a head needs its text tower."""
 
 
-def head_from(source: HeadSource, model: Model) -> Head:
+def head_from(source: HeadSource, model: LoadBackbone) -> Head:
     """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
     tower = cache(lambda: with_text(model()).text_tower())
     return assembled(source, lambda text, ensemble: bound(text, source.classes, tower, ensemble=ensemble))
 
 
-def assembled(source: HeadSource, bind: Callable[[HeadText, bool], Float64s | Cosines]) -> Head:
+def assembled(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array | CosineFunction]) -> Head:
     """Several positive prompts of a class are an ensemble; sets of negative ones stay apart."""
     negative = None if source.negative is None else bind(source.negative, False)
     return Head(source.classes, bind(source.weights, True), source.scale, negative, source.bias)
@@ -46,7 +46,7 @@ def assembled(source: HeadSource, bind: Callable[[HeadText, bool], Float64s | Co
 
 def bound(
     text: HeadText, classes: tuple[str, ...], tower: Callable[[], TextTower], *, ensemble: bool
-) -> Float64s | Cosines:
+) -> Float64Array | CosineFunction:
     """Text features as they are; CoCoOp prompts bound to the text tower, as a function to cosines.
 
     The function remembers its last answer: to score the same rows by several methods, and to name their
@@ -71,11 +71,11 @@ def bound(
 class _Remembering:
     """Cosines of checked features (N, ``dim``); asked twice for the same array, it computes once."""
 
-    def __init__(self, compute: Cosines, dim: int) -> None:
+    def __init__(self, compute: CosineFunction, dim: int) -> None:
         self._compute, self._dim = compute, dim
-        self._last: tuple[Floats, Float64s] | None = None
+        self._last: tuple[FloatArray, Float64Array] | None = None
 
-    def __call__(self, features: Floats) -> Float64s:
+    def __call__(self, features: FloatArray) -> Float64Array:
         if self._last is None or self._last[0] is not features:
             check_features(features, self._dim)
             found = self._compute(features)
@@ -100,7 +100,7 @@ class Heads:
     work: Workspace
     classes: tuple[str, ...]
     """Of the split in question, for hand-written prompts."""
-    model: Model | None = None
+    model: LoadBackbone | None = None
     """None loads the model of the store again."""
     cache: Cache = NO_CACHE
     """Where text features of hand-written prompts are kept."""
@@ -152,14 +152,16 @@ class Heads:
             rules.append(self.negative.held_out)
         return {rule.split for rule in rules if rule is not None}
 
-    def _bound(self, text: HeadText, classes: tuple[str, ...], ensemble: bool) -> Float64s | Cosines:
+    def _bound(
+        self, text: HeadText, classes: tuple[str, ...], ensemble: bool
+    ) -> Float64Array | CosineFunction:
         """``bound``, once for each text: two methods on the same prompts share their cosines."""
         if id(text) not in self._made:
             self._made[id(text)] = bound(text, classes, lambda: self.tower, ensemble=ensemble)
         return self._made[id(text)]
 
     @cached_property
-    def _made(self) -> dict[int, Float64s | Cosines]:
+    def _made(self) -> dict[int, Float64Array | CosineFunction]:
         return {}
 
     def _learned_head(self, name: str) -> LearnedHead:
@@ -204,7 +206,7 @@ class Heads:
         return with_text(self.backbone).text_tower()
 
     @cached_property
-    def _hand(self) -> Float64s:
+    def _hand(self) -> Float64Array:
         """Text features of ``TEMPLATE`` with each class name.
 
         They come from the store if class text features were imported, otherwise from the text tower.
@@ -225,7 +227,7 @@ class Heads:
         return unit(features[order])
 
     @cached_property
-    def _means(self) -> Float64s:
+    def _means(self) -> Float64Array:
         """Unit means (C, D) of the unit features of each class, for models without a text encoder.
 
         Raises LsnError if a class has no row, UsageError without rows.
@@ -245,11 +247,11 @@ class Heads:
         return unit(sums)
 
     @cached_property
-    def _ensemble(self) -> Float64s:
+    def _ensemble(self) -> Float64Array:
         """The unit mean of the unit text features of OpenAI's templates (Radford et al., ICML 2021)."""
         return unit(self._templates(openai_templates()).mean(axis=0))
 
-    def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64s:
+    def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64Array:
         """Unit text features (T, C, D), from the text tower or the cache."""
         texts = [[template(name) for name in self.classes] for template in templates]
         code = code_of(text_features, *self.model_code, without=(Backbone,))
@@ -272,7 +274,12 @@ class Heads:
 
 
 def make_head(
-    work: Workspace, name: str, classes: tuple[str, ...], *, negatives: bool, model: Model | None = None
+    work: Workspace,
+    name: str,
+    classes: tuple[str, ...],
+    *,
+    negatives: bool,
+    model: LoadBackbone | None = None,
 ) -> Head:
     """One head of a workspace; see ``Heads``."""
     return Heads(work, classes, model).head(name, negatives=negatives)

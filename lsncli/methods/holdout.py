@@ -14,7 +14,7 @@ from lsncli.types import UNLABELLED, Labels, Rows
 
 
 @dataclass(frozen=True)
-class Parts:
+class HoldoutRows:
     """Two disjoint sets of rows of one split, and the rule that finds them again."""
 
     train: Rows
@@ -24,7 +24,7 @@ class Parts:
     """Which rows of the split ``train`` is, ascending."""
 
 
-def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Parts:
+def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> HoldoutRows:
     """Hold out ``fraction`` of each class (at least one row of two or more, never all), train on the rest.
 
     ``shots`` keeps only so many training rows a class. Which rows is decided by the seed and the class alone,
@@ -50,10 +50,12 @@ def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Par
         train.extend(order[count:][:shots])
     rule = HeldOut(split.name, rows_digest(split), fraction, shots, seed)
     where = np.sort(np.array(train, dtype=np.int64))
-    return Parts(_take(split, where), _take(split, np.sort(np.array(held, dtype=np.int64))), rule, where)
+    return HoldoutRows(
+        _take(split, where), _take(split, np.sort(np.array(held, dtype=np.int64))), rule, where
+    )
 
 
-def hold_out_again(split: Split, rule: HeldOut) -> Parts:
+def hold_out_again(split: Split, rule: HeldOut) -> HoldoutRows:
     """The same rows as before; LsnError if the split has other images or labels since then."""
     if rows_digest(split) != rule.rows:
         raise LsnError(
@@ -63,7 +65,7 @@ def hold_out_again(split: Split, rule: HeldOut) -> Parts:
     return hold_out(split, rule.fraction, rule.shots, rule.seed)
 
 
-def check_held_out(split: Split, rows: Parts) -> None:
+def check_held_out(split: Split, rows: HoldoutRows) -> None:
     """LsnError if no row is left to set the threshold with."""
     if len(rows.held_out) == 0:
         raise LsnError(

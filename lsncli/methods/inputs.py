@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from lsncli.backbones import Backbone, with_gradients
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import pixels_of
 from lsncli.images.columns import Columns
@@ -35,7 +35,7 @@ from lsncli.scores import Score, load_score, score_in_chunks
 from lsncli.scores.common import linear_layer
 from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.format import Split
-from lsncli.types import Float64s, Floats, Head, Learned, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
 SAME = 0.98
 """Cosine above which features are taken for those of the same image: half precision costs far less."""
@@ -68,14 +68,14 @@ def perturbed(
     tau: float,
     eps: float,
     *,
-    stored: Floats | None = None,
+    stored: FloatArray | None = None,
     batch_size: int,
     workers: int,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> NDArray[np.float32]:
     """Raw features (N, D) of ``items`` after ODIN's perturbation; see ``step``.
 
-    One forward, one backward and one forward pass an image, in float32; ``tick`` counts images done.
+    One forward, one backward and one forward pass an image, in float32; ``progress`` counts images done.
     ``stored`` are the features (N, D) of the same images as a split holds them: they tell images that have
     changed since. Raises LsnError if an image cannot be read or is another one, and for prompts that depend
     on the image.
@@ -102,7 +102,7 @@ def perturbed(
             if stored is not None:
                 _check_same(plain, stored[rows], batch.keys)
             features[rows] = moved.cpu().numpy()
-            tick(batch.stop - batch.start)
+            progress(batch.stop - batch.start)
     return features
 
 
@@ -129,7 +129,7 @@ def step(
         return plain.detach().cpu().numpy(), with_gradients(backbone).differentiable(moved)
 
 
-def _check_same(found: Floats, stored: Floats, keys: Sequence[str]) -> None:
+def _check_same(found: FloatArray, stored: FloatArray, keys: Sequence[str]) -> None:
     cosine = (unit(found) * unit(stored)).sum(axis=1)
     other = np.flatnonzero(~(cosine > SAME))
     if len(other):
@@ -141,7 +141,7 @@ def _check_same(found: Floats, stored: Floats, keys: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageAccess:
     """Where the images of splits are, and how many are encoded at a time."""
 
     folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
@@ -150,10 +150,10 @@ class Images:
     workers: int = 1
 
 
-NO_IMAGES = Images()
+NO_IMAGES = ImageAccess()
 
 
-class Inputs(Protocol):
+class ExtraInput(Protocol):
     """How a whole split is scored where a function of features is not enough."""
 
     kept: ClassVar[bool]
@@ -162,20 +162,20 @@ class Inputs(Protocol):
     def key(self, split: Split) -> str:
         """Digest of what is looked at besides features. Raises LsnError if it is not there."""
 
-    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
-        """Scores (N,), higher = more ID; ``tick`` counts rows."""
+    def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
+        """Scores (N,), higher = more ID; ``progress`` counts rows."""
 
-    def learned(self, head: Head) -> Learned:
+    def learned(self, head: Head) -> LearnedArrays:
         """What the score takes of it for this head, as if it had learned it."""
 
 
-def inputs_for(method: Method, heads: Heads, images: Images = NO_IMAGES) -> Inputs | None:
+def inputs_for(method: Method, heads: Heads, images: ImageAccess = NO_IMAGES) -> ExtraInput | None:
     """What ``method`` looks at besides features; None for nearly all."""
     score = load_score(method.score, **method.settings)
     name = score.inputs()
     if not name:
         return None
-    inputs: Inputs = load(INPUTS[name])(score, method, heads, images)
+    inputs: ExtraInput = load(INPUTS[name])(score, method, heads, images)
     return inputs
 
 
@@ -185,7 +185,7 @@ def code_with(name: str, heads: Heads) -> str:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class PixelInput:
     """ODIN's input perturbation: features of images moved by ``eps``."""
 
     kept: ClassVar[bool] = False
@@ -194,7 +194,7 @@ class Pixels:
     """``Odin``."""
     method: Method
     heads: Heads
-    images: Images
+    images: ImageAccess
 
     def key(self, split: Split) -> str:
         """The images are those of the stored features, which is checked when they are read."""
@@ -205,7 +205,7 @@ class Pixels:
             )
         return digest("pixels", code_with("pixels", self.heads))
 
-    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+    def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
         """One forward, one backward and one forward pass an image."""
         items = images_of(split, self.images.folders[split.name])
         features = perturbed(
@@ -217,17 +217,17 @@ class Pixels:
             stored=split.features,
             batch_size=self.images.batch_size,
             workers=self.images.workers,
-            tick=tick,
+            progress=progress,
         )
         return score_in_chunks(self.score.scorer(head, self.learned(head)), features)
 
-    def learned(self, head: Head) -> Learned:
+    def learned(self, head: Head) -> LearnedArrays:
         """Nothing: it is in the features."""
         return {}
 
 
 @dataclass(frozen=True)
-class Words:
+class CandidateInput:
     """ZOC's candidate labels, as `lsn candidates` left them in the workspace."""
 
     kept: ClassVar[bool] = False
@@ -235,7 +235,7 @@ class Words:
     score: Score
     method: Method
     heads: Heads
-    images: Images
+    images: ImageAccess
 
     def key(self, split: Split) -> str:
         """The words of every image, and the model that encodes them."""
@@ -243,14 +243,14 @@ class Words:
         code = code_with("candidates", self.heads)
         return digest(found.words, found.indptr, found.indices, self.heads.fingerprint.digest, code)
 
-    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+    def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
         """Every word is encoded once, whatever the number of splits."""
         candidates = read_candidates(self.heads.work, split)
         found = zoc_of_split(split, head, candidates, self._words, own_prompt=self.method.head == "hand")
-        tick(len(found))
+        progress(len(found))
         return found
 
-    def learned(self, head: Head) -> Learned:
+    def learned(self, head: Head) -> LearnedArrays:
         """Nothing: every image has candidates of its own."""
         return {}
 
@@ -260,7 +260,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class OtherWords:
+class VocabularyInput:
     """NegLabel's vocabulary: the same words for every image, encoded once."""
 
     kept: ClassVar[bool] = True
@@ -268,24 +268,24 @@ class OtherWords:
     score: Score
     method: Method
     heads: Heads
-    images: Images
+    images: ImageAccess
 
     def key(self, split: Split) -> str:
         """The words depend on the classes, which the head tells, and on the model that encodes them."""
         return digest("other words", self.heads.fingerprint.digest, code_with("vocabulary", self.heads))
 
-    def scores(self, split: Split, head: Head, tick: Tick) -> Float64s:
+    def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
         """Raises LsnError as ``NegLabel.scorer``."""
-        return score_in_chunks(self.score.scorer(head, self.learned(head)), split.features, tick=tick)
+        return score_in_chunks(self.score.scorer(head, self.learned(head)), split.features, progress=progress)
 
-    def learned(self, head: Head) -> Learned:
+    def learned(self, head: Head) -> LearnedArrays:
         """The words' text features: they do not depend on the image."""
         return {VOCABULARY: other_words(head.classes, self.heads.tower)}
 
 
 INPUTS: dict[str, str] = {
-    "pixels": "lsncli.methods.inputs:Pixels",
-    "candidates": "lsncli.methods.inputs:Words",
-    "vocabulary": "lsncli.methods.inputs:OtherWords",
+    "pixels": "lsncli.methods.inputs:PixelInput",
+    "candidates": "lsncli.methods.inputs:CandidateInput",
+    "vocabulary": "lsncli.methods.inputs:VocabularyInput",
 }
 """By what ``Score.inputs`` says: ``module:class``, so that a key depends on the code of one input alone."""

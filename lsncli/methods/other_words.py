@@ -9,7 +9,7 @@ from lsncli.methods.heads import TEMPLATE
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.text_features import text_features
 from lsncli.reference.classes import class_list
-from lsncli.types import Float64s, unit
+from lsncli.types import Float64Array, unit
 
 WORDS = "imagenet1k"
 """The class list whose names are the vocabulary."""
@@ -33,7 +33,7 @@ def other_words(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]
     return found
 
 
-def encoded(tower: TextTower, names: Sequence[str]) -> Float64s:
+def encoded(tower: TextTower, names: Sequence[str]) -> Float64Array:
     """Unit text features (C, D) of ``names`` in the hand-written prompt."""
     return unit(text_features(tower, [TEMPLATE.format(name) for name in names]).cpu().numpy())
 

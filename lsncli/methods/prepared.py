@@ -16,12 +16,12 @@ from lsncli.backbones import Backbone
 from lsncli.methods.cache import Cache, digest
 from lsncli.methods.heads import Heads, bound
 from lsncli.methods.holdout import rows_for
-from lsncli.methods.inputs import Images, Inputs, inputs_for
+from lsncli.methods.inputs import ExtraInput, ImageAccess, inputs_for
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method, ResolvedMethod, settled, without_text
 from lsncli.scores import Scorer
 from lsncli.store.format import Split
-from lsncli.types import Float64s, Head, Labels, Learned, Rows
+from lsncli.types import Float64Array, Head, Labels, LearnedArrays, Rows
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -29,7 +29,7 @@ MIB = 2**20
 
 
 @dataclass
-class Cost:
+class ResourceUse:
     """Wall-clock seconds so far, and the highest resident memory above the start, in MiB (None: unknown)."""
 
     seconds: float = 0.0
@@ -37,7 +37,7 @@ class Cost:
 
 
 @contextmanager
-def metered(cost: Cost) -> Iterator[None]:
+def metered(cost: ResourceUse) -> Iterator[None]:
     """Add what the block costs. Linux lets a process reset its own high-water mark; elsewhere no memory."""
     known = os.access(CLEAR_REFS, os.W_OK)
     if known:
@@ -77,10 +77,10 @@ class PreparedMethod:
     train: Rows | None
     cache: Cache
     device: str
-    inputs: Inputs | None
+    inputs: ExtraInput | None
     """What it looks at besides features, if anything."""
-    cost: Cost = field(default_factory=Cost)
-    scores: dict[str, Float64s] = field(default_factory=dict)
+    cost: ResourceUse = field(default_factory=ResourceUse)
+    scores: dict[str, Float64Array] = field(default_factory=dict)
     guesses: dict[str, Labels] = field(default_factory=dict)
 
     @cached_property
@@ -98,11 +98,11 @@ class PreparedMethod:
     def conditional(self) -> bool:
         return self.source.conditional
 
-    def _learned(self) -> Learned:
+    def _learned(self) -> LearnedArrays:
         known = self.cache.get(self.key)
         if known:
             return known[0]
-        cost = Cost()
+        cost = ResourceUse()
         with metered(cost):
             learned = self.settled.score.fit(self.head, self.train, self.device)
         if learned and cost.seconds > KEPT_SECONDS:
@@ -111,7 +111,7 @@ class PreparedMethod:
 
 
 def entrant(
-    method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: Images
+    method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: ImageAccess
 ) -> PreparedMethod:
     """Settle ``method``; ``rows`` of the training ``split`` are looked at only if the score needs them.
 

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lsncli.console import Tick
+from lsncli.console import ProgressCallback
 from lsncli.errors import LsnError
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import Heads
-from lsncli.methods.inputs import Inputs
-from lsncli.methods.prepared import Cost, PreparedMethod, metered
+from lsncli.methods.inputs import ExtraInput
+from lsncli.methods.prepared import PreparedMethod, ResourceUse, metered
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.scores import chunk_of
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
-from lsncli.types import Float64s, Floats, Labels
+from lsncli.types import Float64Array, FloatArray, Labels
 
 
 def recall(one: PreparedMethod, split: Split, *, guess: bool) -> None:
@@ -35,7 +35,7 @@ def score_split(
     entrants: Sequence[PreparedMethod],
     split: Split,
     failed: list[tuple[Method, str]],
-    tick: Tick,
+    progress: ProgressCallback,
     *,
     guess: bool,
 ) -> list[PreparedMethod]:
@@ -50,7 +50,7 @@ def score_split(
     named = {one.head_key: one.guesses[split.name] for one in entrants if split.name in one.guesses}
     groups = [[one] for one in todo if not one.conditional]
     for group in (*groups, [one for one in todo if one.conditional]):
-        for one in _run(group, split, failed, tick, named if guess else None):
+        for one in _run(group, split, failed, progress, named if guess else None):
             about = {"what": f"{one.method} on {split.name}"}
             one.cache.put(_scores_key(one, split), {"scores": one.scores[split.name]}, about)
             able.append(one)
@@ -66,25 +66,25 @@ def _run(
     group: Sequence[PreparedMethod],
     split: Split,
     failed: list[tuple[Method, str]],
-    tick: Tick,
+    progress: ProgressCallback,
     named: dict[str, Labels] | None,
 ) -> list[PreparedMethod]:
     """Score ``split`` with methods that share what they compute of each row; returns those that could.
 
     Predicted classes of heads that ``named`` has not yet are added to it.
     """
-    scores: dict[int, list[Float64s]] = {id(one): [] for one in group}
+    scores: dict[int, list[Float64Array]] = {id(one): [] for one in group}
     guesses: dict[int, list[Labels]] = {id(one): [] for one in group}
     able = [one for one in group if _can(one, failed, lambda one: one.inputs or one.scorer)]
     chunk = chunk_of(*(one.head for one in able))
     for start in range(0, len(split.labels), chunk):
         part = split.features[start : start + chunk]
 
-        def score(one: PreparedMethod, part: Floats = part) -> None:
+        def score(one: PreparedMethod, part: FloatArray = part) -> None:
             if one.inputs is None:
                 with metered(one.cost):
                     scores[id(one)].append(one.scorer(part))
-                tick(len(part), f"{one.method} on {split.name}")
+                progress(len(part), f"{one.method} on {split.name}")
             if named is not None and one.head_key not in named:
                 guesses[id(one)].append(predict(one.head, part))
 
@@ -93,7 +93,7 @@ def _run(
     def score_whole(one: PreparedMethod) -> None:
         if one.inputs is not None:
             with metered(one.cost):
-                scores[id(one)].append(one.inputs.scores(split, one.head, tick))
+                scores[id(one)].append(one.inputs.scores(split, one.head, progress))
 
     able = [one for one in able if _can(one, failed, score_whole)]
     for one in able:
@@ -126,4 +126,4 @@ def _guesses_key(one: PreparedMethod, split: Split) -> str:
 
 def _code() -> str:
     """Digest of how a split is scored; the score, the head and the inputs have keys of their own."""
-    return code_of(_run, without=(Heads, Inputs, Method, Cost, metered))
+    return code_of(_run, without=(Heads, ExtraInput, Method, ResourceUse, metered))

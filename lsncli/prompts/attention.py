@@ -30,7 +30,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttentionPlan:
     """The buckets of G groups of rows with H heads, and how rows are put in their order and back.
 
     In order, bucket comes after bucket: queries as (G, H, n, Q) rows of width d = W / H, keys and values as
@@ -53,13 +53,13 @@ class Plan:
     keys_back: Tensor
 
 
-def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> Plan:
+def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> AttentionPlan:
     """Every packed row lies in one bucket. That of the prefix, if there is a prefix, is the first."""
     queries = _order([bucket.asking for bucket in buckets], groups, heads, parts=1)
     keys = _order([bucket.rows for bucket in buckets], groups, heads, parts=2)
     batches = [groups * heads * len(bucket.rows) for bucket in buckets]
     pairs = list(zip(batches, buckets, strict=True))
-    return Plan(
+    return AttentionPlan(
         buckets=tuple(buckets),
         shared=(2, groups * heads, buckets[-1].prefix),
         asking=tuple((batch, bucket.asking.shape[1]) for batch, bucket in pairs),
@@ -71,7 +71,7 @@ def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> Plan:
     )
 
 
-def attend(q: Tensor, kv: Tensor, start: Tensor, plan: Plan) -> Tensor:
+def attend(q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
     """Queries (G, Tq, W), keys and values (G, T, 2 W), start of text (2, H, 1, W / H) -> (G, Tq, W)."""
     out: Tensor = _Attention.apply(q, kv, start, plan)  # type: ignore[no-untyped-call]
     return out
@@ -81,7 +81,7 @@ class _Attention(torch.autograd.Function):
     """``shared`` are keys and values of the start of text and the prefix: (2, G * H, 1 + P, d)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, kv: Tensor, start: Tensor, plan: Plan) -> Tensor:
+    def forward(ctx: Any, q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
         ctx.plan, ctx.shapes, width = plan, (q.shape, kv.shape), start.shape[-1]
         start = start.repeat(1, len(q), 1, 1)
         q, kv = _gather(q, plan.queries, width), _gather(kv, plan.keys, width)
@@ -102,7 +102,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         shared, *kept = ctx.saved_tensors
-        plan: Plan = ctx.plan
+        plan: AttentionPlan = ctx.plan
         width = shared.shape[-1]
         shared_k, shared_v = shared.unbind()
         d_out = _gather(gradients[0], plan.queries, width)
@@ -159,12 +159,12 @@ def _gather(x: Tensor, order: Tensor, width: int) -> Tensor:
     return x.reshape(-1, width).index_select(0, order)
 
 
-def _of_queries(x: Tensor, plan: Plan) -> list[Tensor]:
+def _of_queries(x: Tensor, plan: AttentionPlan) -> list[Tensor]:
     """Rows in order as views (B, Q, d), one for each bucket."""
     return _views(x, plan.asking)
 
 
-def _of_keys(x: Tensor, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
+def _of_keys(x: Tensor, plan: AttentionPlan) -> tuple[list[Tensor], list[Tensor]]:
     """Keys and values in order as views (B, R, d), one of each for each bucket."""
     views = _views(x, plan.rows)
     return views[::2], views[1::2]
@@ -175,7 +175,7 @@ def _views(x: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
     return [part.view(batch, rows, width) for part, (batch, rows) in zip(parts, shapes, strict=True)]
 
 
-def _of_prefix(kv: Tensor, plan: Plan) -> Tensor:
+def _of_prefix(kv: Tensor, plan: AttentionPlan) -> Tensor:
     """Keys and values of the prefix as a view (2, G * H, P, d) of rows in order."""
     return kv[: prod(plan.shared)].view(*plan.shared, kv.shape[-1])
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.device import seeded, threads_for
 from lsncli.errors import LsnError, UsageError
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
@@ -105,7 +105,9 @@ def steps(pairs: int, settings: NoSettings) -> int:
 
 
 @torch.no_grad()
-def text_rows(encoder: TextFunction, weights: Weights, texts: Sequence[str], tick: Tick = silent) -> Tensor:
+def text_rows(
+    encoder: TextFunction, weights: Weights, texts: Sequence[str], progress: ProgressCallback = silent
+) -> Tensor:
     """Unit features (N, D) of texts, on the device; ``weights`` may lack "no" prompts. Ticks once a text."""
     nothing = torch.zeros(1, encoder.longest, encoder.width, device=encoder.device)
     added = weights[PROMPTS].mean(0, keepdim=True) if PROMPTS in weights else nothing
@@ -116,7 +118,7 @@ def text_rows(encoder: TextFunction, weights: Weights, texts: Sequence[str], tic
             found.append(
                 normalize(encoder.run(_encoders(weights), ids, added.expand(len(ids), -1, -1)), dim=-1)
             )
-            tick(len(ids))
+            progress(len(ids))
     return torch.cat(found)
 
 
@@ -129,7 +131,7 @@ def learn_no(
     settings: NoSettings,
     *,
     chunk: int = CHUNK,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
 ) -> tuple[dict[str, Tensor], tuple[float, ...]]:
@@ -157,7 +159,7 @@ def learn_no(
     total = steps(len(captions), settings)
     step = len(history) * total // settings.epochs
     if step:
-        tick(step, "resumed")
+        progress(step, "resumed")
     with threads_for(encoder.width):
         for _ in range(len(history), settings.epochs):
             losses = []
@@ -174,7 +176,7 @@ def learn_no(
                 optimizer.step()
                 losses.append(loss)
                 step += 1
-                tick(1, f"loss {loss:.3f}")
+                progress(1, f"loss {loss:.3f}")
             history = (*history, sum(losses) / len(losses))
             if on_epoch is not None:
                 on_epoch(snapshot(weights, optimizer, generator, history))

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lsncli.device import threads_for
-from lsncli.prompts.layout import Layout, TextTower
+from lsncli.prompts.layout import PromptLayout, TextTower
 from lsncli.prompts.text_features import bounded
-from lsncli.types import Cosines, Float64s, Floats, unit
+from lsncli.types import CosineFunction, Float64Array, FloatArray, unit
 
 META = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
 """The tensors of K meta-nets: (K, h, D), (K, h), (K, W, h) and (K, W)."""
@@ -47,11 +47,11 @@ def conditional_cosines(
     tower: TextTower,
     contexts: Tensor,
     meta: Mapping[str, Tensor],
-    layout: Layout,
+    layout: PromptLayout,
     memory: int = MEMORY,
     *,
     ensemble: bool = False,
-) -> Cosines:
+) -> CosineFunction:
     """A function from raw features (N, D) to cosines (K, N, C) with the prompts of K contexts for each image.
 
     With ``ensemble`` a class is represented by the unit mean of its K unit text features: cosines (N, C). Any
@@ -74,7 +74,7 @@ def conditional_cosines(
         return torch.einsum("kbcd,bd->kbc", text, images)
 
     @torch.no_grad()
-    def cosines(features: Floats) -> Float64s:
+    def cosines(features: FloatArray) -> Float64Array:
         images = torch.from_numpy(unit(features))
         found = np.empty((1 if ensemble else sets, len(images), classes))
         with threads_for(tower.vocabulary.width):

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, normalize, silu
 
-from lsncli.prompts.attention import Plan, attend, plan
+from lsncli.prompts.attention import AttentionPlan, attend, plan
 from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
-from lsncli.prompts.layout import Encoder, Layout, Vocabulary
+from lsncli.prompts.layout import Encoder, PromptLayout, Vocabulary
 from lsncli.prompts.packing import Activation, Linear, Norm, Weights, pack, packed_rows
 
 QUICK = 1.702
@@ -64,7 +64,7 @@ class FastTower:
     def device(self) -> torch.device:
         return self.weights.positions.device
 
-    def encoder(self, layout: Layout) -> Encoder:
+    def encoder(self, layout: PromptLayout) -> Encoder:
         """Contexts -> unit text features; see ``tower.Encoder``."""
         positions = self.weights.positions
         packing = pack(layout, self.device, positions.dtype)
@@ -76,7 +76,7 @@ class FastTower:
             frozen_q, frozen_kv = self._queries_and_keys(self.layers[0], frozen)
             words = embedding[[max(token, 0) for token in packing.prefix]]
 
-        def plans_of(groups: int) -> tuple[Plan, Plan]:
+        def plans_of(groups: int) -> tuple[AttentionPlan, AttentionPlan]:
             """For all layers but the last, and for the last."""
             heads = self.weights.heads
             return plan(packing.all_rows, groups, heads), plan(packing.ends_only, groups, heads)
@@ -111,7 +111,7 @@ class FastTower:
 
         return encode
 
-    def activation_bytes(self, layout: Layout) -> int:
+    def activation_bytes(self, layout: PromptLayout) -> int:
         """About how many bytes one context of ``layout`` keeps for its gradient."""
         floats = packed_rows(layout) * len(self.layers) * SAVED_WIDTHS * self.vocabulary.width
         return floats * self.weights.positions.element_size()
@@ -120,7 +120,7 @@ class FastTower:
         inside = _norm(x, layer.norm1)
         return layer.q(inside), layer.kv(inside)
 
-    def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, plan: Plan) -> Tensor:
+    def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
         attended = attend(q, kv, layer.start, plan)
         return _behind_attention(layer, x, attended, self.weights.activation)
 

@@ -49,7 +49,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PromptLayout:
     """The prompts of C classes around contexts of ``length`` (M) learned vectors."""
 
     prompts: tuple[Prompt, ...]
@@ -57,9 +57,9 @@ class Layout:
     specific: bool = False
     """Whether every class has a context of its own (C, M, W) or all share one (M, W)."""
 
-    def part(self, first: int, last: int) -> "Layout":
+    def part(self, first: int, last: int) -> "PromptLayout":
         """The same for the classes ``first`` to ``last`` (exclusive)."""
-        return Layout(self.prompts[first:last], self.length, self.specific)
+        return PromptLayout(self.prompts[first:last], self.length, self.specific)
 
 
 def context_layout(
@@ -70,7 +70,7 @@ def context_layout(
     position: Position = "end",
     names: bool = True,
     specific: bool = False,
-) -> Layout:
+) -> PromptLayout:
     """Prompts with a learned context of ``length`` vectors before, around or behind each class name.
 
     Raises LsnError if a prompt does not fit the tower, UsageError for a shared context without names: then
@@ -94,17 +94,17 @@ def context_layout(
         prompt = (*vocabulary.start, *body, *vocabulary.end)
         _check_length(prompt, vocabulary, f"a context of {length} with class '{name}'")
         prompts.append(prompt)
-    return Layout(tuple(prompts), length, specific)
+    return PromptLayout(tuple(prompts), length, specific)
 
 
-def text_layout(vocabulary: Vocabulary, texts: Sequence[str]) -> Layout:
+def text_layout(vocabulary: Vocabulary, texts: Sequence[str]) -> PromptLayout:
     """Plain texts, such as "a photo of a tench". Raises LsnError for one that does not fit the tower."""
     prompts = []
     for text in texts:
         prompt = (*vocabulary.start, *vocabulary.tokenize(text), *vocabulary.end)
         _check_length(prompt, vocabulary, f"the text '{text}'")
         prompts.append(prompt)
-    return Layout(tuple(prompts))
+    return PromptLayout(tuple(prompts))
 
 
 def _check_length(prompt: Prompt, vocabulary: Vocabulary, what: str) -> None:
@@ -140,8 +140,8 @@ class TextTower(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def encoder(self, layout: Layout) -> Encoder:
+    def encoder(self, layout: PromptLayout) -> Encoder:
         """Everything about ``layout`` that does not depend on the contexts, computed once."""
 
-    def activation_bytes(self, layout: Layout) -> int:
+    def activation_bytes(self, layout: PromptLayout) -> int:
         """About how many bytes one context of ``layout`` keeps for its gradient."""

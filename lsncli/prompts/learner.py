@@ -16,14 +16,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.device import seeded
 from lsncli.prompts.cocoop import META, conditioned, shift
-from lsncli.prompts.layout import Encoder, Layout, TextTower, context_layout
+from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, context_layout
 from lsncli.prompts.loop import Checkpoint, batches, make_optimizer, rate_at, restore, run_epoch, snapshot
 from lsncli.prompts.settings import PromptSettings, classification, logits, orthogonality
 from lsncli.prompts.text_features import bounded, new_contexts
-from lsncli.types import Float64s, Rows, unit
+from lsncli.types import Float64Array, Rows, unit
 
 MEMORY = 4 << 30
 """Bytes that the text pass of a step may keep for its gradient before it is cut into chunks."""
@@ -36,14 +36,14 @@ META_REDUCTION = 16
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedContexts:
     """Learned contexts and what the frozen text tower makes of them."""
 
     contexts: Tensor
     """(K, M, W), or (K, C, M, W) class-specific; float32 on the CPU."""
     meta: dict[str, Tensor]
     """CoCoOp's K meta-nets (``conditional.META``); empty for CoOp."""
-    text: Float64s | None
+    text: Float64Array | None
     """Unit text features (K, C, D); None for CoCoOp, where they depend on the image."""
     history: tuple[float, ...]
     """Mean training loss of each epoch."""
@@ -57,13 +57,13 @@ def learn(
     *,
     objective: Objective | None = None,
     memory: int = MEMORY,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
-) -> Learned:
+) -> LearnedContexts:
     """Learn on labelled rows; deterministic for a seed on one machine, resumed or not.
 
-    ``objective`` takes the place of the cross-entropy of Eq. 4 and 5. ``tick`` is called once a step,
+    ``objective`` takes the place of the cross-entropy of Eq. 4 and 5. ``progress`` is called once a step,
     ``on_epoch`` with the state after every epoch. Raises LsnError for bad rows, too long prompts or
     divergence, UsageError for settings that do not go together.
     """
@@ -76,24 +76,24 @@ def learn(
     if resume is not None:
         restore(resume, sets.named(), optimizer, generator)
         history = resume.history
-        tick(len(history) * steps(len(rows), settings) // settings.epochs, "resumed")
+        progress(len(history) * steps(len(rows), settings) // settings.epochs, "resumed")
     everyone = range(settings.sets)
     turns = [(k,) for k in everyone] if settings.turns else [tuple(everyone)]
     fit = objective or partial(classification, double_softmax=settings.double_softmax)
     for epoch in range(len(history), settings.epochs):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(epoch, settings)
-        losses = [run_epoch(data, optimizer, _loss(sets, turn, settings, fit), tick) for turn in turns]
+        losses = [run_epoch(data, optimizer, _loss(sets, turn, settings, fit), progress) for turn in turns]
         history = (*history, sum(losses) / len(losses))
         if on_epoch is not None:
             on_epoch(snapshot(sets.named(), optimizer, generator, history))
     with torch.no_grad():
         text = None if sets.conditional else as_units(sets.features(everyone))
     learned = {name: sets.stacked(name, everyone).detach().cpu() for name in sets.parameters}
-    return Learned(learned.pop("contexts"), learned, text, history)
+    return LearnedContexts(learned.pop("contexts"), learned, text, history)
 
 
-def settings_layout(tower: TextTower, classes: Sequence[str], settings: PromptSettings) -> Layout:
+def settings_layout(tower: TextTower, classes: Sequence[str], settings: PromptSettings) -> PromptLayout:
     """The prompts that ``settings`` describe."""
     return context_layout(
         tower.vocabulary,
@@ -111,7 +111,7 @@ def steps(rows: int, settings: PromptSettings) -> int:
     return settings.epochs * turns * -(-rows // settings.batch_size)
 
 
-def as_units(text: Tensor) -> Float64s:
+def as_units(text: Tensor) -> Float64Array:
     """Text features as float64 unit rows on the CPU."""
     return unit(text.detach().cpu().double().numpy())
 
@@ -144,7 +144,7 @@ class _Sets:
 
 def _new_sets(
     tower: TextTower,
-    layout: Layout,
+    layout: PromptLayout,
     dim: int,
     settings: PromptSettings,
     generator: torch.Generator,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lsncli.console import Tick
+from lsncli.console import ProgressCallback
 from lsncli.errors import LsnError
 from lsncli.prompts.settings import PromptSettings
 from lsncli.types import Rows
@@ -31,7 +31,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Batches:
+class TrainingRows:
     """Training rows on the device: unit ``images`` (N, D) float32 and ``labels`` (N,)."""
 
     images: Tensor
@@ -46,7 +46,9 @@ class Batches:
             yield self.images[rows], self.labels[rows]
 
 
-def batches(rows: Rows, classes: int, size: int, generator: torch.Generator, device: torch.device) -> Batches:
+def batches(
+    rows: Rows, classes: int, size: int, generator: torch.Generator, device: torch.device
+) -> TrainingRows:
     """Put rows on the device. Raises LsnError for no rows or labels outside 0 .. classes - 1."""
     if len(rows) == 0:
         raise LsnError(
@@ -58,11 +60,14 @@ def batches(rows: Rows, classes: int, size: int, generator: torch.Generator, dev
     if low < 0 or high >= classes:
         raise LsnError(f"Training labels: expected 0 to {classes - 1}, found {low} to {high}.")
     images = normalize(torch.from_numpy(np.asarray(rows.features, dtype=np.float32)), dim=-1)
-    return Batches(images.to(device), torch.from_numpy(rows.labels).long().to(device), size, generator)
+    return TrainingRows(images.to(device), torch.from_numpy(rows.labels).long().to(device), size, generator)
 
 
 def run_epoch(
-    data: Batches, optimizer: torch.optim.Optimizer, loss_of: Callable[[Tensor, Tensor], Tensor], tick: Tick
+    data: TrainingRows,
+    optimizer: torch.optim.Optimizer,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    progress: ProgressCallback,
 ) -> float:
     """One pass over the rows, one step a batch; returns the mean loss over rows.
 
@@ -79,7 +84,7 @@ def run_epoch(
         loss.backward()
         optimizer.step()
         total += value * len(labels)
-        tick(1, f"loss {value:.3f}, rate {rate:.2g}")
+        progress(1, f"loss {value:.3f}, rate {rate:.2g}")
     return total / len(data.labels)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lsncli.prompts.attention import Bucket
-from lsncli.prompts.layout import Layout, Prompt
+from lsncli.prompts.layout import Prompt, PromptLayout
 
 MASKED = float("-inf")
 
@@ -41,7 +41,7 @@ class Packing:
     """(C,) packed row of the end of each text."""
 
 
-def pack(layout: Layout, device: torch.device, dtype: torch.dtype = torch.float32) -> Packing:
+def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.float32) -> Packing:
     """Prompts must begin with one start-of-text token and end with the token that is read.
 
     Masks are of ``dtype``, the tower's own.
@@ -86,13 +86,13 @@ def pack(layout: Layout, device: torch.device, dtype: torch.dtype = torch.float3
     )
 
 
-def packed_rows(layout: Layout) -> int:
+def packed_rows(layout: PromptLayout) -> int:
     """How many rows ``pack`` gives: the shared prefix once, and the own rows of every class."""
     shared = _shared(layout)
     return shared - 1 + sum(len(prompt) - shared for prompt in layout.prompts)
 
 
-def _shared(layout: Layout) -> int:
+def _shared(layout: PromptLayout) -> int:
     """How many tokens all prompts start with, the start of text included and the last of any left out."""
     prompts = layout.prompts
     limit = min(map(len, prompts)) - 1
@@ -124,7 +124,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """x += out(attention(qkv(norm1 x))); x += down(activation(up(norm2 x)))."""
 
     norm1: Norm
@@ -142,7 +142,7 @@ class Weights:
 
     positions: Tensor
     """(longest prompt, W)."""
-    blocks: tuple[Block, ...]
+    blocks: tuple[TextBlock, ...]
     heads: int
     activation: Activation
     final: Norm

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import normalize
 
-from lsncli.prompts.layout import Encoder, Layout, Vocabulary
+from lsncli.prompts.layout import Encoder, PromptLayout, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PlainTower:
     def device(self) -> torch.device:
         return self.vocabulary.embedding.device
 
-    def encoder(self, layout: Layout) -> Encoder:
+    def encoder(self, layout: PromptLayout) -> Encoder:
         """Contexts -> unit text features; see ``tower.Encoder``."""
         ids = self._ids(layout)
         frozen = self.vocabulary.embedding[ids]
@@ -66,7 +66,7 @@ class PlainTower:
 
         return encode
 
-    def activation_bytes(self, layout: Layout) -> int:
+    def activation_bytes(self, layout: PromptLayout) -> int:
         """About how many bytes one context of ``layout`` keeps for its gradient."""
         return len(layout.prompts) * self._bytes_a_prompt
 
@@ -90,7 +90,7 @@ class PlainTower:
             self.run(ids, embeddings)
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
-    def _ids(self, layout: Layout) -> Tensor:
+    def _ids(self, layout: PromptLayout) -> Tensor:
         """(C, L): every prompt padded, placeholders where vectors will stand."""
         ids = torch.full((len(layout.prompts), self.vocabulary.longest), self.pad)
         for row, prompt in zip(ids, layout.prompts, strict=True):

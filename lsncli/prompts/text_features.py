@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lsncli.errors import UsageError
-from lsncli.prompts.layout import Encoder, Layout, TextTower, Vocabulary, text_layout
+from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, Vocabulary, text_layout
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class _Piece:
     encode: Encoder
 
 
-def bounded(tower: TextTower, layout: Layout, memory: int) -> Encoder:
+def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> Encoder:
     """An encoder of ``layout`` that keeps at most about ``memory`` bytes for its gradient.
 
     Classes are split if one context with all of them does not fit, contexts (sets, images) if all at once do

@@ -41,7 +41,7 @@ classified correctly, by positive prompts alone. All in percent."""
 
 
 @dataclass(frozen=True)
-class Column:
+class PublishedColumn:
     """One column of numbers: ``metric`` (a key of ``METRICS``) on ``group``.
 
     ``group`` is the data set over the column ("iNaturalist"), "Average", or empty for what concerns the ID
@@ -54,7 +54,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A line of a table: percent by column key, as printed; a key is absent where no number is printed.
 
     ``name`` is unique in its table and has no ``marks`` ("*"), which follow it in print. ``bold`` are the
@@ -70,19 +70,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """A table: its number in the paper, its caption, ID set and backbone in words, columns and rows."""
 
     number: int
     title: str
     id_set: str
     backbone: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[PublishedColumn, ...]
+    rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
 
 
-def table(number: int) -> Table:
+def table(number: int) -> PublishedTable:
     """Table ``number`` of the paper.
 
     The source text shows no bold type, so ``bold`` is computed, by ``with_bold``. Raises UsageError for a
@@ -97,7 +97,7 @@ def table(number: int) -> Table:
     text = (files("lsncli.reference") / "tables" / f"table{number:02}.toml").read_text(encoding="utf-8")
     facts = tomllib.loads(text)
     columns = tuple(column(key) for key in facts["columns"])
-    return Table(
+    return PublishedTable(
         number=number,
         title=facts["title"],
         id_set=facts["id_set"],
@@ -108,19 +108,21 @@ def table(number: int) -> Table:
     )
 
 
-def column(key: str) -> Column:
+def column(key: str) -> PublishedColumn:
     """The column that a key names: "GROUP/METRIC", or "METRIC" for a column without a group."""
     group, _, metric = key.rpartition("/")
-    return Column(group, metric, key)
+    return PublishedColumn(group, metric, key)
 
 
-def _row(line: Mapping[str, Any], columns: tuple[Column, ...]) -> Row:
+def _row(line: Mapping[str, Any], columns: tuple[PublishedColumn, ...]) -> PublishedRow:
     printed = zip(columns, line["values"], strict=True)
     values = {one.key: float(value) for one, value in printed if value != MISSING}
-    return Row(line["name"], tuple(line.get("marks", ())), values, frozenset(), line.get("section", ""))
+    return PublishedRow(
+        line["name"], tuple(line.get("marks", ())), values, frozenset(), line.get("section", "")
+    )
 
 
-def with_bold(rows: Iterable[Row], columns: Iterable[Column]) -> tuple[Row, ...]:
+def with_bold(rows: Iterable[PublishedRow], columns: Iterable[PublishedColumn]) -> tuple[PublishedRow, ...]:
     """The rows with ``bold`` set to what is best of its column and section; all of them where several tie.
 
     A number that nothing compares with, the only one of its column and section, is not bold.

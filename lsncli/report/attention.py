@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.report import explanation_images, plots
-from lsncli.types import Float64s
+from lsncli.types import Float64Array
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class MapPanel:
     """An image (H, W, 3) with a title, and maps (h, w), not negative, each with one of its own."""
 
     title: str
     seen: NDArray[np.uint8]
-    maps: tuple[tuple[str, Float64s], ...]
+    maps: tuple[tuple[str, Float64Array], ...]
 
 
-def draw(paths: Sequence[Path], panels: Sequence[Panel], title: str) -> None:
+def draw(paths: Sequence[Path], panels: Sequence[MapPanel], title: str) -> None:
     """A row an image. Raises LsnError if a file cannot be written."""
     across = 1 + max(len(panel.maps) for panel in panels)
     with plots.drawing():

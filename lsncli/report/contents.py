@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lsncli import __version__
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows, margin_of
 from lsncli.detection.drift import Drift
-from lsncli.detection.scored_sets import Judged, Kind, ScoredSet, Scorer
+from lsncli.detection.scored_sets import Kind, ScoredSet, Scorer, VerdictArrays
 from lsncli.errors import LsnError
 from lsncli.explanation.evidence import Neighbour, nearest_of
 from lsncli.explanation.saliency import Explanation, explain
@@ -35,14 +35,14 @@ from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
 from lsncli.store.format import Split
 from lsncli.store.reader import find_split, read_fingerprint, read_split
-from lsncli.types import Float64s, Labels
+from lsncli.types import Float64Array, Labels
 
 SIDE = 224
 """The longer side of a thumbnail in pixels."""
 QUALITY = 72
 
 
-def highlights(scores: Float64s, predicted: Labels, gamma: float, limit: int) -> NDArray[np.int64]:
+def highlights(scores: Float64Array, predicted: Labels, gamma: float, limit: int) -> NDArray[np.int64]:
     """At most ``limit`` rows, ascending: those with the lowest scores, those nearest to ``gamma``, those with
     the highest, and the nearest of each predicted class, in equal shares where they differ.
 
@@ -106,7 +106,7 @@ ALIKE = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class SetRequest:
     """A set to score: listed images, or a split with where its images are (None = where it came from)."""
 
     name: str
@@ -128,9 +128,9 @@ class Report:
     was set on them. ``notes`` are sentences of warning, ``facts`` provenance.
     """
 
-    detector: Detector
+    detector: SavedDetector
     sets: tuple[ScoredSet, ...]
-    calibration: Judged | None
+    calibration: VerdictArrays | None
     same_rows: bool
     listed: tuple[Sequence[int], ...]
     pictures: tuple[Mapping[int, bytes], ...]
@@ -144,33 +144,33 @@ class Report:
         return sum(len(one.failures) for one in self.sets)
 
 
-def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> Wanted:
+def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> SetRequest:
     """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
     source = named(paths)
     # Only of images known to be ID the classes are compared with those predicted.
     columns = replace(columns, labelled=kind == "id" or bool(columns.label))
     listing = list_images(paths, columns=columns)
     check_not_empty(listing, source)
-    return Wanted(name, kind, source, listing)
+    return SetRequest(name, kind, source, listing)
 
 
-def want_split(work: Workspace, name: str, kind: Kind, folders: Sequence[Path] | None = None) -> Wanted:
+def want_split(work: Workspace, name: str, kind: Kind, folders: Sequence[Path] | None = None) -> SetRequest:
     """Read a split as a set; raises as ``read_split`` does."""
     split = read_split(work.features, name)
-    return Wanted(name, kind, split.source, split, folders)
+    return SetRequest(name, kind, split.source, split, folders)
 
 
 def make_report(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[SetRequest],
     work: Workspace,
     scorer: Scorer,
     *,
     train: str = "train",
     pictures: int = 480,
     explained: int = 0,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> Report:
-    """Score every set, and gather what the page shows beside the scores; ``tick`` counts images scored.
+    """Score every set, and gather what the page shows beside the scores; ``progress`` counts images scored.
 
     ``train`` is the split whose held-out rows are the calibration; at most ``pictures`` thumbnails
     are made, and ``explained`` of them looked into.
@@ -183,13 +183,13 @@ def make_report(
     for one in wanted:
         if isinstance(one.images, Split):
             made_by = read_fingerprint(work.features)
-            sets.append(scorer.split(one.images, made_by, one.kind, one.folders, tick))
+            sets.append(scorer.split(one.images, made_by, one.kind, one.folders, progress))
         else:
             watching = drift if one.kind == "input" else None
-            sets.append(scorer.listing(one.images, one.name, one.kind, one.source, watching, tick))
+            sets.append(scorer.listing(one.images, one.name, one.kind, one.source, watching, progress))
     calibration = calibration_rows(work, scorer, train)
     share = LISTED // len(sets)
-    tick(0, "pictures")
+    progress(0, "pictures")
     looks, hindered = look_into(sets, scorer, explained)
     made = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
     training = training_images(work, detector, train)
@@ -207,7 +207,7 @@ def make_report(
     )
 
 
-def training_images(work: Workspace, detector: Detector, name: str) -> Split | None:
+def training_images(work: Workspace, detector: SavedDetector, name: str) -> Split | None:
     """A split of the workspace; None if it has none of this name, or features of another model."""
     path = work.features
     if not path.is_file() or read_fingerprint(path).digest != detector.fingerprint.digest:
@@ -215,7 +215,7 @@ def training_images(work: Workspace, detector: Detector, name: str) -> Split | N
     return None if find_split(path, name) is None else read_split(path, name)
 
 
-def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged | None:
+def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> VerdictArrays | None:
     """Scores of the held-out ID rows of a split; None if the workspace has none of this model and classes."""
     detector = scorer.detector
     if not work.features.is_file() or read_fingerprint(work.features).digest != detector.fingerprint.digest:
@@ -227,7 +227,7 @@ def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Judged
     return scorer.features(held_out.features) if len(held_out) else None
 
 
-def set_on(calibration: Judged | None, detector: Detector) -> bool:
+def set_on(calibration: VerdictArrays | None, detector: SavedDetector) -> bool:
     """Whether gamma was set on these rows: as many, and one of them scores a hair above gamma."""
     threshold = detector.threshold
     if calibration is None or len(calibration) != threshold.n:
@@ -277,7 +277,7 @@ def look_into(
     return tuple(found), []
 
 
-def _notes(detector: Detector, sets: Sequence[ScoredSet]) -> list[str]:
+def _notes(detector: SavedDetector, sets: Sequence[ScoredSet]) -> list[str]:
     """What a reader should know before believing the numbers, a sentence or two each."""
     notes = [detector.threshold.doubt] if detector.threshold.doubt else []
     bare = [one.name for one in sets if one.items is None]
@@ -288,7 +288,7 @@ def _notes(detector: Detector, sets: Sequence[ScoredSet]) -> list[str]:
     return notes
 
 
-def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> list[tuple[str, str]]:
+def _facts(detector: SavedDetector, sets: Sequence[ScoredSet], work: Workspace) -> list[tuple[str, str]]:
     threshold, names = detector.threshold, detector.head.classes
     method = Method(detector.method, detector.head_name, detector.settings)
     few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
@@ -300,7 +300,7 @@ def _facts(detector: Detector, sets: Sequence[ScoredSet], work: Workspace) -> li
     )
     return [
         *[(_TITLES[one.kind], _origin(one)) for one in sets],
-        ("Detector", f"{detector.label} (method {method}); higher score = more ID"),
+        ("SavedDetector", f"{detector.label} (method {method}); higher score = more ID"),
         ("Threshold γ", rate),
         (f"{len(names)} classes", few),
         ("Model", str(detector.fingerprint)),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.metrics import counts, summary, threshold_id_positive
 from lsncli.report import plots
-from lsncli.types import Float64s
+from lsncli.types import Float64Array
 
 if TYPE_CHECKING:
     from lsncli.evaluation.evaluate import Evaluation
@@ -32,17 +32,17 @@ class Curves:
     highest threshold to the lowest; ``gamma`` accepts ``fpr95`` of the OOD images.
     """
 
-    edges: Float64s
-    inside: Float64s
-    outside: Float64s
-    accepted: Float64s
-    kept: Float64s
+    edges: Float64Array
+    inside: Float64Array
+    outside: Float64Array
+    accepted: Float64Array
+    kept: Float64Array
     gamma: float
     fpr95: float
     auroc: float
 
 
-def curves(inside: Float64s, outside: Float64s, edges: Float64s) -> Curves:
+def curves(inside: Float64Array, outside: Float64Array, edges: Float64Array) -> Curves:
     """What is drawn of two score arrays, higher = more ID. Raises LsnError as the metrics do."""
     found = counts(inside, outside)
     measured = summary(found)
@@ -59,7 +59,7 @@ def curves(inside: Float64s, outside: Float64s, edges: Float64s) -> Curves:
     )
 
 
-def edges_of(scores: Sequence[Float64s]) -> Float64s:
+def edges_of(scores: Sequence[Float64Array]) -> Float64Array:
     """Equal bins (BINS + 1,) that hold all of several score arrays but their farthest ``TAIL``."""
     ends = [np.quantile(one, [TAIL, 1 - TAIL]) for one in scores]
     low, high = min(float(end[0]) for end in ends), max(float(end[1]) for end in ends)
@@ -69,11 +69,11 @@ def edges_of(scores: Sequence[Float64s]) -> Float64s:
 
 
 def draw_evaluation(
-    folder: Path, found: "Evaluation", ood_splits: Sequence[str], tick: Tick = silent
+    folder: Path, found: "Evaluation", ood_splits: Sequence[str], progress: ProgressCallback = silent
 ) -> list[Path]:
     """Draw every method that was evaluated into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
 
-    The png files, in the order of ``found``; ``tick`` counts methods. Raises LsnError if a file cannot be
+    The png files, in the order of ``found``; ``progress`` counts methods. Raises LsnError if a file cannot be
     written.
     """
     names: list[str] = []
@@ -82,12 +82,17 @@ def draw_evaluation(
         title = f"{_shown(one.settled.label, str(one.method))}, ID: {found.id_split}"
         outside = {split: one.scores[split] for split in ood_splits}
         draw_scores(folder, names[-1], title, found.id_split, one.scores[found.id_split], outside)
-        tick(1, str(one.method))
+        progress(1, str(one.method))
     return [folder / f"{name}.png" for name in names]
 
 
 def draw_scores(
-    folder: Path, name: str, title: str, id_name: str, inside: Float64s, outside: Mapping[str, Float64s]
+    folder: Path,
+    name: str,
+    title: str,
+    id_name: str,
+    inside: Float64Array,
+    outside: Mapping[str, Float64Array],
 ) -> Path:
     """Draw the scores of one method, higher = more ID: ``inside`` against those of every OOD set.
 
@@ -107,7 +112,7 @@ def _shown(label: str, method: str) -> str:
     return method if label == method else f"{label} ({method})"
 
 
-def _fractions(scores: Float64s, edges: Float64s) -> Float64s:
+def _fractions(scores: Float64Array, edges: Float64Array) -> Float64Array:
     found = np.histogram(np.clip(scores, edges[0], edges[-1]), bins=edges)[0]
     return found / len(scores)
 

@@ -20,7 +20,7 @@ from lsncli.files import whole, write_whole
 from lsncli.report.explanation_tables import likely_rows, nearest_rows, verdict_rows
 from lsncli.report.formats import plain
 from lsncli.report.plots import safe_name
-from lsncli.types import Float64s
+from lsncli.types import Float64Array
 
 SIDE = 336
 """The longer side of a panel in pixels, at least."""
@@ -34,7 +34,7 @@ STRENGTH = 0.65
 """How much of the heat shows where the weight is greatest; where there is none the picture is grey."""
 
 
-def overlay(picture: NDArray[np.uint8], weights: Float64s) -> Image.Image:
+def overlay(picture: NDArray[np.uint8], weights: Float64Array) -> Image.Image:
     """``weights`` (h, w), not negative, as heat over ``picture`` (H, W, 3): scaled to their maximum."""
     plain = panel(picture)
     top = weights.max()

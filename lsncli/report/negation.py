@@ -11,7 +11,7 @@ from lsncli.report import plots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lsncli.evaluation.negation import Tally
+    from lsncli.evaluation.negation import ChoiceCounts
 
 NAMED = 50
 """With more classes than this, bars have no room for names and stand side by side as one area."""
@@ -26,7 +26,7 @@ def check_target(path: Path) -> None:
     plots.check_available("--plot")
 
 
-def plot(path: Path, found: "Tally", yes: str, no: str) -> list[Path]:
+def plot(path: Path, found: "ChoiceCounts", yes: str, no: str) -> list[Path]:
     """Draw the counts to ``path`` and write them beside it as csv; the files written.
 
     Raises LsnError if a file cannot be written.
@@ -53,7 +53,7 @@ def plot(path: Path, found: "Tally", yes: str, no: str) -> list[Path]:
     return [path, numbers]
 
 
-def _named(axes: "Axes", found: "Tally", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
+def _named(axes: "Axes", found: "ChoiceCounts", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
     """Horizontal bars, one pair a class, with its name."""
     places = np.arange(len(order))
     axes.barh(places - 0.2, found.yes[order], 0.4, color=plots.BLUE, label="yes")
@@ -63,7 +63,7 @@ def _named(axes: "Axes", found: "Tally", order: np.ndarray[tuple[int], np.dtype[
     axes.set_xlabel("Images")
 
 
-def _area(axes: "Axes", found: "Tally", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
+def _area(axes: "Axes", found: "ChoiceCounts", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
     """A step a class: the positive description below, "not" above, together all images."""
     edges = np.arange(len(order) + 1)
     axes.stairs(found.yes[order], edges, fill=True, color=plots.BLUE, label="yes")

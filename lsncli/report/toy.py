@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from lsncli.report import plots
-from lsncli.types import Float64s
+from lsncli.types import Float64Array
 
 
 def draw(
     paths: Sequence[Path],
     images: Sequence[tuple[str, str]],
     figures: str,
-    prompts: Mapping[str, Float64s],
-    scores: Mapping[str, Float64s],
+    prompts: Mapping[str, Float64Array],
+    scores: Mapping[str, Float64Array],
     title: str,
 ) -> None:
     """Draw ``images`` (name, figures; the last one is OOD), ``prompts`` (weight of each figure), ``scores``.
@@ -49,7 +49,7 @@ def _images(axes: Any, images: Sequence[tuple[str, str]]) -> None:
         axes.text(0.5, at, "  ".join(figures), fontsize=13, va="center", color=colour)
 
 
-def _prompts(axes: Any, figures: str, prompts: Mapping[str, Float64s]) -> None:
+def _prompts(axes: Any, figures: str, prompts: Mapping[str, Float64Array]) -> None:
     weights = np.array(list(prompts.values()))
     axes.set_title("What each prompt looks for (darker: more)", loc="left", fontsize=9)
     axes.imshow(weights, cmap="Greys", vmin=0, aspect="auto")
@@ -60,7 +60,7 @@ def _prompts(axes: Any, figures: str, prompts: Mapping[str, Float64s]) -> None:
         axes.plot(column, row, "o", markersize=4, color=plots.ORANGE)
 
 
-def _scores(axes: Any, name: str, values: Float64s, images: Sequence[str]) -> None:
+def _scores(axes: Any, name: str, values: Float64Array, images: Sequence[str]) -> None:
     """ID images are circles, the OOD image a cross; the line is the lowest ID score."""
     places = np.arange(len(values))
     axes.plot(values[:-1], places[:-1], "o", color=plots.BLUE, label="ID")

@@ -11,11 +11,11 @@ from typing import Any, cast, get_args, get_type_hints
 
 import numpy as np
 
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.errors import UsageError
 from lsncli.registry import additions, load
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Rows
+from lsncli.types import Float64Array, FloatArray, Head, Rows
 
 __all__ = [
     "SCORES",
@@ -100,8 +100,10 @@ def forms_of(name: str) -> tuple[str, ...]:
     return get_args(kind)
 
 
-def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192, tick: Tick = silent) -> Float64s:
-    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``tick`` counts them.
+def score_in_chunks(
+    scorer: Scorer, features: FloatArray, chunk: int = 8192, progress: ProgressCallback = silent
+) -> Float64Array:
+    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``progress`` counts them.
 
     The default keeps the logits of 1,000 classes to 64 MB whatever N is. Only ``len(features)`` and row
     slices are used, so a memory-mapped array or an HDF5 dataset is read piece by piece.
@@ -111,7 +113,7 @@ def score_in_chunks(scorer: Scorer, features: Floats, chunk: int = 8192, tick: T
     scores = np.empty(len(features), dtype=np.float64)
     for start in range(0, len(scores), chunk):
         found = scores[start : start + chunk] = scorer(features[start : start + chunk])
-        tick(len(found))
+        progress(len(found))
     return scores
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lsncli.errors import UsageError
 from lsncli.scores.common import log_sum_exp, unit_chunks
-from lsncli.types import Float64s, Floats
+from lsncli.types import Float64Array, FloatArray
 
 HALF = 1 << 15
 """Bins of the histogram on each side of zero: one bin holds some 0.01 % of all activations."""
@@ -22,7 +22,7 @@ def between(least: float, most: float, **settings: float) -> None:
             )
 
 
-def activation_percentile(features: Floats, percent: float) -> float:
+def activation_percentile(features: FloatArray, percent: float) -> float:
     """The ``percent``-th percentile (0 to 100) of all N x D entries of the unit rows of raw ``features``.
 
     Exact, interpolated between neighbours as ``numpy.percentile`` does, in two passes over the rows: a
@@ -46,12 +46,12 @@ def activation_percentile(features: Floats, percent: float) -> float:
     return below + (rank - low) * (above - below)
 
 
-def layer_energy(activations: Float64s, weights: Float64s, bias: Float64s) -> Float64s:
+def layer_energy(activations: Float64Array, weights: Float64Array, bias: Float64Array) -> Float64Array:
     """log sum_c exp(w_c . a + b_c) (N,) of each row a of ``activations`` (N, D); w (C, D), b (C,)."""
     return log_sum_exp(activations @ weights.T + bias)
 
 
-def _bins(rows: Float64s) -> NDArray[np.int32]:
+def _bins(rows: Float64Array) -> NDArray[np.int32]:
     """The bin of each entry, never falling as entries rise; rounding may carry one just past [-1, 1]."""
     bins: NDArray[np.int32] = ((rows.clip(-1.0, 1.0) + 1.0) * HALF).astype(np.int32)
     return bins

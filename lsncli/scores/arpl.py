@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lsncli.scores.points import ReciprocalPoints
 from lsncli.scores.score import Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Arpl(ReciprocalPoints):
         """``arpl_loss`` with the settings."""
         return arpl_loss(features, labels, points, radius, temperature=self.temperature, weight=self.weight)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer against the points; the weights of ``head`` do not matter."""
         points = torch.from_numpy(learned["points"]).double()
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             return arpl_logits(self.scaled(features, points), points).amax(dim=1).numpy()
 
         return score

@@ -9,7 +9,7 @@ from lsncli.errors import UsageError
 from lsncli.scores.activations import between, layer_energy
 from lsncli.scores.common import check_features, linear_layer
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
 Form = Literal["p", "b", "s"]
 
@@ -51,18 +51,18 @@ class Ash(Score):
         if self.form not in ("p", "b", "s"):
             raise UsageError(f"The setting 'form' must be 'p', 'b' or 's', found {self.form!r}.")
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``."""
         weights, bias = linear_layer(head, "ash")
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, weights.shape[1])
             return layer_energy(shaped(unit(features), self.form, self.percentile), weights, bias)
 
         return score
 
 
-def shaped(activations: Float64s, form: Form, percentile: float) -> Float64s:
+def shaped(activations: Float64Array, form: Form, percentile: float) -> Float64Array:
     """a(x) of each row of ``activations`` (N, D), a new array."""
     dim = activations.shape[1]
     count = max(1, dim - round(dim * percentile / 100))

@@ -9,7 +9,7 @@ from scipy.special import expit
 from lsncli.errors import LsnError
 from lsncli.scores.common import check_negative, cosines, linear_layer, logits
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Clipn(Score):
     NEEDS: ClassVar[frozenset[str]] = frozenset({"negative", "weights"})
     HEAD: ClassVar[str] = "clipn"
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``, whose ``negative`` must be there and depend on no image"""
         linear_layer(head, "clipn")
         check_negative(head, "clipn")
@@ -48,14 +48,14 @@ class Clipn(Score):
             )
         no = unit(unit(head.negative).sum(axis=0))
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             yes = logits(head, features)
             chance = expit(yes - head.scale * cosines(features, no))
             if self.form == "ctw":
-                best: Float64s = np.take_along_axis(chance, yes.argmax(axis=1)[:, None], axis=1)[:, 0]
+                best: Float64Array = np.take_along_axis(chance, yes.argmax(axis=1)[:, None], axis=1)[:, 0]
                 return best
             likely = np.exp(yes - yes.max(axis=1, keepdims=True))
-            mean: Float64s = (likely * chance).sum(axis=1) / likely.sum(axis=1)
+            mean: Float64Array = (likely * chance).sum(axis=1) / likely.sum(axis=1)
             return mean
 
         return score

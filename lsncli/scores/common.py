@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.types import UNLABELLED, Float64s, Floats, Head, Labels, Rows, unit
+from lsncli.types import UNLABELLED, Float64Array, FloatArray, Head, Labels, Rows, unit
 
 CHUNK = 8192
 """Rows at a time, where a score goes through training rows."""
@@ -28,7 +28,7 @@ def positive(**settings: float) -> None:
             raise UsageError(f"The setting '{name}' must be a finite number above 0, found {value}.")
 
 
-def check_features(features: Floats, dim: int) -> None:
+def check_features(features: FloatArray, dim: int) -> None:
     """LsnError unless ``features`` are (N, ``dim``) and finite."""
     if features.ndim != 2 or features.shape[1] != dim:
         raise LsnError(
@@ -43,15 +43,15 @@ def check_features(features: Floats, dim: int) -> None:
         )
 
 
-def cosines(features: Floats, text: Floats) -> Float64s:
+def cosines(features: FloatArray, text: FloatArray) -> Float64Array:
     """Cosines (N, C) of raw ``features`` (N, D) with unit ``text`` (C, D)."""
     weights = np.asarray(text, dtype=np.float64)
     check_features(features, weights.shape[1])
-    cosine: Float64s = unit(features) @ weights.T
+    cosine: Float64Array = unit(features) @ weights.T
     return cosine
 
 
-def positive_cosines(head: Head, features: Floats) -> Float64s:
+def positive_cosines(head: Head, features: FloatArray) -> Float64Array:
     """Cosines (N, C) of raw ``features`` (N, D) with the positive prompts. Not to be written to.
 
     Of a linear probe, whose scale is 1, the logits.
@@ -61,12 +61,12 @@ def positive_cosines(head: Head, features: Floats) -> Float64s:
     return found if head.bias is None else found + head.bias / head.scale
 
 
-def logits(head: Head, features: Floats) -> Float64s:
+def logits(head: Head, features: FloatArray) -> Float64Array:
     """Logits (N, C) of raw ``features`` (N, D), an array of the caller's own."""
     return head.scale * positive_cosines(head, features)
 
 
-def linear_layer(head: Head, name: str) -> tuple[Float64s, Float64s]:
+def linear_layer(head: Head, name: str) -> tuple[Float64Array, Float64Array]:
     """W (C, D) and b (C,) with logits = W x + b for unit features x, which the score ``name`` needs.
 
     LsnError for prompts that depend on the image: they have no fixed W.
@@ -81,12 +81,12 @@ def linear_layer(head: Head, name: str) -> tuple[Float64s, Float64s]:
     return weights, bias
 
 
-def pseudo_inverse(matrix: Float64s) -> Float64s:
+def pseudo_inverse(matrix: Float64Array) -> Float64Array:
     """The Moore-Penrose inverse (D, C) of ``matrix`` (C, D), with ``RANK_CUTOFF``."""
     return np.asarray(np.linalg.pinv(matrix, rcond=RANK_CUTOFF), dtype=np.float64)
 
 
-def above_rounding(eigenvalues: Float64s) -> NDArray[np.bool_]:
+def above_rounding(eigenvalues: Float64Array) -> NDArray[np.bool_]:
     """Which of the ascending ``eigenvalues`` (D,) of a moment matrix are more than rounding of the largest.
 
     They are squares of singular values, summed in float64: rounding reaches D x 2.2e-16 of the largest.
@@ -125,19 +125,19 @@ def labelled_rows(head: Head, train: Rows | None, name: str) -> Rows:
     return rows
 
 
-def labelled_chunks(rows: Rows) -> Iterator[tuple[Float64s, Labels]]:
+def labelled_chunks(rows: Rows) -> Iterator[tuple[Float64Array, Labels]]:
     """``unit_chunks`` of labelled rows, each with its labels."""
     for start, part in zip(range(0, len(rows), CHUNK), unit_chunks(rows.features), strict=True):
         yield part, rows.labels[start : start + CHUNK]
 
 
-def unit_chunks(features: Floats) -> Iterator[Float64s]:
+def unit_chunks(features: FloatArray) -> Iterator[Float64Array]:
     """Raw ``features`` (N, D) as unit rows in float64, ``CHUNK`` at a time; N may be a million."""
     for start in range(0, len(features), CHUNK):
         yield unit(features[start : start + CHUNK])
 
 
-def negative_cosines(head: Head, features: Floats) -> Iterator[Float64s]:
+def negative_cosines(head: Head, features: FloatArray) -> Iterator[Float64Array]:
     """Cosines (N, C) with the negative prompts, one set after the other. Not to be written to."""
     if isinstance(head.negative, np.ndarray):
         yield from (cosines(features, text) for text in head.negative)
@@ -164,30 +164,30 @@ def check_negative(head: Head, name: str) -> None:
         )
 
 
-def predict(head: Head, features: Floats) -> Labels:
+def predict(head: Head, features: FloatArray) -> Labels:
     """The class (N,) whose positive prompt is nearest to each of the raw ``features`` (N, D)."""
     nearest: Labels = positive_cosines(head, features).argmax(axis=1).astype(np.int32)
     return nearest
 
 
-def max_softmax(logits: Float64s) -> Float64s:
+def max_softmax(logits: Float64Array) -> Float64Array:
     """The largest softmax probability of each row of ``logits`` (N, C). Overwrites ``logits``."""
     logits -= logits.max(axis=1, keepdims=True)
-    largest: Float64s = 1.0 / np.exp(logits, out=logits).sum(axis=1)
+    largest: Float64Array = 1.0 / np.exp(logits, out=logits).sum(axis=1)
     return largest
 
 
-def min_softmax(logits: Float64s) -> Float64s:
+def min_softmax(logits: Float64Array) -> Float64Array:
     """The smallest softmax probability of each row of ``logits`` (N, C). Overwrites ``logits``."""
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
-    smallest: Float64s = logits.min(axis=1) / logits.sum(axis=1)
+    smallest: Float64Array = logits.min(axis=1) / logits.sum(axis=1)
     return smallest
 
 
-def log_sum_exp(logits: Float64s) -> Float64s:
+def log_sum_exp(logits: Float64Array) -> Float64Array:
     """log sum exp of each row of ``logits`` (N, C). Overwrites ``logits``."""
     top = logits.max(axis=1)
     logits -= top[:, None]
-    total: Float64s = top + np.log(np.exp(logits, out=logits).sum(axis=1))
+    total: Float64Array = top + np.log(np.exp(logits, out=logits).sum(axis=1))
     return total

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.scores.activations import between, layer_energy
 from lsncli.scores.common import check_features, linear_layer, training_rows, unit_chunks
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Dice(Score):
     def __post_init__(self) -> None:
         between(0, 99.9, percentile=self.percentile)
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """``kept`` (C, D), bool: the weights that stay."""
         weights, _ = linear_layer(head, "dice")
         rows = training_rows(train, "dice", weights.shape[1])
@@ -48,12 +48,12 @@ class Dice(Score):
         contribution = total / len(rows) * weights
         return {"kept": contribution > np.percentile(contribution, self.percentile)}
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head`` with the weights that stay."""
         weights, bias = linear_layer(head, "dice")
         sparse = weights * learned["kept"]
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, sparse.shape[1])
             return layer_energy(unit(features), sparse, bias)
 

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from lsncli.scores.common import check_negative, negative_cosines, positive, positive_cosines
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class DualCoOp(Score):
     def __post_init__(self) -> None:
         positive(tau=self.tau)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``, whose ``negative`` must be there"""
         check_negative(head, "dualcoop")
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             yes = positive_cosines(head, features)
             total, sets = np.zeros_like(yes), 0
             for no in negative_cosines(head, features):
                 total += expit((yes - no) / self.tau)
                 sets += 1
-            best: Float64s = (total / sets).max(axis=1)
+            best: Float64Array = (total / sets).max(axis=1)
             return best
 
         return score

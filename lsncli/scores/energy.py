@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lsncli.scores.common import log_sum_exp, logits, positive
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Energy(Score):
     def __post_init__(self) -> None:
         positive(tau=self.tau)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``."""
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             return self.tau * log_sum_exp(logits(head, features) / self.tau)
 
         return score

@@ -6,7 +6,7 @@ import numpy as np
 
 from lsncli.scores.common import logits, positive
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class GradNorm(Score):
     def __post_init__(self) -> None:
         positive(tau=self.tau)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``."""
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             pull = logits(head, features) / self.tau
             pull -= pull.max(axis=1, keepdims=True)
             np.exp(pull, out=pull)
             pull *= pull.shape[1] / pull.sum(axis=1, keepdims=True)
             pull -= 1.0
-            norm: Float64s = np.abs(pull, out=pull).sum(axis=1) * np.abs(unit(features)).sum(axis=1)
+            norm: Float64Array = np.abs(pull, out=pull).sum(axis=1) * np.abs(unit(features)).sum(axis=1)
             return norm / self.tau
 
         return score

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lsncli.scores.common import positive, training_rows
 from lsncli.scores.neighbours import check_neighbours, neighbour_scorer
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Knn(Score):
     def __post_init__(self) -> None:
         positive(k=self.k)
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """The bank: ``train.features`` as they are, float16 stays float16.
 
         Raises LsnError without training rows, or with fewer than ``k``.
@@ -43,13 +43,13 @@ class Knn(Score):
         check_neighbours("knn", self.k, len(train))
         return {"bank": train.features}
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer against the bank; on CUDA the neighbours are searched there."""
         bank = learned["bank"]
 
-        def distance(rows: Float64s, cosine: Float64s, places: NDArray[np.intp]) -> Float64s:
+        def distance(rows: Float64Array, cosine: Float64Array, places: NDArray[np.intp]) -> Float64Array:
             farthest = np.take_along_axis(places, cosine.argmin(axis=1)[:, None], axis=1)[:, 0]
-            found: Float64s = -np.linalg.norm(rows - unit(bank[farthest]), axis=1)
+            found: Float64Array = -np.linalg.norm(rows - unit(bank[farthest]), axis=1)
             return found
 
         return neighbour_scorer(bank, self.k, distance, device)

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.scores.activations import activation_percentile, between, layer_energy
 from lsncli.scores.common import check_features, labelled_chunks, labelled_rows, linear_layer
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Line(Score):
         between(0, 99.9, p_a=self.p_a, p_w=self.p_w)
         between(0, 100, clip=self.clip)
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """``contribution`` (C, D), the ``threshold`` (C,) of |s_cd| W_jd for each class c, ``clip`` (1,)."""
         weights, _ = linear_layer(head, "line")
         rows = labelled_rows(head, train, "line")
@@ -63,13 +63,13 @@ class Line(Score):
             "clip": np.array([activation_percentile(rows.features, self.clip)]),
         }
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head`` with the masks of each predicted class."""
         weights, bias = linear_layer(head, "line")
         contribution, threshold = learned["contribution"], learned["threshold"]
         neurons = contribution > np.percentile(contribution, self.p_a, axis=1, keepdims=True)
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, weights.shape[1])
             clipped = np.minimum(unit(features), learned["clip"])
             predicted = (clipped @ weights.T + bias).argmax(axis=1)
@@ -83,7 +83,7 @@ class Line(Score):
         return score
 
 
-def _class_means(rows: Rows, classes: int) -> Float64s:
+def _class_means(rows: Rows, classes: int) -> Float64Array:
     """The mean unit feature (classes, D) of each class, all of which have rows."""
     total = np.zeros((classes, rows.features.shape[1]))
     for part, labels in labelled_chunks(rows):

@@ -6,7 +6,7 @@ from typing import ClassVar
 from lsncli.scores.common import check_negative, max_softmax, positive, positive_cosines
 from lsncli.scores.mincm import Form, MinCm, evidence
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Lsn(Score):
         positive(tau=self.tau)
         MinCm(self.tau_bar, self.form)  # refuses invalid values
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``, whose ``negative`` must be there"""
         check_negative(head, "lsn")
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             yes, no = self.parts(head, features)
             return yes + no
 
         return score
 
-    def parts(self, head: Head, features: Floats) -> tuple[Float64s, Float64s]:
+    def parts(self, head: Head, features: FloatArray) -> tuple[Float64Array, Float64Array]:
         """What the positive and what the negative prompts of ``head`` say of raw ``features``, (N,) each.
 
         Their sum is the score; higher = more ID in both, so the second is below zero where Eq. 14 subtracts.

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.errors import LsnError
 from lsncli.scores.common import above_rounding, check_features, labelled_chunks, labelled_rows
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 LEAST = 1e-3
 """The least weight of the identity where a covariance has to be mended."""
@@ -40,7 +40,7 @@ class Mahalanobis(Score):
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "labels"})
     PROMPTS: ClassVar[bool] = False
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """Learns "centre" m (D,), "whitening" A (D, D) with A A^T = Sigma^-1, "means" (mu_c - m) A (C, D).
 
         Raises LsnError without labelled training rows of every class, and if no two rows of a class
@@ -70,26 +70,26 @@ class Mahalanobis(Score):
         whitening = vectors / np.sqrt(values)
         return {"centre": centre, "whitening": whitening, "means": (means - centre) @ whitening}
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer from the learned means; as many distances at a time as there are classes."""
         centre, whitening, means = learned["centre"], learned["whitening"], learned["means"]
         squares = (means**2).sum(axis=1)
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, len(centre))
             white = (unit(features) - centre) @ whitening
             nearest = (squares - 2 * (white @ means.T)).argmin(axis=1)
-            distance: Float64s = ((white - means[nearest]) ** 2).sum(axis=1)
+            distance: Float64Array = ((white - means[nearest]) ** 2).sum(axis=1)
             return -distance
 
         return score
 
 
-def _mended(values: Float64s, fourth: float, rows: int) -> Float64s:
+def _mended(values: Float64Array, fourth: float, rows: int) -> Float64Array:
     """Eigenvalues (D,) of Ledoit and Wolf's estimate from ``rows`` rows x; ``fourth`` is the mean ||x||^4."""
     mean, energy = values.mean(), (values**2).sum()
     noise = (fourth - energy) / rows  # expected squared error of the covariance, and
     spread = energy - len(values) * mean**2  # its squared distance from a multiple of the identity
     weight = float(np.clip(noise / spread, LEAST, 1.0)) if spread > 0 else 1.0
-    mended: Float64s = (1 - weight) * values + weight * mean
+    mended: Float64Array = (1 - weight) * values + weight * mean
     return mended

@@ -6,7 +6,7 @@ import numpy as np
 
 from lsncli.scores.common import cosines, positive_cosines
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 ROUNDING = 1e-9
 """A row whose length is this near to one is a unit row: it is taken as it is, to the bit."""
@@ -32,18 +32,18 @@ class MaxCosine(Score):
     Default: no settings. Theirs adds lambda times the feature's length (MaxNorm), which is one here.
     """
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``."""
         rows = head.weights
         if isinstance(rows, np.ndarray):
             lengths = np.linalg.norm(rows, axis=1, keepdims=True)
             rows = rows / np.where((np.abs(lengths - 1) < ROUNDING) | (lengths == 0), 1.0, lengths)
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             found = (
                 cosines(features, rows) if isinstance(rows, np.ndarray) else positive_cosines(head, features)
             )
-            largest: Float64s = found.max(axis=1)
+            largest: Float64Array = found.max(axis=1)
             return largest
 
         return score

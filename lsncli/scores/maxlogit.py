@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lsncli.scores.common import logits
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class MaxLogit(Score):
     Default: no settings.
     """
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``."""
 
-        def score(features: Floats) -> Float64s:
-            largest: Float64s = logits(head, features).max(axis=1)
+        def score(features: FloatArray) -> Float64Array:
+            largest: Float64Array = logits(head, features).max(axis=1)
             return largest
 
         return score

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.errors import UsageError
 from lsncli.scores.common import check_negative, max_softmax, min_softmax, negative_cosines, positive
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 Form = Literal["paper", "official", "logit"]
 
@@ -41,13 +41,13 @@ class MinCm(Score):
         if self.form not in get_args(Form):
             raise UsageError(f"The form must be {' or '.join(get_args(Form))}, found '{self.form}'.")
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``, whose ``negative`` must be there"""
         check_negative(head, "mincm")
         return lambda features: evidence(head, features, self.tau_bar, self.form)
 
 
-def evidence(head: Head, features: Floats, tau_bar: float, form: Form) -> Float64s:
+def evidence(head: Head, features: FloatArray, tau_bar: float, form: Form) -> Float64Array:
     """What the negative prompts of ``head`` add to the score (N,) of each row of raw ``features``."""
     if form == "logit":
         sets = [-cosine.min(axis=1) / tau_bar for cosine in negative_cosines(head, features)]
@@ -55,5 +55,5 @@ def evidence(head: Head, features: Floats, tau_bar: float, form: Form) -> Float6
         sets = [-min_softmax(cosine / tau_bar) for cosine in negative_cosines(head, features)]
     else:
         sets = [max_softmax((1.0 - cosine) / tau_bar) for cosine in negative_cosines(head, features)]
-    mean: Float64s = np.mean(sets, axis=0)
+    mean: Float64Array = np.mean(sets, axis=0)
     return mean

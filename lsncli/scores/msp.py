@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lsncli.scores.common import logits, max_softmax
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Msp(Score):
     Default: no settings.
     """
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``."""
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             return max_softmax(logits(head, features))
 
         return score

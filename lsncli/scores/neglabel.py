@@ -9,10 +9,10 @@ from scipy.special import expit
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores.common import cosines, log_sum_exp, logits
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 
 VOCABULARY = "vocabulary"
-"""The name in ``Learned`` of the unit text features (V, D) of words that are no class."""
+"""The name in ``LearnedArrays`` of the unit text features (V, D) of words that are no class."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class NegLabel(Score):
         if self.groups < 1:
             raise UsageError(f"The setting 'groups' must be at least 1, found {self.groups}.")
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """LsnError always: training rows do not tell the words that are no class."""
         raise LsnError(
             "The score 'neglabel' needs a vocabulary of other words; training rows do not tell them.",
@@ -53,7 +53,7 @@ class NegLabel(Score):
         """See ``Score``."""
         return "vocabulary"
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head`` against ``learned[VOCABULARY]``.
 
         Raises LsnError for fewer words than groups and for a linear probe, whose logits are on another scale.
@@ -69,11 +69,11 @@ class NegLabel(Score):
                 f"The score 'neglabel' needs a word for each of {self.groups} groups, found {len(words)}."
             )
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             inside = log_sum_exp(logits(head, features))
             other = head.scale * cosines(features, words)
             groups = [log_sum_exp(other[:, g :: self.groups].copy()) for g in range(self.groups)]
-            found: Float64s = expit(inside - np.stack(groups)).mean(axis=0)
+            found: Float64Array = expit(inside - np.stack(groups)).mean(axis=0)
             return found
 
         return score

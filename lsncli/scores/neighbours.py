@@ -10,17 +10,17 @@ from lsncli.device import pick_device
 from lsncli.errors import LsnError
 from lsncli.scores.common import check_features
 from lsncli.scores.score import Scorer
-from lsncli.types import Float64s, Floats, unit
+from lsncli.types import Float64Array, FloatArray, unit
 
 ROWS = 2048  # rows scored at a time, and
 BANK = 4096  # rows of the bank they are compared with at a time: 64 MB of similarities
 
-Reduce = Callable[[Float64s, Float64s, NDArray[np.intp]], Float64s]
+Reduce = Callable[[Float64Array, Float64Array, NDArray[np.intp]], Float64Array]
 """Unit rows (N, D), their k largest similarities (N, k) and the rows of the bank (N, k), to scores (N,)."""
 
 
 def neighbour_scorer(
-    bank: Floats, k: int, reduce: Reduce, device: str = "cpu", weights: Float64s | None = None
+    bank: FloatArray, k: int, reduce: Reduce, device: str = "cpu", weights: Float64Array | None = None
 ) -> Scorer:
     """A scorer that hands ``reduce`` the ``k`` rows b of ``bank`` (M, D) nearest to each feature x.
 
@@ -45,7 +45,7 @@ def neighbour_scorer(
             places = torch.cat([places, found + start], dim=1).gather(1, kept)
         return best, places
 
-    def score(features: Floats) -> Float64s:
+    def score(features: FloatArray) -> Float64Array:
         check_features(features, bank.shape[1])
         scores = np.empty(len(features))
         for start in range(0, len(features), ROWS):
@@ -66,7 +66,7 @@ def check_neighbours(name: str, k: int, rows: int) -> None:
         )
 
 
-def _tile(bank: Floats, start: int) -> torch.Tensor:
+def _tile(bank: FloatArray, start: int) -> torch.Tensor:
     """A copy, because torch warns about sharing an array that cannot be written to."""
     return torch.tensor(bank[start : start + BANK])
 

@@ -10,7 +10,7 @@ from lsncli.errors import UsageError
 from lsncli.scores.common import CHUNK, log_sum_exp, logits, positive, training_rows
 from lsncli.scores.neighbours import check_neighbours, neighbour_scorer
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NnGuide(Score):
         if self.fraction > 1:
             raise UsageError(f"The setting 'fraction' must be at most 1, found {self.fraction}.")
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """The bank, float16 as stored, and the energies of its rows, "energy" (M,).
 
         Raises LsnError without training rows, or if the bank has fewer than ``k``.
@@ -55,16 +55,16 @@ class NnGuide(Score):
             energy[start : start + CHUNK] = log_sum_exp(logits(head, features[start : start + CHUNK]))
         return {"bank": features, "energy": energy}
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer against the bank; on CUDA the neighbours are searched there."""
 
-        def mean(_rows: Float64s, similarity: Float64s, _places: NDArray[np.intp]) -> Float64s:
-            found: Float64s = similarity.mean(axis=1)
+        def mean(_rows: Float64Array, similarity: Float64Array, _places: NDArray[np.intp]) -> Float64Array:
+            found: Float64Array = similarity.mean(axis=1)
             return found
 
         guidance = neighbour_scorer(learned["bank"], self.k, mean, device, learned["energy"])
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             return guidance(features) * log_sum_exp(logits(head, features))
 
         return score

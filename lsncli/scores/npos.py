@@ -26,7 +26,7 @@ from lsncli.scores.training import (
     trainable,
     unit_tensor,
 )
-from lsncli.types import Float64s, Floats, Head, Labels, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, Labels, LearnedArrays, Rows, unit
 
 QUEUE = 1000
 """Rows of a class at most that outliers of an epoch are made from; ``k`` and ``select`` count these."""
@@ -93,7 +93,7 @@ class Npos(Score):
         positive(temperature=self.temperature, k=self.k, select=self.select, pick=self.pick)
         positive(candidates=self.candidates, keep=self.keep, noise=self.noise)
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """``adaptor``, A of the formula: (D, D) float32."""
         linear = linear_layer(head, "npos")
         rows = class_rows(head, train, "npos")
@@ -145,12 +145,12 @@ class Npos(Score):
             keep=self.keep,
         )
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``, whose weights must be fixed."""
         weights, bias = linear_layer(head, "npos")
         adaptor = learned["adaptor"].astype(np.float64)
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, len(adaptor))
             rows = unit(features)
             return max_softmax((unit(rows + rows @ adaptor.T) @ weights.T + bias) / head.scale)

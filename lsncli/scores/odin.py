@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.errors import UsageError
 from lsncli.scores.common import logits, max_softmax, positive
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Odin(Score):
         """See ``Score``."""
         return "pixels" if self.eps > 0 else ""
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head``; of features of perturbed images where ``eps`` > 0."""
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             return max_softmax(logits(head, features) / self.tau)
 
         return score

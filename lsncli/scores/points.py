@@ -22,7 +22,7 @@ from lsncli.scores.training import (
     to_keep,
     trainable,
 )
-from lsncli.types import Floats, Head, Learned, Rows, unit
+from lsncli.types import FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ReciprocalPoints(Score):
     def loss(self, features: Tensor, labels: Tensor, points: Tensor, radius: Tensor) -> Tensor:
         """Of scaled features (B, D), labels (B,), points (C, D) and the radius ()."""
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """``points`` (C, D), float32; the radius is of use to the loss alone."""
         rows = class_rows(head, train, self.NAME)
         where, generator = pick_device(device), seeded(self.seed)
@@ -74,7 +74,7 @@ class ReciprocalPoints(Score):
                 run_epoch(optimizer, batches, loss)
         return to_keep(points=points)
 
-    def scaled(self, features: Floats, points: Tensor) -> Tensor:
+    def scaled(self, features: FloatArray, points: Tensor) -> Tensor:
         """Raw features (N, D) at the length at which points were trained, in float64."""
         check_features(features, points.shape[1])
         return torch.from_numpy(self.scale * math.sqrt(points.shape[1]) * unit(features))

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.scores.activations import activation_percentile, between, layer_energy
 from lsncli.scores.common import check_features, linear_layer, training_rows
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class React(Score):
     def __post_init__(self) -> None:
         between(0, 100, percentile=self.percentile)
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """``clip`` (1,): the activation k."""
         weights, _ = linear_layer(head, "react")
         rows = training_rows(train, "react", weights.shape[1])
         return {"clip": np.array([activation_percentile(rows.features, self.percentile)])}
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer for ``head`` with the activations cut at ``clip``."""
         weights, bias = linear_layer(head, "react")
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, weights.shape[1])
             return layer_energy(np.minimum(unit(features), learned["clip"]), weights, bias)
 

@@ -15,7 +15,7 @@ from lsncli.scores.common import (
     unit_chunks,
 )
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,23 @@ class Residual(Score):
         if self.dim < 0:
             raise UsageError(f"The setting 'dim' must be 0 (the published rule) or more, found {self.dim}.")
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """The principal subspace, see ``subspace``; LsnError without training rows or fixed weights."""
         weights, bias = linear_layer(head, "residual")
         rows = training_rows(train, "residual", weights.shape[1])
         return subspace("residual", self.dim, weights, bias, rows)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer from the learned subspace."""
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, len(learned["origin"]))
             return -residual_norms(learned, unit(features))
 
         return score
 
 
-def subspace(name: str, dim: int, weights: Float64s, bias: Float64s, rows: Rows) -> Learned:
+def subspace(name: str, dim: int, weights: Float64Array, bias: Float64Array, rows: Rows) -> LearnedArrays:
     """What the score ``name`` learns from ``rows``: "origin" u (D,) and "complement" N (D, D - ``dim``).
 
     ``weights`` W (C, D) and ``bias`` b (C,) are the head's; ``dim`` 0 is the published rule. Raises LsnError
@@ -95,7 +95,7 @@ def published_dim(size: int) -> int:
     return 512 if size >= 768 else size // 2
 
 
-def residual_norms(learned: Learned, features: Float64s) -> Float64s:
+def residual_norms(learned: LearnedArrays, features: Float64Array) -> Float64Array:
     """||N^T (x - u)|| (N,) of unit ``features`` (N, D)."""
-    norms: Float64s = np.linalg.norm((features - learned["origin"]) @ learned["complement"], axis=1)
+    norms: Float64Array = np.linalg.norm((features - learned["origin"]) @ learned["complement"], axis=1)
     return norms

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lsncli.scores.points import ReciprocalPoints, mean_squares
 from lsncli.scores.score import Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Rpl(ReciprocalPoints):
         """``rpl_loss`` with the settings."""
         return rpl_loss(features, labels, points, radius, temperature=self.temperature, weight=self.weight)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer against the points; the weights of ``head`` do not matter."""
         points = torch.from_numpy(learned["points"]).double()
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             distances = mean_squares(self.scaled(features, points), points)
             logits = distances.softmax(dim=1) if self.form == "softmax" else distances
             return logits.amax(dim=1).numpy()

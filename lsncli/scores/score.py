@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from lsncli.types import Float64s, Floats, Head, Learned, Rows
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 
-Scorer = Callable[[Floats], Float64s]
+Scorer = Callable[[FloatArray], Float64Array]
 """Raw features (N, D) to scores (N,) in float64, higher = more ID."""
 
 NEEDS = {
@@ -35,7 +35,7 @@ class Score(ABC):
     HEAD: ClassVar[str] = ""
     PROMPTS: ClassVar[bool] = True
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.
 
         Raises LsnError if something in ``NEEDS`` is missing.
@@ -48,14 +48,14 @@ class Score(ABC):
         return ""
 
     @abstractmethod
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The function from raw features to scores; ``learned`` is what ``fit`` gave for this head.
 
         ``device`` is where scores that are worth it compute. Raises LsnError if something in ``NEEDS`` is
         missing.
         """
 
-    def parts(self, head: Head, features: Floats) -> tuple[Float64s, Float64s] | None:
+    def parts(self, head: Head, features: FloatArray) -> tuple[Float64Array, Float64Array] | None:
         """What the positive and what the negative prompts say of raw ``features``: (N,) and (N,), whose sum
         is the score; None for a score that is no such sum."""
         return None

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores.common import labelled_rows, positive
-from lsncli.types import Floats, Head, Learned, Rows
+from lsncli.types import FloatArray, Head, LearnedArrays, Rows
 
 MOMENTUM = 0.9
 """Of all four methods."""
@@ -103,12 +103,12 @@ def class_rows(head: Head, train: Rows | None, name: str) -> Rows:
     return labelled_rows(head, train, name)
 
 
-def unit_tensor(features: Floats, device: torch.device) -> Tensor:
+def unit_tensor(features: FloatArray, device: torch.device) -> Tensor:
     """Raw ``features`` (N, D) as unit rows in float32 on ``device``. A zero row stays zero."""
     return normalize(torch.from_numpy(np.asarray(features, dtype=np.float32)), dim=-1).to(device)
 
 
-def trainable(values: Floats | Tensor, device: torch.device) -> Tensor:
+def trainable(values: FloatArray | Tensor, device: torch.device) -> Tensor:
     """A float32 copy of ``values`` on ``device`` that gradients are wanted for."""
     return torch.as_tensor(values, dtype=torch.float32).clone().to(device).requires_grad_()
 
@@ -154,6 +154,6 @@ def run_epoch(optimizer: torch.optim.Optimizer, batches: Batches, loss_of: LossO
     return mean
 
 
-def to_keep(**tensors: Tensor) -> Learned:
+def to_keep(**tensors: Tensor) -> LearnedArrays:
     """Trained tensors as float32 arrays, for a detector to keep."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}

@@ -8,7 +8,7 @@ import numpy as np
 from lsncli.scores.common import linear_layer, log_sum_exp, logits, training_rows, unit_chunks
 from lsncli.scores.residual import Residual, residual_norms, subspace
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Vim(Score):
     def __post_init__(self) -> None:
         Residual(self.dim)  # refuses invalid values
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """The principal subspace, as Residual does, and "alpha" (1,)."""
         weights, bias = linear_layer(head, "vim")
         rows = training_rows(train, "vim", weights.shape[1])
@@ -43,10 +43,10 @@ class Vim(Score):
             residual += float(residual_norms(learned, part).sum())
         return learned | {"alpha": np.array([largest / residual])}
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer from the learned subspace."""
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             energy = log_sum_exp(logits(head, features))
             return energy - learned["alpha"] * residual_norms(learned, unit(features))
 

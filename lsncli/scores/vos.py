@@ -31,7 +31,7 @@ from lsncli.scores.training import (
     to_keep,
     trainable,
 )
-from lsncli.types import Float64s, Floats, Head, Learned, Rows, unit
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Vos(Score):
         if self.select > self.draws:
             raise UsageError(f"The setting 'select' is {self.select}, but only {self.draws} draws are made.")
 
-    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> Learned:
+    def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
         """``weights`` (C, D), ``bias`` (C,) and ``energy`` (C,), all float32."""
         text, offset = linear_layer(head, "vos")
         rows = labelled_rows(head, train, "vos")
@@ -128,13 +128,13 @@ class Vos(Score):
                 run_epoch(optimizer, batches, plain_loss if epoch < 0 else full_loss)
         return to_keep(weights=weights, bias=bias, energy=energy)
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """The scorer of the trained head; ``head`` itself no longer matters."""
         weights = learned["weights"].astype(np.float64)
         energy = np.maximum(learned["energy"].astype(np.float64), 0) + FLOOR
         shift = learned["bias"] + np.log(energy)
 
-        def score(features: Floats) -> Float64s:
+        def score(features: FloatArray) -> Float64Array:
             check_features(features, weights.shape[1])
             return log_sum_exp(unit(features) @ weights.T + shift)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lsncli.errors import LsnError
 from lsncli.scores.common import CHUNK, check_features, cosines, logits
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64s, Floats, Head, Learned
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 PROMPT = "This is a photo of a {}"
 """ZOC's prompt, for classes and candidates alike."""
@@ -43,7 +43,7 @@ class Zoc(Score):
         """See ``Score``."""
         return "candidates"
 
-    def scorer(self, head: Head, learned: Learned, device: str = "cpu") -> Scorer:
+    def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
         """LsnError always: a feature alone does not tell the candidates of its image."""
         raise LsnError(
             "The score 'zoc' needs candidate labels of each image; features alone do not tell them.",
@@ -74,7 +74,9 @@ class Candidates:
         return Candidates(tuple(self.words[i] for i in used), indptr, indices.reshape(-1))
 
 
-def zoc_scores(head: Head, features: Floats, candidates: Candidates, vocabulary: Floats) -> Float64s:
+def zoc_scores(
+    head: Head, features: FloatArray, candidates: Candidates, vocabulary: FloatArray
+) -> Float64Array:
     """Scores (N,) of raw ``features`` (N, D); higher = more ID.
 
     ``vocabulary`` (V, D) are the unit text features of ``candidates.words``. An image without candidates has
@@ -103,8 +105,8 @@ def zoc_scores(head: Head, features: Floats, candidates: Candidates, vocabulary:
 
 
 def _scores(
-    head: Head, features: Floats, candidates: Candidates, vocabulary: Floats, rows: slice
-) -> Float64s:
+    head: Head, features: FloatArray, candidates: Candidates, vocabulary: FloatArray, rows: slice
+) -> Float64Array:
     classes, part = logits(head, features[rows]), features[rows]
     counts = np.diff(candidates.indptr[rows.start : rows.stop + 1])
     indices = candidates.indices[candidates.indptr[rows.start] : candidates.indptr[rows.stop]]
@@ -115,7 +117,7 @@ def _scores(
     np.maximum.at(top, row, words)
     inside = np.exp(classes - top[:, None]).sum(axis=1)
     outside = np.bincount(row, np.exp(words - top[row]), minlength=len(part))
-    scores: Float64s = -outside / (inside + outside)
+    scores: Float64Array = -outside / (inside + outside)
     return scores
 
 

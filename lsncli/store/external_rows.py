@@ -26,7 +26,7 @@ from lsncli.store.container import (
     write_attribute,
     write_texts,
 )
-from lsncli.store.format import Checksum, Chunk
+from lsncli.store.format import Checksum, RowBatch
 
 FOLDER = re.compile(r"[A-Za-z0-9_.\-]{1,64}-[0-9a-f]{16}")
 FILE = re.compile(r"rows-\d{12}-\d{12}\.h5")
@@ -82,7 +82,7 @@ def fill_row_files(group: h5py.Group, folder: str, dim: int, files: Sequence[Row
     group.attrs["dim"] = np.int64(dim)
 
 
-def rows_in_blocks(group: h5py.Group) -> Iterator[Chunk]:
+def rows_in_blocks(group: h5py.Group) -> Iterator[RowBatch]:
     """The rows of a split or piece, at most BLOCK at a time, wherever they lie."""
     return spread_rows(group) if is_spread(group) else plain_rows(group)
 
@@ -93,7 +93,7 @@ def row_paths(group: h5py.Group) -> list[Path]:
     return [folder / file.name for file in row_files(group)]
 
 
-def spread_rows(group: h5py.Group, *, check: bool = True) -> Iterator[Chunk]:
+def spread_rows(group: h5py.Group, *, check: bool = True) -> Iterator[RowBatch]:
     """The rows of a split in part files, each file's once they match its checksum (unless not to ``check``).
 
     Raises LsnError, naming it, for a file that is missing, torn or not the one the store was made with.
@@ -106,7 +106,7 @@ def spread_rows(group: h5py.Group, *, check: bool = True) -> Iterator[Chunk]:
             yield chunk
 
 
-def checked_rows(path: Path, rows: int, checksum: str | None) -> list[Chunk]:
+def checked_rows(path: Path, rows: int, checksum: str | None) -> list[RowBatch]:
     """The rows of one file. Raises LsnError unless they are so many and match ``checksum`` (None: any do)."""
     if not path.is_file():
         raise LsnError(f"{path}, which holds {rows} rows of a split, is missing.", LOST)
@@ -123,7 +123,7 @@ def checked_rows(path: Path, rows: int, checksum: str | None) -> list[Chunk]:
     return chunks
 
 
-def plain_rows(group: h5py.Group) -> Iterator[Chunk]:
+def plain_rows(group: h5py.Group) -> Iterator[RowBatch]:
     """The rows that lie in ``group`` itself, at most BLOCK at a time (the keys are read at once)."""
     features, labels = dataset_at(group, "features", "<f2", 2), dataset_at(group, "labels", "<i4", 1)
     keys = texts_at(group, "keys")

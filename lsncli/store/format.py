@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import UsageError
-from lsncli.types import UNLABELLED, Failure, Fingerprint, Floats, Labels, Rows
+from lsncli.types import UNLABELLED, Failure, Fingerprint, FloatArray, Labels, Rows
 
 FORMAT = "lsn-features"
 FORMAT_VERSION = 1
@@ -21,7 +21,7 @@ SOURCE_BYTES = 32768  # an HDF5 attribute ends at 64 KiB
 LOST = 1e-6
 """How far the cosine of a feature and its float16 may be from 1. Rounding to 11 bits costs at most 1.2e-7;
 what costs more is values that float16 holds with fewer bits (below 6.1e-5) or not at all (below 3e-8)."""
-Chunk = tuple[Floats, Labels, Sequence[str]]
+RowBatch = tuple[FloatArray, Labels, Sequence[str]]
 """Some rows: features (n, D), labels (n,), keys."""
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
@@ -33,7 +33,7 @@ def shortest(dim: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class Chunk:
     """What became of the items ``start`` to ``stop`` of a listing: ``features`` (n, D) float16, ``labels``
     (n,) and ``keys`` of those that could be encoded, ``failures`` of the others."""
 
@@ -52,7 +52,7 @@ class Split:
     the digest of the ``listing`` it was made from ("" where there was none)."""
 
     name: str
-    features: Floats
+    features: FloatArray
     labels: Labels
     keys: Sequence[str]
     classes: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class Checksum:
     def __init__(self) -> None:
         self._parts = (hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
 
-    def add(self, features: Floats, labels: Labels, keys: Sequence[str]) -> None:
+    def add(self, features: FloatArray, labels: Labels, keys: Sequence[str]) -> None:
         """Add rows: ``features`` (n, D), ``labels`` (n,), ``keys`` n."""
         of_features, of_labels, of_keys = self._parts
         of_features.update(np.ascontiguousarray(features, dtype="<f2").data)
@@ -143,7 +143,7 @@ def about_of(info: SplitInfo, fingerprint: Fingerprint) -> str:
     return digest_of((fingerprint.to_json(), info.name, *counts, *texts))
 
 
-def about_text(classes: Sequence[str], features: Floats) -> str:
+def about_text(classes: Sequence[str], features: FloatArray) -> str:
     """The checksum of text features (C, D) and their classes."""
     return digest_of((hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").data).hexdigest(), *classes))
 
@@ -156,7 +156,7 @@ class RowCheck:
         self._labels: list[int] = []  # the lowest and the highest
         self._bad = self._zero = 0
 
-    def add(self, features: Floats, labels: Labels) -> None:
+    def add(self, features: FloatArray, labels: Labels) -> None:
         """Look at some rows: ``features`` (n, D), ``labels`` (n,)."""
         if len(labels):
             seen = (*self._labels, int(labels.min()), int(labels.max()))

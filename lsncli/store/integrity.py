@@ -21,7 +21,7 @@ from lsncli.store.container import attribute, dataset_at, group_at
 from lsncli.store.external_rows import is_spread, row_paths
 from lsncli.store.format import Checksum, Split, SplitInfo, about_of, about_text, digest_of, joined_digest
 from lsncli.store.mapped import MAPPED
-from lsncli.types import Fingerprint, Floats
+from lsncli.types import Fingerprint, FloatArray
 
 CHANGED_ROWS = "the checksum does not match: the rows were changed after they were written"
 CHANGED_ABOUT = "what is said of it (classes, failures, source) was changed after it was written"
@@ -87,7 +87,7 @@ def about_problems(group: h5py.Group, info: SplitInfo, fingerprint: Fingerprint)
     return [CHANGED_ABOUT] if about and about != about_of(info, fingerprint) else []
 
 
-def text_is_changed(group: h5py.Group, classes: Sequence[str], features: Floats) -> bool:
+def text_is_changed(group: h5py.Group, classes: Sequence[str], features: FloatArray) -> bool:
     """Whether text features, or their classes, are not those that were written."""
     about = about_stored(group)
     return bool(about) and about != about_text(classes, features)

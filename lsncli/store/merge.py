@@ -14,12 +14,12 @@ from lsncli.errors import LsnError
 from lsncli.files import place_whole, sync
 from lsncli.store.container import attribute, group_at
 from lsncli.store.external_rows import RowFile, is_spread, rows_folder, rows_in_blocks
-from lsncli.store.format import Checksum, Chunk, Split, SplitInfo, problems_of
-from lsncli.store.part import PIECE_NAME, CommittedPiece, piece_path, read_piece, rows_of, sound_pieces
+from lsncli.store.format import Checksum, RowBatch, Split, SplitInfo, problems_of
+from lsncli.store.part import PIECE_NAME, CommittedChunk, piece_path, read_piece, rows_of, sound_pieces
 from lsncli.store.reader import fingerprint_of, info_of, opened
 from lsncli.store.staging import (
     FINISH_WAIT,
-    Plan,
+    ExtractionPlan,
     SplitMetadata,
     parts_folder,
     read_about,
@@ -31,7 +31,7 @@ from lsncli.store.writer import CREATOR, fill_split, fill_spread, put_split
 AGAIN = "Run the same `lsn extract` again: it makes what is missing."
 
 
-def made_parts(folder: Path, plan: Plan) -> list[int]:
+def made_parts(folder: Path, plan: ExtractionPlan) -> list[int]:
     """The parts that are there, by name: whether they are sound shows when they are read.
 
     It takes as long as there are files, however many parts a plan that was altered speaks of.
@@ -44,12 +44,12 @@ def made_parts(folder: Path, plan: Plan) -> list[int]:
     return sorted(index for index, name in indices if piece_path(folder, *plan.borders(index)).name == name)
 
 
-def all_made(folder: Path, plan: Plan) -> bool:
+def all_made(folder: Path, plan: ExtractionPlan) -> bool:
     """Whether every part is there, by name."""
     return len(made_parts(folder, plan)) == plan.parts
 
 
-def parts_of(folder: Path, plan: Plan) -> list[CommittedPiece]:
+def parts_of(folder: Path, plan: ExtractionPlan) -> list[CommittedChunk]:
     """Every part of ``plan``, rows unread. Raises LsnError, naming it, if one is missing, torn or foreign."""
     made = set(made_parts(folder, plan))
     if missing := plan.parts - len(made):
@@ -59,7 +59,7 @@ def parts_of(folder: Path, plan: Plan) -> list[CommittedPiece]:
     return [read_part(folder, plan, index) for index in range(plan.parts)]
 
 
-def read_part(folder: Path, plan: Plan, index: int) -> CommittedPiece:
+def read_part(folder: Path, plan: ExtractionPlan, index: int) -> CommittedChunk:
     """One part, rows unread. Raises LsnError, naming it, if it is torn or foreign."""
     start, stop = plan.borders(index)
     try:
@@ -68,7 +68,7 @@ def read_part(folder: Path, plan: Plan, index: int) -> CommittedPiece:
         raise LsnError(f"Part {index} of {plan.parts} cannot be used: {error.message}", AGAIN) from error
 
 
-def drop_unsound(folder: Path, plan: Plan, remark: Callable[[str], None]) -> bool:
+def drop_unsound(folder: Path, plan: ExtractionPlan, remark: Callable[[str], None]) -> bool:
     """Remove every part that cannot be used, so that it is made again; ``remark`` gets a sentence for each.
     Whether there was one."""
     for index in range(plan.parts):
@@ -76,7 +76,9 @@ def drop_unsound(folder: Path, plan: Plan, remark: Callable[[str], None]) -> boo
     return not all_made(folder, plan)
 
 
-def described(split: str, plan: Plan, about: SplitMetadata, parts: Sequence[CommittedPiece]) -> SplitInfo:
+def described(
+    split: str, plan: ExtractionPlan, about: SplitMetadata, parts: Sequence[CommittedChunk]
+) -> SplitInfo:
     """The finished split, but for its rows. Problems of the listing come before failures of its items."""
     failures = [failure for part in parts for failure in part.failures]
     return SplitInfo(
@@ -91,7 +93,7 @@ def described(split: str, plan: Plan, about: SplitMetadata, parts: Sequence[Comm
     )
 
 
-def finish_split(store: Path, split: str, plan: Plan, about: SplitMetadata) -> SplitInfo:
+def finish_split(store: Path, split: str, plan: ExtractionPlan, about: SplitMetadata) -> SplitInfo:
     """Write the split into the store, part by part, and remove the parts; the caller has claimed it.
 
     Raises LsnError, naming it, if a part is missing, torn or foreign, and as ``write_split`` does; the parts
@@ -108,7 +110,7 @@ def finish_split(store: Path, split: str, plan: Plan, about: SplitMetadata) -> S
     return info
 
 
-def spread_split(store: Path, split: str, plan: Plan, about: SplitMetadata) -> SplitInfo:
+def spread_split(store: Path, split: str, plan: ExtractionPlan, about: SplitMetadata) -> SplitInfo:
     """The same, but the rows stay in the part files, which move beside the store: every row is read once, to
     check it, and none is written.
 
@@ -153,7 +155,7 @@ def gather_split(store: Path, split: str) -> SplitInfo:
     return info
 
 
-def _rows(parts: Sequence[CommittedPiece]) -> Iterator[Chunk]:
+def _rows(parts: Sequence[CommittedChunk]) -> Iterator[RowBatch]:
     for part in parts:
         yield from rows_of(part)
 
@@ -192,7 +194,7 @@ def _look(store: Path, split: str) -> Unfinished | None:
     return Unfinished(split, plan.parts, len(made), problems)
 
 
-def _of_part(folder: Path, plan: Plan, index: int, classes: tuple[str, ...]) -> list[str]:
+def _of_part(folder: Path, plan: ExtractionPlan, index: int, classes: tuple[str, ...]) -> list[str]:
     found: list[str] = []
     rows = 0
     try:

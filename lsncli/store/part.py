@@ -20,9 +20,9 @@ from lsncli.locks import locked
 from lsncli.signals import held_back
 from lsncli.store.container import BLOCK, attribute, reading, replacing, write_attribute
 from lsncli.store.external_rows import plain_rows
-from lsncli.store.format import Checksum, Chunk, Piece, digest_of
+from lsncli.store.format import Checksum, Chunk, RowBatch, digest_of
 from lsncli.store.reader import failures_of
-from lsncli.store.staging import Plan, check_plan
+from lsncli.store.staging import ExtractionPlan, check_plan
 from lsncli.store.writer import fill_failures, fill_rows
 from lsncli.types import Failure, Seconds
 from lsncli.validation import parsed, typed
@@ -31,7 +31,7 @@ PIECE_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5(?:\.tmp)?")
 
 
 @dataclass(frozen=True)
-class CommittedPiece:
+class CommittedChunk:
     """A piece on the disk: items ``start`` to ``stop``, of which ``rows`` were encoded, in ``seconds``."""
 
     path: Path
@@ -48,7 +48,9 @@ def piece_path(folder: Path, start: int, stop: int) -> Path:
     return folder / f"rows-{start:012d}-{stop:012d}.h5"
 
 
-def write_piece(folder: Path, batches: Sequence[Piece], plan: Plan, seconds: Seconds) -> CommittedPiece:
+def write_piece(
+    folder: Path, batches: Sequence[Chunk], plan: ExtractionPlan, seconds: Seconds
+) -> CommittedChunk:
     """Bring consecutive batches to the disk as one piece. Raises LsnError if that is not possible."""
     rows = [(one.features, one.labels, one.keys) for one in batches]
     if len(rows) > 1:  # small writes, and half-precision ones, are slow one by one
@@ -61,8 +63,8 @@ def write_piece(folder: Path, batches: Sequence[Piece], plan: Plan, seconds: Sec
 
 
 def join_pieces(
-    folder: Path, pieces: Sequence[CommittedPiece], plan: Plan, seconds: Seconds
-) -> CommittedPiece:
+    folder: Path, pieces: Sequence[CommittedChunk], plan: ExtractionPlan, seconds: Seconds
+) -> CommittedChunk:
     """Make one piece of consecutive ones, which stay. Raises LsnError if one is no longer sound."""
     failures = tuple(failure for one in pieces for failure in one.failures)
     count = sum(one.rows for one in pieces)
@@ -70,7 +72,7 @@ def join_pieces(
     return _write(folder, pieces[0].start, pieces[-1].stop, count, chunks, failures, plan, seconds)
 
 
-def rows_of(piece: CommittedPiece) -> Iterator[Chunk]:
+def rows_of(piece: CommittedChunk) -> Iterator[RowBatch]:
     """The rows of a piece, once all of them match its checksum. Raises LsnError if they do not."""
     checksum = Checksum()
     with reading(piece.path) as file:
@@ -86,8 +88,8 @@ def rows_of(piece: CommittedPiece) -> Iterator[Chunk]:
 
 
 def sound_pieces(
-    folder: Path, plan: Plan, start: int, stop: int, remark: Callable[[str], None]
-) -> list[CommittedPiece]:
+    folder: Path, plan: ExtractionPlan, start: int, stop: int, remark: Callable[[str], None]
+) -> list[CommittedChunk]:
     """The sound pieces that follow one another from item ``start`` to at most ``stop``; every other piece
     that begins between them is removed, and ``remark`` gets a sentence for each that is damaged."""
     by_start: dict[int, list[tuple[int, Path]]] = {}
@@ -98,7 +100,7 @@ def sound_pieces(
             there.append(path)
             if path.suffix == ".h5":
                 by_start.setdefault(int(match[1]), []).append((int(match[2]), path))
-    pieces: list[CommittedPiece] = []
+    pieces: list[CommittedChunk] = []
     at = start
     while candidates := by_start.get(at):
         fitting = [(end, path) for end, path in sorted(candidates, reverse=True) if end <= stop]
@@ -115,7 +117,7 @@ def sound_pieces(
     return pieces
 
 
-def read_piece(path: Path, start: int, stop: int, plan: Plan) -> CommittedPiece:
+def read_piece(path: Path, start: int, stop: int, plan: ExtractionPlan) -> CommittedChunk:
     """The piece at ``path``, its rows unread. Raises LsnError unless it is whole and of this plan."""
     with reading(path) as file:
         if attribute(file, "plan", str) != plan.digest:
@@ -131,12 +133,12 @@ def read_piece(path: Path, start: int, stop: int, plan: Plan) -> CommittedPiece:
         if rows + len(failures) != stop - start:
             raise LsnError(f"{path}: {rows} rows and {len(failures)} failures are not {stop - start} items.")
         seconds = _seconds(stated)
-    return CommittedPiece(path, start, stop, rows, failures, checksum, seconds)
+    return CommittedChunk(path, start, stop, rows, failures, checksum, seconds)
 
 
 def _sound_piece(
-    path: Path, start: int, stop: int, plan: Plan, remark: Callable[[str], None]
-) -> CommittedPiece | None:
+    path: Path, start: int, stop: int, plan: ExtractionPlan, remark: Callable[[str], None]
+) -> CommittedChunk | None:
     """The piece at ``path``, None if it is torn or not one of this plan: then it is done again."""
     try:
         piece = read_piece(path, start, stop, plan)
@@ -156,11 +158,11 @@ def _write(
     start: int,
     stop: int,
     rows: int,
-    chunks: Iterable[Chunk],
+    chunks: Iterable[RowBatch],
     failures: Sequence[Failure],
-    plan: Plan,
+    plan: ExtractionPlan,
     seconds: Seconds,
-) -> CommittedPiece:
+) -> CommittedChunk:
     path = piece_path(folder, start, stop)
     with replacing(path) as file:
         checksum = fill_rows(file, rows, plan.dim, chunks)
@@ -171,11 +173,17 @@ def _write(
         stated = json.dumps(asdict(seconds))
         write_attribute(file, "seconds", stated)
         write_attribute(file, "about", _about(plan, start, stop, rows, failures, checksum, stated))
-    return CommittedPiece(path, start, stop, rows, tuple(failures), checksum, seconds)
+    return CommittedChunk(path, start, stop, rows, tuple(failures), checksum, seconds)
 
 
 def _about(
-    plan: Plan, start: int, stop: int, rows: int, failures: Sequence[Failure], checksum: str, seconds: str
+    plan: ExtractionPlan,
+    start: int,
+    stop: int,
+    rows: int,
+    failures: Sequence[Failure],
+    checksum: str,
+    seconds: str,
 ) -> str:
     """The checksum of all that a piece says besides its rows, its place in the listing among it."""
     numbers = (str(start), str(stop), str(rows))
@@ -197,14 +205,14 @@ NO_TIME = Seconds()
 class Part:
     """A part being made, by one thread at a time. Make one with ``Part.open``."""
 
-    def __init__(self, folder: Path, plan: Plan, index: int, commit_seconds: float) -> None:
+    def __init__(self, folder: Path, plan: ExtractionPlan, index: int, commit_seconds: float) -> None:
         self._folder, self._plan, self._index = folder, plan, index
         self._commit_seconds = commit_seconds
         self.start, self.stop = plan.borders(index)
         self.damaged: list[str] = []
         """A sentence for every piece that was found damaged, and is made again."""
         self._pieces = sound_pieces(folder, plan, self.start, self.stop, self.damaged.append)
-        self._buffer: list[Piece] = []
+        self._buffer: list[Chunk] = []
         self._buffered = Seconds()
         self.wrote = 0.0
         """Seconds of writing since the part was opened."""
@@ -217,7 +225,7 @@ class Part:
     def open(
         cls,
         folder: Path,
-        plan: Plan,
+        plan: ExtractionPlan,
         index: int,
         *,
         commit_seconds: float = COMMIT_SECONDS,
@@ -249,11 +257,11 @@ class Part:
         return self.done == self.stop
 
     @property
-    def pieces(self) -> tuple[CommittedPiece, ...]:
+    def pieces(self) -> tuple[CommittedChunk, ...]:
         """What is committed: one piece once the part is complete and the block is left."""
         return tuple(self._pieces)
 
-    def add(self, piece: Piece, seconds: Seconds = NO_TIME) -> None:
+    def add(self, piece: Chunk, seconds: Seconds = NO_TIME) -> None:
         """Take a batch that continues the last one, and what it cost by stage; commits every
         ``commit_seconds`` or 65,536 rows.
 

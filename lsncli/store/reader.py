@@ -22,7 +22,7 @@ from lsncli.store.integrity import (
     text_is_changed,
 )
 from lsncli.store.mapped import lazy_texts_at, values_of
-from lsncli.types import Failure, Fingerprint, Floats
+from lsncli.types import Failure, Fingerprint, FloatArray
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def read_checksums(path: Path) -> dict[str, str]:
         return {name: attribute(group_at(splits, name), "checksum", str) for name in sorted(splits)}
 
 
-def read_text(path: Path) -> tuple[tuple[str, ...], Floats] | None:
+def read_text(path: Path) -> tuple[tuple[str, ...], FloatArray] | None:
     """Class names and their imported text features (C, D) float32, or None if there are none."""
     with opened(path) as file:
         text = text_of(file)
@@ -202,13 +202,13 @@ def failures_of(group: h5py.Group) -> tuple[Failure, ...]:
     return tuple(Failure(key, reason) for key, reason in zip(keys, reasons, strict=True))
 
 
-def text_of(file: h5py.File) -> tuple[tuple[str, ...], Floats] | None:
+def text_of(file: h5py.File) -> tuple[tuple[str, ...], FloatArray] | None:
     """The text features of an open store."""
     if "text" not in file:
         return None
     group = group_at(file, "text")
     classes = texts_at(group, "classes")
-    features: Floats = dataset_at(group, "features", "<f4", 2)[()]
+    features: FloatArray = dataset_at(group, "features", "<f4", 2)[()]
     if len(classes) != len(features):
         raise LsnError(f"{file.filename}, /text: {len(classes)} classes, {len(features)} rows of features.")
     return classes, features

@@ -33,7 +33,7 @@ OVERWRITE = "Finish it with the same arguments, or start again with --overwrite.
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtractionPlan:
     """What an extraction set out to do. Pieces of one plan are never mixed with those of another.
 
     Part k is the items [k P, (k + 1) P) of the listing, P = ``part_rows``, a multiple of ``batch_size``: no
@@ -68,7 +68,7 @@ class StoredPlan:
     """``plan.json``: the plan, whether it began with ``--overwrite``, and which run of which processes wrote
     it last ("" for one process, which has nobody to tell)."""
 
-    plan: Plan
+    plan: ExtractionPlan
     overwrite: bool
     launch: str
 
@@ -89,7 +89,7 @@ def part_rows_for(batch_size: int, wanted: int = 0) -> int:
     return fitting
 
 
-def must_restart(folder: Path, plan: Plan, overwrite: bool, remark: Callable[[str], None]) -> bool:
+def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Callable[[str], None]) -> bool:
     """Whether what lies in ``folder`` has to go before ``plan`` can begin.
 
     It stays if it is of this very plan, begun in the same way; ``remark`` gets a sentence if it goes since
@@ -137,7 +137,7 @@ def read_plan(folder: Path) -> StoredPlan | None:
         ) from error
 
 
-def check_plan(folder: Path, plan: Plan) -> None:
+def check_plan(folder: Path, plan: ExtractionPlan) -> None:
     """Raise LsnError if ``folder`` no longer belongs to ``plan``: whoever goes on would harm another."""
     stored = read_plan(folder)
     if stored is None or stored.plan.digest != plan.digest:
@@ -146,7 +146,7 @@ def check_plan(folder: Path, plan: Plan) -> None:
         )
 
 
-def write_plan(folder: Path, plan: Plan, overwrite: bool, launch: str = "") -> None:
+def write_plan(folder: Path, plan: ExtractionPlan, overwrite: bool, launch: str = "") -> None:
     """Write ``plan.json``. Raises LsnError if that is not possible."""
     content = {**asdict(plan), "overwrite": overwrite, "launch": launch}
     write_own(folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode())
@@ -167,9 +167,9 @@ def _read(folder: Path) -> dict[str, Any]:
     return typed(dict[str, Any], parsed(text), "the plan")
 
 
-def _checked(stored: dict[str, Any]) -> Plan:
+def _checked(stored: dict[str, Any]) -> ExtractionPlan:
     """A plan of which everything is of the right kind and size. Raises ValueError or TypeError."""
-    plan = typed(Plan, stored, "the plan")
+    plan = typed(ExtractionPlan, stored, "the plan")
     if (
         plan.items < 0
         or min(plan.dim, plan.batch_size, plan.part_rows) < 1
@@ -219,7 +219,7 @@ def claimed(store: Path, split: str, *, shared: bool = False, wait: float = 0.0)
 def make_room(
     store: Path,
     split: str,
-    plan: Plan,
+    plan: ExtractionPlan,
     *,
     overwrite: bool,
     remark: Callable[[str], None] = lambda text: None,
@@ -236,7 +236,7 @@ def make_room(
     return folder
 
 
-def begin(folder: Path, plan: Plan, about: SplitMetadata, *, launch: str = "") -> None:
+def begin(folder: Path, plan: ExtractionPlan, about: SplitMetadata, *, launch: str = "") -> None:
     """Write down what is being made; the plan comes last, since those who wait for it go on then."""
     write_about(folder, about)
     stored = read_plan(folder)

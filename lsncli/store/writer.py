@@ -39,7 +39,7 @@ from lsncli.store.format import (
     FORMAT_VERSION,
     SPREAD_VERSION,
     Checksum,
-    Chunk,
+    RowBatch,
     Split,
     SplitInfo,
     about_of,
@@ -49,10 +49,10 @@ from lsncli.store.format import (
 )
 from lsncli.store.integrity import about_stored, checksums_of, contents_of
 from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
-from lsncli.types import Failure, Fingerprint, Floats
+from lsncli.types import Failure, Fingerprint, FloatArray
 
 
-def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[Chunk], checksum: str = "") -> None:
+def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[RowBatch], checksum: str = "") -> None:
     """Write a split whose rows come in ``chunks``, with its own checksum unless one is given."""
     computed = fill_rows(group, info.rows, info.dim, chunks)
     fill_about(group, info, checksum or computed)
@@ -77,7 +77,7 @@ def fill_about(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
     write_attribute(group, "checksum", checksum)
 
 
-def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[Chunk]) -> str:
+def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[RowBatch]) -> str:
     """Write ``rows`` rows of ``dim`` features that come in ``chunks``; returns their checksum."""
     features = group.create_dataset("features", shape=(rows, dim), dtype="<f2")
     labels = group.create_dataset("labels", shape=(rows,), dtype="<i4")
@@ -108,7 +108,7 @@ __all__ = ["locked", "put_split", "write_split", "write_text"]
 
 CREATOR = f"lsn {__version__}"
 
-Text = tuple[tuple[str, ...], Floats, str]
+Text = tuple[tuple[str, ...], FloatArray, str]
 """Text features: classes, features (C, D), and the checksum that is copied with them ("" for a new one)."""
 
 DIFFERENCES = {
@@ -157,7 +157,7 @@ def write_split(
     put_split(path, split.name, fingerprint, fill, replace=replace, wait=wait)
 
 
-def write_text(path: Path, classes: Sequence[str], features: Floats, *, replace: bool = False) -> None:
+def write_text(path: Path, classes: Sequence[str], features: FloatArray, *, replace: bool = False) -> None:
     """Give an existing store the text features (C, D) of ``classes``.
 
     Raises LsnError for a store that has others already (unless ``replace``), and for features that do not

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lsncli.artefacts.files import Kept, remove, save_checkpoint
+from lsncli.artefacts.files import StoredCheckpoint, remove, save_checkpoint
 from lsncli.prompts.loop import Checkpoint
 
 SAVE_SECONDS = 1.0
@@ -14,7 +14,7 @@ more."""
 
 
 def going_on(
-    path: Path, kept: Kept | None, run: dict[str, Any], epochs: int, remark: Callable[[str], None]
+    path: Path, kept: StoredCheckpoint | None, run: dict[str, Any], epochs: int, remark: Callable[[str], None]
 ) -> Checkpoint | None:
     """The checkpoint ``kept`` at ``path`` if it is of this ``run``; another one is removed."""
     if kept is None:

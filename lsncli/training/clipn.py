@@ -15,12 +15,12 @@ from lsncli.artefacts.files import load_checkpoint, remove
 from lsncli.artefacts.heads import HINT, LearnedHead, NoTower, save_head, save_no_tower
 from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.backbones.text import openai_templates
-from lsncli.console import Tick, printable, silent
+from lsncli.console import ProgressCallback, printable, silent
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.extract import check_failures
 from lsncli.images.class_names import check_distinct
-from lsncli.interchange.tables import Table
+from lsncli.interchange.tables import FeatureTable
 from lsncli.methods.cache import digest
 from lsncli.methods.heads import TEMPLATE, Heads
 from lsncli.methods.workspace import Workspace
@@ -28,7 +28,7 @@ from lsncli.prompts.clipn import CHUNK, PROMPTS, NoSettings, TextFunction, learn
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.training.checkpoints import going_on, saver
 from lsncli.training.image_captions import Pairs
-from lsncli.types import Failure, Float64s, Floats, unit
+from lsncli.types import Failure, Float64Array, FloatArray, unit
 
 KIND = "clipn"
 TEMPLATES: dict[str, Callable[[], Sequence[Callable[[str], str]]]] = {
@@ -53,11 +53,11 @@ def tower_head(
     classes: tuple[str, ...],
     *,
     templates: str = "ensemble",
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> LearnedHead:
     """Write the head of ``classes``: what "yes" and "no" encoder make of the same ``TEMPLATES``.
 
-    ``tick`` counts texts read by the "no" encoder, ``texts_to_read`` in all. Raises FingerprintMismatch
+    ``progress`` counts texts read by the "no" encoder, ``texts_to_read`` in all. Raises FingerprintMismatch
     if it was made from another model than the store's.
     """
     if tower.fingerprint.digest != backbone.fingerprint.digest:
@@ -71,7 +71,7 @@ def tower_head(
     encoder = with_text(backbone).text_function()
     weights = _loaded(tower, encoder)
     no = [
-        text_rows(encoder, weights, [template(name) for name in classes], tick).cpu().numpy()
+        text_rows(encoder, weights, [template(name) for name in classes], progress).cpu().numpy()
         for template in TEMPLATES[templates]()
     ]
     settings = {"templates": templates, **tower.settings}
@@ -85,7 +85,9 @@ def texts_to_read(templates: str, classes: tuple[str, ...]) -> int:
     return len(TEMPLATES[templates]()) * len(classes)
 
 
-def import_head(work: Workspace, yes: Table, no: Table, classes: tuple[str, ...]) -> LearnedHead:
+def import_head(
+    work: Workspace, yes: FeatureTable, no: FeatureTable, classes: tuple[str, ...]
+) -> LearnedHead:
     """Write the head of two text matrices made elsewhere: ``yes`` (C, D), ``no`` (C, D) or (K, C, D).
 
     Rows are ``classes`` in this order; they are brought to length one. Raises LsnError for other shapes,
@@ -122,8 +124,8 @@ def _loaded(tower: NoTower, encoder: TextFunction) -> dict[str, Tensor]:
 def _write(
     work: Workspace,
     classes: tuple[str, ...],
-    yes: Float64s,
-    no: Float64s,
+    yes: Float64Array,
+    no: Float64Array,
     settings: dict[str, object],
     history: tuple[float, ...],
 ) -> LearnedHead:
@@ -146,7 +148,7 @@ def _write(
 class Encoded:
     """Image features (N, D), raw, of the pairs that could be read; their captions; and the other pairs."""
 
-    features: Floats
+    features: FloatArray
     captions: tuple[str, ...]
     failures: tuple[Failure, ...]
 
@@ -180,7 +182,7 @@ def train_tower(
     *,
     chunk: int = CHUNK,
     resume: bool = True,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> NoTower:
     """Learn a "no" encoder and write it to the workspace; ``yes`` (N, D) is what ``read_captions`` gives.
@@ -207,7 +209,7 @@ def train_tower(
         backbone.fingerprint.logit_scale,
         settings,
         chunk=chunk,
-        tick=tick,
+        progress=progress,
         resume=going_on(path, kept, run, settings.epochs, remark),
         on_epoch=saver(path, run, settings.epochs),
     )
@@ -224,7 +226,7 @@ def train_tower(
     return tower
 
 
-def read_captions(backbone: Backbone, captions: Sequence[str], tick: Tick = silent) -> Tensor:
+def read_captions(backbone: Backbone, captions: Sequence[str], progress: ProgressCallback = silent) -> Tensor:
     """Unit features (N, D) of captions by the frozen "yes" encoder."""
     encoder = with_text(backbone).text_function()
-    return text_rows(encoder, encoder.weights, captions, tick)
+    return text_rows(encoder, encoder.weights, captions, progress)

@@ -15,7 +15,7 @@ from lsncli.artefacts.files import load_checkpoint, remove, write_artefact
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones import Backbone, load_backbone, text_ids_of, with_image_tower
 from lsncli.backbones.trainable_image_tower import ImageTower
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import EncodedBatch, Encoder, pixels_of
@@ -23,7 +23,7 @@ from lsncli.extraction.extract import check_failures
 from lsncli.images.class_names import classes_of
 from lsncli.images.item import ImageItem, Listing
 from lsncli.images.listing import check_not_empty
-from lsncli.methods.holdout import Parts, check_held_out, hold_out
+from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out
 from lsncli.methods.workspace import Workspace
 from lsncli.store.format import Split, check_split_name
 from lsncli.store.reader import read_fingerprint
@@ -47,7 +47,7 @@ class TunePlan:
     backbone: Backbone
     split: Split
     items: tuple[ImageItem, ...]
-    rows: Parts
+    rows: HoldoutRows
 
     @property
     def training(self) -> list[ImageItem]:
@@ -62,7 +62,7 @@ class TunePlan:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FineTunedModel:
     """A fine-tuned tower, its head, and the name that ``--model`` takes beside ``--pretrained tower``."""
 
     tower: Path
@@ -91,7 +91,7 @@ def plan_tuning(
     batch_size: int = 16,
     workers: int = 1,
     max_failure_rate: float = 0.05,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> TunePlan:
     """Read and encode every image once, to know which can be read and where the head starts.
@@ -109,7 +109,7 @@ def plan_tuning(
             f"A classifier needs at least 2 classes; {source} has {len(classes)}.",
             "Give a folder with one folder per class.",
         )
-    encoder = Encoder(backbone, batch_size, workers, tick)
+    encoder = Encoder(backbone, batch_size, workers, progress)
     batches = encoder.stream(listing.items)
     with closing(batches):
         found: list[EncodedBatch] = list(batches)
@@ -143,9 +143,9 @@ def tune_tower(
     batch_size: int = 16,
     workers: int = 1,
     resume: bool = True,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
-) -> Tuned:
+) -> FineTunedModel:
     """Tune on the planned images; write ``tower.safetensors`` and ``linear.head.safetensors``.
 
     The head starts as a linear probe of strength ``c`` on the features of the tower as it was (Kumar et al.,
@@ -173,7 +173,7 @@ def tune_tower(
         settings,
         device,
         workers=workers,
-        tick=tick,
+        progress=progress,
         resume=kept,
         on_epoch=saver(path, run, settings.epochs),
     )
@@ -199,7 +199,7 @@ def tune_tower(
     accuracy, _ = probe.accuracy_and_loss(new)
     seconds = time.perf_counter() - began
     trained = TrainedHead(work.head("linear"), head, len(rows.train), len(new), accuracy, seconds)
-    return Tuned(written, tower.model, trained, len(plan.split.failures))
+    return FineTunedModel(written, tower.model, trained, len(plan.split.failures))
 
 
 def _encoded(backbone: Backbone, items: list[ImageItem], batch_size: int, workers: int) -> Rows:

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lsncli.backbones.trainable_image_tower import ImageTower, Tune
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import Pixels, load_batches
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 from lsncli.training.finetune_losses import LOSSES, TuneLoss
-from lsncli.training.linear_probe import Probe
+from lsncli.training.linear_probe import LinearProbe
 from lsncli.types import Labels
 
 LONGEST_STEP = 1.0
@@ -61,7 +61,7 @@ def tune_settings(**given: Any) -> TuneSettings:
 
 
 @dataclass(frozen=True)
-class Head:
+class FineTunedHead:
     """A linear head at CLIP's scale: logits = ``scale`` (``weights`` x + ``bias``) for unit features x.
 
     Kept divided by the scale (100), weights are about as long as text features, so that one rate suits them
@@ -73,7 +73,7 @@ class Head:
     scale: float
 
     @classmethod
-    def of(cls, probe: Probe, scale: float, device: torch.device) -> "Head":
+    def of(cls, probe: LinearProbe, scale: float, device: torch.device) -> "FineTunedHead":
         """A trainable copy of a linear probe."""
         pair = (torch.from_numpy(array / scale).float().to(device) for array in (probe.weights, probe.bias))
         weights, bias = (one.requires_grad_() for one in pair)
@@ -83,15 +83,15 @@ class Head:
         """Unit features (N, D) -> logits (N, C)."""
         return self.scale * (features @ self.weights.T + self.bias)
 
-    def probe(self) -> Probe:
+    def probe(self) -> LinearProbe:
         """The head as it is now."""
         weights, bias = (one.detach().cpu().double().numpy() for one in (self.weights, self.bias))
-        return Probe(weights * self.scale, bias * self.scale)
+        return LinearProbe(weights * self.scale, bias * self.scale)
 
 
 def fine_tune(
     tower: ImageTower,
-    start: Probe,
+    start: LinearProbe,
     items: Sequence[ImageItem],
     labels: Labels,
     see: Pixels,
@@ -99,20 +99,20 @@ def fine_tune(
     device: torch.device,
     *,
     workers: int = 1,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] = lambda checkpoint: None,
-) -> tuple[Probe, tuple[float, ...]]:
+) -> tuple[LinearProbe, tuple[float, ...]]:
     """Tune ``tower`` in place, from the head ``start``: the head in the end, the mean loss of each epoch.
 
     ``see`` turns the bytes of an image into pixels: it is seen as it will be encoded, without augmentation;
     every epoch in another order. The loss is computed on unit features. Deterministic for a seed on one CPU,
-    resumed or not. ``tick`` counts images. Raises LsnError if the loss stops being finite, an image can no
-    longer be read, or memory runs out.
+    resumed or not. ``progress`` counts images. Raises LsnError if the loss stops being finite, an image can
+    no longer be read, or memory runs out.
     """
     generator = seeded(settings.seed)
     tower.module.to(device)
-    head = Head.of(start, tower.fingerprint.logit_scale, device)
+    head = FineTunedHead.of(start, tower.fingerprint.logit_scale, device)
     counts = torch.bincount(torch.from_numpy(labels).long(), minlength=len(start.bias))
     loss = LOSSES[settings.loss](counts, tower.fingerprint.dim, generator, device)
     main = {**tower.parameters, "head.weights": head.weights, "head.bias": head.bias}
@@ -122,7 +122,7 @@ def fine_tune(
     if resume is not None:
         restore(resume, main | own, optimizer, generator)
         history = resume.history
-        tick(len(history) * len(items), "resumed")
+        progress(len(history) * len(items), "resumed")
     steps = settings.epochs * math.ceil(len(items) / settings.batch_size)
     for epoch in range(len(history), settings.epochs):
         loss.begin(epoch / settings.epochs, head)
@@ -134,7 +134,7 @@ def fine_tune(
                 rate = (1 + math.cos(math.pi * done / steps)) / 2
                 value = _step(tower, head, loss, optimizer, rate, pixels.to(device), wanted.to(device), main)
                 total, done = total + value * len(wanted), done + 1
-                tick(len(wanted), f"epoch {epoch + 1} of {settings.epochs}, loss {value:.3f}")
+                progress(len(wanted), f"epoch {epoch + 1} of {settings.epochs}, loss {value:.3f}")
         history = (*history, total / len(items))
         on_epoch(snapshot(main | own, optimizer, generator, history))
     return head.probe(), history
@@ -142,7 +142,7 @@ def fine_tune(
 
 def _step(
     tower: ImageTower,
-    head: Head,
+    head: FineTunedHead,
     loss: TuneLoss,
     optimizer: torch.optim.Optimizer,
     rate: float,

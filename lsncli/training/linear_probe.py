@@ -16,15 +16,15 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from lsncli.artefacts.heads import LearnedHead, save_head
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
-from lsncli.methods.holdout import Parts, check_held_out
+from lsncli.methods.holdout import HoldoutRows, check_held_out
 from lsncli.methods.workspace import Workspace
 from lsncli.scores.common import CHUNK, check_features
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
-from lsncli.types import Fingerprint, Float64s, Labels, Rows, unit
+from lsncli.types import Fingerprint, Float64Array, Labels, Rows, unit
 
 TOLERANCE = 1e-3
 """The gradient is followed to this fraction of what it is at zero weights."""
@@ -35,11 +35,11 @@ unit ones."""
 
 
 @dataclass(frozen=True)
-class Probe:
+class LinearProbe:
     """Logits = ``weights`` x + ``bias`` for unit features x; ``weights`` (C, D), ``bias`` (C,)."""
 
-    weights: Float64s
-    bias: Float64s
+    weights: Float64Array
+    bias: Float64Array
 
     def accuracy_and_loss(self, rows: Rows) -> tuple[float, float]:
         """The fraction of ``rows`` that is classified right, and their mean cross-entropy."""
@@ -54,14 +54,14 @@ class Probe:
 
 
 def best_probe(
-    train: Rows, held_out: Rows, classes: int, device: torch.device, tick: Tick = silent
-) -> tuple[float, Probe]:
+    train: Rows, held_out: Rows, classes: int, device: torch.device, progress: ProgressCallback = silent
+) -> tuple[float, LinearProbe]:
     """The strength of ``SWEEP``, and its probe, that is right most often on the held-out rows.
 
     As CLIP's paper chooses it (Radford et al., ICML 2021, appendix A.3); among equals the one of lower
     cross-entropy.
     """
-    found = dict(zip(SWEEP, probes(train, classes, SWEEP, device, tick=tick), strict=True))
+    found = dict(zip(SWEEP, probes(train, classes, SWEEP, device, progress=progress), strict=True))
     marks = {c: probe.accuracy_and_loss(held_out) for c, probe in found.items()}
     best = max(SWEEP, key=lambda c: (marks[c][0], -marks[c][1]))
     return best, found[best]
@@ -74,8 +74,8 @@ def probes(
     device: torch.device,
     *,
     tolerance: float = TOLERANCE,
-    tick: Tick = silent,
-) -> Iterator[Probe]:
+    progress: ProgressCallback = silent,
+) -> Iterator[LinearProbe]:
     """A probe for each strength C, each started from the one before: ascending ones take least work.
 
     Minimises mean cross-entropy + |W|^2 / (2 C N) over W (C, D) and a bias that costs nothing: what
@@ -84,7 +84,7 @@ def probes(
     optimiser sees centred features in coordinates of equal curvature, which changes nothing but the number
     of its steps (a third, on CLIP's features, whose mean has most of their length).
 
-    ``tick`` counts every evaluation. Raises UsageError for an invalid strength.
+    ``progress`` counts every evaluation. Raises UsageError for an invalid strength.
     """
     for strength in strengths:
         if not (np.isfinite(strength) and strength > 0):
@@ -100,12 +100,12 @@ def probes(
 
         def loss(
             flat: NDArray[np.float64], decay: float = decay, there: Tensor = there
-        ) -> tuple[float, Float64s]:
+        ) -> tuple[float, Float64Array]:
             point = torch.from_numpy(flat).to(where).view(classes, -1)
             weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
             value, by_weights, by_bias = _mean_loss(rows, mean, weights, bias)
             value += decay / 2 * float((weights**2).sum())
-            tick(1, f"C {1 / (decay * len(rows)):g}, loss {value:.4f}")
+            progress(1, f"C {1 / (decay * len(rows)):g}, loss {value:.4f}")
             slope = torch.cat(
                 [(by_weights + decay * weights) @ there, by_bias[:, None] * classes**0.5], dim=1
             )
@@ -117,15 +117,15 @@ def probes(
         weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
         # At the minimum they sum to zero over the classes; with few rows rounding adds up to 1e-5 of them.
         weights, bias = weights - weights.mean(dim=0), bias - bias.mean()
-        yield Probe(weights.cpu().numpy(), (bias - weights @ mean).cpu().numpy())
+        yield LinearProbe(weights.cpu().numpy(), (bias - weights @ mean).cpu().numpy())
 
 
 def _minimum(
-    loss: Callable[[NDArray[np.float64]], tuple[float, Float64s]], start: Float64s, tolerance: float
-) -> Float64s:
+    loss: Callable[[NDArray[np.float64]], tuple[float, Float64Array]], start: Float64Array, tolerance: float
+) -> Float64Array:
     steepest = float(np.abs(loss(np.zeros_like(start))[1]).max())
     options = {"maxiter": MAX_ITERATIONS, "gtol": tolerance * steepest, "ftol": 0.0}
-    found: Float64s = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    found: Float64Array = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
     return found
 
 
@@ -180,7 +180,7 @@ class TrainedHead:
     seconds: float
 
 
-def labelled_parts(work: Workspace, split_name: str) -> tuple[Split, Parts]:
+def labelled_parts(work: Workspace, split_name: str) -> tuple[Split, HoldoutRows]:
     """A labelled split, and which of its rows a head may learn from: those that prompts learned from, too.
 
     Raises LsnError for a split without classes, with only one, or without a row that could be held out.
@@ -198,20 +198,20 @@ def labelled_parts(work: Workspace, split_name: str) -> tuple[Split, Parts]:
 
 def linear_head(
     split: Split,
-    rows: Parts,
+    rows: HoldoutRows,
     fingerprint: Fingerprint,
     c: float | None = None,
     device: torch.device | None = None,
-    tick: Tick = silent,
-) -> tuple[LearnedHead, Probe]:
+    progress: ProgressCallback = silent,
+) -> tuple[LearnedHead, LinearProbe]:
     """The head of ``train_linear``, and its probe, from rows of ``split``."""
     check_features(rows.train.features, fingerprint.dim)
     where, classes = device or torch.device("cpu"), len(split.classes)
     chosen = c is None
     if c is None:
-        c, probe = best_probe(rows.train, rows.held_out, classes, where, tick)
+        c, probe = best_probe(rows.train, rows.held_out, classes, where, progress)
     else:
-        (probe,) = probes(rows.train, classes, [c], where, tick=tick)
+        (probe,) = probes(rows.train, classes, [c], where, progress=progress)
     settings: dict[str, Any] = {"c": c, "chosen": chosen, "optimizer": "l-bfgs"}
     head = LearnedHead(
         kind="linear",
@@ -232,7 +232,7 @@ def train_linear(
     split_name: str = "train",
     c: float | None = None,
     device: torch.device | None = None,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
 ) -> TrainedHead:
     """Fit a linear probe on unit features (``probe.probes``) and write ``linear.head.safetensors``.
 
@@ -242,7 +242,7 @@ def train_linear(
     """
     began = time.perf_counter()
     split, rows = labelled_parts(work, split_name)
-    head, probe = linear_head(split, rows, read_fingerprint(work.features), c, device, tick)
+    head, probe = linear_head(split, rows, read_fingerprint(work.features), c, device, progress)
     path = work.head("linear")
     save_head(path, head)
     accuracy, _ = probe.accuracy_and_loss(rows.held_out)

@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.files import load_checkpoint, remove
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
 from lsncli.backbones import Backbone, text_ids_of, with_text
-from lsncli.console import Tick, silent
+from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import HELD_OUT, TARGET_TPR, make_detector
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
 from lsncli.images.class_names import check_distinct
 from lsncli.methods.heads import load_checked
-from lsncli.methods.holdout import Parts, check_held_out, hold_out, hold_out_again
+from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.dualcoop import DUAL, NEGATIVE, POSITIVE, Asymmetric
 from lsncli.prompts.layout import TextTower
-from lsncli.prompts.learner import MEMORY, Learned, learn
+from lsncli.prompts.learner import MEMORY, LearnedContexts, learn
 from lsncli.prompts.settings import Kind, PromptSettings
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
@@ -47,15 +47,15 @@ class Training:
     path: Path
     prompts: LearnedPrompts
     rows: int
-    detector: Detector
+    detector: SavedDetector
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingData:
     """A labelled split and its rows, read once, so that the caller can size a progress bar."""
 
     split: Split
-    rows: Parts
+    rows: HoldoutRows
 
 
 def plan_positive(
@@ -65,7 +65,7 @@ def plan_positive(
     fraction: float = HELD_OUT,
     shots: int | None = None,
     seed: int = 0,
-) -> Plan:
+) -> TrainingData:
     """Choose the rows that prompts will learn from.
 
     Raises LsnError for a split without classes or without a row that could be held out.
@@ -78,27 +78,27 @@ def plan_positive(
         )
     rows = hold_out(split, fraction, shots, seed)
     check_held_out(split, rows)  # before the work of learning
-    return Plan(split, rows)
+    return TrainingData(split, rows)
 
 
-def plan_negative(work: Workspace) -> Plan:
+def plan_negative(work: Workspace) -> TrainingData:
     """The rows that the positive prompts learned from; LsnError if there are no positive prompts."""
     rule = load_checked(work, "positive").held_out
     split = read_split(work.features, rule.split)
-    return Plan(split, hold_out_again(split, rule))
+    return TrainingData(split, hold_out_again(split, rule))
 
 
 def train_prompts(
     work: Workspace,
     backbone: Backbone,
-    plan: Plan,
+    plan: TrainingData,
     settings: PromptSettings,
     *,
     kernel: str = "auto",
     memory: int = MEMORY,
     resume: bool = True,
     target_tpr: float = TARGET_TPR,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Training:
     """Learn on the planned rows; write the prompts, then the detector that the paper makes of them.
@@ -115,7 +115,7 @@ def train_prompts(
         kernel=kernel,
         memory=memory,
         resume=resume,
-        tick=tick,
+        progress=progress,
         remark=remark,
     )
     if settings.kind == "positive":
@@ -128,16 +128,16 @@ def train_prompts(
 def learn_resumably(
     path: Path,
     backbone: Backbone,
-    plan: Plan,
+    plan: TrainingData,
     settings: PromptSettings,
     *,
     objective: Asymmetric | None = None,
     kernel: str = "auto",
     memory: int = MEMORY,
     resume: bool = True,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
-) -> tuple[TextTower, Learned]:
+) -> tuple[TextTower, LearnedContexts]:
     """Learn on the planned rows, with checkpoints at ``path``; the text tower that was used, and the outcome.
 
     The last checkpoint stays: the caller removes it when the outcome is written. Raises UsageError for two
@@ -158,7 +158,7 @@ def learn_resumably(
             settings,
             objective=objective,
             memory=memory,
-            tick=tick,
+            progress=progress,
             resume=going_on(path, kept, run, settings.epochs, remark),
             on_epoch=saver(path, run, settings.epochs),
         )
@@ -168,7 +168,7 @@ def learn_resumably(
 def _run(
     backbone: Backbone,
     tower: TextTower,
-    plan: Plan,
+    plan: TrainingData,
     settings: PromptSettings,
     objective: Asymmetric | None,
     memory: int,
@@ -188,7 +188,11 @@ def _run(
 
 
 def learned_prompts(
-    backbone: Backbone, tower: TextTower, plan: Plan, learned: Learned, settings: PromptSettings
+    backbone: Backbone,
+    tower: TextTower,
+    plan: TrainingData,
+    learned: LearnedContexts,
+    settings: PromptSettings,
 ) -> LearnedPrompts:
     """What was learned, as it is kept on disk."""
     return LearnedPrompts(
@@ -208,8 +212,8 @@ def _finish(
     work: Workspace,
     backbone: Backbone,
     tower: TextTower,
-    plan: Plan,
-    learned: Learned,
+    plan: TrainingData,
+    learned: LearnedContexts,
     settings: PromptSettings,
     target_tpr: float,
 ) -> Training:
@@ -226,28 +230,28 @@ def _finish(
 KIND = "dualcoop"
 
 
-def plan_dual(work: Workspace, split_name: str = "train") -> Plan:
+def plan_dual(work: Workspace, split_name: str = "train") -> TrainingData:
     """The rows to learn from, as for any head; raises as ``train_head.labelled_parts`` does."""
-    return Plan(*labelled_parts(work, split_name))
+    return TrainingData(*labelled_parts(work, split_name))
 
 
 def train_dual(
     work: Workspace,
     backbone: Backbone,
-    plan: Plan,
+    plan: TrainingData,
     settings: PromptSettings = DUAL,
     loss: Asymmetric = Asymmetric(),  # noqa: B008 (frozen)
     *,
     kernel: str = "auto",
     memory: int = MEMORY,
     resume: bool = True,
-    tick: Tick = silent,
+    progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> TrainedHead:
     """Learn on the planned rows and write the head; ``prompts.dual.dual_settings`` makes other settings.
 
     Resumes an interrupted training of the same settings, rows and model, as ``train.train_prompts`` does;
-    ``learner.steps`` says how often ``tick`` is called. Raises LsnError as ``learner.learn`` does.
+    ``learner.steps`` says how often ``progress`` is called. Raises LsnError as ``learner.learn`` does.
     """
     began = time.perf_counter()
     tower, learned = learn_resumably(
@@ -259,7 +263,7 @@ def train_dual(
         kernel=kernel,
         memory=memory,
         resume=resume,
-        tick=tick,
+        progress=progress,
         remark=remark,
     )
     if learned.text is None:

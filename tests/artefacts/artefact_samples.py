@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.heads import LearnedHead
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeldOut, LearnedPrompts
 from lsncli.prompts.settings import Kind
@@ -68,8 +68,8 @@ def conditional(kind: Kind) -> Conditional:
     return source
 
 
-def detector(*, negative: bool = True, train: bool = True) -> Detector:
-    return Detector(
+def detector(*, negative: bool = True, train: bool = True) -> SavedDetector:
+    return SavedDetector(
         method="lsn",
         label="CoOp + LSN",
         settings={"tau": 1.0, "tau_bar": 5.0, "form": "paper"},

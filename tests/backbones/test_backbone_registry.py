@@ -11,10 +11,10 @@ from photo_samples import photos
 
 from lsncli import backbones, registry
 from lsncli.artefacts.detector import load_detector
-from lsncli.backbones import BACKBONES, Kind, NoText, load_again, load_backbone, openclip
+from lsncli.backbones import BACKBONES, BackboneKind, NoText, load_again, load_backbone, openclip
 from lsncli.backbones.catalogue import architectures
 from lsncli.cli.app import main
-from lsncli.detection.drift import Looks
+from lsncli.detection.drift import ImageSample
 from lsncli.errors import UsageError
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.types import unit
@@ -37,7 +37,7 @@ def added(tmp_path_factory):
     (folder / f"{module}.py").write_text(code)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.setitem(BACKBONES, name, Kind(f"{module}:{function}", about))
+        patch.setitem(BACKBONES, name, BackboneKind(f"{module}:{function}", about))
         yield name
 
 
@@ -95,7 +95,7 @@ def test_a_loaded_backbone_has_all_of_the_protocols(model, tiny_model) -> None:
     assert load_again(backbone.fingerprint, device="cpu").fingerprint == backbone.fingerprint
     for given in (backbones.with_text, backbones.with_gradients, backbones.with_relevance):
         assert given(backbone) is backbone
-    watched = Looks().watching(backbone)  # stands for it in all respects
+    watched = ImageSample().watching(backbone)  # stands for it in all respects
     assert backbones.with_text(watched) is watched
 
 
@@ -195,7 +195,7 @@ def test_where_text_is_needed_one_sentence_says_so(lsn, work, monkeypatch, words
 def test_what_else_a_model_cannot_do_is_said(added) -> None:
     colours = load_backbone(added)
     with pytest.raises(NoText):
-        backbones.with_text(Looks().watching(colours))
+        backbones.with_text(ImageSample().watching(colours))
     for given, named in (
         (backbones.with_gradients, "gradients"),
         (backbones.with_relevance, "where in an image"),

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lsncli.bench.measured_table import MeasuredTable, measured
-from lsncli.bench.plan import Plan
+from lsncli.bench.plan import BenchPlan
 from lsncli.bench.suite_toml import load_suite
 
 PROVENANCE = ("seconds", "date", "revision", "lsn")
@@ -98,7 +98,9 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def run_suite(path: Path, work: Path, data: Path | None = None, **given: Any) -> tuple[MeasuredTable, Plan]:
+def run_suite(
+    path: Path, work: Path, data: Path | None = None, **given: Any
+) -> tuple[MeasuredTable, BenchPlan]:
     suite = load_suite(str(path))
     return measured(suite, suite.table("mine"), work=work, data=data, device="cpu", quiet=True, **given)
 

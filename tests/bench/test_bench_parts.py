@@ -18,8 +18,8 @@ from lsncli.bench.progress import Progress, duration
 from lsncli.bench.results import Results
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import RowWorkspace
-from lsncli.bench.tasks import Loader, Part, Place
-from lsncli.bench.training_jobs import Learning, learning
+from lsncli.bench.tasks import ClassSubset, Loader, TaskSplit
+from lsncli.bench.training_jobs import LearningSpec, learning
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.class_names import class_names
 from lsncli.prompts.dualcoop import DUAL
@@ -82,7 +82,9 @@ def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_part_takes_classes_in_its_own_order_under_its_own_names() -> None:
-    part = Part("learn", ("c", "a"), ("sea", "air")).of(sample("learn", ("a", "b", "c")), "learn@train")
+    part = ClassSubset("learn", ("c", "a"), ("sea", "air")).of(
+        sample("learn", ("a", "b", "c")), "learn@train"
+    )
     assert part.classes == ("sea", "air")
     assert part.labels.tolist() == [1, 1, 1, 0, 0, 0]
     assert part.keys == ("0.png", "1.png", "2.png", "6.png", "7.png", "8.png")
@@ -91,18 +93,20 @@ def test_a_part_takes_classes_in_its_own_order_under_its_own_names() -> None:
 
 def test_a_part_without_classes_is_the_whole_set() -> None:
     whole = sample("other", ("x", "y"))
-    assert Part("other").of(whole, "other@Far").features is whole.features
+    assert ClassSubset("other").of(whole, "other@Far").features is whole.features
 
 
 def test_a_class_that_a_set_lacks_is_named(store: Path) -> None:
-    place = Place("p", 0, Part("learn", ("a", "z")), Part("test", ("a", "z")), {})
+    place = TaskSplit("p", 0, ClassSubset("learn", ("a", "z")), ClassSubset("test", ("a", "z")), {})
     with pytest.raises(LsnError, match="no class 'z'"):
         Loader(store).load(place)
 
 
 def test_a_place_has_the_rows_of_its_parts(store: Path) -> None:
-    inside, rest = ("c", "a"), Part("test", ("b",))
-    task = Loader(store).load(Place("p", 0, Part("learn", inside), Part("test", inside), {"rest": rest}))
+    inside, rest = ("c", "a"), ClassSubset("test", ("b",))
+    task = Loader(store).load(
+        TaskSplit("p", 0, ClassSubset("learn", inside), ClassSubset("test", inside), {"rest": rest})
+    )
     assert (task.train.name, task.test.name, task.ood["rest"].name) == (
         "learn@train",
         "test@test",
@@ -114,14 +118,14 @@ def test_a_place_has_the_rows_of_its_parts(store: Path) -> None:
 
 
 def test_classes_cannot_be_id_and_ood_at_once(store: Path) -> None:
-    inside = Part("test", ("a", "b"))
-    for rest in (Part("test", ("b", "c")), Part("test")):
+    inside = ClassSubset("test", ("a", "b"))
+    for rest in (ClassSubset("test", ("b", "c")), ClassSubset("test")):
         with pytest.raises(LsnError, match="ID and OOD"):
-            Loader(store).load(Place("p", 0, Part("learn", ("a", "b")), inside, {"rest": rest}))
+            Loader(store).load(TaskSplit("p", 0, ClassSubset("learn", ("a", "b")), inside, {"rest": rest}))
 
 
 def test_a_place_without_training_images_has_classes_and_nothing_to_learn_from(store: Path) -> None:
-    task = Loader(store).load(Place("p", 0, None, Part("test"), {"far": Part("other")}))
+    task = Loader(store).load(TaskSplit("p", 0, None, ClassSubset("test"), {"far": ClassSubset("other")}))
     assert task.train.classes == ("a", "b", "c")
     assert len(task.train.labels) == 0
     with pytest.raises(LsnError, match="no images to learn from"):
@@ -193,12 +197,12 @@ def test_progress_tells_what_is_left(tmp_path: Path) -> None:
     notes: list[str] = []
     ticks: list[int] = []
 
-    def tick(step: int, note: str = "") -> None:
+    def progress(step: int, note: str = "") -> None:
         ticks.append(step)
         notes.append(note)
 
     progress = Progress(
-        {"one": ("a", 10), "two": ("a", 20)}, rates.Rates(Results(tmp_path / "t")), tick, True
+        {"one": ("a", 10), "two": ("a", 20)}, rates.Rates(Results(tmp_path / "t")), progress, True
     )
     progress.now("one")
     progress.over("one", 10, 30.0)
@@ -210,15 +214,15 @@ def test_progress_tells_what_is_left(tmp_path: Path) -> None:
 
 
 def test_a_learning_is_called_by_its_preset_and_what_differs() -> None:
-    shared = Learning("negative", preset("negative", "fast", specific=False, weight=0.0))
+    shared = LearningSpec("negative", preset("negative", "fast", specific=False, weight=0.0))
     assert str(shared) == "negative, CoOp, fast, specific=False, weight=0.0"
-    assert str(Learning("linear")) == "linear head"
-    assert str(Learning("dualcoop", DUAL)) == "dualcoop, CoOp, paper"
+    assert str(LearningSpec("linear")) == "linear head"
+    assert str(LearningSpec("dualcoop", DUAL)) == "dualcoop, CoOp, paper"
 
 
 def test_what_is_learned_hangs_on_model_rows_settings_and_seed() -> None:
     train = ("checksum", ("a", "b"), ())
-    one = Learning("positive", preset("positive", "fast"), 4)
+    one = LearningSpec("positive", preset("positive", "fast"), 4)
     keys = [
         one.key("mini", "model", train, 0),
         one.key("mini", "other", train, 0),
@@ -226,7 +230,7 @@ def test_what_is_learned_hangs_on_model_rows_settings_and_seed() -> None:
         one.key("mini", "model", ("checksum", ("b", "a"), ()), 0),
         one.key("mini", "model", train, 1),
         replace(one, shots=5).key("mini", "model", train, 0),
-        Learning("positive", preset("positive", "best"), 4).key("mini", "model", train, 0),
+        LearningSpec("positive", preset("positive", "best"), 4).key("mini", "model", train, 0),
     ]
     assert len(set(keys)) == len(keys)
     assert one.key("mini", "model", train, 0) == keys[0]

@@ -13,7 +13,15 @@ from rich.text import Text
 
 from lsncli.bench import published_table as bench_render
 from lsncli.bench.published_table import blocks, groups, headline, listing, render_table, sections
-from lsncli.reference.published import MARKS, METRICS, NUMBERS, Column, Row, Table, table
+from lsncli.reference.published import (
+    MARKS,
+    METRICS,
+    NUMBERS,
+    PublishedColumn,
+    PublishedRow,
+    PublishedTable,
+    table,
+)
 from lsncli.report import formats as report_render
 
 every_table = pytest.mark.parametrize("number", NUMBERS)
@@ -23,7 +31,7 @@ every_table = pytest.mark.parametrize("number", NUMBERS)
 def rendered(tmp_path: Path):
     """Call it with a table (or its number), a format and options for the text that is written."""
 
-    def run(what: int | Table, form: str, **options: bool) -> str:
+    def run(what: int | PublishedTable, form: str, **options: bool) -> str:
         path = tmp_path / "out"
         render_table(table(what) if isinstance(what, int) else what, form, path, **options)
         return path.read_text(encoding="utf-8")
@@ -36,7 +44,7 @@ def numbers(text: str) -> list[str]:
     return re.findall(r"(?<![\d.])\d+\.\d\d(?![\d.])", text)
 
 
-def printed(found: Table) -> list[str]:
+def printed(found: PublishedTable) -> list[str]:
     """Every number of a table, line by line."""
     return [f"{row.values[c.key]:.2f}" for row in found.rows for c in found.columns if c.key in row.values]
 
@@ -170,14 +178,14 @@ def test_latex_is_balanced_and_every_line_fills_its_columns(rendered, number: in
 @every_table
 def test_json_holds_the_whole_table(rendered, number: int) -> None:
     got = json.loads(rendered(number, "json"))
-    again = Table(
+    again = PublishedTable(
         number=got["table"],
         title=got["title"],
         id_set=got["id_set"],
         backbone=got["backbone"],
-        columns=tuple(Column(one["group"], one["metric"], one["key"]) for one in got["columns"]),
+        columns=tuple(PublishedColumn(one["group"], one["metric"], one["key"]) for one in got["columns"]),
         rows=tuple(
-            Row(
+            PublishedRow(
                 one["name"],
                 tuple(one["marks"]),
                 {key: value for key, value in one["values"].items() if value is not None},

@@ -14,12 +14,12 @@ from lsncli.bench import speeds as speeds_module
 from lsncli.bench.costs import costs_of, count, remarks, rows_of, total, with_total
 from lsncli.bench.jobs import lines_of
 from lsncli.bench.measured_table import measured
-from lsncli.bench.plan import Plan, make_plan
+from lsncli.bench.plan import BenchPlan, make_plan
 from lsncli.bench.progress import duration
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.bench.training_jobs import Learning
+from lsncli.bench.training_jobs import LearningSpec
 from lsncli.errors import Unavailable
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.settings import preset
@@ -33,7 +33,7 @@ class Fixed:
     def images(self, model: str) -> float:
         return 10.0
 
-    def learning(self, model: str, learning: Learning, rows: int, classes: int) -> float:
+    def learning(self, model: str, learning: LearningSpec, rows: int, classes: int) -> float:
         return learning.work(rows, classes) / 100 if learning.settings else 60.0
 
     def scoring(self, model, method, learnings, train, rows, classes) -> float:
@@ -41,7 +41,7 @@ class Fixed:
         return rows * classes * sum(one.sets for one in settings if one.learner == "cocoop") / 100
 
 
-def paper(number: int, work: Path, **given: Any) -> Plan:
+def paper(number: int, work: Path, **given: Any) -> BenchPlan:
     suite = load_suite("paper")
     return measured(suite, suite.table(number), work=work, device="cpu", dry=True, quiet=True, **given)[1]
 
@@ -51,7 +51,7 @@ def fast(number: int):
     return lines_of(suite, suite.table(number), mode="fast")
 
 
-def units(plan: Plan) -> dict[str, int | None]:
+def units(plan: BenchPlan) -> dict[str, int | None]:
     return {row["what"]: row["units"] for row in rows_of(costs_of(plan, Fixed()))}  # type: ignore[arg-type]
 
 
@@ -165,11 +165,11 @@ def test_the_probe_measures_everything_that_tables_ask_for(quick, tmp_path: Path
     assert (speeds.images("") or 0) > 0
     for kind in ("positive", "negative"):
         for learner in ("coop", "cocoop"):
-            learning = Learning(kind, preset(kind, "paper", learner), 2)
+            learning = LearningSpec(kind, preset(kind, "paper", learner), 2)
             one, two = (speeds.learning("", learning, rows, 4) or 0 for rows in (8, 16))
             assert 0 < one < two or learning.work(8, 4) == learning.work(16, 4)
-    assert (speeds.learning("", Learning("linear"), 8, 4) or 0) > 0
-    cocoop = [Learning("negative", preset("negative", "paper", "cocoop"))]
+    assert (speeds.learning("", LearningSpec("linear"), 8, 4) or 0) > 0
+    cocoop = [LearningSpec("negative", preset("negative", "paper", "cocoop"))]
     names = {row.method for table in load_suite("paper").tables.values() for row in table.rows}
     for name in sorted(names):
         without = speeds.scoring("", parse_method(name), [], 8, 10, 4) or 0
@@ -183,7 +183,7 @@ def test_each_thing_is_measured_once(quick, tmp_path: Path, tiny_model: str, mon
     calls: list[int] = []
     learn = speeds_module.learn
     monkeypatch.setattr(speeds_module, "learn", lambda *a, **k: (calls.append(1), learn(*a, **k))[1])
-    learning = Learning("positive", preset("positive", "paper", "coop"), 2)
+    learning = LearningSpec("positive", preset("positive", "paper", "coop"), 2)
     first = speeds.learning("", learning, 8, 4)
     done = len(calls)
     assert speeds.learning("", learning, 8, 4) == first

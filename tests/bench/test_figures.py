@@ -12,12 +12,12 @@ from lsncli.bench import figures
 from lsncli.bench.figures import choices, shots
 from lsncli.bench.figures.curves import draw_rows
 from lsncli.bench.figures.pictures import pictures, spread_rows
-from lsncli.bench.figures.request import Drawn, Request
+from lsncli.bench.figures.request import FigureResult, Request
 from lsncli.bench.measured_table import measured
 from lsncli.bench.suite_toml import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation
-from lsncli.images.dataset_layouts import Folder
+from lsncli.images.dataset_layouts import FolderLayout
 from lsncli.reference import published
 from lsncli.reference.classes import class_list
 from lsncli.store.format import Split
@@ -35,7 +35,7 @@ def bench(tmp_path_factory, tiny_model) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, data=data, suite=suite)
 
 
-def ask(bench: SimpleNamespace, number: int, to: Path | None = None, **given: object) -> Drawn:
+def ask(bench: SimpleNamespace, number: int, to: Path | None = None, **given: object) -> FigureResult:
     suite = load_suite(str(bench.suite))
     options = {"work": bench.folder / "work", "data": bench.data, "device": "cpu"}
     options |= given.pop("options", {})
@@ -68,7 +68,7 @@ def test_what_is_no_computable_figure_is_refused(number: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def over_shots(bench) -> Drawn:
+def over_shots(bench) -> FigureResult:
     return ask(bench, 7, shots=(4, 2), rows=("MCM", "MSP", "coop+lsn"))
 
 
@@ -294,7 +294,7 @@ def test_pictures_that_are_broken_or_gone_are_left_out(bench) -> None:
     source = bench.data / "in-test"
     (source / "class_0" / "broken.png").write_bytes(b"no image")
     try:
-        found = pictures(Folder(source), ["class_0/0.png", "class_0/broken.png", "class_0/gone.png"])
+        found = pictures(FolderLayout(source), ["class_0/0.png", "class_0/broken.png", "class_0/gone.png"])
     finally:
         (source / "class_0" / "broken.png").unlink()
     assert list(found) == ["class_0/0.png"]

@@ -13,7 +13,7 @@ import pytest
 from paper_data import lay_out
 
 from lsncli.bench.measured_table import MeasuredTable, measured
-from lsncli.bench.plan import Plan
+from lsncli.bench.plan import BenchPlan
 from lsncli.bench.suite_toml import load_suite
 from lsncli.prompts import settings
 from lsncli.reference.classes import class_list
@@ -45,7 +45,9 @@ def data(tmp_path_factory) -> Path:
     return lay_out(root, "imagenet10", train=3, val=2, ood=2, imagenet="devkit", open_sets=False)
 
 
-def run(number: int, work: Path, data: Path | None, model: str, **given: Any) -> tuple[MeasuredTable, Plan]:
+def run(
+    number: int, work: Path, data: Path | None, model: str, **given: Any
+) -> tuple[MeasuredTable, BenchPlan]:
     suite = load_suite("paper")
     return measured(
         suite, suite.table(number), work=work, data=data, model=model, device="cpu", quiet=True, **given

@@ -20,7 +20,7 @@ from lsncli.bench.tasks import HELD_OUT
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.reuse import ReusingEncoder
-from lsncli.images.dataset_layouts import Folder
+from lsncli.images.dataset_layouts import FolderLayout
 from lsncli.images.listing import list_images
 from lsncli.methods.holdout import hold_out
 from lsncli.reference.datasets import published
@@ -105,7 +105,7 @@ def folder(tmp_path_factory) -> Path:
 def test_fewer_images_and_classes_are_a_part_of_more(
     folder: Path, each: int, seed: int, names: set[str]
 ) -> None:
-    layout = Folder(folder / "many")
+    layout = FolderLayout(folder / "many")
     some = list_subset(Subset("many", tuple(names), each, seed), layout, None)
     more = list_subset(Subset("many", (), each + 1, seed), layout, None)
     keys, others = ({item.key for item in one.items} for one in (some, more))
@@ -117,7 +117,7 @@ def test_fewer_images_and_classes_are_a_part_of_more(
 
 
 def test_the_choice_is_the_same_on_every_machine(folder: Path) -> None:
-    chosen = list_subset(Subset("many", ("class 1",), 3, 0), Folder(folder / "many"), None)
+    chosen = list_subset(Subset("many", ("class 1",), 3, 0), FolderLayout(folder / "many"), None)
     keys = [f"class_1/{number}.png" for number in range(20)]
     lots = sorted(keys, key=lambda key: sha256(f"0\0class_1\0{key}".encode()).digest())
     assert [item.key for item in chosen.items] == sorted(lots[:3])
@@ -127,7 +127,7 @@ def test_images_without_classes_cannot_be_counted_by_class(tmp_path: Path) -> No
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "a.png").write_bytes(b"x")
     with pytest.raises(LsnError, match="expected a folder for each class of 'flat'"):
-        list_subset(Subset("flat", (), 3), Folder(tmp_path / "flat"), None)
+        list_subset(Subset("flat", (), 3), FolderLayout(tmp_path / "flat"), None)
 
 
 def test_published_counts_say_how_many_images_a_subset_has() -> None:
@@ -146,13 +146,13 @@ def test_known_features_are_taken_and_the_others_encoded(tmp_path: Path, tiny_ba
     items = list_images([tmp_path]).items
     ticks: list[int] = []
 
-    def tick(step: int, note: str = "") -> None:
+    def progress(step: int, note: str = "") -> None:
         ticks.append(step)
 
     usual = list(Encoder(tiny_backbone, 4, 1, lambda step, note="": None).stream(items))
     rows = {key: row for batch in usual for key, row in zip(batch.keys, batch.features, strict=True)}
     known = {key: rows[key] + np.float16(1) for key in list(rows)[1::3]}
-    encoder = ReusingEncoder(tiny_backbone, 4, 1, tick, known)
+    encoder = ReusingEncoder(tiny_backbone, 4, 1, progress, known)
     made = list(encoder.stream(items, 4))
     assert [(one.start, one.stop, one.keys, one.failures) for one in made] == [
         (one.start, one.stop, one.keys, one.failures) for one in usual[1:]

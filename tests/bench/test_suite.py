@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lsncli.bench.suite import Choice, Suite
+from lsncli.bench.suite import ClassChoice, Suite
 from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_toml import SUITES, load_suite, read_table
 from lsncli.errors import UsageError
@@ -144,7 +144,7 @@ def test_a_class_list_picks_classes_of_the_stored_set_and_may_call_them_otherwis
     assert choice.names == class_list("imagenet10").names
     (hundred,) = load_suite("paper").ids["imagenet100"].choices
     assert hundred.inside == hundred.names
-    assert load_suite("paper").ids["imagenet1k"].choices == (Choice(),)
+    assert load_suite("paper").ids["imagenet1k"].choices == (ClassChoice(),)
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

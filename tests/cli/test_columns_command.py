@@ -9,7 +9,7 @@ from PIL import Image
 
 from lsncli.errors import UsageError
 from lsncli.images.columns import Columns
-from lsncli.images.source_kinds import Asked
+from lsncli.images.source_kinds import ListingOptions
 from lsncli.store.reader import read_split
 
 FEATURES = Path("lsn-work/features.h5")
@@ -72,7 +72,7 @@ def test_no_command_drops_what_was_asked_for(
 ) -> None:
     listed: list[Columns] = []
 
-    def what_it_names(path: Path, asked: Asked, follow_links: bool) -> None:
+    def what_it_names(path: Path, asked: ListingOptions, follow_links: bool) -> None:
         listed.append(asked.columns)
         raise Listed("listed")
 

@@ -10,7 +10,7 @@ from training_samples import features_of
 
 from lsncli.artefacts.heads import load_head
 from lsncli.cli import train_head
-from lsncli.cli.train_head import Asked
+from lsncli.cli.train_head import HeadOptions
 
 QUICK = ["--tune", "last-blocks", "--epochs", "2", "--batch-size", "8", "--rate", "1e-3", "--device", "cpu"]
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_meant_is_refused(lsn, work: Path, words: list[str], mess
 
 
 def test_a_kind_is_added_by_a_row(lsn, work: Path, monkeypatch) -> None:
-    asked: list[Asked] = []
+    asked: list[HeadOptions] = []
     monkeypatch.setitem(train_head.KINDS, "round", asked.append)
     assert lsn("train-head", "--kind", "round", "--epochs", "7").code == 0
     assert (asked[0].settings["epochs"], asked[0].split) == (7, "train")

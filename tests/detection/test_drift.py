@@ -7,22 +7,22 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from lsncli.artefacts.detector import Detector, Seen, load_detector, save_detector
+from lsncli.artefacts.detector import ImageStatistics, SavedDetector, load_detector, save_detector
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.detection import drift
 from lsncli.detection.detect import Verdict
-from lsncli.detection.drift import Drift, Looks, seen, sharpness
+from lsncli.detection.drift import Drift, ImageSample, seen, sharpness
 from lsncli.threshold import Threshold, uncalibrated
 from lsncli.types import Failure, Fingerprint
 
-SEEN = Seen(images=200, ood=0.05, side=(100.0, 200.0, 400.0), sharpness=(0.2, 0.5, 1.0))
+SEEN = ImageStatistics(images=200, ood=0.05, side=(100.0, 200.0, 400.0), sharpness=(0.2, 0.5, 1.0))
 
 
 def made(record=SEEN, threshold=None):
     model = Fingerprint("m", "", "0" * 64, 2, 64, "bicubic", "squash", (0.0,) * 3, (1.0,) * 3, "fp32", 100.0)
     threshold = threshold or Threshold(0.5, 0.95, 200, 0.91, 0.97)
     head = HeadSource(("cat", "dog"), 100.0, np.eye(2), None)
-    return Detector("mcm", "MCM", {"tau": 1.0}, "hand", head, model, threshold, seen=record)
+    return SavedDetector("mcm", "MCM", {"tau": 1.0}, "hand", head, model, threshold, seen=record)
 
 
 def verdicts(ood: int, count: int):
@@ -62,8 +62,8 @@ def warnings_of(images, record, ood=2):
 
 
 @pytest.fixture(scope="module")
-def record() -> Seen:
-    looks = Looks()
+def record() -> ImageStatistics:
+    looks = ImageSample()
     watched = looks.watching(Plain())
     for i in range(200):
         watched.preprocess(photo((100 + i % 30, 90 + i % 20), seed=i))
@@ -84,7 +84,7 @@ def test_small_large_blurred_and_sharp_images_are_told(record) -> None:
     assert "larger" in large
     (blurred,) = warnings_of([photo((110, 100), blur=3.0, seed=i) for i in range(40)], record)
     assert blurred.startswith("The images are blurrier than 95% of calibration's")
-    low = Seen(200, 0.05, record.side, (0.0, 0.01, 0.02))
+    low = ImageStatistics(200, 0.05, record.side, (0.0, 0.01, 0.02))
     (sharp,) = warnings_of([photo((110, 100), seed=i) for i in range(40)], low)
     assert "sharper" in sharp
 
@@ -128,7 +128,7 @@ def test_without_a_record_images_are_not_looked_at_but_the_share_is_watched() ->
 
 
 def test_a_watched_backbone_is_otherwise_the_same() -> None:
-    watched = Looks().watching(Plain())
+    watched = ImageSample().watching(Plain())
     assert watched.encode(None) == "encoded"
     image = photo((50, 60))
     assert torch.equal(watched.preprocess(image), Plain().preprocess(image))
@@ -146,7 +146,7 @@ def test_sharpness_falls_with_blur_and_not_with_contrast_or_brightness() -> None
 
 def test_a_bounded_even_sample_is_kept_of_any_number(monkeypatch) -> None:
     monkeypatch.setattr(drift, "SAMPLE", 10)
-    looks = Looks()
+    looks = ImageSample()
     for number in range(1, 1001):
         looks.see(Image.new("RGB", (number, 2000)), torch.zeros(3, 4, 4))
     sides = [side for side, _ in looks._found]
@@ -160,7 +160,7 @@ def test_few_images_of_the_same_kind_are_no_news() -> None:
     alarms = 0
     random = np.random.default_rng(0)
     for _ in range(100):
-        looks, found = Looks(), None
+        looks, found = ImageSample(), None
         for images, count in ((looks, 30), (None, 20)):
             if images is None:
                 found = Drift(made(seen(looks, 30, 0.05)))
@@ -173,7 +173,7 @@ def test_few_images_of_the_same_kind_are_no_news() -> None:
 
 
 def test_calibration_on_fewer_images_than_are_judged_says_nothing_of_sharpness() -> None:
-    few = Seen(19, 0.05, (100.0, 100.0, 100.0), (0.0, 0.01, 0.02))
+    few = ImageStatistics(19, 0.05, (100.0, 100.0, 100.0), (0.0, 0.01, 0.02))
     assert warnings_of([photo((110, 100), seed=i) for i in range(40)], few) == []
 
 

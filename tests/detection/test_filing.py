@@ -20,7 +20,7 @@ from lsncli.detection.undo import read_undo_file
 from lsncli.detection.undo import undo as take_back
 from lsncli.detection.undo_log import begin, make_key
 from lsncli.errors import LsnError
-from lsncli.files import Folder
+from lsncli.files import OpenFolder
 from lsncli.types import Failure
 
 MADE = {
@@ -183,17 +183,17 @@ def test_members_of_a_tar_are_copied_out_under_safe_names(tmp_path, action, mode
 def other_disk(monkeypatch) -> None:
     """Every folder lies on a disk of its own."""
 
-    def refuse(self: Folder, name: str, other: Folder, new: str) -> None:
+    def refuse(self: OpenFolder, name: str, other: OpenFolder, new: str) -> None:
         if self.path != other.path:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         real(self, name, other, new)
 
-    real = Folder.move
-    monkeypatch.setattr(Folder, "move", refuse)
+    real = OpenFolder.move
+    monkeypatch.setattr(OpenFolder, "move", refuse)
 
 
 def moved(old: Path, new: Path) -> None:
-    with Folder.at(old.parent) as source, Folder.at(new.parent) as target:
+    with OpenFolder.at(old.parent) as source, OpenFolder.at(new.parent) as target:
         _, identity = digest_in(source, old.name)
         move_file(source, old.name, target, new.name, identity, ".moving.tmp")
 

@@ -17,7 +17,7 @@ from lsncli.detection import undo_log as undolog
 from lsncli.detection.undo import read_undo_file, undo, undo_all
 from lsncli.detection.undo_log import key_path, make_key, read_key
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import Folder
+from lsncli.files import OpenFolder
 from lsncli.images.listing import list_images
 
 ACTIONS = ("move", "copy", "link")
@@ -80,7 +80,7 @@ class TestAFileIsAnotherOneByTheTimeItIsFiled:
         (source / "a" / "0.jpg").unlink()
         (source / "a" / "0.jpg").symlink_to(secret)
         if other_disk:
-            monkeypatch.setattr(Folder, "move", cross_device)
+            monkeypatch.setattr(OpenFolder, "move", cross_device)
         outcome, _ = filed(filing)
         assert reasons(outcome) == ["is a symbolic link, which is not followed"]
         assert secret.read_text()[::-1] not in tree(tmp_path / "out").values()
@@ -98,16 +98,16 @@ class TestAFileIsAnotherOneByTheTimeItIsFiled:
     def test_a_swap_at_the_last_moment_loses_nothing(self, source, tmp_path, monkeypatch, other_disk) -> None:
         """Between the check and the rename: what was moved is put back."""
         path = source / "a" / "0.jpg"
-        real = Folder.move
+        real = OpenFolder.move
 
-        def swapped(self: Folder, name: str, other: Folder, new: str) -> None:
+        def swapped(self: OpenFolder, name: str, other: OpenFolder, new: str) -> None:
             if self.path == str(path.parent) and path.read_text() != "another":
                 (tmp_path / "photos" / "another").write_text("another")
                 os.replace(tmp_path / "photos" / "another", path)
             (cross_device if other_disk else real)(self, name, other, new)
 
         filing = planned("move", tmp_path / "out", items(source))
-        monkeypatch.setattr(Folder, "move", swapped)
+        monkeypatch.setattr(OpenFolder, "move", swapped)
         outcome, _ = filed(filing)
         assert CHANGED in reasons(outcome)
         assert path.read_text() == "another"
@@ -118,7 +118,7 @@ class TestAFileIsAnotherOneByTheTimeItIsFiled:
         assert reasons(outcome) == ["was not read when it was scored"] * 3
 
 
-def cross_device(self: Folder, name: str, other: Folder, new: str) -> None:
+def cross_device(self: OpenFolder, name: str, other: OpenFolder, new: str) -> None:
     raise OSError(errno.EXDEV, "Invalid cross-device link")
 
 
@@ -391,7 +391,7 @@ def test_a_swapped_link_does_not_take_its_target_to_another_file_system(
 
 def file_and_die(action: str, source: Path, out: Path, step: str, count: int, other_disk: bool) -> None:
     if other_disk:
-        Folder.move = cross_device
+        OpenFolder.move = cross_device
     signal_after(os, step, count, signal.SIGKILL)
     filed(planned(action, out, items(source)))
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lsncli.detection.detect import Tally, Verdict, row_of, select
+from lsncli.detection.detect import Verdict, VerdictCounts, row_of, select
 from lsncli.types import Failure
 
 ALL = ("ood", "id", "failed")
@@ -56,7 +56,7 @@ def test_in_the_order_of_the_input_rows_come_at_once() -> None:
 def test_top_of_many_is_the_beginning_of_all_sorted_and_all_are_read() -> None:
     random.seed(0)
     found = [(verdict(str(i), random.choice([0.1, 0.2, 0.3])), None) for i in range(500)]
-    tally = Tally()
+    tally = VerdictCounts()
 
     def counted():
         for pair in found:
@@ -68,7 +68,7 @@ def test_top_of_many_is_the_beginning_of_all_sorted_and_all_are_read() -> None:
 
 
 def test_counts_by_kind_and_class() -> None:
-    tally = Tally()
+    tally = VerdictCounts()
     for one, _ in FOUND:
         tally.count(one)
     assert (tally.kinds["id"], tally.kinds["ood"], tally.kinds["failed"], tally.total) == (2, 1, 2, 5)

@@ -8,7 +8,7 @@ import pytest
 
 from lsncli.bench.suite_toml import load_suite
 from lsncli.evaluation.dataset_check import Finding, locate, verify
-from lsncli.images.dataset_layouts import Folder, Layout, Tar
+from lsncli.images.dataset_layouts import DatasetLayout, FolderLayout, TarLayout
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset
 
@@ -26,25 +26,25 @@ def make(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
-def packed(folder: Path) -> Layout:
+def packed(folder: Path) -> DatasetLayout:
     path = folder.with_suffix(".tar")
     with tarfile.open(path, "w") as tar:
         tar.add(folder, folder.name)
-    return Tar(path)
+    return TarLayout(path)
 
 
 def differences(found: tuple[Finding, ...]) -> dict[str, tuple[object, object]]:
     return {finding.what: (finding.expected, finding.found) for finding in found if not finding.ok}
 
 
-@pytest.mark.parametrize("form", [Folder, packed], ids=["folder", "tar"])
+@pytest.mark.parametrize("form", [FolderLayout, packed], ids=["folder", "tar"])
 def test_a_right_set_has_its_counts_and_no_difference(tmp_path: Path, form) -> None:
     done = verify(CIFAR, form(make(tmp_path / "ten", dict.fromkeys(TEN, 2))))
     assert done.ok
     assert done.findings == (Finding("images", 20, 20, True), Finding("classes", 10, 10, True))
 
 
-@pytest.mark.parametrize("form", [Folder, packed], ids=["folder", "tar"])
+@pytest.mark.parametrize("form", [FolderLayout, packed], ids=["folder", "tar"])
 def test_every_difference_is_named(tmp_path: Path, form) -> None:
     counts = dict.fromkeys(TEN, 2) | {"cat": 1, "zebra": 3}
     del counts["ship"]
@@ -60,13 +60,13 @@ def test_every_difference_is_named(tmp_path: Path, form) -> None:
 
 def test_a_wrong_total_and_a_wrong_number_of_classes_are_differences(tmp_path: Path) -> None:
     done = verify(
-        Dataset("mine", "mine", images=5, classes=3), Folder(make(tmp_path / "mine", {"a": 2, "b": 2}))
+        Dataset("mine", "mine", images=5, classes=3), FolderLayout(make(tmp_path / "mine", {"a": 2, "b": 2}))
     )
     assert differences(done.findings) == {"images": (5, 4), "classes": (3, 2)}
 
 
 def test_a_set_of_which_nothing_is_expected_is_only_counted(tmp_path: Path) -> None:
-    done = verify(Dataset("mine", "mine"), Folder(make(tmp_path / "mine", {"a": 2, "b": 3})))
+    done = verify(Dataset("mine", "mine"), FolderLayout(make(tmp_path / "mine", {"a": 2, "b": 3})))
     assert done.findings == (Finding("images", None, 5, True), Finding("classes", None, 2, True))
 
 
@@ -74,26 +74,26 @@ def test_wordnet_folders_with_and_without_a_name_are_the_same_class(tmp_path: Pa
     ten = class_list("imagenette")
     folders = [one.wnid if number % 2 else f"{one.wnid}_any" for number, one in enumerate(ten.classes)]
     one = Dataset("ten", "ten", images=10, classes=10, per_class=1, class_list="imagenette")
-    assert verify(one, Folder(make(tmp_path / "ten", dict.fromkeys(folders, 1)))).ok
+    assert verify(one, FolderLayout(make(tmp_path / "ten", dict.fromkeys(folders, 1)))).ok
 
 
 def test_two_folders_of_one_class_are_a_difference(tmp_path: Path) -> None:
     one = Dataset("ten", "ten", class_list="imagenette")
     folders = [one.wnid for one in class_list("imagenette").classes]
-    done = verify(one, Folder(make(tmp_path / "ten", dict.fromkeys([*folders, "n01440764_tench"], 1))))
+    done = verify(one, FolderLayout(make(tmp_path / "ten", dict.fromkeys([*folders, "n01440764_tench"], 1))))
     assert differences(done.findings) == {"class 'n01440764 tench'": ("one folder", "2 folders")}
 
 
 def test_images_without_class_folders_are_a_difference_where_classes_count(tmp_path: Path) -> None:
     make(tmp_path, {"ten": 20})
-    done = verify(CIFAR, Folder(tmp_path / "ten"))
+    done = verify(CIFAR, FolderLayout(tmp_path / "ten"))
     assert differences(done.findings) == {"classes": (10, 0), "images without a class folder": (0, 20)}
 
 
 def test_class_folders_of_a_set_that_is_ood_as_a_whole_do_not_matter(tmp_path: Path) -> None:
     one = Dataset("sun", "SUN", images=4, classes=50, labelled=False)
     make(tmp_path, {"sun": 4})
-    done = verify(one, Folder(tmp_path / "sun"))
+    done = verify(one, FolderLayout(tmp_path / "sun"))
     assert done.findings == (Finding("images", 4, 4, True), Finding("classes", None, 0, True))
 
 
@@ -101,9 +101,9 @@ def test_a_tar_that_is_cut_short_and_one_that_is_none_are_findings(tmp_path: Pat
     whole = packed(make(tmp_path / "ten", dict.fromkeys(TEN, 2)))
     data = whole.path.read_bytes()
     whole.path.write_bytes(data[: 9 * 512 + 100])
-    assert not verify(CIFAR, Tar(whole.path)).ok
+    assert not verify(CIFAR, TarLayout(whole.path)).ok
     whole.path.write_bytes(b"no tar at all" * 100)
-    (finding,) = verify(CIFAR, Tar(whole.path)).findings
+    (finding,) = verify(CIFAR, TarLayout(whole.path)).findings
     assert finding.expected == 20
     assert "cannot be read as a tar" in str(finding.found)
 
@@ -111,9 +111,9 @@ def test_a_tar_that_is_cut_short_and_one_that_is_none_are_findings(tmp_path: Pat
 def test_a_set_is_a_folder_or_a_tar_of_its_name(tmp_path: Path) -> None:
     assert locate(tmp_path, CIFAR) is None
     (tmp_path / "ten.tar").touch()
-    assert locate(tmp_path, CIFAR) == Tar(tmp_path / "ten.tar")
+    assert locate(tmp_path, CIFAR) == TarLayout(tmp_path / "ten.tar")
     make(tmp_path / "ten", {"cat": 1})
-    assert locate(tmp_path, CIFAR) == Folder(tmp_path / "ten")
+    assert locate(tmp_path, CIFAR) == FolderLayout(tmp_path / "ten")
 
 
 @pytest.mark.parametrize("name", list(load_suite("mini").sets))

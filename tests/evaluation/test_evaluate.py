@@ -105,7 +105,7 @@ def test_a_method_that_fails_is_reported_and_the_others_go_on(bare: Workspace) -
     methods = ["lsn", "mcm", "knn", "mcm:positive", "energy"]
     made = plan(bare, methods, inside, outside)
     assert made.rows == 3 * (21 + 12 + 9)  # of KNN it shows only when it is fitted
-    found = evaluate(made, tick=lambda n, note="": ticks.append((n, note)))
+    found = evaluate(made, progress=lambda n, note="": ticks.append((n, note)))
     assert {result.label for result in found.results} == {"MCM", "energy"}
     reasons = {str(method): reason for method, reason in found.failed}
     assert "no negative-prompts artefact" in reasons["lsn"]

@@ -7,7 +7,7 @@ import paper_data
 import pytest
 
 from lsncli.evaluation.dataset_check import locate, verify
-from lsncli.images.dataset_layouts import Unlabelled
+from lsncli.images.dataset_layouts import UnlabelledLayout
 from lsncli.images.listing import list_images
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import published
@@ -118,7 +118,7 @@ def test_a_name_in_another_case_is_the_sets_own_folder(tmp_path: Path) -> None:
 
 def test_a_flat_validation_folder_without_labels_is_found_as_such(tmp_path: Path) -> None:
     paper_data.write_jpeg(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG", (0, 0), 0)
-    assert locate(tmp_path, SETS["imagenet-val"]) == Unlabelled(tmp_path / "ImageNet" / "val")
+    assert locate(tmp_path, SETS["imagenet-val"]) == UnlabelledLayout(tmp_path / "ImageNet" / "val")
 
 
 def test_other_folders_are_not_taken_for_a_set(tmp_path: Path) -> None:

@@ -7,26 +7,26 @@ import pytest
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation as use
-from lsncli.evaluation.negation import FOREIGN, Pair, Part
+from lsncli.evaluation.negation import FOREIGN, DescriptionPair, LabelledFeatures
 from lsncli.types import UNLABELLED, unit
 
 CLASSES = ("cat", "dog", "ox")
 
 
-def pair(classes: int = 3, dim: int = 5) -> Pair:
+def pair(classes: int = 3, dim: int = 5) -> DescriptionPair:
     random = np.random.default_rng(1)
     yes, no = unit(random.normal(size=(2, classes, dim)))
-    return Pair(CLASSES if classes == 3 else tuple(f"c{at}" for at in range(classes)), yes, no)
+    return DescriptionPair(CLASSES if classes == 3 else tuple(f"c{at}" for at in range(classes)), yes, no)
 
 
-def images(rows: int = 60, dim: int = 5) -> Part:
+def images(rows: int = 60, dim: int = 5) -> LabelledFeatures:
     random = np.random.default_rng(2)
     labels = np.resize(np.array([0, 1, 2, UNLABELLED, FOREIGN, 1], np.int32), rows)
     features = random.normal(size=(rows, dim)).astype(np.float16)
-    return Part(features, labels, [f"{row}.jpg" for row in range(rows)])
+    return LabelledFeatures(features, labels, [f"{row}.jpg" for row in range(rows)])
 
 
-def by_loop(asked: Pair, part: Part) -> dict[str, list[int]]:
+def by_loop(asked: DescriptionPair, part: LabelledFeatures) -> dict[str, list[int]]:
     """Every count of a Tally but ``pairs``, one image and one class after the other."""
     count = len(asked.classes)
     names = ("yes", "no", "own_yes", "own_no", "other_yes", "other_no", "fooled", "pairs")
@@ -60,7 +60,9 @@ def test_parts_of_any_size_give_the_same_counts(size, monkeypatch) -> None:
     asked, part = pair(), images()
     monkeypatch.setattr(use, "CELLS", 3 * 4)
     cut = [
-        Part(part.features[at : at + size], part.labels[at : at + size], part.keys[at : at + size])
+        LabelledFeatures(
+            part.features[at : at + size], part.labels[at : at + size], part.keys[at : at + size]
+        )
         for at in range(0, 60, size)
     ]
     whole, pieces = use.tally(asked, [part]), use.tally(asked, cut)
@@ -70,24 +72,24 @@ def test_parts_of_any_size_give_the_same_counts(size, monkeypatch) -> None:
 
 def test_one_who_understands_not_is_told_from_a_bag_of_words() -> None:
     x = np.eye(3)
-    part = Part(x.astype(np.float16), np.arange(3, dtype=np.int32), list("abc"))
-    understands = use.shares(use.tally(Pair(CLASSES, unit(x), unit(1.0 - x)), [part]))
+    part = LabelledFeatures(x.astype(np.float16), np.arange(3, dtype=np.int32), list("abc"))
+    understands = use.shares(use.tally(DescriptionPair(CLASSES, unit(x), unit(1.0 - x)), [part]))
     assert (understands.no_of_own, understands.no_of_other, understands.fooled) == (0, 1, 0)
     # "not" changes nothing but a little: whatever is said of the class counts.
     words = np.eye(3) + 0.1
-    bag = use.shares(use.tally(Pair(CLASSES, unit(words), unit(words + 0.05)), [part]))
+    bag = use.shares(use.tally(DescriptionPair(CLASSES, unit(words), unit(words + 0.05)), [part]))
     assert (bag.no_of_own, bag.no_of_other, bag.fooled) == (0, 1, 1)
 
 
 def test_shares_of_nothing_are_nan() -> None:
-    part = Part(images().features, np.full(60, UNLABELLED, np.int32), images().keys)
+    part = LabelledFeatures(images().features, np.full(60, UNLABELLED, np.int32), images().keys)
     found = use.shares(use.tally(pair(), [part]))
     assert 0 < found.no < 1
     assert np.isnan([found.no_of_own, found.no_of_other, found.fooled]).all()
 
 
 def test_a_tie_is_a_choice_of_the_positive_description() -> None:
-    same = Pair(CLASSES, pair().yes, pair().yes)
+    same = DescriptionPair(CLASSES, pair().yes, pair().yes)
     found = use.tally(same, [images()])
     assert found.no.tolist() == [0, 0, 0]
     assert {row["choice"] for row in use.choices(same, [images()])} == {"yes"}
@@ -109,7 +111,7 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
     asked, peaks = pair(1000, 16), []
     for rows in (20_000, 40_000):
         features = np.ones((rows, 16), np.float16)
-        part = Part(features, np.zeros(rows, np.int32), range(rows))
+        part = LabelledFeatures(features, np.zeros(rows, np.int32), range(rows))
         tracemalloc.start()
         use.tally(asked, [part])
         peaks.append(tracemalloc.get_traced_memory()[1])

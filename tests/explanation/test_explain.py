@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.explanation.saliency import Look, explain, read_image
+from lsncli.explanation.saliency import PromptMap, explain, read_image
 from lsncli.types import Head, unit
 
 CLASSES = ("cat", "dog", "ox")
@@ -77,11 +77,11 @@ def test_the_picture_is_what_the_model_sees(tiny_backbone) -> None:
 
 
 def test_peaks_and_overlaps_are_of_the_heaviest_cells() -> None:
-    one = Look("cat", 0, 0.1, np.array([[0.25, 0.75], [0, 0]]))
-    other = Look("cat", 1, 0.1, np.array([[0.5, 0], [0.5, 0]]))
+    one = PromptMap("cat", 0, 0.1, np.array([[0.25, 0.75], [0, 0]]))
+    other = PromptMap("cat", 1, 0.1, np.array([[0.5, 0], [0.5, 0]]))
     assert one.peak == (0.75, 0.25)
     assert one.overlap(other) == 0.25
-    assert Look("cat", 0, 0.1, np.zeros((2, 2))).peak is None
+    assert PromptMap("cat", 0, 0.1, np.zeros((2, 2))).peak is None
 
 
 def test_what_cannot_be_explained_is_refused(tiny_backbone, tmp_path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from workspace_samples import CLASSES, clusters
 
-from lsncli.detection.scored_sets import Judged, ScoredSet
+from lsncli.detection.scored_sets import ScoredSet, VerdictArrays
 from lsncli.errors import LsnError
 from lsncli.explanation import evidence as use
 from lsncli.explanation.evidence import nearest, nearest_of
@@ -15,7 +15,7 @@ from lsncli.types import unit
 
 def scored(name: str, features, names=None) -> ScoredSet:
     rows = len(features)
-    judged = Judged(np.zeros(rows), np.zeros(rows, np.int32))
+    judged = VerdictArrays(np.zeros(rows), np.zeros(rows, np.int32))
     return ScoredSet(name, "input", "", judged, np.zeros(rows, np.int32), names, features=features)
 
 

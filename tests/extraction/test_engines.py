@@ -25,7 +25,7 @@ from lsncli.extraction.engines import WorkerGroup, torchrun
 from lsncli.extraction.extract import Extraction, extract
 from lsncli.extraction.merge import launch_of
 from lsncli.extraction.part_job import (
-    Job,
+    PartJob,
     PartResult,
     manifest_path,
     read_manifest,
@@ -35,11 +35,11 @@ from lsncli.extraction.part_job import (
 from lsncli.extraction.runner import RunResult, join, make_share
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images
-from lsncli.images.parquet_rows import Table
+from lsncli.images.parquet_rows import ListedTable
 from lsncli.images.remote import Remote
 from lsncli.locks import locked
 from lsncli.store.reader import read_split
-from lsncli.store.staging import Plan, parts_folder, read_plan
+from lsncli.store.staging import ExtractionPlan, parts_folder, read_plan
 
 LAUNCH = "this one"
 ROOT = Path(__file__).parents[2]
@@ -50,8 +50,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """22 images, and a model that every process 'loads' at once."""
     make_images(tmp_path / "images", 22, broken=(5,))
 
-    def load(job: Job, device: str, tick: Callable[[int], None]) -> Encoder:
-        return Encoder(FakeBackbone(), job.plan.batch_size, job.workers, tick)
+    def load(job: PartJob, device: str, progress: Callable[[int], None]) -> Encoder:
+        return Encoder(FakeBackbone(), job.plan.batch_size, job.workers, progress)
 
     monkeypatch.setattr(torchrun, "encoder_for", load)
     monkeypatch.setattr(torchrun, "POLL_SECONDS", 0.01)
@@ -99,10 +99,10 @@ def test_two_processes_one_after_the_other_make_the_store_of_one(root: Path) -> 
 def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Path) -> None:
     first(root, "f.h5")
     plan = read_plan(parts_folder(root / "f.h5", "train")).plan
-    job = Job(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=2)
+    job = PartJob(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=2)
     group = WorkerGroup("torchrun", 2, rank=1, launch=LAUNCH)
     assert other(root, "f.h5").finished
-    ignore = {"tick": silent, "remark": lambda text: None}
+    ignore = {"progress": silent, "remark": lambda text: None}
     made = make_share(group, job, merge=True, record=root / "f.h5.json", **ignore)
     assert (made.encoded, made.finished) == (0, False)
     assert not (root / "f.h5.parts").exists()
@@ -298,8 +298,8 @@ def test_an_engine_that_is_added_is_chosen_by_its_row(root: Path, monkeypatch: p
     """It makes the parts in this process, the last first; and its group is what its own function says."""
     made = []
 
-    def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
-        encoder = Encoder(FakeBackbone(), job.plan.batch_size, 1, tick)
+    def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
+        encoder = Encoder(FakeBackbone(), job.plan.batch_size, 1, progress)
         for index in reversed(range(job.plan.parts)):
             made.append(work_part(job, index, encoder))
         return made[::-1]
@@ -372,8 +372,8 @@ def test_a_pipe_in_the_place_of_a_manifest_is_not_waited_for(root: Path) -> None
 
 
 def test_a_manifest_keeps_what_images_lie_in_and_names_that_are_not_utf_8(tmp_path: Path) -> None:
-    plan = Plan("l", "f", items=3, dim=4, batch_size=4, part_rows=4)
-    remote, table = Remote("https://host/a.tar", 99), Table("t.parquet", 5, None, ("image", "bytes"))
+    plan = ExtractionPlan("l", "f", items=3, dim=4, batch_size=4, part_rows=4)
+    remote, table = Remote("https://host/a.tar", 99), ListedTable("t.parquet", 5, None, ("image", "bytes"))
     items = [
         ImageItem("a/1.jpg", 0, "https://host/a.tar", 512, 7, remote, "1.jpg"),
         ImageItem("a/\udcff.jpg", -1, "t.parquet", 2, None, table, "row 2"),
@@ -385,7 +385,7 @@ def test_a_manifest_keeps_what_images_lie_in_and_names_that_are_not_utf_8(tmp_pa
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_a_manifest_with_credentials_is_for_its_owner_alone(tmp_path: Path) -> None:
-    plan = Plan("l", "f", items=1, dim=4, batch_size=4, part_rows=4)
+    plan = ExtractionPlan("l", "f", items=1, dim=4, batch_size=4, part_rows=4)
     for url, others in (
         ("https://ann:pw@host/a", False),
         ("https://host/a?sig=x", False),

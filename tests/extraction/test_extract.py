@@ -63,7 +63,7 @@ def test_a_finished_split_is_left_alone(root: Path) -> None:
     before = (root / "f.h5").read_bytes()
     backbone = FakeBackbone()
     ticks: list[int] = []
-    done = run(root, backbone=backbone, batch_size=7, tick=lambda step, note="": ticks.append(step))
+    done = run(root, backbone=backbone, batch_size=7, progress=lambda step, note="": ticks.append(step))
     assert (done.already, done.resumed, done.rows) == (True, 22, 22)
     assert backbone.encoded == 0
     assert ticks == [22]
@@ -95,7 +95,7 @@ def test_an_interrupted_run_resumes_and_ends_in_the_same_bytes(
     assert not (root / "f.h5").exists()
     backbone = FakeBackbone()
     ticks: list[int] = []
-    done = run(root, backbone=backbone, tick=lambda step, note="": ticks.append(step))
+    done = run(root, backbone=backbone, progress=lambda step, note="": ticks.append(step))
     assert done.resumed == 12
     assert backbone.encoded == 10
     assert ticks == [12, 4, 4, 2]

@@ -7,11 +7,11 @@ import pytest
 from fake_backbone import DIM, FakeBackbone, make_images
 
 from lsncli.errors import LsnError
-from lsncli.extraction.estimate import FEWEST, Probe, forecast, forecasts, probe, spread
+from lsncli.extraction.estimate import FEWEST, SpeedProbe, forecast, forecasts, probe, spread
 from lsncli.images.item import Listing
 from lsncli.images.listing import list_images
 
-PROBED = Probe(
+PROBED = SpeedProbe(
     images=200, seconds=4.0, waiting=0.1, failures=0, image_bytes=100_000.0, key_bytes=19.0
 )  # 50 images a second
 

@@ -7,7 +7,15 @@ import pytest
 
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable
 from lsncli.extraction.engines.local import Broken
-from lsncli.extraction.engines.ray_actors import LOCK_SECONDS, Lost, News, Progress, Ready, Workers, hand_out
+from lsncli.extraction.engines.ray_actors import (
+    LOCK_SECONDS,
+    Lost,
+    News,
+    PartProgress,
+    Ready,
+    Workers,
+    hand_out,
+)
 from lsncli.extraction.part_job import PartResult
 from lsncli.types import Seconds
 
@@ -141,8 +149,8 @@ def test_images_are_told_once_however_often_they_were_encoded() -> None:
     def answer(worker: int, part: int) -> list[News]:
         tries.append(part)
         if part == 0 and tries.count(0) == 1:
-            return [Progress(0, 4), Progress(0, 8), Lost("node died")]
-        return [Progress(part, 2), Progress(part, 6), made(part)]
+            return [PartProgress(0, 4), PartProgress(0, 8), Lost("node died")]
+        return [PartProgress(part, 2), PartProgress(part, 6), made(part)]
 
     done, ticks = handed(Fake(answer), parts=2, count=1)
     assert done == [0, 1]

@@ -36,7 +36,9 @@ def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Listing:
     column = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
     pq.write_table(pa.table({"image": column, "label": [0, 1] * 3}), tmp_path / "t.parquet", row_group_size=4)
     monkeypatch.setattr(
-        torchrun, "encoder_for", lambda job, device, tick: Encoder(FakeBackbone(), 4, job.workers, tick)
+        torchrun,
+        "encoder_for",
+        lambda job, device, progress: Encoder(FakeBackbone(), 4, job.workers, progress),
     )
     return list_images([tmp_path / "images", tmp_path / "{0..1}.tar", tmp_path / "t.parquet"])
 

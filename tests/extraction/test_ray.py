@@ -19,7 +19,7 @@ from lsncli.extraction.engines.local import Broken
 from lsncli.extraction.engines.ray import Actors, Share, group_from, sentence, share_of
 from lsncli.extraction.engines.ray_actors import Lost, Maker, News, Post, Ready, check_sight, hand_out
 from lsncli.extraction.extract import extract
-from lsncli.extraction.part_job import Job, PartResult
+from lsncli.extraction.part_job import PartJob, PartResult
 from lsncli.images.listing import list_images
 
 BOX = {"CPU": 16.0}
@@ -86,7 +86,7 @@ class InHere:
     """Actors that work in this process when they are asked for news. Those at the parts ``fatal`` are lost
     once, before they begin it."""
 
-    def __init__(self, job: Job, fatal: tuple[int, ...] = ()) -> None:
+    def __init__(self, job: PartJob, fatal: tuple[int, ...] = ()) -> None:
         self.post = Post.of(job, "cpu")
         self.fatal = list(fatal)
         self.makers: list[Maker] = []
@@ -118,8 +118,8 @@ class InHere:
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """50 images, three of them broken, and a model that actors can load."""
 
-    def fake_encoder(job: Job, device: str, tick: console.Tick) -> Encoder:
-        return Encoder(FakeBackbone(), job.plan.batch_size, job.workers, tick)
+    def fake_encoder(job: PartJob, device: str, progress: console.ProgressCallback) -> Encoder:
+        return Encoder(FakeBackbone(), job.plan.batch_size, job.workers, progress)
 
     monkeypatch.setattr(actor, "encoder_for", fake_encoder)
     monkeypatch.setattr(actor, "HEAR_SECONDS", 0.0)
@@ -139,7 +139,7 @@ def extracted(photos: Path, store: Path, group: WorkerGroup | None = None) -> tu
         part_rows=12,
         max_failure_rate=1.0,
         group=group,
-        tick=lambda step, note="": ticks.append(step),
+        progress=lambda step, note="": ticks.append(step),
     )
     return store.read_bytes(), ticks
 
@@ -149,9 +149,9 @@ def test_actors_make_the_bytes_that_one_process_makes_also_when_some_are_lost(
 ) -> None:
     seen: list[InHere] = []
 
-    def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+    def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
         seen.append(InHere(job, fatal=(0, 3)))
-        return hand_out(job.plan.parts, seen[0], group.processes, tick)
+        return hand_out(job.plan.parts, seen[0], group.processes, progress)
 
     monkeypatch.setattr("lsncli.extraction.engines.ray.work", work)
     alone, _ = extracted(photos, tmp_path / "alone.h5")
@@ -163,11 +163,11 @@ def test_actors_make_the_bytes_that_one_process_makes_also_when_some_are_lost(
 
 
 @pytest.fixture
-def job(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartJob:
     """A job that is planned, of which no part is made."""
-    jobs: list[Job] = []
+    jobs: list[PartJob] = []
 
-    def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+    def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
         jobs.append(job)
         raise LsnError("enough")
 
@@ -177,7 +177,7 @@ def job(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return jobs[0]
 
 
-def test_an_actor_says_how_far_it_is(job: Job) -> None:
+def test_an_actor_says_how_far_it_is(job: PartJob) -> None:
     maker = Maker(Post.of(job, "cpu"))
     assert maker.begin() is None
     assert maker.progress() == (-1, 0)
@@ -187,24 +187,24 @@ def test_an_actor_says_how_far_it_is(job: Job) -> None:
     assert maker.progress() == (2, 12)
 
 
-def test_an_actor_that_is_told_to_stop_commits_what_it_has(job: Job) -> None:
+def test_an_actor_that_is_told_to_stop_commits_what_it_has(job: PartJob) -> None:
     maker = Maker(Post.of(job, "cpu"))
     maker.begin()
-    told = maker._tick
+    told = maker._progress
 
-    def tick(step: int, note: str = "") -> None:
+    def progress(step: int, note: str = "") -> None:
         if step:
             maker.stop()
         told(step)
 
     assert maker._encoder is not None
-    maker._encoder.tick = tick
+    maker._encoder.progress = progress
     assert isinstance(maker.make(0, 0.0), Broken)
     assert [path.name for path in job.folder.glob("rows-*")] == ["rows-000000000000-000000000004.h5"]
 
 
 def test_errors_of_an_actor_are_values_that_keep_their_kind_and_hint(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: PartJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> Encoder:
         raise Unavailable("No weights here.", "Bring them.")
@@ -217,7 +217,7 @@ def test_errors_of_an_actor_are_values_that_keep_their_kind_and_hint(
 
 
 def test_a_machine_that_does_not_see_the_same_files_makes_nothing(
-    job: Job, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: PartJob, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     post = Post.of(job, "cpu")
@@ -232,7 +232,7 @@ def test_a_machine_that_does_not_see_the_same_files_makes_nothing(
     assert len(Post.of(job, "cpu").seen) == 2
 
 
-def test_a_machine_with_another_version_makes_nothing(job: Job) -> None:
+def test_a_machine_with_another_version_makes_nothing(job: PartJob) -> None:
     with pytest.raises(LsnError, match=r"has lsn .*, the one that plans has 0\.0\.9"):
         check_sight(replace(Post.of(job, "cpu"), version="0.0.9"))
 
@@ -259,7 +259,7 @@ class FakeRay:
         return [{"Alive": self.waits <= self.lives}, {"Alive": False}]
 
 
-def test_a_cluster_without_a_machine_that_is_alive_is_said_soon(job: Job) -> None:
+def test_a_cluster_without_a_machine_that_is_alive_is_said_soon(job: PartJob) -> None:
     ray = FakeRay(lives=3)
     actors = Actors(ray, job, Share(1, 1, 0), "cpu")
     actors.hire()
@@ -270,7 +270,7 @@ def test_a_cluster_without_a_machine_that_is_alive_is_said_soon(job: Job) -> Non
     assert engine_ray.LOOK_SECONDS <= 10
 
 
-def test_a_cluster_that_starts_nothing_is_waited_for_a_quarter_of_an_hour(job: Job) -> None:
+def test_a_cluster_that_starts_nothing_is_waited_for_a_quarter_of_an_hour(job: PartJob) -> None:
     ray = FakeRay(lives=10**9)
     actors = Actors(ray, job, Share(1, 2, 0), "cpu")
     actors.hire()

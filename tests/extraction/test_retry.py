@@ -33,7 +33,7 @@ def test_repaired_images_take_their_place_and_nothing_else_is_encoded(root: Path
     assert "--retry-failed" in caught.value.hint
     backbone = FakeBackbone()
     ticks: list[int] = []
-    done = run(root, backbone=backbone, retry_failed=True, tick=lambda step, note="": ticks.append(step))
+    done = run(root, backbone=backbone, retry_failed=True, progress=lambda step, note="": ticks.append(step))
     assert backbone.encoded == 5
     assert ticks == [15, 4, 1]
     assert (done.rows, done.resumed, done.failures, done.already) == (20, 15, (), False)

@@ -8,7 +8,7 @@ import pytest
 
 from lsncli.errors import UsageError
 from lsncli.images import budget as module
-from lsncli.images.budget import CURRENT, SECONDS, SLOWEST, Budget, Late, Unfetchable, aside, awaited
+from lsncli.images.budget import CURRENT, SECONDS, SLOWEST, Budget, FetchTimeout, Unfetchable, aside, awaited
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_coroutine_that_is_late_is_cancelled(clock: SimpleNamespace) -> None:
     # Nothing wakes the watcher before the time is over but its own wait, so let that be short.
     budget = Budget()
     clock.now += 29.999
-    with pytest.raises(Late):
+    with pytest.raises(FetchTimeout):
         asyncio.run(awaited(endless, budget)(0.5))
     assert ended == [True]
     assert asyncio.run(awaited(seven, Budget())(3, more=4)) == 7
@@ -108,12 +108,12 @@ def test_a_try_ends_when_its_time_is_over_and_not_a_second_later(left: float) ->
         await asyncio.sleep(60)
 
     budget, release = SimpleNamespace(left_of_try=left_of_try), threading.Event()
-    with pytest.raises(Late):
+    with pytest.raises(FetchTimeout):
         asyncio.run(awaited(waits, budget)())
     assert len(asked) == 1
     asked.clear()
     try:
-        with pytest.raises(Late):
+        with pytest.raises(FetchTimeout):
             aside(release.wait, budget)
     finally:
         release.set()
@@ -132,7 +132,7 @@ def test_a_library_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
 
     token = CURRENT.set(budget)
     try:
-        with pytest.raises(Late):
+        with pytest.raises(FetchTimeout):
             aside(hangs, budget)
         assert began.wait(60)
     finally:

@@ -409,12 +409,12 @@ def test_large_bodies_share_one_room(
 def test_room_is_given_back_by_whoever_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "ROOM", 100)
 
-    async def hold(room: http.Room, size: int) -> None:
+    async def hold(room: http.BodyBudget, size: int) -> None:
         async with room.taken(size):
             await asyncio.sleep(60)
 
     async def run() -> str:
-        room = http.Room()
+        room = http.BodyBudget()
         tasks = [asyncio.ensure_future(hold(room, size)) for size in (80, 1000, 60)]
         for task in tasks:
             await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from lsncli.images import parquet_rows
 from lsncli.images.columns import Columns
 from lsncli.images.listing import list_images
 from lsncli.images.parquet_file import Limit, ParquetFile
-from lsncli.images.parquet_pages import Chunk, Guarded, pages
+from lsncli.images.parquet_pages import ColumnChunk, Guarded, pages
 from lsncli.images.read import Undecodable, read_bytes
 
 pa = pytest.importorskip("pyarrow")
@@ -201,7 +201,7 @@ def test_no_byte_of_a_refused_page_is_given_out(tmp_path: Path) -> None:
         given.append(page.size)
 
     with Guarded(open(path, "rb", buffering=0)) as file:
-        file.watch(Chunk(0, len(one) * 3, check))
+        file.watch(ColumnChunk(0, len(one) * 3, check))
         assert file.read(len(one) * 2) == one * 2
         with pytest.raises(ValueError, match="no more"):
             file.read(1)

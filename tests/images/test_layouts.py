@@ -9,11 +9,11 @@ import pytest
 from lsncli.errors import LsnError
 from lsncli.images import dataset_layouts
 from lsncli.images.dataset_layouts import (
-    Annotated,
-    Folder,
-    Layout,
-    Tar,
-    Unlabelled,
+    AnnotatedLayout,
+    DatasetLayout,
+    FolderLayout,
+    TarLayout,
+    UnlabelledLayout,
     find_annotations,
     read_annotations,
 )
@@ -23,20 +23,20 @@ from lsncli.reference.classes import class_list
 TEN = tuple(sorted(one.wnid for one in class_list("imagenet10").classes))
 
 
-def validation(root: Path, layout: str) -> Layout:
+def validation(root: Path, layout: str) -> DatasetLayout:
     """The ten classes' validation images, two of each."""
     if layout == "tar":
         folder = validation(root / "folder", "torchvision").path
         with tarfile.open(root / "val.tar", "w") as tar:
             tar.add(folder, "val")
-        return Tar(root / "val.tar")
+        return TarLayout(root / "val.tar")
     paper_data.write_imagenet(root, dict.fromkeys(TEN, 1), 2, layout)
     if layout == "torchvision":
-        return Folder(root / "ImageNet" / "val")
+        return FolderLayout(root / "ImageNet" / "val")
     flat = root / ("ILSVRC/Data/CLS-LOC/val" if layout == "kaggle" else "ImageNet/val")
     labels = find_annotations(flat, root)
     assert labels is not None
-    return Annotated(flat, labels)
+    return AnnotatedLayout(flat, labels)
 
 
 LAYOUTS = ("torchvision", "tar", "kaggle", "devkit")
@@ -78,7 +78,7 @@ def test_an_image_without_a_label_is_a_problem(tmp_path: Path) -> None:
 
 def test_a_flat_folder_without_labels_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LsnError, match=r"no file says which class.*LOC_val_solution\.csv.*meta\.mat"):
-        Unlabelled(tmp_path).listing()
+        UnlabelledLayout(tmp_path).listing()
 
 
 LABELS = dict(enumerate(("n02119789", "n02100735", "n01440764"), start=1))

@@ -19,13 +19,13 @@ from lsncli.errors import UsageError
 from lsncli.extraction.part_job import read_manifest, write_manifest
 from lsncli.images import source_kinds
 from lsncli.images.listing import list_images, shareable
-from lsncli.images.parquet_rows import Table
-from lsncli.images.read import Packed, read_bytes
+from lsncli.images.parquet_rows import ListedTable
+from lsncli.images.read import ListedTar, read_bytes
 from lsncli.images.remote import Remote
 from lsncli.images.source_kinds import SOURCES, SourceKind, kind_of, parted, suffixes, wanted
 from lsncli.images.zip import Zip
 from lsncli.store.reader import read_split
-from lsncli.store.staging import Plan
+from lsncli.store.staging import ExtractionPlan
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-an-image-source.md").read_text(encoding="utf-8")
@@ -89,7 +89,12 @@ def test_no_two_kinds_share_an_end_of_a_name_or_a_name_in_manifests() -> None:
 
 
 def test_names_in_manifests_are_those_on_disk_of_before() -> None:
-    assert source_kinds.contents() == {"packed": Packed, "zip": Zip, "table": Table, "remote": Remote}
+    assert source_kinds.contents() == {
+        "packed": ListedTar,
+        "zip": Zip,
+        "table": ListedTable,
+        "remote": Remote,
+    }
 
 
 def test_the_longest_end_of_a_name_tells_the_kind(monkeypatch) -> None:
@@ -123,7 +128,7 @@ def test_the_added_kind_is_listed_alone_by_pattern_and_in_braces(added, tmp_path
 def test_items_of_the_added_kind_pass_from_process_to_process(added, tmp_path) -> None:
     listing = list_images([database(tmp_path / "x.sqlite", photos(tmp_path / "photos", 2))])
     assert shareable(listing) == ""
-    plan = Plan(listing.digest, "", len(listing.items), dim=1, batch_size=2, part_rows=4)
+    plan = ExtractionPlan(listing.digest, "", len(listing.items), dim=1, batch_size=2, part_rows=4)
     write_manifest(tmp_path, plan, listing.items)
     assert [*read_manifest(tmp_path, plan, 0), *read_manifest(tmp_path, plan, 1)] == list(listing.items)
 

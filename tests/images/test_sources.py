@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
-from lsncli.images.found import Unique
+from lsncli.images.found import UniqueNames
 from lsncli.images.item import ImageItem, Listing
 from lsncli.images.listing import list_images, short_classes, take_shots
 
@@ -371,7 +371,7 @@ def test_order_is_by_key_or_as_it_was_named(tmp_path: Path) -> None:
 
 
 def test_many_names_are_made_unique_quickly_and_for_good() -> None:
-    unique = Unique()
+    unique = UniqueNames()
     given = ["a~2", "a", "a", "b", *["a"] * 50_000]  # a quadratic search would take minutes
     found = [unique(name) for name in given]
     assert found[:4] == ["a~2", "a", "a~3", "b"]

@@ -13,7 +13,7 @@ from lsncli.extraction.part_job import read_manifest, write_manifest
 from lsncli.images import zip as zip_files
 from lsncli.images.listing import list_images, shareable
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.store.staging import Plan
+from lsncli.store.staging import ExtractionPlan
 
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 
@@ -71,7 +71,7 @@ def test_patterns_and_other_processes(tmp_path) -> None:
     listing = list_images([tmp_path / "*.zip"])
     assert [item.key for item in listing.items][::3] == ["0.zip/0.jpg", "1.zip/0.jpg"]
     assert shareable(listing) == ""
-    plan = Plan(listing.digest, "", 6, dim=1, batch_size=2, part_rows=4)
+    plan = ExtractionPlan(listing.digest, "", 6, dim=1, batch_size=2, part_rows=4)
     write_manifest(tmp_path, plan, listing.items)
     assert [*read_manifest(tmp_path, plan, 0), *read_manifest(tmp_path, plan, 1)] == list(listing.items)
 

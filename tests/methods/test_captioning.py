@@ -66,7 +66,7 @@ EXPECTED = "".join(
 
 def test_every_image_is_a_line(work, items) -> None:
     ticks: list[int] = []
-    assert run(work, items, FakeCaptioner(), tick=lambda step, note="": ticks.append(step)) == 0
+    assert run(work, items, FakeCaptioner(), progress=lambda step, note="": ticks.append(step)) == 0
     assert work.candidates("test").read_text() == EXPECTED
     assert files(work) == ["test.jsonl"]
     assert ticks == [0, 2, 2, 2, 1]

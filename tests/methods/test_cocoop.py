@@ -92,7 +92,7 @@ def test_a_long_evaluation_streams_and_ticks_a_few_rows_at_a_time(work, tiny_bac
     inside, outside = choose_splits(work, "many", ("far",), "train")
     methods, model = [parse_method("mcm:positive")], lambda: tiny_backbone
     plan = plan_evaluation(work, methods, inside, outside, "train", model=model, keep=False)
-    evaluate(plan, tick=lambda n, note="": ticks.append((n, note)))
+    evaluate(plan, progress=lambda n, note="": ticks.append((n, note)))
     assert encoded == [64, 64, 22, 12]
     notes = ["many", "many", "many", "far"]
     assert ticks == [(n, f"mcm:positive on {on}") for n, on in zip((64, 64, 22, 12), notes, strict=True)]
@@ -121,7 +121,7 @@ def test_a_detector_keeps_the_target_however_rows_are_batched(work, tiny_backbon
 def test_calibration_ticks_the_rows_it_scores(work, tiny_backbone) -> None:
     ticks: list[int] = []
     make_detector(
-        work, parse_method("lsn"), model=lambda: tiny_backbone, tick=lambda n, note="": ticks.append(n)
+        work, parse_method("lsn"), model=lambda: tiny_backbone, progress=lambda n, note="": ticks.append(n)
     )
     assert sum(ticks) == 6
 

@@ -9,7 +9,7 @@ from code_samples import added, edited, functions_called, replaced
 
 from lsncli.backbones import loader_of
 from lsncli.bench.jobs import CODE, IN_THE_KEY
-from lsncli.bench.training_jobs import LEARNERS, Learning
+from lsncli.bench.training_jobs import LEARNERS, LearningSpec
 from lsncli.errors import LsnError
 from lsncli.methods import source_digest as code
 from lsncli.methods.scoring import _code as code_of_scoring
@@ -163,7 +163,7 @@ def all_keys() -> dict[str, str]:
         "scoring": code_of_scoring(),
         **{f"score {name}": code_of(type(load_score(name))) for name in SCORES},
         **{f"result {name}": result_code(name) for name in SCORES},
-        **{f"learned {kind}": Learning(kind).key("mini", "", (), 0) for kind in LEARNERS},
+        **{f"learned {kind}": LearningSpec(kind).key("mini", "", (), 0) for kind in LEARNERS},
         "text": code_of("lsncli.prompts.text_features:text_features", *model),
     }
 
@@ -245,7 +245,8 @@ def test_moving_a_module_of_this_package_changes_no_key() -> None:
     start = text.index("def unit(")
     end = text.index("@dataclass", start)
     moves = {
-        "lsncli.vectors": "import numpy as np\nfrom lsncli.types import Float64s, Floats\n" + text[start:end],
+        "lsncli.vectors": "import numpy as np\nfrom lsncli.types import Float64Array, FloatArray\n"
+        + text[start:end],
         "lsncli.types": text[:start] + "from lsncli.vectors import unit\n" + text[end:],
     }
     assert changed(moves) == set()

@@ -12,7 +12,7 @@ from lsncli.errors import UsageError
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
 from lsncli.extraction.extract import extract
 from lsncli.images.listing import list_images
-from lsncli.methods.inputs import Images
+from lsncli.methods.inputs import ImageAccess
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.text_features import text_features
@@ -21,7 +21,7 @@ from lsncli.scores.zoc import PROMPT
 from lsncli.store.reader import read_split
 from lsncli.types import unit
 
-NOWHERE = Images()
+NOWHERE = ImageAccess()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def work(tmp_path, photos, tiny_backbone) -> Workspace:
     return made
 
 
-def run(work: Workspace, backbone, *methods: str, images: Images = NOWHERE):
+def run(work: Workspace, backbone, *methods: str, images: ImageAccess = NOWHERE):
     """How many scores were not known before, and the evaluation."""
     inside, outside = choose_splits(work, "test", ("far",), "train")
     chosen = [parse_method(text) for text in methods]
@@ -62,7 +62,7 @@ def run(work: Workspace, backbone, *methods: str, images: Images = NOWHERE):
 
 
 def test_odin_looks_at_the_images_of_a_split(work, photos, tiny_backbone) -> None:
-    images = Images({"test": [photos / "test"], "far": [photos / "far"]}, batch_size=4)
+    images = ImageAccess({"test": [photos / "test"], "far": [photos / "far"]}, batch_size=4)
     _, found = run(work, tiny_backbone, "odin", "odin,eps=0.01", images=images)
     assert found.failed == ()
     plain, moved = (one.scores for one in found.entrants)
@@ -74,7 +74,7 @@ def test_odin_looks_at_the_images_of_a_split(work, photos, tiny_backbone) -> Non
 
 
 def test_odin_without_the_images_of_every_split_says_which(work, photos, tiny_backbone) -> None:
-    images = Images({"test": [photos / "test"]}, batch_size=4)
+    images = ImageAccess({"test": [photos / "test"]}, batch_size=4)
     _, found = run(work, tiny_backbone, "mcm", "odin,eps=0.01", images=images)
     assert [one.label for one in found.results] == ["MCM"]
     ((_, reason),) = found.failed

@@ -104,7 +104,7 @@ def test_no_step_gives_the_features_as_they_are(folder, split, tiny_backbone, he
         head,
         TAU,
         0.0,
-        tick=lambda n, note="": ticks.append(n),
+        progress=lambda n, note="": ticks.append(n),
         **HOW,
     )
     np.testing.assert_allclose(found, split.features.astype(np.float32), rtol=2e-3, atol=2e-3)

@@ -65,7 +65,7 @@ def test_a_second_run_scores_nothing_asks_for_no_model_and_says_the_same(work, f
     ticks: list[int] = []
     again = plan(work, *METHODS)
     assert again.rows == 0
-    found = evaluate(again, tick=lambda n, note="": ticks.append(n))
+    found = evaluate(again, progress=lambda n, note="": ticks.append(n))
     assert ticks == []
     assert [(one.label, one.ood, one.metrics, one.id_accuracy) for one in found.results] == [
         (one.label, one.ood, one.metrics, one.id_accuracy) for one in first.results

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from tower_samples import CLASSES, DIM, VOCABULARY, plain_features, random, tower, weights
 
 from lsncli.prompts.layout import context_layout
-from lsncli.prompts.learner import Learned, learn
+from lsncli.prompts.learner import LearnedContexts, learn
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.types import Rows
 
@@ -33,11 +33,11 @@ def small(kind: str, mode: str = "paper", learner: str = "coop", **changes: obje
     return preset(kind, mode, learner, **shared)
 
 
-def learned(settings: PromptSettings, **options: object) -> Learned:
+def learned(settings: PromptSettings, **options: object) -> LearnedContexts:
     return learn(TOWER, ROWS, CLASSES, settings, **options)
 
 
-def learn_by_hand(rows: Rows, settings: PromptSettings, start: Learned) -> list[Parameters]:
+def learn_by_hand(rows: Rows, settings: PromptSettings, start: LearnedContexts) -> list[Parameters]:
     """The parameters of each set after the settings' epochs, each one step with all rows, from ``start``."""
     images = normalize(torch.from_numpy(rows.features).float(), dim=-1)
     sets = [

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from tower_samples import CLASSES, HEADS, VOCABULARY, WIDTH, random
 
-from lsncli.prompts.attention import Plan, attend, plan
-from lsncli.prompts.layout import Layout, context_layout, text_layout
+from lsncli.prompts.attention import AttentionPlan, attend, plan
+from lsncli.prompts.layout import PromptLayout, context_layout, text_layout
 from lsncli.prompts.packing import pack, packed_rows
 
 CPU = torch.device("cpu")
@@ -33,15 +33,15 @@ class Inputs:
     q: Tensor
     kv: Tensor
     start: Tensor
-    plan: Plan
+    plan: AttentionPlan
 
     @property
-    def all(self) -> tuple[Tensor, Tensor, Tensor, Plan]:
+    def all(self) -> tuple[Tensor, Tensor, Tensor, AttentionPlan]:
         return self.q, self.kv, self.start, self.plan
 
 
 def inputs(
-    layout: Layout,
+    layout: PromptLayout,
     *,
     last: bool,
     groups: int = 2,
@@ -57,7 +57,7 @@ def inputs(
     )
 
 
-def own_rows(layout: Layout) -> tuple[int, list[list[int]]]:
+def own_rows(layout: PromptLayout) -> tuple[int, list[list[int]]]:
     """The prefix's length and each class's packed rows: learned ones of all classes first, then frozen."""
     prefix = len(pack(layout, CPU).prefix)
     prompts = layout.prompts
@@ -67,7 +67,7 @@ def own_rows(layout: Layout) -> tuple[int, list[list[int]]]:
     return prefix, [[place[c, i] for i in range(1 + prefix, len(p))] for c, p in enumerate(prompts)]
 
 
-def naive(layout: Layout, given: Inputs, *, last: bool) -> Tensor:
+def naive(layout: PromptLayout, given: Inputs, *, last: bool) -> Tensor:
     """Row by row: whom it sees is read off the prompts, not off buckets and masks."""
     prefix, own = own_rows(layout)
     sees = {row: list(range(row + 1)) for row in range(prefix)}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from tower_samples import CLASSES, VOCABULARY, WIDTH, random, tower
 
-from lsncli.prompts.layout import Encoder, Layout, Vocabulary, context_layout, text_layout
+from lsncli.prompts.layout import Encoder, PromptLayout, Vocabulary, context_layout, text_layout
 from lsncli.prompts.text_features import bounded
 
 REAL = tower(torch.float64)
@@ -26,10 +26,10 @@ class CountingTower:
     calls: list[tuple[int, tuple[tuple[int, ...], ...]]] = field(default_factory=list)
     """Groups and prompts of each call."""
 
-    def activation_bytes(self, layout: Layout) -> int:
+    def activation_bytes(self, layout: PromptLayout) -> int:
         return 100 * len(layout.prompts)
 
-    def encoder(self, layout: Layout) -> Encoder:
+    def encoder(self, layout: PromptLayout) -> Encoder:
         ends = torch.tensor([prompt[-3] for prompt in layout.prompts], dtype=torch.float64)[:, None]
 
         def encode(contexts: Tensor) -> Tensor:
@@ -41,7 +41,9 @@ class CountingTower:
         return encode
 
 
-def features_and_gradient(tower, layout: Layout, memory: int, contexts: Tensor) -> tuple[Tensor, Tensor]:
+def features_and_gradient(
+    tower, layout: PromptLayout, memory: int, contexts: Tensor
+) -> tuple[Tensor, Tensor]:
     leaf = contexts.clone().requires_grad_()
     features = bounded(tower, layout, memory)(leaf)
     direction = random(*features.shape, seed=7).to(features.dtype)

@@ -8,7 +8,7 @@ import torch
 from learning_samples import ROWS, TOWER, learn_by_hand, learned, small
 from tower_samples import CLASSES, DIM, VOCABULARY, WIDTH, tower
 
-from lsncli.prompts.learner import META_REDUCTION, Learned, learn, settings_layout, steps
+from lsncli.prompts.learner import META_REDUCTION, LearnedContexts, learn, settings_layout, steps
 from lsncli.prompts.loop import Checkpoint
 from lsncli.types import unit
 
@@ -26,11 +26,11 @@ def three_hidden_units(monkeypatch) -> None:
     monkeypatch.setattr("lsncli.prompts.learner.META_REDUCTION", 2)
 
 
-def tensors(found: Learned) -> dict[str, torch.Tensor]:
+def tensors(found: LearnedContexts) -> dict[str, torch.Tensor]:
     return {"contexts": found.contexts} | found.meta
 
 
-def same(one: Learned, other: Learned) -> bool:
+def same(one: LearnedContexts, other: LearnedContexts) -> bool:
     """To the bit."""
     first, second = tensors(one), tensors(other)
     return (
@@ -69,7 +69,7 @@ def test_whoever_goes_on_after_any_epoch_ends_with_the_same_bits(learner, kind, 
     settings = small(kind, mode, learner, sets=2, epochs=3, batch_size=5)
     kept: list[Checkpoint] = []
     ticks: list[int] = []
-    whole = learned(settings, on_epoch=kept.append, tick=lambda n, note="": ticks.append(n))
+    whole = learned(settings, on_epoch=kept.append, progress=lambda n, note="": ticks.append(n))
     assert [checkpoint.history for checkpoint in kept] == [whole.history[: i + 1] for i in range(3)]
     assert sum(ticks) == steps(len(ROWS), settings)
     for checkpoint in kept:
@@ -79,7 +79,7 @@ def test_whoever_goes_on_after_any_epoch_ends_with_the_same_bits(learner, kind, 
             settings,
             resume=checkpoint,
             on_epoch=later.append,
-            tick=lambda n, note="": ticks.append(n),
+            progress=lambda n, note="": ticks.append(n),
         )
         assert same(again, whole)
         assert sum(ticks) == steps(len(ROWS), settings)
@@ -210,7 +210,7 @@ def test_the_prompt_is_the_one_that_was_asked_for(changes, learner) -> None:
 def test_ticks_add_up_to_the_steps_that_were_promised(mode, size, expected) -> None:
     settings = small("negative", mode, batch_size=size)
     ticks: list[tuple[int, str]] = []
-    learned(settings, tick=lambda n, note="": ticks.append((n, note)))
+    learned(settings, progress=lambda n, note="": ticks.append((n, note)))
     assert len(ticks) == sum(n for n, _ in ticks) == steps(len(ROWS), settings) == expected
     assert all(note.startswith("loss ") and ", rate 0.0" in note for _, note in ticks)
 

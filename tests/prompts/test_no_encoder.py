@@ -98,7 +98,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits() -> None:
     learned(on_epoch=kept.append)
     assert [len(checkpoint.history) for checkpoint in kept] == [1, 2, 3]
     ticks = []
-    again, same = learned(resume=kept[1], tick=lambda step, note="": ticks.append(step))
+    again, same = learned(resume=kept[1], progress=lambda step, note="": ticks.append(step))
     assert same == history
     assert ticks == [4, 1, 1]
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
@@ -114,7 +114,7 @@ def test_a_lone_last_pair_is_left_out() -> None:
         CAPTIONS[:5],
         10.0,
         SETTINGS,
-        tick=lambda step, note="": ticks.append(step),
+        progress=lambda step, note="": ticks.append(step),
     )
     assert ticks == [1, 1, 1]
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from tower_samples import CLASSES, START, VOCABULARY, tokenize
 
 from lsncli.prompts.attention import Bucket
-from lsncli.prompts.layout import Layout, context_layout, text_layout
+from lsncli.prompts.layout import PromptLayout, context_layout, text_layout
 from lsncli.prompts.packing import Packing, pack, packed_rows
 
 CPU = torch.device("cpu")
 
 
-def contents(packing: Packing, layout: Layout) -> list[tuple[int, int]]:
+def contents(packing: Packing, layout: PromptLayout) -> list[tuple[int, int]]:
     """The token and the position of every packed row; ~j for vector j of a context."""
     own = [~(v % layout.length if layout.specific else v) for v in packing.learned.tolist()]
     return [
@@ -38,7 +38,7 @@ def class_buckets(packing: Packing) -> tuple[tuple[Bucket, ...], tuple[Bucket, .
     return packing.all_rows[first:], packing.ends_only[first:]
 
 
-def check(layout: Layout) -> Packing:
+def check(layout: PromptLayout) -> Packing:
     """Everything that must hold for any layout."""
     packing = pack(layout, CPU)
     rows, own = contents(packing, layout), own_rows(packing)

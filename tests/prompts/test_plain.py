@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lsncli.prompts.layout import Layout, Vocabulary, context_layout, text_layout
+from lsncli.prompts.layout import PromptLayout, Vocabulary, context_layout, text_layout
 from lsncli.prompts.plain_tower import PlainTower
 from lsncli.prompts.text_features import bounded
 
@@ -29,7 +29,7 @@ def encode(ids: Tensor, embeddings: Tensor) -> Tensor:
 TOWER = PlainTower(VOCABULARY, encode, PAD, PLACEHOLDER, "pooling 'all'")
 
 
-def naive(layout: Layout, contexts: Tensor) -> Tensor:
+def naive(layout: PromptLayout, contexts: Tensor) -> Tensor:
     """One prompt at a time, one vector at a time."""
     groups = []
     for group in contexts:

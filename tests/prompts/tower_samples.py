@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, normalize
 
 from lsncli.prompts.fast_tower import FastTower, fast_tower
-from lsncli.prompts.layout import Layout, Vocabulary
-from lsncli.prompts.packing import Block, Linear, Norm, Weights
+from lsncli.prompts.layout import PromptLayout, Vocabulary
+from lsncli.prompts.packing import Linear, Norm, TextBlock, Weights
 
 WIDTH, DIM, HEADS, LONGEST = 8, 6, 2, 20
 START, END, STOP = 28, 29, 27
@@ -41,7 +41,7 @@ def weights(dtype: torch.dtype = torch.float32, layers: int = 2) -> Weights:
         return Linear(some(seed, out, width), some(seed + 1, out))
 
     blocks = tuple(
-        Block(
+        TextBlock(
             norm1=norm(at),
             qkv=dense(at + 2, 3 * WIDTH),
             out=dense(at + 4, WIDTH),
@@ -65,7 +65,7 @@ def tower(dtype: torch.dtype = torch.float32, kernel: str = "torch") -> FastTowe
     return fast_tower(VOCABULARY, weights(dtype), kernel)
 
 
-def plain_features(model: Weights, layout: Layout, contexts: Tensor) -> Tensor:
+def plain_features(model: Weights, layout: PromptLayout, contexts: Tensor) -> Tensor:
     """One prompt at a time through every layer with a causal mask: unit text features (G, C, D)."""
     groups = []
     for group in contexts:

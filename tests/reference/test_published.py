@@ -8,7 +8,16 @@ import pytest
 
 from lsncli.cli.app import main
 from lsncli.errors import UsageError
-from lsncli.reference.published import MARKS, METRICS, NUMBERS, Row, Table, column, table, with_bold
+from lsncli.reference.published import (
+    MARKS,
+    METRICS,
+    NUMBERS,
+    PublishedRow,
+    PublishedTable,
+    column,
+    table,
+    with_bold,
+)
 
 PRINTED = Path(__file__).parent / "paper_tables.txt"
 """Rows as the text of the paper has them: the name with its marks, then the numbers, separated by tabs."""
@@ -56,7 +65,7 @@ def header(number: int) -> list[tuple[str, str]]:
     return pairs + [("", "id_accuracy")] * (number in (1, 2))
 
 
-def row(number: int, name: str) -> Row:
+def row(number: int, name: str) -> PublishedRow:
     return next(one for one in table(number).rows if one.name == name)
 
 
@@ -139,7 +148,7 @@ def test_averages_are_those_of_their_parts(number: int, metric: str) -> None:
             assert abs(4 * average - hundredths) <= 2, case
 
 
-def best(found: Table, key: str) -> set[str]:
+def best(found: PublishedTable, key: str) -> set[str]:
     """The names of the rows that are bold in a column."""
     return {one.name for one in found.rows if key in one.bold}
 
@@ -155,9 +164,9 @@ def test_bold_is_what_is_best_in_its_direction() -> None:
 def test_a_number_without_a_rival_is_not_bold() -> None:
     columns = [column("A/fpr95"), column("A/auroc")]
     rows = [
-        Row("x", (), {"A/fpr95": 3.0, "A/auroc": 90.0}, frozenset({"A/fpr95"})),
-        Row("y", (), {"A/auroc": 91.0}, frozenset()),
-        Row("z", (), {"A/fpr95": 1.0, "A/auroc": 99.0}, frozenset(), "another block"),
+        PublishedRow("x", (), {"A/fpr95": 3.0, "A/auroc": 90.0}, frozenset({"A/fpr95"})),
+        PublishedRow("y", (), {"A/auroc": 91.0}, frozenset()),
+        PublishedRow("z", (), {"A/fpr95": 1.0, "A/auroc": 99.0}, frozenset(), "another block"),
     ]
     assert [one.bold for one in with_bold(rows, columns)] == [frozenset(), {"A/auroc"}, frozenset()]
 

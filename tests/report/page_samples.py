@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from lsncli.artefacts.detector import Detector
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.prompts import HeadSource
-from lsncli.detection.scored_sets import Judged, ScoredSet
+from lsncli.detection.scored_sets import ScoredSet, VerdictArrays
 from lsncli.explanation.evidence import Neighbour
-from lsncli.explanation.saliency import Explanation, Look
+from lsncli.explanation.saliency import Explanation, PromptMap
 from lsncli.report.contents import Report
 from lsncli.threshold import Threshold
 from lsncli.types import Failure, Fingerprint
@@ -30,20 +30,20 @@ HOSTILE = (
 CLASSES = ("cat", "dog", "<b>hen</b>", "small red bird")
 
 
-def detector(classes: tuple[str, ...] = CLASSES) -> Detector:
+def detector(classes: tuple[str, ...] = CLASSES) -> SavedDetector:
     """An LSN detector with gamma 0.5, as far as a page looks at one."""
     fingerprint = Fingerprint("tiny", "", "00", 4, 8, "bicubic", "shortest", (0.0,), (1.0,), "fp32", 100.0)
     head = HeadSource(classes, 100.0, np.eye(len(classes), 8), None)
     threshold = Threshold(GAMMA, 0.95, 200, 0.91, 0.98)
     settings = {"tau": 1.0, "tau_bar": 5.0, "form": "paper"}
-    return Detector("lsn", "CoOp + LSN", settings, "positive", head, fingerprint, threshold)
+    return SavedDetector("lsn", "CoOp + LSN", settings, "positive", head, fingerprint, threshold)
 
 
-def judged(rows: int, mean: float, classes: int = 4, seed: int = 0) -> Judged:
+def judged(rows: int, mean: float, classes: int = 4, seed: int = 0) -> VerdictArrays:
     """Normal scores around ``mean`` whose parts add up to them."""
     random = np.random.default_rng([seed, rows])
     yes, no = random.normal(mean + 0.1, 0.1, rows), random.normal(-0.1, 0.02, rows)
-    return Judged(yes + no, random.integers(0, classes, rows).astype(np.int32), yes, no)
+    return VerdictArrays(yes + no, random.integers(0, classes, rows).astype(np.int32), yes, no)
 
 
 def jpeg(shade: int) -> bytes:
@@ -65,7 +65,7 @@ def scored(name: str, kind: str, rows: int, mean: float, names: tuple[str, ...] 
 def looks(row: int) -> Explanation:
     """A positive and a negative prompt that look at one corner each."""
     weights = np.eye(2)[[0, 1]] / 2
-    both = (Look("cat", 0, 0.3, weights), Look("cat", 1, 0.1, weights[::-1]))
+    both = (PromptMap("cat", 0, 0.3, weights), PromptMap("cat", 1, 0.1, weights[::-1]))
     return Explanation(np.full((8, 8, 3), row % 256, dtype=np.uint8), "cat", both)
 
 

@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 
 from lsncli.detection.detect import Verdict
-from lsncli.explanation.evidence import Judgement, Likely, Measure, Neighbour, Reasons
-from lsncli.explanation.saliency import Explanation, Look
+from lsncli.explanation.evidence import Evidence, LikelyClass, Measure, Neighbour, Reasons
+from lsncli.explanation.saliency import Explanation, PromptMap
 from lsncli.report import explanation_images as drawing
 from lsncli.report.explanation_images import numbers, write_looks
 from lsncli.report.explanation_tables import records, sections, show
 
 HOSTILE = "=1+1\x1b[31m\n\udcff.jpg"
 LOOKS = (
-    Look("cat", 0, 0.3, np.eye(2) / 2),
-    Look("cat", 1, 0.1, np.array([[0.25, 0.25], [0, 0.5]])),
-    Look("cat", 2, 0.2, np.zeros((2, 2))),
+    PromptMap("cat", 0, 0.3, np.eye(2) / 2),
+    PromptMap("cat", 1, 0.1, np.array([[0.25, 0.25], [0, 0.5]])),
+    PromptMap("cat", 2, 0.2, np.zeros((2, 2))),
 )
 FOUND = Explanation(np.full((8, 8, 3), 90, np.uint8), "cat", LOOKS)
 VERDICT = Verdict("a.png", "cat", 0.2, 0.25, True, 0.3, -0.1)
@@ -30,8 +30,8 @@ MEASURES = (
     Measure("gamma", 0.25, 0.05),
 )
 WHY = Reasons(
-    (Likely("cat", 0.75, 0.3), Likely("dog", 0.25, 0.2)),
-    Judgement(VERDICT, "CoOp + LSN", MEASURES),
+    (LikelyClass("cat", 0.75, 0.3), LikelyClass("dog", 0.25, 0.2)),
+    Evidence(VERDICT, "CoOp + LSN", MEASURES),
     (Neighbour(HOSTILE, "cat", 0.9), Neighbour("b.jpg", "", 0.5)),
     "train",
 )

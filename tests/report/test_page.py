@@ -12,7 +12,7 @@ import pytest
 from page_samples import CLASSES, HOSTILE, sample, scored
 
 from lsncli.console import printable
-from lsncli.detection.scored_sets import Judged
+from lsncli.detection.scored_sets import VerdictArrays
 from lsncli.metrics import evaluate_scores
 from lsncli.report.contents import Report
 from lsncli.report.page.build import build_page
@@ -152,7 +152,7 @@ def test_without_known_id_images_curves_stand_against_calibration() -> None:
 def test_what_can_grow_without_end_is_bounded() -> None:
     report = sample([scored("images", "input", 50, 0.5)], failures=FAILURES + 5)
     scores = np.linspace(0, 1, 50_000)
-    many = Judged(scores, np.zeros(50_000, dtype=np.int32), scores, scores)
+    many = VerdictArrays(scores, np.zeros(50_000, dtype=np.int32), scores, scores)
     found = page_data(replace(report, calibration=many))
     assert (len(found["failures"]), found["failed"]) == (FAILURES, FAILURES + 5)
     kept = array(found["calibration"]["scores"], "<f8")
@@ -165,9 +165,9 @@ def test_what_can_grow_without_end_is_bounded() -> None:
 def test_a_set_without_readable_images_and_a_score_without_parts_are_shown(parts: bool) -> None:
     full = scored("some", "input", 10, 0.5)
     if not parts:
-        bare = Judged(full.judged.scores, full.judged.predicted)
+        bare = VerdictArrays(full.judged.scores, full.judged.predicted)
         full = replace(full, judged=bare)
-    nothing = Judged(np.empty(0), np.empty(0, dtype=np.int32))
+    nothing = VerdictArrays(np.empty(0), np.empty(0, dtype=np.int32))
     empty = type(full)("none", "input", "", nothing, np.empty(0, dtype=np.int32), names=[])
     found = page_data(sample([empty, full]))
     assert (found["rows"]["positive"] is not None) == parts

@@ -86,8 +86,8 @@ def test_maps_of_different_counts_share_a_sheet(tmp_path: Path) -> None:
     seen = np.full((8, 8, 3), 128, np.uint8)
     some, nothing = np.full((2, 2), 0.25), np.zeros((2, 2))
     panels = [
-        attention.Panel("two", seen, (("positive", some), ("negative 1", nothing))),
-        attention.Panel("one", seen, (("positive", some),)),
+        attention.MapPanel("two", seen, (("positive", some), ("negative 1", nothing))),
+        attention.MapPanel("one", seen, (("positive", some),)),
     ]
     attention.draw((tmp_path / "a.svg",), panels, "title")
     assert "negative 1: nothing" in (tmp_path / "a.svg").read_text()

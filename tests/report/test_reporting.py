@@ -17,7 +17,7 @@ from lsncli.extraction.extract import extract
 from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
-from lsncli.report.contents import Wanted, make_report, set_on, want_images, want_split
+from lsncli.report.contents import SetRequest, make_report, set_on, want_images, want_split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import uncalibrated
 from lsncli.training.prompts import plan_negative, plan_positive, train_prompts
@@ -100,14 +100,14 @@ def test_a_split_has_the_scores_of_its_images_and_their_pictures(made, folder) -
 def test_a_split_whose_images_are_gone_is_shown_without_pictures(made, tmp_path) -> None:
     work, scorer = made
     split = replace(read_split(work.features, "train"), source=str(tmp_path / "gone"))
-    report = make_report([Wanted("train", "id", split.source, split)], work, scorer)
+    report = make_report([SetRequest("train", "id", split.source, split)], work, scorer)
     assert report.pictures == ({},)
     assert any("The images of train are not where they were" in note for note in report.notes)
     moved = photos(tmp_path / "moved", COUNT)
-    report = make_report([Wanted("train", "id", split.source, split, [moved])], work, scorer)
+    report = make_report([SetRequest("train", "id", split.source, split, [moved])], work, scorer)
     assert len(report.pictures[0]) == 27
     with pytest.raises(LsnError, match="are not in"):
-        make_report([Wanted("train", "id", "", split, [photos(tmp_path / "few", 1)])], work, scorer)
+        make_report([SetRequest("train", "id", "", split, [photos(tmp_path / "few", 1)])], work, scorer)
 
 
 def test_calibration_is_the_rows_that_set_gamma(made, folder) -> None:

@@ -28,7 +28,7 @@ from lsncli.images.found import EXTENSIONS
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.methods.prepared import Cost, metered
+from lsncli.methods.prepared import ResourceUse, metered
 from tests.robustness.mutations import case, samples, wrong_extension
 
 
@@ -76,7 +76,7 @@ def child(link: Connection, images: dict[str, bytes], start: int, count: int, se
             path = Path(folder) / f"case.{wrong_extension(number, extensions)}"
             path.write_bytes(mutated.data)
             link.send(str(mutated))
-            cost = Cost()
+            cost = ResourceUse()
             try:
                 with metered(cost):
                     reason, escaped = attempt(ImageItem(path.name, -1, str(path), None, None)), ""

@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.timing import record
 from lsncli.interchange.exchange import imported_fingerprint
-from lsncli.store.format import Piece, Split
+from lsncli.store.format import Chunk, Split
 from lsncli.store.part import Part
-from lsncli.store.staging import PART_ROWS, Plan, SplitMetadata, begin, claimed, make_room
+from lsncli.store.staging import PART_ROWS, ExtractionPlan, SplitMetadata, begin, claimed, make_room
 from lsncli.store.writer import write_split, write_text
 
 CLASSES = tuple(f"class {number}" for number in range(100))
@@ -41,7 +41,7 @@ def make_parts(work: Path, rows: int, dim: int) -> None:
     """The split "million" as an extraction leaves it before it is finished."""
     store, model = work / "features.h5", imported_fingerprint("made up", dim, 100.0)
     part_rows = PART_ROWS - PART_ROWS % BATCH
-    plan = Plan("ab" * 32, model.digest, rows, dim, BATCH, part_rows, {})
+    plan = ExtractionPlan("ab" * 32, model.digest, rows, dim, BATCH, part_rows, {})
     with claimed(store, "million"):
         folder = make_room(store, "million", plan, overwrite=False)
         begin(folder, plan, SplitMetadata(model, (), (), "made up"))
@@ -51,7 +51,7 @@ def make_parts(work: Path, rows: int, dim: int) -> None:
                 stop = min(start + BATCH, part.stop)
                 labels = np.full(stop - start, -1, np.int32)
                 keys = tuple(f"images/{row:09}.jpg" for row in range(start, stop))
-                part.add(Piece(start, stop, features(start, stop - start, dim), labels, keys, ()))
+                part.add(Chunk(start, stop, features(start, stop - start, dim), labels, keys, ()))
 
 
 def prepare(work: Path, dim: int) -> None:

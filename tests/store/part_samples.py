@@ -9,17 +9,19 @@ from store_samples import fingerprint, pieces_of, split
 from lsncli.store.format import SplitInfo
 from lsncli.store.merge import finish_split
 from lsncli.store.part import Part
-from lsncli.store.staging import Plan, SplitMetadata, begin, claimed, make_room, parts_folder
+from lsncli.store.staging import ExtractionPlan, SplitMetadata, begin, claimed, make_room, parts_folder
 from lsncli.types import Seconds
 
 CONTENT = split(rows=20)
-PLAN = Plan(CONTENT.listing, fingerprint().digest, 20, 4, 3, 9, {"class names": "x"})  # 9 + 9 + 2 items
+PLAN = ExtractionPlan(
+    CONTENT.listing, fingerprint().digest, 20, 4, 3, 9, {"class names": "x"}
+)  # 9 + 9 + 2 items
 ABOUT = SplitMetadata(fingerprint(), CONTENT.classes, CONTENT.failures, CONTENT.source)
 BATCHES = pieces_of(CONTENT, 3)
 SECOND = Seconds(read=1.0, encode=2.0)
 
 
-def planned(store: Path, plan: Plan = PLAN, about: SplitMetadata = ABOUT) -> Path:
+def planned(store: Path, plan: ExtractionPlan = PLAN, about: SplitMetadata = ABOUT) -> Path:
     """The folder of a split that is planned; nobody is at work on it."""
     with claimed(store, "train"):
         folder = make_room(store, "train", plan, overwrite=about.replace)
@@ -41,7 +43,7 @@ def add_from(part: Part, last: int) -> None:
             part.add(batch, SECOND)
 
 
-def finish(store: Path, plan: Plan = PLAN, about: SplitMetadata = ABOUT) -> SplitInfo:
+def finish(store: Path, plan: ExtractionPlan = PLAN, about: SplitMetadata = ABOUT) -> SplitInfo:
     with claimed(store, "train"):
         return finish_split(store, "train", plan, about)
 

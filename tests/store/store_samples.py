@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lsncli.store.format import Piece, Split
+from lsncli.store.format import Chunk, Split
 from lsncli.types import Failure, Fingerprint
 
 
@@ -47,10 +47,10 @@ def same(one: Split, other: Split) -> bool:
     )
 
 
-def pieces_of(content: Split, batch_size: int) -> list[Piece]:
+def pieces_of(content: Split, batch_size: int) -> list[Chunk]:
     """The split as an extraction would have made it, each failure-free batch a piece."""
     return [
-        Piece(
+        Chunk(
             start,
             min(start + batch_size, len(content.keys)),
             content.features[start : start + batch_size],

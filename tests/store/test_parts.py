@@ -15,7 +15,7 @@ from store_samples import fingerprint, same, split
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.store import part as part_module
-from lsncli.store.format import Piece
+from lsncli.store.format import Chunk
 from lsncli.store.merge import all_made, parts_of
 from lsncli.store.part import Part
 from lsncli.store.reader import list_splits, read_split
@@ -377,11 +377,11 @@ def test_two_processes_cannot_plan_one_split_but_two_splits(tmp_path: Path) -> N
 def test_batches_must_follow_one_another_and_end_at_borders(tmp_path: Path) -> None:
     with opened(tmp_path / "f.h5", 0) as part:
         with pytest.raises(LsnError, match="expected the batch from item 0"):
-            part.add(Piece(3, 6, *EMPTY, ()))
+            part.add(Chunk(3, 6, *EMPTY, ()))
         with pytest.raises(LsnError, match="found items 0 to 2"):
-            part.add(Piece(0, 2, *EMPTY, ()))
+            part.add(Chunk(0, 2, *EMPTY, ()))
         with pytest.raises(LsnError, match="found items 0 to 12"):
-            part.add(Piece(0, 12, *EMPTY, ()))
+            part.add(Chunk(0, 12, *EMPTY, ()))
 
 
 def test_a_refused_finish_keeps_the_parts(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_failures_and_batches_without_rows_are_kept(tmp_path: Path) -> None:
     for start in (0, 3):
         with Part.open(folder, plan, 0) as part:
             assert part.done == start
-            part.add(Piece(start, min(start + 3, 5), *EMPTY, tuple(lost[start : start + 3])))
+            part.add(Chunk(start, min(start + 3, 5), *EMPTY, tuple(lost[start : start + 3])))
     problem = Failure("x/", "unreadable folder")
     finish(path, plan, replace(ABOUT, problems=(problem,)))
     info = list_splits(path)["train"]

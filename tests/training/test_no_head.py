@@ -11,7 +11,7 @@ from lsncli.artefacts.heads import NoTower
 from lsncli.backbones.text import openai_templates
 from lsncli.detection.calibrate import make_detector
 from lsncli.errors import FingerprintMismatch, LsnError
-from lsncli.interchange.tables import Table, read_table
+from lsncli.interchange.tables import FeatureTable, read_table
 from lsncli.methods.heads import load_checked_head, make_head
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.clipn import PROMPTS, text_rows
@@ -45,7 +45,7 @@ def test_both_encoders_read_the_same_templates(work, tiny_backbone, tower, templ
         tower,
         CLASSES,
         templates=templates,
-        tick=lambda step, note="": ticks.append(step),
+        progress=lambda step, note="": ticks.append(step),
     )
     function = tiny_backbone.text_function()
     import torch
@@ -86,10 +86,12 @@ def test_an_encoder_with_other_weights_is_refused(work, tiny_backbone, tower) ->
             tower_head(work, tiny_backbone, replace(tower, weights=weights), CLASSES, templates="hand")
 
 
-def matrices(sets: int = 0) -> tuple[Table, Table]:
+def matrices(sets: int = 0) -> tuple[FeatureTable, FeatureTable]:
     random = np.random.default_rng(1)
     shape = (sets, 3, 32) if sets else (3, 32)
-    return Table(5 * random.normal(size=(3, 32))), Table(random.normal(size=shape).astype(np.float16))
+    return FeatureTable(5 * random.normal(size=(3, 32))), FeatureTable(
+        random.normal(size=shape).astype(np.float16)
+    )
 
 
 @pytest.mark.parametrize("sets", [0, 2])
@@ -127,7 +129,9 @@ def test_a_file_may_name_its_classes(work, tmp_path) -> None:
 )
 def test_matrices_that_cannot_be_right_are_refused(work, yes, no, message) -> None:
     good = matrices()
-    found = [table if given is None else Table(given) for table, given in zip(good, (yes, no), strict=True)]
+    found = [
+        table if given is None else FeatureTable(given) for table, given in zip(good, (yes, no), strict=True)
+    ]
     with pytest.raises(LsnError, match=message):
         import_head(work, *found, CLASSES)
     assert not work.head("clipn").exists()

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lsncli.errors import UsageError
 from lsncli.training import linear_probe as probe
-from lsncli.training.linear_probe import SWEEP, Probe, best_probe, probes
+from lsncli.training.linear_probe import SWEEP, LinearProbe, best_probe, probes
 from lsncli.types import Rows, unit
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def rows(count: int = 90, classes: int = 3, dim: int = 8, seed: int = 0, noise: 
     return Rows(features.astype(np.float16), labels)
 
 
-def fit(train: Rows, c: float, classes: int = 3, tolerance: float = 1e-8) -> Probe:
+def fit(train: Rows, c: float, classes: int = 3, tolerance: float = 1e-8) -> LinearProbe:
     (found,) = probes(train, classes, [c], CPU, tolerance=tolerance)
     return found
 
@@ -46,7 +46,7 @@ def test_weights_and_biases_sum_to_zero_over_the_classes_also_of_few_rows(seed: 
     assert abs(found.bias.sum()) < 1e-12 * np.abs(found.bias).max()
 
 
-def gradient(train: Rows, found: Probe, c: float) -> tuple[np.ndarray, np.ndarray]:
+def gradient(train: Rows, found: LinearProbe, c: float) -> tuple[np.ndarray, np.ndarray]:
     """Of sum cross-entropy + |W|^2 / (2 C), written from the formula, row by row."""
     by_weights, by_bias = found.weights / c, np.zeros(len(found.bias))
     for x, label in zip(unit(train.features), train.labels, strict=True):
@@ -61,7 +61,7 @@ def gradient(train: Rows, found: Probe, c: float) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.parametrize("c", [1.0, 1000.0])
 def test_the_gradient_of_the_regularised_loss_is_zero_there(c: float) -> None:
     train = rows(seed=3)
-    zero = gradient(train, Probe(np.zeros((3, 8)), np.zeros(3)), c)
+    zero = gradient(train, LinearProbe(np.zeros((3, 8)), np.zeros(3)), c)
     for here, there in zip(gradient(train, fit(train, c), c), zero, strict=True):
         assert np.abs(here).max() < 1e-6 * max(1.0, np.abs(there).max())
     usual = fit(train, c, tolerance=probe.TOLERANCE)

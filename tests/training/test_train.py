@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from workspace_samples import CLASSES, NEG, POS, clusters, workspace
 
-from lsncli.artefacts.detector import Detector, load_detector
+from lsncli.artefacts.detector import SavedDetector, load_detector
 from lsncli.artefacts.prompts import load_prompts, save_prompts
 from lsncli.detection.calibrate import known_rows, make_detector
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
@@ -58,7 +58,7 @@ def test_positive_prompts_bring_a_coop_mcm_detector(work: Workspace, tiny_backbo
     steps: list[int] = []
     plan = train.plan_positive(work, fraction=0.3, shots=5, seed=4)
     done = train.train_prompts(
-        work, tiny_backbone, plan, replace(POS, seed=4), tick=lambda n, note="": steps.append(n)
+        work, tiny_backbone, plan, replace(POS, seed=4), progress=lambda n, note="": steps.append(n)
     )
     assert (done.path, done.rows) == (work.positive, 15)
     assert len(steps) == POS.epochs * 2  # 15 rows in batches of 8
@@ -200,7 +200,7 @@ def test_a_detector_needs_nothing_but_its_file(work: Workspace, tiny_backbone) -
     test = read_split(work.features, "test")
     file = work.detector.rename(work.folder.parent / "alone.safetensors")
 
-    def score(one: Detector) -> np.ndarray:
+    def score(one: SavedDetector) -> np.ndarray:
         head = head_from(one.head, lambda: pytest.fail("text features are all it needs"))
         return load_score(one.method, **one.settings).scorer(head, one.learned)(test.features)
 

@@ -29,7 +29,7 @@ def work(tmp_path, tiny_backbone):
 
 def test_the_pair_becomes_a_head_and_a_detector(work, tiny_backbone) -> None:
     plan, ticks = plan_dual(work), []
-    done = train_dual(work, tiny_backbone, plan, QUICK, tick=lambda step, note="": ticks.append(step))
+    done = train_dual(work, tiny_backbone, plan, QUICK, progress=lambda step, note="": ticks.append(step))
     assert (done.path, done.rows, done.held_out) == (work.head("dualcoop"), 24, 6)
     right = (unit(plan.rows.held_out.features) @ done.head.weights.T).argmax(1) == plan.rows.held_out.labels
     assert done.accuracy == right.mean()
@@ -79,13 +79,13 @@ def test_an_interrupted_training_goes_on_only_with_the_same_loss(work, tiny_back
     def interrupt() -> None:
         ticks = []
 
-        def tick(step: int, note: str = "") -> None:
+        def progress(step: int, note: str = "") -> None:
             ticks.append(step)
             if len(ticks) == 5:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train_dual(work, tiny_backbone, plan, QUICK, kernel="torch", tick=tick)
+            train_dual(work, tiny_backbone, plan, QUICK, kernel="torch", progress=progress)
         assert work.checkpoint("dualcoop").is_file()
 
     for loss, said in ((Asymmetric(), "Going on after epoch 1 of 3"), (Asymmetric(clip=0.1), "starts anew")):

@@ -124,7 +124,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(work, tiny_backbone, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learned(work, tiny_backbone, path, tick=interrupted)
+        learned(work, tiny_backbone, path, progress=interrupted)
     assert work.checkpoint("clipn").is_file()
     remarks: list[str] = []
     learned(work, tiny_backbone, path, remark=remarks.append)
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_other_pairs_is_not_taken_up(work, tiny_backbone, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learned(work, tiny_backbone, write_csv(tmp_path, 20), tick=stop)
+        learned(work, tiny_backbone, write_csv(tmp_path, 20), progress=stop)
     remarks: list[str] = []
     tower = learned(work, tiny_backbone, write_csv(tmp_path, 12), remark=remarks.append)
     assert "starts anew" in remarks[0]

@@ -46,7 +46,7 @@ class Trainer:
         self.remarks.clear()
         self.ticks.clear()
 
-        def tick(step: int, note: str = "") -> None:
+        def progress(step: int, note: str = "") -> None:
             self.ticks.append((step, note))
             if sum(n for n, _ in self.ticks) == stop_after:
                 raise KeyboardInterrupt
@@ -54,7 +54,13 @@ class Trainer:
         negative = self.settings.kind == "negative"
         plan = train.plan_negative(self.work) if negative else train.plan_positive(self.work)
         train.train_prompts(
-            self.work, self.backbone, plan, self.settings, tick=tick, remark=self.remarks.append, **options
+            self.work,
+            self.backbone,
+            plan,
+            self.settings,
+            progress=progress,
+            remark=self.remarks.append,
+            **options,
         )
         return self.artefacts()
 

@@ -42,7 +42,9 @@ def planned(folder: Path, tiny_backbone) -> tune.TunePlan:
     return plan(folder, tiny_backbone)
 
 
-def tuned(place: Path, planned: tune.TunePlan, settings: TuneSettings = QUICK, **given) -> tune.Tuned:
+def tuned(
+    place: Path, planned: tune.TunePlan, settings: TuneSettings = QUICK, **given
+) -> tune.FineTunedModel:
     return tune_tower(Workspace(place), planned, settings, CPU, c=10.0, **given)
 
 
@@ -130,7 +132,7 @@ def test_an_interrupted_training_goes_on_to_the_same_tower(tmp_path, planned, mo
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tuned(tmp_path / "cut", planned, settings, tick=interrupt)
+        tuned(tmp_path / "cut", planned, settings, progress=interrupt)
     work = Workspace(tmp_path / "cut")
     assert work.checkpoint("tower").is_file()
     assert not work.tower.exists()

@@ -6,7 +6,7 @@ from lsncli.errors import UsageError
 from lsncli.registry import load
 
 if TYPE_CHECKING:
-    from lsncli.bench.figures.request import Drawn, Request
+    from lsncli.bench.figures.request import FigureResult, Request
 
 FIGURES = {
     2: "lsncli.bench.figures.looks:draw",
@@ -33,12 +33,12 @@ def check_number(number: int) -> None:
         )
 
 
-def draw_figure(number: int, request: "Request") -> "Drawn":
+def draw_figure(number: int, request: "Request") -> "FigureResult":
     """Measure what a figure shows, as far as it is not known, and draw it into ``request.to``.
 
     Raises UsageError for another number, or a suite that lacks what the figure is about; LsnError if its data
     are not there.
     """
     check_number(number)
-    drawn: Drawn = load(FIGURES[number])(request, number)
+    drawn: FigureResult = load(FIGURES[number])(request, number)
     return drawn

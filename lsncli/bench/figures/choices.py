@@ -7,7 +7,7 @@ import numpy as np
 
 from lsncli.backbones import with_text
 from lsncli.bench.figures.pictures import pictures, spread_rows
-from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned, stored_sets
+from lsncli.bench.figures.request import FigureResult, Record, Request, paths, planned, stored_sets
 from lsncli.bench.suite_workspace import SuiteWorkspace, same_backbone
 from lsncli.errors import LsnError
 from lsncli.evaluation import negation as use
@@ -16,7 +16,7 @@ from lsncli.report.formats import Column
 from lsncli.scores.common import cosines
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
-from lsncli.types import Float64s, Labels
+from lsncli.types import Float64Array, Labels
 
 SHOWN = 4
 """Images in the picture; the shares are of all images of the set."""
@@ -52,7 +52,7 @@ class Question:
     right: int | None
 
 
-def draw(request: Request, number: int) -> Drawn:
+def draw(request: Request, number: int) -> FigureResult:
     """Ask every ID test image of Table 1 (or ``request.spec``) and draw a few with their probabilities.
 
     Other classes are drawn at random, from one seed. Raises LsnError for fewer than three classes.
@@ -79,14 +79,16 @@ def draw(request: Request, number: int) -> Drawn:
     png, svg, numbers = paths(request, f"figure{number}")
     report.draw((png, svg), _panels(suite_work, split, part.image_set, asked, scale), title)
     report.write(numbers, _rows(split, asked, scale))
-    return Drawn(title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request))
+    return FigureResult(
+        title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request)
+    )
 
 
-Answered = tuple[Question, Float64s]
+Answered = tuple[Question, Float64Array]
 """A question and the cosines (N, 2) of all images with its two texts."""
 
 
-def _answered(question: Question, yes: Float64s, no: Float64s) -> Answered:
+def _answered(question: Question, yes: Float64Array, no: Float64Array) -> Answered:
     rows = np.arange(len(yes))
     found = [(no if one.negated else yes)[rows, one.of] for one in question.options]
     return question, np.stack(found, axis=1)
@@ -101,13 +103,13 @@ def _others(labels: Labels, count: int) -> tuple[Labels, Labels]:
     return (labels + first) % count, (labels + second) % count
 
 
-def _figure3(labels: Labels, yes: Float64s) -> list[Question]:
+def _figure3(labels: Labels, yes: Float64Array) -> list[Question]:
     other, _ = _others(labels, yes.shape[1])
     options = Option("own", True, labels), Option("other", True, other)
     return [Question('Both with "not": the right class; another', options, 0, 1)]
 
 
-def _figure4(labels: Labels, yes: Float64s) -> list[Question]:
+def _figure4(labels: Labels, yes: Float64Array) -> list[Question]:
     other, third = _others(labels, yes.shape[1])
     rows = np.arange(len(labels))
     higher = yes[rows, other] >= yes[rows, third]
@@ -120,7 +122,7 @@ def _figure4(labels: Labels, yes: Float64s) -> list[Question]:
     ]
 
 
-def _figure8(labels: Labels, yes: Float64s) -> list[Question]:
+def _figure8(labels: Labels, yes: Float64Array) -> list[Question]:
     other, third = _others(labels, yes.shape[1])
     own = Option("own", False, labels)
     return [
@@ -147,13 +149,13 @@ def _text(option: Option, name: str) -> str:
     return (use.NO if option.negated else use.YES).replace("{}", name)
 
 
-def _probabilities(cosine: Float64s, scale: float) -> Float64s:
+def _probabilities(cosine: Float64Array, scale: float) -> Float64Array:
     """Softmax (N, 2) of two scaled cosines."""
     second = 1 / (1 + np.exp(np.clip(scale * (cosine[:, 0] - cosine[:, 1]), -700, 700)))
     return np.stack([1 - second, second], axis=1)
 
 
-def _summary(question: Question, cosine: Float64s) -> Record:
+def _summary(question: Question, cosine: Float64Array) -> Record:
     # A tie is a choice of the first text.
     chosen = (cosine[:, 1] > cosine[:, 0]).astype(int)
     texts = [_text(one, f"[{one.template} class]") for one in question.options]

@@ -1,7 +1,7 @@
 """Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
 
 from lsncli.backbones import with_text
-from lsncli.bench.figures.request import Drawn, Request, paths, planned, stored_sets
+from lsncli.bench.figures.request import FigureResult, Request, paths, planned, stored_sets
 from lsncli.bench.suite import Group, TableSpec
 from lsncli.bench.suite_workspace import same_backbone
 from lsncli.errors import UsageError
@@ -28,7 +28,7 @@ COLUMNS = [
 ]
 
 
-def draw(request: Request, number: int) -> Drawn:
+def draw(request: Request, number: int) -> FigureResult:
     """Let the images of one OOD set choose for each of ImageNet-1k's names, count, and draw the counts.
 
     The set is the column ``SETS[number]`` of Table 1 or of ``request.spec``. Raises UsageError if there is no
@@ -62,7 +62,7 @@ def draw(request: Request, number: int) -> Drawn:
         'The paper prints no numbers here, and says: CLIP tends to choose "not a photo of a [class]".',
         f"Classes: the {len(names)} names of ImageNet-1k. {request.suite.note.strip()}".strip(),
     ]
-    return Drawn(title, [row], COLUMNS, (png, svg, numbers), notes)
+    return FigureResult(title, [row], COLUMNS, (png, svg, numbers), notes)
 
 
 def _group(spec: TableSpec, number: int) -> Group:

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from lsncli.bench.jobs import Score
+from lsncli.bench.jobs import ScoreJob
 from lsncli.bench.measure import scored
-from lsncli.bench.plan import Plan
+from lsncli.bench.plan import BenchPlan
 from lsncli.bench.suite_workspace import same_backbone
 from lsncli.bench.training_jobs import loader
-from lsncli.console import progress
+from lsncli.console import progress_bar
 from lsncli.device import pick_device
 from lsncli.report.evaluation_plots import draw_scores
 from lsncli.report.plots import safe_name
 
 
-def draw_rows(plan: Plan, folder: Path, *, quiet: bool = False) -> list[Path]:
+def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Path]:
     """Draw what ``plan`` has measured from the first seed, a figure for each row and split of an ID set.
 
     The png files; beside each are an svg and the numbers as csv. Scores come from the suite's cache, or are
@@ -22,16 +22,16 @@ def draw_rows(plan: Plan, folder: Path, *, quiet: bool = False) -> list[Path]:
     todo = [score for score in plan.scores if score.seed == 0 and score.keys and plan.done(score)]
     written: list[Path] = []
     several = {score.place.id for score in todo if score.place.split}
-    with progress("figures", len(todo), quiet=quiet) as tick:
+    with progress_bar("figures", len(todo), quiet=quiet) as progress:
         for score in sorted(todo, key=lambda one: (one.line.model, str(one.place))):  # a place is read once
             where = str(score.place) if score.place.id in several else score.place.id
             name = safe_name(f"{score.line.name} on {where}", [path.stem for path in written])
             written.append(_draw(plan, score, folder, name, where))
-            tick(1, str(score))
+            progress(1, str(score))
     return written
 
 
-def _draw(plan: Plan, score: Score, folder: Path, name: str, where: str) -> Path:
+def _draw(plan: BenchPlan, score: ScoreJob, folder: Path, name: str, where: str) -> Path:
     suite_work = plan.suite_work
     work, weights = suite_work.workspace(score.line.model), suite_work.weights(score.line.model)
     device = str(pick_device(suite_work.device))

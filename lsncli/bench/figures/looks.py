@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lsncli.bench.figures.pictures import pictures, spread_rows
-from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
-from lsncli.bench.jobs import Score, plain
-from lsncli.bench.suite import Row, TableSpec
+from lsncli.bench.figures.request import FigureResult, Record, Request, paths, planned
+from lsncli.bench.jobs import ScoreJob, plain
+from lsncli.bench.suite import RowSpec, TableSpec
 from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
 from lsncli.errors import LsnError, UsageError
-from lsncli.explanation.saliency import Explanation, Look, explain
+from lsncli.explanation.saliency import Explanation, PromptMap, explain
 from lsncli.methods.heads import make_head
 from lsncli.report import attention as report
 from lsncli.report.formats import Column
@@ -31,7 +31,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ClassImage:
     """An image by its path in the set, its class, and the looks of that class's prompts."""
 
     path: str
@@ -39,7 +39,7 @@ class Seen:
     found: Explanation
 
 
-def draw(request: Request, number: int) -> Drawn:
+def draw(request: Request, number: int) -> FigureResult:
     """Learn the prompts of a row of Table 1 (or ``request.spec``) if need be, and look through them.
 
     The row is the first one named, else the first that learns positive and negative prompts by CoOp. Raises
@@ -67,10 +67,10 @@ def draw(request: Request, number: int) -> Drawn:
         "looks into any image.",
         request.suite.note.strip(),
     ]
-    return Drawn(title, rows, COLUMNS, (png, svg, numbers), [one for one in notes if one])
+    return FigureResult(title, rows, COLUMNS, (png, svg, numbers), [one for one in notes if one])
 
 
-def _row(spec: TableSpec, request: Request) -> Row:
+def _row(spec: TableSpec, request: Request) -> RowSpec:
     wanted = {plain(name) for name in request.rows}
     for row in spec.rows:
         kinds = {step.kind: step.settings.get("learner", "coop") for step in row.learn}
@@ -83,7 +83,7 @@ def _row(spec: TableSpec, request: Request) -> Row:
     )
 
 
-def _explained(request: Request, score: Score, suite_work: SuiteWorkspace) -> Iterator[Seen]:
+def _explained(request: Request, score: ScoreJob, suite_work: SuiteWorkspace) -> Iterator[ClassImage]:
     """The test images and what the row's prompts see in them."""
     work, part = suite_work.workspace(score.line.model), score.place.test
     name, split = part.image_set, part.of(read_split(work.features, part.set), part.set)
@@ -107,7 +107,7 @@ def _explained(request: Request, score: Score, suite_work: SuiteWorkspace) -> It
         if split.keys[at] in images:
             own = split.classes[split.labels[at]]
             seen = explain(backbone, head, images[split.keys[at]], [own])
-            yield Seen(split.keys[at], own, replace(seen, looks=_of_class(seen, own)))
+            yield ClassImage(split.keys[at], own, replace(seen, looks=_of_class(seen, own)))
 
 
 def _check_images(suite_work: SuiteWorkspace, name: str) -> None:
@@ -119,11 +119,11 @@ def _check_images(suite_work: SuiteWorkspace, name: str) -> None:
         )
 
 
-def _of_class(seen: Explanation, name: str) -> tuple[Look, ...]:
+def _of_class(seen: Explanation, name: str) -> tuple[PromptMap, ...]:
     return tuple(look for look in seen.looks if look.name == name)
 
 
-def _rows(one: Seen) -> Iterator[Record]:
+def _rows(one: ClassImage) -> Iterator[Record]:
     positive = one.found.looks[0]
     for look in one.found.looks:
         yield {
@@ -138,7 +138,7 @@ def _rows(one: Seen) -> Iterator[Record]:
         }
 
 
-def _panel(one: Seen) -> report.Panel:
+def _panel(one: ClassImage) -> report.MapPanel:
     title = one.own if one.own == one.found.predicted else f"{one.own} (taken for {one.found.predicted})"
     maps = tuple((f"{look.prompt}, cosine {look.cosine:.3f}", look.weights) for look in one.found.looks)
-    return report.Panel(title, one.found.seen, maps)
+    return report.MapPanel(title, one.found.seen, maps)

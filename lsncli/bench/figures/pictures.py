@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
-from lsncli.images.dataset_layouts import Layout
+from lsncli.images.dataset_layouts import DatasetLayout
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.store.format import Split
@@ -18,7 +18,7 @@ def spread_rows(split: Split, count: int) -> list[int]:
     return [int(np.flatnonzero(split.labels == label)[0]) for label in chosen]
 
 
-def pictures(source: Layout | None, keys: Sequence[str]) -> dict[str, Image]:
+def pictures(source: DatasetLayout | None, keys: Sequence[str]) -> dict[str, Image]:
     """The images of ``keys`` in a set, RGB; those that are not there or broken are left out."""
     if source is None:
         return {}

@@ -9,7 +9,7 @@ from typing import Any
 from lsncli.bench.costs import FOR_FIGURES, costs_of, rows_of
 from lsncli.bench.features import extract_set
 from lsncli.bench.measured_table import MeasuredTable, measured
-from lsncli.bench.plan import Plan
+from lsncli.bench.plan import BenchPlan
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
 from lsncli.bench.suite_workspace import SuiteWorkspace
@@ -54,7 +54,7 @@ class Request:
             )
         return self.suite.table(usual)
 
-    def measure(self, spec: TableSpec, *, dry: bool = False) -> tuple[MeasuredTable, Plan]:
+    def measure(self, spec: TableSpec, *, dry: bool = False) -> tuple[MeasuredTable, BenchPlan]:
         """Every row of ``spec``; what is known already is not measured again."""
         return measured(
             self.suite,
@@ -78,7 +78,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FigureResult:
     """Rows for stdout, the files written, and what belongs under the picture."""
 
     title: str
@@ -95,7 +95,7 @@ def paths(request: Request, name: str) -> tuple[Path, Path, Path]:
     return png, svg, numbers
 
 
-def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[SuiteWorkspace, Plan]:
+def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[SuiteWorkspace, BenchPlan]:
     """Make the features of the stored splits ``names`` of a table, unless they are there.
 
     The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.
@@ -118,7 +118,7 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
     return plan.suite_work, plan
 
 
-def planned(title: str, plans: Iterable[Plan]) -> Drawn:
+def planned(title: str, plans: Iterable[BenchPlan]) -> FigureResult:
     """What would be done, and its cost."""
     rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.suite_work)))]
-    return Drawn(title, rows, FOR_FIGURES)
+    return FigureResult(title, rows, FOR_FIGURES)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lsncli.bench.costs import costs_of, rows_of
-from lsncli.bench.figures.request import Drawn, Record, Request, paths, planned
+from lsncli.bench.figures.request import FigureResult, Record, Request, paths, planned
 from lsncli.bench.jobs import plain
 from lsncli.bench.measured_table import AVERAGE, Cell, MeasuredTable
 from lsncli.bench.speeds import Speeds
-from lsncli.bench.suite import Row, Suite, TableSpec
+from lsncli.bench.suite import RowSpec, Suite, TableSpec
 from lsncli.bench.tasks import HELD_OUT
 from lsncli.console import say
 from lsncli.errors import UsageError
@@ -43,10 +43,10 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Varied:
+class ShotsRow:
     """A row of a table that is measured for several numbers of images; ``table`` is the paper's, or ""."""
 
-    row: Row
+    row: RowSpec
     title: str
     table: str = ""
 
@@ -56,7 +56,7 @@ class Varied:
         return bool(self.row.learn) or not parse_method(self.row.method).needs.isdisjoint({"train", "labels"})
 
 
-def draw(request: Request, number: int) -> Drawn:
+def draw(request: Request, number: int) -> FigureResult:
     """Measure FPR95 and AUROC (percent, average of all OOD sets) for each number of images, and draw them.
 
     Without ``request.spec`` these are rows of the paper's Tables 4 and 5. Raises UsageError if there is no
@@ -85,15 +85,17 @@ def draw(request: Request, number: int) -> Drawn:
     png, svg, numbers = paths(request, f"figure{number}")
     report.draw((png, svg), [one for one in found if not stand_in or one["source"] == "measured"], title)
     report.write(numbers, [*(column.key for column in COLUMNS), "why_missing"], found)
-    return Drawn(title, found, COLUMNS, (png, svg, numbers), _notes(found, tables, request.command(number)))
+    return FigureResult(
+        title, found, COLUMNS, (png, svg, numbers), _notes(found, tables, request.command(number))
+    )
 
 
-def _rows(request: Request) -> tuple[TableSpec, list[Varied]]:
+def _rows(request: Request) -> tuple[TableSpec, list[ShotsRow]]:
     """The table whose OOD sets are taken, and its rows."""
     if request.spec is None:
         spec = request.table("5")
         rows = [
-            Varied(row, title, table)
+            ShotsRow(row, title, table)
             for table, name, title in USUAL
             if table in request.suite.tables
             for row in request.suite.tables[table].rows
@@ -101,7 +103,7 @@ def _rows(request: Request) -> tuple[TableSpec, list[Varied]]:
         ]
     else:
         spec = request.spec
-        rows = [Varied(row, row.name) for row in spec.rows if _chosen(request.rows, (row.name,))]
+        rows = [ShotsRow(row, row.name) for row in spec.rows if _chosen(request.rows, (row.name,))]
     if not any(one.learns for one in rows):
         known = ", ".join(row.name for row in spec.rows)
         raise UsageError(
@@ -116,7 +118,7 @@ def _chosen(wanted: Sequence[str], names: Sequence[str]) -> bool:
     return not asked or any(plain(name) in asked for name in names)
 
 
-def _usual_shots(suite: Suite, rows: Sequence[Varied]) -> tuple[int, ...]:
+def _usual_shots(suite: Suite, rows: Sequence[ShotsRow]) -> tuple[int, ...]:
     """``SHOTS`` below the number that every training set has, and that number itself."""
     smallest = []
     for one in rows:
@@ -131,7 +133,7 @@ def _usual_shots(suite: Suite, rows: Sequence[Varied]) -> tuple[int, ...]:
     return (*(one for one in SHOTS if one < min(smallest)), min(smallest))
 
 
-def _with_shots(spec: TableSpec, rows: Sequence[Varied], shots: int) -> TableSpec:
+def _with_shots(spec: TableSpec, rows: Sequence[ShotsRow], shots: int) -> TableSpec:
     """The same rows, learning from ``shots`` images of each class."""
     varied = (replace(one.row, shots=shots, note="") for one in rows)
     return replace(spec, rows=tuple(varied))
@@ -144,7 +146,7 @@ def _cells(table: MeasuredTable, name: str) -> dict[str, Cell]:
     return {metric: table.rows[name][f"{group}/{metric}"] for metric in METRICS}
 
 
-def _measured_rows(rows: Sequence[Varied], tables: dict[int, MeasuredTable]) -> Iterator[Record]:
+def _measured_rows(rows: Sequence[ShotsRow], tables: dict[int, MeasuredTable]) -> Iterator[Record]:
     for one in rows:
         for shots, table in tables.items() if one.learns else list(tables.items())[:1]:
             cells = _cells(table, one.row.name)
@@ -159,7 +161,7 @@ def _measured_rows(rows: Sequence[Varied], tables: dict[int, MeasuredTable]) -> 
             }
 
 
-def _published_rows(rows: Sequence[Varied]) -> Iterator[Record]:
+def _published_rows(rows: Sequence[ShotsRow]) -> Iterator[Record]:
     """The paper prints the figure without numbers: what its tables say of the same rows."""
     for one in rows:
         if one.table:

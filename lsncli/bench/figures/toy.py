@@ -3,12 +3,12 @@
 import numpy as np
 
 from lsncli.bench.figures import toyexample as toy
-from lsncli.bench.figures.request import Drawn, Request, planned
+from lsncli.bench.figures.request import FigureResult, Request, planned
 from lsncli.errors import LsnError
 from lsncli.report import toy as report
 
 
-def draw(request: Request, number: int) -> Drawn:
+def draw(request: Request, number: int) -> FigureResult:
     """Learn both classifiers from six images and draw what they say of these and of an OOD image.
 
     No suite and no data are needed. Raises LsnError if the example does not do what the paper says.
@@ -31,4 +31,4 @@ def draw(request: Request, number: int) -> Drawn:
     report.draw((png, svg), images, toy.FIGURES, prompts, scores, title)
     report.write(numbers, rows)
     notes = [f"Checked: {claim}" for claim in claims]
-    return Drawn(title, rows, toy.COLUMNS, (png, svg, numbers), notes)
+    return FigureResult(title, rows, toy.COLUMNS, (png, svg, numbers), notes)

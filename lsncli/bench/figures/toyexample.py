@@ -26,7 +26,7 @@ from lsncli.scores.common import predict
 from lsncli.scores.lsn import Lsn
 from lsncli.scores.mcm import Mcm
 from lsncli.scores.mincm import MinCm
-from lsncli.types import Float64s, Head
+from lsncli.types import Float64Array, Head
 
 CLASSES = ("class 1", "class 2", "class 3")
 IS, IS_NOT = "●■▲", "◆★✚"
@@ -61,17 +61,17 @@ class Toy:
     """Learned prompts and what is scored with them; the OOD image is the last row."""
 
     head: Head
-    features: Float64s
+    features: Float64Array
     predicted: tuple[int, ...]
-    mcm: Float64s
-    min_cm: Float64s
-    lsn: Float64s
+    mcm: Float64Array
+    min_cm: Float64Array
+    lsn: Float64Array
 
     @property
-    def negative_cosines(self) -> Float64s:
+    def negative_cosines(self) -> Float64Array:
         """Cosines (7, 3) of the images with the negative prompt of each class."""
         negative = np.asarray(self.head.negative)
-        cosines: Float64s = self.features @ negative[0].T
+        cosines: Float64Array = self.features @ negative[0].T
         return cosines
 
 

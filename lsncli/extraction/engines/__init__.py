@@ -8,7 +8,7 @@ from lsncli.registry import load
 
 if TYPE_CHECKING:
     from lsncli import console
-    from lsncli.extraction.part_job import Job, PartResult
+    from lsncli.extraction.part_job import PartJob, PartResult
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class EngineKind:
     work: str
     """``module:function`` that makes parts: an ``Engine``."""
     group: str
-    """``module:function`` of an ``Asked``: the group that was asked for, None if this process works alone. It
-    raises UsageError for options or an environment that the engine cannot use, Unavailable without its
-    package."""
+    """``module:function`` of an ``EngineRequest``: the group that was asked for, None if this process works
+    alone. It raises UsageError for options or an environment that the engine cannot use, Unavailable without
+    its package."""
     about: str
     """For the help of --engine."""
     together: bool = False
@@ -46,7 +46,7 @@ ENGINES: dict[str, EngineKind] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class EngineRequest:
     """What a command says of who should work."""
 
     processes: int
@@ -88,11 +88,13 @@ class Engine(Protocol):
     """Makes parts of a split that is planned: all of them, or this process's share.
 
     What to do lies in ``job.folder``; parts that are there are skipped, but not before they were read.
-    ``tick`` counts images. Returns when its parts are there, with what became of each. Raises LsnError if
+    ``progress`` counts images. Returns when its parts are there, with what became of each. Raises LsnError if
     one could not be made; what was done stays.
     """
 
-    def __call__(self, job: "Job", group: WorkerGroup, tick: "console.Tick") -> "list[PartResult]": ...
+    def __call__(
+        self, job: "PartJob", group: WorkerGroup, progress: "console.ProgressCallback"
+    ) -> "list[PartResult]": ...
 
 
 def engine(group: WorkerGroup) -> Engine:
@@ -101,7 +103,7 @@ def engine(group: WorkerGroup) -> Engine:
     return work
 
 
-def group_for(engine: str, asked: Asked) -> WorkerGroup | None:
+def group_for(engine: str, asked: EngineRequest) -> WorkerGroup | None:
     """The group that was asked for; None if this process works alone. Raises as ``EngineKind.group`` says."""
     group: WorkerGroup | None = load(ENGINES[engine].group)(asked)
     return group

@@ -21,8 +21,8 @@ import torch
 from lsncli import console
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
-from lsncli.extraction.engines import Asked, WorkerGroup
-from lsncli.extraction.part_job import Job, PartResult, encoder_for, work_part
+from lsncli.extraction.engines import EngineRequest, WorkerGroup
+from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, work_part
 from lsncli.signals import hear_termination
 
 
@@ -47,7 +47,7 @@ def broken(error: Exception) -> Broken:
     return Broken(LsnError, text, "This is a bug in lsn, or memory ran out.")
 
 
-def serve(job: Job, device: str, processes: int, pipe: Connection) -> None:
+def serve(job: PartJob, device: str, processes: int, pipe: Connection) -> None:
     """Make the parts whose numbers come through ``pipe``; answer with images done, parts done, or an error.
 
     ``processes`` such processes share the cores of this machine. Ends when the other end is closed.
@@ -90,13 +90,13 @@ class Worker:
     pipe: Connection
 
 
-def group_of(asked: Asked) -> WorkerGroup | None:
+def group_of(asked: EngineRequest) -> WorkerGroup | None:
     """As many processes as were asked for, else one for each GPU."""
     processes = asked.processes or max(1, gpus(asked.device))
     return WorkerGroup("local", processes, asked.device, beside=processes) if processes > 1 else None
 
 
-def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
     """An ``Engine``: all parts, by ``group.processes`` processes. Raises LsnError if one fails or dies."""
     todo = list(range(job.plan.parts))
     workers = [_start(job, device, group.processes) for device in devices(group)[: len(todo)]]
@@ -109,7 +109,7 @@ def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
             for pipe in cast(list[Connection], wait(list(busy))):
                 message = _heard(busy[pipe])
                 if isinstance(message, int):
-                    tick(message)
+                    progress(message)
                     continue
                 done.append(message)
                 if todo:
@@ -133,7 +133,7 @@ def devices(group: WorkerGroup) -> list[str]:
     return [f"cuda:{index % count}" if count else device for index in range(group.processes)]
 
 
-def _start(job: Job, device: str, processes: int) -> Worker:
+def _start(job: PartJob, device: str, processes: int) -> Worker:
     # A fork of a process that has used CUDA or threads is not safe.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

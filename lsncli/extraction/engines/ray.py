@@ -17,9 +17,9 @@ from typing import Any
 from lsncli import console
 from lsncli.backbones.reasons import ESCAPE
 from lsncli.errors import LsnError, Unavailable, UsageError
-from lsncli.extraction.engines import Asked, WorkerGroup
-from lsncli.extraction.engines.ray_actors import AGAIN, Lost, Maker, News, Post, Progress, Ready, hand_out
-from lsncli.extraction.part_job import Job, PartResult
+from lsncli.extraction.engines import EngineRequest, WorkerGroup
+from lsncli.extraction.engines.ray_actors import AGAIN, Lost, Maker, News, PartProgress, Post, Ready, hand_out
+from lsncli.extraction.part_job import PartJob, PartResult
 from lsncli.signals import hear_termination
 
 START_SECONDS = 900.0
@@ -53,7 +53,7 @@ class Share:
         return f"each asks for {self.cpus} CPUs" + (f" and {self.gpus} GPU" if self.gpus else "")
 
 
-def group_of(asked: Asked) -> WorkerGroup:
+def group_of(asked: EngineRequest) -> WorkerGroup:
     """The actors that were asked for; raises as ``group_from``."""
     return group_from(asked.processes, asked.device, asked.address)
 
@@ -71,7 +71,7 @@ def group_from(processes: int, device: str, address: str) -> WorkerGroup:
     return WorkerGroup("ray", processes, device, address=address)
 
 
-def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
     """An ``Engine``: all parts, by actors of the cluster at ``group.address``, or of one started here for it.
 
     ``group.processes`` 0: as many as it has GPUs, else as many as its CPUs have room for. Raises Unavailable
@@ -84,7 +84,7 @@ def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
         device = "cuda" if share.gpus else group.device
         actors = Actors(ray, replace(job, workers=max(1, share.cpus)), share, device)
         try:
-            return hand_out(job.plan.parts, actors, share.actors, tick)
+            return hand_out(job.plan.parts, actors, share.actors, progress)
         except ray.exceptions.RayError as error:
             raise LsnError(f"Ray failed: {sentence(error)}", f"{AGAIN}.") from error
         finally:
@@ -160,7 +160,7 @@ def share_of(nodes: list[dict[str, float]], device: str, processes: int, threads
 class Actors:
     """The ``Workers`` of ``hand_out``: Ray's actors."""
 
-    def __init__(self, ray: Any, job: Job, share: Share, device: str) -> None:
+    def __init__(self, ray: Any, job: PartJob, share: Share, device: str) -> None:
         self._ray, self._share = ray, share
         self._post = Post.of(job, device)
         kind = ray.remote(Maker)
@@ -196,7 +196,7 @@ class Actors:
             return worker, Lost(sentence(error))
         if what == "progress":
             self._listen(worker)
-            return worker, Progress(*answer)
+            return worker, PartProgress(*answer)
         if what == "begin" and answer is None:
             self._listen(worker)
             return worker, Ready()

@@ -17,7 +17,7 @@ from lsncli import __version__, console
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines.local import Broken, broken
-from lsncli.extraction.part_job import Job, PartResult, encoder_for, read_manifest, work_part
+from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, read_manifest, work_part
 
 HEAR_SECONDS = 0.5
 """How often an actor says how far it is."""
@@ -35,14 +35,14 @@ class Post:
     command sees: the plan, the first image and the last.
     """
 
-    job: Job
+    job: PartJob
     device: str
     folder: Path
     seen: tuple[str, ...]
     version: str = __version__
 
     @classmethod
-    def of(cls, job: Job, device: str) -> "Post":
+    def of(cls, job: PartJob, device: str) -> "Post":
         """The post of actors that make parts of ``job``, which is planned. Raises LsnError."""
         first = read_manifest(job.folder, job.plan, 0)[0]
         last = read_manifest(job.folder, job.plan, job.plan.parts - 1)[-1]
@@ -63,7 +63,7 @@ class Maker:
         """Load the model; None if that went well."""
         try:
             check_sight(self._post)
-            self._encoder = encoder_for(self._post.job, self._post.device, self._tick)
+            self._encoder = encoder_for(self._post.job, self._post.device, self._progress)
         except Exception as error:
             return broken(error)
         return None
@@ -87,7 +87,7 @@ class Maker:
         """Stop behind the present batch; what is done is committed."""
         self._stop.set()
 
-    def _tick(self, step: int, note: str = "") -> None:
+    def _progress(self, step: int, note: str = "") -> None:
         if self._stop.is_set():
             raise Stopped
         index, images = self._at
@@ -127,7 +127,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PartProgress:
     """So many ``images`` of a part are done, those found done included."""
 
     index: int
@@ -141,7 +141,7 @@ class Lost:
     why: str
 
 
-News = Ready | Progress | PartResult | Broken | Lost
+News = Ready | PartProgress | PartResult | Broken | Lost
 
 
 class Workers(Protocol):
@@ -160,12 +160,14 @@ class Workers(Protocol):
         """Wait until there is news, and of whom. Raises LsnError if it has been waited long enough."""
 
 
-def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> list[PartResult]:
+def hand_out(
+    parts: int, workers: Workers, count: int, progress: console.ProgressCallback
+) -> list[PartResult]:
     """Have ``parts`` parts made by ``count`` workers, each of which is replaced when it is lost or fails.
 
     A part whose worker was lost is made by another, up to ``LOSSES`` times; one that failed is tried once
-    more, last of all. ``tick`` counts every image once, however often it was encoded. Raises the error of a
-    part that failed twice or of a worker that could not begin, or an LsnError if too many were lost.
+    more, last of all. ``progress`` counts every image once, however often it was encoded. Raises the error of
+    a part that failed twice or of a worker that could not begin, or an LsnError if too many were lost.
     """
     todo, idle = deque(range(parts)), deque[int]()
     at: dict[int, int] = {}
@@ -175,7 +177,7 @@ def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> li
 
     def tell(index: int, images: int) -> None:
         if images > told[index]:
-            tick(images - told[index])
+            progress(images - told[index])
             told[index] = images
 
     def replace(worker: int, index: int | None) -> None:
@@ -194,7 +196,7 @@ def hand_out(parts: int, workers: Workers, count: int, tick: console.Tick) -> li
             case Ready():
                 lost[None] = 0
                 idle.append(worker)
-            case Progress(part, images):
+            case PartProgress(part, images):
                 tell(part, images)
             case PartResult():
                 tell(news.index, news.found + news.encoded)

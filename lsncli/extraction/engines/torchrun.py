@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lsncli import console
 from lsncli.errors import LsnError, UsageError
-from lsncli.extraction.engines import Asked, WorkerGroup
+from lsncli.extraction.engines import EngineRequest, WorkerGroup
 from lsncli.extraction.engines.local import gpus
-from lsncli.extraction.part_job import Job, PartResult, encoder_for, work_part
+from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, work_part
 from lsncli.locks import locked
 from lsncli.signals import hear_termination
 from lsncli.store.staging import StoredPlan, parts_folder, read_plan
@@ -31,7 +31,7 @@ RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """How often the processes of this host were started again. It names no launch: hosts count apart."""
 
 
-def group_of(asked: Asked) -> WorkerGroup:
+def group_of(asked: EngineRequest) -> WorkerGroup:
     """The group of this process. Raises UsageError for a number of processes, and as ``group_from``."""
     if asked.processes:
         raise UsageError(
@@ -80,13 +80,13 @@ def device_of(device: str, slot: int) -> str:
     return f"cuda:{slot % count}" if count else device
 
 
-def work(job: Job, group: WorkerGroup, tick: console.Tick) -> list[PartResult]:
+def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
     """An ``Engine``: the parts of this process."""
     hear_termination()
     own = range(group.rank, job.plan.parts, group.processes)
     if not own:
         return []
-    encoder = encoder_for(job, group.device, tick)
+    encoder = encoder_for(job, group.device, progress)
     return [work_part(job, index, encoder) for index in own]
 
 

@@ -15,9 +15,9 @@ from lsncli.console import printable
 from lsncli.report.evaluation_plots import curves, edges_of
 
 if TYPE_CHECKING:
-    from lsncli.detection.scored_sets import Judged, ScoredSet
+    from lsncli.detection.scored_sets import ScoredSet, VerdictArrays
     from lsncli.report.contents import Report
-    from lsncli.types import Float64s
+    from lsncli.types import Float64Array
 
 SIDE, QUALITY = 168, 78
 """Longer side in pixels and JPEG quality of heat maps."""
@@ -69,7 +69,7 @@ def packed(values: "NDArray[Any] | Sequence[float]", kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
 
 
-def _crowded(scores: "Sequence[Float64s]", low: float, high: float) -> bool:
+def _crowded(scores: "Sequence[Float64Array]", low: float, high: float) -> bool:
     """Whether scores are probabilities of which half lie in a tenth of their range at one of its ends."""
     if not scores or any(one.min() < 0 or one.max() > 1 for one in scores) or high - low < 0.1:
         return False
@@ -160,11 +160,11 @@ def _jpeg(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def _calibration(found: "Judged | None") -> dict[str, Any] | None:
+def _calibration(found: "VerdictArrays | None") -> dict[str, Any] | None:
     if found is None:
         return None
 
-    def few(values: "Float64s | None") -> str | None:
+    def few(values: "Float64Array | None") -> str | None:
         if values is None:
             return None
         rising = np.sort(values)
