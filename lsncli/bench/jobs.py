@@ -41,7 +41,7 @@ IN_THE_KEY = (
     metered,
     "lsncli.methods.spec:LEARNER_LABELS",
     "lsncli.methods.spec:SCORE_LABELS",
-    "lsncli.bench.jobs:Score",
+    "lsncli.bench.jobs:ScoreJob",
     "lsncli.bench.measure:lay_out_words",
 )
 """What ``CODE`` uses and what changes no number, or has a key of its own."""

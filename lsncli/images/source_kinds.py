@@ -57,7 +57,7 @@ SOURCES: dict[str, SourceKind] = {
         "tars (plain, .gz, .bz2, .xz)",
         "lsncli.images.source_kinds:scan_tar",
         "lsncli.images.remote_listing:scan_tar",
-        {"packed": "lsncli.images.read:Packed"},
+        {"packed": "lsncli.images.read:ListedTar"},
     ),
     "zip": SourceKind(
         (".zip",), "zip archives", "lsncli.images.zip:scan", contents={"zip": "lsncli.images.zip:Zip"}
@@ -67,7 +67,7 @@ SOURCES: dict[str, SourceKind] = {
         ".parquet files",
         "lsncli.images.source_kinds:scan_table",
         "lsncli.images.source_kinds:scan_table",
-        {"table": "lsncli.images.parquet_rows:Table"},
+        {"table": "lsncli.images.parquet_rows:ListedTable"},
         fragment=True,
     ),
     "url": SourceKind((), "URLs of any of these", contents={"remote": "lsncli.images.remote:Remote"}),

@@ -205,7 +205,7 @@ def test_results_are_done_until_code_changes_that_they_depend_on(done) -> None:
 
 GLUE = {
     ("lsncli.methods.spec", "parse_method"),
-    ("lsncli.bench.jobs", "Line"),
+    ("lsncli.bench.jobs", "TableRow"),
     ("lsncli.bench.training_jobs", "learn"),
     ("lsncli.bench.training_jobs", "PoolTask"),
     ("lsncli.bench.runner", "_score"),

@@ -87,7 +87,7 @@ def passed_on(monkeypatch, lsn) -> Callable[..., list[Any]]:
     plan = SimpleNamespace(rows=SimpleNamespace(train=range(8)))
     for name in ("plan_positive", "plan_negative", "train_prompts"):
         monkeypatch.setattr(train, name, record(name, None if name == "train_prompts" else plan))
-    for name in ("workspace_backbone", "_show", "progress"):
+    for name in ("workspace_backbone", "_show", "progress_bar"):
         monkeypatch.setattr(train_prompts, name, record(name, nullcontext(silent)))
 
     def run(*words: str) -> list[Any]:

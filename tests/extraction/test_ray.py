@@ -190,7 +190,7 @@ def test_an_actor_says_how_far_it_is(job: PartJob) -> None:
 def test_an_actor_that_is_told_to_stop_commits_what_it_has(job: PartJob) -> None:
     maker = Maker(Post.of(job, "cpu"))
     maker.begin()
-    told = maker._progress
+    told = maker._count_images
 
     def progress(step: int, note: str = "") -> None:
         if step:

@@ -63,7 +63,7 @@ class Maker:
         """Load the model; None if that went well."""
         try:
             check_sight(self._post)
-            self._encoder = encoder_for(self._post.job, self._post.device, self._progress)
+            self._encoder = encoder_for(self._post.job, self._post.device, self._count_images)
         except Exception as error:
             return broken(error)
         return None
@@ -87,7 +87,7 @@ class Maker:
         """Stop behind the present batch; what is done is committed."""
         self._stop.set()
 
-    def _progress(self, step: int, note: str = "") -> None:
+    def _count_images(self, step: int, note: str = "") -> None:
         if self._stop.is_set():
             raise Stopped
         index, images = self._at
