@@ -161,7 +161,7 @@ def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile |
     known = {canonical(code) for code in codes}
     for split in SPLITS:
         pairs = [split(line) for line in lines]
-        if pairs[0] and len(pairs) > 1 and pairs[0][0].casefold() in HEADERS - set(codes):
+        if len(pairs) > 1 and pairs[0] is not None and _is_header(pairs[0][0], known):
             pairs = pairs[1:]
         rows = [pair for pair in pairs if pair is not None]
         if split is _at_tab and 0 < len(rows) < len(pairs):
@@ -181,6 +181,11 @@ def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile |
             )
         return _table(_with_second_key(rows, split), path)
     return None
+
+
+def _is_header(cell: str, known: Collection[str | int]) -> bool:
+    """Return whether a first cell heads a column of keys; a key of a class never does."""
+    return cell.casefold() in HEADERS and canonical(cell) not in known
 
 
 def _with_second_key(rows: Sequence[tuple[str, str]], split: Split) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
@@ -150,14 +150,20 @@ def test_a_file_of_wordnet_ids_stands_for_imagenets_names(tmp_path: Path) -> Non
 
 
 WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=5)
+ROWS = st.dictionaries(WORDS, WORDS, min_size=1, max_size=6).flatmap(
+    lambda called: st.permutations(sorted(called.items()))
+)
 
 
-@given(st.dictionaries(WORDS, WORDS, min_size=1, max_size=6), st.data())
-def test_whatever_keys_and_names_are_their_order_in_the_file_does_not_matter(
-    tmp_path_factory, called, data
-) -> None:
+@given(ROWS)
+@example([("WNID", "0"), ("X", "0")])
+@example([("X", "0"), ("WNID", "1")])
+@example([("WNID", "1"), ("X", "0")])
+@example([("id", "1"), ("ID", "0")])
+def test_whatever_keys_and_names_are_their_order_in_the_file_does_not_matter(tmp_path_factory, rows) -> None:
     """Two keys of one number ("07", "7"), and two classes of one name, are errors and no other classes."""
-    lines = [f"{code}\tthe {name}" for code, name in data.draw(st.permutations(sorted(called.items())))]
+    called = dict(rows)
+    lines = [f"{code}\tthe {name}" for code, name in rows]
     path = tmp_path_factory.getbasetemp() / "keyed.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     codes = sorted(called)
@@ -166,6 +172,14 @@ def test_whatever_keys_and_names_are_their_order_in_the_file_does_not_matter(
             class_names(codes, path)
     else:
         assert class_names(codes, path) == tuple(f"the {called[code]}" for code in codes)
+
+
+def test_a_first_row_is_a_header_unless_it_is_the_key_of_a_class(tmp_path: Path) -> None:
+    header = write(tmp_path, "h.txt", "WNID\tname\nwnid\tthe id\nX\tthe letter\n")
+    assert class_names(("X", "wnid"), header) == ("the letter", "the id")
+    both = write(tmp_path, "b.txt", "wnid\tname\nwnid\tthe id\nX\tthe letter\n")
+    with pytest.raises(UsageError, match="'wnid' has two names"):
+        class_names(("X", "wnid"), both)
 
 
 def test_a_folder_in_another_unicode_form_has_its_name(tmp_path: Path) -> None:
