@@ -49,6 +49,15 @@ def say(message: str, *, quiet: bool = False, style: str = "") -> None:
         err.print(escape(masked(message)), style=style or None)
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it: seconds, minutes, hours or days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
+
+
 def remarks(quiet: bool) -> Callable[[str], None]:
     """How a command says what the library remarks: a line each, made printable, warnings in yellow."""
     return lambda text: say(

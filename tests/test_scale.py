@@ -9,7 +9,7 @@ from photo_samples import photos
 from test_docs import commands
 
 from lsncli.cli.app import main
-from lsncli.cli.extract import lasting
+from lsncli.console import duration
 from lsncli.extraction.estimate import SpeedProbe, forecast
 
 SCALE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_the_sizes_are_those_of_the_plan() -> None:
 def test_the_hours_are_those_of_the_plan() -> None:
     for rate, *times, cores, storage in rows("images/s of a worker"):
         for workers, time in zip((1, 8, 64, 512), times, strict=True):
-            assert time == lasting(planned(10**8, number(rate), workers).seconds)
+            assert time == duration(planned(10**8, number(rate), workers).seconds)
         exact, fast = (-(-number(rate) // of_a_core) for of_a_core in (250, 600))
         assert cores == f"{exact:.0f} / {fast:.0f}"
         assert number(storage) == 64 * number(rate) * 1e5

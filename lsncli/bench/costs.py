@@ -7,8 +7,9 @@ from typing import Any
 
 from lsncli.bench.jobs import TableRow
 from lsncli.bench.plan import BenchPlan, Job, conditional_sets
-from lsncli.bench.progress import Rates, duration
+from lsncli.bench.progress import Rates
 from lsncli.bench.speeds import Speeds
+from lsncli.console import duration
 from lsncli.report.formats import Column
 
 FOR_PROGRAMS = [

@@ -4,16 +4,15 @@ Words for every image of a row's sets are chosen from a word list once for a set
 """
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import lsncli
 from lsncli import __version__
 from lsncli.bench.jobs import ScoreJob
 from lsncli.bench.results import Record
@@ -30,6 +29,7 @@ from lsncli.methods.inputs import NO_IMAGES
 from lsncli.methods.prepared import entrant
 from lsncli.methods.scoring import recall
 from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.validation import parsed
 
 
 def lay_out_words(score: ScoreJob, heads: Heads, progress: ProgressCallback = silent) -> None:
@@ -47,18 +47,11 @@ def lay_out_words(score: ScoreJob, heads: Heads, progress: ProgressCallback = si
 
 @cache
 def revision() -> str:
-    """The git commit of the working copy that this package runs from; empty for an installed one."""
-    folder = Path(lsncli.__file__).parents[1] / ".git"
+    """Return the git commit that this package was installed from, as pip recorded it; empty for none."""
     try:
-        head = (folder / "HEAD").read_text(encoding="ascii").strip()
-        name = head.removeprefix("ref: ")
-        if name == head or os.path.isabs(name):
-            return head
-        if (folder / name).is_file():
-            return (folder / name).read_text(encoding="ascii").strip()
-        packed = (folder / "packed-refs").read_text(encoding="ascii").splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
-    except (OSError, ValueError):
+        record = distribution("lsncli").read_text("direct_url.json")
+        return str(parsed(record or "{}").get("vcs_info", {}).get("commit_id", ""))
+    except (PackageNotFoundError, ValueError, AttributeError):
         return ""
 
 

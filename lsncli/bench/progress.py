@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from lsncli.bench.plan import Job
 from lsncli.bench.results import Results
-from lsncli.console import ProgressCallback, err, progress_bar, say
+from lsncli.console import ProgressCallback, duration, err, progress_bar, say
 
 
 class Rates:
@@ -84,12 +84,3 @@ def shown(waiting: dict[str, Waiting], rates: Rates, quiet: bool) -> Iterator[Pr
     """A bar over ``waiting`` jobs by what people call them."""
     with progress_bar("jobs", len(waiting), quiet=quiet) as progress:
         yield Progress(waiting, rates, progress, quiet)
-
-
-def duration(seconds: float) -> str:
-    """In the unit that people would take."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"

@@ -10,7 +10,7 @@ from lsncli.cli import engines as engines
 from lsncli.cli import options
 from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
-from lsncli.console import printable, progress_bar, remarks, say
+from lsncli.console import duration, printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
@@ -80,7 +80,7 @@ def _row(one: "Forecast", probed: "SpeedProbe") -> dict[str, object]:
     return asdict(one) | {
         "count": f"{one.images:,}",
         "hours": one.seconds / 3600,
-        "time": lasting(one.seconds),
+        "time": duration(one.seconds),
         "read": size(one.read_bytes),
         "store": size(one.store_bytes),
         "disk": size(one.disk_bytes),
@@ -99,16 +99,6 @@ def _measured(probed: "SpeedProbe") -> str:
     text += f", {probed.failures} unreadable" if probed.failures else ""
     share = probed.waiting / probed.seconds
     return text + (f"; {share:.0%} of the time it waited for pixels (--workers)." if share > WAITS else ".")
-
-
-def lasting(seconds: float) -> str:
-    """A time as people say it: seconds, minutes, hours, and days beside many hours."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours:,.0f} h ({hours / 24:,.0f} days)"
 
 
 def size(count: int | None) -> str:

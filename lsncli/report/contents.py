@@ -300,12 +300,12 @@ def _facts(detector: SavedDetector, sets: Sequence[ScoredSet], work: Workspace) 
     )
     return [
         *[(_TITLES[one.kind], _origin(one)) for one in sets],
-        ("SavedDetector", f"{detector.label} (method {method}); higher score = more ID"),
+        ("Detector", f"{detector.label} (method {method}); higher score = more ID"),
         ("Threshold γ", rate),
         (f"{len(names)} classes", few),
         ("Model", str(detector.fingerprint)),
         ("Workspace", str(work.folder)),
-        ("RunResult", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by lsn {__version__}"),
+        ("Made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by lsn {__version__}"),
     ]
 
 

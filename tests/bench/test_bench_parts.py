@@ -14,12 +14,13 @@ from lsncli.bench import progress as rates
 from lsncli.bench.features import published_names
 from lsncli.bench.jobs import lines_of
 from lsncli.bench.plan import Job
-from lsncli.bench.progress import Progress, duration
+from lsncli.bench.progress import Progress
 from lsncli.bench.results import Results
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import RowWorkspace
 from lsncli.bench.tasks import ClassSubset, Loader, TaskSplit
 from lsncli.bench.training_jobs import LearningSpec, learning
+from lsncli.console import duration
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.class_names import class_names
 from lsncli.prompts.dualcoop import DUAL

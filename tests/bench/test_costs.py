@@ -15,11 +15,11 @@ from lsncli.bench.costs import costs_of, count, remarks, rows_of, total, with_to
 from lsncli.bench.jobs import lines_of
 from lsncli.bench.measured_table import measured
 from lsncli.bench.plan import BenchPlan, make_plan
-from lsncli.bench.progress import duration
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.bench.training_jobs import LearningSpec
+from lsncli.console import duration
 from lsncli.errors import Unavailable
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.settings import preset

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from photo_samples import photos
 
-from lsncli.cli.extract import lasting, size
+from lsncli.cli.extract import size
+from lsncli.console import duration
 
 MILLION = ("--plan", "--for", "1000000", "--format", "json")
 
@@ -54,7 +55,7 @@ def test_for_needs_plan_and_images_are_needed(lsn, tmp_path: Path) -> None:
 
 
 def test_times_and_sizes_as_people_say_them() -> None:
-    assert [lasting(s) for s in (3, 90, 5400, 3600 * 1200)] == ["3 s", "2 min", "1.5 h", "1,200 h (50 days)"]
+    assert [duration(s) for s in (3, 90, 7200, 86400 * 50)] == ["3 s", "90 s", "2.0 h", "50.0 days"]
     assert [size(n) for n in (None, 0, 999, 1000, 123_456, 10**9, 2 * 10**16)] == [
         *("", "0 bytes", "999 bytes", "1.0 kB", "123 kB", "1.0 GB", "20,000 TB"),
     ]
