@@ -78,7 +78,7 @@ def draw_evaluation(
     """
     names: list[str] = []
     for one in found.entrants:
-        names.append(plots.safe_name(str(one.method), names))
+        names.append(plots.unique_stem(str(one.method), names))
         title = f"{_shown(one.settled.label, str(one.method))}, ID: {found.id_split}"
         outside = {split: one.scores[split] for split in ood_splits}
         draw_scores(folder, names[-1], title, found.id_split, one.scores[found.id_split], outside)

@@ -19,7 +19,7 @@ from lsncli.errors import LsnError
 from lsncli.files import whole, write_whole
 from lsncli.report.explanation_tables import likely_rows, nearest_rows, verdict_rows
 from lsncli.report.formats import plain
-from lsncli.report.plots import safe_name
+from lsncli.report.plots import unique_stem
 from lsncli.types import Float64Array
 
 SIDE = 336
@@ -174,7 +174,7 @@ def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -
     seen: Panel = (panel(found.seen), (stem, "as the model sees it"))
     rows: dict[str, list[Panel]] = {} if found.looks else {"": [seen]}
     for look in found.looks:
-        names.append(safe_name(f"{stem}.{look.name}-{look.prompt}", names))
+        names.append(unique_stem(f"{stem}.{look.name}-{look.prompt}", names))
         made = overlay(found.seen, look.weights)
         save(made, folder / f"{names[-1]}.png")
         title = look.name + (" (predicted)" if look.name == found.predicted else "")

@@ -92,7 +92,7 @@ def label(text: str, longest: int = 40) -> str:
     return shown.replace("$", r"\$")
 
 
-def safe_name(text: str, taken: Iterable[str] = ()) -> str:
+def unique_stem(text: str, taken: Iterable[str] = ()) -> str:
     """A file name for ``text`` of letters, digits, '.', '_', '+', '=' and '-', unlike those ``taken``.
 
     File systems that do not tell cases apart are thought of.

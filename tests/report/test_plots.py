@@ -7,11 +7,11 @@ from lsncli.report import plots
 
 
 def test_names_of_files_are_safe_and_different() -> None:
-    assert plots.safe_name("knn:positive,k=10") == "knn-positive-k=10"
-    assert plots.safe_name("../../etc/passwd") == "etc-passwd"
-    assert plots.safe_name("..") == "figure"
-    assert plots.safe_name("lsn a", ["LSN-A"]) == "lsn-a~2"
-    assert len(plots.safe_name("x" * 500)) == 100
+    assert plots.unique_stem("knn:positive,k=10") == "knn-positive-k=10"
+    assert plots.unique_stem("../../etc/passwd") == "etc-passwd"
+    assert plots.unique_stem("..") == "figure"
+    assert plots.unique_stem("lsn a", ["LSN-A"]) == "lsn-a~2"
+    assert len(plots.unique_stem("x" * 500)) == 100
 
 
 def test_labels_hold_no_formulas_and_no_line_breaks() -> None:

@@ -10,7 +10,7 @@ from lsncli.bench.training_jobs import loader
 from lsncli.console import progress_bar
 from lsncli.device import pick_device
 from lsncli.report.evaluation_plots import draw_scores
-from lsncli.report.plots import safe_name
+from lsncli.report.plots import unique_stem
 
 
 def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Path]:
@@ -25,7 +25,7 @@ def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Pat
     with progress_bar("figures", len(todo), quiet=quiet) as progress:
         for score in sorted(todo, key=lambda one: (one.line.model, str(one.place))):  # a place is read once
             where = str(score.place) if score.place.id in several else score.place.id
-            name = safe_name(f"{score.line.name} on {where}", [path.stem for path in written])
+            name = unique_stem(f"{score.line.name} on {where}", [path.stem for path in written])
             written.append(_draw(plan, score, folder, name, where))
             progress(1, str(score))
     return written
