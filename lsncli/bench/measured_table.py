@@ -16,14 +16,14 @@ from lsncli.bench.runner import Run, run
 from lsncli.bench.suite import Group, Suite, TableSpec
 from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.reference.datasets import published
-from lsncli.reference.published import NUMBERS, PublishedColumn, PublishedTable, column
-from lsncli.reference.published import table as published_table
+from lsncli.reference.datasets import published_datasets
+from lsncli.reference.published import NUMBERS, PublishedColumn, PublishedTable, parse_column
+from lsncli.reference.published import load_table as load_table
 
 
 def papers_own(suite: Suite, name: str) -> bool:
     """Whether a set of the suite is one of the paper's."""
-    return name in published() and name in suite.sets
+    return name in published_datasets() and name in suite.sets
 
 
 def stand_ins(suite: Suite, spec: TableSpec, names: Sequence[str]) -> list[str]:
@@ -111,7 +111,7 @@ def fold(
 ) -> MeasuredTable:
     """The rows ``names`` of a table from the results that are known to ``plan``."""
     number = int(spec.key) if spec.key.isdecimal() else 0
-    printed = published_table(number) if number in NUMBERS else None
+    printed = load_table(number) if number in NUMBERS else None
     columns = _columns(spec, printed)
     rows: dict[str, dict[str, Cell]] = {}
     used: dict[str, Record] = {}
@@ -157,7 +157,10 @@ def _columns(spec: TableSpec, printed: PublishedTable | None) -> tuple[Published
     if printed is not None and {one.group for one in printed.columns} - {"", AVERAGE} == set(names):
         return printed.columns
     names += [AVERAGE] if len(names) > 1 else []
-    return (*(column(f"{name}/{metric}") for name in names for metric in METRICS), column(ACCURACY))
+    return (
+        *(parse_column(f"{name}/{metric}") for name in names for metric in METRICS),
+        parse_column(ACCURACY),
+    )
 
 
 Values = list[dict[tuple[int, int], float | None]]

@@ -22,7 +22,7 @@ from lsncli.reference.published import (
     PublishedColumn,
     PublishedRow,
     PublishedTable,
-    table,
+    load_table,
 )
 from lsncli.registry import load
 from lsncli.report import formats as rows_of
@@ -136,7 +136,7 @@ def footer(table: PublishedTable) -> list[str]:
 def listing() -> Iterator[Record]:
     """What tables there are."""
     for number in NUMBERS:
-        one = table(number)
+        one = load_table(number)
         yield {
             "table": number,
             "title": one.title,

@@ -17,7 +17,7 @@ from lsncli.bench.suite import KINDS, ClassChoice, Group, IdSet, RowSpec, Step, 
 from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
 from lsncli.reference.classes import class_list, class_lists
-from lsncli.reference.datasets import Dataset, published
+from lsncli.reference.datasets import Dataset, published_datasets
 from lsncli.reference.splits import open_set, open_sets
 
 
@@ -179,7 +179,7 @@ def _head(top: Section, path: Path) -> Suite:
 
 def _set(name: str, section: Section) -> Dataset:
     """A published set with what the suite says otherwise, or one of the suite's own."""
-    known = published().get(name)
+    known = published_datasets().get(name)
     base = known or Dataset(name, title=section.text("title"))
     found = Dataset(
         name=name,

@@ -259,4 +259,4 @@ def _show_published(text: str, wide: bool, format: options.FormatName, output: P
             f"--wide with --published: expected a --format of rows ({known}), found {format}.",
             "Leave it out.",
         )
-    render_table(facts.table(int(text)), format, output, wide_rows=wide)
+    render_table(facts.load_table(int(text)), format, output, wide_rows=wide)

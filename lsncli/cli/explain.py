@@ -58,8 +58,8 @@ def explain(
     """
     from lsncli.detection.scored_sets import Scorer
     from lsncli.device import pick_device
-    from lsncli.explanation.evidence import held_out_scores, reasons
-    from lsncli.explanation.saliency import check_classes, explained, read_image
+    from lsncli.explanation.evidence import explain_verdict, held_out_scores
+    from lsncli.explanation.saliency import check_classes, read_image, try_explain
     from lsncli.images.listing import named
     from lsncli.images.remote import as_url
     from lsncli.report.explanation_images import write_looks
@@ -76,7 +76,7 @@ def explain(
     held_out = None
     if detector is not None and split is not None:
         held_out = held_out_scores(place, Scorer(detector, lambda: backbone, where), split)
-    why = reasons(
+    why = explain_verdict(
         shown,
         picture,
         backbone,
@@ -88,7 +88,7 @@ def explain(
         count=nearest,
         device=where,
     )
-    found, hindered = explained(backbone, chosen, picture, classes or (), why.likely[0].name)
+    found, hindered = try_explain(backbone, chosen, picture, classes or (), why.likely[0].name)
     files = write_looks(to, name, found, why)
     show(found, why, files, format, output)
     if hindered:

@@ -111,7 +111,7 @@ def images_to_score(
     from lsncli.detection.detect import detect
     from lsncli.detection.drift import Drift
     from lsncli.device import pick_device
-    from lsncli.images.file_identity import witnessed
+    from lsncli.images.file_identity import with_digests
     from lsncli.images.listing import check_not_empty, named
 
     listing = sources.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
@@ -120,7 +120,7 @@ def images_to_score(
         backbone = load_again(
             detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"
         )
-    listing = witnessed(listing) if remember else listing
+    listing = with_digests(listing) if remember else listing
     drift = Drift(detector)
     batches = detect(
         listing,

@@ -16,7 +16,7 @@ from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode import decode
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import Batch, Preprocess, one_line
-from lsncli.images.pixel_modes import NotFinite, orientation, rgb, upright
+from lsncli.images.pixel_modes import NotFinite, read_orientation, to_rgb, turn_upright
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.images.remote import Remote, as_url
 from lsncli.types import UNLABELLED, Failure
@@ -65,9 +65,9 @@ def opened(picture: Picture) -> Image.Image:
         content = None if url is None else Remote(url)
         return decode(read_bytes(ImageItem(path, UNLABELLED, path, None, None, content)))
     if isinstance(picture, np.ndarray):
-        return rgb(Image.fromarray(_eight_bits(picture)))
+        return to_rgb(Image.fromarray(_eight_bits(picture)))
     picture.load()
-    return upright(rgb(picture), orientation(picture))
+    return turn_upright(to_rgb(picture), read_orientation(picture))
 
 
 def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:

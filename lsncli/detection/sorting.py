@@ -19,7 +19,7 @@ from lsncli.detection.detect import shown_path
 from lsncli.detection.file_moves import as_binary, digest_in, keep_status, move_file
 from lsncli.detection.undo_log import UndoLog
 from lsncli.files import OpenFolder, temporary_name
-from lsncli.images.file_identity import CHANGED, FileIdentity, ImageDigest, witness_of
+from lsncli.images.file_identity import CHANGED, FileIdentity, ImageDigest, digest_of
 from lsncli.images.item import ImageItem
 from lsncli.images.read import Undecodable
 from lsncli.images.remote import as_url
@@ -187,7 +187,7 @@ def carry_out(filing: Filing, log: UndoLog, progress: ProgressCallback = silent)
 
 def _file(filing: Filing, item: ImageItem, target: str, root: OpenFolder, log: UndoLog) -> None:
     """One image; if something appeared at ``target`` since it was planned, under the next free number."""
-    witness = witness_of(item)
+    witness = digest_of(item)
     above, first = os.path.split(target)
     file = FILE[filing.action if witness.is_file else "copy"]
     with _class_folder(root, os.path.basename(above), log) as folder:

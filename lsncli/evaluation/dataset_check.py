@@ -21,7 +21,7 @@ from lsncli.images.dataset_layouts import (
 )
 from lsncli.images.found import is_image
 from lsncli.images.item import Listing
-from lsncli.images.locations import expanded
+from lsncli.images.locations import expand_braces
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset
 from lsncli.types import UNLABELLED
@@ -59,7 +59,7 @@ def locate(data: Path, dataset: Dataset) -> DatasetLayout | None:
     """
     exact = [path for path in (data / dataset.name, data / f"{dataset.name}.tar") if path.exists()]
     spelled = _spelled(data, dataset.name) or _spelled(data, f"{dataset.name}.tar")
-    names = [name for place in dataset.places for name in expanded(place)]
+    names = [name for place in dataset.places for name in expand_braces(place)]
     other = [path for name in names if (path := _spelled(data, name)) and _beside(path, dataset.beside)]
     weak: list[DatasetLayout] = []
     for path in [*exact, *other, *([spelled] if spelled else [])]:

@@ -34,7 +34,7 @@ class Neighbour:
     cosine: float
 
 
-def nearest(split: Split, features: FloatArray, count: int) -> list[tuple[Neighbour, ...]]:
+def find_nearest(split: Split, features: FloatArray, count: int) -> list[tuple[Neighbour, ...]]:
     """The ``count`` images of ``split``, or all if there are fewer, with the largest cosine, largest first,
     for each row of raw ``features`` (N, D).
 
@@ -60,7 +60,7 @@ def nearest(split: Split, features: FloatArray, count: int) -> list[tuple[Neighb
     ]
 
 
-def nearest_of(
+def nearest_by_row(
     sets: Sequence[ScoredSet], shown: Sequence[Collection[int]], split: Split, count: int
 ) -> tuple[Mapping[int, tuple[Neighbour, ...]], ...]:
     """The ``count`` nearest images of ``split`` by row, for the ``shown`` rows of each set that has features.
@@ -74,7 +74,7 @@ def nearest_of(
             found.append({})
             continue
         own = {row: one.names[row] for row in rows} if one.names and one.name == split.name else {}
-        made = nearest(split, one.features[rows], count + bool(own))
+        made = find_nearest(split, one.features[rows], count + bool(own))
         others = (
             [each for each in like if each.key != own.get(row)] for row, like in zip(rows, made, strict=True)
         )
@@ -150,7 +150,7 @@ class Reasons:
     split: str = ""
 
 
-def reasons(
+def explain_verdict(
     path: str,
     image: Image,
     backbone: Backbone,
@@ -174,8 +174,8 @@ def reasons(
     if detector is not None:
         (verdict,) = judge_of(detector, lambda: backbone, device)([path], features)
         judgement = Evidence(verdict, detector.label, _measures(verdict, held_out))
-    found = nearest(split, features, count)[0] if split is not None else ()
-    return Reasons(likely(head, features, top), judgement, found, split.name if split else "")
+    found = find_nearest(split, features, count)[0] if split is not None else ()
+    return Reasons(likely_classes(head, features, top), judgement, found, split.name if split else "")
 
 
 def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> VerdictArrays | None:
@@ -195,7 +195,7 @@ def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> VerdictArr
     return scorer.features(features[::step]) if len(features) else None
 
 
-def likely(head: Head, features: FloatArray, top: int) -> tuple[LikelyClass, ...]:
+def likely_classes(head: Head, features: FloatArray, top: int) -> tuple[LikelyClass, ...]:
     """The ``top`` likeliest classes of one image with raw ``features`` (1, D), likeliest first."""
     cosines = positive_cosines(head, features)[0]
     values = logits(head, features)[0]

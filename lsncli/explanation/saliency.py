@@ -71,7 +71,7 @@ def read_image(path: Path) -> Image:
         raise LsnError(f"The image '{path}' cannot be used: {error.message}.") from error
 
 
-def explained(
+def try_explain(
     backbone: Backbone, head: Head, image: Image, names: Sequence[str], predicted: str
 ) -> tuple[Explanation, str]:
     """``explain``, and nothing; or, where prompts or tower cannot be looked into, no looks and why not.

@@ -19,7 +19,7 @@ from lsncli.extraction.encoder import Encoder
 from lsncli.files import read_own, write_own
 from lsncli.images.found import Content
 from lsncli.images.item import ImageItem
-from lsncli.images.source_kinds import contents
+from lsncli.images.source_kinds import content_types
 from lsncli.store.part import COMMIT_SECONDS, Part
 from lsncli.store.staging import ExtractionPlan, parts_folder
 from lsncli.types import Failure, Fingerprint, Seconds
@@ -90,13 +90,13 @@ def _written(items: Sequence[ImageItem]) -> bytes:
     for one in items:
         at = None if one.content is None else number.setdefault(one.content, len(number))
         rows.append((one.key, one.label, one.path, one.offset, one.size, at, one.member, one.mtime))
-    names = {made: name for name, made in contents().items()}
+    names = {made: name for name, made in content_types().items()}
     written = [{"kind": names[type(one)], **asdict(cast(Any, one))} for one in number]
     return json.dumps({"contents": written, "items": rows}).encode()
 
 
 def _read(whole: dict[str, Any]) -> list[ImageItem]:
-    known = contents()
+    known = content_types()
     holding: list[Content] = [typed(known[one.pop("kind")], one, "content") for one in whole["contents"]]
     return [
         ImageItem(key, label, path, offset, size, None if at is None else holding[at], member, mtime)

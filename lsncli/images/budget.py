@@ -112,7 +112,7 @@ def _seconds(variable: str, usual: float) -> float:
     return seconds
 
 
-def awaited(work: Callable[..., Awaitable[Any]], budget: Budget) -> Callable[..., Awaitable[Any]]:
+def with_deadline(work: Callable[..., Awaitable[Any]], budget: Budget) -> Callable[..., Awaitable[Any]]:
     """``work`` as a coroutine function that raises Late, and cancels it, when the try has no time left."""
     import asyncio  # of no use to `lsn --help`, which reads this file for the name of a variable
 
@@ -133,7 +133,7 @@ def awaited(work: Callable[..., Awaitable[Any]], budget: Budget) -> Callable[...
     return watched
 
 
-def aside(work: Callable[[], Any], budget: Budget) -> Any:
+def run_in_thread(work: Callable[[], Any], budget: Budget) -> Any:
     """``work`` of a library that cannot be interrupted, in a thread that is left behind when the try has no
     time left: then Late is raised."""
     outcome: list[Any] = [None, None]

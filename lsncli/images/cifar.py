@@ -156,7 +156,7 @@ KINDS = {
 }
 
 
-class Pixels:
+class CifarImages:
     """The images of one file, planar RGB; any thread may read any of them."""
 
     def __init__(self, pixels: Bytes) -> None:
@@ -192,7 +192,7 @@ def scan_cifar(path: Path, classes: int, role: str, names: Sequence[str]) -> lis
     with _files(path) as open_one:
         for name in kind.files(role):
             labels, pixels = _read(open_one, path, name, kind)
-            content = Pixels(pixels)
+            content = CifarImages(pixels)
             for number, label in enumerate(labels):
                 key = f"{names[label]}/{name}-{number:05d}"
                 size = len(HEADER) + PIXELS

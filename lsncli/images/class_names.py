@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsncli.errors import UsageError
 from lsncli.images.item import Listing
-from lsncli.images.names_file import NameFile, canonical, is_key, is_number, plain, read_names
+from lsncli.images.names_file import NameFile, canonical_key, is_key, is_number, normalize_name, read_names
 from lsncli.reference.classes import class_list
 from lsncli.types import UNLABELLED
 
@@ -101,7 +101,7 @@ def check_distinct(
     HTML entities and repeated spaces. ``codes`` are what the user knows the classes by.
     """
     if text_ids is None:
-        _check_groups([plain(name) for name in names], names, codes or names, where)
+        _check_groups([normalize_name(name) for name in names], names, codes or names, where)
         return
     # The name of a folder may not be UTF-8, and no tokenizer takes what Python makes of that.
     *read, nothing = text_ids([name.encode("utf-8", "replace").decode() for name in (*names, "")])
@@ -163,7 +163,7 @@ def _without_numbers(codes: Sequence[str], remark: Remark) -> list[str] | None:
             continue
         rest = [match.string[match.end() :] for match in found]
         digits = [match[1] for match in found]
-        counts = len(set(map(int, digits))) == len(set(map(plain, rest))) == len(codes)
+        counts = len(set(map(int, digits))) == len(set(map(normalize_name, rest))) == len(codes)
         padded = len(set(map(len, digits))) == 1 and any(one.startswith("0") for one in digits)
         if counts and (pattern is NUMBERED or padded):
             remark(f"Numbers before class names are left out: '{codes[0]}' is '{rest[0].replace('_', ' ')}'.")
@@ -191,7 +191,7 @@ def _from_file(codes: Sequence[str], path: Path, remark: Remark) -> list[str]:
 def _joined(codes: Sequence[str], given: NameFile) -> list[str]:
     """Names by key; each column of keys is tried as it is written, then by what it means."""
     columns = (*given.columns, given.names)
-    forms: tuple[Callable[[str], Hashable], ...] = (str.strip, canonical)
+    forms: tuple[Callable[[str], Hashable], ...] = (str.strip, canonical_key)
     tries = [(form, column) for form in forms for column in columns]
 
     def matched(one: tuple[Callable[[str], Hashable], Sequence[str]]) -> int:
@@ -234,10 +234,10 @@ def _as_written(codes: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _spelling(codes: Sequence[str], given: NameFile) -> list[str | None]:
     """The name in the list that is the code itself, however spelled; None for a code that is not in it."""
-    spelling = {plain(name): name for name in given.names} | {name: name for name in given.names}
+    spelling = {normalize_name(name): name for name in given.names} | {name: name for name in given.names}
     made = _plain_names(codes, silent)
     return [
-        spelling.get(code) or spelling.get(plain(code)) or spelling.get(plain(name))
+        spelling.get(code) or spelling.get(normalize_name(code)) or spelling.get(normalize_name(name))
         for code, name in zip(codes, made, strict=True)
     ]
 
@@ -293,7 +293,7 @@ def _in_order(codes: Sequence[str], given: NameFile, remark: Remark) -> list[str
             hint,
         )
     for code, name, own in zip(codes, given.names, _spelling(codes, given), strict=True):
-        if own is not None and plain(own) != plain(name):
+        if own is not None and normalize_name(own) != normalize_name(name):
             raise UsageError(
                 f"{given.path}: in sorted order the class '{code}' would be called '{name}', but its own "
                 "name is among the names, too.",

@@ -109,7 +109,9 @@ def column_index(wanted: str, names: Sequence[str] | None, width: int, where: st
             f"{where} has no column '{wanted}': it has no header, and {width} columns.",
             f"Give {option} a number from 1 to {width}.",
         )
-    raise UsageError(f"{where} has no column '{wanted}'. Its columns are {listed(names)}.", f"See {option}.")
+    raise UsageError(
+        f"{where} has no column '{wanted}'. Its columns are {quote_names(names)}.", f"See {option}."
+    )
 
 
 def label_index(
@@ -136,7 +138,7 @@ def label_index(
         if plain_name(names[at]) not in OTHER_NAMES and not is_path_name(names[at]) and not distinct(at)
     ]
     if len(plausible) > 1:
-        found = listed([names[at] for at in plausible])
+        found = quote_names([names[at] for at in plausible])
         raise UsageError(
             f"{where}: more than one column may hold the classes: {found}.",
             f"Choose one with {LABEL_OPTION} NAME; {LABEL_OPTION} {NO_LABEL} takes none of them.",
@@ -144,7 +146,7 @@ def label_index(
     return plausible[0] if plausible else None
 
 
-def listed(names: Sequence[str]) -> str:
+def quote_names(names: Sequence[str]) -> str:
     """Column names for an error: quoted, at most twenty of them."""
     shown = ", ".join(f"'{printable(name)[:60]}'" for name in names[:20])
     return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
@@ -188,7 +190,7 @@ def label_text(value: Any) -> str:
     return str(whole)
 
 
-def are_whole(values: Iterable[Any]) -> bool:
+def all_whole(values: Iterable[Any]) -> bool:
     """Whether floats may be class numbers that missing values turned into floats: all of them are whole."""
     there = [value for value in values if value is not None and value == value]
     return bool(there) and all(float(value).is_integer() for value in there)
@@ -200,7 +202,7 @@ def is_number(text: str) -> bool:
     return text.isascii() and digits.isdecimal() and (digits == "0" or digits[0] != "0") and text != "-0"
 
 
-def as_class(value: Any) -> str | int | None:
+def parse_class(value: Any) -> str | int | None:
     """A class as files and tables say it: a number or a name; None for no class and for negative numbers.
 
     Raises ValueError for what cannot be a class.

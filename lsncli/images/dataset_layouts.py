@@ -20,7 +20,7 @@ from lsncli.images.cifar import scan_cifar
 from lsncli.images.found import Found, Problem, is_hidden, is_image
 from lsncli.images.item import ImageItem, Listing
 from lsncli.images.listing import list_images
-from lsncli.images.locations import behind
+from lsncli.images.locations import with_prefix
 from lsncli.types import UNLABELLED, Failure
 
 WNID = re.compile(r"n\d{8}")
@@ -209,7 +209,7 @@ class FolderLayout(DatasetLayout):
         problems: list[Problem] = []
         ignored = 0
         for name in sorted(set(only) & set(self.folders)):
-            source = behind(name, folders_of.scan(self.path / name, follow_links=True))
+            source = with_prefix(name, folders_of.scan(self.path / name, follow_links=True))
             found += [replace(one, folder=name) for one in source.found]
             problems += source.problems
             ignored += source.ignored
@@ -235,7 +235,7 @@ class TarLayout(DatasetLayout):
         return list_images([self.path], follow_links=True)
 
     def listing(self, only: Collection[str] | None = None) -> Listing:
-        return self._whole if only is None else with_classes(self._whole, only)
+        return self._whole if only is None else filter_classes(self._whole, only)
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class CifarLayout(DatasetLayout):
         return _listing(scan_cifar(self.path, self.classes, self.role, self.names))
 
     def listing(self, only: Collection[str] | None = None) -> Listing:
-        return self._whole if only is None else with_classes(self._whole, only)
+        return self._whole if only is None else filter_classes(self._whole, only)
 
 
 @dataclass(frozen=True)
@@ -334,7 +334,7 @@ def class_folders(path: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def with_classes(listing: Listing, only: Collection[str]) -> Listing:
+def filter_classes(listing: Listing, only: Collection[str]) -> Listing:
     """The images of some class folders, numbered anew."""
     folders = tuple(name for name in listing.folders if name in set(only))
     number = {listing.folders.index(name): label for label, name in enumerate(folders)}

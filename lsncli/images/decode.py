@@ -15,12 +15,12 @@ from functools import cache
 from PIL import Image, UnidentifiedImageError
 
 from lsncli.images import decode_process
-from lsncli.images.file_types import container, not_an_image
-from lsncli.images.metadata import BrokenMetadata, check_png, rare_jpeg, without_metadata
-from lsncli.images.pixel_modes import NotFinite, orientation, rgb, upright
+from lsncli.images.file_types import container_format, describe_unreadable
+from lsncli.images.metadata import BrokenMetadata, check_png, strip_metadata, unsupported_jpeg
+from lsncli.images.pixel_modes import NotFinite, read_orientation, to_rgb, turn_upright
 from lsncli.images.read import Undecodable
-from lsncli.images.samples import layout_of, rare_tiff, wide_image
-from lsncli.images.structure import FileStructure, build_of
+from lsncli.images.samples import decode_wide, read_layout, unsupported_tiff
+from lsncli.images.structure import FileStructure, read_structure
 from lsncli.images.tiff import ORIENTATION
 
 
@@ -66,13 +66,13 @@ def decode(data: bytes) -> Image.Image:
     """
     if not data:
         raise Undecodable("an empty file")
-    build = build_of(data)
+    build = read_structure(data)
     return _decoded(data, build) if build.quick else decode_process.decode(data)
 
 
 def decode_here(data: bytes) -> Image.Image:
     """``decode`` in this process, however long it takes."""
-    return _decoded(data, build_of(data))
+    return _decoded(data, read_structure(data))
 
 
 def _decoded(data: bytes, build: FileStructure) -> Image.Image:
@@ -90,7 +90,7 @@ def _decoded(data: bytes, build: FileStructure) -> Image.Image:
         except Exception:
             # Pillow reads metadata with the pixels, and its plugins raise anything from struct.error to
             # IndexError. Whether the pixels are sound shows without it.
-            bare = without_metadata(data)
+            bare = strip_metadata(data)
             if bare is None:
                 raise
             return _decode(bare.data, bare.orientation)
@@ -108,24 +108,24 @@ def _decoded(data: bytes, build: FileStructure) -> Image.Image:
 
 def _decode(data: bytes, turn: int = 0) -> Image.Image:
     """The image, turned by ``turn`` or by what the file says."""
-    formats = _formats(container(data))
+    formats = _formats(container_format(data))
     check_png(data)
-    layout = layout_of(data)
+    layout = read_layout(data)
     if layout is not None and layout.width * layout.height > MAX_PIXELS:
         raise Undecodable(f"too large: {layout.width} x {layout.height} pixels")
     if layout is not None and layout.wide:
-        return upright(rgb(wide_image(layout)), layout.page.value(ORIENTATION))
+        return turn_upright(to_rgb(decode_wide(layout)), layout.page.value(ORIENTATION))
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(image, data)
             image.load()
-            return upright(rgb(image), turn or orientation(image))
+            return turn_upright(to_rgb(image), turn or read_orientation(image))
     except FINAL:
         raise
     except Exception:
         if layout is None or not layout.mode:
             raise
-        return upright(rgb(wide_image(layout)), layout.page.value(ORIENTATION))
+        return turn_upright(to_rgb(decode_wide(layout)), layout.page.value(ORIENTATION))
 
 
 def _formats(kind: str) -> tuple[str, ...]:
@@ -177,8 +177,8 @@ def _failure(data: bytes, error: Exception) -> str:
     text = " ".join(str(error).split())
     if "truncated" in text.lower():
         return f"truncated: {text}"
-    if kind := rare_jpeg(data) or rare_tiff(data, isinstance(error, UnidentifiedImageError)):
+    if kind := unsupported_jpeg(data) or unsupported_tiff(data, isinstance(error, UnidentifiedImageError)):
         return f"not supported: {kind}"
     if isinstance(error, UnidentifiedImageError):
-        return not_an_image(data)
+        return describe_unreadable(data)
     return f"damaged: {text or type(error).__name__}"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lsncli.errors import Unavailable
 from lsncli.images.decode import MAX_PIXELS, MAX_SCANNED, decode
-from lsncli.images.structure import build_of
+from lsncli.images.structure import read_structure
 
 START_OF_IMAGE = b"\xff\xd8\xff"
 START_OF_SCAN = 0xDA
@@ -41,7 +41,7 @@ def fast_decoder() -> Callable[[bytes], Image.Image | NDArray[np.uint8]]:
         ) from error
 
     def fast(data: bytes) -> Image.Image | NDArray[np.uint8]:
-        if build_of(data).quick and is_plain(data):
+        if read_structure(data).quick and is_plain(data):
             try:
                 pixels: Any = decode_jpeg(data, colorspace="RGB")
             except Exception:  # damaged, or a sampling that it does not know: Pillow judges

@@ -66,12 +66,12 @@ class ImageDigest:
         return self.item.content is None
 
 
-def witnessed(listing: Listing) -> Listing:
+def with_digests(listing: Listing) -> Listing:
     """The same listing, whose images remember what this process reads of them."""
     return replace(listing, items=tuple(replace(item, content=ImageDigest(item)) for item in listing.items))
 
 
-def witness_of(item: ImageItem) -> ImageDigest:
+def digest_of(item: ImageItem) -> ImageDigest:
     """What is known of an image of a ``witnessed`` listing. Raises Undecodable if it was never read."""
     if isinstance(item.content, ImageDigest) and item.content.digest:
         return item.content

@@ -33,7 +33,7 @@ AVIF = frozenset({b"avif", b"avis"})
 HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
-def container(data: bytes) -> str:
+def container_format(data: bytes) -> str:
     """``"AVIF"`` or ``"HEIC"`` by the brands in the first box of a file; empty for any other file."""
     if data[4:8] != b"ftyp":
         return ""
@@ -44,12 +44,12 @@ def container(data: bytes) -> str:
     return "HEIC" if brands & HEIC else ""
 
 
-def not_an_image(data: bytes) -> str:
+def describe_unreadable(data: bytes) -> str:
     """The reason for bytes that no decoder takes."""
     for start, kind in SIGNATURES:
         if data.startswith(start):
             return f"damaged: it begins like a {kind} image, but its header is broken or cut short"
-    if kind := container(data):
+    if kind := container_format(data):
         return f"damaged: it begins like an {kind} image, but cannot be read".replace("an HEIC", "a HEIC")
     for start, kind in UNSUPPORTED:
         if data.startswith(start):

@@ -87,7 +87,7 @@ class _Name:
         return True
 
 
-def as_pattern(path: Path) -> Pattern | None:
+def parse_pattern(path: Path) -> Pattern | None:
     """``path`` as a pattern; None if it has no special character. Raises UsageError for a broken one."""
     parts = path.parts
     first = next((at for at, part in enumerate(parts) if MAGIC.search(part)), None)
@@ -155,7 +155,7 @@ def _characters(inside: str) -> str:
     return out
 
 
-def check_fits(fits: bool, pattern: str) -> None:
+def check_matched(fits: bool, pattern: str) -> None:
     """Raise UsageError if nothing fits a pattern."""
     if not fits:
         raise UsageError(
@@ -164,7 +164,7 @@ def check_fits(fits: bool, pattern: str) -> None:
         )
 
 
-def matching_files(pattern: Pattern, endings: tuple[str, ...]) -> list[Path]:
+def find_files(pattern: Pattern, endings: tuple[str, ...]) -> list[Path]:
     """The files that fit and have one of the ``endings`` (lower case), sorted; hidden ones left out."""
     found: list[Path] = []
     for folder, folders, files in os.walk(pattern.base if pattern.base.parts else "."):

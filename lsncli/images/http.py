@@ -50,7 +50,7 @@ class BodyBudget:
 _rooms: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, BodyBudget]" = weakref.WeakKeyDictionary()
 
 
-async def client(**options: Any) -> aiohttp.ClientSession:
+async def open_session(**options: Any) -> aiohttp.ClientSession:
     """Open the session of a file system, for fsspec's ``get_client``: it asks for bodies as they are, unpacks
     none, and leaves the time to the budget."""
     headers = {"Accept-Encoding": "identity", **(options.pop("headers", None) or {})}
@@ -106,7 +106,7 @@ class Response(aiohttp.ClientResponse):
             budget.received(held.tell())
 
 
-def links(page: bytes, folder: str) -> list[str]:
+def parse_links(page: bytes, folder: str) -> list[str]:
     """The URLs of the files and folders in ``folder`` that a page links to, folders with a slash at the end,
     each once and in order.
 

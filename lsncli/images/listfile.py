@@ -13,10 +13,10 @@ from typing import IO, TextIO
 
 from lsncli.credentials import masked, masked_query
 from lsncli.errors import UsageError
-from lsncli.images.columns import AUTOMATIC, Columns, as_class
+from lsncli.images.columns import AUTOMATIC, Columns, parse_class
 from lsncli.images.found import Found, Problem, Source, UniqueNames, is_image, size_and_time
-from lsncli.images.remote import Remote, as_url, fetch, without_scheme
-from lsncli.images.table_layout import SAMPLE, Row, TableLayout, cell_of, layout_of, rows_of
+from lsncli.images.remote import Remote, as_url, fetch, strip_file_scheme
+from lsncli.images.table_layout import SAMPLE, Row, TableLayout, cell_at, detect_layout, read_rows
 
 MAX_LIST = 1 << 28
 """Bytes of a list behind a URL: millions of lines."""
@@ -70,8 +70,8 @@ def _source(
 ) -> Source:
     """``folder`` is what paths are relative to; a text is that of a URL."""
     start = list(islice(file, SAMPLE))
-    layout = layout_of(kind, start, _exists(folder), columns, where)
-    rows = rows_of(chain(start, file), layout.separator)
+    layout = detect_layout(kind, start, _exists(folder), columns, where)
+    rows = read_rows(chain(start, file), layout.separator)
     return _read(islice(rows, int(layout.header), None), layout, where, folder, repeats)
 
 
@@ -82,13 +82,13 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
     classes: dict[str, str | int | None] = {}  # one string a class, not one an image
     for line, cells in rows:
         layout.check_width(line, cells, where)
-        raw = cell_of(cells, layout.path)
+        raw = cell_at(cells, layout.path)
         if "\0" in raw:
             raise UsageError(f"{where}, line {line}: a path cannot hold a NUL character.")
         if not raw.strip():
             source.problems.append(Problem(f"line {line}", "no path in this row", f"{where}:{line}"))
             continue
-        raw = without_scheme(raw)
+        raw = strip_file_scheme(raw)
         url = as_url(raw)
         name = url or os.path.normpath(raw).replace(os.sep, "/")
         if name in seen and not repeats:
@@ -96,10 +96,10 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
         seen[name] = line
         # Keys are stored: credentials stay with what reads the image.
         key = unique(masked(url) if url else masked_query(name) if isinstance(folder, str) else name)
-        text = cell_of(cells, layout.label)
+        text = cell_at(cells, layout.label)
         if text not in classes:
             try:
-                classes[text] = _named(as_class(text))
+                classes[text] = _named(parse_class(text))
             except ValueError as error:
                 classes[text] = None
                 source.problems.append(Problem(f"line {line}", str(error), f"{where}:{line}"))
@@ -139,11 +139,11 @@ def _exists(folder: Path | str) -> Callable[[str], bool]:
     """Whether a cell is the path of an image; behind a URL its name decides, and nothing is fetched."""
 
     def exists(cell: str) -> bool:
-        if as_url(without_scheme(cell)):
+        if as_url(strip_file_scheme(cell)):
             return True
         if isinstance(folder, str):
             return is_image(cell)
-        return "\0" not in cell and os.path.isfile(os.path.join(folder, without_scheme(cell)))
+        return "\0" not in cell and os.path.isfile(os.path.join(folder, strip_file_scheme(cell)))
 
     return exists
 

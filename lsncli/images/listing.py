@@ -14,10 +14,10 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
 from lsncli.images.found import Found, Problem, SplitFolders, UniqueNames, split_folders
 from lsncli.images.item import ImageItem, Listing
-from lsncli.images.locations import behind, what_it_names
+from lsncli.images.locations import find_sources, with_prefix
 from lsncli.images.remote import as_url
-from lsncli.images.source_kinds import ListingOptions, contents, wanted
-from lsncli.images.tar_stream import Unpacked
+from lsncli.images.source_kinds import ListingOptions, content_types, sources_hint
+from lsncli.images.tar_stream import UnpackedFile
 from lsncli.images.together import in_order
 from lsncli.types import UNLABELLED, Failure
 
@@ -47,9 +47,9 @@ def list_images(
     without the package that a source needs, and LsnError for a network that fails.
     """
     if not paths:
-        raise UsageError("No images were named.", wanted())
+        raise UsageError("No images were named.", sources_hint())
     asked = ListingOptions(repeats=keep_order, columns=columns)
-    scans = [one for path in paths for one in what_it_names(path, asked, follow_links)]
+    scans = [one for path in paths for one in find_sources(path, asked, follow_links)]
     unique = UniqueNames()
     found: list[Found] = []
     problems: list[Problem] = []
@@ -64,7 +64,7 @@ def list_images(
         if (found_splits := split_folders(source)) is not None:
             splits.append(found_splits)
         if len(scans) > 1:
-            source = behind(unique(name), source)
+            source = with_prefix(unique(name), source)
         if not source.ordered:
             source.found.sort(key=lambda one: one.key)
         found += source.found
@@ -172,9 +172,9 @@ def shareable(listing: Listing) -> str:
 
     Their items can be written down then, and read wherever the same paths lead to the same files.
     """
-    known = tuple(contents().values())
+    known = tuple(content_types().values())
     for item in listing.items:
-        if isinstance(item.content, Unpacked):
+        if isinstance(item.content, UnpackedFile):
             return f"'{item.path}' is compressed: this process alone can read what it unpacked of it."
         if item.content is not None and not isinstance(item.content, known):
             kind = type(item.content).__name__

@@ -13,10 +13,16 @@ from pathlib import Path
 
 from lsncli.errors import UsageError
 from lsncli.images import folder, listfile, remote_listing
-from lsncli.images.folder import Pattern, as_pattern, check_fits, matching_files
+from lsncli.images.folder import Pattern, check_matched, find_files, parse_pattern
 from lsncli.images.found import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
-from lsncli.images.remote import as_url, without_scheme
-from lsncli.images.source_kinds import ListingOptions, kind_of, parted, suffixes, wanted
+from lsncli.images.remote import as_url, strip_file_scheme
+from lsncli.images.source_kinds import (
+    ListingOptions,
+    find_kind,
+    source_suffixes,
+    sources_hint,
+    split_fragment,
+)
 from lsncli.registry import load
 
 GROUP = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
@@ -24,7 +30,7 @@ MOST = 1_000_000
 """Names that are made of one text."""
 
 
-def expanded(text: str) -> list[str]:
+def expand_braces(text: str) -> list[str]:
     """Every name that ``text`` stands for, in order; ``text`` alone if it has no braces to expand.
 
     ``{8..11}`` counts, with leading zeros if a bound has some (or from 3 down to 1), and ``{a,b}`` names
@@ -58,20 +64,20 @@ def _counted(low: str, high: str) -> list[str]:
 STDIN = Path("-")
 
 
-def what_it_names(path: Path, asked: ListingOptions, follow_links: bool) -> list[Scan]:
+def find_sources(path: Path, asked: ListingOptions, follow_links: bool) -> list[Scan]:
     """The sources that a path stands for: one, those that braces name, or the lists and tars that fit a
     pattern. Raises UsageError for a path that cannot be one."""
     if path == STDIN:
         return [("stdin", lambda: listfile.scan_stdin(repeats=asked.repeats, columns=asked.columns))]
-    path = Path(without_scheme(str(path)))
+    path = Path(strip_file_scheme(str(path)))
     if not os.path.lexists(path):
-        if (names := expanded(str(path))) != [str(path)]:
-            return [one for name in names for one in what_it_names(Path(name), asked, follow_links)]
+        if (names := expand_braces(str(path))) != [str(path)]:
+            return [one for name in names for one in find_sources(Path(name), asked, follow_links)]
         if (url := as_url(path)) is not None:
-            return remote_listing.what_it_names(url, asked)
-        name, fragment = parted(str(path))
+            return remote_listing.find_sources(url, asked)
+        name, fragment = split_fragment(str(path))
         path, asked = Path(name), replace(asked, fragment=fragment)
-        if (pattern := as_pattern(path)) is not None:
+        if (pattern := parse_pattern(path)) is not None:
             return _fitting(path, pattern, asked, follow_links)
     shown = path.name or path.resolve().name or "root"
     return [(shown, lambda: _scan(path, asked, follow_links))]
@@ -80,15 +86,15 @@ def what_it_names(path: Path, asked: ListingOptions, follow_links: bool) -> list
 def _fitting(path: Path, pattern: Pattern, asked: ListingOptions, follow_links: bool) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     if not pattern.base.is_dir():
-        raise UsageError(f"There is no folder '{pattern.base}'.", wanted())
-    if kind_of(path.name):
-        files = matching_files(pattern, suffixes())
-        check_fits(bool(files), str(path))
-        return [one for file in files for one in what_it_names(file, asked, follow_links)]
+        raise UsageError(f"There is no folder '{pattern.base}'.", sources_hint())
+    if find_kind(path.name):
+        files = find_files(pattern, source_suffixes())
+        check_matched(bool(files), str(path))
+        return [one for file in files for one in find_sources(file, asked, follow_links)]
 
     def scan() -> Source:
         source = folder.scan(pattern.base, follow_links=follow_links, pattern=pattern)
-        check_fits(bool(source.found or source.problems), str(path))
+        check_matched(bool(source.found or source.problems), str(path))
         return source
 
     return [(pattern.base.name or "images", scan)]
@@ -100,14 +106,14 @@ def _scan(path: Path, asked: ListingOptions, follow_links: bool) -> Source:
     except (OSError, ValueError) as error:
         if not os.path.lexists(path):
             reason = "" if isinstance(error, FileNotFoundError) else f" that can be read: {error}"
-            raise UsageError(f"There is no '{path}'{reason}.", wanted()) from error
+            raise UsageError(f"There is no '{path}'{reason}.", sources_hint()) from error
         mode = stat.S_IFREG  # a link to nothing: it is listed, and fails when it is read
     name = path.name.lower()
     if stat.S_ISDIR(mode):
         return folder.scan(path, follow_links=follow_links)
     if name.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{path}' is an archive that cannot be read.", "Unpack it and give the folder.")
-    kind = kind_of(name)
+    kind = find_kind(name)
     if kind and not stat.S_ISREG(mode):
         raise UsageError(f"'{path}' is not a regular file.", "Pipe a list into `-` instead.")
     if kind:
@@ -117,7 +123,7 @@ def _scan(path: Path, asked: ListingOptions, follow_links: bool) -> Source:
     return Source([Found(path.name, None, str(path), None, size, mtime=mtime)], single=True)
 
 
-def behind(name: str, source: Source) -> Source:
+def with_prefix(name: str, source: Source) -> Source:
     """A source as one of several: its keys come behind its name."""
 
     def key(old: str) -> str:

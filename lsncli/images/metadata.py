@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lsncli.images import tiff
-from lsncli.images.file_types import container
+from lsncli.images.file_types import container_format
 from lsncli.images.read import Undecodable
 
 JPEG_START = b"\xff\xd8\xff"
@@ -57,9 +57,9 @@ class Stripped:
     orientation: int = 0
 
 
-def without_metadata(data: bytes) -> Stripped | None:
+def strip_metadata(data: bytes) -> Stripped | None:
     """The image without metadata; None for a kind of file that has none to drop."""
-    if container(data):
+    if container_format(data):
         return _strip_items(data)
     strip = next((strip for start, strip in STRIPS.items() if data.startswith(start)), None)
     return strip(data) if strip else None
@@ -76,7 +76,7 @@ class PngChunk:
     """Whether the file holds all of it, and its checksum is right."""
 
 
-def png_chunks(data: bytes) -> Iterator[PngChunk]:
+def read_png_chunks(data: bytes) -> Iterator[PngChunk]:
     """The chunks of a PNG up to its end, at most MAX_CHUNKS."""
     at, view = len(PNG_START), memoryview(data)
     for _ in range(MAX_CHUNKS):
@@ -99,7 +99,7 @@ def check_png(data: bytes) -> None:
     if not data.startswith(PNG_START):
         return
     count, broken = 0, b""
-    for chunk in png_chunks(data):
+    for chunk in read_png_chunks(data):
         count += 1
         if chunk.end <= len(data) and not chunk.sound:
             if chunk.kind in PNG_PIXELS:
@@ -113,7 +113,7 @@ def check_png(data: bytes) -> None:
 
 def _strip_png(data: bytes) -> Stripped:
     kept, exif, xmp, pixels = [PNG_START], b"", b"", "before"
-    for chunk in png_chunks(data):
+    for chunk in read_png_chunks(data):
         if chunk.kind == b"IDAT":
             if pixels == "after":  # a gap: what comes behind it would be joined to the wrong place
                 break
@@ -130,7 +130,7 @@ def _strip_png(data: bytes) -> Stripped:
     return Stripped(b"".join(kept), _orientation(exif, xmp))
 
 
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def read_jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment of a JPEG, one more than MAX_SEGMENTS at most; the first scan
     reaches to the end of the file."""
     at = 2
@@ -144,11 +144,11 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def rare_jpeg(data: bytes) -> str:
+def unsupported_jpeg(data: bytes) -> str:
     """Which kind of JPEG it is, if a common decoder does not know that; else empty."""
     if not data.startswith(JPEG_START):
         return ""
-    for marker, start, _ in jpeg_segments(data):
+    for marker, start, _ in read_jpeg_segments(data):
         if marker in FRAMES:
             bits, kind = data[start + 4 : start + 5], FRAMES[marker]
             if bits and bits != b"\x08":
@@ -159,7 +159,7 @@ def rare_jpeg(data: bytes) -> str:
 
 def _strip_jpeg(data: bytes) -> Stripped:
     kept, exif, xmp = [data[:2]], b"", b""
-    for marker, start, end in jpeg_segments(data):
+    for marker, start, end in read_jpeg_segments(data):
         content = data[start + 4 : end]
         if marker == APP1 and content.startswith(EXIF):
             exif = exif or content[len(EXIF) :]
@@ -225,7 +225,7 @@ def _end_of_blocks(data: bytes, at: int) -> int:
 
 
 def _strip_tiff(data: bytes) -> Stripped | None:
-    found = tiff.pixels_alone(data)
+    found = tiff.keep_pixel_tags(data)
     return None if found is None else Stripped(found)
 
 
@@ -239,7 +239,7 @@ def _strip_items(data: bytes) -> Stripped | None:
 def _orientation(exif: bytes, xmp: bytes) -> int:
     """The orientation by EXIF, else by XMP; 0 if neither says it."""
     match = XMP_ORIENTATION.search(xmp)
-    return tiff.orientation_of(exif) or (int(match[1]) if match else 0)
+    return tiff.read_orientation(exif) or (int(match[1]) if match else 0)
 
 
 STRIPS: dict[bytes, Callable[[bytes], Stripped | None]] = {

@@ -80,7 +80,7 @@ def read_names(path: Path, codes: Sequence[str]) -> NameFile:
     lines = read_name_lines(path)
     if not lines:
         raise UsageError(f"The names file {path} is empty.", "Expected a class name a line.")
-    if set(map(plain, codes)) <= set(map(plain, lines)):
+    if set(map(normalize_name, codes)) <= set(map(normalize_name, lines)):
         return NameFile(path, tuple(lines))
     return _keyed(lines, codes, path) or NameFile(path, tuple(lines))
 
@@ -95,7 +95,7 @@ def is_key(text: str) -> bool:
     return is_number(text) or re.fullmatch(r"n\d{8}", text) is not None
 
 
-def canonical(code: str) -> str | int:
+def canonical_key(code: str) -> str | int:
     """What is compared when a key is looked for: numbers by value, folders by their WordNet id."""
     code = unicodedata.normalize("NFC", code.strip())
     if is_number(code):
@@ -104,7 +104,7 @@ def canonical(code: str) -> str | int:
     return wordnet.group() if wordnet else code
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A name in a form in which the usual spellings of one name are equal.
 
     Case, Unicode form, HTML entities, underscores and repeated spaces do not count.
@@ -158,7 +158,7 @@ SPLITS: tuple[Split, ...] = (_at_tab, _at_comma, _at_semicolon, _at_mark, _at_sp
 
 def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile | None:
     """The lines as keys and names; None if they are names alone."""
-    known = {canonical(code) for code in codes}
+    known = {canonical_key(code) for code in codes}
     for split in SPLITS:
         pairs = [split(line) for line in lines]
         if len(pairs) > 1 and pairs[0] is not None and _is_header(pairs[0][0], known):
@@ -169,7 +169,7 @@ def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile |
         if not rows or len(rows) < len(pairs):
             continue
         in_cells = split not in (_at_mark, _at_space)
-        keys_first = all(is_key(key) or canonical(key) in known for key, _ in rows)
+        keys_first = all(is_key(key) or canonical_key(key) in known for key, _ in rows)
         numbers_last = in_cells and all(is_number(rest) for _, rest in rows)
         if not (split is _at_tab or keys_first or numbers_last):
             continue
@@ -185,7 +185,7 @@ def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile |
 
 def _is_header(cell: str, known: Collection[str | int]) -> bool:
     """Return whether a first cell heads a column of keys; a key of a class never does."""
-    return cell.casefold() in HEADERS and canonical(cell) not in known
+    return cell.casefold() in HEADERS and canonical_key(cell) not in known
 
 
 def _with_second_key(rows: Sequence[tuple[str, str]], split: Split) -> list[tuple[str, ...]]:

@@ -12,17 +12,17 @@ from lsncli.images.columns import (
     MANY,
     NO_LABEL,
     Columns,
-    are_whole,
-    as_class,
+    all_whole,
     is_label_name,
     label_index,
     label_text,
+    parse_class,
 )
 from lsncli.images.found import Found, Problem, Source
 from lsncli.images.parquet_file import FAILURES, ParquetFile
 from lsncli.images.parquet_pages import Oversized
 from lsncli.images.parquet_rows import ListedTable
-from lsncli.images.remote import as_url, size_of
+from lsncli.images.remote import as_url, object_size
 from lsncli.validation import parsed
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _said(label: str | None, schema: "pa.Schema", columns: Columns) -> str:
 
 def _size_and_time(path: str) -> tuple[int, int | None]:
     if as_url(path):
-        return size_of(path), None
+        return object_size(path), None
     try:
         status = os.stat(path)
     except OSError as error:
@@ -170,7 +170,7 @@ def _may_be_classes(file: ParquetFile, column: str, kind: "pa.DataType") -> bool
     from pyarrow import types
 
     if types.is_floating(kind):
-        return are_whole(file.values(column))
+        return all_whole(file.values(column))
 
     if types.is_dictionary(kind):
         kind = kind.value_type
@@ -190,12 +190,12 @@ def class_label_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
 
 
 def _class_of(text: str, names: tuple[str, ...]) -> str | int | None:
-    found = as_class(text)
+    found = parse_class(text)
     if not names or not isinstance(found, int):
         return found
     if found >= len(names):
         raise ValueError(f"class {found}, but there are {len(names)} names")
-    return as_class(names[found])
+    return parse_class(names[found])
 
 
 def _shown(name: Any) -> str:

@@ -16,11 +16,11 @@ from lsncli.images.parquet_pages import (
     DELTAS,
     DICTIONARY,
     ColumnChunk,
-    Guarded,
+    GuardedFile,
     Oversized,
     Page,
     check_counts,
-    with_values,
+    skip_levels,
 )
 from lsncli.images.remote import RangeFile, as_url
 
@@ -82,7 +82,7 @@ class ParquetFile:
                 "Parquet needs pyarrow, which is not installed.", "pip install 'lsncli[parquet]'"
             ) from error
         raw: Any = RangeFile(path, size, REMOTE_BLOCK) if as_url(path) else FileIO(path)
-        self._guard = Guarded(cast(IO[bytes], raw))
+        self._guard = GuardedFile(cast(IO[bytes], raw))
         self._watched: set[int] = set()
         try:
             self.file = self._reader()
@@ -230,7 +230,7 @@ def _values(page: Page, data: bytes, levels: int, codec: str) -> Iterator[bytes]
 
     data = data[page.levels :]
     if codec == "UNCOMPRESSED" or not page.compressed:
-        yield data if page.kind == DATA_V2 else with_values(data, levels)
+        yield data if page.kind == DATA_V2 else skip_levels(data, levels)
     if codec == "UNCOMPRESSED":
         return
     size = max(0, page.unpacked - page.levels)
@@ -240,7 +240,7 @@ def _values(page: Page, data: bytes, levels: int, codec: str) -> Iterator[bytes]
         if page.compressed:
             raise
         return  # nor can pyarrow unpack it, which may try where an old version of itself wrote the file
-    yield data if page.kind == DATA_V2 else with_values(data, levels)
+    yield data if page.kind == DATA_V2 else skip_levels(data, levels)
 
 
 class _Plain:

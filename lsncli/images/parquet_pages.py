@@ -57,7 +57,7 @@ class ColumnChunk:
     check: Callable[[Page, Callable[[], bytes]], None]
 
 
-class Guarded(io.RawIOBase):
+class GuardedFile(io.RawIOBase):
     """A file whose bytes are given out only once every page header up to them was checked.
 
     Reading raises ValueError for a page that a check refuses, or that does not end within its chunk.
@@ -90,7 +90,7 @@ class Guarded(io.RawIOBase):
         end = start + len(data)
         for chunk in self._chunks:
             if chunk.at < end and start < chunk.end:
-                for page in pages(self._file, chunk.at, min(end, chunk.end), chunk.end):
+                for page in read_pages(self._file, chunk.at, min(end, chunk.end), chunk.end):
                     chunk.check(page, partial(self._data, chunk.at + page.header, page.size))
                     chunk.at += page.header + page.size
         self._file.seek(end)
@@ -105,7 +105,7 @@ class Guarded(io.RawIOBase):
         super().close()
 
 
-def pages(file: IO[bytes], start: int, stop: int, end: int) -> Iterator[Page]:
+def read_pages(file: IO[bytes], start: int, stop: int, end: int) -> Iterator[Page]:
     """The pages of a chunk that begin from ``start`` on and before ``stop``; the chunk ends at ``end``.
 
     Raises ValueError for what is no header, and for a page beyond the end.
@@ -172,7 +172,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
         if step := byte >> 4:
             number += step
         else:
-            raw, at = varint(data, at)
+            raw, at = read_varint(data, at)
             number = _signed(raw)
         value, at = _value(data, at, byte & 15, depth)
         if value is not None:
@@ -187,12 +187,12 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind == BYTE:
         return None, at + 1
     if kind in (I16, I32, I64):
-        raw, at = varint(data, at)
+        raw, at = read_varint(data, at)
         return _signed(raw) if kind == I32 else None, at
     if kind == DOUBLE:
         return None, at + 8
     if kind == BINARY:
-        length, at = varint(data, at)
+        length, at = read_varint(data, at)
         if length > LONGEST_HEADER:
             raise ValueError("a page without a header")
         return None, at + length
@@ -201,7 +201,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     raise ValueError("a page without a header")  # the headers of pages have neither lists nor maps
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """A number of as many bytes as it needs, and where it ends. Raises IndexError behind the end."""
     value = 0
     for shift in range(0, 70, 7):
@@ -237,7 +237,7 @@ def check_counts(data: bytes, encoding: int, values: int) -> None:
         raise ValueError("a page of deltas that is cut short") from None
 
 
-def with_values(data: bytes, levels: int) -> bytes:
+def skip_levels(data: bytes, levels: int) -> bytes:
     """What follows ``levels`` runs of repetition and definition levels, each with its length before it."""
     at = 0
     for _ in range(levels):
@@ -247,17 +247,17 @@ def with_values(data: bytes, levels: int) -> bytes:
 
 def _end(data: bytes, at: int, values: int) -> int:
     """Where the deltas from ``at`` on end."""
-    in_block, at = varint(data, at)
-    parts, at = varint(data, at)
-    count, at = varint(data, at)
-    _, at = varint(data, at)
+    in_block, at = read_varint(data, at)
+    parts, at = read_varint(data, at)
+    count, at = read_varint(data, at)
+    _, at = read_varint(data, at)
     if count > values:
         raise ValueError(f"a page of {values:,} values that claims {count:,}")
     if not 0 < parts <= in_block <= MOST_IN_BLOCK or in_block % parts:
         raise ValueError("a page of deltas that is damaged")
     in_part, left = in_block // parts, count - 1
     while left > 0:
-        _, at = varint(data, at)
+        _, at = read_varint(data, at)
         widths = data[at : at + parts]
         at += parts
         for width in widths[: -(-left // in_part)]:

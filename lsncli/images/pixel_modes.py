@@ -24,7 +24,7 @@ class NotFinite(ValueError):
     """Pixels that are not finite numbers."""
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """A loaded image as RGB; an RGB image is returned itself.
 
     What is transparent shows white beneath, as on a page. CMYK of a JPEG is inverted by Pillow as Adobe means
@@ -32,14 +32,14 @@ def rgb(image: Image.Image) -> Image.Image:
     """
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
-        return Image.fromarray(eight_bits(np.asarray(image)[..., None])[..., 0]).convert("RGB")
+        return Image.fromarray(to_eight_bits(np.asarray(image)[..., None])[..., 0]).convert("RGB")
     if image.has_transparency_data:
         return _on_white(image)
     # A palette by way of RGBA: Pillow warns of transparency given as bytes otherwise.
     return image if mode == "RGB" else image.convert("RGB")
 
 
-def orientation(image: Image.Image) -> int:
+def read_orientation(image: Image.Image) -> int:
     """The EXIF orientation of an image, 1 to 8; 0 if it is missing or damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 0)
@@ -48,12 +48,12 @@ def orientation(image: Image.Image) -> int:
         return 0
 
 
-def upright(image: Image.Image, turn: int) -> Image.Image:
+def turn_upright(image: Image.Image, turn: int) -> Image.Image:
     """The image as its camera meant it to be seen, by its EXIF orientation ``turn``; 0 and 1 are upright."""
     return image.transpose(TURNS[turn]) if turn in TURNS else image
 
 
-def eight_bits(values: NDArray[np.generic], white: int = 0) -> NDArray[np.uint8]:
+def to_eight_bits(values: NDArray[np.generic], white: int = 0) -> NDArray[np.uint8]:
     """Values (H, W, C) of any type as uint8, black at 0. Raises NotFinite.
 
     Whole numbers from 0 to ``white`` are scaled to 255. Where it is 0, white is the largest number of 8 or 16

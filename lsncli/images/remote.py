@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from lsncli.errors import LsnError, Unavailable, UsageError
-from lsncli.images.budget import CURRENT, Budget, FetchTimeout, Unfetchable, aside, awaited
+from lsncli.images.budget import CURRENT, Budget, FetchTimeout, Unfetchable, run_in_thread, with_deadline
 from lsncli.images.found import MAX_BYTES
 from lsncli.images.read import CHANGED, Undecodable
 
@@ -46,15 +46,15 @@ PASSING_STATUS = frozenset({408, 425, 429})
 NO_SUCH_FILE, DENIED = "no such file", "permission denied"
 
 
-def about(url: str) -> dict[str, Any]:
+def object_info(url: str) -> dict[str, Any]:
     """What fsspec knows of an object: ``size``, ``type`` and more. Raises Unfetchable and Unavailable."""
-    system, path = file_system(url)
+    system, path = open_file_system(url)
     return dict(_ask(Budget(), system, "info", path))
 
 
-def size_of(url: str) -> int:
+def object_size(url: str) -> int:
     """The size of an object in bytes. Raises Unfetchable, also if its server does not say."""
-    size = about(url).get("size")
+    size = object_info(url).get("size")
     if not isinstance(size, int):
         raise Unfetchable("its server does not say how large it is")
     return size
@@ -66,7 +66,7 @@ def fetch(url: str, *, limit: int = MAX_BYTES, expected: int = 0, excess: str = 
     No more than that is ever in memory. Raises Unfetchable, for the reason ``excess`` if the object is
     longer, and Unavailable without the package that the URL needs.
     """
-    system, path = file_system(url)
+    system, path = open_file_system(url)
     if _is_web(system):
         return _bytes(Budget(limit, excess=excess), system, path)
     # As a range, to which libraries hold.
@@ -79,7 +79,7 @@ def fetch_range(url: str, offset: int, size: int) -> bytes:
         raise Unfetchable(f"too large: {size / 2**30:.1f} GiB")
     if not size:
         return b""
-    system, path = file_system(url)
+    system, path = open_file_system(url)
     # Such as Python's own http.server, which sends everything.
     excess = "its server sends whole files only, no ranges"
     # What a web server claims earns it no time.
@@ -93,15 +93,15 @@ def _bytes(budget: Budget, system: Any, path: str, **options: int) -> bytes:
     return data
 
 
-def entries(system: Any, folder: str) -> list[dict[str, Any]]:
+def list_folder(system: Any, folder: str) -> list[dict[str, Any]]:
     """What lies in a folder of a file system, by ``name``, ``type`` and ``size``. Raises Unfetchable."""
     if not _is_web(system):
         listed: list[dict[str, Any]] = _ask(Budget(), system, "ls", folder, detail=True)
         return listed
-    from lsncli.images.http import links
+    from lsncli.images.http import parse_links
 
     budget = Budget(MAX_PAGE, excess=f"a page of links of more than {MAX_PAGE >> 20} MiB")
-    urls = links(_ask(budget, system, "cat_file", folder), folder)
+    urls = parse_links(_ask(budget, system, "cat_file", folder), folder)
     return [{"name": one, "size": None, "type": "directory" if one.endswith("/") else "file"} for one in urls]
 
 
@@ -140,8 +140,8 @@ def _once(budget: Budget, system: Any, name: str, path: str, options: dict[str, 
         if system.async_impl:
             from fsspec.asyn import sync
 
-            return sync(system.loop, awaited(getattr(system, f"_{name}"), budget), path, **options)
-        return aside(partial(getattr(system, name), path, **options), budget)
+            return sync(system.loop, with_deadline(getattr(system, f"_{name}"), budget), path, **options)
+        return run_in_thread(partial(getattr(system, name), path, **options), budget)
     finally:
         CURRENT.reset(before)
 
@@ -150,7 +150,7 @@ def _is_web(system: Any) -> bool:
     return "http" in system.protocol
 
 
-def file_system(url: str) -> tuple[Any, str]:
+def open_file_system(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. Raises Unavailable without the package that it needs."""
     try:
         from fsspec import filesystem
@@ -177,9 +177,9 @@ def _web_options(url: str) -> dict[str, Any]:
     schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in url]
     if not schemes:
         return {}
-    from lsncli.images.http import client
+    from lsncli.images.http import open_session
 
-    return {scheme: {"get_client": client} for scheme in schemes}
+    return {scheme: {"get_client": open_session} for scheme in schemes}
 
 
 def _tries() -> int:
@@ -316,7 +316,7 @@ def as_url(path: Path | str) -> str | None:
     return f"{found[1].lower()}://{text[found.end() :]}"
 
 
-def without_scheme(text: str) -> str:
+def strip_file_scheme(text: str) -> str:
     """The path of a ``file://`` URL; any other text as it is."""
     found = FILE.match(text)
     return text if found is None or os.path.lexists(text) else "/" + unquote(text[found.end() :])

@@ -12,7 +12,7 @@ from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import tar
 from lsncli.images.budget import Unfetchable
-from lsncli.images.folder import MAGIC, Pattern, as_pattern, check_fits
+from lsncli.images.folder import MAGIC, Pattern, check_matched, parse_pattern
 from lsncli.images.found import (
     OTHER_ARCHIVES,
     Found,
@@ -30,12 +30,12 @@ from lsncli.images.remote import (
     NO_SUCH_FILE,
     RangeFile,
     Remote,
-    about,
-    entries,
-    file_system,
-    size_of,
+    list_folder,
+    object_info,
+    object_size,
+    open_file_system,
 )
-from lsncli.images.source_kinds import ListingOptions, kind_of, parted, suffixes
+from lsncli.images.source_kinds import ListingOptions, find_kind, source_suffixes, split_fragment
 from lsncli.registry import load
 
 COMPRESSED_BLOCK = 1 << 23
@@ -48,10 +48,10 @@ LITERAL = re.compile(r"[^/]*//(?:[^/?#]*@[^/?#]*|\[[^/?#\]]*\][^/?#]*)(?=/|$)")
 """The start of a URL whose special characters make no pattern: credentials, or an IPv6 address."""
 
 
-def what_it_names(url: str, asked: ListingOptions) -> list[Scan]:
+def find_sources(url: str, asked: ListingOptions) -> list[Scan]:
     """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
     Unavailable without the package that its kind of URL needs, and LsnError if it is unavailable."""
-    url, fragment = parted(url)
+    url, fragment = split_fragment(url)
     asked = replace(asked, fragment=fragment or asked.fragment)
     path = _parts(url)[1].partition("?")[0]  # in a URL, ? begins a query
     scans = _fitting(url, asked) if MAGIC.search(path) else [(_name(url), lambda: _scan(url, asked))]
@@ -78,14 +78,14 @@ def _scan(url: str, asked: ListingOptions) -> Source:
     if name.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{url}' is an archive that cannot be read.", "Unpack it and give the folder.")
     try:
-        if kind := kind_of(name):
+        if kind := find_kind(name):
             if not kind.remote:
                 raise UsageError(
                     f"'{url}' lies behind a URL, where {kind.shown} cannot be read.", "Fetch it first."
                 )
             source: Source = load(kind.remote)(url, asked)
             return source
-        known = about(url)
+        known = object_info(url)
         # A web server's folder is a page of links.
         page = str(known.get("mimetype")).startswith("text/html") and not is_image(name)
         return _folder(url, None) if page or known["type"] == "directory" else _image(url, known.get("size"))
@@ -108,7 +108,7 @@ def _image(url: str, size: int | None) -> Source:
 
 def scan_tar(url: str, asked: ListingOptions) -> Source:
     """List the images of a tar behind a URL; raises as ``tar.scan_file``."""
-    size = size_of(url)
+    size = object_size(url)
     block = BLOCK if _name(url).lower().endswith(".tar") else COMPRESSED_BLOCK
     return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), asked.columns)
 
@@ -116,20 +116,20 @@ def scan_tar(url: str, asked: ListingOptions) -> Source:
 def _fitting(url: str, asked: ListingOptions) -> list[Scan]:
     """What fits a pattern: packs and lists as sources of their own, or images as one."""
     start, path = _parts(url)
-    pattern = as_pattern(Path(path.lstrip("/")))
+    pattern = parse_pattern(Path(path.lstrip("/")))
     assert pattern is not None  # it holds a special character
     base = f"{start}{'/' * path.startswith('/')}{'/'.join(pattern.base.parts)}"
-    if not kind_of(url):
+    if not find_kind(url):
 
         def scan() -> Source:
             source = _folder(base, pattern)
-            check_fits(bool(source.found or source.problems), url)
+            check_matched(bool(source.found or source.problems), url)
             return source
 
         return [(_name(base), scan)]
-    files = sorted(key for key, _ in _files(base, pattern, suffixes(), Source([])))
-    check_fits(bool(files), url)
-    return [one for key in files for one in what_it_names(_below(base, key), asked)]
+    files = sorted(key for key, _ in _files(base, pattern, source_suffixes(), Source([])))
+    check_matched(bool(files), url)
+    return [one for key in files for one in find_sources(_below(base, key), asked)]
 
 
 def _folder(url: str, pattern: Pattern | None) -> Source:
@@ -151,7 +151,7 @@ def _files(
 
     Raises LsnError if the network fails for good: a listing with a hole would pass for a whole one.
     """
-    system, root = file_system(url)
+    system, root = open_file_system(url)
     todo, folders = [(root, "")], 0
     while todo:
         folder, prefix = todo.pop()
@@ -159,7 +159,7 @@ def _files(
         if folders > MOST_FOLDERS:
             raise LsnError(f"'{url}' has more than {MOST_FOLDERS:,} folders.", "Name fewer of them.")
         try:
-            listed = entries(system, folder)
+            listed = list_folder(system, folder)
         except Unfetchable as error:
             if not error.message.startswith(DENIED) or not prefix:
                 raise LsnError(f"'{_below(url, prefix)}' cannot be listed: {error.message}.") from error

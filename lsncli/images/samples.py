@@ -18,7 +18,7 @@ from PIL import Image
 
 from lsncli.images import tiff
 from lsncli.images.found import MAX_BYTES
-from lsncli.images.pixel_modes import eight_bits
+from lsncli.images.pixel_modes import to_eight_bits
 from lsncli.images.read import Undecodable
 
 MIXED, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3
@@ -111,7 +111,7 @@ class SampleLayout:
         return mode + "A" if scaled and spare and extra in (ASSOCIATED, UNASSOCIATED) else mode
 
 
-def layout_of(data: bytes) -> SampleLayout | None:
+def read_layout(data: bytes) -> SampleLayout | None:
     """The layout of a TIFF's first page; None if it is no TIFF, or its tags do not make sense."""
     page = tiff.read_directory(data)
     if page is None:
@@ -132,14 +132,14 @@ def layout_of(data: bytes) -> SampleLayout | None:
     return SampleLayout(page, width, height, channels, max(bits), kind, photometric, planar, tiled, tile)
 
 
-def rare_tiff(data: bytes, unknown: bool) -> str:
+def unsupported_tiff(data: bytes, unknown: bool) -> str:
     """The layout of a TIFF, if that is why it cannot be read; else empty. ``unknown``: Pillow says so."""
-    layout = layout_of(data)
+    layout = read_layout(data)
     compression = layout.page.value(tiff.COMPRESSION, 1) if layout else 1
     return str(layout) if layout and (unknown or compression not in KNOWN_COMPRESSIONS) else ""
 
 
-def wide_image(layout: SampleLayout) -> Image.Image:
+def decode_wide(layout: SampleLayout) -> Image.Image:
     """The page as an 8-bit image, by the rules of ``modes.eight_bits``; not yet turned upright.
 
     Raises Undecodable for what is not supported, too large or cut short, and NotFinite.
@@ -149,7 +149,7 @@ def wide_image(layout: SampleLayout) -> Image.Image:
         raise Undecodable(f"not supported: {layout}")
     colours = len(mode.removesuffix("A"))
     white = (1 << layout.bits) - 1 if layout.bits in PACKED else 0
-    pixels = eight_bits(_samples(layout)[..., : len(mode)], white)
+    pixels = to_eight_bits(_samples(layout)[..., : len(mode)], white)
     if layout.photometric == WHITE_IS_ZERO:
         np.subtract(255, pixels[..., :colours], out=pixels[..., :colours])
     if mode.endswith("A") and layout.page.value(tiff.EXTRA_SAMPLES) == ASSOCIATED:

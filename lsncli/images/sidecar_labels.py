@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
-from lsncli.images.columns import LABEL_OPTION, NO_LABEL, Columns, as_class, is_label_name, listed, plain_name
+from lsncli.images.columns import (
+    LABEL_OPTION,
+    NO_LABEL,
+    Columns,
+    is_label_name,
+    parse_class,
+    plain_name,
+    quote_names,
+)
 from lsncli.images.found import Content, Found, Problem, by_folder
 from lsncli.validation import parsed
 
@@ -18,7 +26,7 @@ MOST_FIELDS = 100
 Class = str | int | None
 
 
-class Labels:
+class SidecarLabels:
     """What the files beside images say, collected while a tar is read from front to back.
 
     A .cls file counts more than a .json, unless ``columns`` asks for a field of the latter.
@@ -58,7 +66,7 @@ class Labels:
         fields = [field for field in content if (field == asked if asked else _is_label(field))]
         for field in fields:
             try:
-                self._json[field][stem] = self._once(as_class(content[field]))
+                self._json[field][stem] = self._once(parse_class(content[field]))
             except ValueError as error:
                 self.bad[name] = f"its '{field}': {error}"
         return bool(fields)
@@ -75,12 +83,12 @@ class Labels:
         if asked and asked != NO_LABEL and self._fields and asked not in self._json:
             raise UsageError(
                 f"No .json file in '{where}' has a field '{asked}'.",
-                f"Their fields are {listed([*self._fields])}; see {LABEL_OPTION}.",
+                f"Their fields are {quote_names([*self._fields])}; see {LABEL_OPTION}.",
             )
         if len(self._json) > 1 and not self._cls and self._columns.labelled:
             raise UsageError(
                 f"'{where}': more than one field of the .json files may hold the classes: "
-                f"{listed([*self._json])}.",
+                f"{quote_names([*self._json])}.",
                 f"Choose one with {LABEL_OPTION} NAME; {LABEL_OPTION} {NO_LABEL} takes none of them.",
             )
 
@@ -118,11 +126,11 @@ def _one_class(data: bytes) -> Class:
         raise ValueError("a class that is not UTF-8") from error
     if not text:
         raise ValueError("no class in it")
-    return as_class(text)
+    return parse_class(text)
 
 
-def labelled(
-    path: str, places: Mapping[str, tuple[int, int]], content: Content, labels: Labels
+def label_items(
+    path: str, places: Mapping[str, tuple[int, int]], content: Content, labels: SidecarLabels
 ) -> tuple[list[Found], list[Problem]]:
     """The images of an archive at ``places`` (offset and size by name) with their classes, and what is wrong
     with the files that should say them."""

@@ -60,7 +60,7 @@ SOURCES: dict[str, SourceKind] = {
         {"packed": "lsncli.images.read:ListedTar"},
     ),
     "zip": SourceKind(
-        (".zip",), "zip archives", "lsncli.images.zip:scan", contents={"zip": "lsncli.images.zip:Zip"}
+        (".zip",), "zip archives", "lsncli.images.zip:scan", contents={"zip": "lsncli.images.zip:ListedZip"}
     ),
     "table": SourceKind(
         (".parquet",),
@@ -75,32 +75,32 @@ SOURCES: dict[str, SourceKind] = {
 """The names of ``contents`` are those of manifests on disk: they stay as they are."""
 
 
-def kind_of(name: str) -> SourceKind | None:
+def find_kind(name: str) -> SourceKind | None:
     """The kind that the end of a name tells; None for a folder or an image."""
     lower = name.lower()
     ends = {suffix: kind for kind in SOURCES.values() for suffix in kind.suffixes if lower.endswith(suffix)}
     return ends[max(ends, key=len)] if ends else None
 
 
-def suffixes() -> tuple[str, ...]:
+def source_suffixes() -> tuple[str, ...]:
     """How the names of all kinds end: what is a source of its own where a pattern finds it."""
     return tuple(suffix for kind in SOURCES.values() for suffix in kind.suffixes)
 
 
-def parted(name: str) -> tuple[str, str]:
+def split_fragment(name: str) -> tuple[str, str]:
     """``x.parquet#pixels`` as the file and the fragment, for kinds that take one; any other name alone."""
     file, _, fragment = name.rpartition("#")
-    kind = kind_of(file)
+    kind = find_kind(file)
     return (file, fragment) if kind and kind.fragment and "/" not in fragment else (name, "")
 
 
-def wanted() -> str:
+def sources_hint() -> str:
     """A hint: what can be named as a source."""
     kinds = ", ".join(kind.shown for kind in SOURCES.values())
     return f"Give folders, images, 'patterns/**/*.jpg', {kinds}, or - for a list on standard input."
 
 
-def contents() -> dict[str, type[Any]]:
+def content_types() -> dict[str, type[Any]]:
     """What images can lie in that other processes can read, too, by its name in manifests."""
     return {name: load(place) for kind in SOURCES.values() for name, place in kind.contents.items()}
 

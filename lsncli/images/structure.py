@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lsncli.images import tiff
-from lsncli.images.file_types import container
+from lsncli.images.file_types import container_format
 from lsncli.images.metadata import (
     APP1,
     EXIF,
@@ -22,11 +22,11 @@ from lsncli.images.metadata import (
     PNG_PIXELS,
     PNG_START,
     START_OF_SCAN,
-    jpeg_segments,
     palette_size,
+    read_jpeg_segments,
 )
 from lsncli.images.read import Undecodable
-from lsncli.images.samples import MAX_STRIPS, layout_of
+from lsncli.images.samples import MAX_STRIPS, read_layout
 
 MAX_HEADER = 1 << 16
 """Bytes of a header of numbers (PPM), which Pillow reads one by one."""
@@ -66,9 +66,9 @@ class FileStructure:
 QUICK, WATCHED, HEAVY = FileStructure(True), FileStructure(False), FileStructure(False, heavy=True)
 
 
-def build_of(data: bytes) -> FileStructure:
+def read_structure(data: bytes) -> FileStructure:
     """How a file is built. Raises Undecodable for more parts than a sound image has."""
-    if container(data):
+    if container_format(data):
         return WATCHED  # AVIF and HEIC hold programs more than parts: images made of images made of images
     look = next((look for start, look in LOOKS if data.startswith(start)), None)
     return look(data) if look else QUICK  # no decoder takes it
@@ -81,7 +81,7 @@ def _quick(yes: bool) -> FileStructure:
 def _jpeg(data: bytes) -> FileStructure:
     count = exifs = length = pixels = channels = 0
     progressive, passes, at = False, 0, len(data)
-    for marker, start, end in jpeg_segments(data):
+    for marker, start, end in read_jpeg_segments(data):
         count += 1
         if marker == START_OF_SCAN:
             at = start
@@ -211,14 +211,14 @@ def _pnm(data: bytes) -> FileStructure:
 
 
 def _tiff(data: bytes) -> FileStructure:
-    if tiff.tags_of(data) > tiff.MAX_ENTRIES:
+    if tiff.count_tags(data) > tiff.MAX_ENTRIES:
         raise Undecodable(f"too many parts: more than {tiff.MAX_ENTRIES:,} tags")
     page = tiff.read_directory(data)
     if page is None:
         return WATCHED
     if max(page.count(tag) for tag in STRIPS) > MAX_STRIPS:
         raise Undecodable(f"too many parts: more than {MAX_STRIPS:,} strips or tiles")
-    layout = layout_of(data)
+    layout = read_layout(data)
     if layout is None or page.value(tiff.COMPRESSION, 1) not in QUICK_COMPRESSIONS:
         return WATCHED
     area = max(layout.width * layout.height, layout.tile[0] * layout.tile[1])

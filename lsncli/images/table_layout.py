@@ -16,8 +16,8 @@ from lsncli.images.columns import (
     is_label_name,
     is_path_name,
     label_index,
-    listed,
     preferred_path,
+    quote_names,
 )
 from lsncli.images.found import is_image
 
@@ -69,12 +69,12 @@ class TableLayout:
         )
 
 
-def cell_of(cells: Sequence[str], at: int | None) -> str:
+def cell_at(cells: Sequence[str], at: int | None) -> str:
     """The cell in column ``at``; empty where a row is too short."""
     return cells[at] if at is not None and at < len(cells) else ""
 
 
-def rows_of(lines: Iterable[str], separator: str) -> Iterator[Row]:
+def read_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
     """The rows that are neither blank nor a comment ('#'). Raises csv.Error for broken quotes."""
     for line, cells in _split(lines, separator):
         if any(cell.strip() for cell in cells) and not cells[0].startswith("#"):
@@ -92,7 +92,7 @@ def _split(lines: Iterable[str], separator: str) -> Iterator[Row]:
         yield number, text.split("\t") if separator == PLAIN else text.rsplit(None, 1) or [""]
 
 
-def layout_of(kind: str, start: Sequence[str], exists: Exists, asked: Columns, where: str) -> TableLayout:
+def detect_layout(kind: str, start: Sequence[str], exists: Exists, asked: Columns, where: str) -> TableLayout:
     """The layout of a list of a ``kind`` (a key of SEPARATORS) that begins with the lines ``start``.
 
     ``exists`` tells whether a cell is the path of an image. Raises UsageError where the columns cannot be
@@ -149,7 +149,7 @@ def _separated(kind: str, start: Sequence[str], exists: Exists) -> tuple[str, li
 def _sample(start: Sequence[str], separator: str) -> list[Row]:
     rows: list[Row] = []
     try:
-        for row in rows_of(start, separator):
+        for row in read_rows(start, separator):
             rows.append(row)
     except csv.Error:
         if len(start) < SAMPLE or not rows:  # else the sample may end within quotes
@@ -199,7 +199,7 @@ def _path_column(
     good = [at for at, count in enumerate(hits) if count * 2 > max(hits)]
     if names is not None and len(good) > 1:
         raise UsageError(
-            f"{where}: more than one column may hold the images: {listed([names[at] for at in good])}.",
+            f"{where}: more than one column may hold the images: {quote_names([names[at] for at in good])}.",
             f"Choose one with {PATH_OPTION} NAME.",
         )
     return good[0] if good else 0
@@ -219,7 +219,7 @@ def _label_column(
     if names is not None:
 
         def distinct(at: int) -> bool:
-            values = [cell_of(row, at) for row in cells]
+            values = [cell_at(row, at) for row in cells]
             return len(values) > MANY and len(set(values)) == len(values)
 
         return label_index(asked.label, names, others, where, distinct)

@@ -20,8 +20,8 @@ from lsncli.images.found import (
     is_system,
 )
 from lsncli.images.read import packed
-from lsncli.images.sidecar_labels import LONGEST, Labels, labelled
-from lsncli.images.tar_stream import Unpacked
+from lsncli.images.sidecar_labels import LONGEST, SidecarLabels, label_items
+from lsncli.images.tar_stream import UnpackedFile
 
 LONGEST_NAME = 4096
 """Bytes of a member's name, as of a path on most systems."""
@@ -58,11 +58,11 @@ def scan_file(path: str, file: IO[bytes], content: Content, columns: Columns) ->
     try:
         most = max(MOST_MEMBERS, file.seek(0, 2) // BYTES_A_MEMBER)
         file.seek(0)
-        unpacked_file = tar_stream.unpacking(file)
+        unpacked_file = tar_stream.open_compressed(file)
         if unpacked_file is None:
-            return _index(path, tar_stream.Limited(file), content, columns, _in_place, most)
+            return _index(path, tar_stream.LimitedFile(file), content, columns, _in_place, most)
         with unpacked_file:
-            forward, unpacked = tar_stream.Forward(unpacked_file, path), Unpacked()
+            forward, unpacked = tar_stream.ForwardFile(unpacked_file, path), UnpackedFile()
             return _index(
                 path, forward, unpacked, columns, lambda member: _copy(forward, member, unpacked), most
             )
@@ -78,12 +78,12 @@ def _not_a_tar(path: str, error: Exception) -> UsageError:
 
 
 def _index(
-    path: str, file: tar_stream.Limited, content: Content, columns: Columns, keep: Keep, most: int
+    path: str, file: tar_stream.LimitedFile, content: Content, columns: Columns, keep: Keep, most: int
 ) -> Source:
     places: dict[str, MemberRange] = {}
     links: dict[str, str] = {}
     problems: list[Problem] = []
-    labels, ignored, members = Labels(columns), 0, 0
+    labels, ignored, members = SidecarLabels(columns), 0, 0
     system: set[str] = set()
     with _opened(file) as tar:
         try:
@@ -132,16 +132,16 @@ def _index(
             problems.append(Problem(name, "a link to nothing inside the tar", f"{path}:{name}"))
         else:
             places[name] = place
-    found, bad = labelled(path, places, content, labels)
+    found, bad = label_items(path, places, content, labels)
     return Source(found, problems + bad, ignored, system, notes=[labels.note] if labels.note else [])
 
 
-def _opened(file: tar_stream.Limited) -> tarfile.TarFile:
+def _opened(file: tar_stream.LimitedFile) -> tarfile.TarFile:
     with file.headers():  # it reads those of the first member
         return tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape")
 
 
-def _next(tar: tarfile.TarFile, file: tar_stream.Limited) -> tarfile.TarInfo | None:
+def _next(tar: tarfile.TarFile, file: tar_stream.LimitedFile) -> tarfile.TarInfo | None:
     with file.headers():
         member = tar.next()
     if len(tar.pax_headers) > MOST_FIELDS:  # those of global headers stay, and are copied for each member
@@ -153,7 +153,7 @@ def _bytes(name: str) -> int:
     return len(name.encode("utf-8", "surrogateescape"))
 
 
-def _start_of(file: tar_stream.Limited, member: tarfile.TarInfo) -> bytes:
+def _start_of(file: tar_stream.LimitedFile, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
     data = file.read(min(member.size, LONGEST + 1))
     if len(data) < min(member.size, LONGEST + 1):
@@ -161,7 +161,7 @@ def _start_of(file: tar_stream.Limited, member: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _as_file(file: tar_stream.Limited) -> IO[bytes]:
+def _as_file(file: tar_stream.LimitedFile) -> IO[bytes]:
     return file  # type: ignore[return-value] # tarfile asks for read, seek and tell alone
 
 
@@ -178,7 +178,7 @@ def _refused(name: str, member: tarfile.TarInfo) -> str:
     return ""
 
 
-def _copy(file: tar_stream.Forward, member: tarfile.TarInfo, unpacked: Unpacked) -> MemberRange:
+def _copy(file: tar_stream.ForwardFile, member: tarfile.TarInfo, unpacked: UnpackedFile) -> MemberRange:
     start, left = unpacked.size, member.size
     unpacked.check_space(left)
     file.seek(member.offset_data)

@@ -27,7 +27,7 @@ DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowEr
 """What reading damaged compressed data raises."""
 
 
-def unpacking(file: IO[bytes]) -> IO[bytes] | None:
+def open_compressed(file: IO[bytes]) -> IO[bytes] | None:
     """The unpacked content of a gzip, bzip2 or xz file, told by its first bytes; None if it is neither."""
     start = file.read(6)
     file.seek(0)
@@ -40,7 +40,7 @@ def unpacking(file: IO[bytes]) -> IO[bytes] | None:
     return None
 
 
-class Limited(io.RawIOBase):
+class LimitedFile(io.RawIOBase):
     """A file as ``tarfile`` reads it, which trusts what headers claim: no read above PIECE bytes, and while
     ``headers`` are read not more than MAX_HEADERS in all."""
 
@@ -79,7 +79,7 @@ class Limited(io.RawIOBase):
         return self.latest
 
 
-class Forward(Limited):
+class ForwardFile(LimitedFile):
     """The same for compressed data, where going back would mean to begin again.
 
     Raises LsnError above MAX_UNPACKED bytes.
@@ -125,7 +125,7 @@ def temporary_folder() -> str:
     return tempfile.gettempdir()
 
 
-class Unpacked:
+class UnpackedFile:
     """Appended to by one thread, then read by many. It vanishes with the object, and with the process however
     that ends."""
 

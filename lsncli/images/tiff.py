@@ -86,7 +86,7 @@ class Directory:
         return self.values(tag, (default,))[0]
 
 
-def tags_of(data: bytes) -> int:
+def count_tags(data: bytes) -> int:
     """How many tags the first directory of a TIFF claims to have; 0 if there is none."""
     if data[:4] not in HEADERS:
         return 0
@@ -125,14 +125,14 @@ def read_directory(data: bytes) -> Directory | None:
     return Directory(data, order, big, entries)
 
 
-def orientation_of(exif: bytes) -> int:
+def read_orientation(exif: bytes) -> int:
     """The EXIF orientation, 1 to 8; 0 if it is missing or cannot be read."""
     directory = read_directory(exif)
     value = directory.value(ORIENTATION) if directory else 0
     return value if 1 <= value <= 8 else 0
 
 
-def pixels_alone(data: bytes) -> bytes | None:
+def keep_pixel_tags(data: bytes) -> bytes | None:
     """The same file with a directory of PIXEL_TAGS only, and no further pages; None if it cannot be read."""
     directory = read_directory(data)
     if directory is None:

@@ -22,7 +22,7 @@ from lsncli.images.found import (
     is_system,
 )
 from lsncli.images.read import CHANGED, Undecodable
-from lsncli.images.sidecar_labels import LONGEST, Labels, labelled
+from lsncli.images.sidecar_labels import LONGEST, SidecarLabels, label_items
 from lsncli.images.source_kinds import ListingOptions
 
 LONGEST_NAME = 4096
@@ -47,7 +47,7 @@ OPEN_ARCHIVES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Zip:
+class ListedZip:
     """An archive as it was when it was listed: its size in bytes and the time of its last change in ns."""
 
     path: str
@@ -78,14 +78,14 @@ def scan(path: str, asked: ListingOptions) -> Source:
     UsageError if it is no zip archive.
     """
     try:
-        content = Zip(path, *_state(path))
+        content = ListedZip(path, *_state(path))
         archive, _ = _archive(content)
     except (OSError, *DAMAGED) as error:
         raise UsageError(
             f"'{path}' cannot be read as a zip archive: {printable(str(error))}.",
             "Give a whole .zip, or unpack it and give the folder.",
         ) from error
-    labels, ignored, system = Labels(asked.columns), 0, set[str]()
+    labels, ignored, system = SidecarLabels(asked.columns), 0, set[str]()
     places: dict[str, tuple[int, int]] = {}
     problems: list[Problem] = []
     for member in archive.infolist():
@@ -107,11 +107,11 @@ def scan(path: str, asked: ListingOptions) -> Source:
             problems.append(Problem(name, reason, f"{path}:{name}"))
         else:
             places[name] = (member.header_offset, member.file_size)
-    found, bad = labelled(path, places, content, labels)
+    found, bad = label_items(path, places, content, labels)
     return Source(found, problems + bad, ignored, system, notes=[labels.note] if labels.note else [])
 
 
-def _is_label(labels: Labels, name: str, content: Zip, member: zipfile.ZipInfo) -> bool:
+def _is_label(labels: SidecarLabels, name: str, content: ListedZip, member: zipfile.ZipInfo) -> bool:
     """Whether a small file beside an image says its class, or tries to."""
     if member.file_size > LONGEST:
         return False
@@ -136,7 +136,7 @@ def _refused(name: str, member: zipfile.ZipInfo) -> str:
 
 
 @lru_cache(OPEN_ARCHIVES)
-def _archive(content: Zip) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
+def _archive(content: ListedZip) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
     """An open archive, and its members by the place of their headers."""
     archive = zipfile.ZipFile(content.path)
     members = {member.header_offset: member for member in archive.infolist()}

@@ -12,8 +12,8 @@ from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import whole
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, is_label_name
-from lsncli.interchange.label_files import choose_label, label_texts
-from lsncli.interchange.tables import FeatureTable, load_array, numbers, parsed
+from lsncli.interchange.label_files import choose_label_column, label_texts
+from lsncli.interchange.tables import FeatureTable, checked_read, load_array, to_floats
 from lsncli.types import Failure
 
 OURS = frozenset({"features", "keys", "classes", "failure_keys", "failure_reasons", "text", "text_classes"})
@@ -26,7 +26,7 @@ def read_npy(path: Path, label_column: str) -> FeatureTable:
         raise UsageError(
             f"{path} holds features alone, and no '{label_column}'.", f"Leave {LABEL_OPTION} out."
         )
-    return FeatureTable(numbers(path, parsed(path, lambda: load_array(path))))
+    return FeatureTable(to_floats(path, checked_read(path, lambda: load_array(path))))
 
 
 def write_npy(path: Path, table: FeatureTable) -> None:
@@ -39,7 +39,7 @@ def write_npy(path: Path, table: FeatureTable) -> None:
 def read_npz(path: Path, label_column: str) -> FeatureTable:
     """Arrays ``features`` and any of ``labels`` (or another usual name), ``keys``, ``classes``,
     ``failure_keys``, ``failure_reasons``, ``text`` and ``text_classes``."""
-    arrays = parsed(path, lambda: load_array(path))
+    arrays = checked_read(path, lambda: load_array(path))
     if not isinstance(arrays, dict):
         raise LsnError(f"{path} is not a file of named arrays, whatever its name says.")
     return _from_arrays(path, arrays, label_column)
@@ -66,7 +66,7 @@ def read_safetensors(path: Path, label_column: str) -> FeatureTable:
 
     bfloat16 and 8-bit floats, which NumPy lacks, are widened to float32 without loss.
     """
-    return _from_arrays(path, parsed(path, lambda: _tensors(path)), label_column)
+    return _from_arrays(path, checked_read(path, lambda: _tensors(path)), label_column)
 
 
 def _tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -102,17 +102,17 @@ def _from_arrays(path: Path, arrays: dict[str, Any], label_column: str) -> Featu
     ]
     plausible = [name for name in arrays if name not in OURS and (is_label_name(name) or name in one_a_row)]
     label = "labels" if "labels" in arrays and not label_column else None
-    label = label or choose_label(path, plausible, label_column, lambda name: arrays[name].tolist())
+    label = label or choose_label_column(path, plausible, label_column, lambda name: arrays[name].tolist())
     keys, reasons = texts("failure_keys") or (), texts("failure_reasons") or ()
     if len(keys) != len(reasons):
         raise LsnError(f"{path}: {len(keys)} failure_keys but {len(reasons)} failure_reasons.")
     return FeatureTable(
-        features=numbers(path, arrays["features"]),
+        features=to_floats(path, arrays["features"]),
         labels=None if label is None else _label_texts(path, label, arrays[label]),
         keys=texts("keys"),
         classes=texts("classes"),
         failures=tuple(Failure(key, reason) for key, reason in zip(keys, reasons, strict=True)),
-        text=numbers(path, arrays["text"]) if "text" in arrays else None,
+        text=to_floats(path, arrays["text"]) if "text" in arrays else None,
         text_classes=texts("text_classes"),
         note=f"labels from the array '{printable(label)}'" if label not in (None, "labels") else "",
     )

@@ -20,8 +20,8 @@ from lsncli.images.columns import (
     label_text,
     preferred_path,
 )
-from lsncli.images.table_layout import SEPARATORS, cell_of
-from lsncli.interchange.tables import READERS, load_array, parsed
+from lsncli.images.table_layout import SEPARATORS, cell_at
+from lsncli.interchange.tables import READERS, checked_read, load_array
 
 TEXTS = (".csv", ".tsv")
 
@@ -37,7 +37,7 @@ def label_texts(path: Path, name: str, values: Iterable[Any]) -> tuple[str, ...]
     return tuple(texts)
 
 
-def choose_label(
+def choose_label_column(
     path: Path, names: Sequence[str], asked: str, values: Callable[[str], Sequence[Any]]
 ) -> str | None:
     """The one of ``names`` that holds labels; None if there is none or "none" is asked for.
@@ -64,15 +64,15 @@ def read_labels(
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        values = parsed(path, lambda: load_array(path))
+        values = checked_read(path, lambda: load_array(path))
         if values.ndim != 1:
             raise LsnError(f"{path}: expected one dimension of labels, found the shape {values.shape}.")
         return label_texts(path, path.name, values.tolist()), ""
     if suffix in READERS and suffix not in TEXTS:
         raise UsageError(f"{path}: expected labels as .npy, .json, .csv, .tsv or text, found '{suffix}'.")
-    text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+    text = checked_read(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = parsed(path, lambda: validation.parsed(text))
+        values = checked_read(path, lambda: validation.parsed(text))
         if not isinstance(values, list):
             raise LsnError(f"{path}: expected a JSON list of labels.")
         return label_texts(path, path.name, values), ""
@@ -90,7 +90,7 @@ def _cells(path: Path, text: str) -> list[list[str]]:
     def rows(separator: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator[0]))
 
-    tried = [parsed(path, partial(rows, by)) for by in SEPARATORS[path.suffix.lower()[1:]]]
+    tried = [checked_read(path, partial(rows, by)) for by in SEPARATORS[path.suffix.lower()[1:]]]
     widths = [{len(row) for row in cells if row} for cells in tried]
     even = [cells for cells, width in zip(tried, widths, strict=True) if len(width) == 1 and width != {1}]
     return next(iter(even), tried[0])
@@ -124,19 +124,21 @@ def _from_cells(
     if not header:
         label = column_index(column, None, len(names), str(path), LABEL_OPTION)
         return tuple(
-            cell_of(row, label).strip() for row in cells
+            cell_at(row, label).strip() for row in cells
         ), f"{path.name}: labels from column {column}"
     body = cells[1:]
-    chosen = choose_label(path, names, column, lambda name: [cell_of(row, names.index(name)) for row in body])
+    chosen = choose_label_column(
+        path, names, column, lambda name: [cell_at(row, names.index(name)) for row in body]
+    )
     if chosen is None:
         raise UsageError(f"{path} has no column of labels.", f"Name one with {LABEL_OPTION}.")
     label = names.index(chosen)
-    labels = tuple(cell_of(row, label).strip() for row in body)
+    labels = tuple(cell_at(row, label).strip() for row in body)
     note = f"{path.name}: labels from column '{printable(chosen)}'"
     key = preferred_path(names, [at for at in range(len(names)) if at != label])
     if keys is None or key is None:
         return labels, note
-    by_key = {cell_of(row, key): text for row, text in zip(body, labels, strict=True)}
+    by_key = {cell_at(row, key): text for row, text in zip(body, labels, strict=True)}
     missing = [one for one in keys if one not in by_key]
     if missing or len(by_key) != len(keys) or len(body) != len(keys):
         first = f"'{printable(missing[0])}' is missing" if missing else "some are repeated or of no row"

@@ -15,11 +15,11 @@ from lsncli import validation
 from lsncli.console import printable
 from lsncli.errors import LsnError, Unavailable
 from lsncli.files import whole, whole_text
-from lsncli.images.columns import are_whole, is_label_name, is_path_name, plain_name, preferred_path
+from lsncli.images.columns import all_whole, is_label_name, is_path_name, plain_name, preferred_path
 from lsncli.images.parquet import class_label_names
 from lsncli.images.parquet_file import FEATURES, ParquetFile
-from lsncli.interchange.label_files import choose_label, label_texts
-from lsncli.interchange.tables import FeatureTable, check_cells, numbers, parsed
+from lsncli.interchange.label_files import choose_label_column, label_texts
+from lsncli.interchange.tables import FeatureTable, check_cells, checked_read, to_floats
 from lsncli.types import UNLABELLED, Failure, FloatArray
 
 BESIDE = ("key", "label", "class")
@@ -66,7 +66,7 @@ def read_csv(path: Path, label_column: str) -> FeatureTable:
             encoding_errors="surrogateescape",
         )
 
-    frame = parsed(path, load)
+    frame = checked_read(path, load)
     if form.names is None:
         frame.columns = [f"f{at}" for at in range(len(frame.columns))]
         return replace(_from_frame(path, frame, label_column, {}), note="no header, all columns are features")
@@ -80,11 +80,11 @@ def _form(path: Path) -> _Form:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             return file.readline(FIRST_LINES), file.readline(FIRST_LINES)
 
-    first, second = parsed(path, load)
+    first, second = checked_read(path, load)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     separator = usual if usual in first else next((by for by in ",;\t" if by in first), usual)
     decimal = "," if separator == ";" and re.search(r"\d,\d", second) else "."
-    names: list[str] = next(iter(parsed(path, lambda: [*csv.reader([first], delimiter=separator)])), [])
+    names: list[str] = next(iter(checked_read(path, lambda: [*csv.reader([first], delimiter=separator)])), [])
     numeric = [name for name in names if _is_number(name.replace(",", ".") if decimal == "," else name)]
     if numeric == [str(at) for at in range(len(numeric))]:  # none, or the numbers that pandas writes
         return _Form(separator, decimal, names)
@@ -137,9 +137,9 @@ def read_parquet(path: Path, label_column: str) -> FeatureTable:
             check_cells(file.metadata.num_rows * file.metadata.num_columns, size)
             return _columns(path, file)
 
-    schema, beside, features = parsed(path, load)
+    schema, beside, features = checked_read(path, load)
     ours = (schema.metadata or {}).get(b"lsn")
-    known = parsed(path, lambda: validation.parsed(ours)) if ours else {}
+    known = checked_read(path, lambda: validation.parsed(ours)) if ours else {}
     named = {name: class_label_names(schema, name) for name in schema.names}
     classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
     if known.get("classes") is not None:
@@ -165,7 +165,7 @@ def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, FloatArray | None
         if field.name == "features" and _is_list(field.type):
             blocks = [_block(one) for one in file.batches(field.name, FEATURES, groups) if len(one)]
             empty = np.empty((0, getattr(field.type, "list_size", 0)))
-            features = numbers(path, np.concatenate(blocks) if blocks else empty)
+            features = to_floats(path, np.concatenate(blocks) if blocks else empty)
         elif field.name in index:
             continue
         elif types.is_primitive(field.type):
@@ -249,9 +249,9 @@ def _from_frame(
     taken = ["features"] if "features" in names else numbered or plain
     if "features" in names:
         lists = frame["features"]
-        features = numbers(path, parsed(path, lambda: np.stack([np.asarray(row) for row in lists])))
+        features = to_floats(path, checked_read(path, lambda: np.stack([np.asarray(row) for row in lists])))
     elif taken:
-        features = numbers(path, frame[taken].to_numpy())
+        features = to_floats(path, frame[taken].to_numpy())
     else:
         found = ", ".join(names) or "none"
         raise LsnError(f"{path}: expected a column 'features' or columns f0, f1, ..., found {found}.")
@@ -277,9 +277,9 @@ def _table(
         others = [
             name
             for name in names
-            if name in wanted or beside[name].dtype.kind != "f" or are_whole(beside[name].tolist())
+            if name in wanted or beside[name].dtype.kind != "f" or all_whole(beside[name].tolist())
         ]
-        label = choose_label(path, others, label_column, lambda name: list(beside[name]))
+        label = choose_label_column(path, others, label_column, lambda name: list(beside[name]))
         labels = () if label is None else label_texts(path, label, beside[label].tolist())
     if label is not None:
         classes = classes_of.get(label, classes)

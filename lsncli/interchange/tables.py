@@ -88,20 +88,20 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """Texts or numbers from a file: .npy (1-dimensional), .json (a list), or one a line."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        values = parsed(path, lambda: load_array(path))
+        values = checked_read(path, lambda: load_array(path))
         if values.ndim != 1:
             raise LsnError(f"{path}: expected one dimension, found the shape {values.shape}.")
         return tuple(str(value) for value in values.tolist())
-    text = parsed(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+    text = checked_read(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = parsed(path, lambda: validation.parsed(text))
+        values = checked_read(path, lambda: validation.parsed(text))
         if not isinstance(values, list) or not all(isinstance(value, str | int) for value in values):
             raise LsnError(f"{path}: expected a JSON list of names or numbers.")
         return tuple(str(value) for value in values)
     return tuple(line.strip() for line in text.split("\n") if line.strip())
 
 
-def parsed(path: Path, read: Callable[[], Any]) -> Any:
+def checked_read(path: Path, read: Callable[[], Any]) -> Any:
     """The result of ``read``; every way in which a file can be broken becomes one sentence."""
     try:
         return read()
@@ -142,7 +142,7 @@ def check_cells(cells: int, size: int) -> None:
         raise ValueError(f"it claims {cells:,} numbers in {size:,} bytes")
 
 
-def numbers(path: Path, value: Any) -> FloatArray:
+def to_floats(path: Path, value: Any) -> FloatArray:
     """An array of floats of at least their own precision. Raises LsnError for anything but numbers."""
     array = np.asarray(value)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.size:

@@ -37,7 +37,7 @@ class Dataset:
 
 
 @cache
-def published() -> dict[str, Dataset]:
+def published_datasets() -> dict[str, Dataset]:
     """The image sets of the paper's tables, by name."""
     content = tomllib.loads((files("lsncli.reference") / "datasets.toml").read_text(encoding="utf-8"))
     return {

@@ -82,7 +82,7 @@ class PublishedTable:
     notes: tuple[str, ...]
 
 
-def table(number: int) -> PublishedTable:
+def load_table(number: int) -> PublishedTable:
     """Table ``number`` of the paper.
 
     The source text shows no bold type, so ``bold`` is computed, by ``with_bold``. Raises UsageError for a
@@ -96,7 +96,7 @@ def table(number: int) -> PublishedTable:
         )
     text = (files("lsncli.reference") / "tables" / f"table{number:02}.toml").read_text(encoding="utf-8")
     facts = tomllib.loads(text)
-    columns = tuple(column(key) for key in facts["columns"])
+    columns = tuple(parse_column(key) for key in facts["columns"])
     return PublishedTable(
         number=number,
         title=facts["title"],
@@ -108,7 +108,7 @@ def table(number: int) -> PublishedTable:
     )
 
 
-def column(key: str) -> PublishedColumn:
+def parse_column(key: str) -> PublishedColumn:
     """The column that a key names: "GROUP/METRIC", or "METRIC" for a column without a group."""
     group, _, metric = key.rpartition("/")
     return PublishedColumn(group, metric, key)

@@ -22,7 +22,7 @@ from lsncli.detection.calibrate import known_rows, margin_of
 from lsncli.detection.drift import Drift
 from lsncli.detection.scored_sets import Kind, ScoredSet, Scorer, VerdictArrays
 from lsncli.errors import LsnError
-from lsncli.explanation.evidence import Neighbour, nearest_of
+from lsncli.explanation.evidence import Neighbour, nearest_by_row
 from lsncli.explanation.saliency import Explanation, explain
 from lsncli.images import decode_process
 from lsncli.images.columns import AUTOMATIC, Columns
@@ -203,7 +203,7 @@ def make_report(
         looks=looks,
         notes=(*_notes(detector, sets), *hindered, *drift.warnings()),
         facts=tuple(_facts(detector, sets, work)),
-        nearest=nearest_of(sets, made, training, ALIKE) if training is not None else (),
+        nearest=nearest_by_row(sets, made, training, ALIKE) if training is not None else (),
     )
 
 

@@ -20,7 +20,7 @@ from lsncli.reference.published import (
     PublishedColumn,
     PublishedRow,
     PublishedTable,
-    table,
+    load_table,
 )
 from lsncli.report import formats as report_render
 
@@ -33,7 +33,7 @@ def rendered(tmp_path: Path):
 
     def run(what: int | PublishedTable, form: str, **options: bool) -> str:
         path = tmp_path / "out"
-        render_table(table(what) if isinstance(what, int) else what, form, path, **options)
+        render_table(load_table(what) if isinstance(what, int) else what, form, path, **options)
         return path.read_text(encoding="utf-8")
 
     return run
@@ -57,23 +57,25 @@ def test_tables_fit_the_terminal(rendered, monkeypatch, number: int, columns: in
     assert max(len(line.rstrip()) for line in text.splitlines()) <= columns
     assert "…" not in text
     body = text.split("Published numbers")[0]
-    assert sorted(numbers(body)) == sorted(printed(table(number)))
+    assert sorted(numbers(body)) == sorted(printed(load_table(number)))
 
 
 @every_table
 def test_every_table_is_in_one_piece_at_100_columns(rendered, number: int) -> None:
-    assert len(blocks(table(number), 100)) == 1
+    assert len(blocks(load_table(number), 100)) == 1
     body = rendered(number, "table").split("─\n")[1].split("\nPublished")[0]
     lines = [line for line in body.splitlines() if line.strip()]
-    for row, line in zip(table(number).rows, lines, strict=True):
+    for row, line in zip(load_table(number).rows, lines, strict=True):
         name = row.name + "".join(row.marks)
         assert line.startswith(name + " ")
-        cells = [f"{row.values[c.key]:.2f}" if c.key in row.values else "-" for c in table(number).columns]
+        cells = [
+            f"{row.values[c.key]:.2f}" if c.key in row.values else "-" for c in load_table(number).columns
+        ]
         assert line.removeprefix(name).split() == cells
 
 
 def test_narrow_terminals_get_the_groups_in_successive_blocks() -> None:
-    found = table(1)
+    found = load_table(1)
     for room in range(20, 110, 5):
         folded = blocks(found, room)
         assert [group for block in folded for group in block] == groups(found.columns)
@@ -86,7 +88,7 @@ def test_where_even_one_group_is_too_wide_names_break_and_numbers_do_not(rendere
     monkeypatch.setenv("COLUMNS", "30")
     text = rendered(4, "table")
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 30
-    assert sorted(numbers(text.split("Published")[0])) == sorted(printed(table(4)))
+    assert sorted(numbers(text.split("Published")[0])) == sorted(printed(load_table(4)))
 
 
 def test_the_best_are_bold_on_a_terminal(monkeypatch) -> None:
@@ -95,7 +97,7 @@ def test_the_best_are_bold_on_a_terminal(monkeypatch) -> None:
     )
     monkeypatch.setattr(bench_render, "out", screen)
     monkeypatch.setattr(report_render, "out", screen)
-    render_table(table(9), "table")
+    render_table(load_table(9), "table")
     bold = []
     for line in screen.file.getvalue().splitlines():  # type: ignore[attr-defined]
         text = Text.from_ansi(line)
@@ -105,14 +107,17 @@ def test_the_best_are_bold_on_a_terminal(monkeypatch) -> None:
             if getattr(span.style, "bold", False)
         ]
     assert [one for one in bold if one in numbers(" ".join(bold))] == [
-        f"{row.values[c.key]:.2f}" for row in table(9).rows for c in table(9).columns if c.key in row.bold
+        f"{row.values[c.key]:.2f}"
+        for row in load_table(9).rows
+        for c in load_table(9).columns
+        if c.key in row.bold
     ]
 
 
 @every_table
 @pytest.mark.parametrize("form", ["table", "md", "tex"])
 def test_the_footer_says_what_a_reader_must_know(rendered, number: int, form: str) -> None:
-    found = table(number)
+    found = load_table(number)
     text = " ".join(rendered(number, form).split())
     assert found.title in text
     assert f"Published numbers, in percent. ID: {found.id_set}. Backbone: {found.backbone}." in text
@@ -126,7 +131,7 @@ def test_the_footer_says_what_a_reader_must_know(rendered, number: int, form: st
 
 @every_table
 def test_markdown_has_a_line_a_row_and_bold_cells(rendered, number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     lines = [line for line in rendered(number, "md").splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     assert {len(line) for line in cells} == {1 + len(found.columns)}
@@ -147,7 +152,7 @@ def logical_cells(line: str) -> int:
 
 @every_table
 def test_latex_is_balanced_and_every_line_fills_its_columns(rendered, number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     text = rendered(number, "tex")
     assert re.findall(r"\\(begin|end)\{(\w+)\}", text) == [
         ("begin", "table"),
@@ -196,15 +201,15 @@ def test_json_holds_the_whole_table(rendered, number: int) -> None:
         ),
         notes=tuple(got["notes"]),
     )
-    assert again == table(number)
+    assert again == load_table(number)
     assert got["unit"] == "percent"
     assert "ICLR 2024" in got["source"]
-    assert set(got["marks"]) == {mark for row in table(number).rows for mark in row.marks} <= set(MARKS)
+    assert set(got["marks"]) == {mark for row in load_table(number).rows for mark in row.marks} <= set(MARKS)
 
 
 @every_table
 def test_csv_and_jsonl_hold_one_number_a_row(rendered, number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     lines = list(csv.DictReader(io.StringIO(rendered(number, "csv"))))
     assert list(lines[0]) == ["table", "row", "marks", "section", "group", "metric", "value"]
     assert [line["value"] for line in lines] == printed(found)
@@ -216,7 +221,7 @@ def test_csv_and_jsonl_hold_one_number_a_row(rendered, number: int) -> None:
 
 @every_table
 def test_wide_rows_hold_one_row_of_the_table_each(rendered, number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     lines = list(csv.DictReader(io.StringIO(rendered(number, "csv", wide_rows=True))))
     assert list(lines[0]) == ["table", "row", "marks", "section", *(one.key for one in found.columns)]
     assert [(line["row"], line["section"]) for line in lines] == [
@@ -230,7 +235,7 @@ def test_wide_rows_hold_one_row_of_the_table_each(rendered, number: int) -> None
 
 
 def test_names_from_anywhere_cannot_break_a_table(rendered) -> None:
-    found = table(7)
+    found = load_table(7)
     nasty = "a|b\\c & 50% [bold]x[/] \x1b[31mred\n*star*"
     broken = replace(found, rows=(replace(found.rows[0], name=nasty), *found.rows[1:]))
     plain = rendered(broken, "table")
@@ -248,12 +253,14 @@ def test_names_from_anywhere_cannot_break_a_table(rendered) -> None:
 
 def test_stdout_and_a_file_get_the_same(rendered, capsys) -> None:
     for form in (name for name, one in report_render.FORMATS.items() if not one.binary):
-        render_table(table(3), form)
+        render_table(load_table(3), form)
         assert capsys.readouterr().out == rendered(3, form)
 
 
 def test_the_listing_names_every_table() -> None:
     found = list(listing())
     assert [one["table"] for one in found] == list(NUMBERS)
-    assert [f"Table {one['table']}: {one['title']}" for one in found] == [headline(table(n)) for n in NUMBERS]
-    assert [one["rows"] for one in found] == [len(table(number).rows) for number in NUMBERS]
+    assert [f"Table {one['table']}: {one['title']}" for one in found] == [
+        headline(load_table(n)) for n in NUMBERS
+    ]
+    assert [one["rows"] for one in found] == [len(load_table(number).rows) for number in NUMBERS]

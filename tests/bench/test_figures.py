@@ -131,7 +131,7 @@ def test_figure_7_of_the_papers_tables_is_about_positive_and_negative_prompts(na
     assert [one.title for one in rows] == [title for _, _, title in shots.USUAL]
     assert [one.learns for one in rows] == [False, True, True, True]
     listed = list(shots._published_rows(rows))
-    assert listed[1]["auroc"] == published.table(5).rows[1].values["Average/auroc"] == 97.06
+    assert listed[1]["auroc"] == published.load_table(5).rows[1].values["Average/auroc"] == 97.06
     assert listed[3]["fpr95"] == 8.56
 
 

@@ -17,7 +17,7 @@ from lsncli.bench.plan import BenchPlan
 from lsncli.bench.suite_toml import load_suite
 from lsncli.prompts import settings
 from lsncli.reference.classes import class_list
-from lsncli.reference.published import table
+from lsncli.reference.published import load_table
 from lsncli.store.reader import list_splits
 from lsncli.training import checkpoints as resume
 from lsncli.training import prompts as train
@@ -161,7 +161,7 @@ def test_all_rows_of_the_tables_print_also_after_a_kill(tmp_path, tiny_model) ->
     for number, text in outputs.items():
         rows = json.loads(text)
         unavailable = {"ZOC"} if number == 3 else set()
-        assert {row["row"] for row in rows} == {row.name for row in table(number).rows}
+        assert {row["row"] for row in rows} == {row.name for row in load_table(number).rows}
         missing = {row["row"] for row in rows if row["measured"] is None}
         assert missing == unavailable, (number, [row for row in rows if row["measured"] is None][:2])
     whole = killed_and_run_again(4, data, tmp_path / "whole", tiny_model, kill=False)

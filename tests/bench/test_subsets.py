@@ -23,7 +23,7 @@ from lsncli.extraction.reuse import ReusingEncoder
 from lsncli.images.dataset_layouts import FolderLayout
 from lsncli.images.listing import list_images
 from lsncli.methods.holdout import hold_out
-from lsncli.reference.datasets import published
+from lsncli.reference.datasets import published_datasets
 from lsncli.store.format import Split, SplitInfo, check_split_name
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.verify import verify
@@ -131,11 +131,13 @@ def test_images_without_classes_cannot_be_counted_by_class(tmp_path: Path) -> No
 
 
 def test_published_counts_say_how_many_images_a_subset_has() -> None:
-    known = published()["imagenet-train"]
+    known = published_datasets()["imagenet-train"]
     assert expected_images(Subset("imagenet-train", ("x",) * 100, 160), known) == 16_000
     assert expected_images(Subset("imagenet-train", (), 160), known) == 160_000
     assert expected_images(Subset("imagenet-train"), known) == 1_281_167
-    assert expected_images(Subset("imagenet-val", ("x",) * 100), published()["imagenet-val"]) == 5_000
+    assert (
+        expected_images(Subset("imagenet-val", ("x",) * 100), published_datasets()["imagenet-val"]) == 5_000
+    )
     assert expected_images(Subset("mine", (), 4), None) is None
 
 

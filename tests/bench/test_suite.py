@@ -9,8 +9,8 @@ from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_toml import SUITES, load_suite, read_table
 from lsncli.errors import UsageError
 from lsncli.reference.classes import class_list
-from lsncli.reference.datasets import published
-from lsncli.reference.published import NUMBERS, table
+from lsncli.reference.datasets import published_datasets
+from lsncli.reference.published import NUMBERS, load_table
 from lsncli.reference.splits import open_set
 
 MINE = """
@@ -61,7 +61,7 @@ def test_our_suites_have_every_table_of_the_paper(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "number"), ALL)
 def test_rows_and_columns_are_those_of_the_published_table(name: str, number: int) -> None:
-    ours, theirs = load_suite(name).table(number), table(number)
+    ours, theirs = load_suite(name).table(number), load_table(number)
     assert [row.name for row in ours.rows] == [row.name for row in theirs.rows]
     groups = dict.fromkeys(column.group for column in theirs.columns)
     assert [group.name for group in ours.groups] == [one for one in groups if one not in ("", "Average")]
@@ -85,7 +85,7 @@ def test_our_suites_have_no_set_or_step_that_nothing_uses(name: str) -> None:
 
 def test_the_paper_suite_asks_for_the_published_sets_and_backbones() -> None:
     suite = load_suite("paper")
-    assert dict(suite.sets) == dict(published())
+    assert dict(suite.sets) == dict(published_datasets())
     assert not suite.stand_in
     models = {key: {row.model for row in one.rows} for key, one in suite.tables.items()}
     assert models["1"] == {"ViT-B-16-quickgelu:openai"}
@@ -104,7 +104,7 @@ def test_the_mini_suite_never_prints_a_stand_in_under_a_published_name() -> None
     assert "NOT the paper's sets" in suite.note
     for group in suite.table(1).groups:
         stand_in = suite.sets[group.ood]
-        assert group.ood not in published()
+        assert group.ood not in published_datasets()
         assert group.name not in stand_in.title.split()
         assert stand_in.note == f"stands in for {group.name}" or stand_in.note.startswith(
             f"stands in for {group.name};"
@@ -119,7 +119,7 @@ def test_the_mini_suites_table_3_is_the_published_protocol() -> None:
         assert [(one.inside, one.outside) for one in mini.ids[group.id].choices] == [
             (split.inside, split.outside) for split in splits
         ]
-    assert mini.sets["cifar10-test"] == published()["cifar10-test"]
+    assert mini.sets["cifar10-test"] == published_datasets()["cifar10-test"]
     assert mini.sets["cifar10-train"].images == 10000
 
 
@@ -168,7 +168,7 @@ def test_a_published_set_needs_no_description_and_can_be_told_otherwise(tmp_path
         tmp_path, ('[sets.cars]\ntitle = "my cars"', "[sets.cars]\ntitle = 'x'\n[sets.sun]\nimages = 9")
     )
     assert suite.sets["sun"].images == 9
-    assert suite.sets["sun"].title == published()["sun"].title
+    assert suite.sets["sun"].title == published_datasets()["sun"].title
 
 
 def test_a_table_from_a_file_of_its_own(tmp_path: Path) -> None:

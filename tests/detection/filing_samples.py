@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lsncli.detection.sorting import Action, Filing, Outcome, carry_out
 from lsncli.detection.undo_log import begin
-from lsncli.images.file_identity import witnessed
+from lsncli.images.file_identity import with_digests
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images
 from lsncli.images.read import read_bytes
@@ -21,7 +21,7 @@ def photos(folder: Path) -> Path:
 
 def items(*paths: Path) -> tuple[ImageItem, ...]:
     """Images that were read, as scoring does."""
-    found = witnessed(list_images(list(paths))).items
+    found = with_digests(list_images(list(paths))).items
     for item in found:
         read_bytes(item)
     return found

@@ -10,10 +10,10 @@ from lsncli.evaluation.dataset_check import locate, verify
 from lsncli.images.dataset_layouts import UnlabelledLayout
 from lsncli.images.listing import list_images
 from lsncli.reference.classes import class_list
-from lsncli.reference.datasets import published
+from lsncli.reference.datasets import published_datasets
 
 TEN = {one.wnid: 1 for one in class_list("imagenet10").classes}
-SETS = published()
+SETS = published_datasets()
 
 
 def found(data: Path, name: str) -> tuple[str, str]:

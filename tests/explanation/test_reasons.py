@@ -15,7 +15,7 @@ from lsncli.detection.detect import detect
 from lsncli.detection.scored_sets import Scorer
 from lsncli.errors import LsnError
 from lsncli.explanation import evidence as use
-from lsncli.explanation.evidence import held_out_scores, likely, reasons
+from lsncli.explanation.evidence import explain_verdict, held_out_scores, likely_classes
 from lsncli.images.decode import decode
 from lsncli.images.listing import list_images
 from lsncli.methods.heads import head_from
@@ -44,7 +44,7 @@ def test_the_verdict_is_that_of_lsn_score(made, tiny_backbone) -> None:
     ((_, (verdict,)),) = detect(listing, detector, tiny_backbone, batch_size=4, workers=1)
     head, split = head_from(detector.head, lambda: tiny_backbone), read_split(work.features, "train")
     image = decode(path.read_bytes())
-    why = reasons(str(path), image, tiny_backbone, head, detector=detector, split=split, count=4)
+    why = explain_verdict(str(path), image, tiny_backbone, head, detector=detector, split=split, count=4)
     assert why.judgement.verdict == verdict
     assert why.judgement.label == detector.label
     names = [one.name for one in why.judgement.measures]
@@ -62,9 +62,9 @@ def test_the_sentence_says_on_which_side_of_gamma_the_score_is(made, tiny_backbo
     _, detector, path = made
     head, image = head_from(detector.head, lambda: tiny_backbone), decode(path.read_bytes())
     for shift, sentence in ((0.5, "OOD: the score is 0.5"), (-0.25, "ID: the score is 0.25")):
-        score = reasons("a", image, tiny_backbone, head, detector=detector).judgement.verdict.score
+        score = explain_verdict("a", image, tiny_backbone, head, detector=detector).judgement.verdict.score
         moved = replace(detector, threshold=replace(detector.threshold, gamma=score + shift))
-        found = reasons("a", image, tiny_backbone, head, detector=moved).judgement
+        found = explain_verdict("a", image, tiny_backbone, head, detector=moved).judgement
         assert found.sentence.startswith(sentence)
         assert found.sentence.endswith(f"{'below' if shift > 0 else 'above'} gamma")
         assert found.verdict.is_ood == (shift > 0)
@@ -73,14 +73,14 @@ def test_the_sentence_says_on_which_side_of_gamma_the_score_is(made, tiny_backbo
 def test_without_detector_and_store_there_are_classes_alone(tiny_backbone, made) -> None:
     _, detector, path = made
     head = head_from(detector.head, lambda: tiny_backbone)
-    why = reasons("a", decode(path.read_bytes()), tiny_backbone, head, top=2)
+    why = explain_verdict("a", decode(path.read_bytes()), tiny_backbone, head, top=2)
     assert (why.judgement, why.nearest, why.split, len(why.likely)) == (None, (), "", 2)
 
 
 def test_probabilities_are_a_softmax_of_logits() -> None:
     text = np.eye(3, 8)
     features = np.array([[0.3, 0.31, 0.2, 0.9, 0, 0, 0, 0]])
-    found = likely(Head(CLASSES, text, scale=50.0), features, 9)
+    found = likely_classes(Head(CLASSES, text, scale=50.0), features, 9)
     cosines = unit(features)[0, :3]
     wanted = np.exp(50 * cosines) / np.exp(50 * cosines).sum()
     order = np.argsort(-wanted)
@@ -96,7 +96,7 @@ def test_where_a_score_stands_is_counted_among_held_out_images(made, tiny_backbo
     rows = known_rows(work, split).held_out
     assert len(held_out) == len(rows) == detector.threshold.n
     head = head_from(detector.head, lambda: tiny_backbone)
-    why = reasons(
+    why = explain_verdict(
         "a", decode(path.read_bytes()), tiny_backbone, head, detector=detector, held_out=held_out
     ).judgement
     for one, others in zip(
@@ -127,7 +127,7 @@ def test_a_score_without_parts_is_shown_without_them(made, tiny_backbone) -> Non
     other = make_detector(work, parse_method("mcm:positive"), model=lambda: tiny_backbone)
     work.detector.write_bytes(saved)
     head = head_from(other.head, lambda: tiny_backbone)
-    found = reasons("a", decode(path.read_bytes()), tiny_backbone, head, detector=other).judgement
+    found = explain_verdict("a", decode(path.read_bytes()), tiny_backbone, head, detector=other).judgement
     assert [one.name for one in found.measures] == ["score", "gamma"]
 
 
@@ -145,4 +145,4 @@ def test_an_image_without_features_is_refused(made, tiny_backbone) -> None:
 
     head = head_from(detector.head, lambda: tiny_backbone)
     with pytest.raises(LsnError, match=r"'b\.png' cannot be used: the features are all zero"):
-        reasons("b.png", decode(path.read_bytes()), Broken(), head)
+        explain_verdict("b.png", decode(path.read_bytes()), Broken(), head)

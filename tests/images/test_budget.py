@@ -8,7 +8,16 @@ import pytest
 
 from lsncli.errors import UsageError
 from lsncli.images import budget as module
-from lsncli.images.budget import CURRENT, SECONDS, SLOWEST, Budget, FetchTimeout, Unfetchable, aside, awaited
+from lsncli.images.budget import (
+    CURRENT,
+    SECONDS,
+    SLOWEST,
+    Budget,
+    FetchTimeout,
+    Unfetchable,
+    run_in_thread,
+    with_deadline,
+)
 
 
 @pytest.fixture
@@ -89,11 +98,11 @@ def test_a_coroutine_that_is_late_is_cancelled(clock: SimpleNamespace) -> None:
     budget = Budget()
     clock.now += 29.999
     with pytest.raises(FetchTimeout):
-        asyncio.run(awaited(endless, budget)(0.5))
+        asyncio.run(with_deadline(endless, budget)(0.5))
     assert ended == [True]
-    assert asyncio.run(awaited(seven, Budget())(3, more=4)) == 7
+    assert asyncio.run(with_deadline(seven, Budget())(3, more=4)) == 7
     with pytest.raises(KeyError):
-        asyncio.run(awaited(wrong, Budget())())
+        asyncio.run(with_deadline(wrong, Budget())())
 
 
 @pytest.mark.parametrize("left", [0.0, -0.5])
@@ -109,12 +118,12 @@ def test_a_try_ends_when_its_time_is_over_and_not_a_second_later(left: float) ->
 
     budget, release = SimpleNamespace(left_of_try=left_of_try), threading.Event()
     with pytest.raises(FetchTimeout):
-        asyncio.run(awaited(waits, budget)())
+        asyncio.run(with_deadline(waits, budget)())
     assert len(asked) == 1
     asked.clear()
     try:
         with pytest.raises(FetchTimeout):
-            aside(release.wait, budget)
+            run_in_thread(release.wait, budget)
     finally:
         release.set()
     assert len(asked) == 1
@@ -133,7 +142,7 @@ def test_a_library_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
     token = CURRENT.set(budget)
     try:
         with pytest.raises(FetchTimeout):
-            aside(hangs, budget)
+            run_in_thread(hangs, budget)
         assert began.wait(60)
     finally:
         release.set()
@@ -142,6 +151,6 @@ def test_a_library_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_results_and_errors_of_a_library_come_back() -> None:
-    assert aside(lambda: 7, Budget()) == 7
+    assert run_in_thread(lambda: 7, Budget()) == 7
     with pytest.raises(KeyError):
-        aside(lambda: {}["a"], Budget())
+        run_in_thread(lambda: {}["a"], Budget())

@@ -14,7 +14,7 @@ from test_sources import make_tar, touch
 from lsncli.errors import UsageError
 from lsncli.images import listfile, table_layout
 from lsncli.images.class_names import classes_of
-from lsncli.images.columns import AUTOMATIC, Columns, as_class, is_number, label_text
+from lsncli.images.columns import AUTOMATIC, Columns, is_number, label_text, parse_class
 from lsncli.images.item import Listing
 from lsncli.images.listing import list_images
 
@@ -328,10 +328,10 @@ def test_values_that_are_no_labels_say_why(value: object, message: str) -> None:
 @given(st.integers(-1000, 1000), st.integers(1, 3))
 def test_a_number_is_one_only_as_python_writes_it(number: int, zeros: int) -> None:
     assert is_number(str(number))
-    assert as_class(str(number)) == (number if number >= 0 else None) == as_class(number)
+    assert parse_class(str(number)) == (number if number >= 0 else None) == parse_class(number)
     padded = f"{'-' * (number < 0)}{'0' * zeros}{abs(number)}"
     assert not is_number(padded)
-    assert as_class(padded) == padded
+    assert parse_class(padded) == padded
 
 
 def sidecars(folder: Path, *contents: object) -> Path:

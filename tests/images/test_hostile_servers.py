@@ -25,7 +25,7 @@ pytest.importorskip("aiohttp")
 
 from flaky import Flaky, put
 
-from lsncli.images.http import links
+from lsncli.images.http import parse_links
 
 LIMIT = 1 << 20
 """Bytes that an image may have in these tests."""
@@ -347,11 +347,11 @@ def test_links_of_a_page() -> None:
     expected = ["sub/", "a.jpg", "b%20c.jpg", "e&f.jpg"]
     for folder in ("http://host/set", "https://ann:pw@host/set/"):
         root = folder.rstrip("/") + "/"
-        assert links(page, folder) == [root + name for name in expected]
-    assert links(b"files: http://host/set/1.jpg, http://host/set/1.jpg", "http://host/set") == [
+        assert parse_links(page, folder) == [root + name for name in expected]
+    assert parse_links(b"files: http://host/set/1.jpg, http://host/set/1.jpg", "http://host/set") == [
         "http://host/set/1.jpg"
     ]
-    assert links(b'<a href="%s.jpg">' % (b"x" * 5000), "http://host/set") == []
+    assert parse_links(b'<a href="%s.jpg">' % (b"x" * 5000), "http://host/set") == []
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_links_of_a_page() -> None:
 def test_no_page_takes_more_than_one_pass(piece: str) -> None:
     """The expression of fsspec takes hours for these; a slow one would run into the limit of the suite."""
     page = (piece * (1_000_000 // len(piece))).encode()
-    assert links(page, "http://host/") == []
+    assert parse_links(page, "http://host/") == []
 
 
 def test_a_site_without_end_is_left(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from lsncli.images import parquet_rows
 from lsncli.images.columns import Columns
 from lsncli.images.listing import list_images
 from lsncli.images.parquet_file import Limit, ParquetFile
-from lsncli.images.parquet_pages import ColumnChunk, Guarded, pages
+from lsncli.images.parquet_pages import ColumnChunk, GuardedFile, read_pages
 from lsncli.images.read import Undecodable, read_bytes
 
 pa = pytest.importorskip("pyarrow")
@@ -182,7 +182,7 @@ def test_headers_are_read_as_pyarrow_writes_them(tmp_path: Path) -> None:
         start = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
         end = start + column.total_compressed_size
         with open(path, "rb") as file:
-            found = list(pages(file, start, end, end))
+            found = list(read_pages(file, start, end, end))
         assert sum(one.header + one.size for one in found) == column.total_compressed_size
         assert sum(one.unpacked + one.header for one in found) == column.total_uncompressed_size
         assert sum(one.values for one in found if one.kind == 0) == 1000
@@ -200,7 +200,7 @@ def test_no_byte_of_a_refused_page_is_given_out(tmp_path: Path) -> None:
             raise ValueError("no more")
         given.append(page.size)
 
-    with Guarded(open(path, "rb", buffering=0)) as file:
+    with GuardedFile(open(path, "rb", buffering=0)) as file:
         file.watch(ColumnChunk(0, len(one) * 3, check))
         assert file.read(len(one) * 2) == one * 2
         with pytest.raises(ValueError, match="no more"):

@@ -15,7 +15,7 @@ from test_modes import chunk
 from lsncli.images import metadata
 from lsncli.images.decode import decode
 from lsncli.images.fast_decode import fast_decoder
-from lsncli.images.metadata import MAX_CHUNKS, without_metadata
+from lsncli.images.metadata import MAX_CHUNKS, strip_metadata
 from lsncli.images.pixel_modes import TURNS
 from lsncli.images.read import Undecodable
 
@@ -293,7 +293,7 @@ def test_a_tiff_without_metadata_is_read_by_pillow_itself(big: bool) -> None:
     maker[0x010F] = "somebody"
     data = encoded("TIFF", exif=maker, big_tiff=big)
     assert data[2] == (43 if big else 42)
-    stripped = without_metadata(data)
+    stripped = strip_metadata(data)
     assert stripped is not None
     with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(stripped.data)) as after:
         assert np.array_equal(np.asarray(after), np.asarray(before))
@@ -303,7 +303,7 @@ def test_a_tiff_without_metadata_is_read_by_pillow_itself(big: bool) -> None:
 
 def test_a_webp_without_metadata_does_not_say_that_it_has_some() -> None:
     """Of the flags of VP8X those of EXIF (8) and XMP (4) go, those of alpha (16) and animation (2) stay."""
-    stripped = without_metadata(webp((b"EXIF", exif(3)), (b"XMP ", b"<x/>"), flags=0x1E))
+    stripped = strip_metadata(webp((b"EXIF", exif(3)), (b"XMP ", b"<x/>"), flags=0x1E))
     assert stripped is not None
     assert b"EXIF" not in stripped.data
     assert stripped.data[stripped.data.index(b"VP8X") + 8] == 0x12
@@ -345,4 +345,4 @@ def test_a_png_of_endless_chunks_is_refused_at_once(monkeypatch: pytest.MonkeyPa
 )
 def test_stripping_ends_for_any_bytes(data: bytes, start: bytes) -> None:
     for begun in (start + data, b"RIFF" + data[:4] + b"WEBP" + data, data[:4] + b"ftypavif" + data):
-        without_metadata(begun)
+        strip_metadata(begun)

@@ -231,8 +231,8 @@ def test_a_damaged_tar_is_a_listing_or_a_sentence(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("size", [[], [-1], [tar_stream.PIECE + 1]])
 def test_a_tar_is_never_read_in_one_go(size: list[int]) -> None:
     with pytest.raises(ValueError, match="a header of absurd length"):
-        tar_stream.Limited(io.BytesIO(b"abc")).read(*size)
-    assert tar_stream.Limited(io.BytesIO(b"abc")).read(tar_stream.PIECE) == b"abc"
+        tar_stream.LimitedFile(io.BytesIO(b"abc")).read(*size)
+    assert tar_stream.LimitedFile(io.BytesIO(b"abc")).read(tar_stream.PIECE) == b"abc"
 
 
 def test_limits_in_documents_are_those_of_the_code() -> None:

@@ -14,7 +14,7 @@ from test_sources import keys, labels, touch
 
 from lsncli.errors import UsageError
 from lsncli.images import folder
-from lsncli.images.folder import as_pattern
+from lsncli.images.folder import parse_pattern
 from lsncli.images.listing import list_images
 
 
@@ -87,7 +87,7 @@ NAMES = st.text("ab.[]!-", min_size=1, max_size=3).filter(lambda name: not name.
     st.lists(st.text("ab*?[]!", min_size=1, max_size=4), min_size=1, max_size=3), st.lists(NAMES, min_size=1)
 )
 def test_a_pattern_fits_what_pythons_own_translation_fits(parts: list[str], names: list[str]) -> None:
-    pattern = as_pattern(Path(*parts))
+    pattern = parse_pattern(Path(*parts))
     if pattern is None or pattern.base.parts or len(pattern.parts) != len(names) or "**" in pattern.parts:
         return
     expected = all(fnmatch.fnmatchcase(n, p) for n, p in zip(names, pattern.parts, strict=True))
@@ -105,7 +105,7 @@ def test_two_stars_fit_what_glob_fits(tmp_path: Path) -> None:
 @given(st.text("ab*?[]!-", min_size=1, max_size=12), st.text("ab[]!-", min_size=1, max_size=12))
 def test_a_name_of_many_stars_fits_what_pythons_own_translation_fits(part: str, name: str) -> None:
     try:
-        pattern = as_pattern(Path(part))
+        pattern = parse_pattern(Path(part))
         if pattern is None or part in ("*", "**") or name.startswith("."):
             return
         found = pattern.fits(name)
@@ -119,7 +119,7 @@ def test_a_name_of_many_stars_fits_what_pythons_own_translation_fits(part: str, 
     st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=5),
 )
 def test_stars_for_folders_fit_what_one_expression_fits(parts: list[str], names: list[str]) -> None:
-    pattern = as_pattern(Path(*parts))
+    pattern = parse_pattern(Path(*parts))
     if pattern is None or pattern.base.parts:
         return
     text = ""
@@ -148,7 +148,7 @@ def test_many_stars_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder.re, "compile", lambda text, flags=0: Counted(real(text, flags)))
     name = "a" * 250
     for text in ("*a" * 60 + "*.jpg", "**/*a*a*a*a*a*a*a*a.jpg"):
-        pattern = as_pattern(Path(text))
+        pattern = parse_pattern(Path(text))
         assert pattern is not None
         assert not pattern.fits(name)
         assert not pattern.fits(f"{name}/{name}")

@@ -22,8 +22,15 @@ from lsncli.images.listing import list_images, shareable
 from lsncli.images.parquet_rows import ListedTable
 from lsncli.images.read import ListedTar, read_bytes
 from lsncli.images.remote import Remote
-from lsncli.images.source_kinds import SOURCES, SourceKind, kind_of, parted, suffixes, wanted
-from lsncli.images.zip import Zip
+from lsncli.images.source_kinds import (
+    SOURCES,
+    SourceKind,
+    find_kind,
+    source_suffixes,
+    sources_hint,
+    split_fragment,
+)
+from lsncli.images.zip import ListedZip
 from lsncli.store.reader import read_split
 from lsncli.store.staging import ExtractionPlan
 
@@ -73,25 +80,25 @@ def test_every_row_loads_and_is_documented(name) -> None:
         assert is_dataclass(content)
         assert content.__hash__ is not None  # manifests hold each once
         assert callable(content.read)
-    assert kind.shown in wanted()
+    assert kind.shown in sources_hint()
     text = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
     assert all(f"{suffix}`" in text for suffix in kind.suffixes[:1])
 
 
 def test_no_two_kinds_share_an_end_of_a_name_or_a_name_in_manifests() -> None:
-    assert len(set(suffixes())) == len(suffixes())
-    assert len(source_kinds.contents()) == sum(len(kind.contents) for kind in SOURCES.values())
+    assert len(set(source_suffixes())) == len(source_suffixes())
+    assert len(source_kinds.content_types()) == sum(len(kind.contents) for kind in SOURCES.values())
     for name, kind in SOURCES.items():
-        assert all(kind_of(f"a{suffix.upper()}") is SOURCES[name] for suffix in kind.suffixes)
-    assert kind_of("a.jpg") is None
-    assert parted("a.parquet#b") == ("a.parquet", "b")
-    assert parted("a.tar#b") == ("a.tar#b", "")
+        assert all(find_kind(f"a{suffix.upper()}") is SOURCES[name] for suffix in kind.suffixes)
+    assert find_kind("a.jpg") is None
+    assert split_fragment("a.parquet#b") == ("a.parquet", "b")
+    assert split_fragment("a.tar#b") == ("a.tar#b", "")
 
 
 def test_names_in_manifests_are_those_on_disk_of_before() -> None:
-    assert source_kinds.contents() == {
+    assert source_kinds.content_types() == {
         "packed": ListedTar,
-        "zip": Zip,
+        "zip": ListedZip,
         "table": ListedTable,
         "remote": Remote,
     }
@@ -100,8 +107,8 @@ def test_names_in_manifests_are_those_on_disk_of_before() -> None:
 def test_the_longest_end_of_a_name_tells_the_kind(monkeypatch) -> None:
     longer = SourceKind((".old.txt",), "old lists", "somewhere:scan")
     monkeypatch.setitem(SOURCES, "old", longer)
-    assert kind_of("a.old.txt") is longer
-    assert kind_of("a.txt") is SOURCES["list"]
+    assert find_kind("a.old.txt") is longer
+    assert find_kind("a.txt") is SOURCES["list"]
 
 
 def test_the_added_kind_is_listed_alone_by_pattern_and_in_braces(added, tmp_path) -> None:

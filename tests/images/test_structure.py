@@ -12,7 +12,7 @@ from lsncli.images import decode_process
 from lsncli.images.decode import decode, decode_here
 from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
-from lsncli.images.structure import HEAVY, QUICK, build_of
+from lsncli.images.structure import HEAVY, QUICK, read_structure
 from tests.robustness.mutations import samples
 
 IMAGES = os.environ.get("LSN_IMAGES", "")
@@ -40,7 +40,7 @@ def test_metadata_of_too_many_parts_is_left_out_but_for_the_orientation(
 ) -> None:
     make, turned = STRIPPED[name]
     data = make()
-    assert build_of(data) == HEAVY
+    assert read_structure(data) == HEAVY
     opened = []
     real = Image.open
 
@@ -59,7 +59,7 @@ def test_metadata_of_too_many_parts_is_left_out_but_for_the_orientation(
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_what_may_take_long_is_not_quick(name: str) -> None:
-    build = build_of(WATCHED[name]())
+    build = read_structure(WATCHED[name]())
     assert not build.quick
     assert not build.heavy
 
@@ -67,13 +67,13 @@ def test_what_may_take_long_is_not_quick(name: str) -> None:
 def test_ordinary_files_of_every_format_are_quick() -> None:
     sklearn = pytest.importorskip("sklearn")
     photo = Image.open(Path(sklearn.__file__).parent / "datasets/images/flower.jpg")
-    slow = {name for name, data in samples(photo).items() if not build_of(data).quick}
+    slow = {name for name, data in samples(photo).items() if not read_structure(data).quick}
     assert slow <= {"AVIF", "HEIC"}  # images made of images
-    assert build_of(encoded("JPEG", exif=b"Exif\0\0" + bytes(60_000))) == QUICK
-    assert build_of(segments(100, 0xE2, bytes(60_000))) == QUICK
-    assert build_of(riff(100)) == QUICK
-    assert build_of(b"P6\n# by a scanner\n2 2\n255\n" + bytes(12)) == QUICK
-    assert build_of(b"RIFF\0\0\0\0WAVE") == QUICK  # for nothing decodes it
+    assert read_structure(encoded("JPEG", exif=b"Exif\0\0" + bytes(60_000))) == QUICK
+    assert read_structure(segments(100, 0xE2, bytes(60_000))) == QUICK
+    assert read_structure(riff(100)) == QUICK
+    assert read_structure(b"P6\n# by a scanner\n2 2\n255\n" + bytes(12)) == QUICK
+    assert read_structure(b"RIFF\0\0\0\0WAVE") == QUICK  # for nothing decodes it
 
 
 @pytest.mark.skipif(
@@ -83,7 +83,7 @@ def test_ordinary_files_of_every_format_are_quick() -> None:
 def test_real_photos_are_quick() -> None:
     for name in PHOTOS:
         items = list_images([Path(IMAGES) / f"{name}.tar"]).items
-        builds = [build_of(read_bytes(item)) for item in items]
+        builds = [read_structure(read_bytes(item)) for item in items]
         assert len(builds) >= 50
         assert builds.count(QUICK) == len(builds), name
 
@@ -91,5 +91,5 @@ def test_real_photos_are_quick() -> None:
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"P5", b"II*\0"])
 def test_files_that_end_early_are_looked_at_without_an_error(start: bytes) -> None:
     for length in range(40):
-        build_of(start + b"\x01" * length)
-        build_of(start + b"\xff" * length)
+        read_structure(start + b"\x01" * length)
+        read_structure(start + b"\xff" * length)

@@ -3,11 +3,11 @@
 import pytest
 
 from lsncli.reference.classes import class_list
-from lsncli.reference.datasets import Dataset, published
+from lsncli.reference.datasets import Dataset, published_datasets
 
 
 def test_the_counts_are_the_published_ones() -> None:
-    counts = {name: (one.images, one.classes) for name, one in published().items()}
+    counts = {name: (one.images, one.classes) for name, one in published_datasets().items()}
     assert counts == {
         "imagenet-train": (1281167, 1000),
         "imagenet-val": (50000, 1000),
@@ -24,7 +24,7 @@ def test_the_counts_are_the_published_ones() -> None:
     }
 
 
-@pytest.mark.parametrize("one", published().values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("one", published_datasets().values(), ids=lambda one: one.name)
 def test_counts_add_up_and_everything_is_said(one: Dataset) -> None:
     assert one.classes
     if one.per_class is not None:

@@ -14,8 +14,8 @@ from lsncli.reference.published import (
     NUMBERS,
     PublishedRow,
     PublishedTable,
-    column,
-    table,
+    load_table,
+    parse_column,
     with_bold,
 )
 
@@ -66,17 +66,17 @@ def header(number: int) -> list[tuple[str, str]]:
 
 
 def row(number: int, name: str) -> PublishedRow:
-    return next(one for one in table(number).rows if one.name == name)
+    return next(one for one in load_table(number).rows if one.name == name)
 
 
 def test_all_ten_tables_are_there() -> None:
     assert set(NUMBERS) == set(printed()) == set(COUNTS) == set(range(1, 12)) - {6}
-    assert {number: sum(len(one.values) for one in table(number).rows) for number in NUMBERS} == COUNTS
+    assert {number: sum(len(one.values) for one in load_table(number).rows) for number in NUMBERS} == COUNTS
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_number_is_as_the_paper_prints_it(number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     assert found.number == number
     assert [(one.group, one.metric) for one in found.columns] == header(number)
     for one, (name, numbers) in zip(found.rows, printed()[number], strict=True):
@@ -103,7 +103,7 @@ def test_the_command_prints_the_paper_as_csv(number: int, capsys) -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_tables_are_well_formed(number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     assert found.title
     assert found.id_set
     assert found.backbone
@@ -112,7 +112,7 @@ def test_tables_are_well_formed(number: int) -> None:
     names = [one.name for one in found.rows]
     assert len(set(names)) == len(names)
     for one in found.columns:
-        assert one == column(one.key)
+        assert one == parse_column(one.key)
         assert one.metric in METRICS
     for one in found.rows:
         assert set(one.marks) <= set(MARKS)
@@ -125,17 +125,17 @@ def test_only_zocs_fpr95_is_missing() -> None:
     missing = {
         (number, one.name, c.key)
         for number in NUMBERS
-        for one in table(number).rows
-        for c in table(number).columns
+        for one in load_table(number).rows
+        for c in load_table(number).columns
         if c.key not in one.values
     }
-    assert missing == {(3, "ZOC", c.key) for c in table(3).columns if c.metric == "fpr95"}
+    assert missing == {(3, "ZOC", c.key) for c in load_table(3).columns if c.metric == "fpr95"}
 
 
 @pytest.mark.parametrize("metric", ["fpr95", "auroc"])
 @pytest.mark.parametrize("number", [number for number in NUMBERS if number != 3])
 def test_averages_are_those_of_their_parts(number: int, metric: str) -> None:
-    for one in table(number).rows:
+    for one in load_table(number).rows:
         hundredths = sum(round(100 * one.values[f"{group}/{metric}"]) for group in FOUR)
         average = round(100 * one.values[f"Average/{metric}"])
         case = (number, one.name, metric)
@@ -154,15 +154,15 @@ def best(found: PublishedTable, key: str) -> set[str]:
 
 
 def test_bold_is_what_is_best_in_its_direction() -> None:
-    assert best(table(1), "Textures/fpr95") == {"NPOS"}
-    assert best(table(1), "Textures/auroc") == {"CoCoOp + LSN (ours)"}
-    assert best(table(1), "id_accuracy") == {"CoOp", "CoOp + LSN (ours)"}
-    assert best(table(7), "Textures/fpr95") == best(table(7), "Textures/auroc") == {"DualCoOp"}
-    assert best(table(5), "Average/fpr95") == {"pos-shared-w name", "neg-specific-w name"}
+    assert best(load_table(1), "Textures/fpr95") == {"NPOS"}
+    assert best(load_table(1), "Textures/auroc") == {"CoCoOp + LSN (ours)"}
+    assert best(load_table(1), "id_accuracy") == {"CoOp", "CoOp + LSN (ours)"}
+    assert best(load_table(7), "Textures/fpr95") == best(load_table(7), "Textures/auroc") == {"DualCoOp"}
+    assert best(load_table(5), "Average/fpr95") == {"pos-shared-w name", "neg-specific-w name"}
 
 
 def test_a_number_without_a_rival_is_not_bold() -> None:
-    columns = [column("A/fpr95"), column("A/auroc")]
+    columns = [parse_column("A/fpr95"), parse_column("A/auroc")]
     rows = [
         PublishedRow("x", (), {"A/fpr95": 3.0, "A/auroc": 90.0}, frozenset({"A/fpr95"})),
         PublishedRow("y", (), {"A/auroc": 91.0}, frozenset()),
@@ -177,18 +177,18 @@ OURS = {1: "CoCoOp + LSN (ours)", 4: "full model", 7: "LSN", 8: "LSN", 10: "CoOp
 @pytest.mark.parametrize("number", OURS)
 def test_lsn_has_the_best_averages(number: int) -> None:
     for metric in ("fpr95", "auroc"):
-        assert best(table(number), f"Average/{metric}") == {OURS[number]}
+        assert best(load_table(number), f"Average/{metric}") == {OURS[number]}
 
 
 def test_on_imagenet_lsn_has_the_best_fpr95_but_clipn_the_best_auroc() -> None:
     # Section 4.4 says that LSN has "the highest average performance"; of AUROC the table says otherwise.
-    assert best(table(2), "Average/fpr95") == {"CoCoOp + LSN (ours)"}
-    assert best(table(2), "Average/auroc") == {"CLIPN"}
+    assert best(load_table(2), "Average/fpr95") == {"CoCoOp + LSN (ours)"}
+    assert best(load_table(2), "Average/auroc") == {"CLIPN"}
 
 
 @pytest.mark.parametrize("number", [3, 8, 9, 10, 11])
 def test_lsn_is_best_in_every_column_and_block(number: int) -> None:
-    found = table(number)
+    found = load_table(number)
     for section in {one.section for one in found.rows}:
         for c in found.columns:
             rows = [one.name for one in found.rows if one.section == section and c.key in one.bold]
@@ -219,7 +219,7 @@ def test_rows_that_several_tables_share_are_equal(same: list[tuple[int, str]]) -
 
 def test_blocks_are_those_of_the_names() -> None:
     for number in NUMBERS:
-        for one in table(number).rows:
+        for one in load_table(number).rows:
             assert bool(one.section) == (number in (5, 9, 11))
             if number == 5:
                 assert one.name[:3] == one.section[:3]
@@ -230,7 +230,7 @@ def test_blocks_are_those_of_the_names() -> None:
 @pytest.mark.parametrize("number", [0, 6, 12, -1])
 def test_other_numbers_are_refused_with_the_list(number: int) -> None:
     with pytest.raises(UsageError) as refusal:
-        table(number)
+        load_table(number)
     assert "1, 2, 3, 4, 5, 7, 8, 9, 10, 11" in refusal.value.message
     assert "Table 6" in refusal.value.hint
     assert "missing" in refusal.value.hint

@@ -165,7 +165,7 @@ def _published_rows(rows: Sequence[ShotsRow]) -> Iterator[Record]:
     """The paper prints the figure without numbers: what its tables say of the same rows."""
     for one in rows:
         if one.table:
-            row = next(row for row in published.table(int(one.table)).rows if row.name == one.row.name)
+            row = next(row for row in published.load_table(int(one.table)).rows if row.name == one.row.name)
             values = {metric: row.values[f"{AVERAGE}/{metric}"] for metric in METRICS}
             nothing = {f"{metric}_spread": None for metric in METRICS}
             yield {
