@@ -20,9 +20,8 @@ from lsncli.scores.training import (
     check_training,
     class_rows,
     constant,
-    each_epoch,
-    run_epoch,
     to_keep,
+    train_epochs,
     trainable,
     unit_tensor,
 )
@@ -103,19 +102,21 @@ class Npos(Score):
         adaptor, mlp = trainable(torch.zeros(dim, dim), where), Mlp(dim, generator, where)
         batches = Batches(rows, self.batch_size, generator, where, "npos")
         members = _by_class(rows.labels, len(head.classes))
+        outliers = torch.empty(0, dim, device=where)
 
         def adapt(features: Tensor) -> Tensor:
             return normalize(features + features @ adaptor.T, dim=-1)
 
         @torch.no_grad()
-        def synthesize() -> Tensor:
+        def synthesize(_epoch: int) -> None:
+            nonlocal outliers
             noise = torch.randn(self.candidates, dim, generator=generator) * self.noise / math.sqrt(dim)
             made = []
             for mine in members:
                 chosen = mine[torch.randperm(len(mine), generator=generator)[:QUEUE].numpy()]
                 features = adapt(unit_tensor(rows.features[chosen], where))
                 made.append(self._outliers(features, noise.to(where), generator))
-            return torch.cat(made)
+            outliers = torch.cat(made)
 
         def plain_loss(features: Tensor, labels: Tensor) -> Tensor:
             return logit_norm_loss(adapt(features) @ weights.T + bias, labels, self.temperature)
@@ -127,10 +128,15 @@ class Npos(Score):
 
         sgd = Sgd(self.epochs, self.rate, 1e-4, nesterov=True, schedule=constant, start=self.start)
         with threads_for(min(weights.shape)):
-            for epoch, optimizer in each_epoch(batches, sgd, [adaptor], slow=mlp.parameters):
-                if epoch >= 0:
-                    outliers = synthesize()
-                run_epoch(optimizer, batches, plain_loss if epoch < 0 else full_loss)
+            train_epochs(
+                batches,
+                sgd,
+                [adaptor],
+                plain_loss,
+                slow=mlp.parameters,
+                outlier_loss_of=full_loss,
+                prepare_outliers=synthesize,
+            )
         return to_keep(adaptor=adaptor)
 
     def _outliers(self, features: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:

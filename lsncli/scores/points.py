@@ -16,10 +16,9 @@ from lsncli.scores.training import (
     Sgd,
     check_training,
     class_rows,
-    each_epoch,
-    run_epoch,
     steps,
     to_keep,
+    train_epochs,
     trainable,
 )
 from lsncli.types import FloatArray, Head, LearnedArrays, Rows, unit
@@ -70,8 +69,7 @@ class ReciprocalPoints(Score):
             return self.loss(length * features, labels, points, radius)
 
         with threads_for(min(points.shape)):
-            for _, optimizer in each_epoch(batches, sgd, [points, radius]):
-                run_epoch(optimizer, batches, loss)
+            train_epochs(batches, sgd, [points, radius], loss)
         return to_keep(points=points)
 
     def scaled(self, features: FloatArray, points: Tensor) -> Tensor:

@@ -154,6 +154,29 @@ def run_epoch(optimizer: torch.optim.Optimizer, batches: Batches, loss_of: LossO
     return mean
 
 
+def train_epochs(
+    batches: Batches,
+    sgd: Sgd,
+    parameters: Sequence[Tensor],
+    loss_of: LossOf,
+    *,
+    slow: Sequence[Tensor] = (),
+    outlier_loss_of: LossOf | None = None,
+    prepare_outliers: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Minimise ``loss_of`` over all epochs; once outliers count, ``outlier_loss_of`` in its place.
+
+    ``prepare_outliers`` is called before each epoch in which outliers count, with its number from 0. ``slow``
+    is that of ``each_epoch``. Raises LsnError when the loss stops being finite.
+    """
+    for epoch, optimizer in each_epoch(batches, sgd, parameters, slow):
+        if outlier_loss_of is None or epoch < 0:
+            run_epoch(optimizer, batches, loss_of)
+        else:
+            prepare_outliers(epoch)
+            run_epoch(optimizer, batches, outlier_loss_of)
+
+
 def to_keep(**tensors: Tensor) -> LearnedArrays:
     """Trained tensors as float32 arrays, for a detector to keep."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}

@@ -26,9 +26,8 @@ from lsncli.scores.training import (
     Sgd,
     check_training,
     cosine,
-    each_epoch,
-    run_epoch,
     to_keep,
+    train_epochs,
     trainable,
 )
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
@@ -117,15 +116,23 @@ class Vos(Score):
             separation = vos_loss(logits, outlier_logits(), energy, logistic)
             return cross_entropy(logits, labels) + self.weight * separation
 
+        @torch.no_grad()
+        def centre_logistic(epoch: int) -> None:
+            if epoch == 0:
+                centres = normalize(gaussians.means, dim=-1).to(where) @ weights.T + bias
+                both = torch.cat([centres, outlier_logits()])
+                logistic[1] = -weighted_energy(both, energy).mean()
+
         sgd = Sgd(self.epochs, self.rate, 0.0, nesterov=True, schedule=cosine, start=self.start)
         with threads_for(min(weights.shape)):
-            for epoch, optimizer in each_epoch(batches, sgd, [weights, bias, energy, logistic]):
-                if epoch == 0:
-                    with torch.no_grad():
-                        centres = normalize(gaussians.means, dim=-1).to(where) @ weights.T + bias
-                        both = torch.cat([centres, outlier_logits()])
-                        logistic[1] = -weighted_energy(both, energy).mean()
-                run_epoch(optimizer, batches, plain_loss if epoch < 0 else full_loss)
+            train_epochs(
+                batches,
+                sgd,
+                [weights, bias, energy, logistic],
+                plain_loss,
+                outlier_loss_of=full_loss,
+                prepare_outliers=centre_logistic,
+            )
         return to_keep(weights=weights, bias=bias, energy=energy)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
