@@ -32,7 +32,7 @@ from lsncli.images.decode_process import Together
 from lsncli.images.fast_decode import fast_decoder
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import Batch, Pixels, load_batches
-from lsncli.store.format import Chunk, shortest
+from lsncli.store.format import Chunk, shortest_safe_length
 from lsncli.types import Failure, Seconds
 
 
@@ -250,7 +250,7 @@ def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -
     wide = features.astype(np.float32)
     lengths = np.linalg.norm(np.where(np.isfinite(wide), wide, 0), axis=1)
     reasons = np.select(
-        [~np.isfinite(wide).all(axis=1), lengths == 0, lengths < shortest(features.shape[1])],
+        [~np.isfinite(wide).all(axis=1), lengths == 0, lengths < shortest_safe_length(features.shape[1])],
         ["not finite", "all zero", "too small for float16, in which they are stored"],
         default="",
     )

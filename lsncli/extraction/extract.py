@@ -28,7 +28,7 @@ from lsncli.images.listing import check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
 from lsncli.store.reader import find_split, read_fingerprint
-from lsncli.store.staging import SplitMetadata, claimed, part_rows_for, parts_folder, remove_parts
+from lsncli.store.staging import SplitMetadata, part_rows_for, parts_folder, remove_parts, split_lock
 from lsncli.store.writer import check_same_model
 from lsncli.types import Failure, Fingerprint, Seconds
 
@@ -148,7 +148,7 @@ def extract(
     elif complete is not None and not overwrite:
         _check_same_images(store, complete, listing, classes)
         if parts_folder(store, split).parent.exists():  # a run was killed in its very last steps
-            with claimed(store, split):
+            with split_lock(store, split):
                 remove_parts(store, split)
         made = untouched(len(listing.items))
         progress(made.found)

@@ -13,9 +13,9 @@ from lsncli import __version__
 from lsncli.errors import LsnError
 from lsncli.files import read_own, write_own
 from lsncli.store.format import SplitInfo, check_split_name
-from lsncli.store.merge import finish_split, gather_split, parts_of, spread_split
+from lsncli.store.merge import finish_external_split, finish_split, gather_split, read_parts
 from lsncli.store.reader import find_split
-from lsncli.store.staging import ExtractionPlan, claimed, read_about, read_plan, remove_parts
+from lsncli.store.staging import ExtractionPlan, read_metadata, read_plan, remove_parts, split_lock
 from lsncli.types import Fingerprint, Seconds
 from lsncli.validation import parsed, typed
 
@@ -65,7 +65,7 @@ def merge(store: Path, split: str, *, copy: bool, record: Path) -> SplitInfo:
     naming it, if a part is missing, torn or foreign, or if there is nothing to merge; then nothing changes.
     """
     check_split_name(split)
-    with claimed(store, split) as folder:
+    with split_lock(store, split) as folder:
         stored = read_plan(folder)
         if stored is None:
             if copy and store.exists() and find_split(store, split) is not None:
@@ -74,12 +74,12 @@ def merge(store: Path, split: str, *, copy: bool, record: Path) -> SplitInfo:
                 f"There are no parts of split '{split}' in {folder}.",
                 "Make them with `lsn extract --no-merge`; --split names another split.",
             )
-        about = read_about(folder)
+        about = read_metadata(folder)
         there = find_split(store, split) if store.exists() and not about.replace else None
         if there is not None and there.listing == stored.plan.listing:
             remove_parts(store, split)  # a run was killed in its very last step
             return there
-        seconds = sum((part.seconds for part in parts_of(folder, stored.plan)), Seconds())
-        info = (finish_split if copy else spread_split)(store, split, stored.plan, about)
+        seconds = sum((part.seconds for part in read_parts(folder, stored.plan)), Seconds())
+        info = (finish_split if copy else finish_external_split)(store, split, stored.plan, about)
         write_record(record, info, stored.plan, about.fingerprint, seconds)
     return info

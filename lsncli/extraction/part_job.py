@@ -136,7 +136,7 @@ class PartJob:
 class PartResult:
     """What became of a part: its ``rows`` and ``failures``; how many of its items were ``found`` done and how
     many were ``encoded`` now, and on which ``device``; the seconds of this run, and those of writing that no
-    file tells of; and a sentence for each piece that was ``damaged`` and made again."""
+    file tells of; and a sentence for each chunk that was ``damaged`` and made again."""
 
     index: int
     rows: int
@@ -171,7 +171,7 @@ def work_part(
     was started anew.
     """
     with Part.open(job.folder, job.plan, index, commit_seconds=job.commit_seconds, wait=wait) as part:
-        found = part.done - part.start
+        found = part.next_item - part.start
         encoder.progress(found)
         seconds = Seconds()
         if not part.complete:
@@ -187,8 +187,8 @@ def work_part(
             part.commit()
         return PartResult(
             index=index,
-            rows=sum(piece.rows for piece in part.pieces),
-            failures=tuple(failure for piece in part.pieces for failure in piece.failures),
+            rows=sum(chunk.rows for chunk in part.chunks),
+            failures=tuple(failure for chunk in part.chunks for failure in chunk.failures),
             found=found,
             encoded=part.stop - part.start - found,
             seconds=seconds + Seconds(write=part.wrote),

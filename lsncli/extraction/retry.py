@@ -12,7 +12,7 @@ from lsncli.extraction.encoder import EncodedBatch, Encoder
 from lsncli.images.item import ImageItem, Listing
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
-from lsncli.store.staging import FINISH_WAIT, claimed
+from lsncli.store.staging import FINISH_WAIT, split_lock
 from lsncli.store.writer import write_split
 
 
@@ -24,7 +24,7 @@ def retry_failures(
     Returns how many images were left alone because they are in the split. What was done before an
     interruption is kept. Raises LsnError if anything but failed images has changed since.
     """
-    with claimed(store, split):
+    with split_lock(store, split):
         stored = read_split(store, split)
         todo = failed_items(stored, listing, classes)
         kept = len(listing.items) - len(todo)

@@ -20,20 +20,20 @@ from lsncli.extraction.part_job import PartJob, PartResult, work_part, write_man
 from lsncli.images.item import Listing
 from lsncli.images.listing import shareable
 from lsncli.store.format import check_split_name
-from lsncli.store.merge import all_made, drop_unsound, finish_split, parts_of
+from lsncli.store.merge import finish_split, has_all_parts, read_parts, remove_unsound_parts
 from lsncli.store.reader import find_split
 from lsncli.store.staging import (
     FINISH_WAIT,
     ExtractionPlan,
     SplitMetadata,
     StoredPlan,
-    begin,
-    claimed,
-    make_room,
     parts_folder,
-    read_about,
+    prepare_staging,
+    read_metadata,
     read_plan,
-    write_about,
+    split_lock,
+    write_metadata,
+    write_staging,
 )
 from lsncli.types import Failure, Seconds
 
@@ -85,11 +85,11 @@ def make_here(
 ) -> RunResult:
     """Make every part in this process, which listed the images and has the model; ``remark`` gets a sentence
     for whatever is damaged and made again."""
-    with claimed(job.store, job.split):
+    with split_lock(job.store, job.split):
         if not about.replace and _is_finished(job, about):
             return untouched(len(listing.items))
-        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
-        begin(folder, job.plan, about)
+        folder = prepare_staging(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
+        write_staging(folder, job.plan, about)
         began = time.monotonic()
         done = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
         elapsed = time.monotonic() - began
@@ -119,13 +119,13 @@ def make_by(
         raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
     if group.together and _goes_on(group, job, about, listing):
         return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
-    with claimed(job.store, job.split):
+    with split_lock(job.store, job.split):
         ended = group.again and record is not None and launch_of(record) == group.launch
         if ended if about.replace else _is_finished(job, about):
             return untouched(len(listing.items))
-        folder = make_room(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
+        folder = prepare_staging(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
         write_manifest(folder, job.plan, listing.items)
-        begin(folder, job.plan, about, launch=group.launch)
+        write_staging(folder, job.plan, about, launch=group.launch)
         if not group.together:
             began = time.monotonic()
             done = engine(group)(job, group, progress)
@@ -148,14 +148,14 @@ def _goes_on(group: WorkerGroup, job: PartJob, about: SplitMetadata, listing: Li
     damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(claimed(job.store, job.split, shared=True, wait=FINISH_WAIT))
+            stack.enter_context(split_lock(job.store, job.split, shared=True, wait=FINISH_WAIT))
             stored = read_plan(job.folder)
         except LsnError:
             return False
         if stored != StoredPlan(job.plan, about.replace, group.launch):
             return False
         write_manifest(job.folder, job.plan, listing.items)
-        write_about(job.folder, about)
+        write_metadata(job.folder, about)
         return True
 
 
@@ -172,9 +172,9 @@ def make_share(
     gets a sentence for whatever is damaged and made again."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(claimed(job.store, job.split, shared=True, wait=FINISH_WAIT))
+            stack.enter_context(split_lock(job.store, job.split, shared=True, wait=FINISH_WAIT))
         except LsnError:
-            if not all_made(job.folder, job.plan):
+            if not has_all_parts(job.folder, job.plan):
                 raise
             return _made([], 0.0, False)  # the others made all of it and are finishing
         if read_plan(job.folder) is None:
@@ -195,20 +195,20 @@ def _finish_last(
     remark: Callable[[str], None],
 ) -> bool:
     """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
-    if not all_made(job.folder, job.plan):
+    if not has_all_parts(job.folder, job.plan):
         return False
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(claimed(job.store, job.split))
+            folder = stack.enter_context(split_lock(job.store, job.split))
         except LsnError:
             return False
         stored = read_plan(folder)
         if stored is None or stored.plan != job.plan:
             return False  # somebody was quicker
         try:
-            _finish(job, read_about(folder), done, record, group.launch)
+            _finish(job, read_metadata(folder), done, record, group.launch)
         except LsnError:
-            if drop_unsound(folder, job.plan, remark):
+            if remove_unsound_parts(folder, job.plan, remark):
                 return False  # whose part it is may be yet to come, and makes it anew
             raise
     return True
@@ -222,7 +222,7 @@ def _remark_damage(done: Sequence[PartResult], remark: Callable[[str], None]) ->
 def _finish(
     job: PartJob, about: SplitMetadata, done: Sequence[PartResult], record: Path | None, launch: str = ""
 ) -> None:
-    seconds = sum((part.seconds for part in parts_of(job.folder, job.plan)), Seconds())
+    seconds = sum((part.seconds for part in read_parts(job.folder, job.plan)), Seconds())
     unrecorded = Seconds(write=sum(part.unrecorded for part in done))
     info = finish_split(job.store, job.split, job.plan, about)
     if record is not None:
@@ -272,7 +272,7 @@ def join(
     stored = wait_for_plan(store, split, group, finished)
     if stored is None:
         return untouched(0)
-    about = read_about(parts_folder(store, split))
+    about = read_metadata(parts_folder(store, split))
     job = PartJob(store, split, stored.plan, about.fingerprint, pretrained, workers)
     return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
 

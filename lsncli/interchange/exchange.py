@@ -13,7 +13,7 @@ from lsncli.images.columns import NO_LABEL, is_number
 from lsncli.images.names_file import read_names
 from lsncli.interchange.label_files import read_labels
 from lsncli.interchange.tables import FeatureTable, read_lines, read_table, write_table
-from lsncli.store.format import LOST, Split
+from lsncli.store.format import MAX_COSINE_LOSS, Split
 from lsncli.store.reader import read_split, read_text
 from lsncli.store.writer import write_split, write_text
 from lsncli.types import UNLABELLED, Fingerprint, Float64Array, FloatArray, Labels
@@ -164,11 +164,11 @@ def _halved(features: FloatArray, path: Path) -> FloatArray:
         )
     half = features.astype(np.float16)
     cosines = _cosines(features, half)
-    lost = cosines < 1 - LOST
+    lost = cosines < 1 - MAX_COSINE_LOSS
     if lost.any():
         factor = _factor(largest)
         scaled = (features[lost] * factor).astype(np.float16)
-        helps = (_cosines(features[lost], scaled) >= 1 - LOST).all()
+        helps = (_cosines(features[lost], scaled) >= 1 - MAX_COSINE_LOSS).all()
         raise LsnError(
             f"{path}: features are stored as float16, which changes the direction of {lost.sum()} of "
             f"{len(features)} rows (cosine down to {cosines.min():.6f}): their values are too small for it.",

@@ -50,10 +50,10 @@ def reading(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except READ_ERRORS as error:
-        raise damaged(path, error) from error
+        raise damaged_error(path, error) from error
 
 
-def damaged(path: Path | str, error: Exception) -> LsnError:
+def damaged_error(path: Path | str, error: Exception) -> LsnError:
     """The sentence for an error that h5py met while reading."""
     cut = "its end is missing" if "truncated file" in str(error) else " ".join(str(error).split())
     return LsnError(
@@ -61,7 +61,7 @@ def damaged(path: Path | str, error: Exception) -> LsnError:
     )
 
 
-def unwritable(path: Path, error: Exception) -> LsnError:
+def write_error(path: Path, error: Exception) -> LsnError:
     """The sentence for an error that h5py or the system met while writing.
 
     Of HDF5's own sentences, which tell of file descriptors and buffers, only what the system said is kept.
@@ -91,7 +91,7 @@ def replacing(path: Path) -> Iterator[h5py.File]:
                 finally:
                     written.check()
         except WRITE_ERRORS as error:
-            raise unwritable(path, error) from error
+            raise write_error(path, error) from error
 
 
 class _Written:

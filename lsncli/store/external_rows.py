@@ -18,7 +18,7 @@ from lsncli.store.container import (
     BLOCK,
     READ_ERRORS,
     attribute,
-    damaged,
+    damaged_error,
     dataset_at,
     group_at,
     reading,
@@ -30,7 +30,7 @@ from lsncli.store.format import Checksum, RowBatch
 
 FOLDER = re.compile(r"[A-Za-z0-9_.\-]{1,64}-[0-9a-f]{16}")
 FILE = re.compile(r"rows-\d{12}-\d{12}\.h5")
-LOST = "Bring back the folder that belongs to the store, or extract the split again with --overwrite."
+LOST_HINT = "Bring back the folder that belongs to the store, or extract the split again with --overwrite."
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RowFile:
     checksum: str
 
 
-def is_spread(group: h5py.Group) -> bool:
+def has_external_rows(group: h5py.Group) -> bool:
     """Whether the rows of the split in ``group`` lie in part files."""
     return "files" in group
 
@@ -83,8 +83,8 @@ def fill_row_files(group: h5py.Group, folder: str, dim: int, files: Sequence[Row
 
 
 def rows_in_blocks(group: h5py.Group) -> Iterator[RowBatch]:
-    """The rows of a split or piece, at most BLOCK at a time, wherever they lie."""
-    return spread_rows(group) if is_spread(group) else plain_rows(group)
+    """The rows of a split or chunk, at most BLOCK at a time, wherever they lie."""
+    return read_external_rows(group) if has_external_rows(group) else inline_rows(group)
 
 
 def row_paths(group: h5py.Group) -> list[Path]:
@@ -93,37 +93,37 @@ def row_paths(group: h5py.Group) -> list[Path]:
     return [folder / file.name for file in row_files(group)]
 
 
-def spread_rows(group: h5py.Group, *, check: bool = True) -> Iterator[RowBatch]:
+def read_external_rows(group: h5py.Group, *, check: bool = True) -> Iterator[RowBatch]:
     """The rows of a split in part files, each file's once they match its checksum (unless not to ``check``).
 
     Raises LsnError, naming it, for a file that is missing, torn or not the one the store was made with.
     """
     dim = attribute(group, "dim", int)
     for path, file in zip(row_paths(group), row_files(group), strict=True):
-        for chunk in checked_rows(path, file.rows, file.checksum if check else None):
-            if chunk[0].shape[1] != dim:
-                raise LsnError(f"{path}: expected features of {dim}, found {chunk[0].shape[1]}.")
-            yield chunk
+        for block in read_row_file(path, file.rows, file.checksum if check else None):
+            if block[0].shape[1] != dim:
+                raise LsnError(f"{path}: expected features of {dim}, found {block[0].shape[1]}.")
+            yield block
 
 
-def checked_rows(path: Path, rows: int, checksum: str | None) -> list[RowBatch]:
+def read_row_file(path: Path, rows: int, checksum: str | None) -> list[RowBatch]:
     """The rows of one file. Raises LsnError unless they are so many and match ``checksum`` (None: any do)."""
     if not path.is_file():
-        raise LsnError(f"{path}, which holds {rows} rows of a split, is missing.", LOST)
+        raise LsnError(f"{path}, which holds {rows} rows of a split, is missing.", LOST_HINT)
     with reading(path) as file:
-        chunks = list(plain_rows(file))
+        blocks = list(inline_rows(file))
     actual = Checksum()
-    for chunk in chunks if checksum is not None else ():
-        actual.add(*chunk)
+    for block in blocks if checksum is not None else ():
+        actual.add(*block)
     matches = checksum is None or actual.hexdigest() == checksum
-    if sum(len(chunk[2]) for chunk in chunks) != rows or not matches:
+    if sum(len(block[2]) for block in blocks) != rows or not matches:
         raise LsnError(
-            f"{path} was changed after it was written: its rows do not match their checksum.", LOST
+            f"{path} was changed after it was written: its rows do not match their checksum.", LOST_HINT
         )
-    return chunks
+    return blocks
 
 
-def plain_rows(group: h5py.Group) -> Iterator[RowBatch]:
+def inline_rows(group: h5py.Group) -> Iterator[RowBatch]:
     """The rows that lie in ``group`` itself, at most BLOCK at a time (the keys are read at once)."""
     features, labels = dataset_at(group, "features", "<f2", 2), dataset_at(group, "labels", "<i4", 1)
     keys = texts_at(group, "keys")
@@ -133,9 +133,9 @@ def plain_rows(group: h5py.Group) -> Iterator[RowBatch]:
             f"found {len(features)}, {len(labels)} and {len(keys)}."
         )
     for start in range(0, len(keys), BLOCK):
-        block = slice(start, start + BLOCK)
+        where = slice(start, start + BLOCK)
         try:
-            chunk = (features[block], labels[block], keys[block])
+            block = (features[where], labels[where], keys[where])
         except READ_ERRORS as error:
-            raise damaged(group.file.filename, error) from error
-        yield chunk
+            raise damaged_error(group.file.filename, error) from error
+        yield block

@@ -16,9 +16,9 @@ from lsncli.types import UNLABELLED, Failure, Fingerprint, FloatArray, Labels, R
 
 FORMAT = "lsn-features"
 FORMAT_VERSION = 1
-SPREAD_VERSION = 2  # of a store in which some split lies in part files: older readers do not know them
+EXTERNAL_ROWS_VERSION = 2  # of a store in which some split lies in part files: older readers do not know them
 SOURCE_BYTES = 32768  # an HDF5 attribute ends at 64 KiB
-LOST = 1e-6
+MAX_COSINE_LOSS = 1e-6
 """How far the cosine of a feature and its float16 may be from 1. Rounding to 11 bits costs at most 1.2e-7;
 what costs more is values that float16 holds with fewer bits (below 6.1e-5) or not at all (below 3e-8)."""
 RowBatch = tuple[FloatArray, Labels, Sequence[str]]
@@ -27,9 +27,9 @@ RowBatch = tuple[FloatArray, Labels, Sequence[str]]
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
-def shortest(dim: int) -> float:
+def shortest_safe_length(dim: int) -> float:
     """The length from which on no feature (dim,) loses more than LOST by values too small for float16."""
-    return float(2.0**-25 * np.sqrt(dim / (2 * LOST)))
+    return float(2.0**-25 * np.sqrt(dim / (2 * MAX_COSINE_LOSS)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def is_storable(text: str) -> bool:
 class Checksum:
     """sha256 over the sha256s of the features' bytes, the labels' bytes and the keys (each ended by NUL).
 
-    The three run side by side so that rows can be added piece by piece.
+    The three run side by side so that rows can be added in blocks.
     """
 
     def __init__(self) -> None:
@@ -130,22 +130,24 @@ def joined_digest(parts: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def digest_of(texts: Iterable[str]) -> str:
+def digest_texts(texts: Iterable[str]) -> str:
     """sha256 over texts, each ended by NUL, hexadecimal."""
     return hashlib.sha256(b"".join(to_bytes(text) + b"\0" for text in texts)).hexdigest()
 
 
-def about_of(info: SplitInfo, fingerprint: Fingerprint) -> str:
+def metadata_checksum(info: SplitInfo, fingerprint: Fingerprint) -> str:
     """The checksum of what is said of a split besides its rows, and of the model that made them."""
     failures = (text for one in info.failures for text in (one.key, one.reason))
     counts = (str(info.rows), str(len(info.classes)), str(len(info.failures)))
     texts = (*info.classes, *failures, info.source, info.listing, info.created_by)
-    return digest_of((fingerprint.to_json(), info.name, *counts, *texts))
+    return digest_texts((fingerprint.to_json(), info.name, *counts, *texts))
 
 
-def about_text(classes: Sequence[str], features: FloatArray) -> str:
+def text_checksum(classes: Sequence[str], features: FloatArray) -> str:
     """The checksum of text features (C, D) and their classes."""
-    return digest_of((hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").data).hexdigest(), *classes))
+    return digest_texts(
+        (hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").data).hexdigest(), *classes)
+    )
 
 
 class RowCheck:
@@ -177,7 +179,7 @@ class RowCheck:
         return found
 
 
-def problems_of(split: Split, dim: int) -> list[str]:
+def split_problems(split: Split, dim: int) -> list[str]:
     """Everything that is wrong with a split whose model gives ``dim`` features, a sentence each."""
     found = _shape_problems(split, dim)
     if found:

@@ -18,8 +18,16 @@ from lsncli.errors import LsnError
 from lsncli.files import write_own
 from lsncli.store import NO_VERIFY
 from lsncli.store.container import attribute, dataset_at, group_at
-from lsncli.store.external_rows import is_spread, row_paths
-from lsncli.store.format import Checksum, Split, SplitInfo, about_of, about_text, digest_of, joined_digest
+from lsncli.store.external_rows import has_external_rows, row_paths
+from lsncli.store.format import (
+    Checksum,
+    Split,
+    SplitInfo,
+    digest_texts,
+    joined_digest,
+    metadata_checksum,
+    text_checksum,
+)
 from lsncli.store.mapped import MAPPED
 from lsncli.types import Fingerprint, FloatArray
 
@@ -47,23 +55,25 @@ def is_verifying() -> bool:
     return os.environ.get(NO_VERIFY, "").lower() in ("", "0", "false", "no")
 
 
-def about_stored(group: h5py.Group) -> str:
+def stored_about(group: h5py.Group) -> str:
     """The checksum ``about`` of a split, or of text features; "" in a store of before lsn wrote one."""
     return attribute(group, "about", str) if "about" in group.attrs else ""
 
 
-def contents_of(file: h5py.File, fingerprint: str) -> str:
+def contents_checksum(file: h5py.File, fingerprint: str) -> str:
     """The checksum of what a store has: its fingerprint, which splits, and whether there are text features.
 
     Without it a damaged name would make a split, or the text features, disappear without a word.
     """
-    return digest_of((fingerprint, *sorted(group_at(file, "splits")), *(["/text"] if "text" in file else [])))
+    return digest_texts(
+        (fingerprint, *sorted(group_at(file, "splits")), *(["/text"] if "text" in file else []))
+    )
 
 
-def checksums_of(splits: h5py.Group) -> str:
+def checksum_of_splits(splits: h5py.Group) -> str:
     """The checksum of the checksums of all splits."""
     names = sorted(splits)
-    return digest_of(
+    return digest_texts(
         text for name in names for text in (name, attribute(group_at(splits, name), "checksum", str))
     )
 
@@ -74,26 +84,26 @@ def index_problems(file: h5py.File) -> list[str]:
     problems = []
     if attribute(file, "digest", str) != Fingerprint.from_json(stated).digest:
         problems.append("The digest is not that of the fingerprint.")
-    if "contents" in file.attrs and attribute(file, "contents", str) != contents_of(file, stated):
+    if "contents" in file.attrs and attribute(file, "contents", str) != contents_checksum(file, stated):
         problems.append("The model or the list of splits was changed after it was written.")
     return problems
 
 
-def about_problems(group: h5py.Group, info: SplitInfo, fingerprint: Fingerprint) -> list[str]:
+def metadata_problems(group: h5py.Group, info: SplitInfo, fingerprint: Fingerprint) -> list[str]:
     """What is wrong with the description of a split, the rows unread."""
     if info.dim != fingerprint.dim:
         return [f"features must be ({info.rows}, {fingerprint.dim}), found ({info.rows}, {info.dim})"]
-    about = about_stored(group)
-    return [CHANGED_ABOUT] if about and about != about_of(info, fingerprint) else []
+    about = stored_about(group)
+    return [CHANGED_ABOUT] if about and about != metadata_checksum(info, fingerprint) else []
 
 
-def text_is_changed(group: h5py.Group, classes: Sequence[str], features: FloatArray) -> bool:
+def is_text_changed(group: h5py.Group, classes: Sequence[str], features: FloatArray) -> bool:
     """Whether text features, or their classes, are not those that were written."""
-    about = about_stored(group)
-    return bool(about) and about != about_text(classes, features)
+    about = stored_about(group)
+    return bool(about) and about != text_checksum(classes, features)
 
 
-def refuse(where: str, problems: Iterable[str]) -> None:
+def raise_first(where: str, problems: Iterable[str]) -> None:
     """Raise LsnError with the first of ``problems``, if there is one."""
     for problem in problems:
         raise LsnError(f"{where}: {problem.removesuffix('.')}.", REPAIR)
@@ -110,7 +120,7 @@ class SplitCheck:
         self._where = f"{self._store}, split '{name}'"
         self._checksum = attribute(group, "checksum", str)
         stats = [os.fstat(group.file.id.get_vfd_handle())]
-        if is_spread(group):
+        if has_external_rows(group):
             # A missing file is named when it is read.
             stats += [os.stat(path) for path in row_paths(group) if path.exists()]
         numbers = (
@@ -118,7 +128,7 @@ class SplitCheck:
             for one in stats
             for number in (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns)
         )
-        self._mark = digest_of((name, self._checksum, *numbers))
+        self._mark = digest_texts((name, self._checksum, *numbers))
         changed = max(max(one.st_mtime_ns, one.st_ctime_ns) for one in stats)
         self._settled = time.time_ns() - changed >= SETTLED
         self.due = is_verifying() and not self._is_known()
@@ -127,7 +137,7 @@ class SplitCheck:
         """Compare all rows with their checksum. Raises LsnError."""
         if self.due:
             if rows_checksum(group, split) != self._checksum:
-                refuse(self._where, [CHANGED_ROWS])
+                raise_first(self._where, [CHANGED_ROWS])
             self._remember(split.features.nbytes)
 
     def _is_known(self) -> bool:
@@ -149,7 +159,7 @@ def rows_checksum(group: h5py.Group, split: Split) -> str:
     Rows in the store are read for it anew, block by block: to look at those that are mapped would take as
     much memory as they have bytes.
     """
-    if is_spread(group):
+    if has_external_rows(group):
         checksum = Checksum()
         checksum.add(split.features, split.labels, split.keys)
         return checksum.hexdigest()

@@ -16,7 +16,7 @@ MAPPED = 1 << 26
 """Datasets of more bytes than these are not read into memory."""
 
 
-def values_of(dataset: h5py.Dataset) -> NDArray[Any]:
+def read_or_map(dataset: h5py.Dataset) -> NDArray[Any]:
     """All values of a contiguous dataset: in memory, or where they lie on the disk if they are many.
 
     Those that are mapped take no memory of their own: the system reads what is looked at and forgets it when
@@ -32,7 +32,7 @@ def values_of(dataset: h5py.Dataset) -> NDArray[Any]:
         return np.asarray(np.memmap(file, dataset.dtype, "c", offset, dataset.shape))
 
 
-class Texts(Sequence[str]):
+class LazyTexts(Sequence[str]):
     """A tuple of texts that are read when they are asked for: ``data`` holds each of them, ended by NUL."""
 
     def __init__(self, data: NDArray[np.uint8], count: int) -> None:
@@ -52,15 +52,15 @@ class Texts(Sequence[str]):
         return self._all[where]
 
     def __eq__(self, other: object) -> bool:
-        return self._all == (other._all if isinstance(other, Texts) else other)
+        return self._all == (other._all if isinstance(other, LazyTexts) else other)
 
     def __hash__(self) -> int:
         return hash(self._all)
 
 
-def lazy_texts_at(parent: h5py.Group, name: str) -> Texts:
+def lazy_texts_at(parent: h5py.Group, name: str) -> LazyTexts:
     """As ``texts_at``, but only their number is looked at."""
-    data = values_of(dataset_at(parent, name, "|u1", 1))
+    data = read_or_map(dataset_at(parent, name, "|u1", 1))
     if len(data) and data[-1]:
         raise LsnError(f"{parent.file.filename}, {parent.name.rstrip('/')}/{name}: the last text has no end.")
-    return Texts(data, int(np.count_nonzero(data == 0)))
+    return LazyTexts(data, int(np.count_nonzero(data == 0)))

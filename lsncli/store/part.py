@@ -1,6 +1,6 @@
-"""One part of an unfinished split. It grows by pieces, so that a killed process loses seconds and not hours.
+"""One part of an unfinished split. It grows by chunks, so that a killed process loses seconds and not hours.
 
-Whoever works on a part holds its lock. Pieces ``rows-<start>-<stop>.h5`` are committed by temporary file,
+Whoever works on a part holds its lock. Chunks ``rows-<start>-<stop>.h5`` are committed by temporary file,
 fsync and rename, and believed only if they are sound; when the part is whole they become one. What it holds
 does not depend on where they were cut.
 """
@@ -19,20 +19,20 @@ from lsncli.errors import LsnError
 from lsncli.locks import locked
 from lsncli.signals import held_back
 from lsncli.store.container import BLOCK, attribute, reading, replacing, write_attribute
-from lsncli.store.external_rows import plain_rows
-from lsncli.store.format import Checksum, Chunk, RowBatch, digest_of
+from lsncli.store.external_rows import inline_rows
+from lsncli.store.format import Checksum, Chunk, RowBatch, digest_texts
 from lsncli.store.reader import failures_of
 from lsncli.store.staging import ExtractionPlan, check_plan
 from lsncli.store.writer import fill_failures, fill_rows
 from lsncli.types import Failure, Seconds
 from lsncli.validation import parsed, typed
 
-PIECE_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5(?:\.tmp)?")
+CHUNK_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5(?:\.tmp)?")
 
 
 @dataclass(frozen=True)
 class CommittedChunk:
-    """A piece on the disk: items ``start`` to ``stop``, of which ``rows`` were encoded, in ``seconds``."""
+    """A chunk on the disk: items ``start`` to ``stop``, of which ``rows`` were encoded, in ``seconds``."""
 
     path: Path
     start: int
@@ -43,15 +43,15 @@ class CommittedChunk:
     seconds: Seconds
 
 
-def piece_path(folder: Path, start: int, stop: int) -> Path:
+def chunk_path(folder: Path, start: int, stop: int) -> Path:
     """Where the items ``start`` to ``stop`` lie."""
     return folder / f"rows-{start:012d}-{stop:012d}.h5"
 
 
-def write_piece(
+def write_chunk(
     folder: Path, batches: Sequence[Chunk], plan: ExtractionPlan, seconds: Seconds
 ) -> CommittedChunk:
-    """Bring consecutive batches to the disk as one piece. Raises LsnError if that is not possible."""
+    """Bring consecutive batches to the disk as one chunk. Raises LsnError if that is not possible."""
     rows = [(one.features, one.labels, one.keys) for one in batches]
     if len(rows) > 1:  # small writes, and half-precision ones, are slow one by one
         features, labels, keys = zip(*rows, strict=True)
@@ -62,63 +62,63 @@ def write_piece(
     return _write(folder, batches[0].start, batches[-1].stop, count, rows, failures, plan, seconds)
 
 
-def join_pieces(
-    folder: Path, pieces: Sequence[CommittedChunk], plan: ExtractionPlan, seconds: Seconds
+def join_chunks(
+    folder: Path, chunks: Sequence[CommittedChunk], plan: ExtractionPlan, seconds: Seconds
 ) -> CommittedChunk:
-    """Make one piece of consecutive ones, which stay. Raises LsnError if one is no longer sound."""
-    failures = tuple(failure for one in pieces for failure in one.failures)
-    count = sum(one.rows for one in pieces)
-    chunks = (chunk for one in pieces for chunk in rows_of(one))
-    return _write(folder, pieces[0].start, pieces[-1].stop, count, chunks, failures, plan, seconds)
+    """Make one chunk of consecutive ones, which stay. Raises LsnError if one is no longer sound."""
+    failures = tuple(failure for one in chunks for failure in one.failures)
+    count = sum(one.rows for one in chunks)
+    blocks = (block for one in chunks for block in chunk_rows(one))
+    return _write(folder, chunks[0].start, chunks[-1].stop, count, blocks, failures, plan, seconds)
 
 
-def rows_of(piece: CommittedChunk) -> Iterator[RowBatch]:
-    """The rows of a piece, once all of them match its checksum. Raises LsnError if they do not."""
+def chunk_rows(chunk: CommittedChunk) -> Iterator[RowBatch]:
+    """The rows of a chunk, once all of them match its checksum. Raises LsnError if they do not."""
     checksum = Checksum()
-    with reading(piece.path) as file:
-        chunks = list(plain_rows(file))
-    for chunk in chunks:
-        checksum.add(*chunk)
-    if checksum.hexdigest() != piece.checksum:
+    with reading(chunk.path) as file:
+        blocks = list(inline_rows(file))
+    for block in blocks:
+        checksum.add(*block)
+    if checksum.hexdigest() != chunk.checksum:
         raise LsnError(
-            f"{piece.path} was changed after it was written: its rows do not match its checksum.",
+            f"{chunk.path} was changed after it was written: its rows do not match its checksum.",
             "Run the same `lsn extract` again: it makes that part anew.",
         )
-    yield from chunks
+    yield from blocks
 
 
-def sound_pieces(
+def sound_chunks(
     folder: Path, plan: ExtractionPlan, start: int, stop: int, remark: Callable[[str], None]
 ) -> list[CommittedChunk]:
-    """The sound pieces that follow one another from item ``start`` to at most ``stop``; every other piece
+    """The sound chunks that follow one another from item ``start`` to at most ``stop``; every other chunk
     that begins between them is removed, and ``remark`` gets a sentence for each that is damaged."""
     by_start: dict[int, list[tuple[int, Path]]] = {}
     there = []
     for path in folder.iterdir():
-        match = PIECE_NAME.fullmatch(path.name)
+        match = CHUNK_NAME.fullmatch(path.name)
         if match and start <= int(match[1]) < stop:
             there.append(path)
             if path.suffix == ".h5":
                 by_start.setdefault(int(match[1]), []).append((int(match[2]), path))
-    pieces: list[CommittedChunk] = []
+    chunks: list[CommittedChunk] = []
     at = start
     while candidates := by_start.get(at):
         fitting = [(end, path) for end, path in sorted(candidates, reverse=True) if end <= stop]
-        sound = (_sound_piece(path, at, end, plan, remark) for end, path in fitting)
-        piece = next((one for one in sound if one is not None), None)
-        if piece is None:
+        sound = (_sound_chunk(path, at, end, plan, remark) for end, path in fitting)
+        chunk = next((one for one in sound if one is not None), None)
+        if chunk is None:
             break
-        pieces.append(piece)
-        at = piece.stop
-    kept = {piece.path for piece in pieces}
+        chunks.append(chunk)
+        at = chunk.stop
+    kept = {chunk.path for chunk in chunks}
     for path in there:
         if path not in kept:
             path.unlink()
-    return pieces
+    return chunks
 
 
-def read_piece(path: Path, start: int, stop: int, plan: ExtractionPlan) -> CommittedChunk:
-    """The piece at ``path``, its rows unread. Raises LsnError unless it is whole and of this plan."""
+def read_chunk(path: Path, start: int, stop: int, plan: ExtractionPlan) -> CommittedChunk:
+    """The chunk at ``path``, its rows unread. Raises LsnError unless it is whole and of this plan."""
     with reading(path) as file:
         if attribute(file, "plan", str) != plan.digest:
             raise LsnError(f"{path} is of another extraction.", "Run the same `lsn extract` again.")
@@ -136,21 +136,21 @@ def read_piece(path: Path, start: int, stop: int, plan: ExtractionPlan) -> Commi
     return CommittedChunk(path, start, stop, rows, failures, checksum, seconds)
 
 
-def _sound_piece(
+def _sound_chunk(
     path: Path, start: int, stop: int, plan: ExtractionPlan, remark: Callable[[str], None]
 ) -> CommittedChunk | None:
-    """The piece at ``path``, None if it is torn or not one of this plan: then it is done again."""
+    """The chunk at ``path``, None if it is torn or not one of this plan: then it is done again."""
     try:
-        piece = read_piece(path, start, stop, plan)
-        rows = sum(len(labels) for _, labels, _ in rows_of(piece))
-        if rows != piece.rows:
+        chunk = read_chunk(path, start, stop, plan)
+        rows = sum(len(labels) for _, labels, _ in chunk_rows(chunk))
+        if rows != chunk.rows:
             raise LsnError(
-                f"{path} was changed after it was written: expected {piece.rows} rows, found {rows}."
+                f"{path} was changed after it was written: expected {chunk.rows} rows, found {rows}."
             )
     except LsnError as error:
         remark(f"Warning: {error.message} Its images are encoded again.")
         return None
-    return piece
+    return chunk
 
 
 def _write(
@@ -158,14 +158,14 @@ def _write(
     start: int,
     stop: int,
     rows: int,
-    chunks: Iterable[RowBatch],
+    blocks: Iterable[RowBatch],
     failures: Sequence[Failure],
     plan: ExtractionPlan,
     seconds: Seconds,
 ) -> CommittedChunk:
-    path = piece_path(folder, start, stop)
+    path = chunk_path(folder, start, stop)
     with replacing(path) as file:
-        checksum = fill_rows(file, rows, plan.dim, chunks)
+        checksum = fill_rows(file, rows, plan.dim, blocks)
         fill_failures(file, failures)
         file.attrs["rows_committed"] = np.int64(rows)
         write_attribute(file, "checksum", checksum)
@@ -185,17 +185,17 @@ def _about(
     checksum: str,
     seconds: str,
 ) -> str:
-    """The checksum of all that a piece says besides its rows, its place in the listing among it."""
+    """The checksum of all that a chunk says besides its rows, its place in the listing among it."""
     numbers = (str(start), str(stop), str(rows))
     texts = (text for one in failures for text in (one.key, one.reason))
-    return digest_of((plan.digest, *numbers, checksum, seconds, *texts))
+    return digest_texts((plan.digest, *numbers, checksum, seconds, *texts))
 
 
 def _seconds(text: str) -> Seconds:
     try:
         return typed(Seconds, parsed(text), "seconds")
     except (ValueError, TypeError) as error:
-        raise LsnError("The seconds of a piece are damaged.") from error
+        raise LsnError("The seconds of a chunk are damaged.") from error
 
 
 COMMIT_SECONDS = 10.0
@@ -210,14 +210,14 @@ class Part:
         self._commit_seconds = commit_seconds
         self.start, self.stop = plan.borders(index)
         self.damaged: list[str] = []
-        """A sentence for every piece that was found damaged, and is made again."""
-        self._pieces = sound_pieces(folder, plan, self.start, self.stop, self.damaged.append)
+        """A sentence for every chunk that was found damaged, and is made again."""
+        self._chunks = sound_chunks(folder, plan, self.start, self.stop, self.damaged.append)
         self._buffer: list[Chunk] = []
         self._buffered = Seconds()
         self.wrote = 0.0
         """Seconds of writing since the part was opened."""
         self.unrecorded = 0.0
-        """Those of them that no piece tells of: a piece cannot know how long it will take to write."""
+        """Those of them that no chunk tells of: a chunk cannot know how long it will take to write."""
         self._last_commit = time.monotonic()
 
     @classmethod
@@ -247,41 +247,41 @@ class Part:
                 part.commit()
 
     @property
-    def done(self) -> int:
+    def next_item(self) -> int:
         """The index of the first item that is not committed; all of the part before it are."""
-        return self._pieces[-1].stop if self._pieces else self.start
+        return self._chunks[-1].stop if self._chunks else self.start
 
     @property
     def complete(self) -> bool:
         """Whether every item of the part is committed."""
-        return self.done == self.stop
+        return self.next_item == self.stop
 
     @property
-    def pieces(self) -> tuple[CommittedChunk, ...]:
-        """What is committed: one piece once the part is complete and the block is left."""
-        return tuple(self._pieces)
+    def chunks(self) -> tuple[CommittedChunk, ...]:
+        """What is committed: one chunk once the part is complete and the block is left."""
+        return tuple(self._chunks)
 
-    def add(self, piece: Chunk, seconds: Seconds = NO_TIME) -> None:
+    def add(self, chunk: Chunk, seconds: Seconds = NO_TIME) -> None:
         """Take a batch that continues the last one, and what it cost by stage; commits every
         ``commit_seconds`` or 65,536 rows.
 
         Raises LsnError if it does not continue it, or does not end at a border of batches.
         """
-        expected = self._buffer[-1].stop if self._buffer else self.done
-        at_border = piece.stop % self._plan.batch_size == 0 or piece.stop == self._plan.items
-        if piece.start != expected or piece.stop > self.stop or not at_border:
+        expected = self._buffer[-1].stop if self._buffer else self.next_item
+        at_border = chunk.stop % self._plan.batch_size == 0 or chunk.stop == self._plan.items
+        if chunk.start != expected or chunk.stop > self.stop or not at_border:
             raise LsnError(
                 f"Part {self._index}: expected the batch from item {expected}, "
-                f"found items {piece.start} to {piece.stop}."
+                f"found items {chunk.start} to {chunk.stop}."
             )
-        self._buffer.append(piece)
+        self._buffer.append(chunk)
         self._buffered += seconds
-        full = sum(len(piece.labels) for piece in self._buffer) >= BLOCK
+        full = sum(len(chunk.labels) for chunk in self._buffer) >= BLOCK
         if full or time.monotonic() - self._last_commit >= self._commit_seconds:
             self.commit()
 
     def commit(self) -> None:
-        """Bring everything added so far to the disk, as one piece; a whole part is made one piece.
+        """Bring everything added so far to the disk, as one chunk; a whole part is made one chunk.
 
         Ctrl-C waits for its end: what is on the disk and what is noted here must not part.
         """
@@ -291,16 +291,16 @@ class Part:
     def _commit(self) -> None:
         if self._buffer:
             with self._writing():
-                self._pieces.append(write_piece(self._folder, self._buffer, self._plan, self._buffered))
+                self._chunks.append(write_chunk(self._folder, self._buffer, self._plan, self._buffered))
             self._buffer, self._buffered = [], Seconds()
-        if self.complete and len(self._pieces) > 1:
-            seconds = sum((piece.seconds for piece in self._pieces), Seconds(write=self.unrecorded))
+        if self.complete and len(self._chunks) > 1:
+            seconds = sum((chunk.seconds for chunk in self._chunks), Seconds(write=self.unrecorded))
             self.unrecorded = 0.0
             with self._writing():
-                whole = join_pieces(self._folder, self._pieces, self._plan, seconds)
-                joined, self._pieces = self._pieces, [whole]
-                for piece in joined:
-                    piece.path.unlink()
+                whole = join_chunks(self._folder, self._chunks, self._plan, seconds)
+                joined, self._chunks = self._chunks, [whole]
+                for chunk in joined:
+                    chunk.path.unlink()
         self._last_commit = time.monotonic()
 
     @contextmanager

@@ -9,24 +9,31 @@ import numpy as np
 
 from lsncli.errors import LsnError
 from lsncli.store.container import attribute, dataset_at, group_at, reading, texts_at
-from lsncli.store.external_rows import is_spread, row_files, spread_rows
-from lsncli.store.format import FORMAT, FORMAT_VERSION, SPREAD_VERSION, Split, SplitInfo, check_split_name
+from lsncli.store.external_rows import has_external_rows, read_external_rows, row_files
+from lsncli.store.format import (
+    EXTERNAL_ROWS_VERSION,
+    FORMAT,
+    FORMAT_VERSION,
+    Split,
+    SplitInfo,
+    check_split_name,
+)
 from lsncli.store.integrity import (
     CHANGED_TEXT,
     SplitCheck,
-    about_problems,
-    checksums_of,
+    checksum_of_splits,
     index_problems,
+    is_text_changed,
     is_verifying,
-    refuse,
-    text_is_changed,
+    metadata_problems,
+    raise_first,
 )
-from lsncli.store.mapped import lazy_texts_at, values_of
+from lsncli.store.mapped import lazy_texts_at, read_or_map
 from lsncli.types import Failure, Fingerprint, FloatArray
 
 
 @contextmanager
-def opened(path: Path, *, check: bool = True) -> Iterator[h5py.File]:
+def open_store(path: Path, *, check: bool = True) -> Iterator[h5py.File]:
     """The store at ``path``, of a version that this program reads. Raises LsnError.
 
     ``check`` refuses one whose fingerprint or list of splits is not what was written.
@@ -43,32 +50,32 @@ def opened(path: Path, *, check: bool = True) -> Iterator[h5py.File]:
                 "Is it the right file?",
             )
         version = attribute(file, "format_version", int)
-        if version not in (FORMAT_VERSION, SPREAD_VERSION):
+        if version not in (FORMAT_VERSION, EXTERNAL_ROWS_VERSION):
             raise LsnError(
                 f"{path} has format version {version}; this lsn reads versions {FORMAT_VERSION} and "
-                f"{SPREAD_VERSION}.",
+                f"{EXTERNAL_ROWS_VERSION}.",
                 "Upgrade lsn (pip install -U lsncli).",
             )
         if check and is_verifying():
-            refuse(str(path), index_problems(file))
+            raise_first(str(path), index_problems(file))
         yield file
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
     """The model that made the features. Raises LsnError."""
-    with opened(path) as file:
+    with open_store(path) as file:
         return fingerprint_of(file)
 
 
 def list_splits(path: Path) -> dict[str, SplitInfo]:
     """Every split by name, sorted, without reading rows. Raises LsnError, also for a changed description."""
-    with opened(path) as file:
+    with open_store(path) as file:
         return {name: _checked_info(file, name) for name in sorted(group_at(file, "splits"))}
 
 
 def find_split(path: Path, name: str) -> SplitInfo | None:
     """One split without reading rows, None if it is not in the store. The other splits may be damaged."""
-    with opened(path) as file:
+    with open_store(path) as file:
         return _checked_info(file, name) if name in group_at(file, "splits") else None
 
 
@@ -79,7 +86,7 @@ def read_split(path: Path, name: str) -> Split:
     in the store.
     """
     check_split_name(name)
-    with opened(path) as file:
+    with open_store(path) as file:
         splits = group_at(file, "splits")
         if name not in splits:
             there = ", ".join(sorted(splits)) or "none"
@@ -100,20 +107,22 @@ def read_checksums(path: Path) -> dict[str, str]:
 
     No rows are read; ``verify`` does, and compares.
     """
-    with opened(path) as file:
+    with open_store(path) as file:
         splits = group_at(file, "splits")
         if is_verifying() and "checksums" in file.attrs:
-            changed = attribute(file, "checksums", str) != checksums_of(splits)
-            refuse(str(path), ["the checksums of its splits were changed after they were written"] * changed)
+            changed = attribute(file, "checksums", str) != checksum_of_splits(splits)
+            raise_first(
+                str(path), ["the checksums of its splits were changed after they were written"] * changed
+            )
         return {name: attribute(group_at(splits, name), "checksum", str) for name in sorted(splits)}
 
 
 def read_text(path: Path) -> tuple[tuple[str, ...], FloatArray] | None:
     """Class names and their imported text features (C, D) float32, or None if there are none."""
-    with opened(path) as file:
+    with open_store(path) as file:
         text = text_of(file)
-        if text is not None and is_verifying() and text_is_changed(group_at(file, "text"), *text):
-            refuse(str(path), [CHANGED_TEXT])
+        if text is not None and is_verifying() and is_text_changed(group_at(file, "text"), *text):
+            raise_first(str(path), [CHANGED_TEXT])
         return text
 
 
@@ -127,14 +136,14 @@ def _checked_info(file: h5py.File, name: str) -> SplitInfo:
     group = group_at(group_at(file, "splits"), name)
     info = info_of(group, name)
     if is_verifying():
-        refuse(f"{file.filename}, split '{name}'", about_problems(group, info, fingerprint_of(file)))
+        raise_first(f"{file.filename}, split '{name}'", metadata_problems(group, info, fingerprint_of(file)))
     return info
 
 
 def info_of(group: h5py.Group, name: str) -> SplitInfo:
     """The description of the split in ``group``. Raises LsnError if its row counts contradict each other."""
     rows = attribute(group, "rows_committed", int)
-    if is_spread(group):
+    if has_external_rows(group):
         dim = attribute(group, "dim", int)
         counts = {"rows in its files": sum(one.rows for one in row_files(group))}
     else:
@@ -159,7 +168,7 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
 def split_of(group: h5py.Group, name: str, *, check: bool) -> Split:
     """The whole split in ``group``; ``check`` compares the rows of part files with their checksums."""
     info = info_of(group, name)
-    if is_spread(group):
+    if has_external_rows(group):
         return _gathered(group, info, check)
     keys = lazy_texts_at(group, "keys")
     if len(keys) != info.rows:
@@ -168,8 +177,8 @@ def split_of(group: h5py.Group, name: str, *, check: bool) -> Split:
         )
     return Split(
         name=name,
-        features=values_of(dataset_at(group, "features", "<f2", 2)),
-        labels=values_of(dataset_at(group, "labels", "<i4", 1)),
+        features=read_or_map(dataset_at(group, "features", "<f2", 2)),
+        labels=read_or_map(dataset_at(group, "labels", "<i4", 1)),
         keys=keys,
         classes=info.classes,
         failures=info.failures,
@@ -182,7 +191,7 @@ def _gathered(group: h5py.Group, info: SplitInfo, check: bool) -> Split:
     """A split whose rows lie in part files, one file at a time."""
     features, labels = np.empty((info.rows, info.dim), np.float16), np.empty(info.rows, np.int32)
     keys: list[str] = []
-    for some, of_them, names in spread_rows(group, check=check):
+    for some, of_them, names in read_external_rows(group, check=check):
         where = slice(len(keys), len(keys) + len(names))
         features[where], labels[where] = some, of_them
         keys.extend(names)

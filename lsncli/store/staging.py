@@ -17,24 +17,24 @@ from typing import Any
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import LINK, read_own, write_own
 from lsncli.locks import locked
-from lsncli.store.format import check_split_name, digest_of
+from lsncli.store.format import check_split_name, digest_texts
 from lsncli.types import Failure, Fingerprint
 from lsncli.validation import parsed, typed
 
 PART_ROWS = 65536
 """Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""
-MOST_BYTES = 1 << 20
+MAX_PLAN_BYTES = 1 << 20
 """Of plan.json: a thousand times what it takes."""
-UNBELIEVABLE = (OSError, ValueError, KeyError, TypeError)
+PLAN_ERRORS = (OSError, ValueError, KeyError, TypeError)
 """What reading a damaged or hostile plan raises."""
-SHOWN = 120
+MAX_SHOWN = 120
 """Characters of a value, and values, that a message shows."""
-OVERWRITE = "Finish it with the same arguments, or start again with --overwrite."
+OVERWRITE_HINT = "Finish it with the same arguments, or start again with --overwrite."
 
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What an extraction set out to do. Pieces of one plan are never mixed with those of another.
+    """What an extraction set out to do. Chunks of one plan are never mixed with those of another.
 
     Part k is the items [k P, (k + 1) P) of the listing, P = ``part_rows``, a multiple of ``batch_size``: no
     batch crosses a border, so it does not matter who makes which part, or when.
@@ -50,7 +50,7 @@ class ExtractionPlan:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the sha256 over all of it; every piece carries them."""
+        """The first 16 hexadecimal digits of the sha256 over all of it; every chunk carries them."""
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -100,7 +100,7 @@ def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Ca
         began_with_overwrite, _ = typed(bool, stored.pop("overwrite")), stored.pop("launch")
     except FileNotFoundError:
         return folder.exists()
-    except UNBELIEVABLE:
+    except PLAN_ERRORS:
         # A plan that cannot be read belongs to nothing that could be resumed.
         remark(f"Warning: {folder / 'plan.json'} is damaged: the extraction starts anew.")
         return True
@@ -109,10 +109,11 @@ def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Ca
     if differing and not overwrite:
         changes = "; ".join(
             f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(wanted.get(name))}"
-            for name in differing[:SHOWN]
+            for name in differing[:MAX_SHOWN]
         )
         raise LsnError(
-            f"An unfinished extraction of this split had other arguments: {changes} ({folder}).", OVERWRITE
+            f"An unfinished extraction of this split had other arguments: {changes} ({folder}).",
+            OVERWRITE_HINT,
         )
     return bool(differing) or (overwrite and not began_with_overwrite)
 
@@ -120,7 +121,7 @@ def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Ca
 def _short(value: object) -> str:
     """A value of a plan for a message; the start of a sha256 is enough to see that it differs."""
     text = re.sub(r"([0-9a-f]{12})[0-9a-f]{20,}", r"\1...", str(value))
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def read_plan(folder: Path) -> StoredPlan | None:
@@ -131,7 +132,7 @@ def read_plan(folder: Path) -> StoredPlan | None:
         return StoredPlan(_checked(stored), overwrite, launch)
     except FileNotFoundError:
         return None
-    except UNBELIEVABLE as error:
+    except PLAN_ERRORS as error:
         raise LsnError(
             f"{folder / 'plan.json'} is damaged.", "Run the same `lsn extract` again: it starts anew."
         ) from error
@@ -152,7 +153,7 @@ def write_plan(folder: Path, plan: ExtractionPlan, overwrite: bool, launch: str 
     write_own(folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
-def check_own(folder: Path) -> None:
+def check_no_link(folder: Path) -> None:
     """Raise LsnError for a symbolic link in the place of a folder of parts: what it leads to is not ours."""
     if folder.is_symlink():
         raise LsnError(
@@ -162,8 +163,8 @@ def check_own(folder: Path) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    check_own(folder)
-    text = read_own(folder / "plan.json", MOST_BYTES).decode()
+    check_no_link(folder)
+    text = read_own(folder / "plan.json", MAX_PLAN_BYTES).decode()
     return typed(dict[str, Any], parsed(text), "the plan")
 
 
@@ -179,7 +180,7 @@ def _checked(stored: dict[str, Any]) -> ExtractionPlan:
     return plan
 
 
-MOST_SPLIT_BYTES = 1 << 30
+MAX_METADATA_BYTES = 1 << 30
 """Of split.json: it has a line for every class, and for everything that could not be listed."""
 FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work depend on it
 
@@ -202,7 +203,7 @@ def parts_folder(store: Path, split: str) -> Path:
 
 
 @contextmanager
-def claimed(store: Path, split: str, *, shared: bool = False, wait: float = 0.0) -> Iterator[Path]:
+def split_lock(store: Path, split: str, *, shared: bool = False, wait: float = 0.0) -> Iterator[Path]:
     """Keep others off a split; gives the folder of its parts. Raises LsnError if somebody works on it.
 
     ``shared`` keeps off only those who want it alone, for whom it waits so many seconds.
@@ -216,7 +217,7 @@ def claimed(store: Path, split: str, *, shared: bool = False, wait: float = 0.0)
             folder.parent.rmdir()
 
 
-def make_room(
+def prepare_staging(
     store: Path,
     split: str,
     plan: ExtractionPlan,
@@ -236,26 +237,26 @@ def make_room(
     return folder
 
 
-def begin(folder: Path, plan: ExtractionPlan, about: SplitMetadata, *, launch: str = "") -> None:
+def write_staging(folder: Path, plan: ExtractionPlan, about: SplitMetadata, *, launch: str = "") -> None:
     """Write down what is being made; the plan comes last, since those who wait for it go on then."""
-    write_about(folder, about)
+    write_metadata(folder, about)
     stored = read_plan(folder)
     if stored is None or stored.launch != launch:
         write_plan(folder, plan, about.replace, launch)
 
 
-def write_about(folder: Path, about: SplitMetadata) -> None:
+def write_metadata(folder: Path, about: SplitMetadata) -> None:
     """Write ``split.json``. Raises LsnError if that is not possible."""
     fields = asdict(about)
     fields["checksum"] = _checksum(fields)
     write_own(folder / "split.json", (json.dumps(fields, indent=1) + "\n").encode())
 
 
-def read_about(folder: Path) -> SplitMetadata:
+def read_metadata(folder: Path) -> SplitMetadata:
     """What ``split.json`` says. Raises LsnError."""
     path = folder / "split.json"
     try:
-        stored = typed(dict[str, Any], parsed(read_own(path, MOST_SPLIT_BYTES).decode()), "split.json")
+        stored = typed(dict[str, Any], parsed(read_own(path, MAX_METADATA_BYTES).decode()), "split.json")
         stated = stored.pop("checksum", None)  # an older lsn wrote none
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")
@@ -267,15 +268,15 @@ def read_about(folder: Path) -> SplitMetadata:
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:
-    return digest_of([json.dumps(fields, sort_keys=True)])
+    return digest_texts([json.dumps(fields, sort_keys=True)])
 
 
 def remove_parts(store: Path, split: str) -> None:
     """Forget whatever is unfinished for a split; the caller has claimed it."""
     folder = parts_folder(store, split)
-    check_own(folder)
+    check_no_link(folder)
     try:
-        # The plan goes first: pieces without one are never believed.
+        # The plan goes first: chunks without one are never believed.
         (folder / "plan.json").unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)

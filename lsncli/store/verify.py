@@ -11,14 +11,14 @@ from lsncli.store.format import Checksum, RowCheck, check_split_name, text_probl
 from lsncli.store.integrity import (
     CHANGED_ROWS,
     CHANGED_TEXT,
-    about_problems,
     index_problems,
-    text_is_changed,
+    is_text_changed,
+    metadata_problems,
 )
-from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
+from lsncli.store.reader import fingerprint_of, info_of, open_store, text_of
 from lsncli.types import Fingerprint
 
-DEEPEST = 8
+MAX_DEPTH = 8
 """Groups in one another; ours have three."""
 
 
@@ -30,7 +30,7 @@ def verify(path: Path) -> list[str]:
     """
     found: list[str] = []
     try:
-        with opened(path, check=False) as file:
+        with open_store(path, check=False) as file:
             found += _links(file) + index_problems(file)
             fingerprint = fingerprint_of(file)
             splits = group_at(file, "splits")
@@ -47,12 +47,12 @@ def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[s
         check_split_name(name)
         group = group_at(splits, name)
         stored, info = attribute(group, "checksum", str), info_of(group, name)
-        described = about_problems(group, info, fingerprint)
+        described = metadata_problems(group, info, fingerprint)
         checksum, check, keys = Checksum(), RowCheck(len(info.classes)), list[str]()
-        for chunk in rows_in_blocks(group):
-            checksum.add(*chunk)
-            check.add(*chunk[:2])
-            keys += chunk[2]
+        for block in rows_in_blocks(group):
+            checksum.add(*block)
+            check.add(*block[:2])
+            keys += block[2]
     except LsnError as error:
         return [error.message.removesuffix(".")]
     if info.dim != fingerprint.dim:
@@ -67,7 +67,7 @@ def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[s
 def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
     try:
         text = text_of(file)
-        changed = text is not None and text_is_changed(group_at(file, "text"), *text)
+        changed = text is not None and is_text_changed(group_at(file, "text"), *text)
     except LsnError as error:
         return [error.message]
     if text is None:
@@ -92,9 +92,9 @@ def _links(group: h5py.Group) -> list[str]:
     todo, seen = [(group, "", 0)], set()
     while todo:
         here, path, depth = todo.pop()
-        if depth > DEEPEST:  # to find one takes HDF5 as many steps as it is deep
+        if depth > MAX_DEPTH:  # to find one takes HDF5 as many steps as it is deep
             found.append(
-                f"{path} lies {depth} groups deep, and nothing in a store lies deeper than {DEEPEST}."
+                f"{path} lies {depth} groups deep, and nothing in a store lies deeper than {MAX_DEPTH}."
             )
             continue
         for name in here:

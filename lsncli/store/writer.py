@@ -20,8 +20,8 @@ from lsncli.store.container import (
     attribute,
     group_at,
     replacing,
-    unwritable,
     write_attribute,
+    write_error,
     write_texts,
 )
 from lsncli.store.external_rows import (
@@ -29,44 +29,44 @@ from lsncli.store.external_rows import (
     RowFile,
     fill_row_files,
     folder_of,
-    is_spread,
+    has_external_rows,
     row_files,
     rows_folder,
     rows_in_blocks,
 )
 from lsncli.store.format import (
+    EXTERNAL_ROWS_VERSION,
     FORMAT,
     FORMAT_VERSION,
-    SPREAD_VERSION,
     Checksum,
     RowBatch,
     Split,
     SplitInfo,
-    about_of,
-    about_text,
     check_split_name,
-    problems_of,
+    metadata_checksum,
+    split_problems,
+    text_checksum,
 )
-from lsncli.store.integrity import about_stored, checksums_of, contents_of
-from lsncli.store.reader import fingerprint_of, info_of, opened, text_of
+from lsncli.store.integrity import checksum_of_splits, contents_checksum, stored_about
+from lsncli.store.reader import fingerprint_of, info_of, open_store, text_of
 from lsncli.types import Failure, Fingerprint, FloatArray
 
 
-def fill_split(group: h5py.Group, info: SplitInfo, chunks: Iterable[RowBatch], checksum: str = "") -> None:
-    """Write a split whose rows come in ``chunks``, with its own checksum unless one is given."""
-    computed = fill_rows(group, info.rows, info.dim, chunks)
-    fill_about(group, info, checksum or computed)
+def fill_split(group: h5py.Group, info: SplitInfo, blocks: Iterable[RowBatch], checksum: str = "") -> None:
+    """Write a split whose rows come in ``blocks``, with its own checksum unless one is given."""
+    computed = fill_rows(group, info.rows, info.dim, blocks)
+    fill_metadata(group, info, checksum or computed)
 
 
-def fill_spread(
+def fill_external_split(
     group: h5py.Group, info: SplitInfo, folder: str, files: Sequence[RowFile], checksum: str
 ) -> None:
     """Write a split whose rows lie in part files."""
     fill_row_files(group, folder, info.dim, files)
-    fill_about(group, info, checksum)
+    fill_metadata(group, info, checksum)
 
 
-def fill_about(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
+def fill_metadata(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
     """Write what is said of a split besides its rows."""
     write_texts(group, "classes", info.classes)
     fill_failures(group, info.failures)
@@ -77,20 +77,20 @@ def fill_about(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
     write_attribute(group, "checksum", checksum)
 
 
-def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[RowBatch]) -> str:
-    """Write ``rows`` rows of ``dim`` features that come in ``chunks``; returns their checksum."""
+def fill_rows(group: h5py.Group, rows: int, dim: int, blocks: Iterable[RowBatch]) -> str:
+    """Write ``rows`` rows of ``dim`` features that come in ``blocks``; returns their checksum."""
     features = group.create_dataset("features", shape=(rows, dim), dtype="<f2")
     labels = group.create_dataset("labels", shape=(rows,), dtype="<i4")
     keys: list[str] = []
     checksum = Checksum()
-    for chunk in chunks:
+    for block in blocks:
         if keys:  # it may be hours of copying
             signals.check()
-        start, stop = len(keys), len(keys) + len(chunk[2])
+        start, stop = len(keys), len(keys) + len(block[2])
         if stop > start:
-            features[start:stop], labels[start:stop] = chunk[0], chunk[1]
-        keys.extend(chunk[2])
-        checksum.add(*chunk)
+            features[start:stop], labels[start:stop] = block[0], block[1]
+        keys.extend(block[2])
+        checksum.add(*block)
     if len(keys) != rows:
         raise LsnError(f"Expected {rows} rows, found {len(keys)}.")
     write_texts(group, "keys", keys)
@@ -98,7 +98,7 @@ def fill_rows(group: h5py.Group, rows: int, dim: int, chunks: Iterable[RowBatch]
 
 
 def fill_failures(group: h5py.Group, failures: Sequence[Failure]) -> None:
-    """Write the failures of a split or piece."""
+    """Write the failures of a split or chunk."""
     inside = group.create_group("failures")
     write_texts(inside, "keys", [failure.key for failure in failures])
     write_texts(inside, "reasons", [failure.reason for failure in failures])
@@ -136,7 +136,7 @@ def write_split(
     Raises LsnError for an invalid split, one that exists already (unless ``replace``) or a store that is
     being written; FingerprintMismatch if the store's features are of another model.
     """
-    problems = problems_of(split, fingerprint.dim)
+    problems = split_problems(split, fingerprint.dim)
     if problems:
         raise LsnError(f"The split '{split.name}' cannot be stored: {problems[0]}.")
 
@@ -164,7 +164,7 @@ def write_text(path: Path, classes: Sequence[str], features: FloatArray, *, repl
     match the classes or the store, or are not finite.
     """
     with locked(path):
-        with opened(path) as old:
+        with open_store(path) as old:
             fingerprint, there = fingerprint_of(old), text_of(old)
         dim = fingerprint.dim
         wide = np.asarray(features, dtype="<f4")
@@ -192,7 +192,7 @@ def put_split(
     with locked(path, wait=wait):
         text = None
         if path.exists():
-            with opened(path) as old:
+            with open_store(path) as old:
                 check_same_model(path, fingerprint_of(old), fingerprint)
                 if name in group_at(old, "splits") and not replace:
                     raise LsnError(
@@ -202,7 +202,7 @@ def put_split(
                 fingerprint, text = fingerprint_of(old), _text_to_copy(old)
         with replacing(path) as new:
             _write_store(new, path, fingerprint, {name: fill}, text)
-        drop_unused(path)
+        remove_unused_rows(path)
 
 
 def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> None:
@@ -236,39 +236,39 @@ def _write_store(
     write_attribute(new, "digest", fingerprint.digest)
     splits = new.create_group("splits")
     with ExitStack() as stack:
-        before = group_at(stack.enter_context(opened(path)), "splits") if path.exists() else {}
+        before = group_at(stack.enter_context(open_store(path)), "splits") if path.exists() else {}
         for name in sorted({*before, *filled}):
             fill = filled.get(name) or _copy_of(group_at(before, name), name)
             try:
                 group = splits.create_group(name)
                 fill(group)
                 if "about" not in group.attrs:
-                    write_attribute(group, "about", about_of(info_of(group, name), fingerprint))
+                    write_attribute(group, "about", metadata_checksum(info_of(group, name), fingerprint))
             except WRITE_ERRORS as error:  # not an error of ``before``, which is open to be read here
-                raise unwritable(path, error) from error
-    if any(is_spread(splits[name]) for name in splits):
-        new.attrs.modify("format_version", np.int64(SPREAD_VERSION))
+                raise write_error(path, error) from error
+    if any(has_external_rows(splits[name]) for name in splits):
+        new.attrs.modify("format_version", np.int64(EXTERNAL_ROWS_VERSION))
     if text is not None:
         group = new.create_group("text")
         group.create_dataset("features", data=text[1], dtype="<f4")
         write_texts(group, "classes", text[0])
-        write_attribute(group, "about", text[2] or about_text(text[0], text[1]))
-    write_attribute(new, "contents", contents_of(new, fingerprint.to_json()))
-    write_attribute(new, "checksums", checksums_of(splits))
+        write_attribute(group, "about", text[2] or text_checksum(text[0], text[1]))
+    write_attribute(new, "contents", contents_checksum(new, fingerprint.to_json()))
+    write_attribute(new, "checksums", checksum_of_splits(splits))
 
 
 def _text_to_copy(old: h5py.File) -> Text | None:
     found = text_of(old)
-    return None if found is None else (*found, about_stored(group_at(old, "text")))
+    return None if found is None else (*found, stored_about(group_at(old, "text")))
 
 
 def _copy_of(old: h5py.Group, name: str) -> Fill:
     """Copies a split in the canonical order. Its checksums go along as they are: damage stays visible."""
-    info, checksum, about = info_of(old, name), attribute(old, "checksum", str), about_stored(old)
+    info, checksum, about = info_of(old, name), attribute(old, "checksum", str), stored_about(old)
 
     def fill(group: h5py.Group) -> None:
-        if is_spread(old):
-            fill_spread(group, info, folder_of(old), row_files(old), checksum)
+        if has_external_rows(old):
+            fill_external_split(group, info, folder_of(old), row_files(old), checksum)
         else:
             fill_split(group, info, rows_in_blocks(old), checksum)
         if about:
@@ -277,15 +277,15 @@ def _copy_of(old: h5py.Group, name: str) -> Fill:
     return fill
 
 
-def drop_unused(path: Path) -> None:
+def remove_unused_rows(path: Path) -> None:
     """Remove part files that no split of the store names any more; whoever calls holds its lock."""
     folder = rows_folder(path)
     if not folder.exists():
         return
-    with opened(path) as file:
+    with open_store(path) as file:
         splits = group_at(file, "splits")
         groups = [group_at(splits, name) for name in splits]
-        used = {folder_of(group) for group in groups if is_spread(group)}
+        used = {folder_of(group) for group in groups if has_external_rows(group)}
     for one in folder.iterdir():
         if one.name not in used and FOLDER.fullmatch(one.name):
             shutil.rmtree(one, ignore_errors=True)

@@ -16,7 +16,7 @@ from lsncli.extraction.encoder import Encoder, encode_stream
 from lsncli.images import decode_process
 from lsncli.images.budget import IMAGE_SECONDS
 from lsncli.images.listing import list_images
-from lsncli.store.format import shortest
+from lsncli.store.format import shortest_safe_length
 
 
 def test_batches_carry_features_keys_and_labels_in_order(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ class Faint(FakeBackbone):
     def encode(self, pixels: torch.Tensor) -> NDArray[np.float16]:
         features = super().encode(pixels).astype(np.float64)
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        return (features / lengths * shortest(DIM) * [[1.5], [0.5]]).astype(np.float16)
+        return (features / lengths * shortest_safe_length(DIM) * [[1.5], [0.5]]).astype(np.float16)
 
 
 def test_features_that_float16_cannot_hold_are_failures(tmp_path: Path) -> None:

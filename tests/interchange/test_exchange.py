@@ -19,7 +19,7 @@ from lsncli.interchange import exchange, tables
 from lsncli.interchange import table_files as framefiles
 from lsncli.interchange.exchange import export_features, import_features
 from lsncli.interchange.tables import READERS, WRITERS
-from lsncli.store.format import LOST, Split, shortest
+from lsncli.store.format import MAX_COSINE_LOSS, Split, shortest_safe_length
 from lsncli.store.reader import read_fingerprint, read_split, read_text
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
@@ -623,7 +623,7 @@ def test_features_that_float16_would_turn_are_refused_with_a_factor(tmp_path: Pa
     scaled = bring(tmp_path, save(tmp_path / "f.npz", features=features * np.float32(1e-6) * factor))
     exact, stored = features.astype(np.float64), scaled.features.astype(np.float64)
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(stored, axis=1)
-    assert (1 - (exact * stored).sum(axis=1) / lengths).max() < LOST
+    assert (1 - (exact * stored).sum(axis=1) / lengths).max() < MAX_COSINE_LOSS
     with pytest.raises(LsnError, match="more than float16 holds") as caught:
         bring(tmp_path, save(tmp_path / "f.npz", features=features * 1e6))
     factor = float(caught.value.hint.split("such as ")[1].split(":")[0])
@@ -639,9 +639,9 @@ def test_a_row_is_refused_only_for_values_below_the_normal_range(values: list[fl
     row = np.array([values], np.float32) * np.float32(2.0**power)
     cosine = exchange._cosines(row, row.astype(np.float16))[0]
     if np.abs(row[row != 0]).min() >= np.finfo(np.float16).tiny:
-        assert cosine > 1 - LOST / 4
-    if np.linalg.norm(row) >= shortest(8):
-        assert cosine > 1 - 1.2 * LOST
+        assert cosine > 1 - MAX_COSINE_LOSS / 4
+    if np.linalg.norm(row) >= shortest_safe_length(8):
+        assert cosine > 1 - 1.2 * MAX_COSINE_LOSS
 
 
 def test_files_that_unpack_to_far_too_much_are_refused_before_they_do(

@@ -22,7 +22,14 @@ from benchmarks.timing import record
 from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.store.format import Chunk, Split
 from lsncli.store.part import Part
-from lsncli.store.staging import PART_ROWS, ExtractionPlan, SplitMetadata, begin, claimed, make_room
+from lsncli.store.staging import (
+    PART_ROWS,
+    ExtractionPlan,
+    SplitMetadata,
+    prepare_staging,
+    split_lock,
+    write_staging,
+)
 from lsncli.store.writer import write_split, write_text
 
 CLASSES = tuple(f"class {number}" for number in range(100))
@@ -42,12 +49,12 @@ def make_parts(work: Path, rows: int, dim: int) -> None:
     store, model = work / "features.h5", imported_fingerprint("made up", dim, 100.0)
     part_rows = PART_ROWS - PART_ROWS % BATCH
     plan = ExtractionPlan("ab" * 32, model.digest, rows, dim, BATCH, part_rows, {})
-    with claimed(store, "million"):
-        folder = make_room(store, "million", plan, overwrite=False)
-        begin(folder, plan, SplitMetadata(model, (), (), "made up"))
+    with split_lock(store, "million"):
+        folder = prepare_staging(store, "million", plan, overwrite=False)
+        write_staging(folder, plan, SplitMetadata(model, (), (), "made up"))
     for index in range(plan.parts):
         with Part.open(folder, plan, index) as part:
-            for start in range(part.done, part.stop, BATCH):
+            for start in range(part.next_item, part.stop, BATCH):
                 stop = min(start + BATCH, part.stop)
                 labels = np.full(stop - start, -1, np.int32)
                 keys = tuple(f"images/{row:09}.jpg" for row in range(start, stop))

@@ -18,8 +18,8 @@ from store_samples import fingerprint, split
 
 from lsncli.store import mapped
 from lsncli.store.external_rows import rows_folder
-from lsncli.store.merge import spread_split
-from lsncli.store.staging import claimed
+from lsncli.store.merge import finish_external_split
+from lsncli.store.staging import split_lock
 from lsncli.store.writer import write_split, write_text
 
 pytestmark = pytest.mark.slow
@@ -41,8 +41,8 @@ def test_flipped_bits_of_part_files(tmp_path: Path) -> None:
     store = tmp_path / "f.h5"
     planned(store)
     make(store, 0, 1, 2)
-    with claimed(store, "train"):
-        spread_split(store, "train", PLAN, ABOUT)
+    with split_lock(store, "train"):
+        finish_external_split(store, "train", PLAN, ABOUT)
     read = partial(everything, splits=("train",))
     for number, file in enumerate([store, *sorted(rows_folder(store).rglob("*.h5"))]):
         assert unnoticed(store, file, some_bits(file, 600, number), read) == []

@@ -47,8 +47,8 @@ def same(one: Split, other: Split) -> bool:
     )
 
 
-def pieces_of(content: Split, batch_size: int) -> list[Chunk]:
-    """The split as an extraction would have made it, each failure-free batch a piece."""
+def chunks_of(content: Split, batch_size: int) -> list[Chunk]:
+    """The split as an extraction would have made it, each failure-free batch a chunk."""
     return [
         Chunk(
             start,

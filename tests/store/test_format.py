@@ -11,13 +11,20 @@ from hypothesis import strategies as st
 from store_samples import split
 
 from lsncli.errors import UsageError
-from lsncli.store.format import LOST, Checksum, check_split_name, is_storable, problems_of, shortest
+from lsncli.store.format import (
+    MAX_COSINE_LOSS,
+    Checksum,
+    check_split_name,
+    is_storable,
+    shortest_safe_length,
+    split_problems,
+)
 from lsncli.types import Failure
 
 
 def test_a_sound_split_has_no_problems() -> None:
-    assert problems_of(split(), 4) == []
-    assert problems_of(split(rows=0), 4) == []
+    assert split_problems(split(), 4) == []
+    assert split_problems(split(rows=0), 4) == []
 
 
 def test_rows_carry_features_and_labels() -> None:
@@ -47,7 +54,7 @@ def test_rows_carry_features_and_labels() -> None:
     ],
 )
 def test_a_broken_split_says_what_is_wrong(change: dict[str, object], message: str) -> None:
-    assert any(message in problem for problem in problems_of(replace(split(), **change), 4))
+    assert any(message in problem for problem in split_problems(replace(split(), **change), 4))
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "é", "x" * 65, "a\n", "train.lock"])
@@ -100,5 +107,5 @@ def test_features_of_the_shortest_length_keep_their_direction_in_float16(dim: in
         cosines = (wide * half).sum(axis=1) / length / np.linalg.norm(half, axis=1)
         return float((1 - cosines).max())
 
-    assert 0 < lost(shortest(dim)) <= LOST
-    assert lost(shortest(dim) / 4) > LOST
+    assert 0 < lost(shortest_safe_length(dim)) <= MAX_COSINE_LOSS
+    assert lost(shortest_safe_length(dim) / 4) > MAX_COSINE_LOSS

@@ -15,7 +15,7 @@ from store_samples import fingerprint, same, split
 from lsncli.errors import LsnError
 from lsncli.store import NO_VERIFY, integrity, mapped
 from lsncli.store.external_rows import rows_folder
-from lsncli.store.merge import spread_split
+from lsncli.store.merge import finish_external_split
 from lsncli.store.reader import (
     find_split,
     list_splits,
@@ -24,7 +24,7 @@ from lsncli.store.reader import (
     read_split,
     read_text,
 )
-from lsncli.store.staging import claimed
+from lsncli.store.staging import split_lock
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split, write_text
 
@@ -35,8 +35,8 @@ def spread(tmp_path: Path) -> Path:
     path = tmp_path / "spread.h5"
     planned(path)
     make(path, 0, 1, 2)
-    with claimed(path, "train"):
-        spread_split(path, "train", PLAN, ABOUT)
+    with split_lock(path, "train"):
+        finish_external_split(path, "train", PLAN, ABOUT)
     return path
 
 

@@ -11,23 +11,23 @@ import h5py
 import numpy as np
 import pytest
 from part_samples import ABOUT, CONTENT, PLAN, files, finish, make, planned
-from store_samples import fingerprint, pieces_of, same, split
+from store_samples import chunks_of, fingerprint, same, split
 
 from lsncli.errors import LsnError
 from lsncli.store.external_rows import RowFile, fill_row_files, rows_folder
 from lsncli.store.external_rows import row_files as row_files_of
 from lsncli.store.format import SplitInfo
-from lsncli.store.merge import drop_unsound, gather_split, spread_split, unfinished_splits
+from lsncli.store.merge import finish_external_split, gather_split, remove_unsound_parts, unfinished_splits
 from lsncli.store.part import Part
 from lsncli.store.reader import list_splits, read_checksums, read_split
-from lsncli.store.staging import SplitMetadata, claimed, parts_folder
+from lsncli.store.staging import SplitMetadata, parts_folder, split_lock
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
 
 
 def spread(store: Path, about: SplitMetadata = ABOUT) -> SplitInfo:
-    with claimed(store, "train"):
-        return spread_split(store, "train", PLAN, about)
+    with split_lock(store, "train"):
+        return finish_external_split(store, "train", PLAN, about)
 
 
 @pytest.fixture
@@ -97,11 +97,11 @@ def test_other_rows_take_the_place_of_a_split_and_old_files_go(store: Path) -> N
     content = split(rows=20, seed=1)
     for index in range(3):
         with Part.open(folder, other, index) as part:
-            for batch in pieces_of(content, 3):
+            for batch in chunks_of(content, 3):
                 if part.start <= batch.start < part.stop:
                     part.add(batch)
-    with claimed(store, "train"):
-        spread_split(store, "train", other, replace(ABOUT, replace=True))
+    with split_lock(store, "train"):
+        finish_external_split(store, "train", other, replace(ABOUT, replace=True))
     assert not before.exists()
     assert same(read_split(store, "train"), content)
 
@@ -222,13 +222,13 @@ def test_a_link_to_the_store_finds_its_part_files(store: Path, tmp_path: Path) -
 def test_a_part_that_cannot_be_used_is_removed_to_be_made_again(parts: Path) -> None:
     folder, (first, second, third) = parts_folder(parts, "train"), files(parts)
     said: list[str] = []
-    assert not drop_unsound(folder, PLAN, said.append)
+    assert not remove_unsound_parts(folder, PLAN, said.append)
     assert said == []
     flip(second)
-    assert drop_unsound(folder, PLAN, said.append)
+    assert remove_unsound_parts(folder, PLAN, said.append)
     assert len(said) == 1
     assert files(parts) == [first, third]
-    assert drop_unsound(folder, PLAN, said.append)  # it is still missing
+    assert remove_unsound_parts(folder, PLAN, said.append)  # it is still missing
 
 
 def test_a_split_may_have_more_part_files_than_a_byte_counts(tmp_path: Path) -> None:

@@ -16,17 +16,17 @@ from store_samples import fingerprint, same, split
 from lsncli.errors import LsnError, UsageError
 from lsncli.store import part as part_module
 from lsncli.store.format import Chunk
-from lsncli.store.merge import all_made, parts_of
+from lsncli.store.merge import has_all_parts, read_parts
 from lsncli.store.part import Part
 from lsncli.store.reader import list_splits, read_split
 from lsncli.store.staging import (
     PART_ROWS,
-    claimed,
     part_rows_for,
     parts_folder,
-    read_about,
+    read_metadata,
     read_plan,
     remove_parts,
+    split_lock,
 )
 from lsncli.store.verify import verify
 from lsncli.store.writer import write_split
@@ -80,20 +80,20 @@ def test_an_interrupted_run_resumes_where_it_was(tmp_path: Path, whole: bytes, b
         interrupted(path, index, batches)
     for index in range(PLAN.parts):
         with opened(path, index) as part:
-            assert part.done == min(max(3 * batches, part.start), part.stop)
+            assert part.next_item == min(max(3 * batches, part.start), part.stop)
             add_from(part, 7)
             assert part.complete
     finish(path)
     assert path.read_bytes() == whole
 
 
-def test_a_piece_is_committed_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_committed_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_module, "BLOCK", 6)
     with opened(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
         add_from(part, 1)
-        assert part.done == 0
+        assert part.next_item == 0
         part.add(BATCHES[1], SECOND)
-        assert part.done == 6
+        assert part.next_item == 6
 
 
 def half(file: Path) -> None:
@@ -109,7 +109,7 @@ def flip(file: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [half, flip, Path.unlink, lambda file: file.write_bytes(b"")])
-def test_a_torn_corrupt_or_missing_piece_is_done_again(
+def test_a_torn_corrupt_or_missing_chunk_is_done_again(
     tmp_path: Path, whole: bytes, harm: Callable[[Path], object]
 ) -> None:
     path = tmp_path / "f.h5"
@@ -119,7 +119,7 @@ def test_a_torn_corrupt_or_missing_piece_is_done_again(
     harm(files(path)[1])
     (parts_folder(path, "train") / "rows-000000000003-000000000006.h5.tmp").write_bytes(b"torn")
     with opened(path, 0) as part:
-        assert part.done == 3
+        assert part.next_item == 3
         assert len(files(path)) == 3
         add_from(part, 7)
     finish(path)
@@ -163,7 +163,7 @@ def test_a_part_of_another_plan_is_named_and_made_again(tmp_path: Path, whole: b
     assert path.read_bytes() == whole
 
 
-def test_a_misplaced_piece_is_not_believed(tmp_path: Path) -> None:
+def test_a_misplaced_chunk_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     with opened(path, 0) as part:
         add_from(part, 2)
@@ -172,12 +172,12 @@ def test_a_misplaced_piece_is_not_believed(tmp_path: Path) -> None:
     (folder / "rows-000000000000-000000000004.h5").write_bytes(b"no border of batches")
     (folder / "rows-000000000003-000000000012.h5").write_bytes(b"over the border of a part")
     with opened(path, 0) as part:
-        assert part.done == 3
+        assert part.next_item == 3
         assert len(files(path)) == 1
 
 
 @pytest.mark.parametrize("removed", range(3))
-def test_a_death_while_pieces_are_joined_loses_nothing(
+def test_a_death_while_chunks_are_joined_loses_nothing(
     tmp_path: Path, whole: bytes, removed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "f.h5"
@@ -197,7 +197,7 @@ def test_a_death_while_pieces_are_joined_loses_nothing(
         patch.setattr(Path, "unlink", dies)
         with pytest.raises(KeyboardInterrupt):
             add_from(part, 7)
-    assert all_made(parts_folder(path, "train"), PLAN)
+    assert has_all_parts(parts_folder(path, "train"), PLAN)
     with opened(path, 0) as part:
         assert part.complete
         assert len(files(path)) == 3
@@ -205,12 +205,12 @@ def test_a_death_while_pieces_are_joined_loses_nothing(
     assert path.read_bytes() == whole
 
 
-def test_pieces_say_what_they_cost_and_a_joined_one_what_all_did(tmp_path: Path) -> None:
+def test_chunks_say_what_they_cost_and_a_joined_one_what_all_did(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     make_after_planning(path, 0)
     make(path, 1, 2, commit_seconds=0)
     folder = parts_folder(path, "train")
-    first, second, third = (part.seconds for part in parts_of(folder, PLAN))
+    first, second, third = (part.seconds for part in read_parts(folder, PLAN))
     assert first == Seconds(read=3.0, encode=6.0)
     assert replace(second, write=0.0) == first
     assert second.write > 0
@@ -220,20 +220,20 @@ def test_pieces_say_what_they_cost_and_a_joined_one_what_all_did(tmp_path: Path)
 def test_seconds_of_writing_are_those_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [5.0]
     monkeypatch.setattr(part_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    write = part_module.write_piece
+    write = part_module.write_chunk
 
     def slow(*what: object) -> object:
         now[0] += 2.0
         return write(*what)
 
-    monkeypatch.setattr(part_module, "write_piece", slow)
+    monkeypatch.setattr(part_module, "write_chunk", slow)
     with opened(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
         assert (part.wrote, part.unrecorded) == (0.0, 0.0)
         for count in (1, 2, 3):
             add_from(part, count)
             part.commit()
-    assert (part.wrote, part.unrecorded) == (6.0, 0.0)  # the joined piece tells of all three
-    assert part.pieces[0].seconds.write == 6.0
+    assert (part.wrote, part.unrecorded) == (6.0, 0.0)  # the joined chunk tells of all three
+    assert part.chunks[0].seconds.write == 6.0
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_another_plan_is_refused_until_overwritten(
     assert message in caught.value.message
     assert "--overwrite" in caught.value.hint
     with opened(path, 0) as part:
-        assert part.done == 6  # the refusal harmed nothing
+        assert part.next_item == 6  # the refusal harmed nothing
     planned(path, other, replace(ABOUT, replace=True))
     assert files(path) == []
 
@@ -270,7 +270,7 @@ def test_overwrite_starts_again_but_resumes_itself(tmp_path: Path) -> None:
     make_after_planning(path, 0)
     for expected in (0, 6):
         with Part.open(planned(path, PLAN, again), PLAN, 0) as part:
-            assert part.done == expected
+            assert part.next_item == expected
             add_from(part, 2)
 
 
@@ -306,7 +306,7 @@ def test_an_unreadable_plan_starts_again(tmp_path: Path, text: str) -> None:
             planned(path)
         return
     with opened(path, 0) as part:
-        assert part.done == 0
+        assert part.next_item == 0
 
 
 @pytest.mark.parametrize(
@@ -339,38 +339,38 @@ def test_the_first_missing_parts_are_named(tmp_path: Path) -> None:
         plan = replace(PLAN, part_rows=rows)
         folder = planned(tmp_path / f"{rows}.h5", plan)
         with pytest.raises(LsnError, match=f"{count} of {count} parts") as caught:
-            parts_of(folder, plan)
+            read_parts(folder, plan)
         assert caught.value.message.endswith(f" are not made yet: {named}.")
 
 
-def test_pieces_know_their_plan_by_a_digest_that_stays() -> None:
+def test_chunks_know_their_plan_by_a_digest_that_stays() -> None:
     """Parts of an extraction that an older lsn began are taken up by it."""
     assert PLAN.digest == "138f34fc3eb0a1f3"
 
 
-def test_pieces_without_a_plan_are_not_believed(tmp_path: Path) -> None:
+def test_chunks_without_a_plan_are_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     with opened(path, 0) as part:
         add_from(part, 2)
     (parts_folder(path, "train") / "plan.json").unlink()
     with opened(path, 0) as part:
-        assert part.done == 0
+        assert part.next_item == 0
 
 
 def test_two_processes_cannot_make_one_part_but_two_parts(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     with opened(path, 0), opened(path, 1) as other:
-        assert other.done == 9
+        assert other.next_item == 9
         with pytest.raises(LsnError, match="another process"), opened(path, 0):
             pass
 
 
 def test_two_processes_cannot_plan_one_split_but_two_splits(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with claimed(path, "train"):
-        with pytest.raises(LsnError, match="another process"), claimed(path, "train"):
+    with split_lock(path, "train"):
+        with pytest.raises(LsnError, match="another process"), split_lock(path, "train"):
             pass
-        with claimed(path, "test"):
+        with split_lock(path, "test"):
             pass
 
 
@@ -402,7 +402,7 @@ def test_failures_and_batches_without_rows_are_kept(tmp_path: Path) -> None:
     folder = planned(path, plan)
     for start in (0, 3):
         with Part.open(folder, plan, 0) as part:
-            assert part.done == start
+            assert part.next_item == start
             part.add(Chunk(start, min(start + 3, 5), *EMPTY, tuple(lost[start : start + 3])))
     problem = Failure("x/", "unreadable folder")
     finish(path, plan, replace(ABOUT, problems=(problem,)))
@@ -444,13 +444,13 @@ def test_removing_what_is_not_there_is_fine_and_a_refusal_is_one_sentence(
 def test_what_a_split_in_the_making_says_is_checked(tmp_path: Path) -> None:
     folder = planned(tmp_path / "f.h5")
     path = folder / "split.json"
-    assert read_about(folder) == ABOUT
+    assert read_metadata(folder) == ABOUT
     sound = path.read_text()
     for old, new in (("photos", "photas"), ("an empty file", "an empty fire"), ('"dim": 4', '"dim": 5')):
         assert old in sound
         path.write_text(sound.replace(old, new))
         with pytest.raises(LsnError, match=r"split\.json is damaged"):
-            read_about(folder)
+            read_metadata(folder)
     without = {name: value for name, value in json.loads(sound).items() if name != "checksum"}
     path.write_text(json.dumps(without))  # as an older lsn wrote it
-    assert read_about(folder) == ABOUT
+    assert read_metadata(folder) == ABOUT

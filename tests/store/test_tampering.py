@@ -13,8 +13,15 @@ from part_samples import ABOUT, PLAN, files, finish, make, planned
 
 from lsncli.errors import LsnError
 from lsncli.locks import locked
-from lsncli.store.merge import all_made, parts_of, unfinished_splits
-from lsncli.store.staging import claimed, make_room, parts_folder, read_about, read_plan, remove_parts
+from lsncli.store.merge import has_all_parts, read_parts, unfinished_splits
+from lsncli.store.staging import (
+    parts_folder,
+    prepare_staging,
+    read_metadata,
+    read_plan,
+    remove_parts,
+    split_lock,
+)
 
 T = TypeVar("T")
 NEEDS_FIFO = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -34,8 +41,8 @@ VALUES = [None, True, -1, 0, 10**30, 1.5, "x" * 100_000, "\x1b[31m", [[]], {"a":
 
 def room(store: Path, told: list[str]) -> Path:
     """What a run does that begins or goes on."""
-    with claimed(store, "train"):
-        return make_room(store, "train", PLAN, overwrite=False, remark=told.append)
+    with split_lock(store, "train"):
+        return prepare_staging(store, "train", PLAN, overwrite=False, remark=told.append)
 
 
 def outcome(act: Callable[[], T]) -> tuple[T | None, str]:
@@ -72,9 +79,9 @@ def test_a_plan_of_endless_parts_is_answered_at_once(tmp_path: Path, items: int)
     stored = read_plan(folder)
     assert stored is not None
     tracemalloc.start()
-    assert not all_made(folder, stored.plan)
+    assert not has_all_parts(folder, stored.plan)
     with pytest.raises(LsnError, match=r"\d+ of \d+ parts in .* are not made yet: 0, 2, 3, 4, 5, \.\.\."):
-        parts_of(folder, stored.plan)
+        read_parts(folder, stored.plan)
     assert [one.made for one in unfinished_splits(store)] == [1]
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
@@ -89,7 +96,7 @@ def test_a_truncated_or_deep_file_is_one_sentence(tmp_path: Path, name: str, tex
     folder = planned(store)
     (folder / name).write_text(text, encoding="latin-1")
     with pytest.raises(LsnError, match=f"{name} is damaged") as caught:
-        read_plan(folder) if name == "plan.json" else read_about(folder)
+        read_plan(folder) if name == "plan.json" else read_metadata(folder)
     assert "lsn extract" in caught.value.hint
     if name == "plan.json":
         told: list[str] = []
@@ -113,7 +120,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: s
     (folder / name).unlink()
     os.mkfifo(folder / name)
     with pytest.raises(LsnError, match=f"{name} is damaged"):
-        read_plan(folder) if name == "plan.json" else read_about(folder)
+        read_plan(folder) if name == "plan.json" else read_metadata(folder)
     planned(store)  # the same extraction goes on, or begins
     make(store, 0, 1, 2)
     assert finish(store).rows == 20
@@ -176,8 +183,8 @@ def test_a_link_in_the_place_of_a_lock_file_makes_no_file_elsewhere(tmp_path: Pa
 def test_what_a_split_says_of_itself_cannot_be_edited(tmp_path: Path) -> None:
     folder = planned(tmp_path / "f.h5")
     whole = json.loads((folder / "split.json").read_text())
-    assert read_about(folder) == ABOUT
+    assert read_metadata(folder) == ABOUT
     for name, value in (("replace", True), ("source", "x"), ("classes", ["a"]), ("checksum", "0" * 64)):
         (folder / "split.json").write_text(json.dumps(whole | {name: value}))
         with pytest.raises(LsnError, match=r"split\.json is damaged"):
-            read_about(folder)
+            read_metadata(folder)
