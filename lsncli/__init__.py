@@ -1,20 +1,43 @@
-"""lsn: find the images that do not belong, with CLIP and learned negative prompts.
+"""Find the images that do not belong, with CLIP and learned negative prompts.
 
->>> from lsncli import Detector
+>>> from lsncli import Detector, Threshold
+>>> Threshold.__name__
+'Threshold'
+
+The names in ``__all__`` are the public Python API. Everything else may change between releases.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lsncli.api import Detector, Result
+    from lsncli.api import (
+        Detector,
+        Threshold,
+        Verdict,
+        evaluate_scores,
+        list_images,
+        load_backbone,
+        load_score,
+        read_split,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Detector", "Result", "__version__"]
+__all__ = [
+    "Detector",
+    "Threshold",
+    "Verdict",
+    "__version__",
+    "evaluate_scores",
+    "list_images",
+    "load_backbone",
+    "load_score",
+    "read_split",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """The Python API, loaded when it is asked for: `lsn --help` needs none of it."""
-    if name in ("Detector", "Result"):
+    """Load the Python API on first use: ``lsn --help`` does without it."""
+    if name in __all__:
         return getattr(import_module("lsncli.api"), name)
     raise AttributeError(f"module 'lsncli' has no attribute '{name}'")

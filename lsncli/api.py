@@ -1,19 +1,23 @@
-"""lsn from Python: ``from lsncli import Detector``, then ``Detector.load("lsn-work").score("photos")``."""
+"""The Python API: ``from lsncli import Detector``, then ``Detector.load("lsn-work").score("photos")``."""
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lsncli import metrics
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import masked
 from lsncli.detection.calibrate import recalibrated
-from lsncli.detection.detect import Verdict, detect, judge_of
+from lsncli.detection.detect import Verdict, detect, detect_function
 from lsncli.detection.drift import Drift, ImageSample
 from lsncli.detection.in_memory import Picture, load_pictures
 from lsncli.detection.zero_shot import checked_names, zero_shot_detector
@@ -22,30 +26,28 @@ from lsncli.errors import UsageError
 from lsncli.extraction.encoder import encode_batch
 from lsncli.images.columns import Columns
 from lsncli.images.listing import check_not_empty, list_images
+from lsncli.scores import load_score
+from lsncli.store.reader import read_split
 from lsncli.threshold import Threshold
-from lsncli.types import Failure
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = [
+    "Detector",
+    "Images",
+    "Threshold",
+    "Verdict",
+    "evaluate_scores",
+    "list_images",
+    "load_backbone",
+    "load_score",
+    "read_split",
+]
 
 Images = str | os.PathLike[str] | Iterable[Picture]
 """A path that `lsn score` would take (folder, tar, list, image), or any iterable of images: PIL images, paths
 of image files, numpy arrays (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One image, as a row of `lsn score`: either a verdict, or ``error`` and None in all that it would say.
-
-    ``score``: higher = more ID. ``is_ood``: score < threshold. ``positive`` and ``negative`` are the two
-    parts of an LSN score, None for others. ``path`` is None for an image that is no file.
-    """
-
-    path: str | None
-    predicted: str | None = None
-    score: float | None = None
-    threshold: float | None = None
-    is_ood: bool | None = None
-    positive: float | None = None
-    negative: float | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,27 +145,24 @@ class Detector:
             self.stored.fingerprint, pretrained=self.pretrained, device=self.device, what="prompts"
         )
 
-    def score(self, images: Images) -> list[Result]:
-        """A result for every image, in order; an image that cannot be read has an ``error``.
+    def score(self, images: Images) -> list[Verdict]:
+        """Return a verdict for every image, in order; an image that cannot be read has an ``error``.
 
         Images far from those of calibration (share of OOD, resolution, blur) are a UserWarning. Raises
         LsnError for a path that cannot be listed, TypeError for what is no image.
         """
-        return list(self._results(images, 3))
+        return list(self._checked_verdicts(images, 3))
 
-    def stream(self, images: Images) -> Iterator[Result]:
-        """``score`` for any number of images: results come batch by batch, and memory stays flat."""
-        return self._results(images, 2)
+    def stream(self, images: Images) -> Iterator[Verdict]:
+        """Yield the verdicts of ``score`` batch by batch, for any number of images in constant memory."""
+        return self._checked_verdicts(images, 2)
 
-    def _results(self, images: Images, depth: int) -> Iterator[Result]:
-        """``depth`` frames above this one is who is to hear of warnings."""
+    def _checked_verdicts(self, images: Images, depth: int) -> Iterator[Verdict]:
+        """Yield verdicts, then warn of drift; ``depth`` is the stack level of the user's line."""
         drift = Drift(self.stored)
-        for name, verdict in self._judged(images, drift.watching(self.backbone)):
+        for verdict in self._verdicts(images, drift.watching(self.backbone)):
             drift.count([verdict])
-            if isinstance(verdict, Failure):
-                yield Result(name, error=verdict.reason)
-            else:
-                yield Result(**{**vars(verdict), "path": name})
+            yield verdict
         for text in drift.warnings():
             warnings.warn(text, UserWarning, stacklevel=depth)
 
@@ -174,24 +173,20 @@ class Detector:
         images of too few classes are a UserWarning. Raises LsnError if none can be read.
         """
         looks = ImageSample()
-        found = list(self._judged(images, looks.watching(self.backbone)))
-        verdicts = [one for _, one in found if isinstance(one, Verdict)]
-        failures = [
-            Failure(path or f"image {one.key}", one.reason) for path, one in found if isinstance(one, Failure)
-        ]
-        done = recalibrated(self.stored, verdicts, failures, looks, target_tpr)
-        unused = f"Not used: {len(failures)} of {len(found)} images"
-        told = [f"{unused}, such as {one.key}: {one.reason}." for one in failures[:1]]
-        for text in told + done.warnings:
+        verdicts = list(self._verdicts(images, looks.watching(self.backbone)))
+        result = recalibrated(self.stored, verdicts, looks, target_tpr)
+        unused = f"Not used: {len(result.failures)} of {len(verdicts)} images"
+        texts = [f"{unused}, such as {failure.key}: {failure.reason}." for failure in result.failures[:1]]
+        for text in texts + result.warnings:
             warnings.warn(masked(text), UserWarning, stacklevel=2)
         options = (self.device, self.pretrained, self.batch_size, self.workers)
-        return Detector(done.detector, *options, self.backbone)
+        return Detector(result.detector, *options, self.backbone)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector, as `lsn score` and ``load`` read it. Raises LsnError if that fails."""
         artefact.save_detector(Path(path), self.stored)
 
-    def _judged(self, images: Images, backbone: Backbone) -> Iterator[tuple[str | None, Verdict | Failure]]:
+    def _verdicts(self, images: Images, backbone: Backbone) -> Iterator[Verdict]:
         device = pick_device(self.device)
         if self.batch_size < 0 or self.workers < 0:
             raise UsageError(
@@ -204,14 +199,37 @@ class Detector:
                 raise UsageError("The path of the images is empty.", "The working folder is '.'.")
             listing = list_images([Path(images)], keep_order=True, columns=Columns(labelled=False))
             check_not_empty(listing, os.fspath(images))
-            for _, found in detect(
+            for _, verdicts in detect(
                 listing, self.stored, backbone, batch_size=size, workers=workers, device=str(device)
             ):
-                yield from ((one.path if isinstance(one, Verdict) else one.key, one) for one in found)
+                yield from verdicts
             return
-        judge = judge_of(self.stored, lambda: backbone, str(device))
+        verdicts_of = detect_function(self.stored, lambda: backbone, str(device))
         for paths, pixels in load_pictures(images, backbone.preprocess, batch_size=size, workers=workers):
             batch = encode_batch(pixels, backbone)
-            verdicts: dict[str, Verdict | Failure] = {failure.key: failure for failure in batch.failures}
-            verdicts |= dict(zip(batch.keys, judge(batch.keys, batch.features), strict=True))
-            yield from ((path, verdicts[key]) for key, path in paths.items())
+            by_key = {one.key: Verdict(paths[one.key], error=one.reason) for one in batch.failures}
+            scored = verdicts_of([paths[key] for key in batch.keys], batch.features)
+            by_key |= dict(zip(batch.keys, scored, strict=True))
+            yield from (by_key[key] for key in paths)
+
+
+def evaluate_scores(id_scores: ArrayLike, ood_scores: ArrayLike | Mapping[str, ArrayLike]) -> "DataFrame":
+    """Return the metrics of ``id_scores`` (N,) against one or several named sets of ``ood_scores`` (M,).
+
+    Scores are higher for ID. The table has a row for each OOD set ("OOD" for one array) and the columns of
+    ``lsn eval``, in percent: ``fpr95``, ``fpr95_ood``, ``auroc``, ``aupr_in`` and ``aupr_out``, then the
+    numbers of images ``n_id`` and ``n_ood``. ``lsncli.metrics`` defines them. Raises LsnError for scores
+    that are missing, not finite or not one-dimensional.
+
+    >>> evaluate_scores([0.9, 0.8, 0.4], {"far": [0.1, 0.2], "near": [0.5, 0.3]})["auroc"].round(1).to_dict()
+    {'far': 100.0, 'near': 83.3}
+    """
+    from pandas import DataFrame
+
+    sets = ood_scores if isinstance(ood_scores, Mapping) else {"OOD": ood_scores}
+    inside = np.asarray(id_scores)
+    rows = [asdict(metrics.evaluate_scores(inside, np.asarray(scores))) for scores in sets.values()]
+    percent = [
+        {name: value if name.startswith("n_") else 100 * value for name, value in row.items()} for row in rows
+    ]
+    return DataFrame(percent, index=list(sets))

@@ -1,6 +1,7 @@
 """``from lsncli import Detector``: the same verdicts as the command line's, from paths and from objects."""
 
 import copy
+import doctest
 import json
 import os
 import pickle
@@ -8,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from photo_samples import photos
 from PIL import Image
 
 import lsncli
-from lsncli import Detector
+from lsncli import Detector, api, metrics
 from lsncli.cli.app import main
+from lsncli.detection import detect
 from lsncli.errors import LsnError, UsageError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "score_folder.py"
@@ -265,9 +267,41 @@ def test_the_package_is_typed_light_and_says_what_it_has() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "lsncli.api"
     assert (Path(lsncli.__file__).parent / "py.typed").is_file()
-    assert set(lsncli.__all__) == {"Detector", "Result", "__version__"}
+    assert set(lsncli.__all__) == {
+        "Detector",
+        "Threshold",
+        "Verdict",
+        "__version__",
+        "evaluate_scores",
+        "list_images",
+        "load_backbone",
+        "load_score",
+        "read_split",
+    }
     with pytest.raises(AttributeError, match="no attribute 'Detectr'"):
         lsncli.Detectr  # noqa: B018
+
+
+def test_the_examples_of_the_public_api_are_true() -> None:
+    for module in (lsncli, api, detect):
+        results = doctest.testmod(module)
+        assert results.attempted > 0
+        assert results.failed == 0
+
+
+def test_metrics_are_a_table_in_percent_with_a_row_for_each_ood_set() -> None:
+    random = np.random.default_rng(0)
+    inside, near, far = random.normal(1, 1, 90), random.normal(0, 1, 80), random.normal(-2, 1, 70)
+    table = lsncli.evaluate_scores(inside, {"near": near, "far": far})
+    assert list(table.index) == ["near", "far"]
+    assert list(table.columns) == [field.name for field in fields(metrics.OodMetrics)]
+    expected = metrics.evaluate_scores(inside, far)
+    assert table.loc["far", "auroc"] == pytest.approx(100 * expected.auroc)
+    assert table.loc["far", "fpr95"] == pytest.approx(100 * expected.fpr95)
+    assert (table.loc["near", "n_id"], table.loc["near", "n_ood"]) == (90, 80)
+    assert lsncli.evaluate_scores(inside, far).loc["OOD"].equals(table.loc["far"])
+    with pytest.raises(LsnError, match="at least one OOD score"):
+        lsncli.evaluate_scores(inside, [])
 
 
 def test_the_example_runs(folder, tiny_model, tmp_path, monkeypatch, capsys) -> None:

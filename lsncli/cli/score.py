@@ -111,7 +111,7 @@ def score(
     An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
     images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
-    from lsncli.detection.detect import VerdictCounts, row_of, select
+    from lsncli.detection.detect import VerdictCounts, select
     from lsncli.detection.sorting import Filing
     from lsncli.extraction.extract import check_failures
     from lsncli.images.columns import Columns
@@ -152,11 +152,10 @@ def score(
 
     def rows() -> Iterator[dict[str, Any]]:
         with progress_bar("images", todo.total, quiet=quiet) as progress:
-            for one, item in select(
-                todo.found(tally, progress), only or KINDS, sort or ("score" if top else None), top
-            ):
-                row = row_of(one)
-                if plan and item and "predicted" in row:
+            verdicts = todo.verdicts(tally, progress)
+            for verdict, item in select(verdicts, only or KINDS, sort or ("score" if top else None), top):
+                row = dict(vars(verdict))
+                if plan and item and verdict.error is None:
                     row["target"] = plan.place(item, row["predicted"], row["is_ood"])
                 yield row
 

@@ -18,11 +18,10 @@ from lsncli.methods.workspace import Workspace
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import SavedDetector
     from lsncli.backbones import Backbone
-    from lsncli.detection.detect import Found, Verdict, VerdictCounts
+    from lsncli.detection.detect import ItemVerdict, Verdict, VerdictCounts
     from lsncli.detection.drift import Drift
     from lsncli.images.columns import Columns
     from lsncli.images.item import ImageItem
-    from lsncli.types import Failure
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,20 @@ class ScoreInput:
     """What there is to score: batches as ``detection.detect`` gives them, and the images they are about."""
 
     total: int
-    batches: "Iterator[tuple[int, Sequence[Verdict | Failure]]]"
+    batches: "Iterator[tuple[int, Sequence[Verdict]]]"
     drift: "Drift"
     items: "Sequence[ImageItem]" = ()
     skipped: str = ""
 
-    def found(self, tally: "VerdictCounts", progress: ProgressCallback) -> "Iterator[Found]":
-        """Every image in order, counted."""
+    def verdicts(self, tally: "VerdictCounts", progress: ProgressCallback) -> "Iterator[ItemVerdict]":
+        """Yield the verdict on every image in order, and count it."""
         start = 0
         for done, batch in self.batches:
             self.drift.count(batch)
-            about: Sequence[ImageItem | None] = self.items[start : start + done] or [None] * len(batch)
-            for one, item in zip(batch, about, strict=True):
-                tally.count(one)
-                yield one, item
+            items: Sequence[ImageItem | None] = self.items[start : start + done] or [None] * len(batch)
+            for verdict, item in zip(batch, items, strict=True):
+                tally.count(verdict)
+                yield verdict, item
             start += done
             progress(done)
 

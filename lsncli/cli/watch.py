@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lsncli.detection.detect import Verdict, VerdictCounts
     from lsncli.detection.watch import Arrival, Watcher
     from lsncli.images.item import Listing
-    from lsncli.types import Failure
 
 NAMED = 5
 """Images that are OOD or unreadable and are named on stderr after each look."""
@@ -52,18 +51,18 @@ class WatchSession:
         }
         self._begin_check()
 
-    def detect(self, listing: "Listing") -> "Iterator[tuple[int, Sequence[Verdict | Failure]]]":
+    def detect(self, listing: "Listing") -> "Iterator[tuple[int, Sequence[Verdict]]]":
         """The verdicts on what arrived, batch by batch."""
         from lsncli.detection.detect import detect
 
         return detect(listing, self.detector, self._drift.watching(self._backbone), **self._how)
 
-    def count(self, batch: "Sequence[Verdict | Failure]") -> None:
+    def count(self, batch: "Sequence[Verdict]") -> None:
         """Take a batch into account."""
         self._drift.count(batch)
         self._checked += len(batch)
-        for one in batch:
-            self.tally.count(one)
+        for verdict in batch:
+            self.tally.count(verdict)
 
     def check(self, quiet: bool, *, last: bool = False) -> None:
         """Warn of images that are far from calibration's, when enough have come."""
@@ -83,18 +82,17 @@ def score_arrivals(
     watcher: "Watcher", arrivals: "Sequence[Arrival]", scoring: WatchSession, quiet: bool
 ) -> None:
     """Score what one look found, and say what did not belong."""
-    from lsncli.detection.detect import VerdictCounts, kind_of
-    from lsncli.detection.watch import path_of
+    from lsncli.detection.detect import VerdictCounts
 
     tally, named = VerdictCounts(), 0
     with progress_bar("images", len(arrivals), quiet=quiet) as progress:
         for batch in watcher.score(arrivals):
             scoring.count(batch)
-            for one in batch:
-                tally.count(one)
-                if kind_of(one) != "id" and named < NAMED:
+            for verdict in batch:
+                tally.count(verdict)
+                if verdict.kind != "id" and named < NAMED:
                     named += 1
-                    say(f"  {_described(one)}: {printable(path_of(one))}", quiet=quiet)
+                    say(f"  {_described(verdict)}: {printable(verdict.path or '')}", quiet=quiet)
             progress(len(batch))
     others = tally.kinds["ood"] + tally.kinds["failed"] - named
     more = f" ({others} more of these not named)" if others else ""
@@ -102,10 +100,8 @@ def score_arrivals(
     scoring.check(quiet)
 
 
-def _described(one: "Verdict | Failure") -> str:
-    from lsncli.types import Failure
-
-    return f"unreadable, {one.reason}" if isinstance(one, Failure) else f"OOD, {one.score:.6f}"
+def _described(verdict: "Verdict") -> str:
+    return f"unreadable, {verdict.error}" if verdict.error is not None else f"OOD, {verdict.score:.6f}"
 
 
 def _counts(tally: "VerdictCounts") -> str:

@@ -163,37 +163,39 @@ def recalibrate(
     """
     looks = ImageSample()
     verdicts: list[Verdict] = []
-    failures: list[Failure] = []
     stream = detect(
         listing, detector, looks.watching(backbone), batch_size=batch_size, workers=workers, device=device
     )
-    for done, found in stream:
-        verdicts += [one for one in found if isinstance(one, Verdict)]
-        failures += [one for one in found if isinstance(one, Failure)]
-        progress(done)
-    return recalibrated(detector, verdicts, failures, looks, target_tpr)
+    for images, batch in stream:
+        verdicts += batch
+        progress(images)
+    return recalibrated(detector, verdicts, looks, target_tpr)
 
 
 def recalibrated(
     detector: SavedDetector,
     verdicts: Sequence[Verdict],
-    failures: Sequence[Failure],
     looks: ImageSample,
     target_tpr: float,
 ) -> Recalibrated:
-    """The detector with the gamma that keeps ``target_tpr`` of the images of ``verdicts``, its own.
+    """Return the detector with the gamma that keeps ``target_tpr`` of the images of ``verdicts``, its own.
 
-    Raises LsnError for no verdict.
+    Raises LsnError if no image was scored.
     """
-    if not verdicts:
+    failures = [
+        Failure(verdict.path or f"image {index}", verdict.error)
+        for index, verdict in enumerate(verdicts)
+        if verdict.error is not None
+    ]
+    scores = np.array([verdict.score for verdict in verdicts if verdict.score is not None])
+    if not len(scores):
         reason = f"The first reason: {failures[0].key}: {failures[0].reason}." if failures else ""
         raise LsnError("There is no readable image to set the threshold with.", reason)
-    scores = np.array([one.score for one in verdicts])
     threshold = threshold_of(scores, target_tpr)
     lost = float(np.mean(scores < threshold.gamma))
     return Recalibrated(
         replace(detector, threshold=threshold, seen=seen(looks, len(scores), lost)),
         kept_before=float(np.mean(scores >= detector.threshold.gamma)),
-        predicted=Counter(one.predicted for one in verdicts),
+        predicted=Counter(verdict.predicted for verdict in verdicts if verdict.predicted is not None),
         failures=tuple(failures),
     )

@@ -1,6 +1,6 @@
-"""Score images with a calibrated detector, and give their verdicts.
+"""Score images with a calibrated detector: images or stored features in, verdicts out.
 
-Includes how ``lsn score`` selects, sorts and counts verdicts.
+Also selects, sorts and counts verdicts, as ``lsn score`` shows them.
 """
 
 import heapq
@@ -19,37 +19,56 @@ from lsncli.scores import load_score
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.threshold import is_ood
-from lsncli.types import Failure, Fingerprint, FloatArray
+from lsncli.types import Fingerprint, FloatArray
 
 ROWS = 256
-"""Stored rows judged at a time: few enough that progress is seen where each costs a text pass."""
+"""Stored rows per batch: few enough to show progress where each row costs a pass of the text tower."""
+
+Kind = Literal["ood", "id", "failed"]
+Order = Literal["score", "path"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One image: its most likely ID class, its score (higher = more ID) and whether score < gamma.
+    """The verdict on one image, with the fields of a row of ``lsn score``.
 
-    ``positive`` and ``negative`` are what positive and negative prompts say; their sum is the score. None for
-    a score that is no such sum.
+    ``predicted`` is the most likely ID class, ``score`` the score (higher = more ID), and ``is_ood`` is
+    ``score < threshold``. ``positive`` and ``negative`` are the two parts of an LSN score, whose sum is the
+    score; None for other scores. For an image that could not be scored, ``error`` is the reason and all
+    fields but ``path`` are None. ``path`` is None for an image that is not a file.
+
+    >>> Verdict("a.jpg", "cat", 0.2, 0.25, True).kind
+    'ood'
+    >>> Verdict("b.jpg", error="an empty file").kind
+    'failed'
     """
 
-    path: str
-    predicted: str
-    score: float
-    threshold: float
-    is_ood: bool
+    path: str | None
+    predicted: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+    is_ood: bool | None = None
     positive: float | None = None
     negative: float | None = None
+    error: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """``id``, ``ood``, or ``failed`` for an image with an ``error``."""
+        if self.error is not None:
+            return "failed"
+        return "ood" if self.is_ood else "id"
 
 
-DetectFunction = Callable[[Sequence[str], FloatArray], list[Verdict]]
+DetectFunction = Callable[[Sequence[str | None], FloatArray], list[Verdict]]
 """The paths of images (N,) and their raw features (N, D) to verdicts, in order."""
 
 
-def judge_of(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
-    """How ``detector`` judges features; ``model`` is asked for only if its prompts depend on the image.
+def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
+    """Return the function that turns features into the verdicts of ``detector``.
 
-    ``device`` is where scores that are worth it compute. Raises LsnError for a detector that lacks something.
+    ``model`` is called only if prompts depend on the image. ``device`` is where expensive scores compute.
+    Raises LsnError for a detector that lacks an array.
     """
     head = head_from(detector.head, model)
     method = load_score(detector.method, **detector.settings)
@@ -62,11 +81,11 @@ def judge_of(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") 
         ) from missing
     gamma = detector.threshold.gamma
 
-    def judge(paths: Sequence[str], features: FloatArray) -> list[Verdict]:
+    def verdicts(paths: Sequence[str | None], features: FloatArray) -> list[Verdict]:
         if not len(features):
             return []
-        both = method.parts(head, features)
-        scores = scorer(features) if both is None else both[0] + both[1]
+        parts = method.parts(head, features)
+        scores = scorer(features) if parts is None else parts[0] + parts[1]
         none = [None] * len(scores)
         columns = (
             paths,
@@ -74,11 +93,11 @@ def judge_of(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") 
             scores.tolist(),
             [gamma] * len(scores),
             is_ood(scores, gamma).tolist(),
-            *((none, none) if both is None else (both[0].tolist(), both[1].tolist())),
+            *((none, none) if parts is None else (parts[0].tolist(), parts[1].tolist())),
         )
         return [Verdict(*row) for row in zip(*columns, strict=True)]
 
-    return judge
+    return verdicts
 
 
 def detect(
@@ -90,37 +109,37 @@ def detect(
     workers: int,
     device: str = "cpu",
     keep: Callable[[FloatArray], object] | None = None,
-) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
-    """Score the listed images batch by batch: (images done, their verdicts and failures in order).
+) -> Iterator[tuple[int, list[Verdict]]]:
+    """Score the listed images batch by batch; yield the number of images and their verdicts, in order.
 
-    What could not even be listed (a loop of links, an unreadable folder) comes first. The text tower of
-    ``backbone`` works only for prompts that depend on the image. ``keep`` gets the raw features of each
-    batch's verdicts.
+    What could not be listed (a loop of links, an unreadable folder) comes first, as 0 images with their
+    errors. The text tower of ``backbone`` is used only for prompts that depend on the image. ``keep`` is
+    called with the raw features of each batch.
     """
     if listing.problems:
-        pairs = zip(listing.problem_paths, listing.problems, strict=True)
-        yield 0, [Failure(path, one.reason) for path, one in pairs]
-    judge = judge_of(detector, lambda: backbone, device)
+        problems = zip(listing.problem_paths, listing.problems, strict=True)
+        yield 0, [Verdict(path, error=problem.reason) for path, problem in problems]
+    verdicts_of = detect_function(detector, lambda: backbone, device)
     for batch in encode_stream(listing.items, backbone, batch_size=batch_size, workers=workers):
         items = listing.items[batch.start : batch.stop]
-        shown = {item.key: shown_path(item) for item in items}
-        found: dict[str, Verdict | Failure] = {
-            failure.key: Failure(shown[failure.key], failure.reason) for failure in batch.failures
+        paths = {item.key: shown_path(item) for item in items}
+        verdicts = {
+            failure.key: Verdict(paths[failure.key], error=failure.reason) for failure in batch.failures
         }
-        verdicts = judge([shown[key] for key in batch.keys], batch.features)
+        scored = verdicts_of([paths[key] for key in batch.keys], batch.features)
+        verdicts |= dict(zip(batch.keys, scored, strict=True))
         if keep:
             keep(batch.features)
-        found |= dict(zip(batch.keys, verdicts, strict=True))
-        yield len(items), [found[item.key] for item in items]
+        yield len(items), [verdicts[item.key] for item in items]
 
 
 def detect_split(
     split: Split, made_by: Fingerprint, detector: SavedDetector, model: LoadBackbone, *, device: str = "cpu"
-) -> Iterator[tuple[int, Sequence[Verdict | Failure]]]:
-    """Score stored features, as ``detect`` does images; paths are the split's keys. No image is read.
+) -> Iterator[tuple[int, list[Verdict]]]:
+    """Score stored features, as ``detect`` scores images; paths are the keys of the split. Read no image.
 
     The failures of the extraction come first. Raises FingerprintMismatch if ``made_by``, the model of the
-    store, is not the detector's.
+    store, is not the model of the detector.
     """
     if made_by.digest != detector.fingerprint.digest:
         raise FingerprintMismatch(
@@ -128,71 +147,49 @@ def detect_split(
             f"{detector.fingerprint}, found {made_by}.",
             "Score the images themselves, or extract them with the detector's model.",
         )
-    judge = judge_of(detector, model, device)
+    verdicts_of = detect_function(detector, model, device)
     if split.failures:
-        yield len(split.failures), split.failures
+        failures = [Verdict(failure.key, error=failure.reason) for failure in split.failures]
+        yield len(failures), failures
     for start in range(0, len(split.keys), ROWS):
         keys = split.keys[start : start + ROWS]
-        yield len(keys), judge(keys, split.features[start : start + ROWS])
+        yield len(keys), verdicts_of(keys, split.features[start : start + ROWS])
 
 
 def shown_path(item: ImageItem) -> str:
-    """The image's own path or URL, or for one inside a tar or table that and its name in it."""
+    """Return the path or URL of an image, with the name of the member for one in a tar or table."""
     return item.path if item.member is None else f"{item.path}:{item.member}"
 
 
-Kind = Literal["ood", "id", "failed"]
-Order = Literal["score", "path"]
-
-Found = tuple[Verdict | Failure, ImageItem | None]
-"""A verdict, or the reason why there is none, and the image it is about where there is one."""
-
-
-def kind_of(one: Verdict | Failure) -> Kind:
-    """What an image turned out to be."""
-    if isinstance(one, Failure):
-        return "failed"
-    return "ood" if one.is_ood else "id"
+ItemVerdict = tuple[Verdict, ImageItem | None]
+"""A verdict and its image; None for a row of a split."""
 
 
 def select(
-    found: Iterable[Found], kinds: Collection[str], order: Order | None, top: int | None
-) -> Iterator[Found]:
-    """Those of ``kinds`` in ``order``; None is the order they come in, and only then they come at once.
+    verdicts: Iterable[ItemVerdict], kinds: Collection[str], order: Order | None, top: int | None
+) -> Iterator[ItemVerdict]:
+    """Yield the verdicts of ``kinds`` in ``order``; without an order as they come, without waiting.
 
-    By score the lowest, which belongs least, comes first, and failures last. With ``top``, which needs an
-    order, no more rows than that are held, whatever the number of images; ``found`` is always read to its
-    end.
+    ``score`` puts the lowest score first and failures last. ``top``, which needs an order, holds at most that
+    many rows in memory, whatever the number of images. All of ``verdicts`` is consumed.
     """
-    kept = (pair for pair in found if kind_of(pair[0]) in kinds)
+    selected = (pair for pair in verdicts if pair[0].kind in kinds)
     if order is None:
-        yield from kept
+        yield from selected
     elif top is None:
-        yield from sorted(kept, key=KEYS[order])
+        yield from sorted(selected, key=SORT_KEYS[order])
     else:
-        yield from heapq.nsmallest(top, kept, key=KEYS[order])
+        yield from heapq.nsmallest(top, selected, key=SORT_KEYS[order])
 
 
-def _by_score(pair: Found) -> tuple[bool, float]:
-    one = pair[0]
-    return (True, 0.0) if isinstance(one, Failure) else (False, one.score)
-
-
-def _by_path(pair: Found) -> str:
-    one = pair[0]
-    return one.key if isinstance(one, Failure) else one.path
-
-
-KEYS: dict[Order, Callable[[Found], Any]] = {"score": _by_score, "path": _by_path}
-
-
-def row_of(one: Verdict | Failure) -> dict[str, Any]:
-    """The fields of a row; a failure has only two."""
-    return {"path": one.key, "error": one.reason} if isinstance(one, Failure) else dict(vars(one))
+SORT_KEYS: dict[Order, Callable[[ItemVerdict], Any]] = {
+    "score": lambda pair: (pair[0].score is None, pair[0].score or 0.0),
+    "path": lambda pair: pair[0].path,
+}
 
 
 class VerdictCounts:
-    """How many images were ID, OOD and unreadable, and of which predicted classes."""
+    """Counts of ID, OOD and unreadable images, and of predicted classes."""
 
     def __init__(self) -> None:
         self.kinds: Counter[Kind] = Counter()
@@ -200,18 +197,17 @@ class VerdictCounts:
 
     @property
     def total(self) -> int:
-        """All images."""
+        """The number of images."""
         return self.kinds.total()
 
-    def count(self, one: Verdict | Failure) -> None:
-        """Take an image into account."""
-        kind = kind_of(one)
-        self.kinds[kind] += 1
-        if not isinstance(one, Failure):
-            self._classes[kind][one.predicted] += 1
+    def count(self, verdict: Verdict) -> None:
+        """Count one image."""
+        self.kinds[verdict.kind] += 1
+        if verdict.predicted is not None:
+            self._classes[verdict.kind][verdict.predicted] += 1
 
     def by_class(self, shown: int = 20) -> list[dict[str, Any]]:
-        """``class``, ``id``, ``ood`` of the classes with most images, and of the others in one row."""
+        """Return ``class``, ``id`` and ``ood`` of the most frequent classes, and of the others in one row."""
         both = self._classes["id"] + self._classes["ood"]
         names = [name for name, _ in sorted(both.items(), key=lambda pair: (-pair[1], pair[0]))]
         rows = [self._row(name, [name]) for name in names[:shown]]
@@ -219,6 +215,5 @@ class VerdictCounts:
         return rows + ([self._row(f"({len(rest)} more)", rest)] if rest else [])
 
     def _row(self, title: str, names: list[str]) -> dict[str, Any]:
-        return {"class": title} | {
-            kind: sum(of[name] for name in names) for kind, of in self._classes.items()
-        }
+        counts = {kind: sum(classes[name] for name in names) for kind, classes in self._classes.items()}
+        return {"class": title} | counts

@@ -13,7 +13,6 @@ from lsncli.artefacts.detector import ImageStatistics, SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.backbones.preprocessing import Picture, shape_of
 from lsncli.detection.detect import Verdict
-from lsncli.types import Failure
 
 ENOUGH = 20
 """Images below which nothing is said; of sharpness neither if calibration saw fewer: the quantiles of few
@@ -109,12 +108,12 @@ class Drift:
         """The same model, whose images are looked at if calibration left something to compare them with."""
         return self._looks.watching(backbone) if self._seen else backbone
 
-    def count(self, verdicts: Iterable[Verdict | Failure]) -> None:
-        """Take note of verdicts; failures do not count."""
-        for one in verdicts:
-            if isinstance(one, Verdict):
+    def count(self, verdicts: Iterable[Verdict]) -> None:
+        """Count verdicts; failed images do not count."""
+        for verdict in verdicts:
+            if verdict.is_ood is not None:
                 self._judged += 1
-                self._ood += one.is_ood
+                self._ood += verdict.is_ood
 
     def warnings(self) -> list[str]:
         """A sentence for each way in which the images are far from those of calibration; often none."""

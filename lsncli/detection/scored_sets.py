@@ -9,7 +9,7 @@ import numpy as np
 
 from lsncli.artefacts.detector import SavedDetector
 from lsncli.console import ProgressCallback, silent
-from lsncli.detection.detect import Verdict, detect, detect_split, judge_of, shown_path
+from lsncli.detection.detect import Verdict, detect, detect_function, detect_split, shown_path
 from lsncli.detection.drift import Drift
 from lsncli.errors import LsnError
 from lsncli.images.class_names import class_names
@@ -104,10 +104,10 @@ class Scorer:
             device=self.device,
             keep=features.append if len(listing.items) <= KEPT else None,
         ):
-            failures += [one for one in found if isinstance(one, Failure)]
+            failures += [Failure(one.path or "", one.error) for one in found if one.error is not None]
             if done:  # before the first image: what could not even be listed
                 about = zip(listing.items[start : start + done], found, strict=True)
-                items += [item for item, one in about if isinstance(one, Verdict)]
+                items += [item for item, verdict in about if verdict.error is None]
                 pieces.append(self._arrays(found))
             if drift:
                 drift.count(found)
@@ -152,19 +152,19 @@ class Scorer:
 
     def features(self, features: FloatArray) -> VerdictArrays:
         """Score raw ``features`` (N, D)."""
-        judge = judge_of(self.detector, self.model, self.device)
+        verdicts_of = detect_function(self.detector, self.model, self.device)
         parts = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
-        return joined([self._arrays(judge([""] * len(part), part)) for part in parts])
+        return joined([self._arrays(verdicts_of([None] * len(part), part)) for part in parts])
 
-    def _arrays(self, found: Iterable[Verdict | Failure]) -> VerdictArrays:
-        verdicts = [one for one in found if isinstance(one, Verdict)]
+    def _arrays(self, found: Iterable[Verdict]) -> VerdictArrays:
+        verdicts = [verdict for verdict in found if verdict.error is None]
         number = {name: label for label, name in enumerate(self.detector.head.classes)}
         columns = [(one.positive, one.negative) for one in verdicts]
         both = not any(None in pair for pair in columns)
         parts = np.array(columns, dtype=np.float64).reshape(-1, 2).T if both else None
         return VerdictArrays(
             np.array([one.score for one in verdicts], dtype=np.float64),
-            np.array([number[one.predicted] for one in verdicts], dtype=np.int32),
+            np.array([number[one.predicted or ""] for one in verdicts], dtype=np.int32),
             *((None, None) if parts is None else parts),
         )
 

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsncli.detection.detect import Verdict, row_of
+from lsncli.detection.detect import Verdict
 from lsncli.detection.watch_log import Version, WatchLog
 from lsncli.images.folder import scan
 from lsncli.images.found import Found, Problem
 from lsncli.images.item import ImageItem, Listing
 from lsncli.types import UNLABELLED, Failure
 
-Judged = Sequence[Verdict | Failure]
-Detect = Callable[[Listing], Iterator[tuple[int, Judged]]]
+Detect = Callable[[Listing], Iterator[tuple[int, Sequence[Verdict]]]]
 """``detection.detect`` with a detector and a model."""
 
 PAUSE = 4
@@ -70,24 +69,24 @@ class Watcher:
         settled.sort(key=lambda arrival: (arrival.version.mtime_ns or 0, arrival.one.path))
         return settled
 
-    def score(self, arrivals: Sequence[Arrival]) -> Iterator[Judged]:
+    def score(self, arrivals: Sequence[Arrival]) -> Iterator[list[Verdict]]:
         """Score what ``look`` gave; batches come when their rows are on the disk.
 
         What changed while it was read gets no row now: the next looks see it as new. Raises as ``detect`` and
         ``WatchLog.append`` do.
         """
-        versions = {arrival.one.path: arrival.version for arrival in arrivals}
+        versions: dict[str | None, Version] = {arrival.one.path: arrival.version for arrival in arrivals}
         for _, batch in self._detect(_listing(arrivals)):
-            kept = [one for one in batch if self._stands(one, versions[path_of(one)])]
-            self._log.append([(row_of(one), versions[path_of(one)]) for one in kept])
-            yield kept
+            rows = [verdict for verdict in batch if self._is_valid(verdict, versions[verdict.path])]
+            self._log.append([(vars(verdict), versions[verdict.path]) for verdict in rows])
+            yield rows
 
-    def _stands(self, one: Verdict | Failure, version: Version) -> bool:
-        """Whether what was read is what was seen."""
-        now = version_of(path_of(one)) if version != Version() else version
-        if now is None:  # whoever took it away after it was read gets its verdict
-            self.gone += isinstance(one, Failure)
-            return isinstance(one, Verdict)
+    def _is_valid(self, verdict: Verdict, version: Version) -> bool:
+        """Whether the file that was read is the version that was seen."""
+        now = version_of(verdict.path or "") if version != Version() else version
+        if now is None:  # removed after it was read: its verdict counts
+            self.gone += verdict.error is not None
+            return verdict.error is None
         return now == version
 
 
@@ -124,11 +123,6 @@ def version_of(path: str) -> Version | None:
     except OSError:  # it is there, but nothing can be said of it; reading it will tell why
         return Version()
     return Version(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def path_of(one: Verdict | Failure) -> str:
-    """The path that a verdict or a failure is about."""
-    return one.key if isinstance(one, Failure) else one.path
 
 
 def _listing(arrivals: Sequence[Arrival]) -> Listing:

@@ -89,12 +89,12 @@ def compare(demo: Demo) -> Evaluation:
 def score_photos(demo: Demo, detector: SavedDetector, progress: ProgressCallback) -> list[Verdict]:
     """Verdicts on the sample photos of installed packages, those that belong most first."""
     listing = list_images(sample_photos())
-    found: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for done, batch in detect(listing, detector, demo.backbone, batch_size=16, workers=2):
-        found += [one for one in batch if isinstance(one, Verdict)]
+        verdicts += [verdict for verdict in batch if verdict.error is None]
         progress(done)
-    shown = [replace(verdict, path=Path(verdict.path).name) for verdict in found]
-    return sorted(shown, key=lambda verdict: -verdict.score)
+    shown = [replace(verdict, path=Path(verdict.path or "").name) for verdict in verdicts]
+    return sorted(shown, key=lambda verdict: -(verdict.score or 0.0))
 
 
 def sample_photos() -> list[Path]:

@@ -10,7 +10,7 @@ from PIL.Image import Image
 from lsncli.artefacts.detector import SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.detection.calibrate import known_rows
-from lsncli.detection.detect import Verdict, judge_of
+from lsncli.detection.detect import Verdict, detect_function
 from lsncli.detection.scored_sets import ScoredSet, Scorer, VerdictArrays
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import encode_batch
@@ -135,7 +135,7 @@ class Evidence:
     @property
     def sentence(self) -> str:
         """The verdict in a few words, such as "OOD: the score is 0.004904 below gamma"."""
-        gap = self.verdict.score - self.verdict.threshold
+        gap = self.measures[0].value - self.measures[-1].value
         where = f"{abs(gap):.6f} {'below' if gap < 0 else 'above'}"
         return f"{'OOD' if self.verdict.is_ood else 'ID'}: the score is {where} gamma"
 
@@ -172,7 +172,7 @@ def explain_verdict(
     features = _features(path, image, backbone)
     judgement = None
     if detector is not None:
-        (verdict,) = judge_of(detector, lambda: backbone, device)([path], features)
+        (verdict,) = detect_function(detector, lambda: backbone, device)([path], features)
         judgement = Evidence(verdict, detector.label, _measures(verdict, held_out))
     found = find_nearest(split, features, count)[0] if split is not None else ()
     return Reasons(likely_classes(head, features, top), judgement, found, split.name if split else "")
@@ -218,6 +218,8 @@ def _measures(verdict: Verdict, held_out: VerdictArrays | None) -> tuple[Measure
     scores, yes, no = (
         (held_out.scores, held_out.positive, held_out.negative) if held_out else (None, None, None)
     )
+    assert verdict.score is not None
+    assert verdict.threshold is not None
     found = [_measure("score", verdict.score, scores)]
     if verdict.positive is not None and verdict.negative is not None:
         found += [_measure("positive", verdict.positive, yes), _measure("negative", verdict.negative, no)]

@@ -13,7 +13,7 @@ from lsncli.detection import drift
 from lsncli.detection.detect import Verdict
 from lsncli.detection.drift import Drift, ImageSample, seen, sharpness
 from lsncli.threshold import Threshold, uncalibrated
-from lsncli.types import Failure, Fingerprint
+from lsncli.types import Fingerprint
 
 SEEN = ImageStatistics(images=200, ood=0.05, side=(100.0, 200.0, 400.0), sharpness=(0.2, 0.5, 1.0))
 
@@ -111,7 +111,7 @@ def test_unlikely_few_ood_images_hint_at_images_that_prompts_learned_from() -> N
 def test_few_images_failures_and_uncalibrated_detectors_say_nothing() -> None:
     few = Drift(made())
     few.count(verdicts(19, 19))
-    few.count([Failure("x", "broken")] * 100)
+    few.count([Verdict("x", error="broken")] * 100)
     assert few.warnings() == []
     few.count(verdicts(1, 1))
     assert few.warnings() != []

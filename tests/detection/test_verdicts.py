@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from lsncli.detection.detect import Verdict, VerdictCounts, row_of, select
-from lsncli.types import Failure
+from lsncli.detection.detect import Verdict, VerdictCounts, select
 
 ALL = ("ood", "id", "failed")
 
@@ -16,15 +15,15 @@ def verdict(path: str, score: float, predicted: str = "cat") -> Verdict:
 
 FOUND = [
     (verdict("c", 0.9), None),
-    (Failure("b", "an empty file"), None),
+    (Verdict("b", error="an empty file"), None),
     (verdict("a", 0.1, "dog"), None),
     (verdict("d", 0.5), None),
-    (Failure("e", "truncated"), None),
+    (Verdict("e", error="truncated"), None),
 ]
 
 
 def names(*options) -> str:
-    return "".join(row_of(one)["path"] for one, _ in select(iter(FOUND), *options))
+    return "".join(one.path for one, _ in select(iter(FOUND), *options))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import pytest
 
 from lsncli.detection import watch as watching
 from lsncli.detection.detect import Verdict
-from lsncli.detection.watch import Watcher, path_of, rounds
+from lsncli.detection.watch import Watcher, rounds
 from lsncli.detection.watch_log import open_log
 from lsncli.report.formats import plain
-from lsncli.types import Failure
 
 FIELDS = ["path", "score", "error"]
 
@@ -43,7 +42,7 @@ def place(tmp_path: Path):
             yield (
                 0,
                 [
-                    Failure(path, one.reason)
+                    Verdict(path, error=one.reason)
                     for path, one in zip(listing.problem_paths, listing.problems, strict=True)
                 ],
             )
@@ -51,12 +50,12 @@ def place(tmp_path: Path):
                 batch = [self.judged(item.path) for item in listing.items[start : start + 2]]
                 yield len(batch), batch
 
-        def judged(self, path: str) -> Verdict | Failure:
+        def judged(self, path: str) -> Verdict:
             self.before_reading(path)
             try:
                 score = float(Path(path).read_text())
             except (OSError, ValueError) as error:
-                return Failure(path, type(error).__name__)
+                return Verdict(path, error=type(error).__name__)
             self.after_reading(path)
             return Verdict(path, "cat", score, 1.0, score < 1)
 
@@ -69,7 +68,7 @@ def place(tmp_path: Path):
             before = len(self.rows())
             said = [one for batch in self.watcher.score(self.watcher.look()) for one in batch]
             rows = self.rows()[before:]
-            assert [path_of(one) for one in said] == [row["path"] for row in rows]
+            assert [one.path for one in said] == [row["path"] for row in rows]
             return [
                 f"{row['path'].removeprefix(f'{self.folder}/')} {row['error'] or row['score']}"
                 for row in rows

@@ -10,7 +10,7 @@ from workspace_samples import CLASSES, NEG, POS, clusters, workspace
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.detection.calibrate import make_detector
-from lsncli.detection.detect import Verdict, detect
+from lsncli.detection.detect import detect
 from lsncli.detection.scored_sets import Scorer
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.extraction.extract import extract
@@ -52,12 +52,14 @@ def test_scores_are_those_of_lsn_score(made, folder, tiny_backbone) -> None:
     (one,) = report.sets
     stream = detect(list_images([folder]), scorer.detector, tiny_backbone, batch_size=4, workers=2)
     found = [each for _, batch in stream for each in batch]
-    verdicts = [each for each in found if isinstance(each, Verdict)]
+    verdicts = [each for each in found if each.error is None]
     assert np.array_equal(one.judged.scores, [each.score for each in verdicts])
     names = [scorer.detector.head.classes[label] for label in one.judged.predicted]
     assert names == [each.predicted for each in verdicts]
     assert [one.path(row) for row in range(len(verdicts))] == [each.path for each in verdicts]
-    assert list(one.failures) == [each for each in found if not isinstance(each, Verdict)]
+    assert [(each.key, each.reason) for each in one.failures] == [
+        (each.path, each.error) for each in found if each.error is not None
+    ]
     assert (len(one.judged), report.failed) == (27, 3)
     assert (one.judged.positive, one.judged.negative) == (None, None)
     assert set(one.labels) == {-1}
