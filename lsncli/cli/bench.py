@@ -167,7 +167,7 @@ def bench(
         return
     show(found, format, output, wide_rows=wide)
     if plots is not None:
-        from lsncli.bench.figures.curves import draw_rows
+        from lsncli.bench.figures.request import draw_rows
 
         files = draw_rows(plan, plots, quiet=quiet)
         say(f"Wrote {len(files)} figures to {plots}", quiet=quiet)

@@ -92,13 +92,13 @@ def understands_not(
     from lsncli.backbones import with_text
     from lsncli.evaluation import negation as use
     from lsncli.images.columns import Columns
-    from lsncli.report import negation
+    from lsncli.report import negation_plot
 
     options.set_timeouts(timeout, image_timeout)
     if each and plot is not None:
         raise UsageError("--each and --plot: expected one of them, found both.")
     if plot is not None:
-        negation.check_target(plot)
+        negation_plot.check_target(plot)
     if (path_column or label_column) and not sources:
         raise UsageError("--path-column and --label-column are for SOURCE, and none was named.")
     place = Workspace(work)
@@ -147,7 +147,7 @@ def understands_not(
     if len(shown) < len(rows):
         say(f"{len(shown)} of {len(rows)} classes are shown (--top, or --format csv).", quiet=quiet)
     if plot is not None:
-        for path in negation.plot(plot, found, yes, no):
+        for path in negation_plot.plot(plot, found, yes, no):
             say(f"Wrote {path}", quiet=quiet)
     _tell(failed, total, max_failure_rate, quiet)
 

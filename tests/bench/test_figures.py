@@ -10,9 +10,7 @@ from bench_samples import run_suite, write_images, write_suite
 
 from lsncli.bench import figures
 from lsncli.bench.figures import choices, shots
-from lsncli.bench.figures.curves import draw_rows
-from lsncli.bench.figures.pictures import pictures, spread_rows
-from lsncli.bench.figures.request import FigureResult, Request
+from lsncli.bench.figures.request import FigureResult, Request, draw_rows, pictures, spread_rows
 from lsncli.bench.measured_table import measured
 from lsncli.bench.suite_toml import load_suite
 from lsncli.errors import LsnError, UsageError

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lsncli.bench.figures import toy as figure
-from lsncli.bench.figures import toyexample as toy
+from lsncli.bench.figures import toy
 from lsncli.bench.figures.request import Request
 from lsncli.errors import LsnError
 
@@ -56,7 +55,7 @@ def request_to(folder: Path, **given: object) -> Request:
 
 def test_the_figure_is_drawn_and_its_numbers_lie_beside_it(tmp_path) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
-    drawn = figure.draw(request_to(tmp_path), 5)
+    drawn = toy.draw(request_to(tmp_path), 5)
     assert [path.name for path in drawn.files] == ["figure5.png", "figure5.svg", "figure5.csv"]
     assert all(path.stat().st_size > 500 for path in drawn.files)
     with (tmp_path / "figure5.csv").open(encoding="utf-8") as file:
@@ -70,10 +69,10 @@ def test_a_claim_that_fails_is_an_error_and_nothing_is_drawn(tmp_path, monkeypat
     made = upside_down()
     monkeypatch.setattr(toy, "run", lambda: made)
     with pytest.raises(LsnError, match="Both are right on every ID image"):
-        figure.draw(request_to(tmp_path), 5)
+        toy.draw(request_to(tmp_path), 5)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_draws_nothing(tmp_path) -> None:
-    assert figure.draw(request_to(tmp_path, dry=True), 5).files == ()
+    assert toy.draw(request_to(tmp_path, dry=True), 5).files == ()
     assert list(tmp_path.iterdir()) == []

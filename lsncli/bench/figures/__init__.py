@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lsncli.bench.figures.request import FigureResult, Request
 
 FIGURES = {
-    2: "lsncli.bench.figures.looks:draw",
+    2: "lsncli.bench.figures.saliency:draw",
     3: "lsncli.bench.figures.choices:draw",
     4: "lsncli.bench.figures.choices:draw",
     5: "lsncli.bench.figures.toy:draw",

@@ -1,22 +1,36 @@
 """Figures 3, 4 and 8: two texts, one image, and which of them the model chooses, with and without "not"."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lsncli.backbones import with_text
-from lsncli.bench.figures.pictures import pictures, spread_rows
-from lsncli.bench.figures.request import FigureResult, Record, Request, paths, planned, stored_sets
+from lsncli.bench.figures.request import (
+    FigureResult,
+    Record,
+    Request,
+    paths,
+    pictures,
+    planned,
+    spread_rows,
+    stored_sets,
+)
 from lsncli.bench.suite_workspace import SuiteWorkspace, same_backbone
 from lsncli.errors import LsnError
 from lsncli.evaluation import negation as use
-from lsncli.report import choices as report
+from lsncli.report import plots
 from lsncli.report.formats import Column
 from lsncli.scores.common import cosines
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.types import Float64Array, Labels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHOWN = 4
 """Images in the picture; the shares are of all images of the set."""
@@ -28,6 +42,21 @@ COLUMNS = [
     Column("right", "A right choice is", wide=True),
     Column("images", "Images", digits=0),
 ]
+
+THUMBNAIL = 224
+"""The longer side of a picture in pixels, at most."""
+LIGHT = "#c8c8c8"
+KEYS = (
+    "path",
+    "class",
+    "question",
+    "text_1",
+    "text_2",
+    "cosine_1",
+    "cosine_2",
+    "probability_1",
+    "probability_2",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +79,24 @@ class Question:
     options: tuple[Option, Option]
     expected: int
     right: int | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question, its two texts and their probabilities."""
+
+    question: str
+    texts: tuple[str, str]
+    likely: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image, its class and what it was asked; None where the picture is not at hand."""
+
+    name: str
+    picture: "Image | None"
+    pairs: tuple[Pair, ...]
 
 
 def draw(request: Request, number: int) -> FigureResult:
@@ -77,8 +124,8 @@ def draw(request: Request, number: int) -> FigureResult:
     asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
     scale = read_fingerprint(store).logit_scale
     png, svg, numbers = paths(request, f"figure{number}")
-    report.draw((png, svg), _panels(suite_work, split, part.image_set, asked, scale), title)
-    report.write(numbers, _rows(split, asked, scale))
+    plot((png, svg), _panels(suite_work, split, part.image_set, asked, scale), title)
+    write_numbers(numbers, _rows(split, asked, scale))
     return FigureResult(
         title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request)
     )
@@ -170,11 +217,11 @@ def _summary(question: Question, cosine: Float64Array) -> Record:
 
 def _panels(
     suite_work: SuiteWorkspace, split: Split, set_name: str, asked: list[Answered], scale: float
-) -> list[report.Panel]:
+) -> list[Panel]:
     rows = spread_rows(split, SHOWN)
     seen = pictures(suite_work.images(set_name), [split.keys[row] for row in rows])
     return [
-        report.Panel(
+        Panel(
             name=split.classes[split.labels[row]],
             picture=seen.get(split.keys[row]),
             pairs=tuple(_pair(split, one, row, scale) for one in asked),
@@ -183,11 +230,11 @@ def _panels(
     ]
 
 
-def _pair(split: Split, asked: Answered, row: int, scale: float) -> report.Pair:
+def _pair(split: Split, asked: Answered, row: int, scale: float) -> Pair:
     question, cosine = asked
     first, second = (_text(one, split.classes[one.of[row]]) for one in question.options)
     found = _probabilities(cosine[row : row + 1], scale)[0]
-    return report.Pair(question.name, (first, second), (float(found[0]), float(found[1])))
+    return Pair(question.name, (first, second), (float(found[0]), float(found[1])))
 
 
 def _rows(split: Split, asked: list[Answered], scale: float) -> Iterator[Mapping[str, object]]:
@@ -214,3 +261,49 @@ def _notes(request: Request) -> list[str]:
         "The paper shows a few images of CLIP and no numbers; here the shares are of all images of the set.",
         request.suite.note.strip() or f"Suite: {request.suite.title}.",
     ]
+
+
+def plot(paths: Sequence[Path], panels: Sequence[Panel], title: str) -> None:
+    """A row an image, a column a question. Raises LsnError if a file cannot be written."""
+    across = len(panels[0].pairs)
+    with plots.drawing():
+        made: Any = plots.figure(1.9 + 3.4 * across, 0.7 + 1.5 * len(panels))
+        made.suptitle(plots.label(title, 40 + 50 * across), x=0.01, ha="left", fontsize=10)
+        grid = made.subplots(len(panels), 1 + across, squeeze=False, width_ratios=[1.0, *[2.2] * across])
+        for panel, axes in zip(panels, grid, strict=True):
+            _plot_picture(axes[0], panel)
+            for pair, one in zip(panel.pairs, axes[1:], strict=True):
+                _bars(one, pair)
+        for pair, one in zip(panels[0].pairs, grid[0][1:], strict=True):
+            one.set_title(fill(pair.question, 44), loc="left", fontsize=9)
+        plots.save(made, *paths)
+
+
+def write_numbers(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """The numbers of all images as csv."""
+    plots.save_numbers(path, KEYS, ([row[key] for key in KEYS] for row in rows))
+
+
+def _plot_picture(axes: Any, panel: Panel) -> None:
+    axes.set_axis_off()
+    if panel.picture is None:
+        axes.text(0.5, 0.5, fill(plots.label(panel.name), 14), ha="center", va="center")
+        return
+    small = panel.picture.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    axes.imshow(small)
+    axes.set_title(plots.label(panel.name, 24), fontsize=8, color=plots.GREY, pad=2)
+
+
+def _bars(axes: Any, pair: Pair) -> None:
+    """Each text above its bar; the chosen one is coloured and bold."""
+    chosen = int(pair.likely[1] > pair.likely[0])
+    for at, (text, likely) in enumerate(zip(pair.texts, pair.likely, strict=True)):
+        won = at == chosen
+        axes.barh(at, 1.0, 0.34, color="#f2f2f2")
+        axes.barh(at, likely, 0.34, color=plots.ORANGE if won else LIGHT)
+        weight = "bold" if won else "normal"
+        axes.text(0.0, at - 0.26, f'"{plots.label(text, 46)}"', fontsize=8, weight=weight)
+        axes.text(1.02, at, f"{likely:.0%}", fontsize=8, weight=weight, va="center")
+    axes.set(xlim=(0, 1.15), ylim=(1.35, -0.6))
+    axes.set_axis_off()

@@ -7,7 +7,7 @@ from lsncli.bench.suite_workspace import same_backbone
 from lsncli.errors import UsageError
 from lsncli.evaluation import negation as use
 from lsncli.reference.classes import class_list
-from lsncli.report import negation
+from lsncli.report import negation_plot
 from lsncli.report.formats import Column
 from lsncli.store.reader import read_split
 
@@ -48,7 +48,7 @@ def draw(request: Request, number: int) -> FigureResult:
     found = use.tally(use.described(tower, names), [use.rows_of(split, names)])
     png, svg, numbers = paths(request, f"figure{number}")
     for path in (png, svg):
-        negation.plot(path, found, use.YES, use.NO)
+        negation_plot.plot(path, found, use.YES, use.NO)
     row = {
         "set": about.title,
         "images": found.images,

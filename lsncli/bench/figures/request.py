@@ -1,4 +1,4 @@
-"""What a figure is made from, and what was drawn."""
+"""What a figure is made from and what was drawn; images behind stored rows; figures of measured rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,17 +6,30 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import numpy as np
+from PIL.Image import Image
+
 from lsncli.bench.costs import FOR_FIGURES, costs_of, rows_of
 from lsncli.bench.features import extract_set
+from lsncli.bench.jobs import ScoreJob
+from lsncli.bench.measure import scored
 from lsncli.bench.measured_table import MeasuredTable, measured
 from lsncli.bench.plan import BenchPlan
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
-from lsncli.bench.suite_workspace import SuiteWorkspace
-from lsncli.console import say
+from lsncli.bench.suite_workspace import SuiteWorkspace, same_backbone
+from lsncli.bench.training_jobs import loader
+from lsncli.console import progress_bar, say
+from lsncli.device import pick_device
 from lsncli.errors import LsnError, UsageError
+from lsncli.images.dataset_layouts import DatasetLayout
+from lsncli.images.decode import decode
+from lsncli.images.read import Undecodable, read_bytes
 from lsncli.locks import locked
+from lsncli.report.evaluation_plots import draw_scores
 from lsncli.report.formats import Column
+from lsncli.report.plots import unique_stem
+from lsncli.store.format import Split
 
 Record = dict[str, Any]
 
@@ -122,3 +135,61 @@ def planned(title: str, plans: Iterable[BenchPlan]) -> FigureResult:
     """What would be done, and its cost."""
     rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.suite_work)))]
     return FigureResult(title, rows, FOR_FIGURES)
+
+
+def spread_rows(split: Split, count: int) -> list[int]:
+    """The first row of each of ``count`` classes, spread over all classes; fewer if there are not so many."""
+    labels = np.unique(split.labels[split.labels >= 0])
+    chosen = labels[np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(int)]
+    return [int(np.flatnonzero(split.labels == label)[0]) for label in chosen]
+
+
+def pictures(source: DatasetLayout | None, keys: Sequence[str]) -> dict[str, Image]:
+    """The images of ``keys`` in a set, RGB; those that are not there or broken are left out."""
+    if source is None:
+        return {}
+    found = {}
+    items = {item.key: item for item in source.listing().items if item.key in set(keys)}
+    for key, item in items.items():
+        try:
+            found[key] = decode(read_bytes(item))
+        except Undecodable:
+            continue
+    return found
+
+
+def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Path]:
+    """Draw what ``plan`` has measured from the first seed, a figure for each row and split of an ID set.
+
+    The png files; beside each are an svg and the numbers as csv. Scores come from the suite's cache, or are
+    computed again. Raises LsnError if a file cannot be written or features are gone.
+    """
+    todo = [score for score in plan.scores if score.seed == 0 and score.keys and plan.done(score)]
+    written: list[Path] = []
+    several = {score.place.id for score in todo if score.place.split}
+    with progress_bar("figures", len(todo), quiet=quiet) as progress:
+        for score in sorted(todo, key=lambda one: (one.line.model, str(one.place))):  # a place is read once
+            where = str(score.place) if score.place.id in several else score.place.id
+            name = unique_stem(f"{score.line.name} on {where}", [path.stem for path in written])
+            written.append(_draw_row(plan, score, folder, name, where))
+            progress(1, str(score))
+    return written
+
+
+def _draw_row(plan: BenchPlan, score: ScoreJob, folder: Path, name: str, where: str) -> Path:
+    suite_work = plan.suite_work
+    work, weights = suite_work.workspace(score.line.model), suite_work.weights(score.line.model)
+    device = str(pick_device(suite_work.device))
+    task = loader(work.features).load(score.place)
+    found, _ = scored(
+        score,
+        list(score.keys),
+        work,
+        task,
+        lambda: same_backbone(work.features, weights, device),
+        device=device,
+    )
+    scores = found.entrants[0].scores
+    outside = {ood: scores[split.name] for ood, split in task.ood.items()}
+    title = f"{score.line.name} ({score.method}), ID: {where}"
+    return draw_scores(folder, name, title, score.place.id, scores[task.test.name], outside)

@@ -1,19 +1,24 @@
 """Figure 2: where learned positive and negative prompts look, on test images of several classes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from lsncli.bench.figures.pictures import pictures, spread_rows
-from lsncli.bench.figures.request import FigureResult, Record, Request, paths, planned
+import numpy as np
+from numpy.typing import NDArray
+
+from lsncli.bench.figures.request import FigureResult, Record, Request, paths, pictures, planned, spread_rows
 from lsncli.bench.jobs import ScoreJob, plain
 from lsncli.bench.suite import RowSpec, TableSpec
 from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
 from lsncli.errors import LsnError, UsageError
 from lsncli.explanation.saliency import Explanation, PromptMap, explain
 from lsncli.methods.heads import make_head
-from lsncli.report import attention as report
+from lsncli.report import explanation_images, plots
 from lsncli.report.formats import Column
 from lsncli.store.reader import read_split
+from lsncli.types import Float64Array
 
 SHOWN = 4
 """Images, each of another class."""
@@ -39,6 +44,15 @@ class ClassImage:
     found: Explanation
 
 
+@dataclass(frozen=True, eq=False)
+class MapPanel:
+    """An image (H, W, 3) with a title, and maps (h, w), not negative, each with one of its own."""
+
+    title: str
+    seen: NDArray[np.uint8]
+    maps: tuple[tuple[str, Float64Array], ...]
+
+
 def draw(request: Request, number: int) -> FigureResult:
     """Learn the prompts of a row of Table 1 (or ``request.spec``) if need be, and look through them.
 
@@ -60,8 +74,8 @@ def draw(request: Request, number: int) -> FigureResult:
     found = list(_explained(request, score, plan.suite_work))
     png, svg, numbers = paths(request, f"figure{number}")
     rows = [line for one in found for line in _rows(one)]
-    report.draw((png, svg), [_panel(one) for one in found], title)
-    report.write(numbers, [column.key for column in COLUMNS], rows)
+    plot((png, svg), [_panel(one) for one in found], title)
+    write_numbers(numbers, [column.key for column in COLUMNS], rows)
     notes = [
         "Brighter: more of what speaks for a prompt against the other classes' prompts. `lsn explain IMAGE` "
         "looks into any image.",
@@ -138,7 +152,31 @@ def _rows(one: ClassImage) -> Iterator[Record]:
         }
 
 
-def _panel(one: ClassImage) -> report.MapPanel:
+def _panel(one: ClassImage) -> MapPanel:
     title = one.own if one.own == one.found.predicted else f"{one.own} (taken for {one.found.predicted})"
     maps = tuple((f"{look.prompt}, cosine {look.cosine:.3f}", look.weights) for look in one.found.looks)
-    return report.MapPanel(title, one.found.seen, maps)
+    return MapPanel(title, one.found.seen, maps)
+
+
+def plot(paths: Sequence[Path], panels: Sequence[MapPanel], title: str) -> None:
+    """A row an image. Raises LsnError if a file cannot be written."""
+    across = 1 + max(len(panel.maps) for panel in panels)
+    with plots.drawing():
+        made: Any = plots.figure(2.3 * across, 0.5 + 2.5 * len(panels))
+        made.suptitle(plots.label(title, 30 * across), x=0.01, ha="left", fontsize=10)
+        grid = made.subplots(len(panels), across, squeeze=False)
+        for panel, axes in zip(panels, grid, strict=True):
+            for one in axes:
+                one.set_axis_off()
+            axes[0].imshow(panel.seen)
+            axes[0].set_title(plots.label(panel.title, 34), loc="left", fontsize=8, weight="bold")
+            for one, (text, weights) in zip(axes[1:], panel.maps, strict=False):
+                one.imshow(explanation_images.overlay(panel.seen, weights))
+                nothing = "" if weights.any() else ": nothing"
+                one.set_title(plots.label(text + nothing, 34), loc="left", fontsize=8)
+        plots.save(made, *paths)
+
+
+def write_numbers(path: Path, keys: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """The numbers as csv, a line a map; what is missing is empty."""
+    plots.save_numbers(path, keys, ([row[key] for key in keys] for row in rows))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsncli.report import attention, choices, plots, shots, toy
+from lsncli.bench.figures import choices, saliency, shots, toy
+from lsncli.report import plots
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
 
@@ -28,10 +29,10 @@ ROWS = [
 
 
 def drawn(rows: list[dict], monkeypatch) -> list:
-    """The axes that ``shots.draw`` makes, without a file."""
+    """The axes that ``shots.plot`` makes, without a file."""
     made = []
     monkeypatch.setattr(plots, "save", lambda figure, *paths: made.append(figure))
-    shots.draw((), rows, "title")
+    shots.plot((), rows, "title")
     return made[0].axes
 
 
@@ -52,18 +53,18 @@ def test_lines_are_the_points_and_levels_are_what_learns_nothing(monkeypatch) ->
 
 def test_nothing_measured_is_still_a_picture(tmp_path) -> None:
     rows = [point("one", 4, None), point("one", None, 80.0, source="paper, Table 5")]
-    shots.draw((tmp_path / "a.png", tmp_path / "a.svg"), rows, "title")
+    shots.plot((tmp_path / "a.png", tmp_path / "a.svg"), rows, "title")
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_equal_numbers_give_equal_files(tmp_path) -> None:
     for name in ("a", "b"):
-        shots.draw((tmp_path / f"{name}.svg",), ROWS, "title")
+        shots.plot((tmp_path / f"{name}.svg",), ROWS, "title")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_missing_numbers_are_empty_in_csv(tmp_path) -> None:
-    shots.write(tmp_path / "a.csv", ["row", "shots", "auroc"], ROWS)
+    shots.write_numbers(tmp_path / "a.csv", ["row", "shots", "auroc"], ROWS)
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"row": "nothing learned", "shots": "", "auroc": "50.0"}
@@ -74,7 +75,7 @@ def test_missing_numbers_are_empty_in_csv(tmp_path) -> None:
 def test_choices_are_drawn_with_and_without_pictures(tmp_path, picture) -> None:
     pairs = (choices.Pair("a $ question", ("a photo of a $ é", "not a photo of a b"), (0.25, 0.75)),)
     panels = [choices.Panel("class " * 20, picture, pairs)] * 2
-    choices.draw((tmp_path / "a.png", tmp_path / "a.svg"), panels, "title")
+    choices.plot((tmp_path / "a.png", tmp_path / "a.svg"), panels, "title")
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "75%" in text
     assert "not a photo of a b" in text
@@ -86,10 +87,10 @@ def test_maps_of_different_counts_share_a_sheet(tmp_path: Path) -> None:
     seen = np.full((8, 8, 3), 128, np.uint8)
     some, nothing = np.full((2, 2), 0.25), np.zeros((2, 2))
     panels = [
-        attention.MapPanel("two", seen, (("positive", some), ("negative 1", nothing))),
-        attention.MapPanel("one", seen, (("positive", some),)),
+        saliency.MapPanel("two", seen, (("positive", some), ("negative 1", nothing))),
+        saliency.MapPanel("one", seen, (("positive", some),)),
     ]
-    attention.draw((tmp_path / "a.svg",), panels, "title")
+    saliency.plot((tmp_path / "a.svg",), panels, "title")
     assert "negative 1: nothing" in (tmp_path / "a.svg").read_text()
 
 
@@ -97,7 +98,7 @@ def test_the_toy_example_marks_what_each_prompt_looks_for_most(tmp_path) -> None
     prompts = {"class 1": np.array([1.0, 0.1]), "not class 1": np.array([0.0, 1.0])}
     images = [("ID, class 1", "●"), ("OOD", "✖")]
     scores = {"MCM": np.array([0.9, 0.5]), "LSN": np.array([0.8, 0.1])}
-    toy.draw((tmp_path / "a.png", tmp_path / "a.svg"), images, "●✖", prompts, scores, "title")
+    toy.plot((tmp_path / "a.png", tmp_path / "a.svg"), images, "●✖", prompts, scores, "title")
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "not class 1" in text
     assert text.count("●") == 2  # the image, and the axis
