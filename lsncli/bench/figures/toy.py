@@ -1,4 +1,4 @@
-"""The paper's toy example (Figure 5), computed: what only a negative classifier sees.
+"""Figure 5: the toy example, computed: what only a negative classifier sees.
 
 Three classes, two ID images each; an image is a set of figures. One figure is found in a class alone (it says
 what the class is), one in all classes but that (it says what it is not), and every image has one of its own.
