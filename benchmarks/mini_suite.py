@@ -1,7 +1,7 @@
 """The mini benchmark: the paper's small columns and a stand-in for its large ones, on the mini model.
 
 The class splits of CIFAR10, CIFAR100, CIFAR+10, CIFAR+50 and Tiny-ImageNet are those of ZOC (Esmaeilpour et
-al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.reference.splits holds them by name. Everything
+al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.reference.classes holds them by name. Everything
 is as in that protocol but for the backbone: 32-pixel images go through the mini model's own transform.
 ``imagenette`` stands in for ImageNet-100: ten classes against textures, nature places and flowers, which are
 *not* the OOD sets of the paper.
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks import mini_store
 from lsncli.errors import LsnError, UsageError
-from lsncli.reference.splits import OpenSet, open_set, open_sets
+from lsncli.reference.classes import OpenSet, open_set, open_sets
 from lsncli.store.format import Split
 from lsncli.types import FloatArray, Labels, Rows
 

@@ -16,9 +16,9 @@ from lsncli.images.decode import MAX_PIXELS
 from lsncli.images.decode_process import MEMORY
 from lsncli.images.found import MAX_BYTES
 from lsncli.images.metadata import MAX_CHUNKS, MAX_JUNK, MAX_SEGMENTS
-from lsncli.images.samples import MAX_STRIPS
 from lsncli.images.structure import MANY_EXIF, MANY_METADATA, MAX_HEADER, MAX_WEBP, QUICK_PARTS
 from lsncli.images.tiff import MAX_ENTRIES
+from lsncli.images.tiff_pixels import MAX_STRIPS
 from lsncli.methods.heads import HEADS
 from lsncli.scores import SCORES
 

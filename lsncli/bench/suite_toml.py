@@ -16,9 +16,8 @@ from lsncli import validation
 from lsncli.bench.suite import KINDS, ClassChoice, Group, IdSet, RowSpec, Step, Suite, TableSpec
 from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
-from lsncli.reference.classes import class_list, class_lists
+from lsncli.reference.classes import class_list, class_lists, open_set, open_sets
 from lsncli.reference.datasets import Dataset, published_datasets
-from lsncli.reference.splits import open_set, open_sets
 
 
 class Section:

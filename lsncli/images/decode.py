@@ -19,9 +19,9 @@ from lsncli.images.file_types import container_format, describe_unreadable
 from lsncli.images.metadata import BrokenMetadata, check_png, strip_metadata, unsupported_jpeg
 from lsncli.images.pixel_modes import NotFinite, read_orientation, to_rgb, turn_upright
 from lsncli.images.read import Undecodable
-from lsncli.images.samples import decode_wide, read_layout, unsupported_tiff
 from lsncli.images.structure import FileStructure, read_structure
 from lsncli.images.tiff import ORIENTATION
+from lsncli.images.tiff_pixels import decode_wide, read_layout, unsupported_tiff
 
 
 @cache

@@ -67,7 +67,7 @@ SOURCES: dict[str, SourceKind] = {
         ".parquet files",
         "lsncli.images.source_kinds:scan_table",
         "lsncli.images.source_kinds:scan_table",
-        {"table": "lsncli.images.parquet_rows:ListedTable"},
+        {"table": "lsncli.images.parquet:ListedTable"},
         fragment=True,
     ),
     "url": SourceKind((), "URLs of any of these", contents={"remote": "lsncli.images.remote:Remote"}),

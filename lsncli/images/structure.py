@@ -26,7 +26,7 @@ from lsncli.images.metadata import (
     read_jpeg_segments,
 )
 from lsncli.images.read import Undecodable
-from lsncli.images.samples import MAX_STRIPS, read_layout
+from lsncli.images.tiff_pixels import MAX_STRIPS, read_layout
 
 MAX_HEADER = 1 << 16
 """Bytes of a header of numbers (PPM), which Pillow reads one by one."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import NotRequired, TypedDict
 
 from lsncli.errors import UsageError
 
@@ -78,7 +79,7 @@ def class_list(key: str) -> ClassList:
     of Appendix C.0.1 of the LSN paper with those names; NPOS has other hundred classes. imagenet10 and
     imagenet20: MCM's, with its prompt names. tinyimagenet: WordNet's names. dtd: the 47 textures.
     """
-    known = _data()
+    known = _class_lists()
     if key not in known:
         raise UsageError(f"There is no class list '{key}'.", f"Expected one of {', '.join(known)}.")
     return ClassList(key, tuple(_class(*fields) for fields in known[key]))
@@ -86,7 +87,7 @@ def class_list(key: str) -> ClassList:
 
 def class_lists() -> tuple[str, ...]:
     """The keys of all class lists."""
-    return tuple(_data())
+    return tuple(_class_lists())
 
 
 def _class(first: str, name: str = "", wordnet: str = "") -> ImageClass:
@@ -94,9 +95,69 @@ def _class(first: str, name: str = "", wordnet: str = "") -> ImageClass:
 
 
 @cache
-def _data() -> dict[str, list[list[str]]]:
+def _class_lists() -> dict[str, list[list[str]]]:
     """Rows [name], [WordNet id, name] or [WordNet id, name, WordNet's name] by key."""
     content: dict[str, list[list[str]]] = json.loads(
         (files("lsncli.reference") / "classes.json").read_text(encoding="utf-8")
+    )
+    return content
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """The names of the classes that are ID, in the order of their labels, and of those that are OOD."""
+
+    inside: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """One benchmark: its splits, and the class lists (keys of ``class_list``) of its two sides."""
+
+    key: str
+    title: str
+    """As Table 3 prints it."""
+    id_classes: str
+    ood_classes: str
+    splits: tuple[ClassSplit, ...]
+
+
+class _StoredSplits(TypedDict):
+    """A benchmark in splits.json: names by split; no ``ood`` where it is simply every other class."""
+
+    title: str
+    id_classes: str
+    ood_classes: str
+    id: list[list[str]]
+    ood: NotRequired[list[list[str]]]
+
+
+@cache
+def open_set(key: str) -> OpenSet:
+    """One of ``open_sets()``. Raises UsageError for another key."""
+    known = _splits()
+    if key not in known:
+        raise UsageError(f"There are no class splits '{key}'.", f"Expected one of {', '.join(known)}.")
+    found = known[key]
+    insides = [tuple(names) for names in found["id"]]
+    if "ood" in found:
+        outsides = [tuple(names) for names in found["ood"]]
+    else:
+        every = class_list(found["ood_classes"]).names
+        outsides = [tuple(name for name in every if name not in names) for names in insides]
+    splits = tuple(ClassSplit(*sides) for sides in zip(insides, outsides, strict=True))
+    return OpenSet(key, found["title"], found["id_classes"], found["ood_classes"], splits)
+
+
+def open_sets() -> tuple[str, ...]:
+    """The keys of all benchmarks, in the order of Table 3."""
+    return tuple(_splits())
+
+
+@cache
+def _splits() -> dict[str, _StoredSplits]:
+    content: dict[str, _StoredSplits] = json.loads(
+        (files("lsncli.reference") / "splits.json").read_text(encoding="utf-8")
     )
     return content

@@ -8,10 +8,9 @@ from lsncli.bench.suite import ClassChoice, Suite
 from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_toml import SUITES, load_suite, read_table
 from lsncli.errors import UsageError
-from lsncli.reference.classes import class_list
+from lsncli.reference.classes import class_list, open_set
 from lsncli.reference.datasets import published_datasets
 from lsncli.reference.published import NUMBERS, load_table
-from lsncli.reference.splits import open_set
 
 MINE = """
 title = "mine"

@@ -15,7 +15,7 @@ from benchmarks.mini_suite import COLUMNS, SPLITS, columns, load, sets_of, split
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.class_names import class_names
 from lsncli.images.listing import list_images
-from lsncli.reference.splits import open_sets
+from lsncli.reference.classes import open_sets
 from lsncli.store.format import Split
 
 IMAGES = os.environ.get("LSN_IMAGES", "")

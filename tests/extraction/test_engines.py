@@ -35,7 +35,7 @@ from lsncli.extraction.part_job import (
 from lsncli.extraction.runner import RunResult, join, make_share
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images
-from lsncli.images.parquet_rows import ListedTable
+from lsncli.images.parquet import ListedTable
 from lsncli.images.remote import Remote
 from lsncli.locks import locked
 from lsncli.store.reader import read_split

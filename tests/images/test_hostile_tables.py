@@ -10,7 +10,7 @@ import pytest
 from parquet_samples import page, varint, whole, write_pages
 
 from lsncli.errors import UsageError
-from lsncli.images import parquet_rows
+from lsncli.images import parquet
 from lsncli.images.columns import Columns
 from lsncli.images.listing import list_images
 from lsncli.images.parquet_file import Limit, ParquetFile
@@ -74,8 +74,8 @@ def test_texts_that_repeat_are_one_object(tmp_path: Path) -> None:
 def test_a_page_that_would_unpack_to_too_much_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert parquet_rows.IMAGES.page == 1 << 28
-    monkeypatch.setattr(parquet_rows, "IMAGES", Limit(1 << 24, rows=1))
+    assert parquet.IMAGES.page == 1 << 28
+    monkeypatch.setattr(parquet, "IMAGES", Limit(1 << 24, rows=1))
     columns = {"image": pa.array([bytes(4_000_000)] * 8)}
     path = write(tmp_path / "t.parquet", columns, use_dictionary=False)
     for item in list_images([path]).items:
@@ -86,7 +86,7 @@ def test_a_page_that_would_unpack_to_too_much_is_refused_unread(
 
 
 def test_images_that_repeat_count_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_rows, "MOST_UNPACKED", 30_000_200)
+    monkeypatch.setattr(parquet, "MOST_UNPACKED", 30_000_200)
     path = write(tmp_path / "t.parquet", {"image": repeated(bytes(1_000_000))})
     items = list_images([path]).items
     assert [len(read_bytes(item)) for item in items[:30]] == [1_000_000] * 30
@@ -96,11 +96,11 @@ def test_images_that_repeat_count_each_time(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_one_image_is_decoded_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_rows, "HELD", 0)
+    monkeypatch.setattr(parquet, "HELD", 0)
     path = write(tmp_path / "t.parquet", {"image": repeated(bytes(1_000_000))})
     for item in list_images([path]).items[:50]:
         read_bytes(item)
-        reader = parquet_rows._reader(item.content, os.getpid())
+        reader = parquet._reader(item.content, os.getpid())
         assert reader._bytes <= 2_000_100
 
 

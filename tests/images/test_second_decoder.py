@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_modes import chunk
 
-from lsncli.images import samples
+from lsncli.images import tiff_pixels
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable
 
@@ -215,7 +215,7 @@ def test_tiffs_of_few_bits(bits: int) -> None:
 
 
 def test_a_large_strip_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "BAND", 3 * 2 * WIDTH)
+    monkeypatch.setattr(tiff_pixels, "BAND", 3 * 2 * WIDTH)
     values = noise("i2", 3)
     for options in ({}, {"compression": "zlib"}, {"rowsperstrip": 2}):
         for planar in ("contig", "separate"):

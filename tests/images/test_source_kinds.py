@@ -19,7 +19,7 @@ from lsncli.errors import UsageError
 from lsncli.extraction.part_job import read_manifest, write_manifest
 from lsncli.images import source_kinds
 from lsncli.images.listing import list_images, shareable
-from lsncli.images.parquet_rows import ListedTable
+from lsncli.images.parquet import ListedTable
 from lsncli.images.read import ListedTar, read_bytes
 from lsncli.images.remote import Remote
 from lsncli.images.source_kinds import (

@@ -3,8 +3,7 @@
 import pytest
 
 from lsncli.errors import UsageError
-from lsncli.reference.classes import class_list
-from lsncli.reference.splits import ClassSplit, open_set, open_sets
+from lsncli.reference.classes import ClassSplit, class_list, open_set, open_sets
 
 COUNTS = {
     "cifar10": (5, 6, 4),
