@@ -177,7 +177,9 @@ def _files(
             if is_hidden(name):
                 source.ignored += 1
                 source.system |= {name} if is_system(name) else set()
-            elif pattern is not None and not (pattern.leads_to(key) if is_folder else pattern.fits(key)):
+            elif pattern is not None and not (
+                pattern.may_contain(key) if is_folder else pattern.matches(key)
+            ):
                 continue
             elif is_folder:
                 if key.count("/") < DEEPEST:

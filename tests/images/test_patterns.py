@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from test_sources import keys, labels, touch
 
 from lsncli.errors import UsageError
-from lsncli.images import folder
 from lsncli.images.folder import parse_pattern
 from lsncli.images.listing import list_images
 
@@ -60,8 +59,8 @@ def test_lists_and_tars_that_fit_are_sources_of_their_own(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("none/*.jpg", "no folder"), ("*.png", "No image fits"), ("*.tar", "No image fits"),
-     ("*/../a.jpg", "goes up"), ("[z-a].jpg", "comes after")],
+    [("none/*.jpg", "no folder"), ("*.png", "No image matches"), ("*.tar", "No image matches"),
+     ("*/../a.jpg", "after a"), ("[z-a].jpg", "comes after")],
 )  # fmt: skip
 def test_a_pattern_that_fits_nothing_or_is_broken_is_a_usage_error(
     tmp_path: Path, pattern: str, message: str
@@ -91,7 +90,7 @@ def test_a_pattern_fits_what_pythons_own_translation_fits(parts: list[str], name
     if pattern is None or pattern.base.parts or len(pattern.parts) != len(names) or "**" in pattern.parts:
         return
     expected = all(fnmatch.fnmatchcase(n, p) for n, p in zip(names, pattern.parts, strict=True))
-    assert pattern.fits("/".join(names)) == expected
+    assert pattern.matches("/".join(names)) == expected
 
 
 def test_two_stars_fit_what_glob_fits(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_a_name_of_many_stars_fits_what_pythons_own_translation_fits(part: str, 
         pattern = parse_pattern(Path(part))
         if pattern is None or part in ("*", "**") or name.startswith("."):
             return
-        found = pattern.fits(name)
+        found = pattern.matches(name)
     except UsageError:  # of a range that goes backwards, which Python drops in silence
         return
     assert found == fnmatch.fnmatchcase(name, part)
@@ -128,32 +127,18 @@ def test_stars_for_folders_fit_what_one_expression_fits(parts: list[str], names:
     last = pattern.parts[-1]
     text += ".*" if last == "**" else last.replace("*", "[^/]*") + "(?:/.*)?"
     key = "/".join(names)
-    assert pattern.fits(key) == (re.fullmatch(text, key) is not None)
+    assert pattern.matches(key) == (re.fullmatch(text, key) is not None)
 
 
-def test_many_stars_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the number of places that are tried, not by the clock: each star used to double them."""
-    tried = 0
-
-    class Counted:
-        def __init__(self, real: re.Pattern[str]) -> None:
-            self.real = real
-
-        def __getattr__(self, name: str) -> object:
-            nonlocal tried
-            tried += 1
-            return getattr(self.real, name)
-
-    real = re.compile
-    monkeypatch.setattr(folder.re, "compile", lambda text, flags=0: Counted(real(text, flags)))
+@pytest.mark.parametrize("text", ["*a" * 60 + "*.jpg", "**/*a*a*a*a*a*a*a*a.jpg", "*[ab]" * 60 + "*.jpg"])
+def test_many_stars_take_no_time(text: str) -> None:
+    """A matched star is not tried again: each of them doubled the time, and this test did not end."""
     name = "a" * 250
-    for text in ("*a" * 60 + "*.jpg", "**/*a*a*a*a*a*a*a*a.jpg"):
-        pattern = parse_pattern(Path(text))
-        assert pattern is not None
-        assert not pattern.fits(name)
-        assert not pattern.fits(f"{name}/{name}")
-        assert pattern.fits(name + ".jpg")
-    assert tried < 1000
+    pattern = parse_pattern(Path(text))
+    assert pattern is not None
+    assert not pattern.matches(name)
+    assert not pattern.matches(f"{name}/{name}")
+    assert pattern.matches(name + ".jpg")
 
 
 def test_more_stars_than_anybody_means_are_a_usage_error(tmp_path: Path) -> None:

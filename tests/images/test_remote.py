@@ -82,7 +82,7 @@ def test_patterns_and_braces_in_urls() -> None:
     every = list_images([Path("flaky://shards/*.tar")])
     assert keys(every) == ["0.tar/0.jpg", "1.tar/1.jpg", "2.tar/2.jpg"]
     assert list_images([Path("flaky://shards/{0..2}.tar")]).digest == every.digest
-    with pytest.raises(UsageError, match="No image fits"):
+    with pytest.raises(UsageError, match="No image matches"):
         list_images([Path("flaky://set/*.gif")])
 
 
