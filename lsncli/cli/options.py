@@ -1,8 +1,12 @@
 """The options that several commands share, so that they are spelled and explained once."""
 
 import os
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, fields
+from functools import wraps
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -19,6 +23,41 @@ from lsncli.images.budget import (
     USUAL_SECONDS,
 )
 from lsncli.report.formats import FORMATS, check
+
+Options = TypeVar("Options")
+
+
+def command(
+    options: type[Options], *, without: Collection[str] = ()
+) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Make a command of a function that takes the dataclass ``options``: each field is an option.
+
+    So an option is declared once, whatever number of commands and functions use it. Fields in ``without`` are
+    no options of this command and keep their defaults.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(options)  # type: ignore[arg-type]
+        if field.name not in without
+    ]
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(**values: Any) -> None:
+            function(options(**values))
+
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
 
 MODEL_PANEL = "Model"
 OUTPUT_PANEL = "Output"

@@ -174,7 +174,7 @@ def _learn(
         yes = use.read_captions(backbone, encoded.captions, progress)
     total = steps(len(encoded.captions), settings)
     with (
-        interruptible(train_prompts.kept_epochs(place.checkpoint(KIND))),
+        interruptible(train_prompts.how_to_resume(place.checkpoint(KIND))),
         progress_bar("'no' encoder", total, quiet=quiet) as progress,
     ):
         return use.train_tower(

@@ -1,9 +1,9 @@
 """``lsn train-pos`` and ``lsn train-neg``: learn positive (CoOp, CoCoOp) and negative prompts."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,139 +22,165 @@ if TYPE_CHECKING:
 
 PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"
 
-Mode = Annotated[
-    Literal["paper", "official", "fast", "best"],
-    typer.Option(
-        help="Preset of what follows: the paper's settings, what the authors' code does, large batches, or "
-        "what did best on validation rows."
-    ),
-]
-Learner = Annotated[
-    Literal["coop", "cocoop"], typer.Option(help="CoOp, or CoCoOp: contexts that depend on the image.")
-]
-Sets = Annotated[
-    int | None,
-    typer.Option(help="Prompts of each class, K. (positive 1, negative 3)", rich_help_panel=PROMPTS),
-]
-Specific = Annotated[
-    bool | None,
-    typer.Option(
-        "--specific/--shared",
-        help="A context for every class, or one for all. (positive shared, negative specific)",
-        rich_help_panel=PROMPTS,
-    ),
-]
-Names = Annotated[
-    bool | None,
-    typer.Option("--names/--no-names", help="Put class names into the prompts.", rich_help_panel=PROMPTS),
-]
-Position = Annotated[
-    Literal["end", "middle", "front"] | None,
-    typer.Option(help="Where the class name stands. (end)", rich_help_panel=PROMPTS),
-]
-ContextLength = Annotated[
-    int | None,
-    typer.Option(help="Learned vectors of a context. (16; CoCoOp positive 4)", rich_help_panel=PROMPTS),
-]
-Init = Annotated[
-    str | None,
-    typer.Option(
-        help="Words that contexts start from, such as 'a photo of a'. (random)", rich_help_panel=PROMPTS
-    ),
-]
-Tau = Annotated[
-    float | None,
-    typer.Option(help="Training temperature. (positive 0.01, negative 0.05)", rich_help_panel=LOSS),
-]
-Weight = Annotated[
-    float | None,
-    typer.Option(
-        help="Lambda of Eq. 8: weight of the orthogonality term. (negative: paper 0.1, official 1)",
-        rich_help_panel=LOSS,
-    ),
-]
-Orthogonality = Annotated[
-    Literal["sum", "mean", "signed"] | None,
-    typer.Option(
-        help="Eq. 7 as a sum or a mean of |cos|, or the authors' mean of cos.", rich_help_panel=LOSS
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        help="Passes over the rows. (positive 50, negative 100; CoCoOp 10)", rich_help_panel=SCHEDULE
-    ),
-]
-TrainBatch = Annotated[
-    int | None,
-    typer.Option("--batch-size", help="Rows a step. (8; CoCoOp 1; fast, best 128)", rich_help_panel=SCHEDULE),
-]
-Rate = Annotated[
-    float | None, typer.Option(help="Learning rate of the preset's optimiser.", rich_help_panel=SCHEDULE)
-]
-Schedule = Annotated[
-    Literal["cosine", "constant"] | None,
-    typer.Option(help="How the rate falls over the epochs. (cosine)", rich_help_panel=SCHEDULE),
-]
-Warmup = Annotated[
-    int | None, typer.Option(help="Epochs at the rate 1e-5 first. (0)", rich_help_panel=SCHEDULE)
-]
 Resume = Annotated[
     bool,
     typer.Option("--resume/--restart", help="Go on with an interrupted training.", rich_help_panel=SCHEDULE),
 ]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal prompts.")]
-Precision = Annotated[
-    Literal["fp32", "bf16", "fp16"] | None,
-    typer.Option(help="Of the text tower; fp32 is exact. (fp32)", rich_help_panel=MODEL_PANEL),
-]
-Kernel = Annotated[
-    Literal["auto", "torch", "onednn"],
-    typer.Option(help="Linear layers of the text tower; auto measures.", rich_help_panel=MODEL_PANEL),
-]
-Memory = Annotated[
-    float,
-    typer.Option(
-        min=0.01,
-        help="GiB for the text pass of a step; more is cut into exact chunks.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
 
 
-def workspace_backbone(place: "Workspace", pretrained: str, device: str) -> "Backbone":
-    """The model that made the workspace's features."""
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions:
+    """The options of `lsn train-pos`; those of `lsn train-neg` are all but ``POSITIVE_ONLY``."""
+
+    split: Annotated[str, typer.Option(help="Labelled split to learn from.")] = "train"
+    mode: Annotated[
+        Literal["paper", "official", "fast", "best"],
+        typer.Option(
+            help="Preset of what follows: the paper's settings, what the authors' code does, large batches, "
+            "or what did best on validation rows."
+        ),
+    ] = "paper"
+    learner: Annotated[
+        Literal["coop", "cocoop"], typer.Option(help="CoOp, or CoCoOp: contexts that depend on the image.")
+    ] = "coop"
+    shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None
+    val_fraction: Annotated[
+        float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
+    ] = 0.2
+    sets: Annotated[
+        int | None,
+        typer.Option(help="Prompts of each class, K. (positive 1, negative 3)", rich_help_panel=PROMPTS),
+    ] = None
+    specific: Annotated[
+        bool | None,
+        typer.Option(
+            "--specific/--shared",
+            help="A context for every class, or one for all. (positive shared, negative specific)",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None
+    names: Annotated[
+        bool | None,
+        typer.Option("--names/--no-names", help="Put class names into the prompts.", rich_help_panel=PROMPTS),
+    ] = None
+    position: Annotated[
+        Literal["end", "middle", "front"] | None,
+        typer.Option(help="Where the class name stands. (end)", rich_help_panel=PROMPTS),
+    ] = None
+    context_length: Annotated[
+        int | None,
+        typer.Option(help="Learned vectors of a context. (16; CoCoOp positive 4)", rich_help_panel=PROMPTS),
+    ] = None
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Words that contexts start from, such as 'a photo of a'. (random)", rich_help_panel=PROMPTS
+        ),
+    ] = None
+    tau: Annotated[
+        float | None,
+        typer.Option(help="Training temperature. (positive 0.01, negative 0.05)", rich_help_panel=LOSS),
+    ] = None
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Lambda of Eq. 8: weight of the orthogonality term. (negative: paper 0.1, official 1)",
+            rich_help_panel=LOSS,
+        ),
+    ] = None
+    orthogonality: Annotated[
+        Literal["sum", "mean", "signed"] | None,
+        typer.Option(
+            help="Eq. 7 as a sum or a mean of |cos|, or the authors' mean of cos.", rich_help_panel=LOSS
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the rows. (positive 50, negative 100; CoCoOp 10)", rich_help_panel=SCHEDULE
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", help="Rows a step. (8; CoCoOp 1; fast, best 128)", rich_help_panel=SCHEDULE
+        ),
+    ] = None
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate of the preset's optimiser.", rich_help_panel=SCHEDULE)
+    ] = None
+    schedule: Annotated[
+        Literal["cosine", "constant"] | None,
+        typer.Option(help="How the rate falls over the epochs. (cosine)", rich_help_panel=SCHEDULE),
+    ] = None
+    warmup: Annotated[
+        int | None, typer.Option(help="Epochs at the rate 1e-5 first. (0)", rich_help_panel=SCHEDULE)
+    ] = None
+    resume: Resume = True
+    seed: Seed = 0
+    target_tpr: options.TargetTpr = 0.95
+    work: options.WorkFolder = options.DEFAULT_WORK
+    pretrained: options.Pretrained = ""
+    device: options.Device = "auto"
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"] | None,
+        typer.Option(help="Of the text tower; fp32 is exact. (fp32)", rich_help_panel=MODEL_PANEL),
+    ] = None
+    kernel: Annotated[
+        Literal["auto", "torch", "onednn"],
+        typer.Option(help="Linear layers of the text tower; auto measures.", rich_help_panel=MODEL_PANEL),
+    ] = "auto"
+    memory: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            help="GiB for the text pass of a step; more is cut into exact chunks.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = 4.0
+    format: options.Format = "table"
+    output: options.Output = None
+    quiet: options.Quiet = False
+
+
+POSITIVE_ONLY = ("split", "shots", "val_fraction")
+"""Negative prompts learn from the rows that the positive ones learned from."""
+
+
+def workspace_backbone(workspace: "Workspace", pretrained: str, device: str) -> "Backbone":
+    """Load the model that made the workspace's features."""
     from lsncli.backbones import load_again
     from lsncli.store.reader import read_fingerprint
 
-    return load_again(read_fingerprint(place.features), pretrained=pretrained, device=device)
+    return load_again(read_fingerprint(workspace.features), pretrained=pretrained, device=device)
 
 
-def learn(kind: "Kind", given: Mapping[str, Any], *, following: str) -> None:
-    """Learn prompts as the options ``given`` say, and show them; ``following`` is the command to type next.
+def learn(kind: "Kind", arguments: PromptOptions, *, following: str) -> None:
+    """Learn prompts of a kind and print the result; ``following`` is the command to type next.
 
-    ``given`` are all options by the names of a command's parameters: one that nothing takes is a TypeError.
+    Raises TypeError for an option that no part of the training takes.
     """
     from lsncli.methods.workspace import Workspace
     from lsncli.prompts.settings import PromptSettings, preset
     from lsncli.training.prompts import plan_negative, plan_positive
 
-    rest = dict(given)
-    place = Workspace(rest.pop("work"))
+    rest = dict(vars(arguments))
+    workspace = Workspace(rest.pop("work"))
     rest["length"] = rest.pop("context_length")
     settings = preset(
-        kind, **{each.name: rest.pop(each.name) for each in fields(PromptSettings) if each.name in rest}
+        kind, **{field.name: rest.pop(field.name) for field in fields(PromptSettings) if field.name in rest}
     )
+    split, fraction, shots = (rest.pop(name) for name in ("split", "val_fraction", "shots"))
     if kind == "positive":
-        split, fraction, shots = (rest.pop(name) for name in ("split", "val_fraction", "shots"))
-        plan = plan_positive(place, split_name=split, fraction=fraction, shots=shots, seed=settings.seed)
+        plan = plan_positive(workspace, split_name=split, fraction=fraction, shots=shots, seed=settings.seed)
     else:
-        plan = plan_negative(place)
-    _run(place, plan, settings, following=following, **rest)
+        plan = plan_negative(workspace)
+    _run(workspace, plan, settings, following=following, **rest)
 
 
 def _run(
-    place: "Workspace",
+    workspace: "Workspace",
     plan: "TrainingData",
     settings: "PromptSettings",
     *,
@@ -169,18 +195,18 @@ def _run(
     output: Path | None,
     quiet: bool,
 ) -> None:
-    """Train with a progress bar, and show one row."""
+    """Train with a progress bar, and print one row."""
     from lsncli.prompts.learner import steps
     from lsncli.training import prompts as train
 
-    backbone = workspace_backbone(place, pretrained, device)
+    backbone = workspace_backbone(workspace, pretrained, device)
     total = steps(len(plan.rows.train), settings)
     with (
-        interruptible(kept_epochs(place.checkpoint(settings.kind))),
+        interruptible(how_to_resume(workspace.checkpoint(settings.kind))),
         progress_bar(f"{settings.kind} prompts", total, quiet=quiet) as progress,
     ):
         training = train.train_prompts(
-            place,
+            workspace,
             backbone,
             plan,
             settings,
@@ -194,21 +220,21 @@ def _run(
     _show(training, format, output, quiet, following=following)
 
 
-def kept_epochs(checkpoint: Path) -> Callable[[], str]:
-    """How to go on with a training whose epochs are kept at ``checkpoint``."""
+def how_to_resume(checkpoint: Path) -> Callable[[], str]:
+    """Return what to say of an interrupted training that keeps its epochs in ``checkpoint``."""
 
-    def kept() -> str:
+    def message() -> str:
         if checkpoint.is_file():
             return "The same command goes on from the last epoch."
         return "No epoch was kept yet; run the same command again."
 
-    return kept
+    return message
 
 
 def _show(
     training: "Training", format: FormatName, output: Path | None, quiet: bool, *, following: str
 ) -> None:
-    """One row about what was learned, the remarks on its threshold, and the command to type next."""
+    """Print one row about the learned prompts, then the threshold and the command to type next."""
     prompts, threshold = training.prompts, training.detector.threshold
     row = {
         "prompts": prompts.kind,
@@ -240,7 +266,7 @@ def _show(
 
 
 def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
-    """Say what gamma promises, and warn if too few held-out images stand behind it."""
+    """Print what gamma promises on stderr, with a warning if too few held-out images support it."""
     threshold = detector.threshold
     say(
         f"Detector {detector.label}: an image is ID if its score is at least gamma = {threshold.gamma:.6f}. "
@@ -253,82 +279,21 @@ def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
         say(f"Warning: {threshold.doubt} {advice}", quiet=quiet, style="yellow")
 
 
-def train_pos(
-    split: Annotated[str, typer.Option(help="Labelled split to learn from.")] = "train",
-    mode: Mode = "paper",
-    learner: Learner = "coop",
-    shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None,
-    val_fraction: Annotated[
-        float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
-    ] = 0.2,
-    sets: Sets = None,
-    specific: Specific = None,
-    names: Names = None,
-    position: Position = None,
-    context_length: ContextLength = None,
-    init: Init = None,
-    tau: Tau = None,
-    weight: Weight = None,
-    orthogonality: Orthogonality = None,
-    epochs: Epochs = None,
-    batch_size: TrainBatch = None,
-    rate: Rate = None,
-    schedule: Schedule = None,
-    warmup: Warmup = None,
-    resume: Resume = True,
-    seed: Seed = 0,
-    target_tpr: options.TargetTpr = 0.95,
-    work: options.WorkFolder = options.DEFAULT_WORK,
-    pretrained: options.Pretrained = "",
-    device: options.Device = "auto",
-    precision: Precision = None,
-    kernel: Kernel = "auto",
-    memory: Memory = 4.0,
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+@options.command(PromptOptions)
+def train_pos(arguments: PromptOptions) -> None:
     """Learn one context shared by all classes (Eq. 2-4), then calibrate a CoOp + MCM detector.
 
     Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
     An interrupted training goes on when the same command is typed again.
     """
-    learn("positive", locals(), following="lsn train-neg")
+    learn("positive", arguments, following="lsn train-neg")
 
 
-def train_neg(
-    mode: Mode = "paper",
-    learner: Learner = "coop",
-    sets: Sets = None,
-    specific: Specific = None,
-    names: Names = None,
-    position: Position = None,
-    context_length: ContextLength = None,
-    init: Init = None,
-    tau: Tau = None,
-    weight: Weight = None,
-    orthogonality: Orthogonality = None,
-    epochs: Epochs = None,
-    batch_size: TrainBatch = None,
-    rate: Rate = None,
-    schedule: Schedule = None,
-    warmup: Warmup = None,
-    resume: Resume = True,
-    seed: Seed = 0,
-    target_tpr: options.TargetTpr = 0.95,
-    work: options.WorkFolder = options.DEFAULT_WORK,
-    pretrained: options.Pretrained = "",
-    device: options.Device = "auto",
-    precision: Precision = None,
-    kernel: Kernel = "auto",
-    memory: Memory = 4.0,
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+@options.command(PromptOptions, without=POSITIVE_ONLY)
+def train_neg(arguments: PromptOptions) -> None:
     """Learn K sets of class-specific negative contexts (Eq. 5-8), then calibrate an LSN detector.
 
     Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
     An interrupted training goes on when the same command is typed again.
     """
-    learn("negative", locals(), following="lsn score ./images")
+    learn("negative", arguments, following="lsn score ./images")

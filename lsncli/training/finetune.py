@@ -71,7 +71,7 @@ class FineTunedModel:
     failures: int
 
 
-def check_place(work: Workspace) -> None:
+def check_no_features(work: Workspace) -> None:
     """LsnError if the workspace has features: those of a tower yet to be tuned cannot be among them."""
     if work.features.exists():
         raise LsnError(
@@ -154,7 +154,7 @@ def tune_tower(
     training that was interrupted goes on from its last epoch. Raises LsnError as ``fine_tune`` does.
     """
     began = time.perf_counter()
-    check_place(work)
+    check_no_features(work)
     tower = with_image_tower(plan.backbone).image_tower(settings.tune)
     path = work.checkpoint(KIND)
     run = _run(plan, settings, c, device)

@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, SimpleNamespace
 from typing import Any, get_args, get_type_hints
@@ -11,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import typer.main
 
-from lsncli.cli import train_prompts
+from lsncli.cli import train_head, train_prompts
 from lsncli.cli.app import app
 from lsncli.console import silent
 from lsncli.training import prompts as train
@@ -28,24 +29,42 @@ def functions(command: Any = ROOT, name: str = "lsn") -> dict[str, Callable[...,
 
 
 def unread(source: str) -> set[str]:
-    """Parameters of a function that its body reads nowhere; ``locals()`` reads them all."""
+    """Parameters of a function that its body reads nowhere."""
     function = ast.parse(source).body[0]
     assert isinstance(function, ast.FunctionDef)
     named = {each.arg for each in (*function.args.args, *function.args.kwonlyargs)}
-    names = {node.id for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)}
-    return set() if "locals" in names else named - names
+    return named - {
+        node.id for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)
+    }
+
+
+def unread_fields(options: type, source: str) -> set[str]:
+    """Fields of a command's options that its module reads nowhere; ``vars(arguments)`` reads them all."""
+    if "vars(arguments)" in source:
+        return set()
+    nodes = ast.walk(ast.parse(source))
+    return {each.name for each in fields(options)} - {
+        node.attr for node in nodes if isinstance(node, ast.Attribute)
+    }
 
 
 @pytest.mark.parametrize("name", functions())
 def test_every_option_is_read(name: str) -> None:
     left = {"version"} if name == "lsn" else set()  # a callback of its own prints it
-    assert unread(inspect.getsource(functions()[name])) == left
+    function = inspect.unwrap(functions()[name])
+    assert unread(inspect.getsource(function)) == left
+    for options in get_type_hints(function).values():
+        if is_dataclass(options):
+            assert not unread_fields(options, inspect.getsource(inspect.getmodule(function)))
 
 
 def test_an_option_whose_use_is_deleted_is_found() -> None:
     source = inspect.getsource(functions()["lsn train-no"])
     assert "chunk=chunk," in source
     assert unread(source.replace("chunk=chunk,", "")) == {"chunk"}
+    source = inspect.getsource(train_head)
+    assert "arguments.c," in source
+    assert unread_fields(train_head.HeadOptions, source.replace("arguments.c,", "0,")) == {"c"}
 
 
 VALUES = {"target_tpr": 0.9, "val_fraction": 0.3, "device": "cpu", "output": "rows.csv", "format": "json"}
@@ -106,8 +125,10 @@ def test_every_option_of_training_changes_what_is_asked_for(command: str, name: 
 
 
 def test_an_option_that_nothing_takes_is_an_error(tmp_path: Path, monkeypatch) -> None:
-    given = {name: None for command, name in OPTIONS if command == "train-neg"}
-    given |= {"work": tmp_path, "mode": "paper", "learner": "coop", "temperature": 2}
-    monkeypatch.setattr(train, "plan_negative", lambda place: None)
+    @dataclass(frozen=True, kw_only=True)
+    class MoreOptions(train_prompts.PromptOptions):
+        temperature: float = 2
+
+    monkeypatch.setattr(train, "plan_negative", lambda workspace: None)
     with pytest.raises(TypeError, match="temperature"):
-        train_prompts.learn("negative", given, following="")
+        train_prompts.learn("negative", MoreOptions(work=tmp_path), following="")

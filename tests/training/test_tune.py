@@ -26,7 +26,7 @@ from lsncli.scores.common import predict
 from lsncli.store.reader import read_split
 from lsncli.training import checkpoints as resume
 from lsncli.training import finetune as tune
-from lsncli.training.finetune import check_place, tune_tower
+from lsncli.training.finetune import check_no_features, tune_tower
 from lsncli.training.finetune_loop import TuneSettings, tune_settings
 
 CPU = torch.device("cpu")
@@ -172,7 +172,7 @@ def test_a_workspace_with_features_is_refused(tmp_path: Path, tiny_backbone) -> 
     with pytest.raises(
         LsnError, match=r"holds features of local-dir.*a tuned tower is another model"
     ) as caught:
-        check_place(workspace(tmp_path, tiny_backbone.fingerprint))
+        check_no_features(workspace(tmp_path, tiny_backbone.fingerprint))
     assert "--work" in caught.value.hint
 
 
