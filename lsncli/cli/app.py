@@ -21,14 +21,14 @@ from lsncli.cli import (
     evaluate,
     explain,
     extract,
-    interrupted,
-    not_,
+    interrupts,
+    negation,
     report,
     score,
     sorting,
     store,
+    train_clipn,
     train_head,
-    train_no,
     train_prompts,
     watch,
 )
@@ -53,7 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train-pos": train_prompts.train_pos,
     "train-neg": train_prompts.train_neg,
     "train-head": train_head.train_head,
-    "train-no": train_no.train_no,
+    "train-no": train_clipn.train_no,
     "candidates": candidates.candidates,
     "calibrate": calibrate.calibrate,
     "score": score.score,
@@ -62,7 +62,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate.evaluate,
     "report": report.report,
     "explain": explain.explain,
-    "not": not_.understands_not,
+    "not": negation.understands_not,
     "bench": bench.bench,
     "datasets": datasets.datasets,
     "methods": catalogue.methods,
@@ -102,7 +102,7 @@ def settings(
     ] = False,
 ) -> None:
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
-    interrupted.begin(context.invoked_subcommand)
+    interrupts.begin(context.invoked_subcommand)
     if debug:
         os.environ[DEBUG] = "1"
     if no_verify:
@@ -139,19 +139,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal or a pipe that is not UTF-8 gets escapes
             stream.reconfigure(errors="backslashreplace")
-    interrupted.begin(None)
+    interrupts.begin(None)
     try:
         with terminable(), noticed() as came:
             app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
     except KeyboardInterrupt:
-        sys.exit(interrupted.exit_code())
+        sys.exit(interrupts.exit_code())
     except SystemExit as stop:
-        if stop.code == interrupted.CODE:
-            sys.exit(interrupted.exit_code())
+        if stop.code == interrupts.CODE:
+            sys.exit(interrupts.exit_code())
         raise
     except Exception as error:
         if came or terminated():
-            sys.exit(interrupted.exit_code())
+            sys.exit(interrupts.exit_code())
         if os.environ.get(DEBUG):
             console.say(traceback.format_exc().rstrip())
         told = _told(error)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsncli.cli import options, sources
+from lsncli.cli import options
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.cli.train_prompts import describe_threshold, workspace_backbone
 from lsncli.console import printable, progress_bar, say
@@ -62,7 +62,7 @@ def calibrate(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
-    path_column: sources.PathColumn = "",
+    path_column: options.PathColumn = "",
     follow_links: options.FollowLinks = False,
     timeout: options.Timeout = None,
     image_timeout: options.ImageTimeout = None,
@@ -182,7 +182,7 @@ def _with_images(
     from lsncli.images.listing import check_not_empty, named
 
     columns = Columns(path_column, labelled=False)
-    listing = sources.list_sources(images, columns, follow_links=follow_links, quiet=quiet)
+    listing = options.list_sources(images, columns, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, named(images))
     with progress_bar("images", len(listing.items), quiet=quiet) as progress:
         return recalibrate(

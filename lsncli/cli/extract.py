@@ -8,7 +8,6 @@ import typer
 
 from lsncli.cli import engines as engines
 from lsncli.cli import options
-from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
 from lsncli.console import duration, printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
@@ -148,8 +147,8 @@ def extract(
         bool, typer.Option("--retry-failed", help="Read only the recorded failures again.")
     ] = False,
     max_failure_rate: options.MaxFailureRate = 0.05,
-    path_column: images.PathColumn = "",
-    label_column: images.LabelColumn = "",
+    path_column: options.PathColumn = "",
+    label_column: options.LabelColumn = "",
     follow_links: options.FollowLinks = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only try a few batches, and say what all would take.")
@@ -227,7 +226,7 @@ def extract(
     source = named(sources)
     with engines.planning(group, place, split):
         columns = Columns(path_column, label_column)
-        listing = images.list_sources(sources, columns, follow_links=follow_links, quiet=quiet)
+        listing = options.list_sources(sources, columns, follow_links=follow_links, quiet=quiet)
         if shots is not None:
             short = short_classes(listing, shots)
             listing = take_shots(listing, shots, seed)

@@ -1,7 +1,7 @@
 """The options that several commands share, so that they are spelled and explained once."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, fields
 from functools import wraps
 from inspect import Parameter, Signature
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 from lsncli.cli.configured import REACHES_OUT
+from lsncli.console import say
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
 from lsncli.errors import UsageError
@@ -23,6 +24,10 @@ from lsncli.images.budget import (
     USUAL_SECONDS,
 )
 from lsncli.report.formats import FORMATS, check
+
+if TYPE_CHECKING:
+    from lsncli.images.columns import Columns
+    from lsncli.images.item import Listing
 
 Options = TypeVar("Options")
 
@@ -198,3 +203,47 @@ Quiet = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+
+COLUMN_PANEL = "Lists and tables"
+PathColumn = Annotated[
+    str,
+    typer.Option(
+        "--path-column",
+        help="Column of image files in a list, or of images in a .parquet: its name, or its number from 1. "
+        "Default: by content.",
+        metavar="COLUMN",
+        rich_help_panel=COLUMN_PANEL,
+    ),
+]
+LabelColumn = Annotated[
+    str,
+    typer.Option(
+        "--label-column",
+        help="Column of classes in a list or .parquet, or field of the .json files in a tar; 'none' leaves "
+        "classes out. Default: the only one that may be it.",
+        metavar="COLUMN",
+        rich_help_panel=COLUMN_PANEL,
+    ),
+]
+
+
+def list_sources(
+    paths: Sequence[Path],
+    columns: "Columns",
+    *,
+    keep_order: bool = False,
+    follow_links: bool = False,
+    quiet: bool,
+) -> "Listing":
+    """``list_images``, and on stderr which columns were taken. Raises as ``list_images`` does."""
+    from lsncli.images.listing import list_images
+
+    listing = list_images(paths, keep_order=keep_order, follow_links=follow_links, columns=columns)
+    say_notes(listing, quiet)
+    return listing
+
+
+def say_notes(listing: "Listing", quiet: bool) -> None:
+    """Say on stderr which columns a listing took."""
+    for note in listing.notes:
+        say(note, quiet=quiet)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.cli import sources as listed
 from lsncli.cli.evaluate import folders_of
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.console import progress_bar, say
@@ -62,8 +61,8 @@ def report(
     ] = PAGE,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
-    path_column: listed.PathColumn = "",
-    label_column: listed.LabelColumn = "",
+    path_column: options.PathColumn = "",
+    label_column: options.LabelColumn = "",
     max_failure_rate: options.MaxFailureRate = 0.05,
     timeout: options.Timeout = None,
     image_timeout: options.ImageTimeout = None,
@@ -102,7 +101,7 @@ def report(
     sets = _wanted(place, paths or [], id, ood or [], images or [], train, columns)
     for one in sets:
         if isinstance(one.images, Listing):
-            listed.say_notes(one.images, quiet)
+            options.say_notes(one.images, quiet)
 
     @cache
     def load() -> "Backbone":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.cli import options, sorting, sources
+from lsncli.cli import options, sorting
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for, images_to_score, split_to_score
 from lsncli.console import progress_bar, say
 from lsncli.errors import OodFound, UsageError
@@ -94,7 +94,7 @@ def score(
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     max_failure_rate: options.MaxFailureRate = 0.05,
-    path_column: sources.PathColumn = "",
+    path_column: options.PathColumn = "",
     follow_links: options.FollowLinks = False,
     timeout: options.Timeout = None,
     image_timeout: options.ImageTimeout = None,

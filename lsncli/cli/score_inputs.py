@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lsncli.cli import options, sources
+from lsncli.cli import options
 from lsncli.cli.extract import model_for
 from lsncli.console import ProgressCallback
 from lsncli.errors import UsageError
@@ -113,7 +113,7 @@ def images_to_score(
     from lsncli.images.file_identity import with_digests
     from lsncli.images.listing import check_not_empty, named
 
-    listing = sources.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
+    listing = options.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, named(paths))
     if backbone is None:
         backbone = load_again(

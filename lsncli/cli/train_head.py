@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lsncli.cli import options
-from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
-from lsncli.cli.interrupted import interruptible
-from lsncli.cli.sources import list_sources
+from lsncli.cli.interrupts import interruptible
+from lsncli.cli.options import list_sources
 from lsncli.cli.train_prompts import how_to_resume, workspace_backbone
 from lsncli.console import printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
@@ -84,8 +83,8 @@ class HeadOptions:
         ONLY_READ,
         typer.Option(help="Class names, as lsn extract reads them.", rich_help_panel=TUNING),
     ] = None
-    path_column: images.PathColumn = ""
-    label_column: images.LabelColumn = ""
+    path_column: options.PathColumn = ""
+    label_column: options.LabelColumn = ""
     model: Annotated[
         str | None,
         typer.Option(

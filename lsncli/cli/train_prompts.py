@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lsncli.cli import options
-from lsncli.cli.interrupted import interruptible
+from lsncli.cli.interrupts import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
 from lsncli.console import progress_bar, say
 from lsncli.report.formats import Column, render

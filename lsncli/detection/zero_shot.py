@@ -8,7 +8,7 @@ from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
-from lsncli.methods.other_words import encoded, other_words
+from lsncli.methods.candidates import encoded, other_words
 from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.threshold import uncalibrated
 

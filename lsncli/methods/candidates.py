@@ -21,6 +21,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.files import write_whole
 from lsncli.images.columns import is_path_name
 from lsncli.images.names_file import read_name_lines
+from lsncli.methods.heads import TEMPLATE
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.text_features import text_features
@@ -28,7 +29,7 @@ from lsncli.reference.classes import class_list, class_lists
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
-from lsncli.types import Float64Array, Head
+from lsncli.types import Float64Array, Head, unit
 from lsncli.validation import parsed
 
 AT_ONCE = 1024
@@ -226,3 +227,35 @@ def propose(
         ]
         progress(len(keys))
     write_lines(work.candidates(split.name), lines)
+
+
+WORDS = "imagenet1k"
+"""The class list whose names are the vocabulary."""
+KEPT = 0.75
+"""Fraction of the vocabulary that stays: the words farthest from every class. The others are likely kinds or
+parts of a class ("beagle" of "dog"), which no shared word gives away."""
+
+
+def other_words(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]:
+    """Unit text features (V, D) of words that are no class: ImageNet's names, less those near ``classes``.
+
+    Near is a name that shares a word with a class, in any case, and of the rest the quarter whose text
+    features are nearest to those of a class.
+    """
+    own = {word for name in classes for word in _stems(name)}
+    free = [name for name in class_list(WORDS).names if own.isdisjoint(_stems(name))]
+    features = encoded(tower, free).astype(np.float32)
+    nearest = (features @ encoded(tower, classes).T).max(axis=1)
+    kept = np.argsort(nearest, kind="stable")[: max(1, round(KEPT * len(free)))]
+    found: NDArray[np.float32] = features[np.sort(kept)]
+    return found
+
+
+def encoded(tower: TextTower, names: Sequence[str]) -> Float64Array:
+    """Unit text features (C, D) of ``names`` in the hand-written prompt."""
+    return unit(text_features(tower, [TEMPLATE.format(name) for name in names]).cpu().numpy())
+
+
+def _stems(name: str) -> set[str]:
+    """The words of a name, in lower case and without a plural's s."""
+    return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}

@@ -25,9 +25,8 @@ from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images, named
 from lsncli.images.loader import load_batches
 from lsncli.methods.cache import digest
-from lsncli.methods.candidates import WordFeatures, read_candidates, zoc_of_split
+from lsncli.methods.candidates import WordFeatures, other_words, read_candidates, zoc_of_split
 from lsncli.methods.heads import Heads
-from lsncli.methods.other_words import other_words
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.registry import load

@@ -24,7 +24,7 @@ class NegLabel(Score):
     prompt of the classes. Word number v is in group v mod G. At G = 1 it is a plain probability.
 
     The vocabulary comes with the detector and not from training rows: words in plain language, less those
-    near a class (``methods.other_words``). Ours are the names of ImageNet's classes, theirs 10,000 nouns and
+    near a class (``methods.candidates``). Ours are the names of ImageNet's classes, theirs 10,000 nouns and
     adjectives of WordNet in 100 groups; theirs stand in "The nice ...", ours in "a photo of a ...".
 
     Paper: Jiang et al., Negative label guided OOD detection with pretrained vision-language models,

@@ -12,7 +12,7 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.detection.zero_shot import zero_shot_detector
 from lsncli.errors import UsageError
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
-from lsncli.methods.other_words import encoded, other_words
+from lsncli.methods.candidates import encoded, other_words
 from lsncli.methods.spec import parse_method
 from lsncli.metrics import auroc
 from lsncli.reference.classes import class_list

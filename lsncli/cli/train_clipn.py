@@ -7,7 +7,7 @@ import typer
 
 from lsncli.cli import options, train_prompts
 from lsncli.cli.configured import ONLY_READ
-from lsncli.cli.interrupted import interruptible
+from lsncli.cli.interrupts import interruptible
 from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options
-from lsncli.cli import sources as images
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.extract import model_for
 from lsncli.cli.train_prompts import workspace_backbone
@@ -71,8 +70,8 @@ def understands_not(
     ] = None,
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
-    path_column: images.PathColumn = "",
-    label_column: images.LabelColumn = "",
+    path_column: options.PathColumn = "",
+    label_column: options.LabelColumn = "",
     max_failure_rate: options.MaxFailureRate = 0.05,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
@@ -179,7 +178,7 @@ def _asked(
         names = use.classes_asked(place.features, train, file, stored.classes)
         check_distinct(names, text_ids_of(backbone))
         return names, iter([use.rows_of(stored, names)]), len(stored.labels)
-    listing = images.list_sources(sources, columns, quiet=quiet)
+    listing = options.list_sources(sources, columns, quiet=quiet)
     check_not_empty(listing, named(sources))
     own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(quiet))
     names = use.classes_asked(place.features, train, file, own)
