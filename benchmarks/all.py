@@ -20,11 +20,12 @@ from statistics import median
 
 import torch
 
-from benchmarks import recorded, text_tower, training
+from benchmarks import recorded
 from benchmarks.goals import Row, note, ratio, summary, table
-from benchmarks.models import class_names, text_model
-from benchmarks.peak import fresh
-from benchmarks.timing import cpu_seconds, machine, record
+from benchmarks.speed import text_tower, training
+from benchmarks.speed.models import class_names, text_model
+from benchmarks.speed.peak import fresh
+from benchmarks.speed.timing import cpu_seconds, machine, record
 
 STOCK, ONEDNN = "lsn torch", "lsn onednn"
 STEP_GOALS = {
@@ -76,7 +77,7 @@ def text_passes(tiny: bool) -> list[Row]:
         for what in ("features", "gradient"):
             worst = max(apart[kernel][what] for kernel in kernels)
             rows.append(Row(f"{what}, {kind} context, difference", worst, "", AGREEMENT, "at most"))
-    case, many = "benchmarks.text_tower:peak_case", 10 if tiny else text_tower.MANY
+    case, many = "benchmarks.speed.text_tower:peak_case", 10 if tiny else text_tower.MANY
     plain, ours = (
         fresh(case, form.model, form.classes, form.length, False, kernel, 0)["peak_mib"]
         for kernel in ("plain", kernels[-1])
@@ -100,7 +101,7 @@ def text_passes(tiny: bool) -> list[Row]:
 
 def metrics(tiny: bool) -> list[Row]:
     """FPR95, AUROC and AUPR against scikit-learn."""
-    from benchmarks.metrics import measure
+    from benchmarks.speed.metrics import measure
 
     rows = []
     for name, (apart, found) in measure(1 if tiny else 5, 1000 if tiny else 1_000_000).items():
@@ -125,7 +126,7 @@ def of_script(name: str) -> Callable[[bool], list[Row]]:
     """The rows that another script measures."""
 
     def rows(tiny: bool) -> list[Row]:
-        found: list[Row] = import_module(f"benchmarks.{name}").rows(tiny)
+        found: list[Row] = import_module(f"benchmarks.speed.{name}").rows(tiny)
         return found
 
     return rows

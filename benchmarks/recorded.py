@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.goals import Row, Sense
-from benchmarks.timing import RESULTS
+from benchmarks.speed.timing import RESULTS
 
 
 def read(name: str) -> tuple[dict[str, Any] | None, str]:
@@ -30,9 +30,8 @@ def fast_preset() -> list[Row]:
     speed, of = read("study-fast")
     paper, fast = read("study-confirm-paper")[0], read("study-confirm-fast")[0]
     if speed is None or paper is None or fast is None:
-        return [
-            _missing("preset fast", "points", 0, "at most", "python -m benchmarks.prompt_study fast|confirm")
-        ]
+        script = "python -m benchmarks.accuracy.prompt_study fast|confirm"
+        return [_missing("preset fast", "points", 0, "at most", script)]
     runs = speed["rows"]
     chosen = runs["batch 128, epochs 50/100, rates 0.03/0.01"]
     times = runs["paper"]["learning_cpu_seconds"] / chosen["learning_cpu_seconds"]
@@ -50,7 +49,7 @@ def every_method() -> list[Row]:
     found, of = read("methods")
     what = "every method, 1,000 classes, 128,000 rows: process"
     if found is None:
-        return [_missing(what, "GiB", 24, "at most", "python -m benchmarks.methods")]
+        return [_missing(what, "GiB", 24, "at most", "python -m benchmarks.speed.methods")]
     largest = max(row["process_mib"] for row in found["rows"].values())
     return [Row(what, largest / 1024, "GiB", 24, "at most", of)]
 
@@ -97,7 +96,7 @@ def gpu() -> list[Row]:
     found, of = read("gpu")
     what = "on a GPU"
     if found is None:
-        return [Row(what, None, "x", of="no record: python -m benchmarks.gpu")]
+        return [Row(what, None, "x", of="no record: python -m benchmarks.speed.gpu")]
     return [
         Row(f"{title}, {name}, on {found['machine']['gpu']}", row["ratio"], "x", of=f"wall, {of}")
         for title, variants in found.items()

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import mini_store
-from benchmarks.mini_suite import SPLITS
+from benchmarks.mini import store
+from benchmarks.mini.suite import SPLITS
 from lsncli.prompts.layout import Vocabulary
 from lsncli.prompts.plain_tower import PlainTower
 from lsncli.store.format import Split
@@ -29,7 +29,7 @@ def class_names() -> dict[str, tuple[str, ...]]:
         "imagenette": IMAGENETTE,
     }
     outside = ("textures-dtd10", "places-natural13", "plants-flowers")
-    return {name: tuple(known.get(name.partition("-")[0], ("any",))) for name in (*mini_store.SETS, *outside)}
+    return {name: tuple(known.get(name.partition("-")[0], ("any",))) for name in (*store.SETS, *outside)}
 
 
 MADE_UP = Fingerprint("made-up", "", "00" * 32, DIM, 8, "bicubic", "shortest", (0.5,), (0.5,), "fp32", 100.0)
@@ -48,7 +48,7 @@ def write_store(cache: Path, rows: int = 8, fingerprint: Fingerprint = MADE_UP) 
             keys=tuple(f"{number}.jpg" for number in range(len(labels))),
             classes=classes,
         )
-        write_split(mini_store.store_at(cache), split, fingerprint)
+        write_split(store.store_at(cache), split, fingerprint)
 
 
 def letter_tower(seed: int = 0) -> PlainTower:

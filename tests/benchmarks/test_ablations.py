@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import ablations, mini_store
-from benchmarks.ablations import Study, rows_of
+from benchmarks.accuracy import ablations
+from benchmarks.accuracy.ablations import Study, rows_of
+from benchmarks.mini import store
 from lsncli.errors import UsageError
 
 TABLE_4 = [
@@ -108,7 +109,7 @@ def test_what_is_reduced_is_said(bench: Path, monkeypatch, capsys) -> None:
 
 
 def test_all_six_columns_fit_a_hundred_characters(capsys) -> None:
-    columns = tuple(ablations.mini_suite.columns())
+    columns = tuple(ablations.suite.columns())
     values = {name: {key: [99.96, 99.96, 88.0] for key in ablations.MEASURES} for name in (*columns, "mean")}
     result = {
         "what": "x",
@@ -125,7 +126,7 @@ def test_all_six_columns_fit_a_hundred_characters(capsys) -> None:
 def test_a_second_run_learns_nothing(bench: Path, monkeypatch) -> None:
     options = ("4", "--columns", "imagenette", "--seeds", "1", "--quiet")
     first = run(bench, monkeypatch, *options)
-    monkeypatch.setattr("benchmarks.mini_eval.learn", None)
+    monkeypatch.setattr("benchmarks.mini.heads.learn", None)
     assert run(bench, monkeypatch, *options)["rows"] == first["rows"]
 
 
@@ -134,6 +135,6 @@ def test_a_second_run_learns_nothing(bench: Path, monkeypatch) -> None:
     [(("4", "--columns", "svhn"), "no column 'svhn'"), (("5", "--seeds", "0"), "1 or more")],
 )
 def test_what_cannot_be_meant_is_refused_before_any_work(bench, monkeypatch, options, message) -> None:
-    monkeypatch.setattr(mini_store, "prepare", None)
+    monkeypatch.setattr(store, "prepare", None)
     with pytest.raises(UsageError, match=message):
         run(bench, monkeypatch, *options)

@@ -1,10 +1,10 @@
-"""``benchmarks.decoding`` in its tiny form: pixels as promised; times mean nothing."""
+"""``benchmarks.speed.decoding`` in its tiny form: pixels as promised; times mean nothing."""
 
 import pytest
 
 pytest.importorskip("simplejpeg")
 
-from benchmarks import decoding
+from benchmarks.speed import decoding
 
 
 def test_exact_pixels_are_open_clip_s_and_fast_ones_within_two_levels(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import extraction, plainloops
-from benchmarks.subjects import load, made_up, photos, run_ours, sources
+from benchmarks.speed import extraction, plain_extraction
+from benchmarks.speed.subjects import load, made_up, photos, run_ours, sources
 from lsncli.images.item import Listing
 from lsncli.store.reader import read_split
 
@@ -27,16 +27,18 @@ def test_made_up_photos_are_like_those_of_imagenet(tmp_path) -> None:
     items = photos(made_up(tmp_path, 2), 4).items
     assert len({(item.offset, item.path) for item in items}) == 2
     assert all(50_000 < item.size < 200_000 for item in items)
-    assert plainloops.opened(items[0]).size == (500, 375)
+    assert plain_extraction.opened(items[0]).size == (500, 375)
 
 
 def test_the_plain_loops_and_ours_encode_the_same_images(listing: Listing, tmp_path) -> None:
     backbone, cpu = load("mini", tmp_path), torch.device("cpu")
-    theirs = plainloops.loader(listing.items, backbone.model, backbone.transform, cpu).numpy()
+    theirs = plain_extraction.loader(listing.items, backbone.model, backbone.transform, cpu).numpy()
     run_ours(listing, backbone, tmp_path / "features.h5")
     ours = np.asarray(read_split(tmp_path / "features.h5", "photos").features)
     assert extraction.smallest_cosine(ours, theirs) > 0.9999
-    authors = plainloops.authors(listing.items, backbone.model, backbone.fingerprint.image_size, cpu).numpy()
+    authors = plain_extraction.authors(
+        listing.items, backbone.model, backbone.fingerprint.image_size, cpu
+    ).numpy()
     assert np.linalg.norm(authors.astype(float), axis=1) == pytest.approx(1, abs=2e-3)
     assert 0.9 < extraction.smallest_cosine(ours, authors) < 0.99999  # bilinear is another preprocessing
 

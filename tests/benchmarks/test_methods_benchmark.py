@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import methods
-from benchmarks.methods import FORMS, case, synthetic
+from benchmarks.speed import methods
+from benchmarks.speed.methods import FORMS, case, synthetic
 from lsncli.scores import SCORES, load_score
 
 STORED = [name for name in SCORES if not methods.LEFT_OUT & load_score(name).NEEDS]
@@ -51,7 +51,7 @@ def test_the_full_form_measures_all_leaves_out_what_needs_more_and_is_written(
     row = {"fit_s": 1.0, "score_s": 2.0, "peak_mib": 10.0, "process_mib": 300.0, "auroc": 0.9}
 
     def fresh(function, name, form):
-        assert (function, form) == ("benchmarks.methods:case", "full")
+        assert (function, form) == ("benchmarks.speed.methods:case", "full")
         if name == "msp":
             raise RuntimeError("Traceback\nValueError: no luck")
         return row | ({"score_s": 7.0} if name == "knn" else {"process_mib": 3e4} if name == "energy" else {})

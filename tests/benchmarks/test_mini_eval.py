@@ -8,8 +8,8 @@ import pytest
 from mini_samples import letter_tower
 from numpy.testing import assert_allclose
 
-from benchmarks import mini_eval
-from benchmarks.mini_suite import Task, load
+from benchmarks.mini import heads
+from benchmarks.mini.suite import Task, load
 from lsncli.errors import UsageError
 from lsncli.metrics import auroc, fpr_id_positive
 from lsncli.prompts.settings import preset
@@ -25,7 +25,7 @@ def task(bench: Path) -> Task:
 
 
 def test_without_settings_the_head_is_hand_written(task: Task) -> None:
-    head = mini_eval.run(task, None, None, letter_tower(), scale=50.0)
+    head = heads.run(task, None, None, letter_tower(), scale=50.0)
     tower = letter_tower()
     words = tower.vocabulary
     for name, row in zip(task.classes, head.weights, strict=True):
@@ -36,8 +36,8 @@ def test_without_settings_the_head_is_hand_written(task: Task) -> None:
 
 
 def test_a_full_head_has_learned_both_sides(task: Task) -> None:
-    hand = mini_eval.run(task, None, None, letter_tower())
-    head = mini_eval.run(task, POSITIVE, NEGATIVE, letter_tower())
+    hand = heads.run(task, None, None, letter_tower())
+    head = heads.run(task, POSITIVE, NEGATIVE, letter_tower())
     assert head.weights.shape == (6, 16)
     assert head.negative is not None
     assert head.negative.shape == (3, 6, 16)
@@ -48,9 +48,9 @@ def test_a_full_head_has_learned_both_sides(task: Task) -> None:
 
 def test_several_positive_prompts_become_their_unit_mean(task: Task) -> None:
     three = replace(POSITIVE, sets=3)
-    text = mini_eval.learned(task, three, letter_tower()).features
+    text = heads.learned(task, three, letter_tower()).features
     assert text.shape == (3, 6, 16)
-    head = mini_eval.run(task, three, None, letter_tower())
+    head = heads.run(task, three, None, letter_tower())
     for label in range(6):
         total = text[0, label] + text[1, label] + text[2, label]
         assert_allclose(head.weights[label], total / np.linalg.norm(total), atol=1e-12)
@@ -58,8 +58,8 @@ def test_several_positive_prompts_become_their_unit_mean(task: Task) -> None:
 
 def test_figures_are_means_over_the_ood_sets_of_the_definitions(bench: Path) -> None:
     task = load("imagenette", 0, shots=4, cache=bench)
-    head = mini_eval.run(task, None, None, letter_tower())
-    mcm, sharp = mini_eval.evaluate_head(head, task, [("mcm", {}), ("mcm", {"tau": 0.01})])
+    head = heads.run(task, None, None, letter_tower())
+    mcm, sharp = heads.evaluate_head(head, task, [("mcm", {}), ("mcm", {"tau": 0.01})])
 
     def scores(features: np.ndarray, tau: float) -> np.ndarray:
         logits = np.exp(unit(features) @ head.weights.T / tau)
@@ -78,15 +78,15 @@ def test_figures_are_means_over_the_ood_sets_of_the_definitions(bench: Path) -> 
 
 def test_learning_tells_the_classes_of_this_benchmark_apart(task: Task) -> None:
     settings = preset("positive", epochs=40, length=3, batch_size=24, rate=0.2, specific=True)
-    hand, learned = (mini_eval.run(task, one, None, letter_tower()) for one in (None, settings))
-    before, after = (mini_eval.evaluate_head(head, task, [("mcm", {})])[0] for head in (hand, learned))
+    hand, learned = (heads.run(task, one, None, letter_tower()) for one in (None, settings))
+    before, after = (heads.evaluate_head(head, task, [("mcm", {})])[0] for head in (hand, learned))
     assert after.accuracy > before.accuracy + 0.2
 
 
 def test_what_was_learned_is_read_again(task: Task, bench: Path, monkeypatch) -> None:
-    first = mini_eval.learned(task, NEGATIVE, letter_tower(), bench)
-    monkeypatch.setattr(mini_eval, "learn", None)
-    again = mini_eval.learned(task, NEGATIVE, letter_tower(), bench)
+    first = heads.learned(task, NEGATIVE, letter_tower(), bench)
+    monkeypatch.setattr(heads, "learn", None)
+    again = heads.learned(task, NEGATIVE, letter_tower(), bench)
     assert first.features.tobytes() == again.features.tobytes()
     assert first.history == again.history
     assert len(first.history) == 2
@@ -97,7 +97,7 @@ def test_what_was_learned_is_read_again(task: Task, bench: Path, monkeypatch) ->
 
 def test_anything_that_learning_depends_on_changes_the_digest(task: Task, bench: Path, monkeypatch) -> None:
     def digest(task: Task = task, settings=POSITIVE, seed: int = 0) -> str:
-        return mini_eval.digest(task, settings, letter_tower(seed))
+        return heads.digest(task, settings, letter_tower(seed))
 
     base = digest()
     assert digest() == base
@@ -109,7 +109,7 @@ def test_anything_that_learning_depends_on_changes_the_digest(task: Task, bench:
         digest(settings=replace(POSITIVE, score={"tau": 2.0})),
         digest(seed=1),
     ]
-    monkeypatch.setattr(mini_eval, "code_of", lambda *_, **__: "another")
+    monkeypatch.setattr(heads, "code_of", lambda *_, **__: "another")
     others.append(digest())
     assert len({base, *others}) == 7
 
@@ -117,9 +117,9 @@ def test_anything_that_learning_depends_on_changes_the_digest(task: Task, bench:
 def test_only_what_learning_depends_on_changes_the_digest(bench: Path) -> None:
     one, other = (load("cifar+10", split, shots=3, cache=bench) for split in (0, 4))
     tower = letter_tower()
-    assert mini_eval.digest(one, POSITIVE, tower) == mini_eval.digest(other, POSITIVE, tower)
+    assert heads.digest(one, POSITIVE, tower) == heads.digest(other, POSITIVE, tower)
 
 
 def test_text_that_depends_on_the_image_is_refused(task: Task) -> None:
     with pytest.raises(UsageError, match="text is fixed, in fp32; found the learner 'cocoop' in fp32"):
-        mini_eval.run(task, preset("positive", learner="cocoop"), None, letter_tower())
+        heads.run(task, preset("positive", learner="cocoop"), None, letter_tower())

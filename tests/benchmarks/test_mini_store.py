@@ -9,7 +9,7 @@ import pytest
 from mini_samples import write_store
 from PIL import Image
 
-from benchmarks import mini_store
+from benchmarks.mini import store
 from lsncli.errors import FingerprintMismatch, LsnError, Unavailable
 from lsncli.store.reader import list_splits
 
@@ -32,14 +32,14 @@ def test_a_set_is_extracted_once_and_then_needs_no_images(tmp_path, monkeypatch)
     images.mkdir()
     make_tar(images, "imagenette-val", ("n01440764_tench", "n03445777_golf_ball"))
     monkeypatch.setenv("LSN_IMAGES", str(images))
-    first = mini_store.read_set("imagenette-val", cache)
+    first = store.read_set("imagenette-val", cache)
     assert first.classes == ("tench", "golf ball")
     assert first.labels.tolist() == [0, 0, 0, 1, 1, 1]
     monkeypatch.delenv("LSN_IMAGES")
-    mini_store.read_set.cache_clear()
-    again = mini_store.read_set("imagenette-val", cache)
+    store.read_set.cache_clear()
+    again = store.read_set("imagenette-val", cache)
     assert np.array_equal(first.features, again.features)
-    assert mini_store.logit_scale(cache) == pytest.approx(100, abs=0.1)
+    assert store.logit_scale(cache) == pytest.approx(100, abs=0.1)
 
 
 def test_without_images_and_cache_there_is_one_sentence_and_exit_code_5(
@@ -48,7 +48,7 @@ def test_without_images_and_cache_there_is_one_sentence_and_exit_code_5(
     monkeypatch.delenv("LSN_IMAGES", raising=False)
     monkeypatch.setattr("sys.argv", ["mini_store", "--cache", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
-        mini_store.exit_like_lsn(mini_store.main)
+        store.exit_like_lsn(store.main)
     assert stop.value.code == Unavailable.exit_code == 5
     said = capsys.readouterr().err
     assert "LSN_IMAGES" in said
@@ -59,23 +59,23 @@ def test_without_images_and_cache_there_is_one_sentence_and_exit_code_5(
 def test_only_what_is_missing_is_asked_for(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("LSN_IMAGES", raising=False)
     write_store(tmp_path, rows=1)
-    assert set(list_splits(mini_store.store_at(tmp_path))) == set(mini_store.SETS)
-    mini_store.prepare(mini_store.SETS, tmp_path)
+    assert set(list_splits(store.store_at(tmp_path))) == set(store.SETS)
+    store.prepare(store.SETS, tmp_path)
     with pytest.raises(Unavailable, match=r"needs 1 image sets .*\(svhn\)"):
-        mini_store.prepare([*mini_store.SETS, "svhn"], tmp_path)
+        store.prepare([*store.SETS, "svhn"], tmp_path)
 
 
 def test_prompts_are_never_learned_with_another_model_than_the_features(tmp_path, monkeypatch) -> None:
     images = tmp_path / "images"
     images.mkdir()
     make_tar(images, "imagenette-val", ("n01440764_tench", "n03445777_golf_ball"))
-    mini_store.prepare(["imagenette-val"], tmp_path, images, quiet=True)
-    made = mini_store.read_fingerprint(mini_store.store_at(tmp_path))
+    store.prepare(["imagenette-val"], tmp_path, images, quiet=True)
+    made = store.read_fingerprint(store.store_at(tmp_path))
     monkeypatch.setattr(
-        mini_store, "read_fingerprint", lambda path: type(made)(**{**made.__dict__, "weights": "00" * 32})
+        store, "read_fingerprint", lambda path: type(made)(**{**made.__dict__, "weights": "00" * 32})
     )
     with pytest.raises(FingerprintMismatch):
-        mini_store.text_tower(tmp_path)
+        store.text_tower(tmp_path)
 
 
 def test_an_unreadable_image_is_not_passed_over(tmp_path) -> None:
@@ -86,14 +86,14 @@ def test_an_unreadable_image_is_not_passed_over(tmp_path) -> None:
         member.size = 4
         tar.addfile(member, io.BytesIO(b"junk"))
     with pytest.raises(LsnError, match=r"1 of 4 images failed"):
-        mini_store.prepare(["imagenette-val"], tmp_path / "cache", tmp_path, quiet=True)
+        store.prepare(["imagenette-val"], tmp_path / "cache", tmp_path, quiet=True)
     with pytest.raises(LsnError, match="1 images of imagenette-val could not be read"):
-        mini_store.read_set("imagenette-val", tmp_path / "cache")
+        store.read_set("imagenette-val", tmp_path / "cache")
 
 
 def test_the_cache_is_named_by_the_environment_or_the_users_own(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("LSN_MINI_BENCH", str(tmp_path))
-    assert mini_store.default_cache() == tmp_path
+    assert store.default_cache() == tmp_path
     monkeypatch.delenv("LSN_MINI_BENCH")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert mini_store.default_cache() == tmp_path / "lsn-mini-bench"
+    assert store.default_cache() == tmp_path / "lsn-mini-bench"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mini_samples import write_store
 
-from benchmarks import mini_store, mini_suite
-from benchmarks.mini_suite import COLUMNS, SPLITS, columns, load, sets_of, splits, validation
+from benchmarks.mini import store, suite
+from benchmarks.mini.suite import COLUMNS, SPLITS, columns, load, sets_of, splits, validation
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.class_names import class_names
 from lsncli.images.listing import list_images
@@ -32,11 +32,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real listings in place of features: every image is a row, its number the only feature."""
-    needed = [f"{name}.tar" for name in mini_store.SETS]
+    needed = [f"{name}.tar" for name in store.SETS]
     if not IMAGES or not all((Path(IMAGES) / name).is_file() for name in needed):
         pytest.skip(f"LSN_IMAGES must name a folder with {', '.join(needed)}: real counts are NOT checked")
 
-    monkeypatch.setattr(mini_store, "read_set", listed)
+    monkeypatch.setattr(store, "read_set", listed)
 
 
 @cache_of_calls
@@ -97,7 +97,7 @@ def test_real_test_sets_have_the_protocols_counts() -> None:
             task = load(column, split, cache=Path())
             assert len(task.test_id) == inside
             assert [len(features) for features in task.test_ood.values()] == outside
-            shots = min(mini_suite.SHOTS, there[COLUMNS[column].train])
+            shots = min(suite.SHOTS, there[COLUMNS[column].train])
             assert np.bincount(task.train.labels).tolist() == [shots] * len(task.classes)
 
 
@@ -123,7 +123,7 @@ def test_train_validation_and_test_rows_never_meet(cache: Path, column: str, spl
 def test_labels_say_which_class_a_row_is_of(cache: Path, column: str, split: int) -> None:
     task = load(column, split, shots=3, cache=cache)
     for source, rows in ((COLUMNS[column].train, task.train), (COLUMNS[column].test, task.test_id)):
-        whole = mini_store.read_set(source, cache)
+        whole = store.read_set(source, cache)
         named = {
             row.tobytes(): whole.classes[label]
             for row, label in zip(whole.features, whole.labels, strict=True)
@@ -136,7 +136,7 @@ def test_every_test_image_is_either_id_or_ood(cache: Path, column: str) -> None:
     task = load(column, 1, cache=cache)
     (outside,) = task.test_ood.values()
     assert rows_of(task.test_id.features) | rows_of(outside) == rows_of(
-        mini_store.read_set(COLUMNS[column].test, cache).features
+        store.read_set(COLUMNS[column].test, cache).features
     )
 
 
@@ -164,7 +164,7 @@ def test_a_validation_fold_holds_training_images_only(
     task = load(column, split, shots=3, cache=cache)
     inner = validation(task, fold)
     used = [inner.train.features, inner.test_id.features, *inner.test_ood.values()]
-    train_images = rows_of(mini_store.read_set(COLUMNS[column].train, cache).features)
+    train_images = rows_of(store.read_set(COLUMNS[column].train, cache).features)
     assert all(rows_of(features) <= train_images for features in used)
     assert rows_of(inner.train.features) <= rows_of(task.train.features)
     (outside,) = inner.test_ood.values()
@@ -200,7 +200,7 @@ def test_folds_0_and_1_swap_sides_and_2_halves_anew(cache: Path) -> None:
 def test_a_column_names_the_sets_it_needs() -> None:
     assert sets_of(["cifar+10", "cifar10"]) == ("cifar10-train", "cifar10-test", "cifar100-test")
     assert len(sets_of(["imagenette"])) == 5
-    assert set(sets_of(columns())) == set(mini_store.SETS)
+    assert set(sets_of(columns())) == set(store.SETS)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,8 @@ def test_a_fold_needs_classes_to_leave_out(cache: Path) -> None:
 def test_a_set_without_a_class_of_the_protocol_is_refused(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = mini_store.read_set("imagenette-train", cache)
-    monkeypatch.setattr(mini_store, "read_set", lambda name, cache: whole)
+    whole = store.read_set("imagenette-train", cache)
+    monkeypatch.setattr(store, "read_set", lambda name, cache: whole)
     with pytest.raises(LsnError, match="no class 'airplane'"):
         load("cifar10", 0, cache=cache)
 

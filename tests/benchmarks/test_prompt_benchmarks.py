@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import gpu, text_tower, timing, training
-from benchmarks.models import class_names, images, text_model
-from benchmarks.peak import fresh, peak_of
-from benchmarks.timing import interleaved
+from benchmarks.speed import gpu, text_tower, timing, training
+from benchmarks.speed.models import class_names, images, text_model
+from benchmarks.speed.peak import fresh, peak_of
+from benchmarks.speed.timing import interleaved
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_the_peak_is_what_was_needed_at_once() -> None:
 
 def test_a_case_that_fails_in_its_process_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no_such_case"):
-        fresh("benchmarks.peak:no_such_case")
+        fresh("benchmarks.speed.peak:no_such_case")
 
 
 def test_models_and_names_are_the_same_every_time() -> None:

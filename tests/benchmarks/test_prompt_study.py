@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import prompt_study
-from benchmarks.prompt_study import (
+from benchmarks.accuracy import prompt_study
+from benchmarks.accuracy.prompt_study import (
     COLUMNS,
     fast_candidates,
     finalists,
@@ -15,7 +15,7 @@ from benchmarks.prompt_study import (
     preset_candidates,
     validation_places,
 )
-from benchmarks.prompt_study import (
+from benchmarks.accuracy.prompt_study import (
     test_places as places_of_tests,
 )
 from lsncli.prompts.settings import preset

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import reference, steps
-from benchmarks.models import Model, class_names, contexts, images, text_model
-from benchmarks.steps import PLAIN, Ground
+from benchmarks.speed import plain_learning, steps
+from benchmarks.speed.models import Model, class_names, contexts, images, text_model
+from benchmarks.speed.steps import PLAIN, Ground
 from lsncli.prompts.settings import preset
 
 NAMES = ["tench", "English springer", "zebra-like_red_bird"]
@@ -39,8 +39,8 @@ def test_a_context_of_words_is_the_sentence(
     model: Model, position: str, sentence: str, specific: bool
 ) -> None:
     context = words(model, "the very red")
-    frame = reference.template(model.clip, model.tokenizer, NAMES, 3, position)
-    found = reference.text_pass(model.clip, frame)(context.expand(3, -1, -1) if specific else context)
+    frame = plain_learning.template(model.clip, model.tokenizer, NAMES, 3, position)
+    found = plain_learning.text_pass(model.clip, frame)(context.expand(3, -1, -1) if specific else context)
     texts = [sentence.format(name.replace("_", " ")) for name in NAMES]
     with torch.no_grad():
         expected = model.clip.encode_text(model.tokenizer(texts), normalize=True)
@@ -48,37 +48,41 @@ def test_a_context_of_words_is_the_sentence(
 
 
 def test_prompts_without_a_name_are_the_context_and_a_full_stop(model: Model) -> None:
-    frame = reference.template(model.clip, model.tokenizer, ["", ""], 3)
-    found = reference.text_pass(model.clip, frame)(words(model, "the very red"))
+    frame = plain_learning.template(model.clip, model.tokenizer, ["", ""], 3)
+    found = plain_learning.text_pass(model.clip, frame)(words(model, "the very red"))
     with torch.no_grad():
         expected = model.clip.encode_text(model.tokenizer(["the very red."]), normalize=True)
     torch.testing.assert_close(found, expected.expand(2, -1), rtol=0, atol=2e-6)
 
 
 def test_a_cut_template_drops_padding_only(model: Model) -> None:
-    frame = reference.template(model.clip, model.tokenizer, NAMES, 4)
+    frame = plain_learning.template(model.clip, model.tokenizer, NAMES, 4)
     context, cut = contexts(4, model.width), frame.cut()
     assert cut.ids.shape[1] == max(row.argmax().item() for row in frame.ids) + 1 < frame.ids.shape[1]
     assert cut.prompts(context).shape[:2] == cut.ids.shape
-    whole, short = (reference.text_pass(model.clip, each)(context) for each in (frame, cut))
+    whole, short = (plain_learning.text_pass(model.clip, each)(context) for each in (frame, cut))
     torch.testing.assert_close(whole, short, rtol=0, atol=2e-6)
 
 
-def loops(model: Model) -> dict[str, Callable[[], reference.Loop]]:
+def loops(model: Model) -> dict[str, Callable[[], plain_learning.Loop]]:
     """Every learner on five classes with a context of 4."""
-    text = reference.text_pass(model.clip, reference.template(model.clip, model.tokenizer, class_names(5), 4))
+    text = plain_learning.text_pass(
+        model.clip, plain_learning.template(model.clip, model.tokenizer, class_names(5), 4)
+    )
     shared, own = contexts(4, model.width), contexts(3, 5, 4, model.width)
     others = list(images(10, model.features, seed=1).unflatten(0, (2, 5)))
     return {
-        "coop": lambda: reference.coop(text, shared.clone().requires_grad_()),
-        "coop, double": lambda: reference.coop(text, shared.clone().requires_grad_(), double=True),
-        "negative": lambda: reference.negative(text, own[0].clone().requires_grad_(), others),
-        "negative, double": lambda: reference.negative(
+        "coop": lambda: plain_learning.coop(text, shared.clone().requires_grad_()),
+        "coop, double": lambda: plain_learning.coop(text, shared.clone().requires_grad_(), double=True),
+        "negative": lambda: plain_learning.negative(text, own[0].clone().requires_grad_(), others),
+        "negative, double": lambda: plain_learning.negative(
             text, own[0].clone().requires_grad_(), [], double=True
         ),
-        "jointly": lambda: reference.negative_jointly(text, [one.clone().requires_grad_() for one in own]),
-        "cocoop": lambda: reference.cocoop(
-            text, shared.clone().requires_grad_(), reference.meta_net(model.features, model.width)
+        "jointly": lambda: plain_learning.negative_jointly(
+            text, [one.clone().requires_grad_() for one in own]
+        ),
+        "cocoop": lambda: plain_learning.cocoop(
+            text, shared.clone().requires_grad_(), plain_learning.meta_net(model.features, model.width)
         ),
     }
 

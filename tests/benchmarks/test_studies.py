@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from mini_samples import write_store
 
-from benchmarks import mini_eval, studies
-from benchmarks.studies import Cell, Place, measure
+from benchmarks.accuracy import studies
+from benchmarks.accuracy.studies import Cell, Place, measure
+from benchmarks.mini import heads
 from lsncli.backbones import load_backbone
 from lsncli.prompts.settings import preset
 
@@ -33,13 +34,13 @@ def cells(seeds: int = 2) -> list[Cell]:
 def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which prompts were really learned: kind and seed."""
     seen: list[tuple[str, int]] = []
-    real = mini_eval.learn
+    real = heads.learn
 
     def spy(tower, rows, classes, settings, **options):
         seen.append((settings.kind, settings.seed))
         return real(tower, rows, classes, settings, **options)
 
-    monkeypatch.setattr(mini_eval, "learn", spy)
+    monkeypatch.setattr(heads, "learn", spy)
     return seen
 
 
@@ -61,9 +62,9 @@ def test_every_cell_is_measured_in_order_and_shared_prompts_are_learned_once(ben
 def test_records_are_what_evaluate_head_says(bench: Path) -> None:
     cell = cells(1)[1]
     (record,) = measure([cell], bench, quiet=True)
-    task, tower = cell.where.task(bench), studies.mini_store.text_tower(bench)
-    head = mini_eval.run(task, replace(POSITIVE, seed=0), replace(NEGATIVE, seed=0), tower)
-    for stored, found in zip(record["results"], mini_eval.evaluate_head(head, task, METHODS), strict=True):
+    task, tower = cell.where.task(bench), studies.store.text_tower(bench)
+    head = heads.run(task, replace(POSITIVE, seed=0), replace(NEGATIVE, seed=0), tower)
+    for stored, found in zip(record["results"], heads.evaluate_head(head, task, METHODS), strict=True):
         assert (stored["fpr95"], stored["auroc"]) == (found.fpr95, found.auroc)
 
 

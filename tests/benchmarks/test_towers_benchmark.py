@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import towers
 from benchmarks.goals import WIDEST
+from benchmarks.speed import towers
 
 
 def test_a_dwarf_goes_through_every_variant(monkeypatch, capsys) -> None:

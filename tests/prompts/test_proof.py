@@ -1,7 +1,7 @@
 """The text towers of prompt learning against a plain pass over whole prompts: features and gradients.
 
 Inputs are fresh in every run. A failure names its seed; ``PROOF_SEED=<seed>`` repeats it. The plain pass is
-benchmarks/reference.py: every token of every prompt through the open_clip model's own modules.
+benchmarks/speed/plain_learning.py: every token of every prompt through the open_clip model's own modules.
 """
 
 import os
@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import reference
-from benchmarks.models import Model, class_names, text_model
+from benchmarks.speed import plain_learning
+from benchmarks.speed.models import Model, class_names, text_model
 from lsncli.backbones.text import text_tower
 from lsncli.errors import LsnError, Unavailable
 from lsncli.prompts.kernels import KERNELS, pick_kernel
@@ -88,8 +88,8 @@ def plain(
     model: Model, names: list[str], contexts: Tensor, direction: Tensor, position: str
 ) -> tuple[Tensor, Tensor]:
     """Features (G, C, D) and the gradient of contexts (G, [C,] M, W), one group after the other."""
-    frame = reference.template(model.clip, model.tokenizer, names, contexts.shape[-2], position)
-    run = reference.text_pass(model.clip, frame)
+    frame = plain_learning.template(model.clip, model.tokenizer, names, contexts.shape[-2], position)
+    run = plain_learning.text_pass(model.clip, frame)
     leaves = [context.clone().requires_grad_() for context in contexts]
     features = torch.stack([run(leaf) for leaf in leaves])
     (features * direction).sum().backward()

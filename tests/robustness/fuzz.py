@@ -22,7 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.timing import record
+from benchmarks.speed.timing import record
 from lsncli.images.decode import decode
 from lsncli.images.found import EXTENSIONS
 from lsncli.images.item import ImageItem

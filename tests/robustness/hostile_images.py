@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from slow_images import UPSIDE_DOWN, blocks, chunk, chunks, encoded, plain_webp, run_lengths, segments, strips
 
-from benchmarks.timing import record
+from benchmarks.speed.timing import record
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable
 

@@ -1,6 +1,6 @@
 """Rebuild ``lsncli/bench/suites/mini.h5``, the features that come with the suite ``mini``.
 
-    python -m benchmarks.suite_store --images DIR
+    python -m benchmarks.mini.suite_store --images DIR
 
 DIR (or LSN_IMAGES) holds the suite's image sets, each a folder or a tar (``lsn datasets --suite mini``).
 The sets are all that the tables use but CIFAR's, whose 40,000 images would be too much to carry along.
@@ -20,7 +20,7 @@ from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.console import progress_bar
 
 LEFT_OUT = "cifar"
-TARGET = Path(__file__).parent.parent / "lsncli" / "bench" / "suites" / "mini.h5"
+TARGET = Path(__file__).parents[2] / "lsncli" / "bench" / "suites" / "mini.h5"
 
 
 def main() -> None:

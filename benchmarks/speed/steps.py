@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import learners, reference
-from benchmarks.models import Model, contexts, images
+from benchmarks.speed import learners, plain_learning
+from benchmarks.speed.models import Model, contexts, images
 from lsncli.prompts.cocoop import conditional_cosines
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import settings_layout
@@ -51,10 +51,12 @@ class Ground:
         labels = torch.arange(size) % len(self.names)
         return images(size, self.model.features).to(self.device), labels.to(self.device)
 
-    def texts(self, settings: PromptSettings) -> dict[str, reference.TextPass]:
+    def texts(self, settings: PromptSettings) -> dict[str, plain_learning.TextPass]:
         """The plain text pass, in float32 and, if asked for, under autocast."""
         clip, tokenizer = self.model.clip, self.model.tokenizer
-        run = reference.text_pass(clip, reference.template(clip, tokenizer, self.names, settings.length))
+        run = plain_learning.text_pass(
+            clip, plain_learning.template(clip, tokenizer, self.names, settings.length)
+        )
         if not self.autocast:
             return {PLAIN: run}
         half = torch.autocast(self.device.type, torch.float16)(run)
@@ -66,7 +68,7 @@ class Ground:
         return contexts(sets, *shape, self.model.width).to(self.device)
 
 
-def _step(loop: reference.Loop, batch: tuple[Tensor, Tensor]) -> Callable[[], Tensor]:
+def _step(loop: plain_learning.Loop, batch: tuple[Tensor, Tensor]) -> Callable[[], Tensor]:
     return lambda: torch.tensor(loop.step(*batch))
 
 
@@ -75,7 +77,7 @@ def coop(on: Ground, settings: PromptSettings) -> Steps:
     steps: Steps = {}
     for name, text in on.texts(settings).items():
         context = on.start(settings)[0].requires_grad_()
-        plain = reference.coop(text, context, settings.double_softmax, settings.rate)
+        plain = plain_learning.coop(text, context, settings.double_softmax, settings.rate)
         steps[name] = _step(plain, on.batch(settings.batch_size))
     for size, suffix in ((settings.batch_size, ""), (LARGE_BATCH, f", batch {LARGE_BATCH}")):
         for name, tower in on.towers.items():
@@ -91,7 +93,9 @@ def negative(on: Ground, settings: PromptSettings) -> Steps:
     steps: Steps = {}
     for name, text in on.texts(settings).items():
         context = on.start(settings)[0].requires_grad_()
-        steps[name] = _step(reference.negative(text, context, list(others), settings.double_softmax), batch)
+        steps[name] = _step(
+            plain_learning.negative(text, context, list(others), settings.double_softmax), batch
+        )
     for name, tower in on.towers.items():
         ours = learners.loop(tower, on.names, settings, on.start(settings), others=others)
         steps[name] = _step(ours, batch)
@@ -102,7 +106,7 @@ def negative_jointly(on: Ground, settings: PromptSettings) -> Steps:
     """All sets in every step: the paper's form."""
     batch = on.batch(settings.batch_size)
     separate = [one.clone().requires_grad_() for one in on.start(settings, settings.sets)]
-    plain = reference.negative_jointly(on.texts(settings)[PLAIN], separate, settings.weight)
+    plain = plain_learning.negative_jointly(on.texts(settings)[PLAIN], separate, settings.weight)
     steps = {PLAIN: _step(plain, batch)}
     for name, tower in on.towers.items():
         ours = learners.loop(tower, on.names, settings, on.start(settings, settings.sets))
@@ -113,7 +117,7 @@ def negative_jointly(on: Ground, settings: PromptSettings) -> Steps:
 def _meta(on: Ground) -> torch.nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return reference.meta_net(on.model.features, on.model.width).to(on.device)
+        return plain_learning.meta_net(on.model.features, on.model.width).to(on.device)
 
 
 def cocoop(on: Ground, settings: PromptSettings) -> Steps:
@@ -124,7 +128,7 @@ def cocoop(on: Ground, settings: PromptSettings) -> Steps:
         for name, tower in on.towers.items()
     }
     plain = {
-        name: reference.cocoop(text, on.start(settings)[0].requires_grad_(), copy.deepcopy(meta))
+        name: plain_learning.cocoop(text, on.start(settings)[0].requires_grad_(), copy.deepcopy(meta))
         for name, text in on.texts(settings).items()
     }
     return {name: _step(loop, batch) for name, loop in (plain | ours).items()}
@@ -136,8 +140,8 @@ def cocoop_test(on: Ground, settings: PromptSettings) -> Steps:
     meta, context = _meta(on).requires_grad_(False), on.start(settings)
 
     @torch.no_grad()
-    def plain(text: reference.TextPass) -> Tensor:
-        return reference.conditional_cosines(text, context[0], meta, several[:1].to(on.device))[0]
+    def plain(text: plain_learning.TextPass) -> Tensor:
+        return plain_learning.conditional_cosines(text, context[0], meta, several[:1].to(on.device))[0]
 
     steps: Steps = {name: partial(plain, text) for name, text in on.texts(settings).items()}
     for name, tower in on.towers.items():

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 Rows = dict[str, dict[str, float]]
 """For every variant its figures, such as ``{"wall_s": 1.5, "cpu_s": 1.4, "ratio": 1.0}``."""

@@ -1,8 +1,8 @@
 """Images a second of ``lsn extract`` against two plain loops, shares of its stages, and decoding alone.
 
-    python -m benchmarks.extraction [--images DIR] [--model NAME ...] [--quick | --tiny]
+    python -m benchmarks.speed.extraction [--images DIR] [--model NAME ...] [--quick | --tiny]
 
-The plain loops (benchmarks/plainloops.py) are the authors' script and open_clip with a DataLoader; all
+The plain loops (plain_extraction.py) are the authors' script and open_clip with a DataLoader; all
 variants take turns in one process. Ours is the whole of ``lsn extract`` but listing: it reads, decodes,
 encodes and writes a store. Ratios are of wall time, what a user waits; beside them those of CPU time, which
 hold where other programs run, too. DIR (or LSN_IMAGES) holds photos-original.tar; without it the sample
@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import plainloops
 from benchmarks.goals import Row
-from benchmarks.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
-from benchmarks.timing import Rows, interleaved, machine, record
+from benchmarks.speed import plain_extraction
+from benchmarks.speed.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
+from benchmarks.speed.timing import Rows, interleaved, machine, record
 from lsncli.extraction.extract import Extraction
 from lsncli.images.item import Listing
 from lsncli.store.reader import read_split
@@ -68,8 +68,8 @@ def measure(name: str, folder: Path, found: list[Path], number: int, rounds: int
         items, size = listing.items, plain.fingerprint.image_size
         alone = {way: f"{ALONE}{way.split(', ')[1]}" for way in ours if way.startswith(f"{OURS} fp32")}
         return {
-            AUTHORS: lambda: plainloops.authors(items, plain.model, size, cpu),
-            LOADER: lambda: plainloops.loader(items, plain.model, plain.transform, cpu),
+            AUTHORS: lambda: plain_extraction.authors(items, plain.model, size, cpu),
+            LOADER: lambda: plain_extraction.loader(items, plain.model, plain.transform, cpu),
             **{way: extracting(listing, way) for way in ours},
             **{title: pixels_only(listing, ours[way]) for way, title in alone.items()},
         }
@@ -78,7 +78,7 @@ def measure(name: str, folder: Path, found: list[Path], number: int, rounds: int
     for run in variants(few).values():
         run()
     run_ours(few, ours[FP32], store)
-    theirs = plainloops.loader(few.items, plain.model, plain.transform, cpu).numpy()
+    theirs = plain_extraction.loader(few.items, plain.model, plain.transform, cpu).numpy()
     cosine = smallest_cosine(np.asarray(read_split(store, "photos").features), theirs)
     times = interleaved(variants(photos(found, number)), rounds, warm=False)
     return Measured(number, times, stages, cosine)

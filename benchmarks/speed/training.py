@@ -1,6 +1,6 @@
 """Steps of every learner: a plain loop over whole prompts against ours, and what a whole run would take.
 
-    python -m benchmarks.training [--quick | --tiny]
+    python -m benchmarks.speed.training [--quick | --tiny]
 
 One thread, random weights in the shape of OpenAI's ViT-B/32, names of ImageNet classes, the paper's
 settings. Ratios are of CPU time. ``--quick`` takes 20 classes instead of 100; only the full form writes
@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import steps
-from benchmarks.models import class_names, text_model
-from benchmarks.steps import PLAIN, Ground, Steps, images_in
-from benchmarks.text_tower import FULL, Form, form_of, kernels
-from benchmarks.timing import Rows, interleaved, record, table
+from benchmarks.speed import steps
+from benchmarks.speed.models import class_names, text_model
+from benchmarks.speed.steps import PLAIN, Ground, Steps, images_in
+from benchmarks.speed.text_tower import FULL, Form, form_of, kernels
+from benchmarks.speed.timing import Rows, interleaved, record, table
 from lsncli.prompts.settings import PromptSettings, preset
 
 SHOTS = 128

@@ -1,12 +1,12 @@
 """How the presets `fast` and `best` were chosen, and how they do.
 
-    python -m benchmarks.prompt_study fast       # large batches: which rates reach the paper's prompts?
-    python -m benchmarks.prompt_study losses     # what makes negative prompts help?
-    python -m benchmarks.prompt_study choose     # the leaders of that, three seeds
-    python -m benchmarks.prompt_study confirm    # every preset on the test columns, three seeds
+    python -m benchmarks.accuracy.prompt_study fast     # large batches: which rates give the paper's prompts?
+    python -m benchmarks.accuracy.prompt_study losses   # what makes negative prompts help?
+    python -m benchmarks.accuracy.prompt_study choose   # the leaders of that, three seeds
+    python -m benchmarks.accuracy.prompt_study confirm  # every preset on the test columns, three seeds
 
 The first three look at validation only: classes are left out of the training images and play OOD
-(``mini_suite.validation``). Only ``confirm`` sees test rows, after the presets were fixed. All of it is
+(``suite.validation``). Only ``confirm`` sees test rows, after the presets were fixed. All of it is
 resumable; results go to results/study-<stage>.json.
 """
 
@@ -21,10 +21,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks import mini_store, mini_suite
-from benchmarks.mini_eval import Method
-from benchmarks.studies import Cell, Place, Record, measure
-from benchmarks.timing import RESULTS, machine
+from benchmarks.accuracy.studies import Cell, Place, Record, measure
+from benchmarks.mini import store, suite
+from benchmarks.mini.heads import Method
+from benchmarks.speed.timing import RESULTS, machine
 from lsncli.console import out, say
 from lsncli.prompts.settings import MODES, PromptSettings, preset
 
@@ -47,7 +47,7 @@ COLUMNS = {
     "fast": ("cifar10", "imagenette"),
     "losses": ("cifar10", "imagenette"),
     "choose": ("cifar10", "imagenette", "tinyimagenet", "cifar100"),
-    "confirm": mini_suite.columns(),
+    "confirm": suite.columns(),
 }
 """What a stage looks at unless told otherwise."""
 
@@ -76,7 +76,7 @@ def test_places(seeds: int, splits: int, columns: Sequence[str]) -> list[Place]:
         Place(column, split, seed)
         for seed in range(seeds)
         for column in columns
-        for split in range(min(splits, mini_suite.splits(column)))
+        for split in range(min(splits, suite.splits(column)))
     ]
 
 
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--columns", default="", help="separated by commas")
     parser.add_argument("--only", default="", help="candidates whose name contains this")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
-    parser.add_argument("--cache", type=Path, default=mini_store.default_cache())
+    parser.add_argument("--cache", type=Path, default=store.default_cache())
     parser.add_argument("--output", type=Path, help="default benchmarks/results/study-<stage>.json")
     given = parser.parse_args()
     file = given.cache / "results" / f"study-{given.stage}.jsonl"
@@ -283,4 +283,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    mini_store.exit_like_lsn(main)
+    store.exit_like_lsn(main)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import mini_eval, mini_store, mini_suite
+from benchmarks.mini import heads, store, suite
 from lsncli.console import say
 from lsncli.methods.source_digest import code_of
 from lsncli.prompts.settings import PromptSettings
@@ -36,10 +36,10 @@ class Place:
     column: str
     split: int = 0
     seed: int = 0
-    shots: int = mini_suite.SHOTS
+    shots: int = suite.SHOTS
     fold: int | None = None
 
-    def task(self, cache: Path) -> mini_suite.Task:
+    def task(self, cache: Path) -> suite.Task:
         """The rows themselves; the last few are kept, as cells of one place come in a row."""
         return _task(self, cache)
 
@@ -49,9 +49,9 @@ class Place:
 
 
 @lru_cache(maxsize=4)
-def _task(place: Place, cache: Path) -> mini_suite.Task:
-    task = mini_suite.load(place.column, place.split, shots=place.shots, seed=place.seed, cache=cache)
-    return task if place.fold is None else mini_suite.validation(task, place.fold, place.seed)
+def _task(place: Place, cache: Path) -> suite.Task:
+    task = suite.load(place.column, place.split, shots=place.shots, seed=place.seed, cache=cache)
+    return task if place.fold is None else suite.validation(task, place.fold, place.seed)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Cell:
     where: Place
     positive: PromptSettings | None
     negative: PromptSettings | None
-    methods: tuple[mini_eval.Method, ...]
+    methods: tuple[heads.Method, ...]
 
     def seeded(self, settings: PromptSettings | None) -> PromptSettings | None:
         """``settings`` with the seed of ``where``."""
@@ -91,7 +91,7 @@ def measure(
     fractions. With ``file`` (JSON lines) records are appended as they are made, and those in it that still
     hold (same rows, settings and code) are not made again.
     """
-    mini_store.prepare(mini_suite.sets_of([cell.where.column for cell in cells]), cache, quiet=quiet)
+    store.prepare(suite.sets_of([cell.where.column for cell in cells]), cache, quiet=quiet)
     records = {} if file is None else _read(file)
     wanted: dict[str, Learning] = {}
     waiting: dict[str, tuple[Cell, set[str]]] = {}
@@ -102,7 +102,7 @@ def measure(
         if keys[-1] not in records:
             waiting[keys[-1]] = cell, set(needs)
             wanted |= needs
-    done = {name for name in wanted if mini_eval.file_of(name, cache).is_file()}
+    done = {name for name in wanted if heads.file_of(name, cache).is_file()}
     todo = {name: work for name, work in wanted.items() if name not in done}
 
     def settle() -> None:
@@ -147,23 +147,23 @@ def _stream(todo: Mapping[str, Learning], cache: Path, jobs: int) -> Iterator[tu
 def _learn(work: Learning, cache: Path) -> float:
     """Learn, keep it on disk, and return the seconds it took."""
     task = work.where.task(cache)
-    return mini_eval.learned(task, work.settings, mini_store.text_tower(cache), cache).seconds
+    return heads.learned(task, work.settings, store.text_tower(cache), cache).seconds
 
 
 def _learnings(cell: Cell, cache: Path) -> dict[str, Learning]:
     """What must be learned before ``cell`` can be measured, by digest."""
-    task, tower = cell.where.task(cache), mini_store.text_tower(cache)
+    task, tower = cell.where.task(cache), store.text_tower(cache)
     wanted = [one for one in (cell.seeded(cell.positive), cell.seeded(cell.negative)) if one is not None]
-    return {mini_eval.digest(task, one, tower): Learning(cell.where, one) for one in wanted}
+    return {heads.digest(task, one, tower): Learning(cell.where, one) for one in wanted}
 
 
 def _record(key: str, cell: Cell, cache: Path) -> Record:
-    task, tower = cell.where.task(cache), mini_store.text_tower(cache)
+    task, tower = cell.where.task(cache), store.text_tower(cache)
     positive, negative = cell.seeded(cell.positive), cell.seeded(cell.negative)
-    took = [mini_eval.learned(task, one, tower, cache) for one in (positive, negative) if one is not None]
-    scale = mini_store.logit_scale(cache)
-    head = mini_eval.run(task, positive, negative, tower, cache=cache, scale=scale)
-    results = mini_eval.evaluate_head(head, task, cell.methods)
+    took = [heads.learned(task, one, tower, cache) for one in (positive, negative) if one is not None]
+    scale = store.logit_scale(cache)
+    head = heads.run(task, positive, negative, tower, cache=cache, scale=scale)
+    results = heads.evaluate_head(head, task, cell.methods)
     return {
         "key": key,
         "row": cell.row,
@@ -183,7 +183,7 @@ def _key(cell: Cell, needs: Mapping[str, Learning], cache: Path) -> str:
     task = cell.where.task(cache)
     total = hashlib.sha256(json.dumps([cell.row, asdict(cell.where), cell.methods, sorted(needs)]).encode())
     scores = [SCORES[name] for name, _ in cell.methods]
-    total.update(code_of(mini_eval.run, mini_eval.evaluate_head, *scores).encode())
+    total.update(code_of(heads.run, heads.evaluate_head, *scores).encode())
     for features in (task.train.features, task.test_id.features, *task.test_ood.values()):
         total.update(np.ascontiguousarray(features).tobytes())
     return total.hexdigest()[:32]

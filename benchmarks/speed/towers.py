@@ -1,6 +1,6 @@
 """Image towers on the CPU: the program's forward against open_clip's own, in one process.
 
-    python -m benchmarks.towers [--quick | --tiny]
+    python -m benchmarks.speed.towers [--quick | --tiny]
 
 One thread, in ratios of CPU time: float32 (``backbones/fast_image_tower.py``) and pure bfloat16; and how far
 the features are apart. What float32 gains depends on the processor: the product of matrices is nearly all of
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from benchmarks.goals import Row, ratio, table
-from benchmarks.timing import Rows, interleaved, record
+from benchmarks.speed.timing import Rows, interleaved, record
 from lsncli.backbones import load_backbone
 from lsncli.backbones.fast_image_tower import FastImageTower, Forward, image_forward
 from lsncli.backbones.hub import ensure_torchvision

@@ -1,6 +1,6 @@
 """From the bytes of an image to a model's pixels: exact, fast, and decoding alone, which is the limit.
 
-    python -m benchmarks.decoding [--images DIR] [--record]
+    python -m benchmarks.speed.decoding [--images DIR] [--record]
 
 CPU time of one thread, bytes in memory, all variants in turn: open_clip's own transform on Pillow's image,
 the same pixels as lsn makes them, and ``--decode fast``, whose largest difference from open_clip's pixels is
@@ -20,8 +20,8 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 
 from benchmarks.goals import Row, ratio
-from benchmarks.subjects import made_up, photos, sources
-from benchmarks.timing import Rows, interleaved, record
+from benchmarks.speed.subjects import made_up, photos, sources
+from benchmarks.speed.timing import Rows, interleaved, record
 from lsncli.backbones.hub import ensure_torchvision
 from lsncli.backbones.preprocessing import Preprocessing, preprocessing_of
 from lsncli.images.decode import decode

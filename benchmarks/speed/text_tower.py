@@ -1,6 +1,6 @@
 """A text pass with its gradient: a plain tower of 77 positions against ours, in time, memory and agreement.
 
-    python -m benchmarks.text_tower [--quick | --tiny]
+    python -m benchmarks.speed.text_tower [--quick | --tiny]
 
 One thread, random weights in the shape of OpenAI's ViT-B/32, names of ImageNet classes, contexts of 16.
 Ratios are of CPU time. ``--quick`` takes 20 classes instead of 100 and leaves out the memory at 1,000; only
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import reference
-from benchmarks.models import PAPER, Model, class_names, contexts, text_model
-from benchmarks.peak import fresh
-from benchmarks.timing import Rows, interleaved, record, table
+from benchmarks.speed import plain_learning
+from benchmarks.speed.models import PAPER, Model, class_names, contexts, text_model
+from benchmarks.speed.peak import fresh
+from benchmarks.speed.timing import Rows, interleaved, record, table
 from lsncli.errors import Unavailable
 from lsncli.prompts.kernels import KERNELS, pick_kernel
 from lsncli.prompts.layout import context_layout
@@ -41,7 +41,7 @@ class Form:
     peaks: int
     """How many of the cases of memory are measured."""
     isolated: bool = False
-    """Whether every learner's steps are measured in a process of their own (``benchmarks.training``)."""
+    """Whether every learner's steps are measured in a process of their own (``speed.training``)."""
 
 
 FULL = Form(PAPER, 100, 16, 3, 12, isolated=True)
@@ -69,8 +69,8 @@ def text_pass(
     shape = (len(names), length, model.width) if specific else (length, model.width)
     start, direction = contexts(*shape), contexts(len(names), model.features, seed=1)
     if variant.startswith("plain"):
-        frame = reference.template(model.clip, model.tokenizer, names, length)
-        encode = reference.text_pass(model.clip, frame.cut() if variant == "plain cut" else frame)
+        frame = plain_learning.template(model.clip, model.tokenizer, names, length)
+        encode = plain_learning.text_pass(model.clip, frame.cut() if variant == "plain cut" else frame)
     else:
         tower = model.tower(variant)
         layout = context_layout(tower.vocabulary, names, length, specific=specific)
@@ -88,7 +88,7 @@ def text_pass(
 
 
 def peak_case(model: str, classes: int, length: int, specific: bool, variant: str, memory: float) -> Backprop:
-    """For ``benchmarks.peak``: everything up to the pass itself."""
+    """For ``speed.peak``: everything up to the pass itself."""
     torch.set_num_threads(1)
     return text_pass(text_model(model), class_names(classes), length, specific, variant, memory)
 
@@ -117,7 +117,7 @@ def memory_rows(form: Form, names: list[str]) -> Rows:
         kind = "class-specific" if specific else "shared"
         label = f"C = {classes}, {kind}, {name}" + (f", within {memory} GiB" if memory else "")
         case = (form.model, classes, form.length, specific, name, memory)
-        rows[label] = fresh("benchmarks.text_tower:peak_case", *case)
+        rows[label] = fresh("benchmarks.speed.text_tower:peak_case", *case)
         print(f"  {label:<58}{rows[label]['peak_mib']:>8.0f}{rows[label]['cpu_s']:>9.2f}", flush=True)
     return rows
 

@@ -1,6 +1,6 @@
 """How much memory a piece of work needs at its peak, measured in a process of its own.
 
-    python -m benchmarks.peak MODULE:FUNCTION [JSON ARGUMENT ...]
+    python -m benchmarks.speed.peak MODULE:FUNCTION [JSON ARGUMENT ...]
 
 FUNCTION prepares everything and returns the piece of work; prints one line of JSON.
 """
@@ -48,10 +48,10 @@ def _highest() -> int:
 
 def fresh(function: str, *arguments: object) -> dict[str, float]:
     """``peak_of`` the work that ``module:function`` returns, in a new process with one thread."""
-    command = [sys.executable, "-m", "benchmarks.peak", function, *map(json.dumps, arguments)]
+    command = [sys.executable, "-m", "benchmarks.speed.peak", function, *map(json.dumps, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[1], check=False
+        command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2], check=False
     )
     if done.returncode:
         raise RuntimeError(f"{function}{arguments}: {done.stderr.strip() or f'ended with {done.returncode}'}")

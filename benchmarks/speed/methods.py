@@ -1,6 +1,6 @@
 """Every method that needs only a store, on synthetic features of the size of ImageNet: time, memory, AUROC.
 
-    python -m benchmarks.methods [--quick | --tiny] [--method NAME ...]
+    python -m benchmarks.speed.methods [--quick | --tiny] [--method NAME ...]
 
 Each method is fitted and scores in a process of its own, with one thread and its default settings. Features
 are synthetic: clusters about class directions, OOD clusters about others, float16 as in a store. AUROC only
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.peak import MIB, fresh
-from benchmarks.timing import RESULTS, machine, record
+from benchmarks.speed.peak import MIB, fresh
+from benchmarks.speed.timing import RESULTS, machine, record
 from lsncli.metrics import evaluate_scores
 from lsncli.scores import SCORES, load_score, score_in_chunks
 from lsncli.types import Float64Array, FloatArray, Head, Rows, unit
@@ -104,7 +104,7 @@ def synthetic(form: Form) -> Bench:
 
 
 def case(name: str, form: str) -> Callable[[], dict[str, float]]:
-    """For ``benchmarks.peak``: everything up to fitting the score ``name``; the work is to fit and score."""
+    """For ``speed.peak``: everything up to fitting the score ``name``; the work is to fit and score."""
     bench, score = synthetic(FORMS[form]), load_score(name)
 
     def work() -> dict[str, float]:
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"  {'method':<14}{'fit s':>9}{'score s':>9}{'peak MiB':>10}{'process MiB':>13}{'AUROC':>8}")
     for name in (name for name in asked if not left_out[name]):
         try:
-            row = rows[name] = fresh("benchmarks.methods:case", name, form)
+            row = rows[name] = fresh("benchmarks.speed.methods:case", name, form)
         except RuntimeError as error:
             failed[name] = str(error).splitlines()[-1]
             print(f"  {name:<14} failed: {failed[name]}", flush=True)

@@ -2,7 +2,7 @@
 
 With all scores distinct, and rounded to half precision, where ties abound.
 
-python -m benchmarks.metrics
+python -m benchmarks.speed.metrics
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from benchmarks.timing import Rows, interleaved, record, table
+from benchmarks.speed.timing import Rows, interleaved, record, table
 from lsncli.metrics import evaluate_scores
 
 Values = tuple[float, float, float, float]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.mini_suite import Task
+from benchmarks.mini.suite import Task
 from lsncli.errors import UsageError
 from lsncli.methods.source_digest import code_of
 from lsncli.metrics import accuracy, evaluate_scores

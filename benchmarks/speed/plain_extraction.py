@@ -1,4 +1,4 @@
-"""Feature extraction as scripts do it: the yardsticks of ``benchmarks.extraction``.
+"""Feature extraction as scripts do it: the yardsticks of ``benchmarks.speed.extraction``.
 
 They run open_clip's own image tower in float32 and share no code with ``lsncli``.
 """

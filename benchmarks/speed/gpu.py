@@ -1,7 +1,7 @@
 """Everything on CUDA: learning steps against the plain loop, precisions, torch.compile, the image tower,
 extraction with decoding on all cores.
 
-    python -m benchmarks.gpu [--output FOLDER]
+    python -m benchmarks.speed.gpu [--output FOLDER]
 
 For one call on a machine that has torch with CUDA and nothing else of ours. What else is imported can travel
 as wheels and be unpacked beside the repository: open_clip_torch, timm, ftfy, wcwidth, and, where they are not
@@ -9,7 +9,7 @@ there with torch, torchvision, regex, tqdm, huggingface-hub, safetensors, rich; 
 pillow and, for fast decoding, simplejpeg:
 
     python -m pip install --no-index --no-deps --target site wheels/*.whl
-    PYTHONPATH=site python -m benchmarks.gpu --output "$OUT"
+    PYTHONPATH=site python -m benchmarks.speed.gpu --output "$OUT"
 
 Takes less than 10 minutes and writes gpu.json to FOLDER (default benchmarks/results). Photos are those of
 LSN_IMAGES, or made up. ``--device cpu --tiny`` runs every part on a dwarf of a model in seconds, to see that
@@ -29,12 +29,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import steps
-from benchmarks.gpu_extraction import extraction_rates
-from benchmarks.models import PAPER, class_names, contexts, image_tower, text_model
-from benchmarks.peak import MIB
-from benchmarks.steps import PLAIN, Ground, Steps, images_in
-from benchmarks.timing import RESULTS, record
+from benchmarks.speed import steps
+from benchmarks.speed.gpu_extraction import extraction_rates
+from benchmarks.speed.models import PAPER, class_names, contexts, image_tower, text_model
+from benchmarks.speed.peak import MIB
+from benchmarks.speed.steps import PLAIN, Ground, Steps, images_in
+from benchmarks.speed.timing import RESULTS, record
 from lsncli.device import PRECISIONS, pick_device, pick_dtype
 from lsncli.errors import Unavailable
 from lsncli.prompts.layout import context_layout

@@ -1,7 +1,7 @@
 """The ablations of the paper's Tables 4 and 5, on the mini benchmark.
 
-    python -m benchmarks.ablations 4 [--mode paper|official|fast|best] [--columns cifar10,imagenette] [...]
-    python -m benchmarks.ablations 5
+    python -m benchmarks.accuracy.ablations 4 [--mode paper|official|fast|best] [--columns NAME,NAME] ...
+    python -m benchmarks.accuracy.ablations 5
 
 Prints FPR95 and AUROC of every row and column, mean and spread (standard deviation) over seeds, and writes
 results/ablation-table4.json. Interrupted, it goes on where it stopped. The paper's own tables are on
@@ -21,10 +21,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks import mini_store, mini_suite
-from benchmarks.mini_eval import Method, method_name
-from benchmarks.studies import Cell, Place, Record, measure
-from benchmarks.timing import RESULTS, machine
+from benchmarks.accuracy.studies import Cell, Place, Record, measure
+from benchmarks.mini import store, suite
+from benchmarks.mini.heads import Method, method_name
+from benchmarks.speed.timing import RESULTS, machine
 from lsncli.console import out, say
 from lsncli.errors import UsageError
 from lsncli.prompts.settings import PromptSettings, preset
@@ -61,8 +61,8 @@ class Study:
     @property
     def notes(self) -> list[str]:
         """How this differs from the paper's table, one sentence each."""
-        used = {name: min(self.splits, mini_suite.splits(name)) for name in self.columns}
-        fewer = [f"{name} {used[name]} of {mini_suite.splits(name)}" for name in self.columns]
+        used = {name: min(self.splits, suite.splits(name)) for name in self.columns}
+        fewer = [f"{name} {used[name]} of {suite.splits(name)}" for name in self.columns]
         notes = [
             "Mini model and CoOp, where the paper has ViT-B/16 and CoCoOp; other ID and OOD sets.",
             f"Splits: {', '.join(fewer)}. Shots: at most {self.shots} a class. Seeds: {self.seeds}.",
@@ -105,7 +105,7 @@ def run(study: Study, cache: Path, jobs: int, quiet: bool = False) -> dict[str, 
         Cell(row.name, Place(column, split, seed, study.shots), row.positive, row.negative, (row.method,))
         for seed in range(study.seeds)
         for column in study.columns
-        for split in range(min(study.splits, mini_suite.splits(column)))
+        for split in range(min(study.splits, suite.splits(column)))
         for row in rows
     ]
     began = time.monotonic()
@@ -178,22 +178,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("table", type=int, choices=(4, 5))
     parser.add_argument("--mode", choices=MODES, default="paper")
-    parser.add_argument("--columns", default=",".join(mini_suite.columns()), help="separated by commas")
+    parser.add_argument("--columns", default=",".join(suite.columns()), help="separated by commas")
     parser.add_argument("--splits", type=int, default=2, help="how many of a column's splits")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--shots", type=int, default=mini_suite.SHOTS, help="training images a class, at most"
-    )
+    parser.add_argument("--shots", type=int, default=suite.SHOTS, help="training images a class, at most")
     parser.add_argument("--epochs", type=int, help="instead of the preset's, for both kinds of prompts")
     parser.add_argument("--batch-size", type=int, help="instead of the preset's")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
-    parser.add_argument("--cache", type=Path, default=mini_store.default_cache())
+    parser.add_argument("--cache", type=Path, default=store.default_cache())
     parser.add_argument("--output", type=Path, help="default benchmarks/results/ablation-table<N>.json")
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args()
     chosen = tuple(given.columns.split(","))
     for name in chosen:
-        mini_suite.splits(name)  # an unknown column is an error before any work
+        suite.splits(name)  # an unknown column is an error before any work
     if min(given.splits, given.seeds, given.jobs) < 1:
         raise UsageError("--splits, --seeds and --jobs: expected 1 or more.")
     changes = {"epochs": given.epochs, "batch_size": given.batch_size}
@@ -217,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    mini_store.exit_like_lsn(main)
+    store.exit_like_lsn(main)

@@ -1,6 +1,6 @@
 """Rebuild ``lsncli/reference/demo_features.h5``, the features that ``lsn demo`` learns from.
 
-    python -m benchmarks.demo_store --images DIR
+    python -m benchmarks.mini.demo_store --images DIR
 
 DIR (or LSN_IMAGES) holds tinyimagenet-train.tar, tinyimagenet-val.tar, textures-dtd10.tar,
 places-natural13.tar and plants-flowers.tar, laid out <set>/<class>/<file>. The ID classes are the 20 of
@@ -21,7 +21,7 @@ from lsncli.images.item import ImageItem, Listing
 from lsncli.images.listing import list_images
 
 HERE = Path(__file__).parent
-TARGET = HERE.parent / "lsncli" / "reference" / "demo_features.h5"
+TARGET = HERE.parents[1] / "lsncli" / "reference" / "demo_features.h5"
 OTHERS_PER_CLASS = 5
 
 
@@ -45,7 +45,7 @@ def first_of_each(listing: Listing, count: int) -> Listing:
 
 def splits(images: Path) -> dict[str, tuple[Listing, str]]:
     """Every split of the demo: its images and what the store says about them."""
-    inside = json.loads((HERE / "mini" / "heldout_classes.json").read_text(encoding="utf-8"))
+    inside = json.loads((HERE / "heldout_classes.json").read_text(encoding="utf-8"))
 
     def tar(name: str) -> Listing:
         return list_images([images / f"{name}.tar"])

@@ -1,6 +1,6 @@
 """The features that the mini benchmark runs on: fifteen image sets through the mini model, extracted once.
 
-    python -m benchmarks.mini_store [--images DIR] [--cache DIR]
+    python -m benchmarks.mini.store [--images DIR] [--cache DIR]
 
 DIR (or LSN_IMAGES) holds one tar a set, laid out <set>/<class>/<file>. The features lie in one store in the
 cache folder (--cache, LSN_MINI_BENCH, or lsn-mini-bench in the user's cache), one split a set. Extraction

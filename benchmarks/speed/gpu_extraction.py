@@ -1,6 +1,6 @@
 """Extraction on CUDA: images a second with decoding on all cores, and how much of the time the GPU has work.
 
-A part of ``benchmarks.gpu``.
+A part of ``benchmarks.speed.gpu``.
 """
 
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import plainloops
-from benchmarks.subjects import load, made_up, photos, pixels_only, run_ours, sources, ways
+from benchmarks.speed import plain_extraction
+from benchmarks.speed.subjects import load, made_up, photos, pixels_only, run_ours, sources, ways
 
 AUTHORS, LOADER = "authors' loop", "open_clip + DataLoader, autocast fp16"
 ALONE = "pixels alone, "
@@ -44,12 +44,14 @@ def extraction_rates(
             rows[way] = {"images/s": count / (time.perf_counter() - began)}
             return result
 
-        keep(AUTHORS, len(fewer), lambda: plainloops.authors(fewer, plain.model, size, device))
+        keep(AUTHORS, len(fewer), lambda: plain_extraction.authors(fewer, plain.model, size, device))
         half = device.type == "cuda"
         keep(
             LOADER,
             number,
-            lambda: plainloops.loader(listing.items, plain.model, plain.transform, device, autocast=half),
+            lambda: plain_extraction.loader(
+                listing.items, plain.model, plain.transform, device, autocast=half
+            ),
         )
         for way, backbone in ways(name, folder, str(device)).items():
             run_ours(photos(found, min(64, number)), backbone, folder / "warm.h5", str(device))

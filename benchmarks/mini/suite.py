@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import mini_store
+from benchmarks.mini import store
 from lsncli.errors import LsnError, UsageError
 from lsncli.reference.classes import OpenSet, open_set, open_sets
 from lsncli.store.format import Split
@@ -133,8 +133,8 @@ def load(
         )
     if shots < 1:
         raise UsageError(f"Expected 1 shot or more, found {shots}.")
-    cache = cache or mini_store.default_cache()
-    train, test = mini_store.read_set(spec.train, cache), mini_store.read_set(spec.test, cache)
+    cache = cache or store.default_cache()
+    train, test = store.read_set(spec.train, cache), store.read_set(spec.test, cache)
     inside = tuple(SPLITS[column]["id"][split]) if column in SPLITS else train.classes
     drawn, held = _draw(train, inside, shots, seed)
     return Task(
@@ -204,8 +204,8 @@ def _outside(
     column: str, spec: Column, split: int, inside: Sequence[str], cache: Path
 ) -> dict[str, FloatArray]:
     if spec.others:
-        return {shown: mini_store.read_set(name, cache).features for shown, name in spec.others.items()}
-    rest = mini_store.read_set(spec.rest, cache)
+        return {shown: store.read_set(name, cache).features for shown, name in spec.others.items()}
+    rest = store.read_set(spec.rest, cache)
     listed = SPLITS[column].get("ood")
     names = listed[split] if listed else [name for name in rest.classes if name not in inside]
     labels = [_label(rest, name) for name in names]

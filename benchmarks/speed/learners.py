@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import Loop
+from benchmarks.speed.plain_learning import Loop
 from lsncli.prompts.cocoop import conditioned, shift
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import MEMORY, settings_layout
