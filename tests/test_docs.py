@@ -14,7 +14,7 @@ from lsncli.cli.app import app, main
 from lsncli.images.budget import USUAL_IMAGE_SECONDS
 from lsncli.images.decode import MAX_PIXELS
 from lsncli.images.decode_process import MEMORY
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 from lsncli.images.metadata import MAX_CHUNKS, MAX_JUNK, MAX_SEGMENTS
 from lsncli.images.structure import MANY_EXIF, MANY_METADATA, MAX_HEADER, MAX_WEBP, QUICK_PARTS
 from lsncli.images.tiff import MAX_ENTRIES

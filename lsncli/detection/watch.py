@@ -9,8 +9,7 @@ from pathlib import Path
 from lsncli.detection.detect import Verdict
 from lsncli.detection.watch_log import Version, WatchLog
 from lsncli.images.folder import scan
-from lsncli.images.found import Found, Problem
-from lsncli.images.item import ImageItem, Listing
+from lsncli.images.item import Found, ImageItem, Listing, Problem
 from lsncli.types import UNLABELLED, Failure
 
 Detect = Callable[[Listing], Iterator[tuple[int, Sequence[Verdict]]]]

@@ -19,8 +19,7 @@ from lsncli.images.dataset_layouts import (
     class_folders,
     find_annotations,
 )
-from lsncli.images.found import is_image
-from lsncli.images.item import Listing
+from lsncli.images.item import Listing, is_image
 from lsncli.images.locations import expand_braces
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset

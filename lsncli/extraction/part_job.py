@@ -17,8 +17,7 @@ from lsncli.credentials import masked
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.files import read_own, write_own
-from lsncli.images.found import Content
-from lsncli.images.item import ImageItem
+from lsncli.images.item import Content, ImageItem
 from lsncli.images.source_kinds import content_types
 from lsncli.store.part import COMMIT_SECONDS, Part
 from lsncli.store.staging import ExtractionPlan, parts_folder

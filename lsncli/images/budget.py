@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 
 SECONDS = "LSN_REMOTE_TIMEOUT"
 """The environment variable that says how long a fetch may take; worker processes inherit it."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lsncli.console import printable
 from lsncli.errors import LsnError
-from lsncli.images.found import Found
+from lsncli.images.item import Found
 from lsncli.images.read import Undecodable
 
 Bytes = NDArray[np.uint8]

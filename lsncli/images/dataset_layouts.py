@@ -17,8 +17,7 @@ from pathlib import Path
 from lsncli.errors import LsnError
 from lsncli.images import folder as folders_of
 from lsncli.images.cifar import scan_cifar
-from lsncli.images.found import Found, Problem, is_hidden, is_image
-from lsncli.images.item import ImageItem, Listing
+from lsncli.images.item import Found, ImageItem, Listing, Problem, is_hidden, is_image
 from lsncli.images.listing import list_images
 from lsncli.images.locations import with_prefix
 from lsncli.types import UNLABELLED, Failure

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lsncli.errors import UsageError, shortened
-from lsncli.images.found import Found, Problem, Source, is_hidden, is_image, is_system
+from lsncli.images.item import Found, Problem, Source, is_hidden, is_image, is_system
 
 MAGIC = re.compile(r"[*?[]")
 CHARACTERS = re.compile(r"\[!?(\]?[^\]]*)\]")

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from lsncli.images.budget import CURRENT, Budget, Unfetchable
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 
 LARGE = 1 << 25
 """Bytes of a body up to which any number of them are read at the same time."""

@@ -1,12 +1,56 @@
-"""What a listing holds: images, and what could not be listed."""
+"""The records of listing: an image, what one source holds, and the listing of all sources.
+
+Also tells by name what is an image, a system folder and a split of a data set.
+"""
 
 import hashlib
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from shlex import quote
+from typing import Protocol
 
 from lsncli.console import printable
-from lsncli.images.found import Content, SplitFolders
 from lsncli.types import Failure
+
+EXTENSIONS = frozenset(
+    {"jpg", "jpeg", "jfif", "png", "webp", "avif", "heic", "heif", "bmp", "gif", "tif", "tiff", "ppm", "pgm"}
+)
+OTHER_ARCHIVES = (".tar.zst", ".tzst", ".7z", ".rar")
+
+SYSTEM = frozenset(
+    {
+        "__macosx",
+        "$recycle.bin",
+        "#recycle",
+        "#snapshot",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "lost+found",
+        "system volume information",
+    }
+)
+"""Folders of macOS, Windows, Linux and network storage (Synology, QNAP), in lower case."""
+
+MAX_BYTES = 1 << 29
+"""Encoded bytes that are read of one image: six for each of the pixels that are decoded at most."""
+
+
+class Content(Protocol):
+    """What holds the bytes of images that are not a file each. One object serves all images of it."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all of it, if that is known."""
+
+    def read(self, offset: int, size: int | None) -> bytes:
+        """The bytes of the image at ``offset``, ``size`` of them if it is known. Any thread may call this.
+
+        Raises Undecodable, or OSError as a file does.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +71,97 @@ class ImageItem:
     content: Content | None = None
     member: str | None = None
     mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image of one source; ``folder`` is its class, by name or number, None = unlabelled. The rest is as
+    in ``ImageItem``."""
+
+    key: str
+    folder: str | int | None
+    path: str
+    offset: int | None
+    size: int | None
+    content: Content | None = None
+    member: str | None = None
+    mtime: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What could not be listed: its key, the reason, and the path that a user knows it by."""
+
+    key: str
+    reason: str
+    path: str
+
+
+@dataclass
+class Source:
+    """Everything one path holds; ``single`` marks a path that is itself the image, ``ordered`` one whose
+    order somebody chose (a list). ``notes`` tell people what was recognised, such as columns."""
+
+    found: list[Found]
+    problems: list[Problem] = field(default_factory=list)
+    ignored: int = 0
+    system: set[str] = field(default_factory=set)
+    """Names of the system folders among what was ignored."""
+    single: bool = False
+    ordered: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Folders of data sets that hold a split each."""
+
+
+@dataclass(frozen=True)
+class SplitFolders:
+    """The folder or tar ``path``, whose folders ``names`` are splits of a data set and not classes."""
+
+    path: str
+    names: tuple[str, ...]
+    packed: bool
+
+    @property
+    def message(self) -> str:
+        """What is wrong where classes are wanted."""
+        folders = " and ".join(f"'{name}'" for name in self.names)
+        what = "folders are splits" if len(self.names) > 1 else "folder is a split"
+        return f"'{self.path}' is the root of a data set: its {what} ({folders}), not classes."
+
+    @property
+    def hint(self) -> str:
+        """What to do instead."""
+        test = next((name for name in self.names if not name.lower().startswith("train")), "")
+        train = next((name for name in self.names if name != test), "")
+        where = "DIR" if self.packed else self.path
+        commands = [f"lsn extract {quote(f'{where}/{train}')}"] if train else []
+        commands += [f"lsn extract --split test {quote(f'{where}/{test}')}"] if test else []
+        return (
+            f"{'Unpack it into DIR and extract' if self.packed else 'Extract'} each: {', '.join(commands)}."
+        )
+
+
+def split_folders(source: Source) -> SplitFolders | None:
+    """The splits that a folder or tar holds; None where its folders are classes.
+
+    All top folders must be named like splits, and one hold class folders or there be several: ``train`` alone
+    with images in it is a class of trains.
+    """
+    names = {one.folder for one in source.found}
+    if not names or not all(isinstance(name, str) and name.lower() in SPLITS for name in names):
+        return None
+    first = source.found[0]
+    if not all(one.key.startswith(f"{one.folder}/") for one in source.found):  # labels that do not say where
+        return None
+    if len(names) == 1 and not any(one.key.count("/") > 1 for one in source.found):
+        return None
+    packed = not first.path.endswith(first.key)
+    path = first.path if packed else first.path.removesuffix(first.key).rstrip("/")
+    train_first = sorted(map(str, names), key=lambda name: (not name.lower().startswith("train"), name))
+    return SplitFolders(path, tuple(train_first), packed)
 
 
 @dataclass(frozen=True)
@@ -66,3 +201,57 @@ class Listing:
             record = f"{item.key}\0{item.label}\0{size}\0"
             total.update(record.encode("utf-8", "surrogateescape"))
         return total.hexdigest()
+
+
+Scan = tuple[str, Callable[[], Source]]
+"""The name of a source, and how to list it."""
+
+
+def is_hidden(name: str) -> bool:
+    """Dot files and folders (``._*``, ``.Trash-1000``, ``.ipynb_checkpoints``), and system folders."""
+    return name.startswith(".") or is_system(name)
+
+
+def is_system(name: str) -> bool:
+    """Whether a name is that of a folder in which a system keeps thumbnails, deleted files or lost ones."""
+    return name.lower() in SYSTEM
+
+
+def is_image(name: str) -> bool:
+    """Whether the extension is that of an image; nothing is opened."""
+    stem, _, extension = name.rpartition(".")
+    return bool(stem) and extension.lower() in EXTENSIONS
+
+
+def by_folder(keys: Sequence[str]) -> list[str | int | None]:
+    """The class of every key of a folder or tar: its first folder, or None for an image at the top."""
+    known: dict[str, str] = {}  # one string a class, not one an image
+    return [
+        known.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
+    ]
+
+
+class UniqueNames:
+    """Names that are given out once: the second ``a`` becomes ``a~2``."""
+
+    def __init__(self) -> None:
+        self._count: dict[str, int] = {}
+
+    def __call__(self, name: str) -> str:
+        found, count = name, self._count.get(name, 0)
+        while found in self._count:
+            count += 1
+            found = f"{name}~{count}"
+        self._count[name] = max(count, 1)
+        self._count.setdefault(found, 1)
+        return found
+
+
+def size_and_time(path: Path | str) -> tuple[int | None, int | None]:
+    """The size of a file in bytes and the time of its last change in ns; None for both if they cannot be
+    asked (the reason shows when it is read)."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None, None
+    return status.st_size, status.st_mtime_ns

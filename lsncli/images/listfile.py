@@ -14,7 +14,7 @@ from typing import IO, TextIO
 from lsncli.credentials import masked, masked_query
 from lsncli.errors import UsageError
 from lsncli.images.columns import AUTOMATIC, Columns, parse_class
-from lsncli.images.found import Found, Problem, Source, UniqueNames, is_image, size_and_time
+from lsncli.images.item import Found, Problem, Source, UniqueNames, is_image, size_and_time
 from lsncli.images.remote import Remote, as_url, fetch, strip_file_scheme
 from lsncli.images.table_layout import SAMPLE, Row, TableLayout, cell_at, detect_layout, read_rows
 

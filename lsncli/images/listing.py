@@ -12,8 +12,7 @@ from lsncli.console import printable
 from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.found import Found, Problem, SplitFolders, UniqueNames, split_folders
-from lsncli.images.item import ImageItem, Listing
+from lsncli.images.item import Found, ImageItem, Listing, Problem, SplitFolders, UniqueNames, split_folders
 from lsncli.images.locations import find_sources, with_prefix
 from lsncli.images.remote import as_url
 from lsncli.images.source_kinds import ListingOptions, content_types, sources_hint

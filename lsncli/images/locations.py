@@ -14,7 +14,7 @@ from pathlib import Path
 from lsncli.errors import UsageError
 from lsncli.images import folder, listfile, remote_listing
 from lsncli.images.folder import Pattern, check_matched, find_files, parse_pattern
-from lsncli.images.found import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
+from lsncli.images.item import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
 from lsncli.images.remote import as_url, strip_file_scheme
 from lsncli.images.source_kinds import (
     ListingOptions,

@@ -23,7 +23,7 @@ from lsncli.images.columns import (
     label_text,
     parse_class,
 )
-from lsncli.images.found import MAX_BYTES, Found, Problem, Source
+from lsncli.images.item import MAX_BYTES, Found, Problem, Source
 from lsncli.images.parquet_file import FAILURES, IMAGES, ParquetFile
 from lsncli.images.parquet_pages import Oversized
 from lsncli.images.read import CHANGED, Undecodable

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lsncli.errors import LsnError
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 
 if TYPE_CHECKING:
     from lsncli.images.item import ImageItem

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.images.budget import CURRENT, Budget, FetchTimeout, Unfetchable, run_in_thread, with_deadline
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 from lsncli.images.read import CHANGED, Undecodable
 
 MAX_PAGE = 1 << 27

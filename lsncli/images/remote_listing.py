@@ -13,7 +13,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images import tar
 from lsncli.images.budget import Unfetchable
 from lsncli.images.folder import MAGIC, Pattern, check_matched, parse_pattern
-from lsncli.images.found import (
+from lsncli.images.item import (
     OTHER_ARCHIVES,
     Found,
     Problem,

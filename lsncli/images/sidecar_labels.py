@@ -15,7 +15,7 @@ from lsncli.images.columns import (
     plain_name,
     quote_names,
 )
-from lsncli.images.found import Content, Found, Problem, by_folder
+from lsncli.images.item import Content, Found, Problem, by_folder
 from lsncli.validation import parsed
 
 LONGEST = 1 << 16

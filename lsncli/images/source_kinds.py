@@ -9,7 +9,7 @@ from typing import Any
 
 from lsncli.images import listfile, parquet, tar
 from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.found import Source
+from lsncli.images.item import Source
 from lsncli.registry import load
 
 

@@ -19,7 +19,7 @@ from lsncli.images.columns import (
     preferred_path,
     quote_names,
 )
-from lsncli.images.found import is_image
+from lsncli.images.item import is_image
 
 Row = tuple[int, list[str]]  # number of the line, and its cells
 Exists = Callable[[str], bool]

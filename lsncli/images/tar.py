@@ -10,7 +10,7 @@ from lsncli.console import printable
 from lsncli.errors import UsageError
 from lsncli.images import tar_stream
 from lsncli.images.columns import Columns
-from lsncli.images.found import (
+from lsncli.images.item import (
     MAX_BYTES,
     Content,
     Problem,

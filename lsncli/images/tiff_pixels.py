@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lsncli.images import tiff
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 from lsncli.images.pixel_modes import to_eight_bits
 from lsncli.images.read import Undecodable
 

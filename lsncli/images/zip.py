@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from lsncli.console import printable
 from lsncli.errors import UsageError
-from lsncli.images.found import (
+from lsncli.images.item import (
     MAX_BYTES,
     Problem,
     Source,

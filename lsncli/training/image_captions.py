@@ -11,8 +11,7 @@ from pathlib import Path
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.found import is_hidden, is_image, size_and_time
-from lsncli.images.item import ImageItem
+from lsncli.images.item import ImageItem, is_hidden, is_image, size_and_time
 from lsncli.images.read import packed
 from lsncli.types import Failure
 

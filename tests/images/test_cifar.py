@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lsncli.errors import LsnError
 from lsncli.images.cifar import read_plain_pickle, scan_cifar
 from lsncli.images.decode import decode
-from lsncli.images.found import Found
+from lsncli.images.item import Found
 from lsncli.reference.classes import class_list
 
 WRITERS = {

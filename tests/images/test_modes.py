@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from lsncli.images import decode as decoding
 from lsncli.images.decode import MAX_PIXELS, decode, decode_here
-from lsncli.images.found import MAX_BYTES
+from lsncli.images.item import MAX_BYTES
 from lsncli.images.read import Undecodable
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsncli.errors import UsageError
-from lsncli.images.found import UniqueNames
-from lsncli.images.item import ImageItem, Listing
+from lsncli.images.item import ImageItem, Listing, UniqueNames
 from lsncli.images.listing import list_images, short_classes, take_shots
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.timing import record
-from lsncli.images.found import is_image
+from lsncli.images.item import is_image
 from tests.robustness.processes import run_and_kill
 
 TARS = ("imagenette-train", "textures-dtd10", "places-natural13", "plants-flowers", "imagenette-val")

@@ -24,8 +24,7 @@ from PIL import Image
 
 from benchmarks.speed.timing import record
 from lsncli.images.decode import decode
-from lsncli.images.found import EXTENSIONS
-from lsncli.images.item import ImageItem
+from lsncli.images.item import EXTENSIONS, ImageItem
 from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
 from lsncli.methods.prepared import ResourceUse, metered
