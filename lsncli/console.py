@@ -1,6 +1,7 @@
 """The two consoles and the progress bar: stdout is data, stderr is everything else."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from lsncli.credentials import masked
 
 out = Console(soft_wrap=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
+"""An escape code of a terminal."""
 
 
 class ProgressCallback(Protocol):

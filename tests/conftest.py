@@ -58,7 +58,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a small CLIP with random weights, every parameter moved off its initial value."""
     from safetensors.torch import save_file
 
-    from lsncli.backbones.hub import ensure_torchvision
+    from lsncli.backbones.loading import ensure_torchvision
 
     ensure_torchvision()
     import open_clip
@@ -90,7 +90,7 @@ def tiny_coca(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a small CoCa with random weights: what it says depends on the image and on what it said."""
     from safetensors.torch import save_file
 
-    from lsncli.backbones.hub import ensure_torchvision
+    from lsncli.backbones.loading import ensure_torchvision
 
     ensure_torchvision()
     import open_clip

@@ -106,7 +106,6 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
 
 SHARDS = {
     "__main__.py",
-    "backbones/mini.py",
     "credentials.py",
     "images/together.py",
 }

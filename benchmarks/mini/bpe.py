@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 
 ensure_torchvision()
 from open_clip.tokenizer import SimpleTokenizer, default_bpe  # noqa: E402

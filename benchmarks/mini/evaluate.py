@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.mini.data import HELD_OUT, Photo, imagenet_wnids, read_set, unseen_photos
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.metrics import auroc
 
 ensure_torchvision()

@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.mini.bpe import CONTEXT
 from benchmarks.mini.class_table import DIM, SCALE
 from benchmarks.mini.image_tower import MEAN, SIDE, STD, ImageTower
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 
 ensure_torchvision()
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg  # noqa: E402

@@ -22,7 +22,7 @@ from simplejpeg import decode_jpeg
 from benchmarks.goals import Row, ratio
 from benchmarks.speed.subjects import made_up, photos, sources
 from benchmarks.speed.timing import Rows, interleaved, record
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.preprocessing import Preprocessing, preprocessing_of
 from lsncli.images.decode import decode
 from lsncli.images.fast_decode import fast_decoder, is_plain

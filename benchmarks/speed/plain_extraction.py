@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.images.item import ImageItem
 
 BATCH = 64

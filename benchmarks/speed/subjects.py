@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from lsncli.backbones import Backbone, load_backbone
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.device import images_at_once
 from lsncli.extraction.encoder import pixels_of
 from lsncli.extraction.extract import Extraction, extract

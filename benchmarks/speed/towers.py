@@ -28,7 +28,7 @@ from benchmarks.goals import Row, ratio, table
 from benchmarks.speed.timing import Rows, interleaved, record
 from lsncli.backbones import load_backbone
 from lsncli.backbones.fast_image_tower import FastImageTower, Forward, image_forward
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.prompts import kernels
 

@@ -47,7 +47,7 @@ class BackboneKind:
 
 BACKBONES: dict[str, BackboneKind] = {
     "mini": BackboneKind(
-        "lsncli.backbones.mini:load",
+        "lsncli.backbones.openclip:load_mini",
         "A small dual encoder that comes with lsn; needs no download.",
         "lsncli.backbones.catalogue:mini_architectures",
     ),

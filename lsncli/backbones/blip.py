@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import embedding
 
-from lsncli.backbones.hub import ensure_torchvision, patient_only_online
+from lsncli.backbones.loading import ensure_torchvision, load_reason, patient_only_online
 from lsncli.backbones.openclip import in_float32, weights_digest
 from lsncli.backbones.preprocessing import Picture, Preprocessing
-from lsncli.backbones.reasons import load_reason
 from lsncli.backbones.relevance import token_relevance
 from lsncli.backbones.text import read_tokens
 from lsncli.device import pick_device, pick_dtype

@@ -8,7 +8,7 @@ from typing import Any
 
 from lsncli.backbones import BACKBONES
 from lsncli.backbones.blip import WHY_PLAIN
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.openclip import architecture_of
 from lsncli.backbones.text_architecture import facts_of_config
 from lsncli.errors import UsageError

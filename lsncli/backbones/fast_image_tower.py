@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.prompts import kernels
 from lsncli.prompts.fast_tower import QUICK

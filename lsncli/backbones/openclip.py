@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from torch.func import functional_call
 
 from lsncli.backbones import BACKBONES, USUAL
 from lsncli.backbones.fast_image_tower import Forward, image_forward
-from lsncli.backbones.hub import ensure_torchvision, patient_only_online
+from lsncli.backbones.loading import ensure_torchvision, load_reason, patient_only_online
 from lsncli.backbones.preprocessing import Picture, preprocessing_of
-from lsncli.backbones.reasons import load_reason
 from lsncli.backbones.relevance import relevance
 from lsncli.backbones.text import text_function, text_tower
 from lsncli.backbones.trainable_image_tower import ImageTower, Tune, image_tower, pooled
@@ -279,3 +279,21 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(array.shape)}".encode())
         digest.update(memoryview(array.float().numpy()).cast("B"))
     return digest.hexdigest()
+
+
+def load_mini(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
+    """Load the bundled weights, or the checkpoint file ``pretrained`` of the same architecture.
+
+    Raises UsageError for anything else but "" or ``bundled``, Unavailable for a file that does not fit.
+    """
+    model, _, tag = model.partition(":")
+    weights = pretrained or tag
+    checkpoint = "" if weights == "bundled" else weights
+    if checkpoint and not Path(checkpoint).is_file():
+        raise UsageError(
+            f"--model mini has one set of weights, bundled with lsn; found '{weights}'.",
+            "Leave --pretrained out, or name a checkpoint file of a fine-tuned mini model.",
+        )
+    with as_file(files("lsncli.backbones") / "mini_weights") as folder:
+        vocabulary = str(folder / "bpe_mini.txt.gz")
+        return create(model, f"local-dir:{folder}", checkpoint, device, precision, bpe_path=vocabulary)

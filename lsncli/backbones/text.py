@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.text_architecture import facts_of_module
 from lsncli.device import pick_dtype
 from lsncli.errors import LsnError, UsageError

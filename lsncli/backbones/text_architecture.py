@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 
 ensure_torchvision()
 from open_clip.model import CLIPTextCfg  # noqa: E402  (needs a torchvision that imports)

@@ -17,7 +17,7 @@ import numpy as np
 from lsncli.errors import LsnError
 from lsncli.files import write_own
 from lsncli.store import NO_VERIFY
-from lsncli.store.container import attribute, dataset_at, group_at
+from lsncli.store.container import MAPPED, attribute, dataset_at, group_at
 from lsncli.store.external_rows import has_external_rows, row_paths
 from lsncli.store.format import (
     Checksum,
@@ -28,7 +28,6 @@ from lsncli.store.format import (
     metadata_checksum,
     text_checksum,
 )
-from lsncli.store.mapped import MAPPED
 from lsncli.types import Fingerprint, FloatArray
 
 CHANGED_ROWS = "the checksum does not match: the rows were changed after they were written"

@@ -8,7 +8,15 @@ import h5py
 import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.store.container import attribute, dataset_at, group_at, reading, texts_at
+from lsncli.store.container import (
+    attribute,
+    dataset_at,
+    group_at,
+    lazy_texts_at,
+    read_or_map,
+    reading,
+    texts_at,
+)
 from lsncli.store.external_rows import has_external_rows, read_external_rows, row_files
 from lsncli.store.format import (
     EXTERNAL_ROWS_VERSION,
@@ -28,7 +36,6 @@ from lsncli.store.integrity import (
     metadata_problems,
     raise_first,
 )
-from lsncli.store.mapped import lazy_texts_at, read_or_map
 from lsncli.types import Failure, Fingerprint, FloatArray
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from lsncli.backbones import load_again, load_backbone, with_image_tower
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.errors import FingerprintMismatch, Unavailable, UsageError
 from lsncli.prompts.layout import context_layout
 from lsncli.prompts.plain_tower import PlainTower

@@ -5,7 +5,7 @@ import torch
 
 from lsncli.backbones import DEFAULT_MODEL, load_backbone, openclip
 from lsncli.backbones.catalogue import PAPER, architectures
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.text_architecture import TextFacts, facts_of_config, facts_of_module
 from lsncli.errors import UsageError
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from lsncli.backbones import fast_image_tower, load_backbone
 from lsncli.backbones.fast_image_tower import FastImageTower, image_forward
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.prompts import kernels
 
 ensure_torchvision()

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from lsncli.artefacts.files import write_artefact
 from lsncli.backbones import load_again, load_backbone
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.trainable_image_tower import last_blocks
 from lsncli.errors import Unavailable, UsageError
 from lsncli.training.finetune import KIND

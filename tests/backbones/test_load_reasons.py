@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.backbones.reasons import cleaned, load_reason
+from lsncli.backbones.loading import cleaned, load_reason
 
 
 def reason_of(call: Callable[[], object]) -> str:

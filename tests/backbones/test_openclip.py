@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 
 from lsncli.backbones import DEFAULT_MODEL, load_again, load_backbone, load_untrained
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.errors import FingerprintMismatch, Unavailable, UsageError
 from lsncli.types import Fingerprint, unit
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lsncli.backbones import load_again, load_backbone
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.preprocessing import (
     Preprocessing,
     decoding_fast,

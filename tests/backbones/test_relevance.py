@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lsncli.backbones import load_backbone
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.relevance import _attention, grad_cam, relevance
 from lsncli.errors import UsageError
 from lsncli.prompts.text_features import text_features

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.text import read_tokens
 from lsncli.errors import LsnError
 

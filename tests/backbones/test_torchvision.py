@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 
 SCRIPT = """
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 ensure_torchvision(); ensure_torchvision()
 import open_clip, torchvision.transforms
 print(open_clip.list_models()[0] and torchvision.__version__)

@@ -9,7 +9,7 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.text import text_tower
 from lsncli.prompts.layout import context_layout
 from lsncli.prompts.plain_tower import PlainTower

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench_samples import run_suite
 from deaths import signal_after
 
-from lsncli.backbones.hub import ensure_torchvision
+from lsncli.backbones.loading import ensure_torchvision
 from lsncli.bench.results import Results
 
 RESULTS = (1, 2)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from deaths import signal_after_files
 
-from lsncli.backbones import mini  # noqa: F401  (imported here, so that no child has to)
+from lsncli.backbones import openclip  # noqa: F401  (imported here, so that no child has to)
 from lsncli.cli.app import main
 from lsncli.extraction.extract import extract
 

@@ -19,7 +19,7 @@ import torch
 from deaths import signal_after_files
 from training_samples import features_of
 
-from lsncli.backbones import mini
+from lsncli.backbones import openclip
 from lsncli.cli.app import main
 from lsncli.training import checkpoints as resume
 
@@ -150,7 +150,7 @@ def artefacts(work: Path) -> dict[str, bytes]:
 
 def drive(folder: Path) -> None:
     torch.set_num_threads(1)
-    before = features_of(mini.load("mini", "", "cpu", "fp32").fingerprint, folder / "features")
+    before = features_of(openclip.load_mini("mini", "", "cpu", "fp32").fingerprint, folder / "features")
     report: dict[str, object] = {}
     for kind in COMMANDS:
         trial = Trial(kind, before, folder)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from deaths import signal_after
 
-from lsncli.backbones import mini  # noqa: F401
+from lsncli.backbones import openclip  # noqa: F401
 from lsncli.cli.app import main
 from lsncli.detection.detect import detect  # noqa: F401  (imported here, so that no child has to)
 from lsncli.detection.watch_log import WatchLog

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lsncli.artefacts.files import load_checkpoint
-from lsncli.backbones import mini
+from lsncli.backbones import openclip
 from lsncli.bench import measured_table  # noqa: F401  (imported here, so that no child has to)
 from lsncli.bench.results import Results
 from lsncli.extraction import extract as extraction
@@ -149,7 +149,7 @@ def bench(folder: Path) -> Subject:
 
 def made_up_features(work: Path) -> Path:
     """A workspace whose store has 30 rows around one centre a class."""
-    fingerprint = mini.load("mini", "", "cpu", "fp32").fingerprint
+    fingerprint = openclip.load_mini("mini", "", "cpu", "fp32").fingerprint
     random = np.random.default_rng(11)
     labels = (np.arange(30) % len(CLASSES)).astype(np.int32)
     centres = random.normal(size=(len(CLASSES), fingerprint.dim))

@@ -16,7 +16,7 @@ from flipped import everything, some_bits, unnoticed
 from part_samples import ABOUT, PLAN, make, planned
 from store_samples import fingerprint, split
 
-from lsncli.store import mapped
+from lsncli.store import container
 from lsncli.store.external_rows import rows_folder
 from lsncli.store.merge import finish_external_split
 from lsncli.store.staging import split_lock
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("at_least", [0, 1 << 26], ids=["mapped", "in memory"])
 @pytest.mark.parametrize("rows", [6, 400], ids=["mostly structure", "mostly rows"])
 def test_flipped_bits_of_a_store(tmp_path: Path, monkeypatch, at_least: int, rows: int) -> None:
-    monkeypatch.setattr(mapped, "MAPPED", at_least)
+    monkeypatch.setattr(container, "MAPPED", at_least)
     store = tmp_path / "f.h5"
     write_split(store, split(rows=rows), fingerprint())
     write_split(store, split("other", rows=rows, seed=1), fingerprint())

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from store_samples import fingerprint, same, split
 
-from lsncli.store import mapped
+from lsncli.store import container
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(mapped, "MAPPED", 0)
+    monkeypatch.setattr(container, "MAPPED", 0)
     write_split(tmp_path / "f.h5", split(), fingerprint())
     return tmp_path / "f.h5"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lsncli import console
-from lsncli.backbones.reasons import ESCAPE
+from lsncli.console import ESCAPE
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.extraction.engines import EngineRequest, WorkerGroup
 from lsncli.extraction.engines.ray_actors import AGAIN, Lost, Maker, News, PartProgress, Post, Ready, hand_out

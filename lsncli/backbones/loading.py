@@ -1,0 +1,147 @@
+"""Load pretrained weights: an offline hub fails at once, torchvision imports, clear errors.
+
+open_clip and timm import torchvision for its image transforms. PyPI's Linux wheels of torchvision
+are CUDA builds: next to a CPU build of torch their extension cannot be loaded, so the operators it
+would register are missing and ``import torchvision`` fails with ``operator torchvision::nms does not
+exist``. Declaring the two operator schemas is enough for the import to succeed; the operators
+themselves are detection code that is never called here.
+
+The messages of torch, open_clip and the hub are long, name options that would run untrusted code, and may
+contain escape codes of a terminal, from the library or from the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from textwrap import shorten
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import constants
+
+from lsncli.console import ESCAPE, printable
+
+
+@contextmanager
+def patient_only_online() -> Iterator[None]:
+    """Inside, the hub is taken as offline if its host has no address, and no library logs anything.
+
+    Otherwise its client tries ten times, for the better part of a minute and twenty lines, before it says so.
+    What is in its cache is found all the same. Behind a proxy, which resolves names itself, nothing changes.
+    """
+    loggers = [logging.getLogger(), logging.getLogger("huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    offline = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = offline or _unreachable()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _unreachable() -> bool:
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return False
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return True
+    return False
+
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_library: torch.library.Library | None = None  # its schemas vanish when it is collected
+
+
+def ensure_torchvision() -> None:
+    """Make ``import torchvision`` work; does nothing where it already does."""
+    global _library
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error) or _library is not None:
+            raise
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            _library.define(operator + _SCHEMA)
+        importlib.import_module("torchvision")
+
+
+LONGEST = 200
+GLOBAL = re.compile(
+    r"(?:Unsupported (?:global|class|type)[^:]*: (?:GLOBAL )?|Tried to instantiate class )(\S+)"
+)
+KEYS = {
+    "is missing": re.compile(r"Missing key\(s\) in state_dict: (.*)"),
+    "is unknown": re.compile(r"Unexpected key\(s\) in state_dict: (.*)"),
+}
+SIZES = re.compile(
+    r"size mismatch for (\S+): copying a param with shape torch\.Size\((.*?)\) from checkpoint, "
+    r"the shape in current model is torch\.Size\((.*?)\)"
+)
+
+
+def load_reason(error: Exception) -> str:
+    """What to say of an error that was raised while weights were loaded, without a full stop."""
+    text = ESCAPE.sub("", str(error))
+    if "Weights only load failed" in text:
+        return _of_pickle(text)
+    if "in loading state_dict" in text:
+        return _of_state(str(error))
+    if isinstance(error, (KeyError, EOFError)) or not text.strip():  # what torch raises on any other file
+        return cleaned(f"it is cut short, or no file of tensors ({type(error).__name__} {text}".strip()) + ")"
+    return cleaned(text)
+
+
+def cleaned(text: str) -> str:
+    """A text of a library on one line, without escape codes, cut after ``LONGEST`` characters."""
+    return printable(shorten(ESCAPE.sub("", text), LONGEST, placeholder=" ...")).rstrip(" .")
+
+
+def _of_pickle(text: str) -> str:
+    unsafe = GLOBAL.search(text)
+    if unsafe is None:
+        return cleaned(f"it is no file of tensors: {text.rpartition('WeightsUnpickler error: ')[2]}")
+    return (
+        f"besides tensors it holds an object of {_name(unsafe[1])}, and to load objects may run code; "
+        "save the tensors alone: torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _of_state(text: str) -> str:
+    """Weights that are missing, unknown or of another shape: how many, and the first of each kind."""
+    parts = []
+    for what, pattern in KEYS.items():
+        line = pattern.search(text)
+        names = re.findall(r'"(.*?)"', line[1]) if line else []
+        if names:
+            parts.append(_counted(len(names), what, f"'{_name(names[0])}'"))
+    sizes = SIZES.findall(text)
+    if sizes:
+        name, found, expected = sizes[0]
+        shapes = f"'{_name(name)}': expected {expected}, found {found}"
+        parts.append(_counted(len(sizes), "has another shape (size mismatch)", shapes))
+    return "; ".join(parts) or cleaned(text)
+
+
+def _name(text: str) -> str:
+    return printable(text)[:100]
+
+
+def _counted(count: int, what: str, first: str) -> str:
+    if count == 1:
+        return f"1 weight {what}: {first}"
+    return f"{count} weights {what.replace('is ', 'are ').replace('has ', 'have ')}, such as {first}"
