@@ -141,7 +141,7 @@ def _head(
 ) -> "Head":
     """The prompts asked for, or those that decide; with negative ones where there are any."""
     from lsncli.methods.heads import MEANS, TEXT_HEADS, head_from, make_head
-    from lsncli.store.reader import read_split
+    from lsncli.methods.holdout import labelled_split
 
     own = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)
     name = name or (DETECTOR if own else "positive" if place.positive.is_file() else "hand")
@@ -156,9 +156,7 @@ def _head(
             )
         head = head_from(detector.head, lambda: backbone)
     else:
-        names = () if name == "positive" else read_split(place.features, train).classes
-        if not names and name != "positive":
-            raise LsnError(f"Split '{train}' has no classes.", "Name a labelled split with --train.")
+        names = () if name == "positive" else labelled_split(place, train, option="--train").classes
         head = make_head(place, name, names, negatives=learned, model=lambda: backbone)
     if head.negative is None:
         hint = "--head positive looks through the learned ones" if learned else "`lsn train-neg` learns them"

@@ -89,6 +89,7 @@ def train_no(
     """
     from lsncli.artefacts.heads import load_no_tower
     from lsncli.interchange.tables import read_table
+    from lsncli.methods.holdout import labelled_split
     from lsncli.prompts.clipn import NoSettings
     from lsncli.training import clipn as no_head
 
@@ -100,7 +101,7 @@ def train_no(
             "lsn train-no pairs.csv",
         )
     place = Workspace(work)
-    classes = no_head.classes_of(place, split)
+    classes = labelled_split(place, split).classes
     settings = NoSettings(epochs=epochs, batch_size=batch_size, rate=rate, seed=seed)
     made: NoTower | None = None
     if yes is not None and no is not None:

@@ -14,13 +14,20 @@ from lsncli.detection.drift import ImageSample, seen
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import Listing
 from lsncli.methods.heads import Heads, LoadBackbone, load_checked
-from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again, rows_for
+from lsncli.methods.holdout import (
+    HoldoutRows,
+    check_held_out,
+    hold_out,
+    hold_out_again,
+    labelled_split,
+    rows_for,
+)
 from lsncli.methods.inputs import inputs_for
 from lsncli.methods.spec import Method, settled, without_text
 from lsncli.methods.workspace import Workspace
 from lsncli.scores import chunk_of, score_in_chunks
 from lsncli.store.format import Split
-from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.store.reader import read_fingerprint
 from lsncli.threshold import Threshold, calibrate
 from lsncli.types import Failure, Float64Array
 
@@ -61,12 +68,7 @@ def make_detector(
     ``progress`` counts rows scored. Raises LsnError if the split has no classes or no row could be held out,
     or as the method does.
     """
-    split = read_split(work.features, split_name)
-    if not split.classes:
-        raise LsnError(
-            f"Split '{split_name}' has no classes, so no detector can be calibrated on it.",
-            "Extract a folder with one folder per class.",
-        )
+    split = labelled_split(work, split_name)
     rows = known_rows(work, split)
     check_held_out(split, rows)
     heads, negatives = Heads(work, split.classes, model, rows=rows.train), "negative" in method.needs

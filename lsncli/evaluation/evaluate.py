@@ -19,7 +19,7 @@ from lsncli.files import whole, whole_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, LoadBackbone
-from lsncli.methods.holdout import labels_as, no_rows
+from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, no_rows
 from lsncli.methods.inputs import NO_IMAGES, ImageAccess
 from lsncli.methods.prepared import PreparedMethod, ResourceUse, entrant
 from lsncli.methods.scoring import recall, score_split
@@ -72,12 +72,10 @@ def training_split(work: Workspace, name: str | None, id_split: Split) -> Split:
 
     Raises LsnError for a named split that is missing, and where no classes are known.
     """
-    known = has_rows(work, name)
-    split = read_split(work.features, name or TRAIN) if known else no_rows(id_split, TRAIN)
-    if not split.classes:
-        of = split.name if known else id_split.name
-        raise LsnError(f"Split '{of}' has no classes.", "Name a labelled split with --train.")
-    return split
+    if has_rows(work, name):
+        return labelled_split(work, name or TRAIN, option="--train")
+    check_labelled(id_split, option="--train")
+    return no_rows(id_split, TRAIN)
 
 
 def choose_splits(

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from lsncli.artefacts.prompts import HeldOut
 from lsncli.errors import LsnError, UsageError
+from lsncli.methods.workspace import Workspace
 from lsncli.scores import Score
 from lsncli.store.format import Split
+from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED, Labels, Rows
 
 
@@ -22,6 +24,26 @@ class HoldoutRows:
     rule: HeldOut
     where: NDArray[np.int64]
     """Which rows of the split ``train`` is, ascending."""
+
+
+def labelled_split(work: Workspace, name: str, *, option: str = "--split") -> Split:
+    """Read a split of the workspace that has classes.
+
+    ``option`` names the split on the command line. Raises LsnError for a split that is missing or has no
+    classes.
+    """
+    split = read_split(work.features, name)
+    check_labelled(split, option=option)
+    return split
+
+
+def check_labelled(split: Split, *, option: str) -> None:
+    """Raise LsnError if ``split``, which ``option`` names, has no classes."""
+    if not split.classes:
+        raise LsnError(
+            f"Split '{split.name}' has no classes.",
+            f"Name a labelled split with {option}, or extract a folder with one folder per class.",
+        )
 
 
 def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> HoldoutRows:

@@ -25,7 +25,7 @@ from lsncli.methods.cache import digest
 from lsncli.methods.heads import TEMPLATE, Heads
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.clipn import CHUNK, PROMPTS, NoSettings, TextFunction, learn_no, text_rows
-from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.store.reader import read_fingerprint
 from lsncli.training.checkpoints import going_on, saver
 from lsncli.training.image_captions import Pairs
 from lsncli.types import Failure, Float64Array, FloatArray, unit
@@ -36,14 +36,6 @@ TEMPLATES: dict[str, Callable[[], Sequence[Callable[[str], str]]]] = {
     "hand": lambda: (TEMPLATE.format,),
 }
 """What "yes" and "no" encoder read for a class; also the head that the "yes" features are of."""
-
-
-def classes_of(work: Workspace, split_name: str) -> tuple[str, ...]:
-    """The classes of a split in their order; LsnError if it has none."""
-    classes = read_split(work.features, split_name).classes
-    if not classes:
-        raise LsnError(f"Split '{split_name}' has no classes.", "Name a labelled split with --split.")
-    return classes
 
 
 def tower_head(

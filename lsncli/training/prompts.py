@@ -22,7 +22,7 @@ from lsncli.device import threads_for
 from lsncli.errors import LsnError
 from lsncli.images.class_names import check_distinct
 from lsncli.methods.heads import load_checked
-from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again
+from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again, labelled_split
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.dualcoop import DUAL, NEGATIVE, POSITIVE, Asymmetric
@@ -70,12 +70,7 @@ def plan_positive(
 
     Raises LsnError for a split without classes or without a row that could be held out.
     """
-    split = read_split(work.features, split_name)
-    if not split.classes:
-        raise LsnError(
-            f"Split '{split_name}' has no classes to learn prompts for.",
-            "Extract a folder with one folder per class, or give --classes.",
-        )
+    split = labelled_split(work, split_name)
     rows = hold_out(split, fraction, shots, seed)
     check_held_out(split, rows)  # before the work of learning
     return TrainingData(split, rows)

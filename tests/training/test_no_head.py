@@ -13,10 +13,11 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.interchange.tables import FeatureTable, read_table
 from lsncli.methods.heads import load_checked_head, make_head
+from lsncli.methods.holdout import labelled_split
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.clipn import PROMPTS, text_rows
 from lsncli.store.writer import write_split
-from lsncli.training.clipn import classes_of, import_head, texts_to_read, tower_head
+from lsncli.training.clipn import import_head, texts_to_read, tower_head
 from lsncli.types import unit
 
 
@@ -138,7 +139,7 @@ def test_matrices_that_cannot_be_right_are_refused(work, yes, no, message) -> No
 
 
 def test_a_split_without_classes_is_refused(work, tiny_backbone) -> None:
-    assert classes_of(work, "train") == CLASSES
+    assert labelled_split(work, "train").classes == CLASSES
     write_split(work.features, clusters("bare", labelled=False), tiny_backbone.fingerprint)
     with pytest.raises(LsnError, match="Split 'bare' has no classes"):
-        classes_of(work, "bare")
+        labelled_split(work, "bare")

@@ -165,7 +165,7 @@ def test_negative_prompts_need_positive_ones(work: Workspace) -> None:
 
 
 def test_a_split_without_classes_cannot_be_learned_from(work: Workspace) -> None:
-    with pytest.raises(LsnError, match="Split 'far' has no classes to learn prompts for"):
+    with pytest.raises(LsnError, match="Split 'far' has no classes"):
         train.plan_positive(work, split_name="far")
 
 
