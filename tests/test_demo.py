@@ -95,7 +95,7 @@ def test_it_fits_100_columns(shown: Shown) -> None:
 def test_a_method_that_fails_is_not_left_out_in_silence(tmp_path, monkeypatch) -> None:
     from lsncli.errors import LsnError
 
-    made = demo.prepare(tmp_path)
+    made = demo.prepare_demo(tmp_path)
     monkeypatch.setattr(demo, "METHODS", ("energy", "lsn"))
     with pytest.raises(LsnError, match="lsn: There is no negative-prompts artefact"):
         demo.compare(made)

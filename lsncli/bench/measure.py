@@ -26,8 +26,8 @@ from lsncli.methods.cache import Cache
 from lsncli.methods.candidates import TOP, WordFeatures, propose
 from lsncli.methods.heads import Heads, LoadBackbone
 from lsncli.methods.inputs import NO_IMAGES
-from lsncli.methods.prepared import entrant
-from lsncli.methods.scoring import recall
+from lsncli.methods.prepared import prepare_method
+from lsncli.methods.scoring import load_cached_scores
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.validation import parsed
 
@@ -73,7 +73,7 @@ def measure(
     """
     began = time.perf_counter()
     found, heads = scored(score, names, work, task, model, device=device, progress=progress)
-    one = found.entrants[0]
+    one = found.methods[0]
     common = {
         **about,
         "row": score.line.name,
@@ -83,7 +83,7 @@ def measure(
         "split": score.place.split,
         "seed": score.seed,
         "method": str(score.method),
-        "settings": one.settled.settings,
+        "settings": one.resolved.settings,
         "vocabulary": Path(score.line.vocabulary).name,
         "learned": {
             kind: {"key": key, **_described(heads, kind)} for kind, (_, key) in score.learned.items()
@@ -130,10 +130,10 @@ def scored(
     heads = Heads(place, task.train.classes, model, Cache(work.cache), rows)
     if score.words:
         lay_out_words(score, heads, progress)
-    one = entrant(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
+    one = prepare_method(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
     splits = (task.test, *(task.ood[name] for name in names))
     for split in splits:
-        recall(one, split, guess=split is task.test)
+        load_cached_scores(one, split, classify=split is task.test)
     found = evaluate(EvaluationPlan((one,), (), task.test, splits[1:]), progress)
     if found.failed:
         raise LsnError(found.failed[0][1])

@@ -29,7 +29,7 @@ from lsncli.prompts.learner import LearnedContexts, learn, settings_layout, step
 from lsncli.prompts.settings import PromptSettings
 from lsncli.reference.classes import class_list
 from lsncli.scores import load_score
-from lsncli.training.linear_probe import best_probe
+from lsncli.training.linear_probe import choose_probe
 from lsncli.types import Head, Rows, unit
 
 SECONDS = 1.5
@@ -188,7 +188,7 @@ class _Model:
         """Seconds a row and class of a linear probe."""
         rows, held = self._rows(CLASSES, ROWS_A_CLASS), self._rows(CLASSES, 1)
         began = time.perf_counter()
-        best_probe(rows, held, CLASSES, pick_device(self._desk.device))
+        choose_probe(rows, held, CLASSES, pick_device(self._desk.device))
         return (time.perf_counter() - began) / (len(rows) * CLASSES)
 
     def score(self, method: Method) -> _Score:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lsncli.errors import LsnError
-from lsncli.methods.holdout import HoldoutRows, hold_out, no_rows
+from lsncli.methods.holdout import HoldoutRows, hold_out, without_rows
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED
@@ -133,7 +133,7 @@ class Loader:
         test = self._part(place.test, "test")
         for name, part in place.ood.items():
             _check_disjoint(name, part, place.test)
-        train = no_rows(test, "none@train") if place.train is None else self._part(place.train, "train")
+        train = without_rows(test, "none@train") if place.train is None else self._part(place.train, "train")
         return EvalTask(
             place, train, test, {name: self._part(part, name) for name, part in place.ood.items()}
         )

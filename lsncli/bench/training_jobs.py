@@ -32,9 +32,9 @@ from lsncli.prompts.dualcoop import DUAL
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 from lsncli.store.reader import read_fingerprint
-from lsncli.training.clipn import tower_head
+from lsncli.training.clipn import write_tower_head
 from lsncli.training.linear_probe import linear_head
-from lsncli.training.prompts import TrainingData, learn_resumably, learned_prompts, train_dual
+from lsncli.training.prompts import TrainingData, learn_resumably, learned_prompts, train_dualcoop
 
 CODE = (Loader, "lsncli.bench.suite_workspace:same_backbone")
 """What makes prompts and heads of given features, beside the learner and the model."""
@@ -125,7 +125,7 @@ def _prompts(training: TrainingJob, task: EvalTask, model: LoadBackbone, progres
 
 
 def _dual(training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback) -> None:
-    train_dual(training.place, model(), training.plan(task), training.settings, progress=progress)
+    train_dualcoop(training.place, model(), training.plan(task), training.settings, progress=progress)
 
 
 def _linear(training: TrainingJob, task: EvalTask, _model: LoadBackbone, _progress: ProgressCallback) -> None:
@@ -135,7 +135,7 @@ def _linear(training: TrainingJob, task: EvalTask, _model: LoadBackbone, _progre
 
 
 def _clipn(training: TrainingJob, task: EvalTask, model: LoadBackbone, _progress: ProgressCallback) -> None:
-    tower_head(training.place, model(), load_no_tower(training.place.no_tower), task.train.classes)
+    write_tower_head(training.place, model(), load_no_tower(training.place.no_tower), task.train.classes)
 
 
 LEARNERS: Mapping[str, Callable[[TrainingJob, EvalTask, LoadBackbone, ProgressCallback], None]] = {

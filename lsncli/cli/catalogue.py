@@ -39,7 +39,7 @@ def methods(
     Every score needs features and a head, such as class names. A reduced form leaves out what stored features
     cannot give; `lsn methods NAME` says what, and everything else about a score.
     """
-    from lsncli.methods.spec import usual_head
+    from lsncli.methods.spec import default_head
     from lsncli.scores import SCORES, load_score, score_settings
     from lsncli.scores.score import NEEDS
 
@@ -62,7 +62,7 @@ def methods(
                 "settings": ", ".join(f"{key}={value}" for key, (_, value) in score_settings(name).items()),
                 "paper": _passage(text, "Paper"),
                 "reduced": score.REDUCED,
-                "head": usual_head(name),
+                "head": default_head(name),
                 "summary": text.strip().splitlines()[0],
                 "source": _passage(text, "Source"),
             }

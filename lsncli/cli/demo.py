@@ -33,16 +33,16 @@ def demo(quiet: options.Quiet = False) -> None:
             "1. Features of real images, made with the bundled mini model (see MODEL_CARD.md)",
             quiet=quiet,
         )
-        made = use.prepare(Path(folder))
-        render(use.contents(made), CONTENTS, "table")
+        made = use.prepare_demo(Path(folder))
+        render(use.split_rows(made), CONTENTS, "table")
         say("2. Learn what each class is (CoOp), then what it is not (LSN)", quiet=quiet)
         say(f"   {use.REDUCED}", quiet=quiet)
         plan = plan_positive(made.work)
         steps_yes, steps_no = use.steps(plan)
         with progress_bar("positive prompts", steps_yes, quiet=quiet) as progress:
-            use.learn_yes(made, plan, progress)
+            use.train_positive(made, plan, progress)
         with progress_bar("negative prompts", steps_no, quiet=quiet) as progress:
-            detector = use.learn_no(made, plan, progress)
+            detector = use.train_negative(made, plan, progress)
         describe_threshold(detector, quiet)
         say("3. Which method tells ID from OOD best? (percent; deltas against MCM)", quiet=quiet)
         evaluation = use.compare(made)

@@ -150,9 +150,9 @@ def evaluate(
     with progress_bar("scores", plan.rows, quiet=quiet) as progress:
         found = use.evaluate(plan, progress)
     if save_scores is not None:
-        write_scores(save_scores, found.entrants, [inside, *outside])
+        write_scores(save_scores, found.methods, [inside, *outside])
     if plots is not None:
-        with progress_bar("figures", len(found.entrants), quiet=quiet) as progress:
+        with progress_bar("figures", len(found.methods), quiet=quiet) as progress:
             drawn = draw_evaluation(plots, found, [split.name for split in outside], progress)
         say(f"Wrote {len(drawn)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
     shown = [one for one in found.ranked() if one.ood == use.AVERAGE or len(outside) == 1 or not average]

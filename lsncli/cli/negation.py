@@ -123,7 +123,7 @@ def understands_not(
         failed,
         quiet,
     )
-    pair = use.described(with_text(backbone).text_tower(), names, yes, no)
+    pair = use.encode_descriptions(with_text(backbone).text_tower(), names, yes, no)
     with progress_bar("images", total, quiet=quiet) as progress:
 
         def ticking() -> Iterator["LabelledFeatures"]:
@@ -132,10 +132,10 @@ def understands_not(
                 progress(len(part.labels))
 
         if each:
-            render(use.choices(pair, ticking()), EACH, format, output)
+            render(use.choice_rows(pair, ticking()), EACH, format, output)
             _tell(failed, total, max_failure_rate, quiet)
             return
-        found = use.tally(pair, ticking())
+        found = use.count_choices(pair, ticking())
     rows = class_rows(found)
     people = FORMATS[format].people
     shown = list(islice(rows, top)) if people else rows
@@ -175,13 +175,13 @@ def _asked(
 
     if not sources:
         stored = read_split(place.features, split)
-        names = use.classes_asked(place.features, train, file, stored.classes)
+        names = use.choose_classes(place.features, train, file, stored.classes)
         check_distinct(names, text_ids_of(backbone))
-        return names, iter([use.rows_of(stored, names)]), len(stored.labels)
+        return names, iter([use.labelled_features(stored, names)]), len(stored.labels)
     listing = options.list_sources(sources, columns, quiet=quiet)
     check_not_empty(listing, named(sources))
     own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(quiet))
-    names = use.classes_asked(place.features, train, file, own)
+    names = use.choose_classes(place.features, train, file, own)
     check_distinct(names, text_ids_of(backbone))
 
     def encoded() -> "Iterator[LabelledFeatures]":
@@ -233,9 +233,9 @@ def class_rows(found: "ChoiceCounts") -> list[dict[str, object]]:
 
 def summary(found: "ChoiceCounts") -> str:
     """All classes together, in one line, with what understanding would be."""
-    from lsncli.evaluation.negation import shares
+    from lsncli.evaluation.negation import total_shares
 
-    total = shares(found)
+    total = total_shares(found)
     text = (
         f'All {len(found.classes)} classes: "not" is chosen in {total.no:.1%} of '
         f"{found.images * len(found.classes)} choices"

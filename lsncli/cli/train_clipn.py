@@ -123,8 +123,10 @@ def train_no(
                 resume=resume,
                 quiet=quiet,
             )
-        with progress_bar("class texts", no_head.texts_to_read(templates, classes), quiet=quiet) as progress:
-            head = no_head.tower_head(place, backbone, made, classes, templates=templates, progress=progress)
+        with progress_bar("class texts", no_head.count_texts(templates, classes), quiet=quiet) as progress:
+            head = no_head.write_tower_head(
+                place, backbone, made, classes, templates=templates, progress=progress
+            )
     row = {
         "head": head.kind,
         "classes": len(head.classes),
@@ -172,13 +174,13 @@ def _learn(
     if len(encoded.failures) > 3:
         say(f"Left out in all: {len(encoded.failures)} pairs.", quiet=quiet, style="yellow")
     with progress_bar("captions", len(encoded.captions), quiet=quiet) as progress:
-        yes = use.read_captions(backbone, encoded.captions, progress)
+        yes = use.encode_captions(backbone, encoded.captions, progress)
     total = steps(len(encoded.captions), settings)
     with (
         interruptible(train_prompts.how_to_resume(place.checkpoint(KIND))),
         progress_bar("'no' encoder", total, quiet=quiet) as progress,
     ):
-        return use.train_tower(
+        return use.train_no_encoder(
             place,
             backbone,
             encoded,

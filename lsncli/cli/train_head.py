@@ -166,12 +166,12 @@ def train_dualcoop(arguments: HeadOptions) -> None:
             )
     settings = dual_settings(**{name: value for name, value in arguments.settings.items() if name != "loss"})
     workspace = Workspace(arguments.work)
-    plan = training.plan_dual(workspace, arguments.split)
+    plan = training.plan_dualcoop(workspace, arguments.split)
     backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
     total = steps(len(plan.rows.train), settings)
     message = how_to_resume(workspace.checkpoint(training.KIND))
     with interruptible(message), progress_bar("DualCoOp", total, quiet=arguments.quiet) as progress:
-        result = training.train_dual(
+        result = training.train_dualcoop(
             workspace,
             backbone,
             plan,

@@ -8,7 +8,7 @@ from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone, text_ids_of, with_text
 from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
-from lsncli.methods.candidates import encoded, other_words
+from lsncli.methods.candidates import encode_class_names, negative_label_features
 from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.threshold import uncalibrated
 
@@ -27,7 +27,7 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> SavedDetec
     names = checked_names(classes)
     check_distinct(names, text_ids_of(backbone), where="--classes")
     tower = with_text(backbone).text_tower()
-    weights, words = encoded(tower, names), other_words(names, tower)
+    weights, words = encode_class_names(tower, names), negative_label_features(names, tower)
     return SavedDetector(
         method="neglabel",
         label=LABEL,

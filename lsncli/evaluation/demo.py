@@ -47,31 +47,31 @@ class Demo:
     backbone: Backbone
 
 
-def prepare(folder: Path) -> Demo:
+def prepare_demo(folder: Path) -> Demo:
     """Copy the bundled store of features into ``folder`` and load the mini model."""
     work = Workspace(folder)
     write_whole(work.features, (files("lsncli.reference") / "demo_features.h5").read_bytes())
     return Demo(work, load_again(read_fingerprint(work.features), device="cpu"))
 
 
-def contents(demo: Demo) -> list[dict[str, object]]:
+def split_rows(demo: Demo) -> list[dict[str, object]]:
     """One row a split: name, rows, classes and what its images are."""
     splits = list_splits(demo.work.features).values()
     return [{"split": s.name, "rows": s.rows, "classes": len(s.classes), "source": s.source} for s in splits]
 
 
 def steps(plan: TrainingData) -> tuple[int, int]:
-    """Steps of ``learn_yes`` and of ``learn_no``, for progress bars."""
+    """Steps of ``train_positive`` and of ``train_negative``, for progress bars."""
     rows = len(plan.rows.train)
     return learner_steps(rows, POSITIVE_SETTINGS), learner_steps(rows, NEGATIVE_SETTINGS)
 
 
-def learn_yes(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> None:
+def train_positive(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> None:
     """Positive prompts on the planned rows."""
     train_prompts(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, progress=progress)
 
 
-def learn_no(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> SavedDetector:
+def train_negative(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> SavedDetector:
     """Negative prompts on the same rows, and the LSN detector that they make."""
     return train_prompts(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, progress=progress).detector
 

@@ -19,10 +19,10 @@ from lsncli.files import whole, whole_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, LoadBackbone
-from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, no_rows
+from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, without_rows
 from lsncli.methods.inputs import NO_IMAGES, ImageAccess
-from lsncli.methods.prepared import PreparedMethod, ResourceUse, entrant
-from lsncli.methods.scoring import recall, score_split
+from lsncli.methods.prepared import PreparedMethod, ResourceUse, prepare_method
+from lsncli.methods.scoring import load_cached_scores, score_split
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
 from lsncli.metrics import OodMetrics, accuracy, evaluate_scores
@@ -75,7 +75,7 @@ def training_split(work: Workspace, name: str | None, id_split: Split) -> Split:
     if has_rows(work, name):
         return labelled_split(work, name or TRAIN, option="--train")
     check_labelled(id_split, option="--train")
-    return no_rows(id_split, TRAIN)
+    return without_rows(id_split, TRAIN)
 
 
 def choose_splits(
@@ -124,7 +124,7 @@ class Evaluation:
 
     results: tuple[MethodResult, ...]
     failed: tuple[Failed, ...]
-    entrants: tuple[PreparedMethod, ...]
+    methods: tuple[PreparedMethod, ...]
     id_split: str
 
     def ranked(self) -> list[MethodResult]:
@@ -137,7 +137,7 @@ class Evaluation:
 class EvaluationPlan:
     """What is to be scored: methods that are ready, those that cannot be, and the splits."""
 
-    entrants: tuple[PreparedMethod, ...]
+    methods: tuple[PreparedMethod, ...]
     failed: tuple[Failed, ...]
     id_split: Split
     ood_splits: tuple[Split, ...]
@@ -148,7 +148,7 @@ class EvaluationPlan:
     def rows(self) -> int:
         """How many scores are not known yet, for a progress bar."""
         splits = (self.id_split, *self.ood_splits)
-        return sum(len(s.labels) for one in self.entrants for s in splits if s.name not in one.scores)
+        return sum(len(s.labels) for one in self.methods for s in splits if s.name not in one.scores)
 
 
 def plan_evaluation(
@@ -187,10 +187,10 @@ def plan_evaluation(
     for method in methods:
         try:
             _check_rows(train, method)
-            one = entrant(method, heads, rows, train, cache, device, images)
+            one = prepare_method(method, heads, rows, train, cache, device, images)
             labels_as(id_split, one.source.classes)
             for split in (id_split, *ood_splits):
-                recall(one, split, guess=split is id_split)
+                load_cached_scores(one, split, classify=split is id_split)
         except LsnError as error:
             failed.append((method, str(error)))
             continue
@@ -234,21 +234,21 @@ def evaluate(plan: EvaluationPlan, progress: ProgressCallback = silent) -> Evalu
     ``progress`` counts every score.
     """
     failed = list(plan.failed)
-    entrants = list(plan.entrants)
+    methods = list(plan.methods)
     for split in (plan.id_split, *plan.ood_splits):
-        entrants = score_split(entrants, split, failed, progress, guess=split is plan.id_split)
-    found = [_results(one, plan.id_split, plan.ood_splits) for one in entrants]
-    return Evaluation(tuple(chain(*found)), tuple(failed), tuple(entrants), plan.id_split.name)
+        methods = score_split(methods, split, failed, progress, classify=split is plan.id_split)
+    found = [_results(one, plan.id_split, plan.ood_splits) for one in methods]
+    return Evaluation(tuple(chain(*found)), tuple(failed), tuple(methods), plan.id_split.name)
 
 
 def _results(one: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[MethodResult]:
     """On each OOD split, and the average if there are several."""
     inside = one.scores[id_split.name]
-    right = id_accuracy(labels_as(id_split, one.source.classes), one.guesses[id_split.name])
+    right = id_accuracy(labels_as(id_split, one.source.classes), one.predictions[id_split.name])
     found = [
         MethodResult(
             one.method,
-            one.settled.label,
+            one.resolved.label,
             split.name,
             evaluate_scores(inside, one.scores[split.name]),
             right,
@@ -263,15 +263,15 @@ def intervals_of(found: Evaluation, result: MethodResult, kind: str | None) -> d
     """95% intervals: ``delong`` of AUROC, ``bootstrap`` of every metric; none of an average."""
     if kind is None or result.ood == AVERAGE:
         return {}
-    scores = next(one.scores for one in found.entrants if one.method is result.method)
+    scores = next(one.scores for one in found.methods if one.method is result.method)
     inside, outside = scores[found.id_split], scores[result.ood]
     return {"auroc": delong(inside, outside)} if kind == "delong" else bootstrap(inside, outside)
 
 
-def id_accuracy(labels: Labels, guesses: Labels) -> float:
+def id_accuracy(labels: Labels, predictions: Labels) -> float:
     """Fraction of labelled rows (N,) whose class was guessed; NaN if none is labelled."""
     known = labels != UNLABELLED
-    return accuracy(labels[known], guesses[known]) if known.any() else float("nan")
+    return accuracy(labels[known], predictions[known]) if known.any() else float("nan")
 
 
 def average(results: Sequence[MethodResult]) -> MethodResult:
@@ -301,7 +301,7 @@ def check_target(path: Path) -> None:
         )
 
 
-def save_scores(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
+def save_scores(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
     """Scores in float64, higher = more ID, of every row of ``splits`` by every method.
 
     ``.csv`` has the columns split, key, class and one a method; ``.npz`` the arrays ``split``, ``key`` and
@@ -309,24 +309,24 @@ def save_scores(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence
     """
     check_target(path)
     try:
-        WRITERS[path.suffix](path, entrants, splits)
+        WRITERS[path.suffix](path, methods, splits)
     except OSError as error:
         raise LsnError(f"--save-scores {path} cannot be written: {error.strerror}.") from error
 
 
-def _csv(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
+def _csv(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
     with whole_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["split", "key", "class", *(str(one.method) for one in entrants)])
+        rows.writerow(["split", "key", "class", *(str(one.method) for one in methods)])
         for split in splits:
             names = np.array([*split.classes, ""], dtype=object)[split.labels]
-            columns = [one.scores[split.name].tolist() for one in entrants]
+            columns = [one.scores[split.name].tolist() for one in methods]
             for key, name, *values in zip(split.keys, names, *columns, strict=True):
                 rows.writerow([split.name, key, name, *map(repr, values)])
 
 
-def _npz(path: Path, entrants: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    arrays = {str(one.method): np.concatenate([one.scores[s.name] for s in splits]) for one in entrants}
+def _npz(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
+    arrays = {str(one.method): np.concatenate([one.scores[s.name] for s in splits]) for one in methods}
     places = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
     keys = np.array([key.encode("utf-8", "surrogateescape") for split in splits for key in split.keys])
     with whole(path) as file:

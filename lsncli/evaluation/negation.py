@@ -112,7 +112,7 @@ class _Running:
         np.add.at(self.fooled, of, (no[own] < no[own, of][:, None]).sum(axis=1))
         self.margin += (yes - no).sum(axis=0)
 
-    def tally(self) -> ChoiceCounts:
+    def counts(self) -> ChoiceCounts:
         other_yes = self.labelled_yes - self.own_yes
         return ChoiceCounts(
             classes=self.classes,
@@ -129,7 +129,9 @@ class _Running:
         )
 
 
-def described(tower: TextTower, classes: Sequence[str], yes: str = YES, no: str = NO) -> DescriptionPair:
+def encode_descriptions(
+    tower: TextTower, classes: Sequence[str], yes: str = YES, no: str = NO
+) -> DescriptionPair:
     """Both descriptions of every class through the text tower.
 
     Raises UsageError if a template has no {} or both are the same, LsnError without classes.
@@ -150,7 +152,7 @@ def described(tower: TextTower, classes: Sequence[str], yes: str = YES, no: str 
     return DescriptionPair(tuple(classes), features(yes), features(no))
 
 
-def tally(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> ChoiceCounts:
+def count_choices(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> ChoiceCounts:
     """Let every image choose between the descriptions of every class, a bounded block at a time.
 
     Raises LsnError for features of another model than the texts, and if there are no images.
@@ -161,10 +163,10 @@ def tally(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> ChoiceCou
         running.add(yes, no, part.labels)
     if not running.images:
         raise LsnError("There is no image to ask about.", "Name other images or another --split.")
-    return running.tally()
+    return running.counts()
 
 
-def choices(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> Iterator[dict[str, object]]:
+def choice_rows(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> Iterator[dict[str, object]]:
     """Every image with every class, as Figures 3, 4 and 8 show a few: both cosines and the choice."""
     for part in blocks(parts, len(pair.classes)):
         yes, no = cosines(part.features, pair.yes), cosines(part.features, pair.no)
@@ -180,7 +182,7 @@ def choices(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> Iterato
                 }
 
 
-def shares(found: ChoiceCounts) -> Shares:
+def total_shares(found: ChoiceCounts) -> Shares:
     """What all classes say together."""
 
     def share(part: Counts, rest: Counts) -> float:
@@ -204,7 +206,7 @@ def blocks(parts: Iterable[LabelledFeatures], classes: int) -> Iterator[Labelled
             yield LabelledFeatures(part.features[here], part.labels[here], part.keys[here])
 
 
-def classes_asked(store: Path, train: str, file: Path | None, own: Sequence[str]) -> tuple[str, ...]:
+def choose_classes(store: Path, train: str, file: Path | None, own: Sequence[str]) -> tuple[str, ...]:
     """Class names from ``file``, else those of the training split, else the images' ``own``.
 
     Raises UsageError for a file that cannot be read, is empty or names a class twice.
@@ -231,6 +233,6 @@ def labels_among(labels: Labels, own: Sequence[str], classes: Sequence[str]) -> 
     return table[labels]  # UNLABELLED is -1, the last
 
 
-def rows_of(split: Split, classes: Sequence[str]) -> LabelledFeatures:
+def labelled_features(split: Split, classes: Sequence[str]) -> LabelledFeatures:
     """A stored split with its labels among ``classes``."""
     return LabelledFeatures(split.features, labels_among(split.labels, split.classes, classes), split.keys)

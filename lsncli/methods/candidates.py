@@ -72,7 +72,7 @@ def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str,
         found[key] = words
     check_complete(found, split, path)
     chosen = {key: found[key] for key in split.keys}
-    write_lines(work.candidates(split.name), (line(key, words) for key, words in chosen.items()))
+    write_lines(work.candidates(split.name), (candidate_line(key, words) for key, words in chosen.items()))
     return chosen
 
 
@@ -124,7 +124,7 @@ def check_complete(found: Mapping[str, Any], split: Split, path: Path) -> None:
         )
 
 
-def line(key: str, words: Iterable[str], caption: str | None = None) -> str:
+def candidate_line(key: str, words: Iterable[str], caption: str | None = None) -> str:
     """One image as a line of JSON, in ASCII."""
     row: dict[str, Any] = {"key": key, "candidates": list(words)}
     return json.dumps(row if caption is None else row | {"caption": caption})
@@ -223,7 +223,8 @@ def propose(
         keys = split.keys[start : start + CHUNK]
         near = np.argsort(-cosines(split.features[start : start + CHUNK], vectors), axis=1, kind="stable")
         lines += [
-            line(key, [words[i] for i in row[:top]]) for key, row in zip(keys, near.tolist(), strict=True)
+            candidate_line(key, [words[i] for i in row[:top]])
+            for key, row in zip(keys, near.tolist(), strict=True)
         ]
         progress(len(keys))
     write_lines(work.candidates(split.name), lines)
@@ -236,7 +237,7 @@ KEPT = 0.75
 parts of a class ("beagle" of "dog"), which no shared word gives away."""
 
 
-def other_words(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]:
+def negative_label_features(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]:
     """Unit text features (V, D) of words that are no class: ImageNet's names, less those near ``classes``.
 
     Near is a name that shares a word with a class, in any case, and of the rest the quarter whose text
@@ -244,14 +245,14 @@ def other_words(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]
     """
     own = {word for name in classes for word in _stems(name)}
     free = [name for name in class_list(WORDS).names if own.isdisjoint(_stems(name))]
-    features = encoded(tower, free).astype(np.float32)
-    nearest = (features @ encoded(tower, classes).T).max(axis=1)
+    features = encode_class_names(tower, free).astype(np.float32)
+    nearest = (features @ encode_class_names(tower, classes).T).max(axis=1)
     kept = np.argsort(nearest, kind="stable")[: max(1, round(KEPT * len(free)))]
     found: NDArray[np.float32] = features[np.sort(kept)]
     return found
 
 
-def encoded(tower: TextTower, names: Sequence[str]) -> Float64Array:
+def encode_class_names(tower: TextTower, names: Sequence[str]) -> Float64Array:
     """Unit text features (C, D) of ``names`` in the hand-written prompt."""
     return unit(text_features(tower, [TEMPLATE.format(name) for name in names]).cpu().numpy())
 

@@ -15,7 +15,7 @@ from lsncli.errors import LsnError
 from lsncli.images.decode import decode
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import load_batches
-from lsncli.methods.candidates import line, write_lines
+from lsncli.methods.candidates import candidate_line, write_lines
 from lsncli.methods.workspace import Workspace
 
 
@@ -71,7 +71,9 @@ def _captioned(
                     "It was readable when its features were extracted; restore it and run the command again.",
                 )
             found = captioner.captions(batch.pixels)
-            yield [line(key, one.words, one.text) for key, one in zip(batch.keys, found, strict=True)]
+            yield [
+                candidate_line(key, one.words, one.text) for key, one in zip(batch.keys, found, strict=True)
+            ]
 
 
 def _resume(unfinished: Path, header: str, images: int) -> int:

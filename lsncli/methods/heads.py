@@ -35,16 +35,18 @@ LoadBackbone = Callable[[], Backbone]
 def head_from(source: HeadSource, model: LoadBackbone) -> Head:
     """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
     tower = cache(lambda: with_text(model()).text_tower())
-    return assembled(source, lambda text, ensemble: bound(text, source.classes, tower, ensemble=ensemble))
+    return build_head(
+        source, lambda text, ensemble: bind_text(text, source.classes, tower, ensemble=ensemble)
+    )
 
 
-def assembled(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array | CosineFunction]) -> Head:
+def build_head(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array | CosineFunction]) -> Head:
     """Several positive prompts of a class are an ensemble; sets of negative ones stay apart."""
     negative = None if source.negative is None else bind(source.negative, False)
     return Head(source.classes, bind(source.weights, True), source.scale, negative, source.bias)
 
 
-def bound(
+def bind_text(
     text: HeadText, classes: tuple[str, ...], tower: Callable[[], TextTower], *, ensemble: bool
 ) -> Float64Array | CosineFunction:
     """Text features as they are; CoCoOp prompts bound to the text tower, as a function to cosines.
@@ -113,7 +115,7 @@ class Heads:
         Raises as ``source`` does.
         """
         source = self.source(name, negatives=negatives)
-        return assembled(source, lambda text, ensemble: self._bound(text, source.classes, ensemble))
+        return build_head(source, lambda text, ensemble: self._bound(text, source.classes, ensemble))
 
     def source(self, name: str, *, negatives: bool) -> HeadSource:
         """What the same head is made from: no text tower is needed for prompts that depend on the image.
@@ -155,9 +157,9 @@ class Heads:
     def _bound(
         self, text: HeadText, classes: tuple[str, ...], ensemble: bool
     ) -> Float64Array | CosineFunction:
-        """``bound``, once for each text: two methods on the same prompts share their cosines."""
+        """``bind_text``, once for each text: two methods on the same prompts share their cosines."""
         if id(text) not in self._made:
-            self._made[id(text)] = bound(text, classes, lambda: self.tower, ensemble=ensemble)
+            self._made[id(text)] = bind_text(text, classes, lambda: self.tower, ensemble=ensemble)
         return self._made[id(text)]
 
     @cached_property

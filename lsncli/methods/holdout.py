@@ -136,7 +136,7 @@ def labels_as(split: Split, classes: tuple[str, ...], labels: Labels | None = No
     return found
 
 
-def no_rows(split: Split, name: str) -> Split:
+def without_rows(split: Split, name: str) -> Split:
     """The classes of ``split`` without a row, for what learns from none."""
     return replace(split, name=name, features=split.features[:0], labels=split.labels[:0], keys=())
 

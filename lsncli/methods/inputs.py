@@ -25,7 +25,7 @@ from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images, named
 from lsncli.images.loader import load_batches
 from lsncli.methods.cache import digest
-from lsncli.methods.candidates import WordFeatures, other_words, read_candidates, zoc_of_split
+from lsncli.methods.candidates import WordFeatures, negative_label_features, read_candidates, zoc_of_split
 from lsncli.methods.heads import Heads
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
@@ -279,7 +279,7 @@ class VocabularyInput:
 
     def learned(self, head: Head) -> LearnedArrays:
         """The words' text features: they do not depend on the image."""
-        return {VOCABULARY: other_words(head.classes, self.heads.tower)}
+        return {VOCABULARY: negative_label_features(head.classes, self.heads.tower)}
 
 
 INPUTS: dict[str, str] = {

@@ -14,11 +14,11 @@ from pathlib import Path
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
 from lsncli.backbones import Backbone
 from lsncli.methods.cache import Cache, digest
-from lsncli.methods.heads import Heads, bound
+from lsncli.methods.heads import Heads, bind_text
 from lsncli.methods.holdout import rows_for
 from lsncli.methods.inputs import ExtraInput, ImageAccess, inputs_for
 from lsncli.methods.source_digest import code_of
-from lsncli.methods.spec import Method, ResolvedMethod, settled, without_text
+from lsncli.methods.spec import Method, ResolvedMethod, resolve_method, without_text
 from lsncli.scores import Scorer
 from lsncli.store.format import Split
 from lsncli.types import Float64Array, Head, Labels, LearnedArrays, Rows
@@ -64,10 +64,10 @@ KEPT_SECONDS = 1.0
 
 @dataclass(eq=False)
 class PreparedMethod:
-    """A method in a workspace, and what is known of it so far; ``scores`` and ``guesses`` by split."""
+    """A method in a workspace, and what is known of it so far; ``scores`` and ``predictions`` by split."""
 
     method: Method
-    settled: ResolvedMethod
+    resolved: ResolvedMethod
     source: HeadSource
     key: str
     """Digest of the score's code and settings, the head and the training rows it looks at."""
@@ -81,7 +81,7 @@ class PreparedMethod:
     """What it looks at besides features, if anything."""
     cost: ResourceUse = field(default_factory=ResourceUse)
     scores: dict[str, Float64Array] = field(default_factory=dict)
-    guesses: dict[str, Labels] = field(default_factory=dict)
+    predictions: dict[str, Labels] = field(default_factory=dict)
 
     @cached_property
     def head(self) -> Head:
@@ -92,7 +92,7 @@ class PreparedMethod:
     def scorer(self) -> Scorer:
         """Fits the score, unless a long fit is remembered. Raises LsnError as it does."""
         with metered(self.cost):
-            return self.settled.score.scorer(self.head, self._learned(), self.device)
+            return self.resolved.score.scorer(self.head, self._learned(), self.device)
 
     @property
     def conditional(self) -> bool:
@@ -104,13 +104,13 @@ class PreparedMethod:
             return known[0]
         cost = ResourceUse()
         with metered(cost):
-            learned = self.settled.score.fit(self.head, self.train, self.device)
+            learned = self.resolved.score.fit(self.head, self.train, self.device)
         if learned and cost.seconds > KEPT_SECONDS:
             self.cache.put(self.key, learned, {"what": f"learned by {self.method}"})
         return learned
 
 
-def entrant(
+def prepare_method(
     method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: ImageAccess
 ) -> PreparedMethod:
     """Settle ``method``; ``rows`` of the training ``split`` are looked at only if the score needs them.
@@ -118,10 +118,10 @@ def entrant(
     Raises LsnError if prompts are missing or disagree.
     """
     method = without_text(method, heads)
-    chosen = settled(method, heads)
+    chosen = resolve_method(method, heads)
     source = heads.source(method.head, negatives="negative" in method.needs)
     train = rows_for(chosen.score, rows, split, source.classes)
-    binding = code_of(bound, *heads.model_code, without=(Backbone,)) if source.conditional else ""
+    binding = code_of(bind_text, *heads.model_code, without=(Backbone,)) if source.conditional else ""
     head_key = digest("head", binding, _content(source.weights), source.bias, source.scale)
     key = digest(
         "method",

@@ -18,48 +18,50 @@ from lsncli.store.format import Split
 from lsncli.types import Float64Array, FloatArray, Labels
 
 
-def recall(one: PreparedMethod, split: Split, *, guess: bool) -> None:
-    """Look up the scores of ``split``, and with ``guess`` the predicted classes, in the cache.
+def load_cached_scores(one: PreparedMethod, split: Split, *, classify: bool) -> None:
+    """Look up the scores of ``split``, and with ``classify`` the predicted classes, in the cache.
 
     Raises LsnError if the method lacks what it looks at besides features.
     """
     known = one.cache.get(_scores_key(one, split))
-    classes = one.cache.get(_guesses_key(one, split)) if guess else None
-    if known and (classes or not guess):
+    classes = one.cache.get(_predictions_key(one, split)) if classify else None
+    if known and (classes or not classify):
         one.scores[split.name] = known[0]["scores"]
     if classes:
-        one.guesses[split.name] = classes[0]["guesses"]
+        one.predictions[split.name] = classes[0]["guesses"]
 
 
 def score_split(
-    entrants: Sequence[PreparedMethod],
+    methods: Sequence[PreparedMethod],
     split: Split,
     failed: list[tuple[Method, str]],
     progress: ProgressCallback,
     *,
-    guess: bool,
+    classify: bool,
 ) -> list[PreparedMethod]:
     """Score ``split`` with those that have not; returns those that could, the others are added to ``failed``.
 
-    With ``guess`` classes are predicted, too. Methods go one after the other, but those whose prompts depend
+    With ``classify`` classes are predicted, too. Methods go one after the other, but those whose prompts depend
     on the image together, a few rows at a time, so that an image is encoded once whatever their number.
     """
-    todo = [one for one in entrants if split.name not in one.scores]
-    able = [one for one in entrants if split.name in one.scores]
+    todo = [one for one in methods if split.name not in one.scores]
+    able = [one for one in methods if split.name in one.scores]
     # Which class is nearest depends on the head alone: the first method on a head tells the others.
-    named = {one.head_key: one.guesses[split.name] for one in entrants if split.name in one.guesses}
+    named = {one.head_key: one.predictions[split.name] for one in methods if split.name in one.predictions}
     groups = [[one] for one in todo if not one.conditional]
     for group in (*groups, [one for one in todo if one.conditional]):
-        for one in _run(group, split, failed, progress, named if guess else None):
+        for one in _run(group, split, failed, progress, named if classify else None):
             about = {"what": f"{one.method} on {split.name}"}
             one.cache.put(_scores_key(one, split), {"scores": one.scores[split.name]}, about)
             able.append(one)
-    if guess:
+    if classify:
         for one in able:
-            if split.name not in one.guesses:
-                one.guesses[split.name] = named[one.head_key]
-                one.cache.put(_guesses_key(one, split), {"guesses": named[one.head_key]}, {"what": "classes"})
-    return [one for one in entrants if one in able]
+            if split.name not in one.predictions:
+                one.predictions[split.name] = named[one.head_key]
+                one.cache.put(
+                    _predictions_key(one, split), {"guesses": named[one.head_key]}, {"what": "classes"}
+                )
+    return [one for one in methods if one in able]
 
 
 def _run(
@@ -74,7 +76,7 @@ def _run(
     Predicted classes of heads that ``named`` has not yet are added to it.
     """
     scores: dict[int, list[Float64Array]] = {id(one): [] for one in group}
-    guesses: dict[int, list[Labels]] = {id(one): [] for one in group}
+    predictions: dict[int, list[Labels]] = {id(one): [] for one in group}
     able = [one for one in group if _can(one, failed, lambda one: one.inputs or one.scorer)]
     chunk = chunk_of(*(one.head for one in able))
     for start in range(0, len(split.labels), chunk):
@@ -86,7 +88,7 @@ def _run(
                     scores[id(one)].append(one.scorer(part))
                 progress(len(part), f"{one.method} on {split.name}")
             if named is not None and one.head_key not in named:
-                guesses[id(one)].append(predict(one.head, part))
+                predictions[id(one)].append(predict(one.head, part))
 
         able = [one for one in able if _can(one, failed, score)]
 
@@ -98,8 +100,8 @@ def _run(
     able = [one for one in able if _can(one, failed, score_whole)]
     for one in able:
         one.scores[split.name] = np.concatenate(scores[id(one)])
-        if named is not None and guesses[id(one)]:
-            named[one.head_key] = np.concatenate(guesses[id(one)])
+        if named is not None and predictions[id(one)]:
+            named[one.head_key] = np.concatenate(predictions[id(one)])
     return able
 
 
@@ -120,7 +122,7 @@ def _scores_key(one: PreparedMethod, split: Split) -> str:
     return digest("scores", _code(), one.key, split.rows.content, inputs)
 
 
-def _guesses_key(one: PreparedMethod, split: Split) -> str:
+def _predictions_key(one: PreparedMethod, split: Split) -> str:
     return digest("guesses", _code(), one.head_key, split.rows.content)
 
 

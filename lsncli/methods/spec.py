@@ -27,7 +27,7 @@ class Method:
 
     def __str__(self) -> str:
         """The method as users write it; ``parse_method`` is the inverse."""
-        head = "" if self.head == usual_head(self.score) else f":{self.head}"
+        head = "" if self.head == default_head(self.score) else f":{self.head}"
         return self.score + head + _written(self.settings)
 
     @property
@@ -69,7 +69,7 @@ def parse_method(text: str) -> Method:
         except ValueError:
             settings[key] = value  # load_score says what it should have been
     load_score(score, **settings)
-    head = head or usual_head(score)
+    head = head or default_head(score)
     if head not in HEADS:
         raise UsageError(f"--method {text}: expected a head of {', '.join(HEADS)}, found '{head}'.")
     return Method(score, head, settings)
@@ -87,7 +87,7 @@ def without_text(method: Method, heads: Heads) -> Method:
     return method
 
 
-def settled(method: Method, heads: Heads) -> ResolvedMethod:
+def resolve_method(method: Method, heads: Heads) -> ResolvedMethod:
     """The method with all its settings, by the prompts of a workspace.
 
     What the user left open is what the negative prompts were learned for (their ``score`` settings), else
@@ -118,7 +118,7 @@ def _written(settings: dict[str, Any]) -> str:
     return "".join(f",{key}={value}" for key, value in settings.items())
 
 
-def usual_head(name: str) -> str:
+def default_head(name: str) -> str:
     """The head that the score ``name`` takes when the user names none."""
     score = load_score(name)
     return score.HEAD or ("positive" if "negative" in score.NEEDS else "hand")

@@ -77,9 +77,9 @@ def draw_evaluation(
     written.
     """
     names: list[str] = []
-    for one in found.entrants:
+    for one in found.methods:
         names.append(plots.unique_stem(str(one.method), names))
-        title = f"{_shown(one.settled.label, str(one.method))}, ID: {found.id_split}"
+        title = f"{_shown(one.resolved.label, str(one.method))}, ID: {found.id_split}"
         outside = {split: one.scores[split] for split in ood_splits}
         draw_scores(folder, names[-1], title, found.id_split, one.scores[found.id_split], outside)
         progress(1, str(one.method))

@@ -13,7 +13,7 @@ SAVE_SECONDS = 1.0
 more."""
 
 
-def going_on(
+def resume_point(
     path: Path, kept: StoredCheckpoint | None, run: dict[str, Any], epochs: int, remark: Callable[[str], None]
 ) -> Checkpoint | None:
     """The checkpoint ``kept`` at ``path`` if it is of this ``run``; another one is removed."""
@@ -27,7 +27,7 @@ def going_on(
     return None
 
 
-def saver(path: Path, run: dict[str, Any], epochs: int) -> Callable[[Checkpoint], None]:
+def checkpoint_saver(path: Path, run: dict[str, Any], epochs: int) -> Callable[[Checkpoint], None]:
     """What to do after an epoch: keep it, unless it is the last one or the one before was kept just now."""
     last = time.monotonic()
 

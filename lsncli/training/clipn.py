@@ -26,7 +26,7 @@ from lsncli.methods.heads import TEMPLATE, Heads
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.clipn import CHUNK, PROMPTS, NoSettings, TextFunction, learn_no, text_rows
 from lsncli.store.reader import read_fingerprint
-from lsncli.training.checkpoints import going_on, saver
+from lsncli.training.checkpoints import checkpoint_saver, resume_point
 from lsncli.training.image_captions import Pairs
 from lsncli.types import Failure, Float64Array, FloatArray, unit
 
@@ -38,7 +38,7 @@ TEMPLATES: dict[str, Callable[[], Sequence[Callable[[str], str]]]] = {
 """What "yes" and "no" encoder read for a class; also the head that the "yes" features are of."""
 
 
-def tower_head(
+def write_tower_head(
     work: Workspace,
     backbone: Backbone,
     tower: NoTower,
@@ -49,7 +49,7 @@ def tower_head(
 ) -> LearnedHead:
     """Write the head of ``classes``: what "yes" and "no" encoder make of the same ``TEMPLATES``.
 
-    ``progress`` counts texts read by the "no" encoder, ``texts_to_read`` in all. Raises FingerprintMismatch
+    ``progress`` counts texts read by the "no" encoder, ``count_texts`` in all. Raises FingerprintMismatch
     if it was made from another model than the store's.
     """
     if tower.fingerprint.digest != backbone.fingerprint.digest:
@@ -72,8 +72,8 @@ def tower_head(
     )
 
 
-def texts_to_read(templates: str, classes: tuple[str, ...]) -> int:
-    """How many texts ``tower_head`` reads."""
+def count_texts(templates: str, classes: tuple[str, ...]) -> int:
+    """How many texts ``write_tower_head`` reads."""
     return len(TEMPLATES[templates]()) * len(classes)
 
 
@@ -165,7 +165,7 @@ def encode_pairs(pairs: Pairs, encoder: Encoder, max_failure_rate: float) -> Enc
     return Encoded(np.concatenate(features), tuple(pairs.captions[row] for row in rows), tuple(failures))
 
 
-def train_tower(
+def train_no_encoder(
     work: Workspace,
     backbone: Backbone,
     pairs: Encoded,
@@ -177,7 +177,7 @@ def train_tower(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> NoTower:
-    """Learn a "no" encoder and write it to the workspace; ``yes`` (N, D) is what ``read_captions`` gives.
+    """Learn a "no" encoder and write it to the workspace; ``yes`` (N, D) is what ``encode_captions`` gives.
 
     An interrupted training of the same settings, pairs and model goes on from its last epoch. Raises LsnError
     as ``learn_no`` does.
@@ -202,8 +202,8 @@ def train_tower(
         settings,
         chunk=chunk,
         progress=progress,
-        resume=going_on(path, kept, run, settings.epochs, remark),
-        on_epoch=saver(path, run, settings.epochs),
+        resume=resume_point(path, kept, run, settings.epochs, remark),
+        on_epoch=checkpoint_saver(path, run, settings.epochs),
     )
     tower = NoTower(
         fingerprint=backbone.fingerprint,
@@ -218,7 +218,9 @@ def train_tower(
     return tower
 
 
-def read_captions(backbone: Backbone, captions: Sequence[str], progress: ProgressCallback = silent) -> Tensor:
+def encode_captions(
+    backbone: Backbone, captions: Sequence[str], progress: ProgressCallback = silent
+) -> Tensor:
     """Unit features (N, D) of captions by the frozen "yes" encoder."""
     encoder = with_text(backbone).text_function()
     return text_rows(encoder, encoder.weights, captions, progress)

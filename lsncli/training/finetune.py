@@ -27,9 +27,9 @@ from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out
 from lsncli.methods.workspace import Workspace
 from lsncli.store.format import Split, check_split_name
 from lsncli.store.reader import read_fingerprint
-from lsncli.training.checkpoints import going_on, saver
+from lsncli.training.checkpoints import checkpoint_saver, resume_point
 from lsncli.training.finetune_loop import TuneSettings, fine_tune
-from lsncli.training.linear_probe import TrainedHead, best_probe, probes
+from lsncli.training.linear_probe import TrainedHead, choose_probe, fit_probes
 from lsncli.types import Rows
 
 KIND = "tower"
@@ -158,12 +158,12 @@ def tune_tower(
     tower = with_image_tower(plan.backbone).image_tower(settings.tune)
     path = work.checkpoint(KIND)
     run = _run(plan, settings, c, device)
-    kept = going_on(path, load_checkpoint(path) if resume else None, run, settings.epochs, remark)
+    kept = resume_point(path, load_checkpoint(path) if resume else None, run, settings.epochs, remark)
     classes, rows = len(plan.split.classes), plan.rows
     if c is None:
-        c, start = best_probe(rows.train, rows.held_out, classes, device)
+        c, start = choose_probe(rows.train, rows.held_out, classes, device)
     else:
-        (start,) = probes(rows.train, classes, [c], device)
+        (start,) = fit_probes(rows.train, classes, [c], device)
     probe, history = fine_tune(
         tower,
         start,
@@ -175,7 +175,7 @@ def tune_tower(
         workers=workers,
         progress=progress,
         resume=kept,
-        on_epoch=saver(path, run, settings.epochs),
+        on_epoch=checkpoint_saver(path, run, settings.epochs),
     )
     written = work.tower
     recorded = asdict(settings) | {"c": c, "tuned_from": plan.backbone.fingerprint.to_json()}

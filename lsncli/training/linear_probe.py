@@ -53,7 +53,7 @@ class LinearProbe:
         return right / len(rows), loss / len(rows)
 
 
-def best_probe(
+def choose_probe(
     train: Rows, held_out: Rows, classes: int, device: torch.device, progress: ProgressCallback = silent
 ) -> tuple[float, LinearProbe]:
     """The strength of ``SWEEP``, and its probe, that is right most often on the held-out rows.
@@ -61,13 +61,13 @@ def best_probe(
     As CLIP's paper chooses it (Radford et al., ICML 2021, appendix A.3); among equals the one of lower
     cross-entropy.
     """
-    found = dict(zip(SWEEP, probes(train, classes, SWEEP, device, progress=progress), strict=True))
+    found = dict(zip(SWEEP, fit_probes(train, classes, SWEEP, device, progress=progress), strict=True))
     marks = {c: probe.accuracy_and_loss(held_out) for c, probe in found.items()}
     best = max(SWEEP, key=lambda c: (marks[c][0], -marks[c][1]))
     return best, found[best]
 
 
-def probes(
+def fit_probes(
     rows: Rows,
     classes: int,
     strengths: Sequence[float],
@@ -180,7 +180,7 @@ class TrainedHead:
     seconds: float
 
 
-def labelled_parts(work: Workspace, split_name: str) -> tuple[Split, HoldoutRows]:
+def labelled_holdout(work: Workspace, split_name: str) -> tuple[Split, HoldoutRows]:
     """A labelled split, and which of its rows a head may learn from: those that prompts learned from, too.
 
     Raises LsnError for a split without classes, with only one, or without a row that could be held out.
@@ -209,9 +209,9 @@ def linear_head(
     where, classes = device or torch.device("cpu"), len(split.classes)
     chosen = c is None
     if c is None:
-        c, probe = best_probe(rows.train, rows.held_out, classes, where, progress)
+        c, probe = choose_probe(rows.train, rows.held_out, classes, where, progress)
     else:
-        (probe,) = probes(rows.train, classes, [c], where, progress=progress)
+        (probe,) = fit_probes(rows.train, classes, [c], where, progress=progress)
     settings: dict[str, Any] = {"c": c, "chosen": chosen, "optimizer": "l-bfgs"}
     head = LearnedHead(
         kind="linear",
@@ -234,14 +234,14 @@ def train_linear(
     device: torch.device | None = None,
     progress: ProgressCallback = silent,
 ) -> TrainedHead:
-    """Fit a linear probe on unit features (``probe.probes``) and write ``linear.head.safetensors``.
+    """Fit a linear probe on unit features (``fit_probes``) and write ``linear.head.safetensors``.
 
-    ``c`` is the strength C; None chooses it on the held-out rows (``probe.best_probe``). That is the one
+    ``c`` is the strength C; None chooses it on the held-out rows (``choose_probe``). That is the one
     thing that held-out rows decide; with a given C no bit of the head depends on them. Raises as
-    ``labelled_parts`` does, and UsageError for an invalid C.
+    ``labelled_holdout`` does, and UsageError for an invalid C.
     """
     began = time.perf_counter()
-    split, rows = labelled_parts(work, split_name)
+    split, rows = labelled_holdout(work, split_name)
     head, probe = linear_head(split, rows, read_fingerprint(work.features), c, device, progress)
     path = work.head("linear")
     save_head(path, head)

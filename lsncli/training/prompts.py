@@ -32,8 +32,8 @@ from lsncli.prompts.settings import Kind, PromptSettings
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
-from lsncli.training.checkpoints import going_on, saver
-from lsncli.training.linear_probe import TrainedHead, labelled_parts
+from lsncli.training.checkpoints import checkpoint_saver, resume_point
+from lsncli.training.linear_probe import TrainedHead, labelled_holdout
 from lsncli.types import Head
 
 METHODS: dict[Kind, str] = {"positive": "mcm:positive", "negative": "lsn"}
@@ -154,8 +154,8 @@ def learn_resumably(
             objective=objective,
             memory=memory,
             progress=progress,
-            resume=going_on(path, kept, run, settings.epochs, remark),
-            on_epoch=saver(path, run, settings.epochs),
+            resume=resume_point(path, kept, run, settings.epochs, remark),
+            on_epoch=checkpoint_saver(path, run, settings.epochs),
         )
     return tower, learned
 
@@ -225,12 +225,12 @@ def _finish(
 KIND = "dualcoop"
 
 
-def plan_dual(work: Workspace, split_name: str = "train") -> TrainingData:
-    """The rows to learn from, as for any head; raises as ``train_head.labelled_parts`` does."""
-    return TrainingData(*labelled_parts(work, split_name))
+def plan_dualcoop(work: Workspace, split_name: str = "train") -> TrainingData:
+    """The rows to learn from, as for any head; raises as ``linear_probe.labelled_holdout`` does."""
+    return TrainingData(*labelled_holdout(work, split_name))
 
 
-def train_dual(
+def train_dualcoop(
     work: Workspace,
     backbone: Backbone,
     plan: TrainingData,

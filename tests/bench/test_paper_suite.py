@@ -85,16 +85,16 @@ def done(data, tmp_path_factory, tiny_model) -> tuple[MeasuredTable, Path]:
 
         return keep
 
-    usual = train.saver
+    usual = train.checkpoint_saver
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume, "SAVE_SECONDS", 0.0)
-        patch.setattr(train, "saver", stopping)
+        patch.setattr(train, "checkpoint_saver", stopping)
         with pytest.raises(Stopped):
             run(11, work, data, tiny_model, rows=SMALL)
         assert saved == [1, 2, 3, 4, 1, 2]
         saved.clear()
         stopping_again = lambda path, run_of, epochs: lambda one: saved.append(len(one.history))  # noqa: E731
-        patch.setattr(train, "saver", stopping_again)
+        patch.setattr(train, "checkpoint_saver", stopping_again)
         found, _ = run(11, work, data, tiny_model, rows=SMALL)
     assert saved == [3, 4], "it goes on after the last epoch that was kept"
     return found, work

@@ -12,7 +12,7 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.detection.zero_shot import zero_shot_detector
 from lsncli.errors import UsageError
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
-from lsncli.methods.candidates import encoded, other_words
+from lsncli.methods.candidates import encode_class_names, negative_label_features
 from lsncli.methods.spec import parse_method
 from lsncli.metrics import auroc
 from lsncli.reference.classes import class_list
@@ -50,13 +50,13 @@ def test_gamma_is_what_an_image_scores_that_is_as_near_to_every_word(tiny_backbo
 def test_words_near_a_class_are_left_out(tiny_backbone) -> None:
     tower, names = tiny_backbone.text_tower(), class_list("imagenet1k").names
     classes = ("Trucks", "cat")
-    kept = other_words(classes, tower)
+    kept = negative_label_features(classes, tower)
     shared = [name for name in names if {"truck", "cat"} & {*name.lower().replace("-", " ").split()}]
     assert {"garbage truck", "tabby cat", "tow truck"} & {*shared}
     free = [name for name in names if name not in shared]
     assert len(kept) == round(0.75 * len(free))
-    all_free = encoded(tower, free)
-    nearest = (all_free @ encoded(tower, classes).T).max(axis=1)
+    all_free = encode_class_names(tower, free)
+    nearest = (all_free @ encode_class_names(tower, classes).T).max(axis=1)
     far = np.sort(np.argsort(nearest, kind="stable")[: len(kept)])
     np.testing.assert_array_equal(kept, all_free[far].astype(np.float32))
 
@@ -84,8 +84,8 @@ def test_neglabel_is_compared_and_calibrated_as_any_method(tmp_path, tiny_backbo
     (row,) = evaluate(plan).results
     classes = clusters("test").classes
     tower = tiny_backbone.text_tower()
-    learned = {VOCABULARY: other_words(classes, tower)}
-    scorer = load_score("neglabel").scorer(Head(classes, encoded(tower, classes), 100.0), learned)
+    learned = {VOCABULARY: negative_label_features(classes, tower)}
+    scorer = load_score("neglabel").scorer(Head(classes, encode_class_names(tower, classes), 100.0), learned)
     expected = auroc(*(scorer(read_split(work.features, name).features) for name in ("test", "far")))
     assert row.metrics.auroc == pytest.approx(float(expected))
     made = make_detector(work, method, model=lambda: tiny_backbone)

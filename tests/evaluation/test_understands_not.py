@@ -46,7 +46,7 @@ def by_loop(asked: DescriptionPair, part: LabelledFeatures) -> dict[str, list[in
 
 def test_counts_are_those_of_a_plain_loop() -> None:
     asked, part = pair(), images()
-    found = use.tally(asked, [part])
+    found = use.count_choices(asked, [part])
     for name, wanted in by_loop(asked, part).items():
         assert getattr(found, name).tolist() == wanted, name
     x = unit(part.features)
@@ -65,7 +65,7 @@ def test_parts_of_any_size_give_the_same_counts(size, monkeypatch) -> None:
         )
         for at in range(0, 60, size)
     ]
-    whole, pieces = use.tally(asked, [part]), use.tally(asked, cut)
+    whole, pieces = use.count_choices(asked, [part]), use.count_choices(asked, cut)
     for name in ("yes", "own_yes", "other_no", "fooled", "pairs"):
         assert getattr(whole, name).tolist() == getattr(pieces, name).tolist()
 
@@ -73,31 +73,35 @@ def test_parts_of_any_size_give_the_same_counts(size, monkeypatch) -> None:
 def test_one_who_understands_not_is_told_from_a_bag_of_words() -> None:
     x = np.eye(3)
     part = LabelledFeatures(x.astype(np.float16), np.arange(3, dtype=np.int32), list("abc"))
-    understands = use.shares(use.tally(DescriptionPair(CLASSES, unit(x), unit(1.0 - x)), [part]))
+    understands = use.total_shares(
+        use.count_choices(DescriptionPair(CLASSES, unit(x), unit(1.0 - x)), [part])
+    )
     assert (understands.no_of_own, understands.no_of_other, understands.fooled) == (0, 1, 0)
     # "not" changes nothing but a little: whatever is said of the class counts.
     words = np.eye(3) + 0.1
-    bag = use.shares(use.tally(DescriptionPair(CLASSES, unit(words), unit(words + 0.05)), [part]))
+    bag = use.total_shares(
+        use.count_choices(DescriptionPair(CLASSES, unit(words), unit(words + 0.05)), [part])
+    )
     assert (bag.no_of_own, bag.no_of_other, bag.fooled) == (0, 1, 1)
 
 
 def test_shares_of_nothing_are_nan() -> None:
     part = LabelledFeatures(images().features, np.full(60, UNLABELLED, np.int32), images().keys)
-    found = use.shares(use.tally(pair(), [part]))
+    found = use.total_shares(use.count_choices(pair(), [part]))
     assert 0 < found.no < 1
     assert np.isnan([found.no_of_own, found.no_of_other, found.fooled]).all()
 
 
 def test_a_tie_is_a_choice_of_the_positive_description() -> None:
     same = DescriptionPair(CLASSES, pair().yes, pair().yes)
-    found = use.tally(same, [images()])
+    found = use.count_choices(same, [images()])
     assert found.no.tolist() == [0, 0, 0]
-    assert {row["choice"] for row in use.choices(same, [images()])} == {"yes"}
+    assert {row["choice"] for row in use.choice_rows(same, [images()])} == {"yes"}
 
 
 def test_choices_are_one_row_an_image_and_class_and_add_up_to_the_counts() -> None:
-    rows = list(use.choices(pair(), [images()]))
-    found = use.tally(pair(), [images()])
+    rows = list(use.choice_rows(pair(), [images()]))
+    found = use.count_choices(pair(), [images()])
     assert len(rows) == 180
     assert rows[0]["path"] == "0.jpg"
     assert [row["own"] for row in rows[:3]] == [True, False, False]
@@ -113,7 +117,7 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
         features = np.ones((rows, 16), np.float16)
         part = LabelledFeatures(features, np.zeros(rows, np.int32), range(rows))
         tracemalloc.start()
-        use.tally(asked, [part])
+        use.count_choices(asked, [part])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]
@@ -122,10 +126,10 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
 
 def test_descriptions_are_texts_with_the_class_in_them(tiny_backbone) -> None:
     tower = tiny_backbone.text_tower()
-    found = use.described(tower, ["cat", "a {brace}"], "x {}", "not x {}")
+    found = use.encode_descriptions(tower, ["cat", "a {brace}"], "x {}", "not x {}")
     assert found.yes.shape == found.no.shape == (2, 32)
     np.testing.assert_allclose(np.linalg.norm(found.no, axis=1), 1, rtol=1e-5)
-    same = use.described(tower, ["x cat"], "{}", "not {}")
+    same = use.encode_descriptions(tower, ["x cat"], "{}", "not {}")
     np.testing.assert_allclose(found.yes[0], same.yes[0], atol=1e-5)
     np.testing.assert_allclose(found.no[0], same.no[0], atol=1e-5)
 
@@ -133,15 +137,15 @@ def test_descriptions_are_texts_with_the_class_in_them(tiny_backbone) -> None:
 def test_descriptions_that_cannot_be_meant_are_refused(tiny_backbone) -> None:
     tower = tiny_backbone.text_tower()
     with pytest.raises(UsageError, match="--no: expected"):
-        use.described(tower, ["cat"], "a {}", "not a")
+        use.encode_descriptions(tower, ["cat"], "a {}", "not a")
     with pytest.raises(UsageError, match="the same"):
-        use.described(tower, ["cat"], "a {}", "a {}")
+        use.encode_descriptions(tower, ["cat"], "a {}", "a {}")
     with pytest.raises(LsnError, match="no classes"):
-        use.described(tower, [])
+        use.encode_descriptions(tower, [])
     with pytest.raises(LsnError, match="no image"):
-        use.tally(pair(), [])
+        use.count_choices(pair(), [])
     with pytest.raises(LsnError, match="5 dimensions"):
-        use.tally(pair(), [images(dim=4)])
+        use.count_choices(pair(), [images(dim=4)])
 
 
 def test_labels_are_matched_by_name() -> None:
@@ -154,11 +158,11 @@ def test_labels_are_matched_by_name() -> None:
 def test_classes_of_a_file_win_and_must_be_names(tmp_path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("cat\n\n  polar   bear \n")
-    assert use.classes_asked(tmp_path / "none.h5", "train", file, ("x",)) == ("cat", "polar bear")
-    assert use.classes_asked(tmp_path / "none.h5", "train", None, ("x",)) == ("x",)
+    assert use.choose_classes(tmp_path / "none.h5", "train", file, ("x",)) == ("cat", "polar bear")
+    assert use.choose_classes(tmp_path / "none.h5", "train", None, ("x",)) == ("x",)
     for text, wrong in (("cat\ncat\n", "'cat' twice"), ("\n", "found none")):
         file.write_text(text)
         with pytest.raises(UsageError, match=wrong):
-            use.classes_asked(tmp_path / "none.h5", "train", file, ())
+            use.choose_classes(tmp_path / "none.h5", "train", file, ())
     with pytest.raises(UsageError, match="cannot be read"):
-        use.classes_asked(tmp_path / "none.h5", "train", tmp_path / "absent", ())
+        use.choose_classes(tmp_path / "none.h5", "train", tmp_path / "absent", ())

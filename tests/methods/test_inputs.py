@@ -65,7 +65,7 @@ def test_odin_looks_at_the_images_of_a_split(work, photos, tiny_backbone) -> Non
     images = ImageAccess({"test": [photos / "test"], "far": [photos / "far"]}, batch_size=4)
     _, found = run(work, tiny_backbone, "odin", "odin,eps=0.01", images=images)
     assert found.failed == ()
-    plain, moved = (one.scores for one in found.entrants)
+    plain, moved = (one.scores for one in found.methods)
     for split, rows in (("test", 6), ("far", 4)):
         assert moved[split].shape == (rows,)
         assert not np.array_equal(plain[split], moved[split])
@@ -92,7 +92,7 @@ def test_zoc_takes_the_words_of_every_image(work, tiny_backbone) -> None:
         work.candidates(split).write_text("\n".join(lines))
     _, found = run(work, tiny_backbone, "zoc")
     assert found.failed == ()
-    (one,) = found.entrants
+    (one,) = found.methods
     tower = tiny_backbone.text_tower()
     scale = tiny_backbone.fingerprint.logit_scale
     for split, given in words.items():

@@ -6,7 +6,7 @@ from workspace_samples import CLASSES, workspace
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.methods.heads import Heads
-from lsncli.methods.spec import Method, ResolvedMethod, parse_method, settled
+from lsncli.methods.spec import Method, ResolvedMethod, parse_method, resolve_method
 from lsncli.scores import SCORES
 from lsncli.scores.knn import Knn
 from lsncli.scores.lsn import Lsn
@@ -124,7 +124,7 @@ def heads(tmp_path, tiny_backbone):
 def test_labels_are_the_papers_and_tell_who_learned_what(heads, positive, negative, labels) -> None:
     made = heads(positive, negative)
     methods = ["mcm:positive", "lsn", "lsn:hand", "mincm"]
-    assert [settled(parse_method(text), made).label for text in methods] == labels
+    assert [resolve_method(parse_method(text), made).label for text in methods] == labels
 
 
 def test_labels_always_show_what_was_changed(heads) -> None:
@@ -136,43 +136,43 @@ def test_labels_always_show_what_was_changed(heads) -> None:
         ("mcm:positive,tau=2", "CoOp + MCM,tau=2.0"),
         ("energy:positive", "CoOp + energy"),
     ):
-        assert settled(parse_method(text), made).label == label
+        assert resolve_method(parse_method(text), made).label == label
 
 
 def test_settings_are_filled_in(heads) -> None:
     made = heads()
-    assert settled(parse_method("knn,k=3"), made) == ResolvedMethod(Knn(k=3), {"k": 3}, "knn,k=3")
+    assert resolve_method(parse_method("knn,k=3"), made) == ResolvedMethod(Knn(k=3), {"k": 3}, "knn,k=3")
     with pytest.raises(LsnError, match="no negative-prompts artefact"):
-        settled(parse_method("lsn"), made)
+        resolve_method(parse_method("lsn"), made)
     with pytest.raises(LsnError, match="no positive-prompts artefact"):
-        settled(parse_method("mcm:positive"), made)
+        resolve_method(parse_method("mcm:positive"), made)
 
 
 def test_what_is_left_open_is_what_the_negative_prompts_were_learned_for(heads) -> None:
     made = heads("coop", "coop", score={"form": "official", "tau": 0.5, "tau_bar": 1.0})
-    assert settled(parse_method("lsn"), made).score == Lsn(tau=0.5, tau_bar=1.0, form="official")
-    assert settled(parse_method("lsn:hand,form=paper"), made).score == Lsn(0.5, 1.0, "paper")
-    found = settled(parse_method("mincm,tau_bar=3"), made)  # it has no tau
+    assert resolve_method(parse_method("lsn"), made).score == Lsn(tau=0.5, tau_bar=1.0, form="official")
+    assert resolve_method(parse_method("lsn:hand,form=paper"), made).score == Lsn(0.5, 1.0, "paper")
+    found = resolve_method(parse_method("mincm,tau_bar=3"), made)  # it has no tau
     assert found.score == MinCm(tau_bar=3.0, form="official")
     assert found.settings == {"tau_bar": 3.0, "form": "official"}
     assert found.label == "CoOp + MinCM,tau_bar=3.0,form=official"
-    assert settled(parse_method("mcm:positive"), made).settings == {"tau": 1.0}
+    assert resolve_method(parse_method("mcm:positive"), made).settings == {"tau": 1.0}
 
 
 @pytest.mark.parametrize("mode", ["paper", "official"])
 def test_lsn_takes_the_form_of_the_preset_its_negative_prompts_learned_with(heads, mode: str) -> None:
     made = heads("coop", "coop", mode=mode)
-    assert settled(parse_method("lsn"), made).score == Lsn(form=mode)
-    assert settled(parse_method("lsn,form=paper"), made).score == Lsn(form="paper")
+    assert resolve_method(parse_method("lsn"), made).score == Lsn(form=mode)
+    assert resolve_method(parse_method("lsn,form=paper"), made).score == Lsn(form="paper")
 
 
 def test_a_learned_head_asks_for_no_learned_negatives(heads) -> None:
     made = heads()
-    assert settled(parse_method("lsn:clipn"), made).label == "LSN"
-    assert settled(parse_method("clipn"), made).settings == {"form": "atd"}
+    assert resolve_method(parse_method("lsn:clipn"), made).label == "LSN"
+    assert resolve_method(parse_method("clipn"), made).settings == {"form": "atd"}
 
 
 def test_settings_learned_for_lsn_are_not_those_of_another_score(heads) -> None:
     made = heads("coop", "coop", score={"form": "official", "tau": 0.5})
-    assert settled(parse_method("clipn:positive"), made).settings == {"form": "atd"}
-    assert settled(parse_method("dualcoop:positive"), made).settings == {"tau": 1.0}
+    assert resolve_method(parse_method("clipn:positive"), made).settings == {"form": "atd"}
+    assert resolve_method(parse_method("dualcoop:positive"), made).settings == {"tau": 1.0}

@@ -112,7 +112,7 @@ def test_a_linear_head_scores_by_its_own_logits(work, first) -> None:
     rows = unit(read_split(work.features, "test").features)
     logits = rows @ linear.weights.T + linear.bias
     expected = (np.exp(logits - logits.max(1, keepdims=True))).sum(1) ** -1.0
-    (one,) = [one for one in first.entrants if one.method.head == "linear"]
+    (one,) = [one for one in first.methods if one.method.head == "linear"]
     np.testing.assert_allclose(one.scores["test"], expected, rtol=1e-12)
     labels = read_split(work.features, "test").labels
     (result, *_) = [result for result in first.results if result.method.head == "linear"]
@@ -131,8 +131,8 @@ def test_all_is_every_score_that_the_store_is_enough_for(work, tiny_backbone) ->
 
 def test_saved_scores_are_those_of_every_row(work, first, tmp_path) -> None:
     splits = [read_split(work.features, name) for name in ("test", "far", "near")]
-    save_scores(tmp_path / "out" / "scores.csv", first.entrants, splits)
-    save_scores(tmp_path / "scores.npz", first.entrants, splits)
+    save_scores(tmp_path / "out" / "scores.csv", first.methods, splits)
+    save_scores(tmp_path / "scores.npz", first.methods, splits)
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     arrays = np.load(tmp_path / "scores.npz")
@@ -140,7 +140,7 @@ def test_saved_scores_are_those_of_every_row(work, first, tmp_path) -> None:
     assert [row["key"] for row in rows] == [key.decode() for key in arrays["key"]]
     assert rows[0]["class"] == "cat"
     assert rows[-1]["class"] == ""
-    for one in first.entrants:
+    for one in first.methods:
         whole = np.concatenate([one.scores[split.name] for split in splits])
         assert [float(row[str(one.method)]) for row in rows] == whole.tolist()
         assert np.array_equal(arrays[str(one.method)], whole)
@@ -156,7 +156,7 @@ def test_scores_go_only_into_files_of_a_known_form(tmp_path) -> None:
 
 def test_intervals_are_those_of_the_scores_and_none_of_an_average(first) -> None:
     result = first.results[0]
-    scores = first.entrants[0].scores
+    scores = first.methods[0].scores
     assert intervals_of(first, result, None) == {}
     assert intervals_of(first, result, "delong") == {"auroc": delong(scores["test"], scores["far"])}
     assert intervals_of(first, result, "bootstrap") == bootstrap(scores["test"], scores["far"])

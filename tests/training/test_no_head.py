@@ -17,7 +17,7 @@ from lsncli.methods.holdout import labelled_split
 from lsncli.methods.spec import parse_method
 from lsncli.prompts.clipn import PROMPTS, text_rows
 from lsncli.store.writer import write_split
-from lsncli.training.clipn import import_head, texts_to_read, tower_head
+from lsncli.training.clipn import count_texts, import_head, write_tower_head
 from lsncli.types import unit
 
 
@@ -40,7 +40,7 @@ def tower(tiny_backbone) -> NoTower:
 )
 def test_both_encoders_read_the_same_templates(work, tiny_backbone, tower, templates, texts) -> None:
     ticks = []
-    head = tower_head(
+    head = write_tower_head(
         work,
         tiny_backbone,
         tower,
@@ -55,7 +55,7 @@ def test_both_encoders_read_the_same_templates(work, tiny_backbone, tower, templ
     for rows, found in ((function.weights, head.weights), (weights, head.negative[0])):
         each = [unit(text_rows(function, rows, [text(name) for name in CLASSES]).numpy()) for text in texts]
         np.testing.assert_allclose(found, unit(np.sum(each, axis=0)), rtol=0, atol=2e-6)
-    assert sum(ticks) == texts_to_read(templates, CLASSES) == len(texts) * 3
+    assert sum(ticks) == count_texts(templates, CLASSES) == len(texts) * 3
     saved = load_checked_head(work, "clipn")
     assert np.array_equal(saved.negative, head.negative)
     assert (saved.classes, saved.scale, saved.held_out, saved.history) == (CLASSES, 100.0, None, (2.0,))
@@ -63,7 +63,7 @@ def test_both_encoders_read_the_same_templates(work, tiny_backbone, tower, templ
 
 
 def test_methods_find_the_head_and_a_detector_keeps_it(work, tiny_backbone, tower) -> None:
-    made = tower_head(work, tiny_backbone, tower, CLASSES, templates="hand")
+    made = write_tower_head(work, tiny_backbone, tower, CLASSES, templates="hand")
     for text in ("clipn", "lsn:clipn", "dualcoop:clipn", "mcm:clipn"):
         make_detector(work, parse_method(text))
         detector = load_detector(work.detector)
@@ -76,7 +76,7 @@ def test_methods_find_the_head_and_a_detector_keeps_it(work, tiny_backbone, towe
 def test_an_encoder_of_another_model_is_a_mismatch(work, tiny_backbone, tower) -> None:
     other = replace(tower, fingerprint=replace(tower.fingerprint, weights="00" * 32))
     with pytest.raises(FingerprintMismatch, match="made from another model"):
-        tower_head(work, tiny_backbone, other, CLASSES)
+        write_tower_head(work, tiny_backbone, other, CLASSES)
 
 
 def test_an_encoder_with_other_weights_is_refused(work, tiny_backbone, tower) -> None:
@@ -84,7 +84,7 @@ def test_an_encoder_with_other_weights_is_refused(work, tiny_backbone, tower) ->
     turned = tower.weights | {PROMPTS: tower.weights[PROMPTS][:, :5]}
     for weights in (less, turned):
         with pytest.raises(LsnError, match="not those of such a text encoder"):
-            tower_head(work, tiny_backbone, replace(tower, weights=weights), CLASSES, templates="hand")
+            write_tower_head(work, tiny_backbone, replace(tower, weights=weights), CLASSES, templates="hand")
 
 
 def matrices(sets: int = 0) -> tuple[FeatureTable, FeatureTable]:

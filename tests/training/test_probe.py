@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lsncli.errors import UsageError
 from lsncli.training import linear_probe as probe
-from lsncli.training.linear_probe import SWEEP, LinearProbe, best_probe, probes
+from lsncli.training.linear_probe import SWEEP, LinearProbe, choose_probe, fit_probes
 from lsncli.types import Rows, unit
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def rows(count: int = 90, classes: int = 3, dim: int = 8, seed: int = 0, noise: 
 
 
 def fit(train: Rows, c: float, classes: int = 3, tolerance: float = 1e-8) -> LinearProbe:
-    (found,) = probes(train, classes, [c], CPU, tolerance=tolerance)
+    (found,) = fit_probes(train, classes, [c], CPU, tolerance=tolerance)
     return found
 
 
@@ -40,7 +40,7 @@ def test_it_is_scikit_learns_logistic_regression_on_unit_features(c: float) -> N
 @pytest.mark.parametrize("seed", range(6))
 def test_weights_and_biases_sum_to_zero_over_the_classes_also_of_few_rows(seed: int) -> None:
     """Rounding that the optimiser gathers where no row is would decide any pseudo-inverse of the weights."""
-    (found,) = probes(rows(40, 3, 64, seed), 3, [1000.0], CPU)
+    (found,) = fit_probes(rows(40, 3, 64, seed), 3, [1000.0], CPU)
     values = np.linalg.svd(found.weights, compute_uv=False)
     assert values[-1] < 1e-13 * values[0] < values[-2]
     assert abs(found.bias.sum()) < 1e-12 * np.abs(found.bias).max()
@@ -78,7 +78,7 @@ def test_chunks_do_not_matter(monkeypatch) -> None:
 
 def test_a_start_from_another_strength_ends_at_the_same_probe() -> None:
     train = rows()
-    (*_, last) = probes(train, 3, [1.0, 10.0, 100.0], CPU, tolerance=1e-8)
+    (*_, last) = fit_probes(train, 3, [1.0, 10.0, 100.0], CPU, tolerance=1e-8)
     np.testing.assert_allclose(last.weights, fit(train, 100.0).weights, rtol=0, atol=1e-3)
 
 
@@ -90,7 +90,7 @@ def test_the_length_of_features_does_not_matter() -> None:
 
 def test_the_best_strength_is_right_most_often_on_held_out_rows() -> None:
     train, held_out = rows(45, noise=2.0), rows(300, seed=5, noise=2.0)
-    c, found = best_probe(train, held_out, 3, CPU)
+    c, found = choose_probe(train, held_out, 3, CPU)
     marks = {one: fit(train, one, tolerance=1e-3).accuracy_and_loss(held_out) for one in SWEEP}
     assert marks[c][0] >= max(right for right, _ in marks.values()) - 0.01
     assert found.accuracy_and_loss(held_out)[0] == pytest.approx(marks[c][0], abs=0.01)
@@ -98,7 +98,7 @@ def test_the_best_strength_is_right_most_often_on_held_out_rows() -> None:
 
 def test_among_equally_right_strengths_the_surest_wins() -> None:
     easy = rows(60, noise=0.05)
-    c, _ = best_probe(easy, easy, 3, CPU)
+    c, _ = choose_probe(easy, easy, 3, CPU)
     assert c == SWEEP[-1]
 
 

@@ -20,7 +20,7 @@ from lsncli.scores import load_score
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
 from lsncli.training import prompts as train
-from lsncli.training.prompts import plan_dual, train_dual
+from lsncli.training.prompts import plan_dualcoop, train_dualcoop
 from lsncli.types import UNLABELLED, Fingerprint
 
 
@@ -50,7 +50,7 @@ def test_classes_of_one_text_are_not_learned(tmp_path: Path, tiny_backbone) -> N
     with pytest.raises(UsageError, match="Split 'train': the classes 'cat', 'Cat' are one text"):
         train.train_prompts(work, tiny_backbone, train.plan_positive(work), POS)
     with pytest.raises(UsageError, match="'cat', 'Cat' are one text"):
-        train_dual(work, tiny_backbone, plan_dual(work), replace(DUAL, epochs=1, length=2))
+        train_dualcoop(work, tiny_backbone, plan_dualcoop(work), replace(DUAL, epochs=1, length=2))
     assert not work.positive.exists()
 
 

@@ -16,7 +16,7 @@ from lsncli.prompts.dualcoop import Asymmetric, dual_settings
 from lsncli.prompts.learner import learn, steps
 from lsncli.store.writer import write_split
 from lsncli.training import checkpoints as resume
-from lsncli.training.prompts import plan_dual, train_dual
+from lsncli.training.prompts import plan_dualcoop, train_dualcoop
 from lsncli.types import unit
 
 QUICK = dual_settings(epochs=3, length=4, rate=0.02, batch_size=8)
@@ -28,8 +28,8 @@ def work(tmp_path, tiny_backbone):
 
 
 def test_the_pair_becomes_a_head_and_a_detector(work, tiny_backbone) -> None:
-    plan, ticks = plan_dual(work), []
-    done = train_dual(work, tiny_backbone, plan, QUICK, progress=lambda step, note="": ticks.append(step))
+    plan, ticks = plan_dualcoop(work), []
+    done = train_dualcoop(work, tiny_backbone, plan, QUICK, progress=lambda step, note="": ticks.append(step))
     assert (done.path, done.rows, done.held_out) == (work.head("dualcoop"), 24, 6)
     right = (unit(plan.rows.held_out.features) @ done.head.weights.T).argmax(1) == plan.rows.held_out.labels
     assert done.accuracy == right.mean()
@@ -50,9 +50,9 @@ def test_the_pair_becomes_a_head_and_a_detector(work, tiny_backbone) -> None:
 
 def test_it_learns_from_the_rows_of_the_positive_prompts(work, tiny_backbone) -> None:
     rule = write_prompts(work, tiny_backbone, "positive", "coop").held_out
-    plan = plan_dual(work)
+    plan = plan_dualcoop(work)
     assert plan.rows.rule == rule
-    train_dual(work, tiny_backbone, plan, QUICK)
+    train_dualcoop(work, tiny_backbone, plan, QUICK)
     assert load_checked_head(work, "dualcoop").held_out == rule
 
 
@@ -64,15 +64,15 @@ def test_equal_seeds_give_equal_files_and_settings_count(work, tiny_backbone) ->
         (dual_settings(**{**asdict(QUICK), "seed": 1}), Asymmetric()),
         (QUICK, Asymmetric(gamma_neg=4.0)),
     ):
-        train_dual(work, tiny_backbone, plan_dual(work), settings, loss)
+        train_dualcoop(work, tiny_backbone, plan_dualcoop(work), settings, loss)
         found.append(work.head("dualcoop").read_bytes())
     assert found[0] == found[1]
     assert len(set(found)) == 3
 
 
 def test_an_interrupted_training_goes_on_only_with_the_same_loss(work, tiny_backbone, monkeypatch) -> None:
-    plan = plan_dual(work)
-    train_dual(work, tiny_backbone, plan, QUICK, kernel="torch")
+    plan = plan_dualcoop(work)
+    train_dualcoop(work, tiny_backbone, plan, QUICK, kernel="torch")
     expected = work.head("dualcoop").read_bytes()
     monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
 
@@ -85,13 +85,13 @@ def test_an_interrupted_training_goes_on_only_with_the_same_loss(work, tiny_back
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train_dual(work, tiny_backbone, plan, QUICK, kernel="torch", progress=progress)
+            train_dualcoop(work, tiny_backbone, plan, QUICK, kernel="torch", progress=progress)
         assert work.checkpoint("dualcoop").is_file()
 
     for loss, said in ((Asymmetric(), "Going on after epoch 1 of 3"), (Asymmetric(clip=0.1), "starts anew")):
         interrupt()
         remarks: list[str] = []
-        train_dual(work, tiny_backbone, plan, QUICK, loss, kernel="torch", remark=remarks.append)
+        train_dualcoop(work, tiny_backbone, plan, QUICK, loss, kernel="torch", remark=remarks.append)
         assert said in remarks[0]
         assert (work.head("dualcoop").read_bytes() == expected) == (loss == Asymmetric())
 
@@ -99,4 +99,4 @@ def test_an_interrupted_training_goes_on_only_with_the_same_loss(work, tiny_back
 def test_a_split_without_classes_is_refused(work, tiny_backbone) -> None:
     write_split(work.features, clusters("bare", labelled=False), tiny_backbone.fingerprint)
     with pytest.raises(LsnError, match="Split 'bare' has 0 classes"):
-        plan_dual(work, "bare")
+        plan_dualcoop(work, "bare")

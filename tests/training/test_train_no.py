@@ -16,7 +16,7 @@ from lsncli.prompts import clipn
 from lsncli.prompts.clipn import PROMPTS, NoSettings
 from lsncli.training import checkpoints as resume
 from lsncli.training import clipn as train_no
-from lsncli.training.clipn import encode_pairs, read_captions, train_tower
+from lsncli.training.clipn import encode_captions, encode_pairs, train_no_encoder
 from lsncli.training.image_captions import read_pairs
 
 QUICK = NoSettings(prompts=2, epochs=2, batch_size=8, rate=3e-5)
@@ -33,7 +33,9 @@ def encoded(backbone, *paths, rate: float = 0.2) -> train_no.Encoded:
 
 def learned(work, backbone, path, settings: NoSettings = QUICK, **options) -> NoTower:
     pairs = encoded(backbone, path)
-    return train_tower(work, backbone, pairs, read_captions(backbone, pairs.captions), settings, **options)
+    return train_no_encoder(
+        work, backbone, pairs, encode_captions(backbone, pairs.captions), settings, **options
+    )
 
 
 def test_the_loss_falls_and_the_model_stays_bit_by_bit(work, tiny_backbone, tmp_path) -> None:

@@ -119,7 +119,7 @@ def draw(request: Request, number: int) -> FigureResult:
     if len(split.classes) < 3:
         raise LsnError(f"Figure {number} needs three classes, found {len(split.classes)}.")
     tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
-    pair = use.described(tower, split.classes)
+    pair = use.encode_descriptions(tower, split.classes)
     yes, no = cosines(split.features, pair.yes), cosines(split.features, pair.no)
     asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
     scale = read_fingerprint(store).logit_scale

@@ -45,7 +45,7 @@ def draw(request: Request, number: int) -> FigureResult:
     split = read_split(store, group.ood)
     names = class_list(CLASSES).names
     tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
-    found = use.tally(use.described(tower, names), [use.rows_of(split, names)])
+    found = use.count_choices(use.encode_descriptions(tower, names), [use.labelled_features(split, names)])
     png, svg, numbers = paths(request, f"figure{number}")
     for path in (png, svg):
         negation_plot.plot(path, found, use.YES, use.NO)
@@ -55,7 +55,7 @@ def draw(request: Request, number: int) -> FigureResult:
         "classes": len(names),
         "yes": int(found.yes.sum()),
         "no": int(found.no.sum()),
-        "no_share": use.shares(found).no,
+        "no_share": use.total_shares(found).no,
         "mostly_no": int((found.no > found.yes).sum()),
     }
     notes = [
