@@ -1,7 +1,7 @@
-"""Results kept by the content they were computed from, so that nothing is computed twice.
+"""A cache of results, keyed by everything that they were computed from.
 
-A key is the digest of everything that goes into a result, arrays to the byte and the source of the scores
-included. So an entry is never wrong, only unused, and the folder can be deleted at any time.
+A key is a digest of the inputs of a result: arrays to the byte, and the source code. So an entry is never
+stale, only unused, and the folder can be deleted at any time.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from lsncli.types import content
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of results; with None nothing is kept and nothing found."""
+    """A folder of results; None disables the cache."""
 
     folder: Path | None
 
     def get(self, key: str) -> tuple[Arrays, dict[str, Any]] | None:
-        """What was put under ``key``, or None; a damaged entry counts as none."""
+        """Return the arrays and fields stored under ``key``, or None; a damaged entry counts as missing."""
         if self.folder is None:
             return None
         try:
@@ -35,7 +35,7 @@ class Cache:
             return None
 
     def put(self, key: str, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> None:
-        """Keep a result. Raises LsnError if the folder cannot be written."""
+        """Store a result. Raises LsnError if the folder cannot be written."""
         if self.folder is not None:
             write_artefact(self._path(key), "result", arrays, fields)
 
@@ -47,15 +47,15 @@ NO_CACHE = Cache(None)
 
 
 def digest(*parts: Any) -> str:
-    """sha256 over parts: arrays (type, shape, bytes), mappings, and whatever JSON can say."""
-    found = hashlib.sha256()
+    """Return the sha256 of ``parts``: arrays (type, shape, bytes), mappings, and JSON values."""
+    result = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
-            found.update(content(part).encode())
+            result.update(content(part).encode())
         elif isinstance(part, Mapping):
             for key in sorted(part):
-                found.update(digest(key, part[key]).encode())
+                result.update(digest(key, part[key]).encode())
         else:
-            found.update(json.dumps(part, sort_keys=True).encode())
-        found.update(b"\0")
-    return found.hexdigest()
+            result.update(json.dumps(part, sort_keys=True).encode())
+        result.update(b"\0")
+    return result.hexdigest()

@@ -1,6 +1,6 @@
-"""A method ready to score: resolved, its head known by content, fitted only if there is work to do.
+"""Methods ready to score: settings resolved, cache keys computed, fitted when a score is first needed.
 
-Also measures what a piece of work costs: seconds, and peak memory where the system tells.
+Also measures time and peak memory of a block of code.
 """
 
 import os
@@ -30,7 +30,7 @@ MIB = 2**20
 
 @dataclass
 class ResourceUse:
-    """Wall-clock seconds so far, and the highest resident memory above the start, in MiB (None: unknown)."""
+    """Wall-clock seconds, and peak resident memory above that at the start, in MiB (None: unknown)."""
 
     seconds: float = 0.0
     peak_mib: float | None = None
@@ -38,9 +38,12 @@ class ResourceUse:
 
 @contextmanager
 def metered(cost: ResourceUse) -> Iterator[None]:
-    """Add what the block costs. Linux lets a process reset its own high-water mark; elsewhere no memory."""
-    known = os.access(CLEAR_REFS, os.W_OK)
-    if known:
+    """Add the time and the peak memory of the block to ``cost``.
+
+    Memory is measured on Linux alone, where a process can reset its high-water mark.
+    """
+    measurable = os.access(CLEAR_REFS, os.W_OK)
+    if measurable:
         CLEAR_REFS.write_text("5")
         before = resident("VmRSS")
     start = time.perf_counter()
@@ -48,29 +51,29 @@ def metered(cost: ResourceUse) -> Iterator[None]:
         yield
     finally:
         cost.seconds += time.perf_counter() - start
-        if known:
+        if measurable:
             cost.peak_mib = max(cost.peak_mib or 0.0, (resident("VmHWM") - before) / MIB)
 
 
 def resident(field: str) -> int:
-    """Bytes of a line such as ``VmHWM:   123 kB``."""
+    """Return the bytes of a field of ``/proc/self/status``, such as ``VmHWM:   123 kB``."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 
 
 KEPT_SECONDS = 1.0
-"""What took longer to learn than this is kept in the cache."""
+"""Fits that take longer than this are cached."""
 
 
 @dataclass(eq=False)
 class PreparedMethod:
-    """A method in a workspace, and what is known of it so far; ``scores`` and ``predictions`` by split."""
+    """A method in a workspace, with its ``scores`` and ``predictions`` by split so far."""
 
     method: Method
     resolved: ResolvedMethod
     source: HeadSource
     key: str
-    """Digest of the score's code and settings, the head and the training rows it looks at."""
+    """Digest of the score's code and settings, the head and the training rows that it reads."""
     head_key: str
     """Digest of the positive prompts, which alone decide the predicted classes."""
     heads: Heads
@@ -78,30 +81,31 @@ class PreparedMethod:
     cache: Cache
     device: str
     inputs: ExtraInput | None
-    """What it looks at besides features, if anything."""
+    """The input besides features, if the score needs one."""
     cost: ResourceUse = field(default_factory=ResourceUse)
     scores: dict[str, Float64Array] = field(default_factory=dict)
     predictions: dict[str, Labels] = field(default_factory=dict)
 
     @cached_property
     def head(self) -> Head:
-        """Asks for the text tower if prompts depend on the image."""
+        """The head; loads the text tower if prompts depend on the image."""
         return self.heads.head(self.method.head, negatives="negative" in self.method.needs)
 
     @cached_property
     def scorer(self) -> Scorer:
-        """Fits the score, unless a long fit is remembered. Raises LsnError as it does."""
+        """The scorer, fitted here unless the fit is cached. Raises LsnError as ``fit`` and ``scorer`` do."""
         with metered(self.cost):
             return self.resolved.score.scorer(self.head, self._learned(), self.device)
 
     @property
     def conditional(self) -> bool:
+        """Whether the prompts depend on the image (CoCoOp)."""
         return self.source.conditional
 
     def _learned(self) -> LearnedArrays:
-        known = self.cache.get(self.key)
-        if known:
-            return known[0]
+        cached = self.cache.get(self.key)
+        if cached:
+            return cached[0]
         cost = ResourceUse()
         with metered(cost):
             learned = self.resolved.score.fit(self.head, self.train, self.device)
@@ -113,28 +117,29 @@ class PreparedMethod:
 def prepare_method(
     method: Method, heads: Heads, rows: Rows, split: Split, cache: Cache, device: str, images: ImageAccess
 ) -> PreparedMethod:
-    """Settle ``method``; ``rows`` of the training ``split`` are looked at only if the score needs them.
+    """Resolve ``method`` and compute its keys; nothing is fitted yet.
 
-    Raises LsnError if prompts are missing or disagree.
+    ``rows`` are training rows of ``split``, used only if the score needs them. Raises LsnError if prompts are
+    missing or disagree about the classes.
     """
     method = without_text(method, heads)
-    chosen = resolve_method(method, heads)
+    resolved = resolve_method(method, heads)
     source = heads.source(method.head, negatives="negative" in method.needs)
-    train = rows_for(chosen.score, rows, split, source.classes)
+    train = rows_for(resolved.score, rows, split, source.classes)
     binding = code_of(bind_text, *heads.model_code, without=(Backbone,)) if source.conditional else ""
     head_key = digest("head", binding, _content(source.weights), source.bias, source.scale)
     key = digest(
         "method",
-        code_of(type(chosen.score)),
+        code_of(type(resolved.score)),
         method.score,
-        chosen.settings,
+        resolved.settings,
         head_key,
         source.classes,
         _content(source.negative),
         None if train is None else digest(rows.content, train.labels),
     )
     inputs = inputs_for(method, heads, images)
-    return PreparedMethod(method, chosen, source, key, head_key, heads, train, cache, device, inputs)
+    return PreparedMethod(method, resolved, source, key, head_key, heads, train, cache, device, inputs)
 
 
 def _content(text: HeadText | None) -> str:

@@ -1,4 +1,4 @@
-"""Score a split with many methods: from the cache, or row by row with what they share computed once."""
+"""Score a split with many methods: from the cache, or in chunks of rows, with shared work done once."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,17 +18,17 @@ from lsncli.store.format import Split
 from lsncli.types import Float64Array, FloatArray, Labels
 
 
-def load_cached_scores(one: PreparedMethod, split: Split, *, classify: bool) -> None:
-    """Look up the scores of ``split``, and with ``classify`` the predicted classes, in the cache.
+def load_cached_scores(method: PreparedMethod, split: Split, *, classify: bool) -> None:
+    """Take the scores of ``split`` from the cache, if it has them; with ``classify`` also predicted classes.
 
-    Raises LsnError if the method lacks what it looks at besides features.
+    Raises LsnError if the method lacks an input besides features.
     """
-    known = one.cache.get(_scores_key(one, split))
-    classes = one.cache.get(_predictions_key(one, split)) if classify else None
-    if known and (classes or not classify):
-        one.scores[split.name] = known[0]["scores"]
+    scores = method.cache.get(_scores_key(method, split))
+    classes = method.cache.get(_predictions_key(method, split)) if classify else None
+    if scores and (classes or not classify):
+        method.scores[split.name] = scores[0]["scores"]
     if classes:
-        one.predictions[split.name] = classes[0]["guesses"]
+        method.predictions[split.name] = classes[0]["guesses"]
 
 
 def score_split(
@@ -39,29 +39,32 @@ def score_split(
     *,
     classify: bool,
 ) -> list[PreparedMethod]:
-    """Score ``split`` with those that have not; returns those that could, the others are added to ``failed``.
+    """Score ``split`` with the methods that have no scores of it yet.
 
-    With ``classify`` classes are predicted, too. Methods go one after the other, but those whose prompts depend
-    on the image together, a few rows at a time, so that an image is encoded once whatever their number.
+    Returns the methods that succeeded, in their order; the others are added to ``failed`` with the reason.
+    With ``classify``, classes are predicted as well. Methods run one after the other, except those whose
+    prompts depend on the image: these run together, a few rows at a time, so that each image is encoded once.
     """
-    todo = [one for one in methods if split.name not in one.scores]
-    able = [one for one in methods if split.name in one.scores]
-    # Which class is nearest depends on the head alone: the first method on a head tells the others.
-    named = {one.head_key: one.predictions[split.name] for one in methods if split.name in one.predictions}
-    groups = [[one] for one in todo if not one.conditional]
-    for group in (*groups, [one for one in todo if one.conditional]):
-        for one in _run(group, split, failed, progress, named if classify else None):
-            about = {"what": f"{one.method} on {split.name}"}
-            one.cache.put(_scores_key(one, split), {"scores": one.scores[split.name]}, about)
-            able.append(one)
+    todo = [method for method in methods if split.name not in method.scores]
+    succeeded = [method for method in methods if split.name in method.scores]
+    # The predicted class depends on the head alone: the first method on a head predicts for the others.
+    by_head = {
+        method.head_key: method.predictions[split.name]
+        for method in methods
+        if split.name in method.predictions
+    }
+    groups = [[method] for method in todo if not method.conditional]
+    for group in (*groups, [method for method in todo if method.conditional]):
+        for method in _run(group, split, failed, progress, by_head if classify else None):
+            about = {"what": f"{method.method} on {split.name}"}
+            method.cache.put(_scores_key(method, split), {"scores": method.scores[split.name]}, about)
+            succeeded.append(method)
     if classify:
-        for one in able:
-            if split.name not in one.predictions:
-                one.predictions[split.name] = named[one.head_key]
-                one.cache.put(
-                    _predictions_key(one, split), {"guesses": named[one.head_key]}, {"what": "classes"}
-                )
-    return [one for one in methods if one in able]
+        for method in succeeded:
+            if split.name not in method.predictions:
+                classes = method.predictions[split.name] = by_head[method.head_key]
+                method.cache.put(_predictions_key(method, split), {"guesses": classes}, {"what": "classes"})
+    return [method for method in methods if method in succeeded]
 
 
 def _run(
@@ -69,63 +72,73 @@ def _run(
     split: Split,
     failed: list[tuple[Method, str]],
     progress: ProgressCallback,
-    named: dict[str, Labels] | None,
+    by_head: dict[str, Labels] | None,
 ) -> list[PreparedMethod]:
-    """Score ``split`` with methods that share what they compute of each row; returns those that could.
+    """Score ``split`` with methods that share what they compute of each row; return those that succeeded.
 
-    Predicted classes of heads that ``named`` has not yet are added to it.
+    Predicted classes of heads that are not in ``by_head`` are added to it.
     """
-    scores: dict[int, list[Float64Array]] = {id(one): [] for one in group}
-    predictions: dict[int, list[Labels]] = {id(one): [] for one in group}
-    able = [one for one in group if _can(one, failed, lambda one: one.inputs or one.scorer)]
-    chunk = chunk_of(*(one.head for one in able))
+    scores: dict[int, list[Float64Array]] = {id(method): [] for method in group}
+    predictions: dict[int, list[Labels]] = {id(method): [] for method in group}
+
+    def prepare(method: PreparedMethod) -> None:
+        if method.inputs is None:
+            method.scorer  # noqa: B018 (fits the score)
+
+    def score_whole(method: PreparedMethod) -> None:
+        if method.inputs is not None:
+            with metered(method.cost):
+                scores[id(method)].append(method.inputs.scores(split, method.head, progress))
+
+    working = _succeeding(group, failed, prepare)
+    chunk = chunk_of(*(method.head for method in working))
     for start in range(0, len(split.labels), chunk):
-        part = split.features[start : start + chunk]
+        features = split.features[start : start + chunk]
 
-        def score(one: PreparedMethod, part: FloatArray = part) -> None:
-            if one.inputs is None:
-                with metered(one.cost):
-                    scores[id(one)].append(one.scorer(part))
-                progress(len(part), f"{one.method} on {split.name}")
-            if named is not None and one.head_key not in named:
-                predictions[id(one)].append(predict(one.head, part))
+        def score_chunk(method: PreparedMethod, features: FloatArray = features) -> None:
+            if method.inputs is None:
+                with metered(method.cost):
+                    scores[id(method)].append(method.scorer(features))
+                progress(len(features), f"{method.method} on {split.name}")
+            if by_head is not None and method.head_key not in by_head:
+                predictions[id(method)].append(predict(method.head, features))
 
-        able = [one for one in able if _can(one, failed, score)]
-
-    def score_whole(one: PreparedMethod) -> None:
-        if one.inputs is not None:
-            with metered(one.cost):
-                scores[id(one)].append(one.inputs.scores(split, one.head, progress))
-
-    able = [one for one in able if _can(one, failed, score_whole)]
-    for one in able:
-        one.scores[split.name] = np.concatenate(scores[id(one)])
-        if named is not None and predictions[id(one)]:
-            named[one.head_key] = np.concatenate(predictions[id(one)])
-    return able
+        working = _succeeding(working, failed, score_chunk)
+    working = _succeeding(working, failed, score_whole)
+    for method in working:
+        method.scores[split.name] = np.concatenate(scores[id(method)])
+        if by_head is not None and predictions[id(method)]:
+            by_head[method.head_key] = np.concatenate(predictions[id(method)])
+    return working
 
 
-def _can(
-    one: PreparedMethod, failed: list[tuple[Method, str]], act: Callable[[PreparedMethod], object]
-) -> bool:
-    try:
-        act(one)
-    except LsnError as error:
-        failed.append((one.method, str(error)))
-        return False
-    return True
+def _succeeding(
+    methods: Sequence[PreparedMethod],
+    failed: list[tuple[Method, str]],
+    action: Callable[[PreparedMethod], None],
+) -> list[PreparedMethod]:
+    """Apply ``action`` to each method; return those that raise no LsnError, add the others to ``failed``."""
+    succeeded = []
+    for method in methods:
+        try:
+            action(method)
+        except LsnError as error:
+            failed.append((method.method, str(error)))
+        else:
+            succeeded.append(method)
+    return succeeded
 
 
-def _scores_key(one: PreparedMethod, split: Split) -> str:
-    """Digest of all that the scores of ``split`` depend on. Raises LsnError if an input is missing."""
-    inputs = one.inputs.key(split) if one.inputs else ""
-    return digest("scores", _code(), one.key, split.rows.content, inputs)
+def _scores_key(method: PreparedMethod, split: Split) -> str:
+    """Return the digest of all that the scores of ``split`` depend on; LsnError if an input is missing."""
+    inputs = method.inputs.key(split) if method.inputs else ""
+    return digest("scores", _code(), method.key, split.rows.content, inputs)
 
 
-def _predictions_key(one: PreparedMethod, split: Split) -> str:
-    return digest("guesses", _code(), one.head_key, split.rows.content)
+def _predictions_key(method: PreparedMethod, split: Split) -> str:
+    return digest("guesses", _code(), method.head_key, split.rows.content)
 
 
 def _code() -> str:
-    """Digest of how a split is scored; the score, the head and the inputs have keys of their own."""
+    """Return the digest of the code that scores a split; score, head and inputs have keys of their own."""
     return code_of(_run, without=(Heads, ExtraInput, Method, ResourceUse, metered))

@@ -1,4 +1,4 @@
-"""A method is a score on a head: how users name one, and how it is fitted on a workspace."""
+"""Methods: a score with its settings on a head, parsed from text and resolved in a workspace."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ LEARNER_LABELS = {"coop": "CoOp", "cocoop": "CoCoOp"}
 """Names that the paper's tables use."""
 
 LSN_SCORES = ("lsn", "mincm")
-"""The scores that the ``score`` settings of negative prompts are meant for."""
+"""The scores that the ``score`` settings of negative prompts apply to."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Method:
     def __str__(self) -> str:
         """The method as users write it; ``parse_method`` is the inverse."""
         head = "" if self.head == default_head(self.score) else f":{self.head}"
-        return self.score + head + _written(self.settings)
+        return self.score + head + _format_settings(self.settings)
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the score cannot do without, keys of ``scores.score.NEEDS``."""
+        """What the score requires, keys of ``scores.score.NEEDS``."""
         return load_score(self.score).NEEDS
 
     @property
     def learns_from_rows(self) -> bool:
-        """Whether the score itself learns from training rows, beside what prompts learned."""
+        """Whether the score itself learns from training rows."""
         return not self.needs.isdisjoint({"train", "labels"})
 
 
 @dataclass(frozen=True)
 class ResolvedMethod:
-    """A method in a workspace: its score, every setting of it, and what a table calls it there."""
+    """A method in a workspace: the score, all of its settings, and its label in tables."""
 
     score: Score
     settings: dict[str, Any]
@@ -51,23 +51,21 @@ class ResolvedMethod:
 
 
 def parse_method(text: str) -> Method:
-    """``SCORE[:HEAD][,SETTING=VALUE...]``, such as ``mcm``, ``mcm:positive`` or ``knn,k=10``.
+    """Parse ``SCORE[:HEAD][,SETTING=VALUE...]``, such as ``mcm``, ``mcm:positive`` or ``knn,k=10``.
 
-    Without a head a score takes its own (``Score.HEAD``), else one that needs negative prompts takes the
-    learned positive ones, any other the hand-written prompt. Raises UsageError listing what could have been
-    meant.
+    Without a head, ``default_head`` decides. Raises UsageError that lists the valid names.
     """
     name, *pairs = text.split(",")
     score, _, head = name.partition(":")
-    kinds = score_settings(score)
+    types = score_settings(score)
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
-        kind = kinds[key][0] if key in kinds else str
+        kind = types[key][0] if key in types else str
         try:
             settings[key] = kind(value) if kind in (int, float) else value
         except ValueError:
-            settings[key] = value  # load_score says what it should have been
+            settings[key] = value  # load_score raises the error
     load_score(score, **settings)
     head = head or default_head(score)
     if head not in HEADS:
@@ -76,8 +74,10 @@ def parse_method(text: str) -> Method:
 
 
 def without_text(method: Method, heads: Heads) -> Method:
-    """``method``, or the same score on class means where the model has no text encoder and the score does not
-    depend on prompts, such as kNN."""
+    """Return ``method``, on class means instead of hand-written prompts if the model has no text encoder.
+
+    This applies to scores that do not depend on prompts, such as kNN; others are returned as they are.
+    """
     if method.head != "hand" or load_score(method.score).PROMPTS:
         return method
     try:
@@ -88,38 +88,42 @@ def without_text(method: Method, heads: Heads) -> Method:
 
 
 def resolve_method(method: Method, heads: Heads) -> ResolvedMethod:
-    """The method with all its settings, by the prompts of a workspace.
+    """Complete the settings of ``method`` with those of the workspace's prompts, and label it.
 
-    What the user left open is what the negative prompts were learned for (their ``score`` settings), else
-    the score's own default. The label is the paper's where it has one: "CoOp + LSN" or "CoCoOp + MCM" after
-    the learner of the positive prompts, with "(CoOp negatives)" where the negative ones are of another;
-    settings that the user gave or that are not the score's defaults are shown. Raises LsnError if prompts
-    are missing.
+    A setting that the user left out is that of the negative prompts (their ``score`` settings), else the
+    score's default. The label is the paper's where it has one: "CoOp + LSN" or "CoCoOp + MCM" after the
+    learner of the positive prompts, with "(CoOp negatives)" if the negative ones have another learner, and
+    with the settings that the user gave or that differ from the defaults. Raises LsnError if prompts are
+    missing.
     """
-    kinds = score_settings(method.score)
-    own = method.head in COMMANDS  # a learned head brings its negative prompts along
-    negative = heads.negative.settings if "negative" in method.needs and not own else {}
-    learned_for = negative.get("score", {}) if method.score in LSN_SCORES else {}
-    learned_for = {key: value for key, value in learned_for.items() if key in kinds}
-    defaults = {key: default for key, (_, default) in kinds.items()}
-    settings = defaults | learned_for | method.settings
+    types = score_settings(method.score)
+    learned_head = method.head in COMMANDS  # it has negative prompts of its own
+    negative = heads.negative.settings if "negative" in method.needs and not learned_head else {}
+    of_prompts = negative.get("score", {}) if method.score in LSN_SCORES else {}
+    of_prompts = {key: value for key, value in of_prompts.items() if key in types}
+    defaults = {key: default for key, (_, default) in types.items()}
+    settings = defaults | of_prompts | method.settings
     label = SCORE_LABELS.get(method.score, method.score)
     learner = heads.positive.settings["learner"] if method.head == "positive" else ""
     if learner:
         label = f"{_learner_label(learner)} + {label}"
     if negative and negative["learner"] != learner:
         label += f" ({_learner_label(negative['learner'])} negatives)"
-    other = {key for key, value in settings.items() if value != defaults[key]}
-    shown = {key: settings[key] for key in settings if key in method.settings or key in other}
-    return ResolvedMethod(load_score(method.score, **settings), settings, label + _written(shown))
+    changed = {key for key, value in settings.items() if value != defaults[key]}
+    shown = {key: settings[key] for key in settings if key in method.settings or key in changed}
+    return ResolvedMethod(load_score(method.score, **settings), settings, label + _format_settings(shown))
 
 
-def _written(settings: dict[str, Any]) -> str:
+def _format_settings(settings: dict[str, Any]) -> str:
     return "".join(f",{key}={value}" for key, value in settings.items())
 
 
 def default_head(name: str) -> str:
-    """The head that the score ``name`` takes when the user names none."""
+    """Return the head of the score ``name`` where the user names none.
+
+    It is the score's own (``Score.HEAD``), else the learned positive prompts for a score that needs negative
+    ones, else the hand-written prompt.
+    """
     score = load_score(name)
     return score.HEAD or ("positive" if "negative" in score.NEEDS else "hand")
 

@@ -1,4 +1,4 @@
-"""The folder that a set of commands shares: one feature store and what was learned from it."""
+"""The folder that commands share: one feature store and what was learned from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,33 +6,37 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """``./lsn-work`` unless told otherwise; every command reads and writes its own file in it."""
+    """The paths of a workspace, ``./lsn-work`` by default; each command reads and writes its own files."""
 
     folder: Path
 
     @property
     def features(self) -> Path:
+        """The feature store."""
         return self.folder / "features.h5"
 
     @property
     def positive(self) -> Path:
+        """The learned positive prompts."""
         return self.prompts("positive")
 
     @property
     def negative(self) -> Path:
+        """The learned negative prompts."""
         return self.prompts("negative")
 
     @property
     def detector(self) -> Path:
+        """The detector of the last training or calibration."""
         return self.folder / "detector.safetensors"
 
     @property
     def cache(self) -> Path:
-        """Results by content (``methods.cache``); may be deleted at any time."""
+        """Cached results (``methods.cache``); may be deleted at any time."""
         return self.folder / "cache"
 
     def extraction(self, split: str) -> Path:
-        """What the extraction of a split took (``extraction.merge``)."""
+        """Time and resources of the extraction of a split (``extraction.merge``)."""
         return self.folder / "results" / f"extract-{split}.json"
 
     def prompts(self, kind: str) -> Path:
@@ -45,18 +49,18 @@ class Workspace:
 
     @property
     def no_tower(self) -> Path:
-        """The learned "no" text encoder of CLIPN."""
+        """CLIPN's learned "no" text encoder."""
         return self.folder / "no-tower.safetensors"
 
     def candidates(self, split: str) -> Path:
-        """Candidate words of every image of a split, for ZOC (``methods.candidates``)."""
+        """The candidate labels of a split's images, for ZOC (``methods.candidates``)."""
         return self.folder / "candidates" / f"{split}.jsonl"
 
     @property
     def tower(self) -> Path:
-        """A model whose image tower was fine-tuned, as ``--pretrained FILE`` reads it."""
+        """A model with a fine-tuned image tower, as ``--pretrained FILE`` reads it."""
         return self.folder / "tower.safetensors"
 
     def checkpoint(self, kind: str) -> Path:
-        """The state of an unfinished training of that kind; removed when it is finished."""
+        """The checkpoint of an unfinished training of a kind; removed when it is finished."""
         return self.folder / f"{kind}.unfinished.safetensors"
