@@ -1,8 +1,8 @@
-"""Candidate labels of every image of a split, for ZOC: read, imported, or chosen from a list of words.
+"""Words for scores: ZOC's candidate labels of each image, and NegLabel's vocabulary.
 
-Those of a split are a file of JSON lines, ``<work>/candidates/<split>.jsonl``, one object an image: ``key``,
-``candidates`` (a list of words) and, where a decoder proposed them, its ``caption``. Where no decoder reads
-the image, they are the words of a list that its features are nearest to.
+The candidate labels of a split are a file of JSON lines, ``<work>/candidates/<split>.jsonl``, one object for
+each image: ``key``, ``candidates`` (a list of words) and the ``caption`` if a decoder proposed them. They are
+imported, come from a decoder, or are the words of a list whose features are nearest to the image's.
 """
 
 import csv
@@ -33,14 +33,13 @@ from lsncli.types import Float64Array, Head, unit
 from lsncli.validation import parsed
 
 AT_ONCE = 1024
-"""Words to encode before ``progress`` counts them."""
+"""Words encoded between two calls of ``progress``."""
 
 
 def read_candidates(work: Workspace, split: Split) -> Candidates:
-    """The candidate labels of every image of ``split``, in the order of its rows.
+    """Read the candidate labels of the images of ``split``, in the order of its rows.
 
-    Raises LsnError if there is no such file, if it is damaged, and if images of the split are not in it, with
-    their count and the first.
+    Raises LsnError if the file is missing, is damaged, or lacks images of the split.
     """
     path = work.candidates(split.name)
     if not path.is_file():
@@ -48,74 +47,73 @@ def read_candidates(work: Workspace, split: Split) -> Candidates:
             f"There are no candidate labels for split '{split.name}' ({path}).",
             f"Make them with `lsn candidates IMAGES --split {split.name}`, or import your own with --from.",
         )
-    found = dict(_from_jsonl(path))
-    check_complete(found, split, path)
+    words_of = dict(_from_jsonl(path))
+    check_complete(words_of, split, path)
     number: dict[str, int] = {}
-    rows = [[number.setdefault(word, len(number)) for word in found[key]] for key in split.keys]
+    rows = [[number.setdefault(word, len(number)) for word in words_of[key]] for key in split.keys]
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
     flat = np.fromiter((index for row in rows for index in row), dtype=np.int64, count=int(indptr[-1]))
     return Candidates(tuple(number), indptr, flat)
 
 
 def import_candidates(work: Workspace, split: Split, path: Path) -> Mapping[str, Sequence[str]]:
-    """Keep a user's words for the images of ``split``: a .csv of ``key,word;word;...``, the same as .tsv, or
-    JSON lines as ours.
+    """Import a user's words for the images of ``split``; return them by key.
 
-    Returns the words by key. Words of other images are skipped. Raises UsageError for a file that is not
-    such a list, LsnError if images of the split are not in it.
+    ``path`` is a .csv or .tsv of ``key,word;word;...``, or JSON lines like ours. Words of other images are
+    skipped. Raises UsageError for another format, LsnError if images of the split are missing.
     """
-    found: dict[str, list[str]] = {}
+    words_of: dict[str, list[str]] = {}
     rows = _from_csv(path) if path.suffix.lower() in (".csv", ".tsv") else _from_jsonl(path)
     for key, words in rows:
-        if key in found:
+        if key in words_of:
             raise UsageError(f"{path} names the image '{key}' twice.")
-        found[key] = words
-    check_complete(found, split, path)
-    chosen = {key: found[key] for key in split.keys}
+        words_of[key] = words
+    check_complete(words_of, split, path)
+    chosen = {key: words_of[key] for key in split.keys}
     write_lines(work.candidates(split.name), (candidate_line(key, words) for key, words in chosen.items()))
     return chosen
 
 
 class WordFeatures:
-    """Unit text features (V, D) of words in ZOC's prompt; a word is encoded once, whatever asks for it.
+    """Unit text features (V, D) of words in ZOC's prompt; each word is encoded once.
 
-    ``progress`` counts words encoded.
+    ``progress`` counts encoded words.
     """
 
     def __init__(self, tower: TextTower, progress: ProgressCallback = silent) -> None:
         self._tower, self._progress = tower, progress
-        self._known: dict[str, NDArray[np.float32]] = {}
+        self._encoded: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, words: Sequence[str]) -> NDArray[np.float32]:
-        """Raises LsnError for a word that does not fit the text tower."""
-        new = [word for word in dict.fromkeys(words) if word not in self._known]
+        """Return the features of ``words``. Raises LsnError for a word too long for the text tower."""
+        new = [word for word in dict.fromkeys(words) if word not in self._encoded]
         for start in range(0, len(new), AT_ONCE):
             part = new[start : start + AT_ONCE]
             with torch.no_grad():
                 rows = text_features(self._tower, [PROMPT.format(word) for word in part]).cpu().numpy()
-            self._known.update(zip(part, rows, strict=True))
+            self._encoded.update(zip(part, rows, strict=True))
             self._progress(len(part), "candidate words")
-        return np.stack([self._known[word] for word in words]) if words else np.empty((0, 0), np.float32)
+        return np.stack([self._encoded[word] for word in words]) if words else np.empty((0, 0), np.float32)
 
 
 def zoc_of_split(
     split: Split, head: Head, candidates: Candidates, words: WordFeatures, *, own_prompt: bool
 ) -> Float64Array:
-    """ZOC's scores (N,) of the rows of ``split``; higher = more ID.
+    """Return ZOC's scores (N,) of the rows of ``split``; higher = more ID.
 
-    Candidates that are classes of ``head``, in any case, do not count. With ``own_prompt`` classes stand in
-    ZOC's prompt as the candidates do, whatever the head's was: as published, and right for hand-written
-    prompts. Without it they are the head's own, such as learned ones. Raises LsnError as ``zoc_scores``.
+    Candidates that are classes of ``head``, in upper or lower case, do not count. With ``own_prompt``, class
+    names are put into ZOC's prompt like the candidates, as published and as suits hand-written prompts;
+    without it, the head's own prompts are used, such as learned ones. Raises LsnError as ``zoc_scores`` does.
     """
-    left = candidates.without(head.classes)
+    others = candidates.without(head.classes)
     if own_prompt:
         head = replace(head, weights=words(head.classes).astype(np.float64))
-    return zoc_scores(head, split.features, left, words(left.words))
+    return zoc_scores(head, split.features, others, words(others.words))
 
 
-def check_complete(found: Mapping[str, Any], split: Split, path: Path) -> None:
-    """LsnError with the count and the first of the images of ``split`` that are not in ``found``."""
-    missing = [key for key in split.keys if key not in found]
+def check_complete(words_of: Mapping[str, Any], split: Split, path: Path) -> None:
+    """Raise LsnError if images of ``split`` are not in ``words_of``, with their number and the first."""
+    missing = [key for key in split.keys if key not in words_of]
     if missing:
         raise LsnError(
             f"{path} lacks {len(missing)} of the {len(split.keys)} images of split '{split.name}', such as "
@@ -125,13 +123,13 @@ def check_complete(found: Mapping[str, Any], split: Split, path: Path) -> None:
 
 
 def candidate_line(key: str, words: Iterable[str], caption: str | None = None) -> str:
-    """One image as a line of JSON, in ASCII."""
+    """Return one image as a line of JSON, in ASCII."""
     row: dict[str, Any] = {"key": key, "candidates": list(words)}
     return json.dumps(row if caption is None else row | {"caption": caption})
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines of ASCII, all or nothing. Raises LsnError; an old file then stays."""
+    """Write lines of ASCII atomically. Raises LsnError and keeps the old file if that fails."""
     write_whole(path, "".join(f"{text}\n" for text in lines).encode("ascii"))
 
 
@@ -177,17 +175,17 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _words(words: Iterable[str]) -> list[str]:
-    """Without blanks around and between, without empty ones, each once in whatever case."""
+    """Strip and join blanks, drop empty words and duplicates that differ in case alone."""
     plain = (" ".join(word.split()) for word in words)
     return list({word.casefold(): word for word in plain if word}.values())
 
 
 TOP = 35
-"""Words of an image: as many as ZOC keeps of each step of its decoder."""
+"""Candidate labels of an image: as many as ZOC keeps at each step of its decoder."""
 
 
 def read_vocabulary(name: str) -> tuple[str, ...]:
-    """The words of a class list, or of a UTF-8 file with one a line; each once in whatever case.
+    """Read the words of a class list, or of a UTF-8 file with one word a line, without duplicates.
 
     Raises UsageError for a file that cannot be read or holds no word.
     """
@@ -195,8 +193,7 @@ def read_vocabulary(name: str) -> tuple[str, ...]:
         return class_list(name).names
     hint = f"Expected a UTF-8 file with one word a line, or one of {', '.join(class_lists())}."
     lines = read_name_lines(Path(name), "word list", hint)
-    plain = (" ".join(text.split()) for text in lines)
-    words = tuple({word.casefold(): word for word in plain if word}.values())
+    words = tuple(_words(lines))
     if not words:
         raise UsageError(f"The word list {name} holds no word.")
     return words
@@ -210,10 +207,11 @@ def propose(
     top: int,
     progress: ProgressCallback = silent,
 ) -> None:
-    """Keep the ``top`` nearest ``words`` of every image of ``split`` as its candidates, nearest first.
+    """Write the ``top`` nearest ``words`` of each image of ``split`` as its candidates, nearest first.
 
-    ``features`` are those of the words in ZOC's prompt; the cosine decides, and the earlier word where two
-    are equal. ``progress`` counts images. Raises UsageError unless ``top`` is 1 to the number of words.
+    Words are ranked by the cosine of their ``features`` (in ZOC's prompt) with the image's; of equal ones the
+    earlier comes first. ``progress`` counts images. Raises UsageError unless ``top`` is 1 to the number of
+    words.
     """
     if not 1 <= top <= len(words):
         raise UsageError(f"--top: expected 1 to {len(words)}, the number of words, found {top}.")
@@ -223,40 +221,40 @@ def propose(
         keys = split.keys[start : start + CHUNK]
         near = np.argsort(-cosines(split.features[start : start + CHUNK], vectors), axis=1, kind="stable")
         lines += [
-            candidate_line(key, [words[i] for i in row[:top]])
+            candidate_line(key, [words[index] for index in row[:top]])
             for key, row in zip(keys, near.tolist(), strict=True)
         ]
         progress(len(keys))
     write_lines(work.candidates(split.name), lines)
 
 
-WORDS = "imagenet1k"
-"""The class list whose names are the vocabulary."""
-KEPT = 0.75
-"""Fraction of the vocabulary that stays: the words farthest from every class. The others are likely kinds or
-parts of a class ("beagle" of "dog"), which no shared word gives away."""
+NEGLABEL_WORDS = "imagenet1k"
+"""The class list whose names are NegLabel's vocabulary."""
+FARTHEST = 0.75
+"""Fraction of the vocabulary that is used: the words farthest from all classes. The others are likely kinds
+or parts of a class ("beagle" of "dog") that share no word with its name."""
 
 
 def negative_label_features(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]:
-    """Unit text features (V, D) of words that are no class: ImageNet's names, less those near ``classes``.
+    """Return unit text features (V, D) of NegLabel's negative labels for ``classes``.
 
-    Near is a name that shares a word with a class, in any case, and of the rest the quarter whose text
-    features are nearest to those of a class.
+    These are ImageNet's class names without those near ``classes``: names that share a word with a class, in
+    upper or lower case, and of the rest the quarter whose text features are nearest to a class.
     """
     own = {word for name in classes for word in _stems(name)}
-    free = [name for name in class_list(WORDS).names if own.isdisjoint(_stems(name))]
+    free = [name for name in class_list(NEGLABEL_WORDS).names if own.isdisjoint(_stems(name))]
     features = encode_class_names(tower, free).astype(np.float32)
     nearest = (features @ encode_class_names(tower, classes).T).max(axis=1)
-    kept = np.argsort(nearest, kind="stable")[: max(1, round(KEPT * len(free)))]
-    found: NDArray[np.float32] = features[np.sort(kept)]
-    return found
+    far = np.argsort(nearest, kind="stable")[: max(1, round(FARTHEST * len(free)))]
+    result: NDArray[np.float32] = features[np.sort(far)]
+    return result
 
 
 def encode_class_names(tower: TextTower, names: Sequence[str]) -> Float64Array:
-    """Unit text features (C, D) of ``names`` in the hand-written prompt."""
+    """Return unit text features (C, D) of ``names`` in the hand-written prompt."""
     return unit(text_features(tower, [TEMPLATE.format(name) for name in names]).cpu().numpy())
 
 
 def _stems(name: str) -> set[str]:
-    """The words of a name, in lower case and without a plural's s."""
+    """Return the words of a name, in lower case and without a plural's s."""
     return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}

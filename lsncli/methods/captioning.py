@@ -1,4 +1,4 @@
-"""Candidate labels of a split from a caption decoder; an interrupted run goes on where it was."""
+"""Propose candidate labels of a split with a caption decoder; an interrupted run resumes."""
 
 import json
 import os
@@ -29,10 +29,10 @@ def caption_split(
     workers: int,
     progress: ProgressCallback = silent,
 ) -> int:
-    """Write the candidates of ``items``, the images of split ``name``; returns how many were found done.
+    """Write the candidates of ``items``, the images of split ``name``; return how many were resumed.
 
-    What is done lies in ``<split>.jsonl.unfinished`` and counts if it is of the same images, captioner and
-    settings. ``progress`` counts images. Raises LsnError if an image cannot be read, or a file not be
+    Unfinished results are in ``<split>.jsonl.unfinished``; they are used if images, captioner and settings
+    are the same. ``progress`` counts images. Raises LsnError if an image cannot be read or a file cannot be
     written.
     """
     path = work.candidates(name)
@@ -40,10 +40,10 @@ def caption_split(
     images = "".join(f"{item.key}\0{item.size}\0" for item in items).encode("utf-8", "surrogateescape")
     header = json.dumps(captioner.identity | {"images": sha256(images).hexdigest()}, sort_keys=True)
     try:
-        done = _resume(unfinished, header, len(items))
-        progress(done)
+        resumed = _resume(unfinished, header, len(items))
+        progress(resumed)
         with unfinished.open("a", encoding="ascii", newline="\n") as file:
-            for lines in _captioned(items[done:], captioner, batch_size, workers):
+            for lines in _captioned(items[resumed:], captioner, batch_size, workers):
                 file.writelines(f"{text}\n" for text in lines)
                 file.flush()
                 os.fsync(file.fileno())
@@ -52,16 +52,16 @@ def caption_split(
         unfinished.unlink()
     except OSError as error:
         raise LsnError(f"{unfinished} could not be written: {error.strerror or error}.") from error
-    return done
+    return resumed
 
 
 def _captioned(
     items: Sequence[ImageItem], captioner: Captioner, batch_size: int, workers: int
 ) -> Iterator[list[str]]:
-    def see(data: bytes) -> Tensor:
+    def preprocess(data: bytes) -> Tensor:
         return captioner.coca.preprocess(decode(data))
 
-    batches = load_batches(items, see, batch_size=batch_size, workers=workers)
+    batches = load_batches(items, preprocess, batch_size=batch_size, workers=workers)
     with closing(batches):
         for batch in batches:
             if batch.failures:
@@ -70,18 +70,19 @@ def _captioned(
                     f"The image '{first.key}' cannot be read: {first.reason}.",
                     "It was readable when its features were extracted; restore it and run the command again.",
                 )
-            found = captioner.captions(batch.pixels)
+            captions = captioner.captions(batch.pixels)
             yield [
-                candidate_line(key, one.words, one.text) for key, one in zip(batch.keys, found, strict=True)
+                candidate_line(key, caption.words, caption.text)
+                for key, caption in zip(batch.keys, captions, strict=True)
             ]
 
 
 def _resume(unfinished: Path, header: str, images: int) -> int:
-    """Images that are done: none, with a new file, unless the one there has this header."""
+    """Return the number of images in ``unfinished``; start the file anew if it has another header."""
     lines = _complete_lines(unfinished) if unfinished.is_file() else []
-    kept = lines if lines[:1] == [header] and len(lines) <= images + 1 else [header]
-    write_lines(unfinished, kept)  # less a last line that was cut off
-    return len(kept) - 1
+    valid = lines if lines[:1] == [header] and len(lines) <= images + 1 else [header]
+    write_lines(unfinished, valid)  # without a truncated last line
+    return len(valid) - 1
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -1,7 +1,6 @@
-"""Build the classifier heads of a workspace: hand-written or learned prompts, with or without negatives;
-probes.
+"""The classifier heads of a workspace: hand-written or learned prompts, class means, linear probes, CLIPN.
 
-Fixed text is used as it is. CoCoOp prompts are bound to the text tower.
+Prompts that do not depend on the image are text features. CoCoOp prompts are bound to the text tower.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,11 +28,11 @@ from lsncli.store.reader import read_fingerprint, read_text
 from lsncli.types import UNLABELLED, CosineFunction, Fingerprint, Float64Array, FloatArray, Head, Rows, unit
 
 LoadBackbone = Callable[[], Backbone]
-"""How to get the model that made the features; asked only where a head needs its text tower."""
+"""Returns the model that made the features; called only if a head needs its text tower."""
 
 
 def head_from(source: HeadSource, model: LoadBackbone) -> Head:
-    """The head of a detector; ``model`` is asked for only if its prompts depend on the image."""
+    """Return the head of a detector; ``model`` is called only if its prompts depend on the image."""
     tower = cache(lambda: with_text(model()).text_tower())
     return build_head(
         source, lambda text, ensemble: bind_text(text, source.classes, tower, ensemble=ensemble)
@@ -41,7 +40,10 @@ def head_from(source: HeadSource, model: LoadBackbone) -> Head:
 
 
 def build_head(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array | CosineFunction]) -> Head:
-    """Several positive prompts of a class are an ensemble; sets of negative ones stay apart."""
+    """Build a head from its source; ``bind`` is called with each text and whether to average its prompts.
+
+    Several positive prompts of a class are averaged (an ensemble); sets of negative prompts stay apart.
+    """
     negative = None if source.negative is None else bind(source.negative, False)
     return Head(source.classes, bind(source.weights, True), source.scale, negative, source.bias)
 
@@ -49,10 +51,10 @@ def build_head(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array
 def bind_text(
     text: HeadText, classes: tuple[str, ...], tower: Callable[[], TextTower], *, ensemble: bool
 ) -> Float64Array | CosineFunction:
-    """Text features as they are; CoCoOp prompts bound to the text tower, as a function to cosines.
+    """Return text features as they are, and CoCoOp prompts as a function from features to cosines.
 
-    The function remembers its last answer: to score the same rows by several methods, and to name their
-    classes, costs one text pass an image.
+    The function caches its last result: several methods on the same rows, and the prediction of their
+    classes, take one text pass per image.
     """
     if not isinstance(text, Conditional):
         return text
@@ -67,11 +69,11 @@ def bind_text(
     )
     meta = {name: torch.from_numpy(array) for name, array in text.meta.items()}
     compute = conditional_cosines(frozen, torch.from_numpy(text.contexts), meta, layout, ensemble=ensemble)
-    return _Remembering(compute, text.meta["hidden.weight"].shape[-1])
+    return _CachedCosines(compute, text.meta["hidden.weight"].shape[-1])
 
 
-class _Remembering:
-    """Cosines of checked features (N, ``dim``); asked twice for the same array, it computes once."""
+class _CachedCosines:
+    """Cosines of checked features (N, ``dim``), computed once for the same array in succession."""
 
     def __init__(self, compute: CosineFunction, dim: int) -> None:
         self._compute, self._dim = compute, dim
@@ -80,9 +82,9 @@ class _Remembering:
     def __call__(self, features: FloatArray) -> Float64Array:
         if self._last is None or self._last[0] is not features:
             check_features(features, self._dim)
-            found = self._compute(features)
-            found.flags.writeable = False
-            self._last = features, found
+            cosines = self._compute(features)
+            cosines.flags.writeable = False
+            self._last = features, cosines
         return self._last[1]
 
 
@@ -92,25 +94,25 @@ TEMPLATE = "a photo of a {}"
 TEXT_HEADS = ("hand", "ensemble", "positive")
 MEANS = "means"
 HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
-"""Hand-written prompt, OpenAI's 80 templates, learned prompts, class means; those of ``artefacts.heads``."""
+"""Hand-written prompt, OpenAI's 80 templates, learned prompts, class means, heads of ``artefacts.heads``."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The heads of a workspace: what they share is made once, and only if a head needs it."""
+    """The heads of a workspace; what they share is computed once, when a head first needs it."""
 
     work: Workspace
     classes: tuple[str, ...]
-    """Of the split in question, for hand-written prompts."""
+    """The classes of the split, for hand-written prompts."""
     model: LoadBackbone | None = None
-    """None loads the model of the store again."""
+    """None loads the store's model."""
     cache: Cache = NO_CACHE
-    """Where text features of hand-written prompts are kept."""
+    """Where text features of hand-written prompts are cached."""
     rows: Rows | None = None
     """Training rows, whose labels index ``classes``, for class means."""
 
     def head(self, name: str, *, negatives: bool) -> Head:
-        """A head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
+        """Return a head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
 
         Raises as ``source`` does.
         """
@@ -118,16 +120,16 @@ class Heads:
         return build_head(source, lambda text, ensemble: self._bound(text, source.classes, ensemble))
 
     def source(self, name: str, *, negatives: bool) -> HeadSource:
-        """What the same head is made from: no text tower is needed for prompts that depend on the image.
+        """Return what a head is built from; loads no text tower for prompts that depend on the image.
 
-        Raises UsageError for another name, LsnError if prompts are missing or disagree about the classes,
-        FingerprintMismatch if they are of another model than the store.
+        Raises UsageError for an unknown name, LsnError if prompts are missing or disagree about the classes,
+        FingerprintMismatch if they belong to another model than the store.
         """
         if name not in (*TEXT_HEADS, MEANS):
             learned = self._learned_head(name)
             return HeadSource(learned.classes, learned.scale, learned.weights, learned.negative, learned.bias)
         if name == "positive":
-            classes, weights = self.positive.classes, self._yes
+            classes, weights = self.positive.classes, self._positive_text
         elif name == MEANS:
             classes, weights = self.classes, self._means
         else:
@@ -135,16 +137,16 @@ class Heads:
         if not negatives:
             return HeadSource(classes, self.fingerprint.logit_scale, weights, None)
         if self.negative.classes != classes:
-            of = self.work.positive if name == "positive" else "this split"
+            owner = self.work.positive if name == "positive" else "this split"
             raise LsnError(
                 f"{self.work.negative} was learned for {len(self.negative.classes)} classes that are not "
-                f"the {len(classes)} of {of}.",
+                f"the {len(classes)} of {owner}.",
                 "Name the split that the prompts were trained on, or run `lsn train-neg` again.",
             )
-        return HeadSource(classes, self.fingerprint.logit_scale, weights, self._no)
+        return HeadSource(classes, self.fingerprint.logit_scale, weights, self._negative_text)
 
     def learned_from(self, name: str, *, negatives: bool) -> set[str]:
-        """Names of the splits that the prompts or the head ``name`` learned from. Raises as ``source``."""
+        """Return the splits that the prompts or the head ``name`` learned from. Raises as ``source`` does."""
         rules: list[HeldOut | None] = []
         if name == "positive":
             rules.append(self.positive.held_out)
@@ -157,62 +159,62 @@ class Heads:
     def _bound(
         self, text: HeadText, classes: tuple[str, ...], ensemble: bool
     ) -> Float64Array | CosineFunction:
-        """``bind_text``, once for each text: two methods on the same prompts share their cosines."""
-        if id(text) not in self._made:
-            self._made[id(text)] = bind_text(text, classes, lambda: self.tower, ensemble=ensemble)
-        return self._made[id(text)]
+        """Call ``bind_text`` once for each text, so that methods on the same prompts share their cosines."""
+        if id(text) not in self._bound_texts:
+            self._bound_texts[id(text)] = bind_text(text, classes, lambda: self.tower, ensemble=ensemble)
+        return self._bound_texts[id(text)]
 
     @cached_property
-    def _made(self) -> dict[int, Float64Array | CosineFunction]:
+    def _bound_texts(self) -> dict[int, Float64Array | CosineFunction]:
         return {}
 
     def _learned_head(self, name: str) -> LearnedHead:
         if name not in COMMANDS:
             raise UsageError(f"Head: expected one of {', '.join(HEADS)}, found '{name}'.")
-        if name not in self._heads:
-            self._heads[name] = load_checked_head(self.work, name)
-        return self._heads[name]
+        if name not in self._learned_heads:
+            self._learned_heads[name] = load_checked_head(self.work, name)
+        return self._learned_heads[name]
 
     @cached_property
-    def _heads(self) -> dict[str, LearnedHead]:
+    def _learned_heads(self) -> dict[str, LearnedHead]:
         return {}
 
     @cached_property
     def positive(self) -> LearnedPrompts:
-        """The learned positive prompts; raises as ``load_checked`` does."""
+        """The learned positive prompts. Raises as ``load_checked`` does."""
         return load_checked(self.work, "positive")
 
     @cached_property
     def negative(self) -> LearnedPrompts:
-        """The learned negative prompts; raises as ``load_checked`` does."""
+        """The learned negative prompts. Raises as ``load_checked`` does."""
         return load_checked(self.work, "negative")
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """The model of the store."""
+        """The fingerprint of the store."""
         return read_fingerprint(self.work.features)
 
     @property
     def model_code(self) -> tuple[str, ...]:
-        """What loads the model of the store, as a root of ``code_of``; nothing for imported features."""
+        """The loader of the store's model, as roots of ``code_of``; empty for imported features."""
         return loader_of(self.fingerprint.model)
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The model of the store, loaded when it is first asked for."""
+        """The store's model, loaded on first use."""
         return self.model() if self.model else load_again(self.fingerprint)
 
     @cached_property
     def tower(self) -> TextTower:
-        """The text tower of the same model."""
+        """The text tower of the store's model."""
         return with_text(self.backbone).text_tower()
 
     @cached_property
     def _hand(self) -> Float64Array:
-        """Text features of ``TEMPLATE`` with each class name.
+        """Unit text features (C, D) of ``TEMPLATE`` with each class name.
 
-        They come from the store if class text features were imported, otherwise from the text tower.
-        Raises LsnError if imported text features lack a class.
+        Imported class text features of the store take precedence over the text tower. Raises LsnError if
+        they lack a class.
         """
         imported = read_text(self.work.features)
         if imported is None:
@@ -230,7 +232,7 @@ class Heads:
 
     @cached_property
     def _means(self) -> Float64Array:
-        """Unit means (C, D) of the unit features of each class, for models without a text encoder.
+        """Unit mean (C, D) of the unit features of each class, for models without a text encoder.
 
         Raises LsnError if a class has no row, UsageError without rows.
         """
@@ -250,28 +252,28 @@ class Heads:
 
     @cached_property
     def _ensemble(self) -> Float64Array:
-        """The unit mean of the unit text features of OpenAI's templates (Radford et al., ICML 2021)."""
+        """Unit mean (C, D) of the unit text features of OpenAI's templates (Radford et al., ICML 2021)."""
         return unit(self._templates(openai_templates()).mean(axis=0))
 
     def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64Array:
-        """Unit text features (T, C, D), from the text tower or the cache."""
+        """Return unit text features (T, C, D) of ``templates``, from the cache or the text tower."""
         texts = [[template(name) for name in self.classes] for template in templates]
         code = code_of(text_features, *self.model_code, without=(Backbone,))
         key = digest("text", code, self.fingerprint.digest, texts)
-        known = self.cache.get(key)
-        if known:
-            return np.asarray(known[0]["text"], dtype=np.float64)
+        cached = self.cache.get(key)
+        if cached:
+            return np.asarray(cached[0]["text"], dtype=np.float64)
         tower = self.tower
-        found = unit(np.stack([text_features(tower, each).cpu().numpy() for each in texts]))
-        self.cache.put(key, {"text": found}, {"what": "text features"})
-        return found
+        features = unit(np.stack([text_features(tower, names).cpu().numpy() for names in texts]))
+        self.cache.put(key, {"text": features}, {"what": "text features"})
+        return features
 
     @cached_property
-    def _yes(self) -> HeadText:
+    def _positive_text(self) -> HeadText:
         return self.positive.head_text
 
     @cached_property
-    def _no(self) -> HeadText:
+    def _negative_text(self) -> HeadText:
         return self.negative.head_text
 
 
@@ -283,12 +285,12 @@ def make_head(
     negatives: bool,
     model: LoadBackbone | None = None,
 ) -> Head:
-    """One head of a workspace; see ``Heads``."""
+    """Return one head of a workspace; see ``Heads.head``."""
     return Heads(work, classes, model).head(name, negatives=negatives)
 
 
 def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:
-    """Learned prompts of the model that the store belongs to; FingerprintMismatch otherwise."""
+    """Load learned prompts; FingerprintMismatch if they belong to another model than the store."""
     path = work.prompts(kind)
     prompts = load_prompts(path, kind)
     _check_model(work, path, prompts.fingerprint, f"lsn train-{kind[:3]}")
@@ -296,10 +298,10 @@ def load_checked(work: Workspace, kind: Kind) -> LearnedPrompts:
 
 
 def load_checked_head(work: Workspace, kind: str) -> LearnedHead:
-    """A learned head of the model that the store belongs to; FingerprintMismatch otherwise.
+    """Load a learned head; FingerprintMismatch if it belongs to another model than the store.
 
-    LsnError if it was trained on other rows than the learned positive prompts, whose held-out rows would then
-    not be new to it.
+    Raises LsnError if it was trained on other rows than the learned positive prompts, since it would then
+    have seen some of their held-out rows.
     """
     path = work.head(kind)
     head = load_head(path, kind)
@@ -315,10 +317,10 @@ def load_checked_head(work: Workspace, kind: str) -> LearnedHead:
     return head
 
 
-def _check_model(work: Workspace, path: Path, found: Fingerprint, command: str) -> None:
+def _check_model(work: Workspace, path: Path, fingerprint: Fingerprint, command: str) -> None:
     store = read_fingerprint(work.features)
-    if found.digest != store.digest:
+    if fingerprint.digest != store.digest:
         raise FingerprintMismatch(
-            f"{path} was learned with another model: expected {store}, found {found}.",
+            f"{path} was learned with another model: expected {store}, found {fingerprint}.",
             f"Run `{command}` again, or use another --work folder.",
         )

@@ -1,4 +1,4 @@
-"""Split labelled rows into those that prompts learn from and those that only calibrate the threshold."""
+"""Split labelled rows into training rows, and held-out rows that set the threshold."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from lsncli.types import UNLABELLED, Labels, Rows
 
 @dataclass(frozen=True)
 class HoldoutRows:
-    """Two disjoint sets of rows of one split, and the rule that finds them again."""
+    """Two disjoint sets of rows of one split, and the rule that gives them again."""
 
     train: Rows
     held_out: Rows
     rule: HeldOut
     where: NDArray[np.int64]
-    """Which rows of the split ``train`` is, ascending."""
+    """Indices of the rows of ``train`` in the split, ascending."""
 
 
 def labelled_split(work: Workspace, name: str, *, option: str = "--split") -> Split:
@@ -47,18 +47,18 @@ def check_labelled(split: Split, *, option: str) -> None:
 
 
 def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> HoldoutRows:
-    """Hold out ``fraction`` of each class (at least one row of two or more, never all), train on the rest.
+    """Hold out ``fraction`` of each class (at least one row of two or more, never all); train on the rest.
 
-    ``shots`` keeps only so many training rows a class. Which rows is decided by the seed and the class alone,
-    so positive and negative prompts agree. Unlabelled rows take no part. Raises LsnError if a class has
-    no row to train on, UsageError for an invalid fraction or number of shots.
+    ``shots`` limits the training rows of each class. The seed and the class alone decide which rows are
+    taken, so that positive and negative prompts use the same ones. Unlabelled rows are in neither set.
+    Raises LsnError if a class has no row, UsageError for an invalid fraction or number of shots.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"--val-fraction: expected a fraction between 0 and 1, found {fraction}.")
     if shots is not None and shots < 1:
         raise UsageError(f"--shots: expected at least 1, found {shots}.")
     train: list[int] = []
-    held: list[int] = []
+    held_out: list[int] = []
     for label, name in enumerate(split.classes):
         rows = np.flatnonzero(split.labels == label)
         if len(rows) == 0:
@@ -68,17 +68,16 @@ def hold_out(split: Split, fraction: float, shots: int | None, seed: int) -> Hol
             )
         order = np.random.default_rng([seed, label]).permutation(rows)
         count = min(len(rows) - 1, max(1, round(fraction * len(rows))))
-        held.extend(order[:count])
+        held_out.extend(order[:count])
         train.extend(order[count:][:shots])
     rule = HeldOut(split.name, rows_digest(split), fraction, shots, seed)
     where = np.sort(np.array(train, dtype=np.int64))
-    return HoldoutRows(
-        _take(split, where), _take(split, np.sort(np.array(held, dtype=np.int64))), rule, where
-    )
+    rest = np.sort(np.array(held_out, dtype=np.int64))
+    return HoldoutRows(_take(split, where), _take(split, rest), rule, where)
 
 
 def hold_out_again(split: Split, rule: HeldOut) -> HoldoutRows:
-    """The same rows as before; LsnError if the split has other images or labels since then."""
+    """Return the rows that ``rule`` chose before; LsnError if the split's images or labels have changed."""
     if rows_digest(split) != rule.rows:
         raise LsnError(
             f"Split '{split.name}' holds other images than the positive prompts were trained on.",
@@ -88,7 +87,7 @@ def hold_out_again(split: Split, rule: HeldOut) -> HoldoutRows:
 
 
 def check_held_out(split: Split, rows: HoldoutRows) -> None:
-    """LsnError if no row is left to set the threshold with."""
+    """Raise LsnError if no row is left to set the threshold."""
     if len(rows.held_out) == 0:
         raise LsnError(
             f"Split '{split.name}' has one image per class: none is left to set the threshold.",
@@ -97,9 +96,10 @@ def check_held_out(split: Split, rows: HoldoutRows) -> None:
 
 
 def rows_digest(split: Split) -> str:
-    """sha256 over the classes, the keys and the labels: with equal digests the same rows are held out.
+    """Return the sha256 of classes, keys and labels: equal digests mean that the same rows are held out.
 
-    Not the listing's digest: imported splits have none, and a failed image read again is one row more.
+    The listing's digest would not do: imported splits have none, and an image that failed before and can be
+    read now adds a row.
     """
     digest = hashlib.sha256("\0".join([*split.classes, "", *split.keys]).encode("utf-8", "surrogateescape"))
     digest.update(split.labels.astype("<i4").tobytes())
@@ -107,7 +107,7 @@ def rows_digest(split: Split) -> str:
 
 
 def rows_for(score: Score, rows: Rows, split: Split, classes: tuple[str, ...]) -> Rows | None:
-    """Rows taken from ``split`` as ``score`` learns from them; None for a score that looks at none.
+    """Return the training ``rows`` of ``split`` for ``score``; None for a score that needs none.
 
     Their labels index ``classes``; raises as ``labels_as`` does.
     """
@@ -117,13 +117,14 @@ def rows_for(score: Score, rows: Rows, split: Split, classes: tuple[str, ...]) -
 
 
 def labels_as(split: Split, classes: tuple[str, ...], labels: Labels | None = None) -> Labels:
-    """The split's labels, or ``labels`` of some of its rows, as indices into ``classes``.
+    """Return the split's labels (N,), or ``labels`` of some of its rows, as indices into ``classes``.
 
-    Classes are matched by name; unlabelled rows stay so.
-
-    Raises LsnError if the split uses a class that is not among them.
+    Classes are matched by name; unlabelled rows stay unlabelled. Raises LsnError if the split uses a class
+    that is not in ``classes``.
     """
-    unknown = [name for i, name in enumerate(split.classes) if name not in classes and i in split.labels]
+    unknown = [
+        name for index, name in enumerate(split.classes) if name not in classes and index in split.labels
+    ]
     if unknown:
         raise LsnError(
             f"Split '{split.name}' has {len(unknown)} classes that the prompts do not know, "
@@ -132,12 +133,12 @@ def labels_as(split: Split, classes: tuple[str, ...], labels: Labels | None = No
         )
     table = [classes.index(name) if name in classes else UNLABELLED for name in split.classes]
     lookup = np.array([*table, UNLABELLED], dtype=np.int32)
-    found: Labels = lookup[split.labels if labels is None else labels]
-    return found
+    indices: Labels = lookup[split.labels if labels is None else labels]
+    return indices
 
 
 def without_rows(split: Split, name: str) -> Split:
-    """The classes of ``split`` without a row, for what learns from none."""
+    """Return a split with the classes of ``split`` and no rows, under another ``name``."""
     return replace(split, name=name, features=split.features[:0], labels=split.labels[:0], keys=())
 
 

@@ -1,6 +1,6 @@
-"""What scores look at besides features: pixels (ODIN), words (ZOC, NegLabel).
+"""Inputs of scores besides features: pixels (ODIN), candidate labels (ZOC), a vocabulary (NegLabel).
 
-ODIN's input perturbation makes features of images that moved a small step towards their predicted class.
+ODIN's input perturbation moves each image a small step towards its predicted class and encodes it again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,15 +37,15 @@ from lsncli.store.format import Split
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
 SAME = 0.98
-"""Cosine above which features are taken for those of the same image: half precision costs far less."""
+"""Cosine above which features count as those of the same image; half precision changes it far less."""
 
 
 def images_of(split: Split, sources: Sequence[Path]) -> tuple[ImageItem, ...]:
-    """The image of every row of ``split``, in the order of its rows, among what ``sources`` list.
+    """Return the images of the rows of ``split`` (N,), in their order, from ``sources``.
 
-    The sources are what ``lsn extract`` was given: folders, lists, tars; keys say which image is which. More
-    images than rows do no harm. Raises LsnError with the count and the first of those that are not there,
-    UsageError for a source that cannot be one.
+    The sources are those of ``lsn extract``: folders, lists, tars. Images are matched by key; further images
+    are ignored. Raises LsnError with the number of missing images and the first of them, UsageError for an
+    invalid source.
     """
     listing = list_images(sources, follow_links=True, columns=Columns(labelled=False))
     items = {item.key: item for item in listing.items}
@@ -72,12 +72,11 @@ def perturbed(
     workers: int,
     progress: ProgressCallback = silent,
 ) -> NDArray[np.float32]:
-    """Raw features (N, D) of ``items`` after ODIN's perturbation; see ``step``.
+    """Return raw features (N, D) of ``items`` after ODIN's perturbation; see ``perturb_batch``.
 
-    One forward, one backward and one forward pass an image, in float32; ``progress`` counts images done.
-    ``stored`` are the features (N, D) of the same images as a split holds them: they tell images that have
-    changed since. Raises LsnError if an image cannot be read or is another one, and for prompts that depend
-    on the image.
+    Each image takes a forward, a backward and a forward pass, in float32; ``progress`` counts images.
+    ``stored`` are the features (N, D) of the same images in a split, to detect images that have changed.
+    Raises LsnError if an image cannot be read or has changed, and for prompts that depend on the image.
     """
     weights, bias = (torch.from_numpy(array).float() for array in linear_layer(head, "odin"))
     std = torch.tensor(backbone.fingerprint.std)
@@ -92,7 +91,7 @@ def perturbed(
                 )
             rows = slice(batch.start, batch.stop)
             try:
-                plain, moved = step(backbone, batch.pixels, weights, bias, std, tau, eps)
+                plain, moved = perturb_batch(backbone, batch.pixels, weights, bias, std, tau, eps)
             except torch.cuda.OutOfMemoryError as error:
                 raise LsnError(
                     f"The device has no memory for the gradients of {len(batch.pixels)} images.",
@@ -105,10 +104,10 @@ def perturbed(
     return features
 
 
-def step(
+def perturb_batch(
     backbone: Backbone, pixels: Tensor, weights: Tensor, bias: Tensor, std: Tensor, tau: float, eps: float
 ) -> tuple[NDArray[np.float32], Tensor]:
-    """Features (B, D) of preprocessed ``pixels`` (B, 3, H, W) as they are, and as ODIN perturbs them.
+    """Return features (B, D) of preprocessed ``pixels`` (B, 3, H, W), and those after ODIN's perturbation.
 
     x' = x - eps sign(g) / std, with g the gradient of -log max softmax(l(x) / tau) with respect to x: every
     pixel moves by ``eps`` in units of [0, 1], which is eps / std of its channel behind normalisation. The
@@ -119,7 +118,7 @@ def step(
         start = pixels.detach().clone().requires_grad_()
         plain = with_gradients(backbone).differentiable(start)
         logits = normalize(plain, dim=-1) @ weights.to(plain.device).T + bias.to(plain.device)
-        # A sum, so that the images of a batch know nothing of one another.
+        # A sum, so that images do not depend on the others of their batch.
         loss = cross_entropy(logits / tau, logits.argmax(dim=1), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, start)
     with torch.no_grad():
@@ -128,23 +127,24 @@ def step(
         return plain.detach().cpu().numpy(), with_gradients(backbone).differentiable(moved)
 
 
-def _check_same(found: FloatArray, stored: FloatArray, keys: Sequence[str]) -> None:
-    cosine = (unit(found) * unit(stored)).sum(axis=1)
-    other = np.flatnonzero(~(cosine > SAME))
-    if len(other):
+def _check_same(features: FloatArray, stored: FloatArray, keys: Sequence[str]) -> None:
+    cosine = (unit(features) * unit(stored)).sum(axis=1)
+    different = np.flatnonzero(~(cosine > SAME))
+    if len(different):
+        first = different[0]
         raise LsnError(
-            f"The image '{keys[other[0]]}' is not the one whose features are stored: their cosine is "
-            f"{cosine[other[0]]:.3f}.",
+            f"The image '{keys[first]}' is not the one whose features are stored: their cosine is "
+            f"{cosine[first]:.3f}.",
             "Name the folder from which the split was extracted, or extract it again.",
         )
 
 
 @dataclass(frozen=True)
 class ImageAccess:
-    """Where the images of splits are, and how many are encoded at a time."""
+    """Where the images of splits are, the batch size, and the number of decoding threads."""
 
     folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    """What each split was extracted from, by its name."""
+    """The sources that each split was extracted from, by its name."""
     batch_size: int = 16
     workers: int = 1
 
@@ -153,23 +153,23 @@ NO_IMAGES = ImageAccess()
 
 
 class ExtraInput(Protocol):
-    """How a whole split is scored where a function of features is not enough."""
+    """An input besides features, and how a split is scored with it."""
 
     kept: ClassVar[bool]
-    """Whether a detector can keep it; not what every image has of its own."""
+    """Whether a detector can keep the input; not if each image has its own."""
 
     def key(self, split: Split) -> str:
-        """Digest of what is looked at besides features. Raises LsnError if it is not there."""
+        """Return the digest of the input for ``split``. Raises LsnError if it is missing."""
 
     def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
-        """Scores (N,), higher = more ID; ``progress`` counts rows."""
+        """Return scores (N,), higher = more ID; ``progress`` counts rows."""
 
     def learned(self, head: Head) -> LearnedArrays:
-        """What the score takes of it for this head, as if it had learned it."""
+        """Return the part of the input that a detector keeps, as if the score had learned it."""
 
 
 def inputs_for(method: Method, heads: Heads, images: ImageAccess = NO_IMAGES) -> ExtraInput | None:
-    """What ``method`` looks at besides features; None for nearly all."""
+    """Return the input that ``method`` needs besides features; None for nearly all methods."""
     score = load_score(method.score, **method.settings)
     name = score.inputs()
     if not name:
@@ -179,7 +179,7 @@ def inputs_for(method: Method, heads: Heads, images: ImageAccess = NO_IMAGES) ->
 
 
 def code_with(name: str, heads: Heads) -> str:
-    """Digest of the code that brings an input, a row of ``INPUTS``, and scores with it."""
+    """Return the digest of the code of an input, a row of ``INPUTS``."""
     return code_of(INPUTS[name], *heads.model_code, without=(Backbone, Method))
 
 
@@ -196,7 +196,7 @@ class PixelInput:
     images: ImageAccess
 
     def key(self, split: Split) -> str:
-        """The images are those of the stored features, which is checked when they are read."""
+        """Return the digest of the code alone: images are checked against stored features when read."""
         if split.name not in self.images.folders:
             raise LsnError(
                 f"ODIN with eps = {self.score.eps:g} needs the images of split '{split.name}'.",
@@ -205,7 +205,7 @@ class PixelInput:
         return digest("pixels", code_with("pixels", self.heads))
 
     def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
-        """One forward, one backward and one forward pass an image."""
+        """Return scores (N,); each image takes a forward, a backward and a forward pass."""
         items = images_of(split, self.images.folders[split.name])
         features = perturbed(
             items,
@@ -221,13 +221,13 @@ class PixelInput:
         return score_in_chunks(self.score.scorer(head, self.learned(head)), features)
 
     def learned(self, head: Head) -> LearnedArrays:
-        """Nothing: it is in the features."""
+        """Return nothing: the input is in the features."""
         return {}
 
 
 @dataclass(frozen=True)
 class CandidateInput:
-    """ZOC's candidate labels, as `lsn candidates` left them in the workspace."""
+    """ZOC's candidate labels, as `lsn candidates` wrote them to the workspace."""
 
     kept: ClassVar[bool] = False
 
@@ -237,20 +237,20 @@ class CandidateInput:
     images: ImageAccess
 
     def key(self, split: Split) -> str:
-        """The words of every image, and the model that encodes them."""
-        found = read_candidates(self.heads.work, split)
-        code = code_with("candidates", self.heads)
-        return digest(found.words, found.indptr, found.indices, self.heads.fingerprint.digest, code)
+        """Return the digest of the words of all images and of the model that encodes them."""
+        candidates = read_candidates(self.heads.work, split)
+        words = candidates.words, candidates.indptr, candidates.indices
+        return digest(*words, self.heads.fingerprint.digest, code_with("candidates", self.heads))
 
     def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
-        """Every word is encoded once, whatever the number of splits."""
+        """Return scores (N,); each word is encoded once, whatever the number of splits."""
         candidates = read_candidates(self.heads.work, split)
-        found = zoc_of_split(split, head, candidates, self._words, own_prompt=self.method.head == "hand")
-        progress(len(found))
-        return found
+        scores = zoc_of_split(split, head, candidates, self._words, own_prompt=self.method.head == "hand")
+        progress(len(scores))
+        return scores
 
     def learned(self, head: Head) -> LearnedArrays:
-        """Nothing: every image has candidates of its own."""
+        """Return nothing: each image has candidates of its own."""
         return {}
 
     @cached_property
@@ -270,15 +270,15 @@ class VocabularyInput:
     images: ImageAccess
 
     def key(self, split: Split) -> str:
-        """The words depend on the classes, which the head tells, and on the model that encodes them."""
+        """Return the digest of the model that encodes the words; the head's classes decide which words."""
         return digest("other words", self.heads.fingerprint.digest, code_with("vocabulary", self.heads))
 
     def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
-        """Raises LsnError as ``NegLabel.scorer``."""
+        """Return scores (N,). Raises LsnError as ``NegLabel.scorer`` does."""
         return score_in_chunks(self.score.scorer(head, self.learned(head)), split.features, progress=progress)
 
     def learned(self, head: Head) -> LearnedArrays:
-        """The words' text features: they do not depend on the image."""
+        """Return the text features (V, D) of the words, which do not depend on the image."""
         return {VOCABULARY: negative_label_features(head.classes, self.heads.tower)}
 
 
@@ -287,4 +287,4 @@ INPUTS: dict[str, str] = {
     "candidates": "lsncli.methods.inputs:CandidateInput",
     "vocabulary": "lsncli.methods.inputs:VocabularyInput",
 }
-"""By what ``Score.inputs`` says: ``module:class``, so that a key depends on the code of one input alone."""
+"""``Score.inputs`` -> ``module:class``, so that a key depends on the code of one input alone."""

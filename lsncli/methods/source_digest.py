@@ -1,9 +1,9 @@
-"""Digests of source code: which functions and classes a result depends on, and whether one of them changed.
+"""Digests of the source code that a cached result depends on.
 
-The source is read, not run. A definition (function, class or constant of a module) reaches the definitions
-that its source names. Annotations count: a method is called on an object, whose class an annotation names.
-Comments, docstrings, layout and the module that a definition stands in do not count, so that moving a
-definition changes no digest. Other libraries count by the names that are imported, not by their versions.
+The source is parsed, not run. A definition (function, class or constant of a module) reaches the definitions
+that its source names. Annotations count, since they name the classes of objects whose methods are called.
+Comments, docstrings, layout and the module of a definition do not count, so that moving a definition changes
+no digest. Other libraries count by the names that are imported, not by their versions.
 """
 
 import ast
@@ -25,13 +25,13 @@ Definition = Callable[..., Any] | str
 """A function, a class, or the text ``module:name``."""
 
 PACKAGES = ("lsncli", "benchmarks")
-"""The packages whose code is followed, with those that add rows to a registry."""
+"""The packages whose code is followed, in addition to those that add rows to a registry."""
 
 POINTER = re.compile(rf"({'|'.join(PACKAGES)})(\.\w+)*(:\w+)?")
 """A module, or ``module:name`` in a row of a registry."""
 
 Node = tuple[str, str]
-"""Module and name of a definition. Without a name: what runs on import and defines nothing. Without a module:
+"""Module and name of a definition. Without a name: statements that define nothing. Without a module:
 ``module:name`` of another library."""
 
 DATA_FILE = re.compile(r"[\w-]+\.(json|toml|txt|gz|h5)")
@@ -40,9 +40,9 @@ DATA_FILE = re.compile(r"[\w-]+\.(json|toml|txt|gz|h5)")
 def code_of(*roots: Definition, without: tuple[Definition, ...] = ()) -> str:
     """Return a digest of the source that ``roots`` reach in ``PACKAGES``.
 
-    ``without`` is not followed: what it gives must be in the key by its content. Nor are the rows of a
-    registry, of which the chosen one must be a root, and what keeps results. A data file beside a module
-    counts by its bytes where reached code names it. Raises LsnError for a module without source.
+    ``without`` is not followed; its results must be in the key by content. Neither are the cache and the rows
+    of a registry, of which the chosen row must be a root. A data file beside a module counts by its bytes if
+    reached code names it. Raises LsnError for a module without source.
     """
     texts = reached(*roots, without=without)
     return digest([_bare(_node(root)) for root in roots], sorted(set(texts.values())))
@@ -69,10 +69,10 @@ def _reached(starts: tuple[Node, ...], ends: frozenset[Node]) -> dict[Node, str]
 
 @cache
 def _neighbours(node: Node, ends: frozenset[Node]) -> tuple[str, list[Node]]:
-    edges = {name: [each for each in nodes if each not in ends] for name, nodes in _edges(node).items()}
-    # Each name with the text that it stands for: the same texts under swapped names are other code.
+    edges = {name: [item for item in nodes if item not in ends] for name, nodes in _edges(node).items()}
+    # Each name with the text that it refers to: the same texts under swapped names are different code.
     names = [f"{name}={sorted(map(_bare, nodes))}" for name, nodes in sorted(edges.items())]
-    return digest(_bare(node), names), [each for nodes in edges.values() for each in nodes]
+    return digest(_bare(node), names), [item for nodes in edges.values() for item in nodes]
 
 
 def _node(definition: Definition) -> Node:
@@ -85,13 +85,13 @@ def _node(definition: Definition) -> Node:
 
 @dataclass
 class _Text:
-    """What a statement says: its source without imports and docstrings, the names it reads, its imports."""
+    """A statement: its source without imports and docstrings, the names that it reads, its imports."""
 
     bare: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    """``name``, or ``name.attribute`` where only an attribute is read."""
+    """``name``, or ``name.attribute`` if only an attribute is read."""
     imports: dict[str, Node] = field(default_factory=dict)
-    """What imported names stand for; a whole module has no name."""
+    """The definitions that imported names refer to; a whole module has no name."""
 
 
 @dataclass
@@ -109,26 +109,26 @@ def _bare(node: Node) -> str:
 
 
 def _edges(node: Node) -> dict[str, list[Node]]:
-    """What each name that ``node`` reads stands for; names of Python and of local variables are left out."""
-    place, own = node
-    if not place:
+    """Return the definitions that each name in ``node`` refers to, without builtins and local variables."""
+    module_name, own = node
+    if not module_name:
         return {}
-    module = _module(place)
+    module = _module(module_name)
     text = module.texts[own]
     imports = module.imports | text.imports
-    edges = {"": [(place, "")]} if own and module.texts[""].bare else {}
+    edges = {"": [(module_name, "")]} if own and module.texts[""].bare else {}
     for read in text.names - {"__version__"}:  # a release is not code
         base, _, attribute = read.partition(".")
         nodes = _targets(*imports[base], attribute) if base in imports else []
         if base in module.texts:
-            nodes.append((place, base))
+            nodes.append((module_name, base))
         if nodes:
             edges[read] = nodes
     return edges
 
 
 def _targets(module: str, name: str, attribute: str) -> list[Node]:
-    """The definitions behind an imported name, of which perhaps only an attribute is read."""
+    """Return the definitions that an imported name refers to; ``attribute`` if only that is read."""
     if module.partition(".")[0] not in {*PACKAGES, *added_packages()}:
         return [("", f"{module}:{name or attribute}")]
     if not name and attribute:
@@ -140,7 +140,7 @@ def _targets(module: str, name: str, attribute: str) -> list[Node]:
         return _targets(*known.imports[name], attribute)
     if name and _is_package(module) and find_spec(f"{module}.{name}"):
         return _targets(f"{module}.{name}", "", attribute)
-    return [(module, each) for each in known.texts]
+    return [(module, item) for item in known.texts]
 
 
 def _is_package(module: str) -> bool:
@@ -173,7 +173,7 @@ def _source(module: str) -> str:
 
 
 def _data(module: str, name: str) -> bytes:
-    """The bytes of a data file beside ``module``; empty if there is no such file."""
+    """Return the bytes of a data file beside ``module``; empty if there is no such file."""
     path = _file(module).with_name(name)
     return path.read_bytes() if path.is_file() else b""
 
@@ -184,7 +184,7 @@ def _file(module: str) -> Path:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, those for type checkers included."""
+    """Yield the statements of a module, including those for type checkers."""
     for statement in body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             yield from statement.body
@@ -193,7 +193,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _bound(statement: ast.AST) -> Iterator[str]:
-    """The names that a statement of a module defines."""
+    """Yield the names that a statement of a module defines."""
     match statement:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
@@ -207,7 +207,7 @@ def _bound(statement: ast.AST) -> Iterator[str]:
 
 
 def _read(node: Any, text: _Text, module: str, *, annotation: bool = False) -> None:
-    """Add what ``node`` says to ``text``; in an ``annotation`` a string is an expression."""
+    """Add the source of ``node`` to ``text``; in an ``annotation``, a string is parsed as an expression."""
     match node:
         case ast.Import() | ast.ImportFrom():
             text.imports |= _imports(node)
@@ -228,12 +228,12 @@ def _read(node: Any, text: _Text, module: str, *, annotation: bool = False) -> N
             text.names.add(f"{name}.{attribute}")
         case ast.Dict(keys=keys, values=values):
             rows = [row for row in zip(keys, values, strict=True) if not _points(row[1])]
-            _read([each for row in rows for each in row], text, module)
+            _read([item for row in rows for item in row], text, module)
         case ast.AST():
             literal = isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal")
             text.bare.append(f"{type(node).__name__}(")
             for key, value in ast.iter_fields(node):
-                # Whatever is empty is left out: newer versions of Python have more fields.
+                # Empty fields are left out: newer versions of Python have more of them.
                 if value is None or value == [] or key in ("ctx", "kind", "type_comment"):
                     continue
                 text.bare.append(key)
@@ -242,23 +242,23 @@ def _read(node: Any, text: _Text, module: str, *, annotation: bool = False) -> N
             text.bare.append(")")
         case list():
             text.bare.append("[")
-            for each in node:
-                _read(each, text, module, annotation=annotation)
+            for item in node:
+                _read(item, text, module, annotation=annotation)
             text.bare.append("]")
         case _:
             text.bare.append(repr(node))
 
 
 def _points(value: ast.expr) -> bool:
-    """Whether a value of a dict holds ``module:name`` of ours: then the dict is a registry."""
+    """Return whether a dict's value holds ``module:name`` of ours, so that the dict is a registry."""
     texts = (str(node.value) for node in ast.walk(value) if isinstance(node, ast.Constant))
     return any(":" in text and POINTER.fullmatch(text) for text in texts)
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, Node]:
     if isinstance(node, ast.ImportFrom):
-        return {each.asname or each.name: (node.module or "", each.name) for each in node.names}
-    tops = [each.name.partition(".")[0] for each in node.names if not each.asname]
+        return {item.asname or item.name: (node.module or "", item.name) for item in node.names}
+    tops = [item.name.partition(".")[0] for item in node.names if not item.asname]
     return {top: (top, "") for top in tops} | {
-        each.asname: (each.name, "") for each in node.names if each.asname
+        item.asname: (item.name, "") for item in node.names if item.asname
     }
