@@ -189,7 +189,7 @@ def _draw_row(plan: BenchPlan, score: ScoreJob, folder: Path, name: str, where: 
         lambda: same_backbone(work.features, weights, device),
         device=device,
     )
-    scores = found.entrants[0].scores
+    scores = found.methods[0].scores
     outside = {ood: scores[split.name] for ood, split in task.ood.items()}
     title = f"{score.line.name} ({score.method}), ID: {where}"
     return draw_scores(folder, name, title, score.place.id, scores[task.test.name], outside)
