@@ -1,5 +1,5 @@
-"""What a fetch may cost, in bytes and in seconds, and two ways to stop one that costs more; and how
-long an image may be decoded, which ``images.watched`` keeps to."""
+"""Limits on the bytes and seconds of a fetch, two ways to stop one that exceeds them, and the seconds that
+decoding an image may take (``images.decode_process``)."""
 
 import contextvars
 import os
@@ -14,19 +14,19 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import MAX_BYTES
 
 SECONDS = "LSN_REMOTE_TIMEOUT"
-"""The environment variable that says how long a fetch may take; worker processes inherit it."""
+"""The environment variable for the time limit of a fetch; worker processes inherit it."""
 USUAL_SECONDS, MOST_SECONDS = 60.0, 86_400.0
 IMAGE_SECONDS = "LSN_IMAGE_TIMEOUT"
-"""The same for decoding an image."""
+"""The environment variable for the time limit of decoding an image."""
 USUAL_IMAGE_SECONDS = 30.0
 SLOWEST = 1 << 18
-"""Bytes that a fetch must get in each second beyond its first ones."""
+"""Bytes per second that a fetch must reach to get more than its first seconds."""
 
 clock = time.monotonic
 
 
 class Unfetchable(LsnError):
-    """What a URL names could not be had; the message is the reason in a few words."""
+    """An object behind a URL that could not be fetched; the message is the reason in a few words."""
 
 
 class FetchTimeout(Exception):
@@ -34,11 +34,11 @@ class FetchTimeout(Exception):
 
 
 class Budget:
-    """The bytes and seconds of one fetch, all its tries and the waits between them included.
+    """The bytes and seconds of one fetch, including all its tries and the waits between them.
 
-    A fetch has ``seconds``, each of its tries half of that, and both one more for each SLOWEST bytes: those
-    that were ``expected`` from the start, or else those that came. It may bring ``limit`` bytes; with more
-    it fails for the reason ``excess``. Raises UsageError for an environment variable that is no number.
+    A fetch has ``seconds``, each of its tries half of that, and both one second more per SLOWEST bytes: the
+    ``expected`` ones, or those received if they are more. It may receive ``limit`` bytes; with more it fails
+    for the reason ``excess``. Raises UsageError for an environment variable that is no number.
     """
 
     def __init__(self, limit: int = MAX_BYTES, *, expected: int = 0, excess: str = "") -> None:
@@ -51,18 +51,18 @@ class Budget:
         self._began = self._tried = clock()
 
     def try_again(self) -> None:
-        """Begin another try."""
+        """Start the time of another try."""
         self._tried = clock()
 
     def received(self, size: int) -> None:
-        """Note that ``size`` bytes of an answer have come. Raises Unfetchable if they are too many."""
+        """Record that ``size`` bytes have arrived so far. Raises Unfetchable if they are too many."""
         self._received = max(self._received, size)
         if size > self.limit:
             raise Unfetchable(self.excess)
 
     @contextmanager
     def on_hold(self) -> Iterator[None]:
-        """Time that passes here is not the server's: it does not count."""
+        """Stop the clock: the time in this block is not the server's."""
         self._waiting_since = clock()
         try:
             yield
@@ -73,11 +73,11 @@ class Budget:
             self._tried += waited
 
     def left(self) -> float:
-        """Seconds that are left of all tries."""
+        """Return the seconds left for all tries."""
         return self._began + self.seconds + self._earned() - self._now()
 
     def left_of_try(self) -> float:
-        """Seconds that are left of this try."""
+        """Return the seconds left for this try."""
         return min(self.left(), self._tried + self.seconds / 2 + self._earned() - self._now())
 
     def _earned(self) -> float:
@@ -88,21 +88,21 @@ class Budget:
 
 
 CURRENT: ContextVar[Budget | None] = ContextVar("CURRENT", default=None)
-"""The budget of the fetch that is under way; code that fsspec runs in its own thread sees it, too."""
+"""The budget of the current fetch, also in code that fsspec runs in its own thread."""
 
 
 def allowed_seconds() -> float:
-    """The seconds of a fetch, as the environment says. Raises UsageError."""
+    """Return the time limit of a fetch in seconds, from the environment. Raises UsageError."""
     return _seconds(SECONDS, USUAL_SECONDS)
 
 
 def allowed_image_seconds() -> float:
-    """The seconds that decoding an image may take, as the environment says. Raises UsageError."""
+    """Return the time limit of decoding an image in seconds, from the environment. Raises UsageError."""
     return _seconds(IMAGE_SECONDS, USUAL_IMAGE_SECONDS)
 
 
-def _seconds(variable: str, usual: float) -> float:
-    text = os.environ.get(variable, str(usual))
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable, str(default))
     try:
         seconds = float(text)
     except ValueError:
@@ -113,16 +113,16 @@ def _seconds(variable: str, usual: float) -> float:
 
 
 def with_deadline(work: Callable[..., Awaitable[Any]], budget: Budget) -> Callable[..., Awaitable[Any]]:
-    """``work`` as a coroutine function that raises Late, and cancels it, when the try has no time left."""
-    import asyncio  # of no use to `lsn --help`, which reads this file for the name of a variable
+    """Wrap the coroutine function ``work``: cancel it and raise FetchTimeout at the deadline."""
+    import asyncio  # not at the top: `lsn --help` imports this module for the names of variables
 
-    async def watched(*args: Any, **options: Any) -> Any:
+    async def limited(*args: Any, **options: Any) -> Any:
         task = asyncio.ensure_future(work(*args, **options))
         try:
             while not task.done():
                 if (left := budget.left_of_try()) <= 0:
                     raise FetchTimeout
-                # Bytes that come meanwhile earn more time: it is asked again.
+                # Bytes that arrive meanwhile extend the deadline.
                 await asyncio.wait({task}, timeout=left)
             return task.result()
         finally:
@@ -130,14 +130,16 @@ def with_deadline(work: Callable[..., Awaitable[Any]], budget: Budget) -> Callab
                 task.cancel()
                 await asyncio.wait({task}, timeout=1)
 
-    return watched
+    return limited
 
 
 def run_in_thread(work: Callable[[], Any], budget: Budget) -> Any:
-    """``work`` of a library that cannot be interrupted, in a thread that is left behind when the try has no
-    time left: then Late is raised."""
+    """Run ``work`` of a library that cannot be interrupted in a thread, and return its result.
+
+    Without time left for the try, leave the thread behind and raise FetchTimeout.
+    """
     outcome: list[Any] = [None, None]
-    done = threading.Event()
+    finished = threading.Event()
     context = contextvars.copy_context()
 
     def run() -> None:
@@ -146,13 +148,13 @@ def run_in_thread(work: Callable[[], Any], budget: Budget) -> Any:
         except BaseException as error:
             outcome[1] = error
         finally:
-            done.set()
+            finished.set()
 
     threading.Thread(target=run, name="lsn-fetch", daemon=True).start()
-    while not done.is_set():
+    while not finished.is_set():
         if (left := budget.left_of_try()) <= 0:
             raise FetchTimeout
-        done.wait(left)
+        finished.wait(left)
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]

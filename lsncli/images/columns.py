@@ -1,6 +1,6 @@
-"""Choose which columns of a list or table hold images and classes: as asked for, by content, or by name.
+"""Choose the columns of images and classes in a list or table: by option, by content, or by name.
 
-Also reads values that name a class.
+Also converts values of such columns to classes.
 """
 
 import re
@@ -13,14 +13,14 @@ from lsncli.errors import UsageError
 
 PATH_OPTION, LABEL_OPTION = "--path-column", "--label-column"
 NO_LABEL = "none"
-"""What ``--label-column`` says for a table whose images have no classes."""
+"""The value of ``--label-column`` for images without classes."""
 
 PATH_NAMES = (
     *("path", "filepath", "imagepath", "imgpath", "filename", "imagefilename", "imagefile", "imagename"),
     *("imgname", "file", "fname", "image", "images", "img", "imgs", "photo", "picture", "url", "imageurl"),
     *("imgurl", "uri", "key", "location", "imageid", "imgid", "fileid", "id"),
 )
-"""Usual names of a column of image files, the preferred ones first, as ``plain_name`` writes them."""
+"""Usual names of a column of image files, in order of preference, as ``plain_name`` writes them."""
 
 LABEL_NAMES = frozenset(
     {
@@ -42,14 +42,14 @@ OTHER_NAMES = frozenset(
 """Usual names of columns that are neither."""
 
 MANY = 20
-"""Rows from which on a column of as many different values is taken for names of images, not of classes."""
+"""In a table of more rows, a column whose values all differ holds names of images, not classes."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that the user asked for: names of the header, or numbers from 1; "" = find out.
+    """The columns to use: names from the header, or numbers from 1; "" = detect.
 
-    Without ``labelled`` no column of classes is looked for.
+    Without ``labelled`` there is no column of classes.
     """
 
     path: str = ""
@@ -57,79 +57,79 @@ class Columns:
     labelled: bool = True
 
     def options(self) -> dict[str, str]:
-        """What was asked for, by the names of the options."""
-        asked = {"path-column": self.path, "label-column": self.label}
-        return {name: value for name, value in asked.items() if value}
+        """Return the columns that are set, by the names of their options."""
+        options = {"path-column": self.path, "label-column": self.label}
+        return {name: value for name, value in options.items() if value}
 
     def with_path(self, column: str) -> "Columns":
-        """The same with another column of images, unless ``column`` is ""."""
+        """Return a copy with another column of images, unless ``column`` is ""."""
         return replace(self, path=column) if column else self
 
 
 AUTOMATIC = Columns()
-"""Columns are found out by content and by usual names."""
+"""Columns are detected by content and by usual names."""
 
 
 def plain_name(name: str) -> str:
-    """A column's name in lower case, letters and digits only: ``File Name`` and ``file_name`` are one."""
+    """Return a column's name in lower case, letters and digits only: ``File Name`` equals ``file_name``."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def is_path_name(name: str) -> bool:
-    """Whether a column of this name usually holds image files."""
+    """Return whether a column of this name usually holds image files."""
     return plain_name(name) in PATH_NAMES
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a column of this name usually holds classes."""
+    """Return whether a column of this name usually holds classes."""
     return plain_name(name) in LABEL_NAMES
 
 
 def preferred_path(names: Sequence[str], among: Collection[int]) -> int | None:
-    """The column of the most usual name for image files; None if none of ``among`` has such a name."""
+    """Return the column in ``among`` of the preferred name for image files; None if none has such a name."""
     known = {PATH_NAMES.index(plain_name(names[at])): at for at in sorted(among) if is_path_name(names[at])}
     return known[min(known)] if known else None
 
 
-def column_index(wanted: str, names: Sequence[str] | None, width: int, where: str, option: str) -> int:
-    """The column that ``option`` asks for by its name, or by its number from 1.
+def column_index(column: str, names: Sequence[str] | None, width: int, where: str, option: str) -> int:
+    """Return the index of the column that ``option`` names, by name or by number from 1.
 
     ``names`` is the header, None without one. Raises UsageError that lists the columns.
     """
     if names is not None:
-        same = [at for at, name in enumerate(names) if name == wanted] or [
-            at for at, name in enumerate(names) if plain_name(name) == plain_name(wanted)
+        same = [at for at, name in enumerate(names) if name == column] or [
+            at for at, name in enumerate(names) if plain_name(name) == plain_name(column)
         ]
         if len(same) == 1:
             return same[0]
-    if wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted) <= width:
-        return int(wanted) - 1
+    if column.isascii() and column.isdecimal() and 1 <= int(column) <= width:
+        return int(column) - 1
     if names is None:
         raise UsageError(
-            f"{where} has no column '{wanted}': it has no header, and {width} columns.",
+            f"{where} has no column '{column}': it has no header, and {width} columns.",
             f"Give {option} a number from 1 to {width}.",
         )
     raise UsageError(
-        f"{where} has no column '{wanted}'. Its columns are {quote_names(names)}.", f"See {option}."
+        f"{where} has no column '{column}'. Its columns are {quote_names(names)}.", f"See {option}."
     )
 
 
 def label_index(
-    wanted: str,
+    column: str,
     names: Sequence[str],
     others: Sequence[int],
     where: str,
     distinct: Callable[[int], bool],
 ) -> int | None:
-    """The column of classes among ``others``: the one asked for, of a usual name, or the only one left.
+    """Return the column of classes among ``others``: the requested one, one of a usual name, or the only one.
 
-    ``distinct`` says whether a column has another value in each of its many rows; such a column of an
-    unusual name holds no classes. Returns None if there is none, or if "none" is asked for. Raises
-    UsageError that names the columns if more than one is plausible.
+    ``distinct`` tells whether all values of a long column differ; such a column of an unusual name holds no
+    classes. Returns None if there is none, or if "none" is requested. Raises UsageError that names the
+    columns if more than one is plausible.
     """
-    if wanted and (wanted != NO_LABEL or NO_LABEL in names):
-        return column_index(wanted, names, len(names), where, LABEL_OPTION)
-    if wanted:
+    if column and (column != NO_LABEL or NO_LABEL in names):
+        return column_index(column, names, len(names), where, LABEL_OPTION)
+    if column:
         return None
     usual = [at for at in others if is_label_name(names[at])]
     plausible = usual or [
@@ -138,16 +138,16 @@ def label_index(
         if plain_name(names[at]) not in OTHER_NAMES and not is_path_name(names[at]) and not distinct(at)
     ]
     if len(plausible) > 1:
-        found = quote_names([names[at] for at in plausible])
+        candidates = quote_names([names[at] for at in plausible])
         raise UsageError(
-            f"{where}: more than one column may hold the classes: {found}.",
+            f"{where}: more than one column may hold the classes: {candidates}.",
             f"Choose one with {LABEL_OPTION} NAME; {LABEL_OPTION} {NO_LABEL} takes none of them.",
         )
     return plausible[0] if plausible else None
 
 
 def quote_names(names: Sequence[str]) -> str:
-    """Column names for an error: quoted, at most twenty of them."""
+    """Return at most twenty names in quotes, for an error message."""
     shown = ", ".join(f"'{printable(name)[:60]}'" for name in names[:20])
     return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"
 
@@ -156,13 +156,13 @@ LONGEST_NAME = 200
 
 
 def label_text(value: Any) -> str:
-    """A value of a column of labels as text; "" if the row has none (None, NaN, no text, an empty list).
+    """Return a value of a label column as text; "" for no label (None, NaN, "", an empty list).
 
-    Text stays as it is: "007", "07" and "7" are three labels. A whole float is an integer, a truth value
-    "true" or "false", bytes are UTF-8, and a list of one item is that item. Raises ValueError for a list of
-    several labels, for fractions, and for anything else.
+    Text is unchanged: "007", "07" and "7" are three labels. A whole float becomes an integer, a truth value
+    "true" or "false", bytes are decoded as UTF-8, and a list of one item becomes that item. Raises ValueError
+    for a list of several labels, for fractions, and for anything else.
     """
-    if hasattr(value, "tolist"):  # of NumPy
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
         value = value.tolist()
     if isinstance(value, str):
         return value.strip()
@@ -191,27 +191,27 @@ def label_text(value: Any) -> str:
 
 
 def all_whole(values: Iterable[Any]) -> bool:
-    """Whether floats may be class numbers that missing values turned into floats: all of them are whole."""
-    there = [value for value in values if value is not None and value == value]
-    return bool(there) and all(float(value).is_integer() for value in there)
+    """Return whether all values are whole, but for missing ones: such floats may be class numbers."""
+    present = [value for value in values if value is not None and value == value]
+    return bool(present) and all(float(value).is_integer() for value in present)
 
 
 def is_number(text: str) -> bool:
-    """Whether a label is a whole number as Python writes it: "7" and "-1" are, "007" is not."""
+    """Return whether a label is an integer as Python writes it: "7" and "-1" are, "007" is not."""
     digits = text.removeprefix("-")
     return text.isascii() and digits.isdecimal() and (digits == "0" or digits[0] != "0") and text != "-0"
 
 
 def parse_class(value: Any) -> str | int | None:
-    """A class as files and tables say it: a number or a name; None for no class and for negative numbers.
+    """Return a value of a file or table as a class number or name; None for no class and negative numbers.
 
-    Raises ValueError for what cannot be a class.
+    Raises ValueError for an invalid class.
     """
     text = label_text(value)
     if not text:
         return None
     if len(text) > LONGEST_NAME or not text.isprintable():
-        raise ValueError("the name of a class that is too long, or holds characters that cannot be printed")
+        raise ValueError("the name of a class is too long, or contains characters that cannot be printed")
     if is_number(text):
         return int(text) if int(text) >= 0 else None
     return text

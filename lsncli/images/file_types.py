@@ -1,4 +1,4 @@
-"""What bytes that are no readable image look like, for the reason that a user reads."""
+"""Recognise types of files by their first bytes: AVIF, HEIC, and files that are no image, for messages."""
 
 KINDS = (
     (b"<!doctype html", "an HTML page"),
@@ -34,7 +34,7 @@ HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1",
 
 
 def container_format(data: bytes) -> str:
-    """``"AVIF"`` or ``"HEIC"`` by the brands in the first box of a file; empty for any other file."""
+    """Return ``"AVIF"`` or ``"HEIC"`` by the brands in the first box of a file, or "" for any other file."""
     if data[4:8] != b"ftyp":
         return ""
     end = min(int.from_bytes(data[:4], "big"), 256)
@@ -45,7 +45,7 @@ def container_format(data: bytes) -> str:
 
 
 def describe_unreadable(data: bytes) -> str:
-    """The reason for bytes that no decoder takes."""
+    """Return the reason why no decoder accepts these bytes, for users."""
     for start, kind in SIGNATURES:
         if data.startswith(start):
             return f"damaged: it begins like a {kind} image, but its header is broken or cut short"

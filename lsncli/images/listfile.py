@@ -1,5 +1,5 @@
-"""Images named by a list: one path per line (.txt, or standard input) or row (.csv, .tsv), optionally a class
-beside it."""
+"""List the images that a list file names: one path per line (.txt, standard input) or row (.csv, .tsv),
+optionally with a class."""
 
 import codecs
 import csv
@@ -23,13 +23,12 @@ MAX_LIST = 1 << 28
 
 
 def scan(path: Path, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
-    """List the images that a list file names; relative paths are relative to the list's own folder, and URLs
-    are taken as they are.
+    """List the images that a list file names; paths are relative to the folder of the list, or URLs.
 
-    Blank lines and lines that start with '#' are skipped. Separator, header and columns are recognised by
-    content unless ``columns`` names them. A named file that is missing is kept: it fails, visibly, when it is
-    read. Raises UsageError for a path named twice, unless ``repeats`` are wanted: then it is another
-    image, with ``~2`` behind its key.
+    Blank lines and lines that start with '#' are skipped. Separator, header and columns are detected from the
+    content unless ``columns`` names them. Missing files are listed, and fail when they are read. Raises
+    UsageError for a path that is named twice; with ``repeats`` it becomes another image, with ``~2`` after
+    its key.
     """
     try:
         with open(path, "rb") as raw, _text(raw) as file:
@@ -39,7 +38,7 @@ def scan(path: Path, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> 
 
 
 def scan_url(url: str, *, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
-    """The same for a list behind a URL: paths are relative to its folder there."""
+    """List the images that a list behind a URL names, as ``scan``; paths are relative to its folder there."""
     location = url.partition("?")[0]
     data = fetch(url, limit=MAX_LIST)
     try:
@@ -51,15 +50,17 @@ def scan_url(url: str, *, repeats: bool = False, columns: Columns = AUTOMATIC) -
 
 
 def scan_stdin(*, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source:
-    """The same for standard input, relative to the working folder: lines as in a .txt list, or paths alone,
-    each ended by a NUL character (``find -print0``), which may hold anything."""
+    """List the images that standard input names, as ``scan``; paths are relative to the working folder.
+
+    The input has lines as a .txt list has, or any paths that each end in a NUL character (``find -print0``).
+    """
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None:
-        raise UsageError("'-' stands for a list on standard input, but there is no standard input.")
+        raise UsageError("'-' means a list on standard input, but there is no standard input.")
     data: bytes = stream.read()
     where = "standard input"
     if b"\0" in data:
-        rows = ((number, [os.fsdecode(name)]) for number, name in _until_nul(data) if name)
+        rows = ((number, [os.fsdecode(name)]) for number, name in _split_at_nul(data) if name)
         return _read(rows, TableLayout(), where, Path(), repeats)
     text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors="surrogateescape", newline="\n")
     return _source(text, "txt", where, Path(), repeats, columns)
@@ -68,7 +69,7 @@ def scan_stdin(*, repeats: bool = False, columns: Columns = AUTOMATIC) -> Source
 def _source(
     file: TextIO, kind: str, where: str, folder: Path | str, repeats: bool, columns: Columns
 ) -> Source:
-    """``folder`` is what paths are relative to; a text is that of a URL."""
+    """List the images of an open list; paths are relative to ``folder``, a path or the text of a URL."""
     start = list(islice(file, SAMPLE))
     layout = detect_layout(kind, start, _exists(folder), columns, where)
     rows = read_rows(chain(start, file), layout.separator)
@@ -79,7 +80,7 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
     source = Source([], ordered=True)
     seen: dict[str, int] = {}
     unique = UniqueNames()
-    classes: dict[str, str | int | None] = {}  # one string a class, not one an image
+    classes: dict[str, str | None] = {}  # all images of a class share one string, to save memory
     for line, cells in rows:
         layout.check_width(line, cells, where)
         raw = cell_at(cells, layout.path)
@@ -94,35 +95,30 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
         if name in seen and not repeats:
             raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[name]}).")
         seen[name] = line
-        # Keys are stored: credentials stay with what reads the image.
+        # Keys are stored, so they contain no credentials; ``Remote`` keeps these.
         key = unique(masked(url) if url else masked_query(name) if isinstance(folder, str) else name)
         text = cell_at(cells, layout.label)
         if text not in classes:
             try:
-                classes[text] = _named(parse_class(text))
+                label = parse_class(text)
+                classes[text] = None if label is None else str(label)  # a number is a name, too
             except ValueError as error:
                 classes[text] = None
                 source.problems.append(Problem(f"line {line}", str(error), f"{where}:{line}"))
-        label = classes[text]
         if isinstance(folder, str):
             url = url or f"{folder}/{raw}"
         if url is not None:
-            source.found.append(Found(key, label, masked(url), 0, None, Remote(url)))
+            source.found.append(Found(key, classes[text], masked(url), 0, None, Remote(url)))
             continue
         path = os.path.join(folder, raw) if folder != Path() else raw
         size, mtime = size_and_time(path)
-        source.found.append(Found(key, label, path, None, size, mtime=mtime))
+        source.found.append(Found(key, classes[text], path, None, size, mtime=mtime))
     source.notes += [layout.remark] * bool(layout.remark)
     return source
 
 
-def _named(found: str | int | None) -> str | None:
-    """A class of a list is its text, also where it is a number."""
-    return None if found is None else str(found)
-
-
 def _text(file: IO[bytes]) -> TextIO:
-    """A list as text: UTF-8, or UTF-16 with a byte order mark, as Excel saves it."""
+    """Open a list as text: UTF-8, or UTF-16 with a byte order mark as Excel writes it."""
     start = file.read(2)
     file.seek(0)
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -131,12 +127,15 @@ def _text(file: IO[bytes]) -> TextIO:
 
 
 def _kind(name: str) -> str:
-    """The kind of a list by its name, a key of SEPARATORS."""
+    """Return the kind of a list by its name, a key of SEPARATORS."""
     return name.lower()[-3:]
 
 
 def _exists(folder: Path | str) -> Callable[[str], bool]:
-    """Whether a cell is the path of an image; behind a URL its name decides, and nothing is fetched."""
+    """Return a function that tells whether a cell is the path of an image.
+
+    Behind a URL its name decides: nothing is fetched.
+    """
 
     def exists(cell: str) -> bool:
         if as_url(strip_file_scheme(cell)):
@@ -148,7 +147,7 @@ def _exists(folder: Path | str) -> Callable[[str], bool]:
     return exists
 
 
-def _until_nul(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _split_at_nul(data: bytes) -> Iterator[tuple[int, bytes]]:
     start, number = 0, 1
     while start < len(data):
         end = data.find(b"\0", start)

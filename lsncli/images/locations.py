@@ -1,6 +1,6 @@
-"""Resolve a path into sources: one, or several that a pattern or braces name.
+"""Resolve a path into the sources it names: one, or several by a pattern or by braces.
 
-``shards/{000..127}.tar`` stands for 128 names, which need not exist: a missing shard is an error, while a
+``shards/{000..127}.tar`` expands to 128 names whether or not they exist, so a missing shard is an error; a
 pattern with ``*`` would skip it.
 """
 
@@ -27,33 +27,34 @@ from lsncli.registry import load
 
 GROUP = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
 MOST = 1_000_000
-"""Names that are made of one text."""
+"""Names that one text may expand to."""
 
 
 def expand_braces(text: str) -> list[str]:
-    """Every name that ``text`` stands for, in order; ``text`` alone if it has no braces to expand.
+    """Return the names that the braces in ``text`` expand to, in order; ``text`` alone if it has none.
 
-    ``{8..11}`` counts, with leading zeros if a bound has some (or from 3 down to 1), and ``{a,b}`` names
-    each. Raises UsageError for more than MOST names.
+    ``{8..11}`` counts up or down, with leading zeros if a bound has any; ``{a,b}`` lists names. Raises
+    UsageError for more than MOST names.
     """
     pieces, choices, at, count = [], [], 0, 1
     for group in GROUP.finditer(text):
         pieces.append(text[at : group.start()])
         at = group.end()
         low, high, names = group.groups()
-        # A group may be long: it is counted before it is written out.
+        # Count a group before it is expanded: it may be very long.
         count *= abs(int(high) - int(low)) + 1 if names is None else names.count(",") + 1
         if count > MOST:
-            raise UsageError(f"'{text}' stands for more than {MOST:,} names.", "Write fewer in the {...}.")
-        choices.append(_counted(low, high) if names is None else names.split(","))
+            raise UsageError(f"'{text}' expands to more than {MOST:,} names.", "Write fewer in the {...}.")
+        choices.append(_count(low, high) if names is None else names.split(","))
     rest = text[at:]
     return [
-        "".join(itertools.chain(*zip(pieces, chosen, strict=True), [rest]))
-        for chosen in itertools.product(*choices)
+        "".join(itertools.chain(*zip(pieces, combination, strict=True), [rest]))
+        for combination in itertools.product(*choices)
     ]
 
 
-def _counted(low: str, high: str) -> list[str]:
+def _count(low: str, high: str) -> list[str]:
+    """Return the numbers from ``low`` to ``high``, which may be the smaller one."""
     padded = low.startswith("0") or high.startswith("0")
     width = max(len(low), len(high)) if padded else 0
     first, last = int(low), int(high)
@@ -64,33 +65,35 @@ def _counted(low: str, high: str) -> list[str]:
 STDIN = Path("-")
 
 
-def find_sources(path: Path, asked: ListingOptions, follow_links: bool) -> list[Scan]:
-    """The sources that a path stands for: one, those that braces name, or the lists and tars that fit a
-    pattern. Raises UsageError for a path that cannot be one."""
+def find_sources(path: Path, options: ListingOptions, follow_links: bool) -> list[Scan]:
+    """Return the sources that a path names: itself, those of its braces, or what matches its pattern.
+
+    Raises UsageError for a path that is no source.
+    """
     if path == STDIN:
-        return [("stdin", lambda: listfile.scan_stdin(repeats=asked.repeats, columns=asked.columns))]
+        return [("stdin", lambda: listfile.scan_stdin(repeats=options.repeats, columns=options.columns))]
     path = Path(strip_file_scheme(str(path)))
     if not os.path.lexists(path):
         if (names := expand_braces(str(path))) != [str(path)]:
-            return [one for name in names for one in find_sources(Path(name), asked, follow_links)]
+            return [scan for name in names for scan in find_sources(Path(name), options, follow_links)]
         if (url := as_url(path)) is not None:
-            return remote_listing.find_sources(url, asked)
-        name, fragment = split_fragment(str(path))
-        path, asked = Path(name), replace(asked, fragment=fragment)
+            return remote_listing.find_sources(url, options)
+        file, fragment = split_fragment(str(path))
+        path, options = Path(file), replace(options, fragment=fragment)
         if (pattern := parse_pattern(path)) is not None:
-            return _fitting(path, pattern, asked, follow_links)
-    shown = path.name or path.resolve().name or "root"
-    return [(shown, lambda: _scan(path, asked, follow_links))]
+            return _match(path, pattern, options, follow_links)
+    name = path.name or path.resolve().name or "root"
+    return [(name, lambda: _scan(path, options, follow_links))]
 
 
-def _fitting(path: Path, pattern: Pattern, asked: ListingOptions, follow_links: bool) -> list[Scan]:
-    """What fits a pattern: packs and lists as sources of their own, or images as one."""
+def _match(path: Path, pattern: Pattern, options: ListingOptions, follow_links: bool) -> list[Scan]:
+    """Return what matches a pattern: each archive, table or list as a source, all images as one source."""
     if not pattern.base.is_dir():
         raise UsageError(f"There is no folder '{pattern.base}'.", sources_hint())
     if find_kind(path.name):
         files = find_files(pattern, source_suffixes())
         check_matched(bool(files), str(path))
-        return [one for file in files for one in find_sources(file, asked, follow_links)]
+        return [scan for file in files for scan in find_sources(file, options, follow_links)]
 
     def scan() -> Source:
         source = folder.scan(pattern.base, follow_links=follow_links, pattern=pattern)
@@ -100,14 +103,14 @@ def _fitting(path: Path, pattern: Pattern, asked: ListingOptions, follow_links: 
     return [(pattern.base.name or "images", scan)]
 
 
-def _scan(path: Path, asked: ListingOptions, follow_links: bool) -> Source:
+def _scan(path: Path, options: ListingOptions, follow_links: bool) -> Source:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         if not os.path.lexists(path):
             reason = "" if isinstance(error, FileNotFoundError) else f" that can be read: {error}"
             raise UsageError(f"There is no '{path}'{reason}.", sources_hint()) from error
-        mode = stat.S_IFREG  # a link to nothing: it is listed, and fails when it is read
+        mode = stat.S_IFREG  # a broken link: it is listed, and fails when it is read
     name = path.name.lower()
     if stat.S_ISDIR(mode):
         return folder.scan(path, follow_links=follow_links)
@@ -117,18 +120,18 @@ def _scan(path: Path, asked: ListingOptions, follow_links: bool) -> Source:
     if kind and not stat.S_ISREG(mode):
         raise UsageError(f"'{path}' is not a regular file.", "Pipe a list into `-` instead.")
     if kind:
-        source: Source = load(kind.scan)(str(path), asked)
+        source: Source = load(kind.scan)(str(path), options)
         return source
     size, mtime = size_and_time(path)
     return Source([Found(path.name, None, str(path), None, size, mtime=mtime)], single=True)
 
 
 def with_prefix(name: str, source: Source) -> Source:
-    """A source as one of several: its keys come behind its name."""
+    """Put the name of a source before its keys, so that they are unique among several sources."""
 
     def key(old: str) -> str:
         return name if source.single else f"{name}/{old}"
 
-    source.found = [replace(one, key=key(one.key)) for one in source.found]
-    source.problems = [replace(one, key=f"{name}/{one.key}") for one in source.problems]
+    source.found = [replace(item, key=key(item.key)) for item in source.found]
+    source.problems = [replace(problem, key=f"{name}/{problem.key}") for problem in source.problems]
     return source

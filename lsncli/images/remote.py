@@ -1,6 +1,6 @@
 """Read bytes behind URLs through fsspec (extra ``remote``), with retries.
 
-Every byte from behind a URL comes through ``fetch``: limits on bytes and time are in one place.
+Every remote byte comes through ``fetch`` or ``fetch_range``, where the limits on bytes and time are.
 """
 
 import io
@@ -21,11 +21,11 @@ from lsncli.images.item import MAX_BYTES
 from lsncli.images.read import CHANGED, Undecodable
 
 MAX_PAGE = 1 << 27
-"""Bytes of a page of links: about a million of them."""
+"""Bytes of a page of links: about a million links."""
 TRIES = "LSN_REMOTE_TRIES"
-"""The environment variable that says how often something is tried; worker processes inherit it."""
+"""The environment variable for the number of tries of a request; worker processes inherit it."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-"""Seconds before the second try; each further wait is four times as long, up to the longest."""
+"""Seconds before the second try; each further wait is four times as long, up to LONGEST_WAIT."""
 PERMANENT = (
     FileNotFoundError,
     PermissionError,
@@ -39,91 +39,90 @@ PERMANENT = (
     AttributeError,
     MemoryError,
 )
-"""What another try would not mend. Each file system has errors of its own: any other counts as transient."""
-PASSING_STATUS = frozenset({408, 425, 429})
-"""Refusals of an HTTP server, among 4xx, that it takes back after a while."""
+"""Errors that no other try avoids. File systems have errors of their own: all others count as transient."""
+TRANSIENT_STATUS = frozenset({408, 425, 429})
+"""The HTTP status codes among 4xx that are transient."""
 
 NO_SUCH_FILE, DENIED = "no such file", "permission denied"
 
 
 def object_info(url: str) -> dict[str, Any]:
-    """What fsspec knows of an object: ``size``, ``type`` and more. Raises Unfetchable and Unavailable."""
+    """Return what fsspec knows of an object: ``size``, ``type`` and more. Raises Unfetchable, Unavailable."""
     system, path = open_file_system(url)
-    return dict(_ask(Budget(), system, "info", path))
+    return dict(_call(Budget(), system, "info", path))
 
 
 def object_size(url: str) -> int:
-    """The size of an object in bytes. Raises Unfetchable, also if its server does not say."""
+    """Return the size of an object in bytes. Raises Unfetchable, also if its server does not report it."""
     size = object_info(url).get("size")
     if not isinstance(size, int):
-        raise Unfetchable("its server does not say how large it is")
+        raise Unfetchable("its server does not report its size")
     return size
 
 
 def fetch(url: str, *, limit: int = MAX_BYTES, expected: int = 0, excess: str = "") -> bytes:
-    """All of an object, of ``limit`` bytes at most; ``expected`` is its size, if that is known.
+    """Fetch a whole object of at most ``limit`` bytes; ``expected`` is its size, if known.
 
-    No more than that is ever in memory. Raises Unfetchable, for the reason ``excess`` if the object is
-    longer, and Unavailable without the package that the URL needs.
+    Memory never exceeds the limit. Raises Unfetchable, with the reason ``excess`` for a longer object, and
+    Unavailable without the package that the URL needs.
     """
     system, path = open_file_system(url)
     if _is_web(system):
-        return _bytes(Budget(limit, excess=excess), system, path)
-    # As a range, to which libraries hold.
-    return _bytes(Budget(limit, expected=expected, excess=excess), system, path, start=0, end=limit + 1)
+        return _read(Budget(limit, excess=excess), system, path)
+    # A range, so that the library itself stops at the limit.
+    return _read(Budget(limit, expected=expected, excess=excess), system, path, start=0, end=limit + 1)
 
 
 def fetch_range(url: str, offset: int, size: int) -> bytes:
-    """``size`` bytes of an object from ``offset``, fewer if it ends. Raises as ``fetch``."""
-    if size > MAX_BYTES:  # of damaged or hostile metadata
+    """Fetch ``size`` bytes of an object from ``offset``, fewer at its end. Raises as ``fetch``."""
+    if size > MAX_BYTES:  # from damaged or hostile metadata
         raise Unfetchable(f"too large: {size / 2**30:.1f} GiB")
     if not size:
         return b""
     system, path = open_file_system(url)
-    # Such as Python's own http.server, which sends everything.
+    # Python's own http.server is one of these.
     excess = "its server sends whole files only, no ranges"
-    # What a web server claims earns it no time.
+    # A web server gets no extra time for a size that it only claims.
     budget = Budget(size, expected=0 if _is_web(system) else size, excess=excess)
-    return _bytes(budget, system, path, start=offset, end=offset + size)
+    return _read(budget, system, path, start=offset, end=offset + size)
 
 
-def _bytes(budget: Budget, system: Any, path: str, **options: int) -> bytes:
-    data = bytes(_ask(budget, system, "cat_file", path, **options))
+def _read(budget: Budget, system: Any, path: str, **options: int) -> bytes:
+    data = bytes(_call(budget, system, "cat_file", path, **options))
     budget.received(len(data))
     return data
 
 
 def list_folder(system: Any, folder: str) -> list[dict[str, Any]]:
-    """What lies in a folder of a file system, by ``name``, ``type`` and ``size``. Raises Unfetchable."""
+    """Return the entries of a folder, with ``name``, ``type`` and ``size``. Raises Unfetchable."""
     if not _is_web(system):
-        listed: list[dict[str, Any]] = _ask(Budget(), system, "ls", folder, detail=True)
-        return listed
+        entries: list[dict[str, Any]] = _call(Budget(), system, "ls", folder, detail=True)
+        return entries
     from lsncli.images.http import parse_links
 
     budget = Budget(MAX_PAGE, excess=f"a page of links of more than {MAX_PAGE >> 20} MiB")
-    urls = parse_links(_ask(budget, system, "cat_file", folder), folder)
-    return [{"name": one, "size": None, "type": "directory" if one.endswith("/") else "file"} for one in urls]
+    urls = parse_links(_call(budget, system, "cat_file", folder), folder)
+    return [{"name": url, "size": None, "type": "directory" if url.endswith("/") else "file"} for url in urls]
 
 
-def _ask(budget: Budget, system: Any, name: str, path: str, **options: Any) -> Any:
-    """The result of a method of a file system, which is asked again, after a while, if it fails for a reason
-    that may pass.
+def _call(budget: Budget, system: Any, name: str, path: str, **options: Any) -> Any:
+    """Call a method of a file system, and again after a while if it fails for a transient reason.
 
-    Raises Unfetchable when the last try failed, no other would help, or the budget is spent.
+    Raises Unfetchable when the last try failed, the reason is permanent, or the budget is used up.
     """
     tries = _tries()
     for number in range(1, tries + 1):
         try:
-            return _once(budget, system, name, path, options)
+            return _call_once(budget, system, name, path, options)
         except LsnError:
             raise
         except Exception as caught:
-            error = _meant(caught)
+            error = _cause(caught)
             if isinstance(error, LsnError):
                 raise error from caught
-            if not _may_pass(error):
+            if not _is_transient(error):
                 raise Unfetchable(_reason(error)) from error
-            # Not all threads, or machines, at the same moment.
+            # Random, so that threads and machines do not all retry at the same moment.
             wait = min(FIRST_WAIT * 4 ** (number - 1), LONGEST_WAIT) * random.uniform(0.75, 1.25)
             if number == tries or wait >= budget.left():
                 more = f" in {budget.seconds:g} s; --timeout allows more" * isinstance(error, FetchTimeout)
@@ -134,7 +133,7 @@ def _ask(budget: Budget, system: Any, name: str, path: str, **options: Any) -> A
     raise AssertionError
 
 
-def _once(budget: Budget, system: Any, name: str, path: str, options: dict[str, Any]) -> Any:
+def _call_once(budget: Budget, system: Any, name: str, path: str, options: dict[str, Any]) -> Any:
     before = CURRENT.set(budget)
     try:
         if system.async_impl:
@@ -151,7 +150,7 @@ def _is_web(system: Any) -> bool:
 
 
 def open_file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it. Raises Unavailable without the package that it needs."""
+    """Return the file system of a URL and the path in it. Raises UsageError and Unavailable."""
     try:
         from fsspec import filesystem
         from fsspec.core import url_to_fs
@@ -160,7 +159,7 @@ def open_file_system(url: str) -> tuple[Any, str]:
             f"Reading '{url}' needs fsspec, which is not installed.", "pip install 'lsncli[remote]'"
         ) from error
     try:
-        # fsspec keeps one file system a thread and process: threads share no connection.
+        # fsspec keeps one file system per thread and process: threads share no connection.
         options = _web_options(url)
         if (scheme := url.partition("://")[0]) in options:
             return filesystem(scheme, **options[scheme]), url  # `::` of an IPv6 address begins no chain here
@@ -173,7 +172,7 @@ def open_file_system(url: str) -> tuple[Any, str]:
 
 
 def _web_options(url: str) -> dict[str, Any]:
-    """Options by which HTTP keeps to budgets, also where it is one link of a chain (``zip::https://...``)."""
+    """Return options that make HTTP respect budgets, also inside a chain (``zip::https://...``)."""
     schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in url]
     if not schemes:
         return {}
@@ -189,27 +188,27 @@ def _tries() -> int:
     return int(text)
 
 
-def _meant(error: Exception) -> Exception:
-    """fsspec says that there is no such file whatever a web server did, also if it wants a password."""
+def _cause(error: Exception) -> Exception:
+    """Return the true error: fsspec reports any answer of a web server as a missing file, also a 401."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
-        of_network = isinstance(cause, OSError | LsnError) or type(cause).__module__.startswith("aiohttp")
-        if of_network or _status(cause) is not None:
+        from_network = isinstance(cause, OSError | LsnError) or type(cause).__module__.startswith("aiohttp")
+        if from_network or _status(cause) is not None:
             return cause
     return error
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     status = _status(error)
     if status is not None and 400 <= status < 500:
-        return status in PASSING_STATUS
+        return status in TRANSIENT_STATUS
     return not isinstance(error, PERMANENT)
 
 
 def _status(error: Exception) -> int | None:
-    """The number by which an HTTP server refused, whichever library says so."""
-    found = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    return found if isinstance(found, int) else None
+    """Return the HTTP status code in an error of aiohttp, requests or another library; None without one."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _reason(error: Exception) -> str:
@@ -231,18 +230,18 @@ def _reason(error: Exception) -> str:
 
 
 BLOCK = 1 << 16
-"""Bytes that are fetched at once where a tar is indexed: what is longer between two headers is never read."""
+"""Bytes per request while a tar is indexed: members longer than this are skipped, not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One object behind a URL, ``size`` bytes of it if that is known: an image, or what holds many."""
+    """An object behind a URL, of ``size`` bytes if known: an image, or a file of many images."""
 
     url: str
     size: int | None = None
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """``size`` bytes from ``offset``. Raises Undecodable."""
+        """Return ``size`` bytes from ``offset``, or all of it. Raises Undecodable."""
         if (size or 0) > MAX_BYTES:
             raise Undecodable(f"too large: {(size or 0) / 2**30:.1f} GiB")
         try:
@@ -261,7 +260,7 @@ class Remote:
 
 
 class RangeFile(io.RawIOBase):
-    """A remote object as a file that is read in ranges of ``block`` bytes, for readers that skip about."""
+    """A remote object as a file that is read in ranges of ``block`` bytes, for readers that seek."""
 
     def __init__(self, url: str, size: int, block: int = BLOCK) -> None:
         super().__init__()
@@ -284,7 +283,7 @@ class RangeFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        """Raises Unfetchable, which is not an OSError: readers of formats would take that for damage."""
+        """Read as a file does. Raises Unfetchable, which is no OSError: readers would call that damage."""
         left = max(0, self._size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
         at = self._position - self._start
@@ -308,15 +307,15 @@ FILE = re.compile(r"file:/{1,3}(?=[^/])", re.IGNORECASE)
 
 
 def as_url(path: Path | str) -> str | None:
-    """``path`` as a URL if it is one, else None. ``Path`` drops one slash of "s3://"; it is put back."""
+    """Return ``path`` as a URL, or None if it is none. Restores the slash of "s3://" that ``Path`` drops."""
     text = str(path)
-    found = SCHEME.match(text)
-    if found is None or os.path.lexists(text):
+    match = SCHEME.match(text)
+    if match is None or os.path.lexists(text):
         return None
-    return f"{found[1].lower()}://{text[found.end() :]}"
+    return f"{match[1].lower()}://{text[match.end() :]}"
 
 
 def strip_file_scheme(text: str) -> str:
-    """The path of a ``file://`` URL; any other text as it is."""
-    found = FILE.match(text)
-    return text if found is None or os.path.lexists(text) else "/" + unquote(text[found.end() :])
+    """Return the path of a ``file://`` URL; any other text unchanged."""
+    match = FILE.match(text)
+    return text if match is None or os.path.lexists(text) else "/" + unquote(text[match.end() :])

@@ -1,4 +1,4 @@
-"""What a URL stands for: an image, a folder, a pattern, a list, a tar or a Parquet file behind it."""
+"""Resolve a URL into the sources it names: an image, a folder, a pattern, a list, a tar or a Parquet file."""
 
 import posixpath
 import re
@@ -39,41 +39,44 @@ from lsncli.images.source_kinds import ListingOptions, find_kind, source_suffixe
 from lsncli.registry import load
 
 COMPRESSED_BLOCK = 1 << 23
-"""Bytes that are fetched at once of a compressed tar, which is read whole anyway."""
+"""Bytes per request for a compressed tar, which is read whole anyway."""
 DEEPEST = 64
-"""Folders within folders; a server may go on for ever."""
+"""Levels of nested folders; a server may generate them without end."""
 MOST_FOLDERS = 100_000
 """Folders of one source, for the same reason."""
 LITERAL = re.compile(r"[^/]*//(?:[^/?#]*@[^/?#]*|\[[^/?#\]]*\][^/?#]*)(?=/|$)")
-"""The start of a URL whose special characters make no pattern: credentials, or an IPv6 address."""
+"""The start of a URL in which special characters are no pattern: credentials, or an IPv6 address."""
 
 
-def find_sources(url: str, asked: ListingOptions) -> list[Scan]:
-    """The sources that a URL stands for. Raises UsageError for one that is not there or cannot be a source,
-    Unavailable without the package that its kind of URL needs, and LsnError if it is unavailable."""
+def find_sources(url: str, options: ListingOptions) -> list[Scan]:
+    """Return the sources that a URL names.
+
+    Raises UsageError for a URL that does not exist or is no source, Unavailable without the package that its
+    scheme needs, and LsnError for other errors of the network.
+    """
     url, fragment = split_fragment(url)
-    asked = replace(asked, fragment=fragment or asked.fragment)
-    path = _parts(url)[1].partition("?")[0]  # in a URL, ? begins a query
-    scans = _fitting(url, asked) if MAGIC.search(path) else [(_name(url), lambda: _scan(url, asked))]
-    return [(name, partial(_shown, scan)) for name, scan in scans] if masked(url) != url else scans
+    options = replace(options, fragment=fragment or options.fragment)
+    path = _split(url)[1].partition("?")[0]  # in a URL, ? begins a query
+    scans = _match(url, options) if MAGIC.search(path) else [(_name(url), lambda: _scan(url, options))]
+    return [(name, partial(_mask, scan)) for name, scan in scans] if masked(url) != url else scans
 
 
-def _parts(url: str) -> tuple[str, str]:
-    """What of a URL is never part of a pattern, and what may be."""
+def _split(url: str) -> tuple[str, str]:
+    """Split a URL into its start, which is never part of a pattern, and the rest."""
     start = LITERAL.match(url)
     end = start.end() if start else url.index("://") + 3
     return url[:end], url[end:]
 
 
-def _shown(scan: Callable[[], Source]) -> Source:
-    """A source whose paths, which are shown and stored, hold no credentials; what reads its images does."""
+def _mask(scan: Callable[[], Source]) -> Source:
+    """Remove credentials from the paths of a source, which are shown and stored; ``Remote`` keeps them."""
     source = scan()
-    source.found = [replace(one, path=masked(one.path)) for one in source.found]
-    source.problems = [replace(one, path=masked(one.path)) for one in source.problems]
+    source.found = [replace(item, path=masked(item.path)) for item in source.found]
+    source.problems = [replace(problem, path=masked(problem.path)) for problem in source.problems]
     return source
 
 
-def _scan(url: str, asked: ListingOptions) -> Source:
+def _scan(url: str, options: ListingOptions) -> Source:
     name = _name(url).lower()
     if name.endswith(OTHER_ARCHIVES):
         raise UsageError(f"'{url}' is an archive that cannot be read.", "Unpack it and give the folder.")
@@ -83,12 +86,12 @@ def _scan(url: str, asked: ListingOptions) -> Source:
                 raise UsageError(
                     f"'{url}' lies behind a URL, where {kind.shown} cannot be read.", "Fetch it first."
                 )
-            source: Source = load(kind.remote)(url, asked)
+            source: Source = load(kind.remote)(url, options)
             return source
-        known = object_info(url)
-        # A web server's folder is a page of links.
-        page = str(known.get("mimetype")).startswith("text/html") and not is_image(name)
-        return _folder(url, None) if page or known["type"] == "directory" else _image(url, known.get("size"))
+        info = object_info(url)
+        # A folder on a web server is a page of links.
+        page = str(info.get("mimetype")).startswith("text/html") and not is_image(name)
+        return _folder(url, None) if page or info["type"] == "directory" else _image(url, info.get("size"))
     except Unfetchable as error:
         wrong = UsageError if error.message == NO_SUCH_FILE else LsnError
         raise wrong(f"'{url}' cannot be read: {error.message}.") from error
@@ -98,7 +101,7 @@ def _name(url: str) -> str:
     return posixpath.basename(masked(url).partition("?")[0].rstrip("/")) or "root"
 
 
-def _below(url: str, key: str) -> str:
+def _join(url: str, key: str) -> str:
     return url + key if url.endswith("/") else f"{url}/{key}"
 
 
@@ -106,16 +109,18 @@ def _image(url: str, size: int | None) -> Source:
     return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
 
 
-def scan_tar(url: str, asked: ListingOptions) -> Source:
-    """List the images of a tar behind a URL; raises as ``tar.scan_file``."""
+def scan_tar(url: str, options: ListingOptions) -> Source:
+    """List the images of a tar behind a URL. Raises as ``tar.scan_file``."""
     size = object_size(url)
     block = BLOCK if _name(url).lower().endswith(".tar") else COMPRESSED_BLOCK
-    return tar.scan_file(url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), asked.columns)
+    return tar.scan_file(
+        url, cast(IO[bytes], RangeFile(url, size, block)), Remote(url, size), options.columns
+    )
 
 
-def _fitting(url: str, asked: ListingOptions) -> list[Scan]:
-    """What fits a pattern: packs and lists as sources of their own, or images as one."""
-    start, path = _parts(url)
+def _match(url: str, options: ListingOptions) -> list[Scan]:
+    """Return what matches a pattern: each archive, table or list as a source, all images as one source."""
+    start, path = _split(url)
     pattern = parse_pattern(Path(path.lstrip("/")))
     assert pattern is not None  # it holds a special character
     base = f"{start}{'/' * path.startswith('/')}{'/'.join(pattern.base.parts)}"
@@ -129,27 +134,28 @@ def _fitting(url: str, asked: ListingOptions) -> list[Scan]:
         return [(_name(base), scan)]
     files = sorted(key for key, _ in _files(base, pattern, source_suffixes(), Source([])))
     check_matched(bool(files), url)
-    return [one for key in files for one in find_sources(_below(base, key), asked)]
+    return [scan for key in files for scan in find_sources(_join(base, key), options)]
 
 
 def _folder(url: str, pattern: Pattern | None) -> Source:
-    """The images below a URL, labelled as those of a folder are."""
+    """List the images below a URL; subfolders are classes, as in a folder on the disk."""
     source = Source([])
     entries = list(_files(url, pattern, None, source))
     folders = by_folder([key for key, _ in entries])
     for (key, size), folder in zip(entries, folders, strict=True):
-        one = _below(url, key)
-        source.found.append(Found(key, folder, one, 0, size, Remote(one, size)))
+        image = _join(url, key)
+        source.found.append(Found(key, folder, image, 0, size, Remote(image, size)))
     return source
 
 
 def _files(
     url: str, pattern: Pattern | None, endings: tuple[str, ...] | None, source: Source
 ) -> Iterator[tuple[str, int | None]]:
-    """Key and size of every file below a URL that fits ``pattern`` and has one of the ``endings`` (None = of
-    images). Into ``source`` goes what could not be listed, and how many files were skipped.
+    """Yield key and size of the files below a URL that match ``pattern`` and have one of the ``endings``.
 
-    Raises LsnError if the network fails for good: a listing with a hole would pass for a whole one.
+    Without ``endings`` images are yielded. Problems and the number of skipped files are added to ``source``.
+
+    Raises LsnError if the network keeps failing: an incomplete listing would look like a complete one.
     """
     system, root = open_file_system(url)
     todo, folders = [(root, "")], 0
@@ -159,27 +165,25 @@ def _files(
         if folders > MOST_FOLDERS:
             raise LsnError(f"'{url}' has more than {MOST_FOLDERS:,} folders.", "Name fewer of them.")
         try:
-            listed = list_folder(system, folder)
+            entries = list_folder(system, folder)
         except Unfetchable as error:
             if not error.message.startswith(DENIED) or not prefix:
-                raise LsnError(f"'{_below(url, prefix)}' cannot be listed: {error.message}.") from error
+                raise LsnError(f"'{_join(url, prefix)}' cannot be listed: {error.message}.") from error
             reason = f"unreadable folder: {error.message}"
-            source.problems.append(Problem(prefix, reason, _below(url, prefix)))
+            source.problems.append(Problem(prefix, reason, _join(url, prefix)))
             continue
-        for entry in listed:
+        for entry in entries:
             path = str(entry["name"]).rstrip("/")
             name = posixpath.basename(path)
             key = prefix + name
-            # Some list a folder within itself, and a web page may lead anywhere.
+            # Some file systems list a folder within itself, and a web page may link to anything.
             if path == folder.rstrip("/") or posixpath.dirname(path).rstrip("/") != folder.rstrip("/"):
                 continue
             is_folder = entry.get("type") == "directory"
             if is_hidden(name):
                 source.ignored += 1
                 source.system |= {name} if is_system(name) else set()
-            elif pattern is not None and not (
-                pattern.may_contain(key) if is_folder else pattern.matches(key)
-            ):
+            elif pattern and not (pattern.may_contain if is_folder else pattern.matches)(key):
                 continue
             elif is_folder:
                 if key.count("/") < DEEPEST:
@@ -188,5 +192,5 @@ def _files(
                 yield key, entry.get("size")
             else:
                 source.ignored += 1
-    # What file systems remember of a million files would stay in memory.
+    # Else fsspec would keep the entries of a million files in memory.
     system.invalidate_cache()

@@ -1,6 +1,6 @@
-"""Kinds of files that hold or name many images, and one registry of them.
+"""The registry of the kinds of files that contain or name many images.
 
-To add a kind: a file with a function that lists it, a row in ``SOURCES``, a test file.
+To add a kind, write a module with a function that lists such a file, a row in ``SOURCES``, and a test file.
 """
 
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from lsncli.registry import load
 
 @dataclass(frozen=True)
 class ListingOptions:
-    """What a user said of how to list a file."""
+    """The options of a user for listing a file."""
 
     repeats: bool = False
-    """Whether a path that a list names again is another image."""
+    """Whether a path that a list names twice is two images."""
     fragment: str = ""
-    """What stands behind ``#`` in the name, for kinds that take it."""
+    """The text after ``#`` in the name, for kinds that use it."""
     columns: Columns = AUTOMATIC
     """Which columns hold images and classes."""
 
@@ -30,18 +30,18 @@ class SourceKind:
     """A kind of file: a row of ``SOURCES``."""
 
     suffixes: tuple[str, ...]
-    """How names end, in lower case; empty for what no name tells."""
+    """The ends of file names, in lower case; empty for a kind that names do not tell."""
     shown: str
-    """The kind in words, for hints and messages."""
+    """A description for hints and messages."""
     scan: str = ""
-    """``module:function`` of a path and an ``ListingOptions`` that lists a file as a ``Source``."""
+    """``module:function`` that lists a file: (path, ListingOptions) -> Source."""
     remote: str = ""
-    """The same of a URL; empty for a kind that is not read from behind one."""
+    """The same for a URL; empty for a kind that can only be read from the disk."""
     contents: dict[str, str] = field(default_factory=dict)
-    """What its images lie in, where they are no files of their own: by the name that manifests have, the
-    ``module:class`` of a frozen dataclass of what JSON can hold. Other processes make it anew and read."""
+    """How other processes read images that are not files of their own: by its name in manifests, the
+    ``module:class`` of a frozen dataclass whose fields JSON can hold."""
     fragment: bool = False
-    """Whether ``#...`` behind the name says which part of the file is meant."""
+    """Whether ``#...`` after the name selects a part of the file."""
 
 
 SOURCES: dict[str, SourceKind] = {
@@ -72,59 +72,59 @@ SOURCES: dict[str, SourceKind] = {
     ),
     "url": SourceKind((), "URLs of any of these", contents={"remote": "lsncli.images.remote:Remote"}),
 }
-"""The names of ``contents`` are those of manifests on disk: they stay as they are."""
+"""The keys of ``contents`` are stored in manifests: they never change."""
 
 
 def find_kind(name: str) -> SourceKind | None:
-    """The kind that the end of a name tells; None for a folder or an image."""
+    """Return the kind of a file by the end of its name; None for a folder or an image."""
     lower = name.lower()
     ends = {suffix: kind for kind in SOURCES.values() for suffix in kind.suffixes if lower.endswith(suffix)}
     return ends[max(ends, key=len)] if ends else None
 
 
 def source_suffixes() -> tuple[str, ...]:
-    """How the names of all kinds end: what is a source of its own where a pattern finds it."""
+    """Return the suffixes of all kinds: a file of one that matches a pattern is a source of its own."""
     return tuple(suffix for kind in SOURCES.values() for suffix in kind.suffixes)
 
 
 def split_fragment(name: str) -> tuple[str, str]:
-    """``x.parquet#pixels`` as the file and the fragment, for kinds that take one; any other name alone."""
+    """Split ``x.parquet#pixels`` into file and fragment; the fragment is "" for kinds that use none."""
     file, _, fragment = name.rpartition("#")
     kind = find_kind(file)
     return (file, fragment) if kind and kind.fragment and "/" not in fragment else (name, "")
 
 
 def sources_hint() -> str:
-    """A hint: what can be named as a source."""
+    """Return a hint that lists all kinds of sources."""
     kinds = ", ".join(kind.shown for kind in SOURCES.values())
     return f"Give folders, images, 'patterns/**/*.jpg', {kinds}, or - for a list on standard input."
 
 
 def content_types() -> dict[str, type[Any]]:
-    """What images can lie in that other processes can read, too, by its name in manifests."""
-    return {name: load(place) for kind in SOURCES.values() for name, place in kind.contents.items()}
+    """Return the types of ``SourceKind.contents`` of all kinds, by their names in manifests."""
+    return {name: load(path) for kind in SOURCES.values() for name, path in kind.contents.items()}
 
 
-def scan_list(path: str, asked: ListingOptions) -> Source:
-    """List the images that a list names; raises as ``listfile.scan``."""
-    return listfile.scan(Path(path), repeats=asked.repeats, columns=_columns(asked))
+def scan_list(path: str, options: ListingOptions) -> Source:
+    """List the images that a list file names. Raises as ``listfile.scan``."""
+    return listfile.scan(Path(path), repeats=options.repeats, columns=_columns(options))
 
 
-def scan_remote_list(url: str, asked: ListingOptions) -> Source:
-    """The same behind a URL."""
-    return listfile.scan_url(url, repeats=asked.repeats, columns=_columns(asked))
+def scan_remote_list(url: str, options: ListingOptions) -> Source:
+    """List the images that a list behind a URL names. Raises as ``listfile.scan_url``."""
+    return listfile.scan_url(url, repeats=options.repeats, columns=_columns(options))
 
 
-def scan_tar(path: str, asked: ListingOptions) -> Source:
-    """List the images of a tar; raises as ``tar.scan``."""
-    return tar.scan(path, asked.columns)
+def scan_tar(path: str, options: ListingOptions) -> Source:
+    """List the images of a tar. Raises as ``tar.scan``."""
+    return tar.scan(path, options.columns)
 
 
-def scan_table(path: str, asked: ListingOptions) -> Source:
-    """List the rows of a Parquet file or URL; raises as ``table.scan``."""
-    return parquet.scan(path, _columns(asked))
+def scan_table(path: str, options: ListingOptions) -> Source:
+    """List the rows of a Parquet file or URL. Raises as ``parquet.scan``."""
+    return parquet.scan(path, _columns(options))
 
 
-def _columns(asked: ListingOptions) -> Columns:
-    """The columns that were asked for; behind ``#`` stands that of the images."""
-    return asked.columns.with_path(asked.fragment)
+def _columns(options: ListingOptions) -> Columns:
+    """Return the columns to use; the fragment names the column of images."""
+    return options.columns.with_path(options.fragment)

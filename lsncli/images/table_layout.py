@@ -1,4 +1,4 @@
-"""How a list file is laid out: its separator, whether its first row is a header, and which columns count."""
+"""Detect the layout of a list file: its separator, its header, and the columns of paths and classes."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,21 +21,21 @@ from lsncli.images.columns import (
 )
 from lsncli.images.item import is_image
 
-Row = tuple[int, list[str]]  # number of the line, and its cells
+Row = tuple[int, list[str]]  # line number and cells
 Exists = Callable[[str], bool]
 
 SAMPLE = 500
-"""Lines at the start of a list that are looked at."""
+"""Lines at the start of a list that decide on its layout."""
 
 PLAIN, LAST_SPACE = "plain", "space"
-"""Lines of a .txt: a path, or a path, a tab and a class; a path, and a class behind the last space."""
+"""Lines of a .txt: PLAIN is a path, or a path, a tab and a class; LAST_SPACE a path, a space and a class."""
 SEPARATORS = {
     "txt": (PLAIN, ",", ";", LAST_SPACE),
     "csv": (",", ";", "\t", ", ", "; "),
     "tsv": ("\t", ",", ";", ", ", "; "),
 }
-"""What may separate cells, by the kind of a list; the usual one first."""
-SHOWN = {
+"""Possible separators of cells by the kind of list, the usual one first."""
+SEPARATOR_NAMES = {
     ",": "commas",
     ", ": "commas and spaces",
     ";": "semicolons",
@@ -47,7 +47,7 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class TableLayout:
-    """The columns of paths and classes by number from 0, and the most cells that a row may have."""
+    """The columns of paths and classes, from 0, and the number of cells that a row may have."""
 
     separator: str = PLAIN
     header: bool = False
@@ -55,7 +55,7 @@ class TableLayout:
     label: int | None = None
     width: int = 2
     remark: str = ""
-    """What was recognised, for people; empty for a plain list of paths or of paths and classes."""
+    """What was detected, for users; empty for a plain list of paths or of paths and classes."""
 
     def check_width(self, line: int, cells: Sequence[str], where: str) -> None:
         """Raise UsageError for a row of more cells than there are columns."""
@@ -70,12 +70,12 @@ class TableLayout:
 
 
 def cell_at(cells: Sequence[str], at: int | None) -> str:
-    """The cell in column ``at``; empty where a row is too short."""
+    """Return the cell in column ``at``; empty if the row is too short."""
     return cells[at] if at is not None and at < len(cells) else ""
 
 
 def read_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
-    """The rows that are neither blank nor a comment ('#'). Raises csv.Error for broken quotes."""
+    """Yield the rows that are neither blank nor a comment ('#'). Raises csv.Error for broken quotes."""
     for line, cells in _split(lines, separator):
         if any(cell.strip() for cell in cells) and not cells[0].startswith("#"):
             yield line, cells
@@ -92,58 +92,59 @@ def _split(lines: Iterable[str], separator: str) -> Iterator[Row]:
         yield number, text.split("\t") if separator == PLAIN else text.rsplit(None, 1) or [""]
 
 
-def detect_layout(kind: str, start: Sequence[str], exists: Exists, asked: Columns, where: str) -> TableLayout:
-    """The layout of a list of a ``kind`` (a key of SEPARATORS) that begins with the lines ``start``.
+def detect_layout(
+    kind: str, start: Sequence[str], exists: Exists, options: Columns, where: str
+) -> TableLayout:
+    """Return the layout of a list of a ``kind`` (a key of SEPARATORS) that begins with the lines ``start``.
 
-    ``exists`` tells whether a cell is the path of an image. Raises UsageError where the columns cannot be
-    told, and for columns that were asked for and are missing; csv.Error for broken quotes.
+    ``exists`` tells whether a cell is the path of an image. Raises UsageError for columns that are ambiguous,
+    or requested by ``options`` and missing; csv.Error for broken quotes.
     """
-    separator, rows = _separated(kind, start, exists)
+    separator, rows = _choose_separator(kind, start, exists)
     if not rows:
         return TableLayout(separator)
     first = rows[0][1]
-    header = _is_header(rows, exists, asked)
+    header = _is_header(rows, exists, options)
     cells = [cells for _, cells in rows[int(header) :]]
     width = len(first) if header else max(len(row) for row in cells)
     names = first if header else None
-    path = _path_column(names, cells, width, exists, asked, where)
-    label = _label_column(names, cells, width, path, asked, where)
-    several = header or asked.label or not asked.labelled  # else a third column is an error, row by row
+    path = _path_column(names, cells, width, exists, options, where)
+    label = _label_column(names, cells, width, path, options, where)
+    several = header or options.label or not options.labelled  # else a row of more columns is an error
     return TableLayout(
         separator,
         header,
         path,
         label,
         width if several else 2,
-        _remark(separator, SEPARATORS[kind][0], names, path, label, asked),
+        _remark(separator, SEPARATORS[kind][0], names, path, label, options),
     )
 
 
-def _separated(kind: str, start: Sequence[str], exists: Exists) -> tuple[str, list[Row]]:
-    """The separator that makes most rows name an image, and the rows of the sample."""
-    usual, *others = SEPARATORS[kind]
-    found: dict[str, list[Row]] = {}
-    broken: csv.Error | None = None
-    for separator in (usual, *others):
+def _choose_separator(kind: str, start: Sequence[str], exists: Exists) -> tuple[str, list[Row]]:
+    """Return the separator by which most rows name an image, and the rows of the sample."""
+    samples: dict[str, list[Row]] = {}
+    first_error: csv.Error | None = None
+    for separator in SEPARATORS[kind]:
         try:
-            found[separator] = _sample(start, separator)
+            samples[separator] = _sample(start, separator)
         except csv.Error as error:
-            broken = broken or error
-    if not found:
-        assert broken is not None
-        raise broken
+            first_error = first_error or error
+    if not samples:
+        assert first_error is not None
+        raise first_error
     if kind == "txt" and any("\t" in line for line in start):
-        return PLAIN, found[PLAIN]
+        return PLAIN, samples[PLAIN]
 
     def fit(separator: str) -> tuple[int, bool, bool]:
-        rows = [cells for _, cells in found[separator]]
+        rows = [cells for _, cells in samples[separator]]
         hits = max(_hits(rows, exists), default=0)
         names = len(rows) > 0 and len(rows[0]) > 1 and any(map(is_path_name, rows[0]))
         even = kind != "txt" and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
         return hits, names and separator != LAST_SPACE, even
 
-    best = max(found, key=fit)  # of equals the first, which is the usual one
-    return best, found[best]
+    best = max(samples, key=fit)  # of equals the first, which is the usual one
+    return best, samples[best]
 
 
 def _sample(start: Sequence[str], separator: str) -> list[Row]:
@@ -152,26 +153,26 @@ def _sample(start: Sequence[str], separator: str) -> list[Row]:
         for row in read_rows(start, separator):
             rows.append(row)
     except csv.Error:
-        if len(start) < SAMPLE or not rows:  # else the sample may end within quotes
+        if len(start) < SAMPLE or not rows:  # a cut sample may end inside quotes
             raise
     return rows
 
 
 def _hits(rows: Sequence[Sequence[str]], exists: Exists) -> list[int]:
-    """How many cells of each column are paths of images."""
+    """Count the cells of each column that are paths of images."""
     width = max(map(len, rows), default=0)
     return [sum(exists(row[at]) for row in rows if at < len(row) and row[at]) for at in range(width)]
 
 
-def _is_header(rows: Sequence[Row], exists: Exists, asked: Columns) -> bool:
+def _is_header(rows: Sequence[Row], exists: Exists, options: Columns) -> bool:
     first = rows[0][1]
     if any(exists(cell) or is_image(cell.strip()) for cell in first if cell):
         return False
-    if any(name and not name.isdecimal() and name != NO_LABEL for name in (asked.path, asked.label)):
+    if any(name and not name.isdecimal() and name != NO_LABEL for name in (options.path, options.label)):
         return True
     if any(map(is_path_name, first)):
         return True
-    if any("/" in cell for cell in first):  # the path of an image that is missing
+    if any("/" in cell for cell in first):  # the path of a missing image
         return False
     hits = _hits([cells for _, cells in rows[1:]], exists)
     named = any(cell.strip() and count for cell, count in zip(first, hits, strict=False))
@@ -183,13 +184,13 @@ def _path_column(
     cells: Sequence[Sequence[str]],
     width: int,
     exists: Exists,
-    asked: Columns,
+    options: Columns,
     where: str,
 ) -> int:
-    if asked.path:
-        return column_index(asked.path, names, width, where, PATH_OPTION)
+    if options.path:
+        return column_index(options.path, names, width, where, PATH_OPTION)
     hits = _hits(cells, exists)
-    if not any(hits):  # no image exists: the names of columns and of files are left
+    if not any(hits):  # no image exists: names of columns and files decide
         hits = _hits(cells, lambda cell: is_image(cell.strip()))
         if not any(hits) and names is not None:
             return preferred_path(names, range(width)) or 0
@@ -210,10 +211,10 @@ def _label_column(
     cells: Sequence[Sequence[str]],
     width: int,
     path: int,
-    asked: Columns,
+    options: Columns,
     where: str,
 ) -> int | None:
-    if not asked.labelled:
+    if not options.labelled:
         return None
     others = [at for at in range(width) if at != path]
     if names is not None:
@@ -222,19 +223,19 @@ def _label_column(
             values = [cell_at(row, at) for row in cells]
             return len(values) > MANY and len(set(values)) == len(values)
 
-        return label_index(asked.label, names, others, where, distinct)
-    if asked.label == NO_LABEL:
+        return label_index(options.label, names, others, where, distinct)
+    if options.label == NO_LABEL:
         return None
-    if asked.label:
-        return column_index(asked.label, None, width, where, LABEL_OPTION)
+    if options.label:
+        return column_index(options.label, None, width, where, LABEL_OPTION)
     return others[0] if others else None
 
 
 def _remark(
-    separator: str, usual: str, names: Sequence[str] | None, path: int, label: int | None, asked: Columns
+    separator: str, usual: str, names: Sequence[str] | None, path: int, label: int | None, options: Columns
 ) -> str:
-    """What was recognised, in one line; "" if that is nothing but a path and a class a row."""
-    if names is None and separator == usual and not asked.path and not asked.label:
+    """Describe the layout in one line; "" for the usual one, a path and a class per row."""
+    if names is None and separator == usual and not options.path and not options.label:
         return ""
 
     def name(at: int) -> str:
@@ -243,8 +244,8 @@ def _remark(
     text = f"paths from {name(path)}"
     if label is not None:
         text += f", classes from {name(label)}"
-    elif asked.labelled:
+    elif options.labelled:
         text += ", no classes" + f" ({LABEL_OPTION} names a column)" * (names is not None and len(names) > 1)
     if separator != usual:
-        text += f", separated by {SHOWN[separator]}"
+        text += f", separated by {SEPARATOR_NAMES[separator]}"
     return f"{text}; line 1 is a header" if names is not None else text

@@ -335,7 +335,7 @@ def test_an_ipv6_address_is_no_pattern(server6: str) -> None:
     ],
 )
 def test_what_of_a_url_is_no_pattern(url: str, parts: tuple[str, str]) -> None:
-    assert remote_listing._parts(url) == parts
+    assert remote_listing._split(url) == parts
 
 
 def test_a_pattern_in_a_query_is_none(server: str) -> None:
@@ -381,7 +381,7 @@ def test_large_bodies_share_one_room(
 
     class Body:
         status, content_length, request_info = 200, length, SimpleNamespace(headers={})
-        _pour = http.Response._pour
+        _read_into = http.Response._read_into
 
         def __init__(self, number: int) -> None:
             self.number, self.left, self.content = number, 50, self
@@ -399,7 +399,7 @@ def test_large_bodies_share_one_room(
             return b""
 
     async def all_of_them() -> list[bytes]:
-        bodies = (http.Response._within(Body(number), Budget(8000)) for number in range(5))
+        bodies = (http.Response._read_within(Body(number), Budget(8000)) for number in range(5))
         return await asyncio.gather(*bodies)
 
     assert asyncio.run(all_of_them()) == [b"%100d" % number * 49 for number in range(5)]
@@ -410,7 +410,7 @@ def test_room_is_given_back_by_whoever_is_cancelled(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(http, "ROOM", 100)
 
     async def hold(room: http.BodyBudget, size: int) -> None:
-        async with room.taken(size):
+        async with room.reserve(size):
             await asyncio.sleep(60)
 
     async def run() -> str:
@@ -420,7 +420,7 @@ def test_room_is_given_back_by_whoever_is_cancelled(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0)
             task.cancel()
         await asyncio.wait(tasks)
-        async with room.taken(100):
+        async with room.reserve(100):
             return "all of it"
 
     assert asyncio.run(run()) == "all of it"

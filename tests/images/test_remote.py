@@ -347,4 +347,4 @@ def test_a_file_is_only_missing_where_its_server_says_so(cause: Exception, said:
     """fsspec says "no such file" of anything; what it was lies behind."""
     error = FileNotFoundError("http://h/a.jpg")
     error.__cause__ = cause
-    assert remote._reason(remote._meant(error)) == said
+    assert remote._reason(remote._cause(error)) == said

@@ -155,7 +155,7 @@ def test_as_many_names_as_allowed_are_made(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(locations, "MOST", 12)
     assert len(locations.expand_braces("{1..12}")) == len(locations.expand_braces("{1..3}{a,b,c,d}")) == 12
     for text in ("{1..13}", "{1..6}{a,b,c}"):
-        with pytest.raises(UsageError, match="stands for more than 12 names"):
+        with pytest.raises(UsageError, match="expands to more than 12 names"):
             locations.expand_braces(text)
 
 
