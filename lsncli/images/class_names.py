@@ -1,4 +1,4 @@
-"""Display names of classes: made from their codes, or attached from a file of names."""
+"""Choose the display names of classes: from their codes, or from a file of names."""
 
 import re
 from collections import Counter
@@ -19,40 +19,39 @@ PADDED = re.compile(r"(\d{2,})[_\- ](?=[^\W\d_])")
 """The start of ``001_cat``; digits alone may be part of a name ("3_series")."""
 
 CLASS_NAMES = "Class names"
-"""Where a wrong name stands, for messages, if it is in no file."""
+"""The subject of messages about names that come from no file."""
 
 Remark = Callable[[str], None]
-"""Is told, a sentence at a time, how classes got their names."""
+"""A callback for sentences on how classes got their names."""
 TextIds = Callable[[Sequence[str]], Sequence[Hashable]]
-"""What a text encoder reads of each text: equal ids are one text to it."""
+"""The token ids of texts: equal ids are one text to the text encoder."""
 
 
 def silent(text: str) -> None:
-    """A Remark that tells nobody."""
+    """Ignore a remark."""
 
 
 def class_names(codes: Sequence[str], names_file: Path | None, *, remark: Remark = silent) -> tuple[str, ...]:
     """Return one display name for each class code, in the order of ``codes``.
 
-    A code is what the images say of their class: the name of a folder, or the text or number in a table.
-    This is the one place that attaches names to codes, whatever the source.
+    A code is the class of an image in its source: the name of a folder, or the text or number in a table.
 
     Without a file, bare WordNet ids get ImageNet's names if all codes are known ids, and other codes lose a
     WordNet id before the name (``n01440764_tench``), numbers before all names (``001.Ovenbird``) and
     underscores.
 
-    A ``names_file`` (see ``namefile.read_names``) with keys is joined by them: every key must be a class, and
-    every class have a key. A list that contains the codes themselves only says how they are spelled. Of
-    another list, number k is name k if all codes are numbers: from 0, or from 1 where only that fits. Other
-    codes take the names in sorted order if there are as many and the order is not in doubt.
+    A ``names_file`` (see ``names_file.read_names``) with keys is joined by them: every key must be a class,
+    and every class needs a key. A list that contains the codes only gives their spelling. With any other list
+    class number k gets name k if all codes are numbers: from 0, or from 1 where only that fits. Other codes
+    get the names in sorted order if there are as many and the order is unambiguous.
 
     Raises UsageError for a file that does not fit the codes, an empty name, and equal names.
     """
     if names_file is None:
         names = _plain_names(codes, remark)
     else:
-        given = _from_file(codes, names_file, remark)
-        names = _known_ids(given, remark) or given
+        file_names = _from_file(codes, names_file, remark)
+        names = _known_ids(file_names, remark) or file_names
     names = [" ".join(name.split()) for name in names]
     where = str(names_file) if names_file else CLASS_NAMES
     for code, name in zip(codes, names, strict=True):
@@ -71,19 +70,19 @@ def classes_of(
 ) -> tuple[str, ...]:
     """Return the names of a listing's classes (``class_names``), checked as classes to learn and predict.
 
-    ``remark`` is also told of images without a class. Raises UsageError as ``class_names`` and
-    ``check_distinct`` do, and for a folder whose subfolders are splits ('train', 'val') and not classes.
+    ``remark`` also gets a warning about images without a class. Raises UsageError as ``class_names`` and
+    ``check_distinct`` do, and for a folder whose subfolders are splits ('train', 'val') instead of classes.
     """
     if listing.split_folders:
         raise UsageError(listing.split_folders[0].message, listing.split_folders[0].hint)
     names = class_names(listing.folders, names_file, remark=remark)
     where = str(names_file) if names_file else CLASS_NAMES
     check_distinct(names, text_ids, codes=listing.folders, where=where)
-    loose = [item.key for item in listing.items if item.label == UNLABELLED] if names else []
-    if loose:
+    unlabelled = [item.key for item in listing.items if item.label == UNLABELLED] if names else []
+    if unlabelled:
         remark(
-            f"Warning: {len(loose)} of {len(listing.items)} images have no class, such as "
-            f"'{loose[0]}': they are not in a class folder, or their class is empty."
+            f"Warning: {len(unlabelled)} of {len(listing.items)} images have no class, such as "
+            f"'{unlabelled[0]}': they are not in a class folder, or their class is empty."
         )
     return names
 
@@ -95,35 +94,35 @@ def check_distinct(
     codes: Sequence[str] = (),
     where: str = CLASS_NAMES,
 ) -> None:
-    """Raise UsageError if two names are one text to the text encoder: one of them is never predicted.
+    """Raise UsageError if two names are one text to the text encoder: one of them would never be predicted.
 
-    ``text_ids`` decides. Without a text encoder the names are compared without regard to case, Unicode form,
-    HTML entities and repeated spaces. ``codes`` are what the user knows the classes by.
+    ``text_ids`` compares them. Without it case, Unicode form, HTML entities and repeated spaces are ignored.
+    ``codes`` are the names by which the user knows the classes.
     """
     if text_ids is None:
         _check_groups([normalize_name(name) for name in names], names, codes or names, where)
         return
-    # The name of a folder may not be UTF-8, and no tokenizer takes what Python makes of that.
-    *read, nothing = text_ids([name.encode("utf-8", "replace").decode() for name in (*names, "")])
-    empty = next((name for name, ids in zip(names, read, strict=True) if ids == nothing), None)
+    # The name of a folder may not be UTF-8; no tokenizer accepts the surrogates that Python puts there.
+    *texts, empty_text = text_ids([name.encode("utf-8", "replace").decode() for name in (*names, "")])
+    empty = next((name for name, ids in zip(names, texts, strict=True) if ids == empty_text), None)
     if empty is not None:
         raise UsageError(f"{where}: the text encoder reads nothing in '{empty}'.", "Give the class a name.")
-    _check_groups(read, names, codes or names, where)
+    _check_groups(texts, names, codes or names, where)
 
 
-def _check_groups(read: Sequence[Hashable], names: Sequence[str], codes: Sequence[str], where: str) -> None:
-    twice = next((one for one, count in Counter(read).items() if count > 1), None)
-    if twice is None:
+def _check_groups(texts: Sequence[Hashable], names: Sequence[str], codes: Sequence[str], where: str) -> None:
+    repeated = next((text for text, count in Counter(texts).items() if count > 1), None)
+    if repeated is None:
         return
-    same = [at for at, one in enumerate(read) if one == twice]
-    what = f"the classes {_quoted([codes[at] for at in same])}"
+    same = [at for at, text in enumerate(texts) if text == repeated]
+    what = f"the classes {_quote([codes[at] for at in same])}"
     spellings = list(dict.fromkeys(names[at] for at in same))
     if len(spellings) == 1:
         raise UsageError(
             f"{where}: {what} have the same name '{spellings[0]}'.",
             "Give every class a name of its own with --classes FILE.",
         )
-    called = "" if spellings == [codes[at] for at in same] else f", called {_quoted(spellings)},"
+    called = "" if spellings == [codes[at] for at in same] else f", called {_quote(spellings)},"
     raise UsageError(
         f"{where}: {what}{called} are one text to the text encoder, so one of them would never be predicted.",
         "Merge them, or name them apart with --classes FILE: case, Unicode form, HTML entities and repeated "
@@ -132,7 +131,7 @@ def _check_groups(read: Sequence[Hashable], names: Sequence[str], codes: Sequenc
 
 
 def _plain_names(codes: Sequence[str], remark: Remark) -> list[str]:
-    """Names made from the codes alone."""
+    """Return names made from the codes alone."""
     names = _known_ids(codes, remark) or _without_numbers(codes, remark) or list(codes)
     return [WORDNET.sub("", name).replace("_", " ") for name in names]
 
@@ -141,31 +140,31 @@ def _known_ids(codes: Sequence[str], remark: Remark) -> list[str] | None:
     bare = [code for code in codes if BARE_ID.fullmatch(code)]
     if not bare:
         return None
-    known = class_list("imagenet1k").by_key
-    named = [code for code in bare if code in known]
-    if len(named) == len(codes):
-        first = f"'{named[0]}' is '{known[named[0]]}'"
+    imagenet = class_list("imagenet1k").by_key
+    known = [code for code in bare if code in imagenet]
+    if len(known) == len(codes):
+        first = f"'{known[0]}' is '{imagenet[known[0]]}'"
         remark(f"All {len(codes)} classes are WordNet ids of ImageNet and get its names: {first}.")
-        return [known[code] for code in codes]
-    example = f", such as '{named[0]}' ('{known[named[0]]}')" if named else ""
+        return [imagenet[code] for code in codes]
+    example = f", such as '{known[0]}' ('{imagenet[known[0]]}')" if known else ""
     remark(
         f"Warning: {len(bare)} of {len(codes)} classes are bare WordNet ids, of which lsn knows "
-        f"{len(named)}{example}. Prompts would say the ids: give names with --classes FILE."
+        f"{len(known)}{example}. Prompts would contain the ids: give names with --classes FILE."
     )
     return None
 
 
 def _without_numbers(codes: Sequence[str], remark: Remark) -> list[str] | None:
-    """The codes without the number that each begins with; None if it may be part of a name."""
+    """Return the codes without the number at the start of each; None if it may be part of a name."""
     for pattern in (NUMBERED, PADDED):
-        found = [match for code in codes if (match := pattern.match(code))]
-        if not found or len(found) < len(codes):
+        matches = [match for code in codes if (match := pattern.match(code))]
+        if not matches or len(matches) < len(codes):
             continue
-        rest = [match.string[match.end() :] for match in found]
-        digits = [match[1] for match in found]
-        counts = len(set(map(int, digits))) == len(set(map(normalize_name, rest))) == len(codes)
-        padded = len(set(map(len, digits))) == 1 and any(one.startswith("0") for one in digits)
-        if counts and (pattern is NUMBERED or padded):
+        rest = [match.string[match.end() :] for match in matches]
+        digits = [match[1] for match in matches]
+        unique = len(set(map(int, digits))) == len(set(map(normalize_name, rest))) == len(codes)
+        padded = len(set(map(len, digits))) == 1 and any(number.startswith("0") for number in digits)
+        if unique and (pattern is NUMBERED or padded):
             remark(f"Numbers before class names are left out: '{codes[0]}' is '{rest[0].replace('_', ' ')}'.")
             return rest
     return None
@@ -174,145 +173,143 @@ def _without_numbers(codes: Sequence[str], remark: Remark) -> list[str] | None:
 def _from_file(codes: Sequence[str], path: Path, remark: Remark) -> list[str]:
     if not codes:
         raise UsageError(
-            f"{path}: no image has a class, so there are none to name.",
+            f"{path}: no image has a class, so there are no classes to name.",
             "Put each class into a folder of its own, or name the class of each image in a list or table.",
         )
-    given = read_names(path, codes)
-    if given.columns:
-        return _joined(codes, given)
-    listed = _spelled(codes, given, remark)
-    if listed is not None:
-        return listed
+    file = read_names(path, codes)
+    if file.columns:
+        return _join(codes, file)
+    names = _spell(codes, file, remark)
+    if names is not None:
+        return names
     if all(map(is_number, codes)):
-        return _by_number(codes, given, remark)
-    return _in_order(codes, given, remark)
+        return _by_number(codes, file, remark)
+    return _in_order(codes, file, remark)
 
 
-def _joined(codes: Sequence[str], given: NameFile) -> list[str]:
-    """Names by key; each column of keys is tried as it is written, then by what it means."""
-    columns = (*given.columns, given.names)
+def _join(codes: Sequence[str], file: NameFile) -> list[str]:
+    """Return names by key. The column of keys is the one that matches most codes, literally or canonically."""
+    columns = (*file.columns, file.names)
     forms: tuple[Callable[[str], Hashable], ...] = (str.strip, canonical_key)
     tries = [(form, column) for form in forms for column in columns]
 
-    def matched(one: tuple[Callable[[str], Hashable], Sequence[str]]) -> int:
-        form, column = one
+    def matches(attempt: tuple[Callable[[str], Hashable], Sequence[str]]) -> int:
+        form, column = attempt
         return len({form(code) for code in codes} & {form(key) for key in column})
 
-    form, column = max(tries, key=matched)  # the first of those that match most
+    form, column = max(tries, key=matches)  # the first of those that match most
     keys = [form(key) for key in column]
     repeated = next((key for key, count in Counter(keys).items() if count > 1), None)
     if repeated is not None:
-        raise UsageError(f"{given.path}: '{repeated}' has two names.")
-    wanted = [form(code) for code in codes]
-    known, used = set(keys), set(wanted)
-    missing = [code for code, key in zip(codes, wanted, strict=True) if key not in known]
+        raise UsageError(f"{file.path}: '{repeated}' has two names.")
+    class_keys = [form(code) for code in codes]
+    known, used = set(keys), set(class_keys)
+    missing = [code for code, key in zip(codes, class_keys, strict=True) if key not in known]
     unknown = [text for text, key in zip(column, keys, strict=True) if key not in used]
     if len(missing) == len(codes):
         raise UsageError(
-            f"{given.path}: none of its keys ({_quoted(given.columns[0])}) is a class; the classes are "
-            f"{_quoted(codes)}.",
+            f"{file.path}: none of its keys ({_quote(file.columns[0])}) is a class; the classes are "
+            f"{_quote(codes)}.",
             "A key is the name of a class folder, the class in a table, a number or a WordNet id.",
         )
     if missing:
-        raise UsageError(f"{given.path}: no name for the classes {_quoted(missing)}.")
+        raise UsageError(f"{file.path}: no name for the classes {_quote(missing)}.")
     if unknown:
         raise UsageError(
-            f"{given.path}: the keys {_quoted(unknown)} match no class.",
-            f"Remove them from the file, or add images of them; the classes are {_quoted(codes)}.",
+            f"{file.path}: the keys {_quote(unknown)} match no class.",
+            f"Remove them from the file, or add images of them; the classes are {_quote(codes)}.",
         )
-    # Of an object name -> code the names come first; "1 001.Ovenbird" has no other name than the code.
-    backwards = column is given.names and not all(map(is_key, given.columns[0]))
-    name = dict(zip(keys, given.columns[0] if backwards else given.names, strict=True))
-    return _as_written(codes, [name[key] for key in wanted])
+    # In an object name -> code the names come first; in "1 001.Ovenbird" the code is the only name.
+    backwards = column is file.names and not all(map(is_key, file.columns[0]))
+    name = dict(zip(keys, file.columns[0] if backwards else file.names, strict=True))
+    return _without_codes(codes, [name[key] for key in class_keys])
 
 
-def _as_written(codes: Sequence[str], names: Sequence[str]) -> list[str]:
-    """``names``, but that of a class whose name in the file is its code is made from the code."""
-    made = _plain_names(codes, silent)
-    return [usual if name == code else name for code, name, usual in zip(codes, names, made, strict=True)]
+def _without_codes(codes: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return ``names``, with those that equal their code replaced by a name made from the code."""
+    usual = _plain_names(codes, silent)
+    return [made if name == code else name for code, name, made in zip(codes, names, usual, strict=True)]
 
 
-def _spelling(codes: Sequence[str], given: NameFile) -> list[str | None]:
-    """The name in the list that is the code itself, however spelled; None for a code that is not in it."""
-    spelling = {normalize_name(name): name for name in given.names} | {name: name for name in given.names}
-    made = _plain_names(codes, silent)
+def _spellings(codes: Sequence[str], file: NameFile) -> list[str | None]:
+    """Return how the list spells each code; None for a code that it does not contain."""
+    spelling = {normalize_name(name): name for name in file.names} | {name: name for name in file.names}
+    usual = _plain_names(codes, silent)
     return [
         spelling.get(code) or spelling.get(normalize_name(code)) or spelling.get(normalize_name(name))
-        for code, name in zip(codes, made, strict=True)
+        for code, name in zip(codes, usual, strict=True)
     ]
 
 
-def _spelled(codes: Sequence[str], given: NameFile, remark: Remark) -> list[str] | None:
-    """The names of a list that contains every code; None if it is another list."""
-    names = [name for name in _spelling(codes, given) if name is not None]
+def _spell(codes: Sequence[str], file: NameFile, remark: Remark) -> list[str] | None:
+    """Return the spelling of all codes by a list that contains them; None if it does not."""
+    names = [name for name in _spellings(codes, file) if name is not None]
     if len(names) < len(codes):
         return None
-    repeated = next((name for name, count in Counter(given.names).items() if count > 1), None)
+    repeated = next((name for name, count in Counter(file.names).items() if count > 1), None)
     if repeated is not None:
-        raise UsageError(f"{given.path} names '{repeated}' twice.")
-    if len(given.names) > len(codes):
-        more = len(given.names) - len(codes)
-        remark(f"{more} of the {len(given.names)} classes in {given.path} have no images.")
-    return _as_written(codes, names)
+        raise UsageError(f"{file.path} names '{repeated}' twice.")
+    if len(file.names) > len(codes):
+        more = len(file.names) - len(codes)
+        remark(f"{more} of the {len(file.names)} classes in {file.path} have no images.")
+    return _without_codes(codes, names)
 
 
-def _by_number(codes: Sequence[str], given: NameFile, remark: Remark) -> list[str]:
-    """Number k is name k."""
-    numbers, names = list(map(int, codes)), given.names
+def _by_number(codes: Sequence[str], file: NameFile, remark: Remark) -> list[str]:
+    """Return name k of the list for class number k, counted from 0 or 1."""
+    numbers, names = list(map(int, codes)), file.names
     low, high = min(numbers), max(numbers)
     if high > len(names) or (high == len(names) and low == 0):
         raise UsageError(
-            f"{given.path}: expected a name for the class number {high}, found {len(names)} names.",
+            f"{file.path}: expected a name for the class number {high}, found {len(names)} names.",
             f"Number k is name k, from {0 if low == 0 else '0 or 1'}; or write the number before each name, "
             f"such as '{high}<TAB>NAME'.",
         )
     start = 0 if low == 0 else 1
     if start and high < len(names):
         raise UsageError(
-            f"{given.path}: class {low} is '{names[low]}' if its {len(names)} names count from 0, and "
+            f"{file.path}: class {low} is '{names[low]}' if its {len(names)} names count from 0, and "
             f"'{names[low - 1]}' if they count from 1; the classes are {low} to {high}.",
             f"Write the number before each name, such as '{low}<TAB>{names[low]}', for these classes alone.",
         )
-    remark(f"Class {low} is name {low} of {given.path}, counted from {start}: '{names[low - start]}'.")
+    remark(f"Class {low} is name {low} of {file.path}, counted from {start}: '{names[low - start]}'.")
     return [names[number - start] for number in numbers]
 
 
-def _in_order(codes: Sequence[str], given: NameFile, remark: Remark) -> list[str]:
-    """Names in the sorted order of the codes, where that is beyond doubt."""
+def _in_order(codes: Sequence[str], file: NameFile, remark: Remark) -> list[str]:
+    """Return the names in the sorted order of the codes, if that order is unambiguous."""
     hint = "Write the class before each name, with a tab between them."
-    if len(given.names) != len(codes):
+    if len(file.names) != len(codes):
         raise UsageError(
-            f"{given.path}: expected {len(codes)} names, one a class in sorted order, "
-            f"found {len(given.names)}.",
+            f"{file.path}: expected {len(codes)} names, one per class in sorted order, "
+            f"found {len(file.names)}.",
             hint,
         )
     if any(map(is_number, codes)) or sorted(codes, key=_natural) != list(codes):
         raise UsageError(
-            f"{given.path}: its names have no keys, and in which order the classes {_quoted(codes)} come is "
-            "not clear: some hold numbers, capitals or punctuation.",
+            f"{file.path}: its names have no keys, and the order of the classes {_quote(codes)} is "
+            "ambiguous: some contain numbers, capitals or punctuation.",
             hint,
         )
-    for code, name, own in zip(codes, given.names, _spelling(codes, given), strict=True):
+    for code, name, own in zip(codes, file.names, _spellings(codes, file), strict=True):
         if own is not None and normalize_name(own) != normalize_name(name):
             raise UsageError(
-                f"{given.path}: in sorted order the class '{code}' would be called '{name}', but its own "
-                "name is among the names, too.",
+                f"{file.path}: in sorted order the class '{code}' would be called '{name}', but the list "
+                "also contains its own name.",
                 hint,
             )
-    pairs = [f"'{code}' is '{name}'" for code, name in zip(codes, given.names, strict=True)]
-    shown = pairs if len(pairs) <= 3 else [*pairs[:2], f"... {pairs[-1]}"]
-    remark(
-        f"The names in {given.path} have no keys and go to the classes in sorted order: {', '.join(shown)}."
-    )
-    return list(given.names)
+    pairs = [f"'{code}' is '{name}'" for code, name in zip(codes, file.names, strict=True)]
+    examples = ", ".join(pairs if len(pairs) <= 3 else [*pairs[:2], f"... {pairs[-1]}"])
+    remark(f"The names in {file.path} have no keys and go to the classes in sorted order: {examples}.")
+    return list(file.names)
 
 
 def _natural(code: str) -> list[tuple[bool, int, str]]:
-    """Sorts as people do: numbers by value, letters in whatever case, nothing else counts."""
+    """Return a key for natural sorting: numbers by value, letters without case, nothing else."""
     parts = re.findall(r"\d+|[^\W\d_]+", code.casefold())
     return [(True, int(part), "") if part.isdecimal() else (False, 0, part) for part in parts]
 
 
-def _quoted(names: Sequence[str]) -> str:
+def _quote(names: Sequence[str]) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,4 +1,4 @@
-"""Files of class names: a list of names, or names with the keys of their classes."""
+"""Read files of class names: a list of names, or names with the keys of their classes."""
 
 import csv
 import re
@@ -13,9 +13,9 @@ from lsncli.errors import UsageError
 from lsncli.validation import parsed
 
 MOST_NAMES = 1 << 26
-"""Characters of a file of names or words."""
+"""Characters that a file of names or words may have."""
 LONGEST_NAME = 1000
-"""Characters of a line or a name in it; text encoders read some hundreds."""
+"""Characters that a line or a name may have; text encoders read some hundreds."""
 WORDNET_ID = re.compile(r"n\d{8}(?=$|[_\- ])")
 HEADERS = frozenset(
     {
@@ -26,15 +26,15 @@ HEADERS = frozenset(
 """First cells of a header row above keys, in lower case."""
 
 Split = Callable[[str], tuple[str, str] | None]
-"""A line as a key and the rest; None if the line has no such parts."""
+"""A function that splits a line into a key and the rest; None if it cannot be split."""
 
 
 @dataclass(frozen=True)
 class NameFile:
     """The names in a file, in its order, and their keys.
 
-    ``columns`` hold one key a name each: a file with numbers and WordNet ids has two. A list of names without
-    keys has none.
+    Each of the ``columns`` has one key per name: a file with numbers and WordNet ids has two columns, a list
+    of names without keys has none.
     """
 
     path: Path
@@ -47,8 +47,8 @@ def read_name_lines(
 ) -> list[str]:
     """Read the lines of a text file that are neither blank nor a comment (``# ...``).
 
-    Raises UsageError for a file that cannot be read, is not UTF-8 or holds a line of more than LONGEST_NAME
-    characters; ``what`` it is called, and the ``hint``.
+    Raises UsageError for a file that cannot be read, is not UTF-8 or has a line of more than LONGEST_NAME
+    characters; ``what`` and ``hint`` are for its message.
     """
     text = _read(path, what, hint)
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
@@ -60,7 +60,7 @@ def _check_length(names: Sequence[str], path: Path, what: str = "names file", hi
     longest = max(map(len, names), default=0)
     if longest > LONGEST_NAME:
         raise UsageError(
-            f"The {what} {path} holds a name of {longest:,} characters, and {LONGEST_NAME:,} are allowed.",
+            f"The {what} {path} contains a name of {longest:,} characters, more than {LONGEST_NAME:,}.",
             hint,
         )
 
@@ -68,35 +68,35 @@ def _check_length(names: Sequence[str], path: Path, what: str = "names file", hi
 def read_names(path: Path, codes: Sequence[str]) -> NameFile:
     """Read the names of the classes ``codes`` from a .json or text file.
 
-    A text file holds a name a line, or a key and a name with a tab, a comma, a semicolon, a colon or a space
-    between them. Except after a tab, a first word counts as a key only if that of every line is one of
-    ``codes``, a number or a WordNet id: "golden retriever" is a name. JSON is a list of names, or an object
-    (or a list of lists) of the forms key -> name, name -> number and key -> [key, name].
+    A line of a text file is a name, or a key and a name with a tab, a comma, a semicolon, a colon or a space
+    between them. Except before a tab, the first words are keys only if all of them are ``codes``, numbers or
+    WordNet ids: "golden retriever" is a name. JSON is a list of names, or an object (or a list of lists) of
+    the forms key -> name, name -> number and key -> [key, name].
 
-    Raises UsageError for a file that cannot be read, and for one of no such form.
+    Raises UsageError for a file that cannot be read or has another form.
     """
     if path.suffix.lower() == ".json":
         return _from_json(_read(path), path)
     lines = read_name_lines(path)
     if not lines:
-        raise UsageError(f"The names file {path} is empty.", "Expected a class name a line.")
+        raise UsageError(f"The names file {path} is empty.", "Expected one class name per line.")
     if set(map(normalize_name, codes)) <= set(map(normalize_name, lines)):
         return NameFile(path, tuple(lines))
     return _keyed(lines, codes, path) or NameFile(path, tuple(lines))
 
 
 def is_number(text: str) -> bool:
-    """Whether a class code is a whole number in digits, such as ``7`` or ``007``; 19 digits are none."""
+    """Return whether a class code is a number of at most 18 digits, such as ``7`` or ``007``."""
     return len(text) < 19 and text.isascii() and text.isdecimal()
 
 
 def is_key(text: str) -> bool:
-    """Whether a text is surely a key and no name: a number or a WordNet id."""
+    """Return whether a text is always a key and never a name: a number or a WordNet id."""
     return is_number(text) or re.fullmatch(r"n\d{8}", text) is not None
 
 
 def canonical_key(code: str) -> str | int:
-    """What is compared when a key is looked for: numbers by value, folders by their WordNet id."""
+    """Return the form in which keys are compared: numbers by value, folders by their WordNet id."""
     code = unicodedata.normalize("NFC", code.strip())
     if is_number(code):
         return int(code)
@@ -105,10 +105,7 @@ def canonical_key(code: str) -> str | int:
 
 
 def normalize_name(name: str) -> str:
-    """A name in a form in which the usual spellings of one name are equal.
-
-    Case, Unicode form, HTML entities, underscores and repeated spaces do not count.
-    """
+    """Return a name without differences of case, Unicode form, HTML entities, underscores and spaces."""
     text = unicodedata.normalize("NFKC", unescape(name)).casefold()
     return " ".join(text.replace("_", " ").split())
 
@@ -120,7 +117,7 @@ def _read(path: Path, what: str = "names file", hint: str = "") -> str:
         if len(text) > MOST_NAMES:
             raise ValueError(f"it is larger than {MOST_NAMES >> 20} MiB")
         if "\0" in text:
-            raise ValueError("it holds a NUL character")
+            raise ValueError("it contains a NUL character")
         return text
     except (OSError, ValueError) as error:
         raise UsageError(f"The {what} {path} cannot be read: {error}.", hint) from error
@@ -128,8 +125,8 @@ def _read(path: Path, what: str = "names file", hint: str = "") -> str:
 
 def _at(separator: str) -> Split:
     def split(line: str) -> tuple[str, str] | None:
-        key, found, rest = line.partition(separator)
-        return (key.strip(), rest.strip()) if found else None
+        key, match, rest = line.partition(separator)
+        return (key.strip(), rest.strip()) if match else None
 
     return split
 
@@ -137,14 +134,14 @@ def _at(separator: str) -> Split:
 def _at_comma(line: str) -> tuple[str, str] | None:
     try:
         cells = next(csv.reader([line], skipinitialspace=True))
-    except csv.Error:  # of a line that is longer than any name
+    except csv.Error:  # the line is longer than any name
         return None
     return (cells[0].strip(), ", ".join(cells[1:]).strip()) if len(cells) > 1 else None
 
 
 def _at_mark(line: str) -> tuple[str, str] | None:
-    found = re.fullmatch(r"\s*(\S+?)(?:\s*[:=]\s*|[.)]\s+)(\S.*)", line)
-    return (found[1], found[2].strip()) if found else None
+    match = re.fullmatch(r"\s*(\S+?)(?:\s*[:=]\s*|[.)]\s+)(\S.*)", line)
+    return (match[1], match[2].strip()) if match else None
 
 
 def _at_space(line: str) -> tuple[str, str] | None:
@@ -157,7 +154,7 @@ SPLITS: tuple[Split, ...] = (_at_tab, _at_comma, _at_semicolon, _at_mark, _at_sp
 
 
 def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile | None:
-    """The lines as keys and names; None if they are names alone."""
+    """Split the lines into keys and names; None if they are names without keys."""
     known = {canonical_key(code) for code in codes}
     for split in SPLITS:
         pairs = [split(line) for line in lines]
@@ -175,7 +172,7 @@ def _keyed(lines: Sequence[str], codes: Sequence[str], path: Path) -> NameFile |
             continue
         if split is _at_space and not any(any(map(str.isdigit, key)) for key, _ in rows):
             raise UsageError(
-                f"{path}: '{lines[0].strip()}' may be one name, or the name '{rows[0][1]}' of the class "
+                f"{path}: '{lines[0].strip()}' may be a name, or the name '{rows[0][1]}' of the class "
                 f"'{rows[0][0]}'.",
                 "Put a tab between class and name, or give JSON: a list of names, or an object.",
             )
@@ -189,7 +186,7 @@ def _is_header(cell: str, known: Collection[str | int]) -> bool:
 
 
 def _with_second_key(rows: Sequence[tuple[str, str]], split: Split) -> list[tuple[str, ...]]:
-    """Keys and names, with a second key between them where every line has one."""
+    """Split off a second key between key and name if every line has one."""
     inner = [split(rest) for _, rest in rows]
     seconds = [pair for pair in inner if pair is not None and pair[1] and is_key(pair[0])]
     if len(seconds) < len(rows):
@@ -198,7 +195,7 @@ def _with_second_key(rows: Sequence[tuple[str, str]], split: Split) -> list[tupl
 
 
 def _table(rows: Sequence[Sequence[str]], path: Path) -> NameFile:
-    """Rows of one or more keys and a name; what follows the name are other names, and does not count."""
+    """Return rows of one or more keys and a name as columns; other names after the first are ignored."""
     width, at = min(map(len, rows)), 1
     columns = [tuple(row[0] for row in rows)]
     while at < width - 1 and all(is_key(row[at]) for row in rows):
@@ -212,12 +209,12 @@ def _table(rows: Sequence[Sequence[str]], path: Path) -> NameFile:
 
 def _from_json(text: str, path: Path) -> NameFile:
     def unique(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
+            if key in content:
                 raise UsageError(f"{path}: '{key}' has two names.")
-            found[key] = value
-        return found
+            content[key] = value
+        return content
 
     try:
         content = parsed(text, pairs=unique)

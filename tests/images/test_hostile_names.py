@@ -24,8 +24,8 @@ JSON = {
     "deep.json": (b"[" * 100_000, "is not valid JSON: nested too deep"),
     "closed.json": (b"[" * 500 + b"]" * 500, "is not valid JSON: nested too deep"),
     "digits.json": (b"[" + b"9" * 10_000 + b"]", "is not valid JSON: Exceeds the limit"),
-    "long.json": (b'["' + b"x" * 10_000_000 + b'"]', "holds a name of 10,000,000 characters"),
-    "key.json": (b'{"' + b"x" * 10_000_000 + b'": "cat"}', "holds a name of 1,001 characters"),
+    "long.json": (b'["' + b"x" * 10_000_000 + b'"]', "contains a name of 10,000,000 characters"),
+    "key.json": (b'{"' + b"x" * 10_000_000 + b'": "cat"}', "contains a name of 1,001 characters"),
 }
 
 

@@ -207,7 +207,7 @@ def test_names_of_several_words_are_not_taken_for_keys(tmp_path: Path) -> None:
         ("White Shark", "tabby cat", "GOLDEN_retriever"),
     ):
         assert set(class_names(codes, path)) == set(lines)
-    with pytest.raises(UsageError, match="'golden retriever' may be one name, or the name 'retriever'"):
+    with pytest.raises(UsageError, match="'golden retriever' may be a name, or the name 'retriever'"):
         class_names(("golden", "tabby", "white"), path)
 
 
