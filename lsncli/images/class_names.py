@@ -188,7 +188,7 @@ def _from_file(codes: Sequence[str], path: Path, remark: Remark) -> list[str]:
 
 
 def _join(codes: Sequence[str], file: NameFile) -> list[str]:
-    """Return names by key. The column of keys is the one that matches most codes, literally or canonically."""
+    """Return names by key. The column of keys is the one that matches most codes."""
     columns = (*file.columns, file.names)
     forms: tuple[Callable[[str], Hashable], ...] = (str.strip, canonical_key)
     tries = [(form, column) for form in forms for column in columns]

@@ -60,7 +60,7 @@ def _check_length(names: Sequence[str], path: Path, what: str = "names file", hi
     longest = max(map(len, names), default=0)
     if longest > LONGEST_NAME:
         raise UsageError(
-            f"The {what} {path} contains a name of {longest:,} characters, more than {LONGEST_NAME:,}.",
+            f"The {what} {path} contains a name of {longest:,} characters, and {LONGEST_NAME:,} are allowed.",
             hint,
         )
 
@@ -117,7 +117,7 @@ def _read(path: Path, what: str = "names file", hint: str = "") -> str:
         if len(text) > MOST_NAMES:
             raise ValueError(f"it is larger than {MOST_NAMES >> 20} MiB")
         if "\0" in text:
-            raise ValueError("it contains a NUL character")
+            raise ValueError("it holds a NUL character")
         return text
     except (OSError, ValueError) as error:
         raise UsageError(f"The {what} {path} cannot be read: {error}.", hint) from error

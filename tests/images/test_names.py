@@ -233,7 +233,7 @@ def test_names_by_order_are_told_and_need_an_order_beyond_doubt(tmp_path: Path) 
     assert [text.endswith(f"sorted order: {order}") for text in said] == [True]
     for codes in (("c1", "c10", "c2", "c3"), ("Zebra", "ape", "bear", "cat"), ("1", "2", "3", "x")):
         assert list(codes) == sorted(codes)
-        with pytest.raises(UsageError, match="not clear"):
+        with pytest.raises(UsageError, match="ambiguous"):
             class_names(codes, path)
 
 
