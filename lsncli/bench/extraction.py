@@ -69,7 +69,7 @@ class Extract:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         return (
             f"no images of {len(missing)} of the {len(self.classes)} classes that are needed of the set "
-            f"'{self.set}' in {layout.path} ({layout.how}): {', '.join(missing[:SHOWN])}{more}"
+            f"'{self.set}' in {layout.path} ({layout.description}): {', '.join(missing[:SHOWN])}{more}"
         )
 
     @cached_property

@@ -111,7 +111,7 @@ def _list(
         row = {
             "set": one.name,
             "tables": ", ".join(tables[one.name]),
-            "found": layout.how if layout else absent,
+            "found": layout.description if layout else absent,
         }
         rows.append(vars(one) | row | {"path": str(layout.path) if layout else ""})
     people = FORMATS[format].people
@@ -119,7 +119,7 @@ def _list(
     for one in sets:
         layout = places[one.name]
         if layout is not None and layout.path.stem != one.name:
-            say(f"{one.name}: found at {printable(str(layout.path))} ({layout.how}).", quiet=quiet)
+            say(f"{one.name}: found at {printable(str(layout.path))} ({layout.description}).", quiet=quiet)
     missing = [one for one in sets if places[one.name] is None and one.name not in bundled]
     for one in missing:
         where = "; ".join(filter(None, [one.source, one.address]))

@@ -1,8 +1,8 @@
-"""The layouts of published image sets, each as a listing of the classes that are wanted.
+"""The layouts of published image sets, and the listing of their images, or of some of their classes.
 
-A folder of class folders, a tar, a flat folder with a file of labels (ImageNet, Tiny-ImageNet), or CIFAR's
-own files. Keys and classes are the same in all of them, so a choice of images does not depend on how a set
-was unpacked.
+A layout is a folder of class folders, a tar, a flat folder with a file of labels (ImageNet, Tiny-ImageNet),
+or CIFAR's own files. Keys and classes are the same in all of them, so a choice of images does not depend on
+how a set was unpacked.
 """
 
 import csv
@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lsncli.errors import LsnError
-from lsncli.images import folder as folders_of
+from lsncli.images import folder as folder_source
 from lsncli.images.cifar import scan_cifar
 from lsncli.images.item import Found, ImageItem, Listing, Problem, is_hidden, is_image
 from lsncli.images.listing import list_images
@@ -36,31 +36,30 @@ SYNSETS = (
     re.compile(r"map_clsloc\.txt", re.IGNORECASE),
     re.compile(r".*synsets?(?!_labels).*\.txt", re.IGNORECASE),
 )
-"""Files that say which class a number is, the surest first."""
+"""Files that map class numbers to classes, the most reliable first."""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The WordNet id of every image, by the name of its file without an ending."""
+    """The WordNet id of every image by its file name without extension, read from the file ``path``."""
 
     path: Path
-    """The file that says so."""
     wnids: Mapping[str, str]
 
 
 def find_annotations(folder: Path, top: Path) -> Path | None:
-    """The file that labels the flat images of ``folder``, looked for there and in every folder up to ``top``.
+    """Return the first file with labels of the flat images of ``folder``, or None.
 
-    Development kits in those folders count, too. The first match is taken, from the inside out.
+    It is searched for in ``folder`` and its parents up to ``top``, and in the development kits in these.
     """
-    for near in _near(folder, top):
-        for path in _files(near, NAMES):
+    for candidate in _search_path(folder, top):
+        for path in _files(candidate, NAMES):
             return path
     return None
 
 
 def read_annotations(path: Path) -> Annotations:
-    """What a file found by ``find_annotations`` says. Raises LsnError if it is unreadable or empty."""
+    """Read a file found by ``find_annotations``. Raises LsnError if it is unreadable or empty."""
     try:
         name = path.name.lower()
         if name == "val_annotations.txt":
@@ -78,10 +77,10 @@ def read_annotations(path: Path) -> Annotations:
         raise LsnError(
             f"{path} cannot be read as labels of images: {type(error).__name__} {error}."
         ) from error
-    bad = next((one for one in wnids.values() if not WNID.fullmatch(one)), None)
-    if bad is not None or not wnids:
-        found = "nothing" if bad is None else f"'{bad[:40]}'"
-        raise LsnError(f"{path}: expected a WordNet id such as n01440764 for every image, found {found}.")
+    invalid = next((wnid for wnid in wnids.values() if not WNID.fullmatch(wnid)), None)
+    if invalid is not None or not wnids:
+        content = "nothing" if invalid is None else f"'{invalid[:40]}'"
+        raise LsnError(f"{path}: expected a WordNet id such as n01440764 for every image, found {content}.")
     return Annotations(path, wnids)
 
 
@@ -93,29 +92,29 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _numbered(wnids: list[str]) -> dict[str, str]:
-    """Labels in the order of ImageNet's validation images."""
+    """Assign labels to ImageNet's validation images, in order."""
     return {f"ILSVRC2012_val_{number:08d}": wnid for number, wnid in enumerate(wnids, start=1)}
 
 
 def _by_number(path: Path) -> list[str]:
-    """The labels of the development kit: numbers of classes, which a second file gives WordNet ids."""
+    """Read labels of the development kit: class numbers, which a second file maps to WordNet ids."""
     numbers = [int(line) if line.isdecimal() else 0 for line in _lines(path)]
-    places = [path.parent, path.parent / "data", path.parent.parent, path.parent.parent / "data"]
-    found = [one for pattern in SYNSETS for place in places for one in _files(place, pattern)]
-    if not found:
+    folders = [path.parent, path.parent / "data", path.parent.parent, path.parent.parent / "data"]
+    files = [file for pattern in SYNSETS for folder in folders for file in _files(folder, pattern)]
+    if not files:
         raise LsnError(
             f"{path} numbers the classes, and no meta.mat or map_clsloc.txt beside it says which they are.",
             "Put both files of the development kit's folder 'data' there.",
         )
-    known = _synsets(found[0])
-    missing = next((number for number in numbers if number not in known), None)
+    synsets = _synsets(files[0])
+    missing = next((number for number in numbers if number not in synsets), None)
     if missing is not None:
-        raise LsnError(f"{path}: expected numbers of the classes in {found[0]}, found {missing}.")
-    return [known[number] for number in numbers]
+        raise LsnError(f"{path}: expected numbers of the classes in {files[0]}, found {missing}.")
+    return [synsets[number] for number in numbers]
 
 
 def _synsets(path: Path) -> dict[int, str]:
-    """WordNet ids by the number that the development kit gives them, which is not the alphabet's."""
+    """Read the WordNet ids by their numbers in the development kit, which are not in alphabetical order."""
     if path.suffix.lower() == ".mat":
         return _meta(path)
     rows = [line.split() for line in _lines(path)]
@@ -124,7 +123,7 @@ def _synsets(path: Path) -> dict[int, str]:
     wnids = [row[0] for row in rows]
     if wnids == sorted(wnids):
         raise LsnError(
-            f"{path} lists the classes by the alphabet, and the ground truth numbers them otherwise.",
+            f"{path} lists the classes in alphabetical order, but the ground truth uses another order.",
             "Use meta.mat of the development kit instead.",
         )
     return dict(enumerate(wnids, start=1))
@@ -136,24 +135,24 @@ def _meta(path: Path) -> dict[int, str]:
 
     try:
         synsets = loadmat(path, squeeze_me=True)["synsets"]
-        return {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
+        return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
     except (MatReadError, OSError, KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         raise LsnError(f"{path} cannot be read as the development kit's meta.mat: {error}.") from error
 
 
-def _near(folder: Path, top: Path) -> Iterator[Path]:
-    """``folder``, then its parents up to ``top``, each with the development kits in it."""
+def _search_path(folder: Path, top: Path) -> Iterator[Path]:
+    """Yield ``folder`` and its parents up to ``top``, each followed by the development kits in it."""
     chain = [folder, *folder.parents]
-    for near in chain[: chain.index(top) + 1] if top in chain else chain[:1]:
-        yield near
-        for kit in _entries(near):
+    for parent in chain[: chain.index(top) + 1] if top in chain else chain[:1]:
+        yield parent
+        for kit in _entries(parent):
             if "devkit" in kit.name.lower() and kit.is_dir():
                 yield kit
                 yield kit / "data"
 
 
 def _files(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
-    return [one for one in _entries(folder) if pattern.fullmatch(one.name) and one.is_file()]
+    return [path for path in _entries(folder) if pattern.fullmatch(path.name) and path.is_file()]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -164,23 +163,23 @@ def _entries(folder: Path) -> list[Path]:
 
 
 class DatasetLayout(ABC):
-    """Where an image set lies and how its images are listed."""
+    """The location of an image set, and how its images are listed."""
 
     path: Path
 
     @property
     @abstractmethod
-    def how(self) -> str:
-        """The layout in a few words, for people."""
+    def description(self) -> str:
+        """The layout in a few words, for users."""
 
     @property
     @abstractmethod
     def folders(self) -> tuple[str, ...]:
-        """The names of the class folders, as ``Listing.folders`` has them; found without listing images."""
+        """The names of the class folders, as in ``Listing.folders``; no images are listed."""
 
     @abstractmethod
     def listing(self, only: Collection[str] | None = None) -> Listing:
-        """Every image, or those of the class folders ``only``. Raises LsnError."""
+        """List all images, or those of the class folders ``only``. Raises LsnError."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class FolderLayout(DatasetLayout):
     path: Path
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         return "folder"
 
     @cached_property
@@ -204,25 +203,25 @@ class FolderLayout(DatasetLayout):
     def listing(self, only: Collection[str] | None = None) -> Listing:
         if only is None or set(only) >= set(self.folders):
             return self._whole
-        found: list[Found] = []
+        items: list[Found] = []
         problems: list[Problem] = []
         ignored = 0
         for name in sorted(set(only) & set(self.folders)):
-            source = with_prefix(name, folders_of.scan(self.path / name, follow_links=True))
-            found += [replace(one, folder=name) for one in source.found]
+            source = with_prefix(name, folder_source.scan(self.path / name, follow_links=True))
+            items += [replace(item, folder=name) for item in source.found]
             problems += source.problems
             ignored += source.ignored
-        return _listing(found, problems, ignored)
+        return _listing(items, problems, ignored)
 
 
 @dataclass(frozen=True)
 class TarLayout(DatasetLayout):
-    """One tar of class folders."""
+    """A tar of class folders."""
 
     path: Path
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         return "tar"
 
     @property
@@ -239,13 +238,13 @@ class TarLayout(DatasetLayout):
 
 @dataclass(frozen=True)
 class AnnotatedLayout(DatasetLayout):
-    """A flat folder of images whose classes stand in a file."""
+    """A flat folder of images whose classes are in a file."""
 
     path: Path
     labels: Path
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         return f"flat folder, classes from {self.labels.name}"
 
     @cached_property
@@ -257,21 +256,21 @@ class AnnotatedLayout(DatasetLayout):
         return tuple(sorted(set(self._annotations.wnids.values())))
 
     def listing(self, only: Collection[str] | None = None) -> Listing:
-        wanted = set(self.folders if only is None else only)
-        source = folders_of.scan(self.path, follow_links=True)
-        found, problems, wnids = [], list(source.problems), self._annotations.wnids
-        for one in source.found:
-            wnid = wnids.get(Path(one.key).stem)
+        classes = set(self.folders if only is None else only)
+        source = folder_source.scan(self.path, follow_links=True)
+        items, problems, wnids = [], list(source.problems), self._annotations.wnids
+        for item in source.found:
+            wnid = wnids.get(Path(item.key).stem)
             if wnid is None:
-                problems.append(Problem(one.key, f"{self.labels.name} has no class for it", one.path))
-            elif wnid in wanted:
-                found.append(replace(one, key=f"{wnid}/{one.key}", folder=wnid))
-        return _listing(found, problems, source.ignored)
+                problems.append(Problem(item.key, f"{self.labels.name} has no class for it", item.path))
+            elif wnid in classes:
+                items.append(replace(item, key=f"{wnid}/{item.key}", folder=wnid))
+        return _listing(items, problems, source.ignored)
 
 
 @dataclass(frozen=True)
 class CifarLayout(DatasetLayout):
-    """CIFAR's own files, unpacked or in their archive; ``names`` are the classes in label order."""
+    """CIFAR's own files, unpacked or in their archive; ``names`` are the classes in the order of labels."""
 
     path: Path
     classes: int
@@ -279,7 +278,7 @@ class CifarLayout(DatasetLayout):
     names: tuple[str, ...]
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         return f"CIFAR-{self.classes} {'archive' if self.path.is_file() else 'files'}"
 
     @property
@@ -296,12 +295,12 @@ class CifarLayout(DatasetLayout):
 
 @dataclass(frozen=True)
 class UnlabelledLayout(DatasetLayout):
-    """A flat folder of images whose classes are needed and not to be found."""
+    """A flat folder of images whose classes are required but unknown."""
 
     path: Path
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         return "flat folder, and no file with its classes"
 
     @property
@@ -317,7 +316,7 @@ class UnlabelledLayout(DatasetLayout):
 
 
 def class_folders(path: Path) -> tuple[str, ...]:
-    """The names of the folders in ``path`` that are not hidden, sorted; none if images lie beside them."""
+    """Return the sorted names of the visible folders in ``path``; none if it also contains images."""
     names = []
     try:
         with os.scandir(path) as entries:
@@ -334,35 +333,35 @@ def class_folders(path: Path) -> tuple[str, ...]:
 
 
 def filter_classes(listing: Listing, only: Collection[str]) -> Listing:
-    """The images of some class folders, numbered anew."""
+    """Return the images of some class folders, with new labels from 0."""
     folders = tuple(name for name in listing.folders if name in set(only))
     number = {listing.folders.index(name): label for label, name in enumerate(folders)}
-    items = tuple(replace(one, label=number[one.label]) for one in listing.items if one.label in number)
+    items = tuple(replace(item, label=number[item.label]) for item in listing.items if item.label in number)
     return replace(listing, items=items, folders=folders)
 
 
-def _listing(found: Sequence[Found], problems: Iterable[Problem] = (), ignored: int = 0) -> Listing:
-    """Labelled images as a listing, sorted by key."""
+def _listing(images: Sequence[Found], problems: Iterable[Problem] = (), ignored: int = 0) -> Listing:
+    """Make a listing of labelled images, sorted by key."""
     problems = list(problems)
-    folders = tuple(sorted({str(one.folder) for one in found if one.folder is not None}))
+    folders = tuple(sorted({str(image.folder) for image in images if image.folder is not None}))
     number = {name: label for label, name in enumerate(folders)}
     items = tuple(
         ImageItem(
-            one.key,
-            UNLABELLED if one.folder is None else number[str(one.folder)],
-            one.path,
-            one.offset,
-            one.size,
-            one.content,
-            one.member,
-            one.mtime,
+            image.key,
+            UNLABELLED if image.folder is None else number[str(image.folder)],
+            image.path,
+            image.offset,
+            image.size,
+            image.content,
+            image.member,
+            image.mtime,
         )
-        for one in sorted(found, key=lambda one: one.key)
+        for image in sorted(images, key=lambda image: image.key)
     )
     return Listing(
         items,
         folders,
-        tuple(Failure(one.key, one.reason) for one in problems),
+        tuple(Failure(problem.key, problem.reason) for problem in problems),
         ignored,
-        tuple(one.path for one in problems),
+        tuple(problem.path for problem in problems),
     )

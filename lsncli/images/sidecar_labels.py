@@ -1,5 +1,5 @@
-"""Classes that lie beside images in an archive, as webdataset packs them: ``000123.cls`` or ``000123.json``
-is about ``000123.jpg``."""
+"""Classes in files beside images in an archive, as webdataset writes them: ``000123.cls`` or ``000123.json``
+for ``000123.jpg``."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ from lsncli.images.item import Content, Found, Problem, by_folder
 from lsncli.validation import parsed
 
 LONGEST = 1 << 16
-"""Bytes that are read of such a file."""
+"""Bytes that such a file may have."""
 MOST_FIELDS = 100
-"""Names of fields that are remembered for an error."""
+"""Names of fields that are kept for an error message."""
 
 Class = str | int | None
 
 
 class SidecarLabels:
-    """What the files beside images say, collected while a tar is read from front to back.
+    """The classes in the files beside images, collected while an archive is read from front to back.
 
-    A .cls file counts more than a .json, unless ``columns`` asks for a field of the latter.
+    A .cls file takes precedence over a .json file, unless ``columns`` names a field of the latter.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -37,52 +37,52 @@ class SidecarLabels:
         self._cls: dict[str, Class] = {}
         self._json: dict[str, dict[str, Class]] = defaultdict(dict)  # by the name of the field
         self._fields: dict[str, None] = {}
-        self._known: dict[str, str] = {}  # one string a class, not one an image
-        self.bad: dict[str, str] = {}
-        """Files that should hold a class and do not, each with the reason."""
+        self._names: dict[str, str] = {}  # all images of a class share one string, to save memory
+        self.invalid: dict[str, str] = {}
+        """Files without a valid class, each with the reason."""
 
-    def wants(self, name: str, size: int) -> bool:
-        """Whether a member may hold a class, by its name and size."""
+    def accepts(self, name: str, size: int) -> bool:
+        """Return whether a member may contain a class, by its name and size."""
         if self._columns.label == NO_LABEL:
             return False
         return name.lower().endswith(".cls") or (name.lower().endswith(".json") and size <= LONGEST)
 
     def add(self, name: str, data: bytes) -> bool:
-        """Take what ``data``, the content of ``name``, says. False if it is not about classes."""
+        """Add the class in ``data``, the content of the member ``name``; return False if there is none."""
         stem, _, kind = name.rpartition(".")
         try:
             if kind.lower() == "cls":
-                self._cls[stem] = self._once(_one_class(data))
+                self._cls[stem] = self._share(_read_class(data))
                 return True
             content = parsed(data)
         except ValueError as error:
-            self.bad[name] = str(error) if kind.lower() == "cls" else "no valid JSON"
+            self.invalid[name] = str(error) if kind.lower() == "cls" else "no valid JSON"
             return True
         if not isinstance(content, dict):
             return False
         if len(self._fields) < MOST_FIELDS:
             self._fields |= dict.fromkeys(content)
-        asked = self._columns.label
-        fields = [field for field in content if (field == asked if asked else _is_label(field))]
+        requested = self._columns.label
+        fields = [field for field in content if (field == requested if requested else _is_label(field))]
         for field in fields:
             try:
-                self._json[field][stem] = self._once(parse_class(content[field]))
+                self._json[field][stem] = self._share(parse_class(content[field]))
             except ValueError as error:
-                self.bad[name] = f"its '{field}': {error}"
+                self.invalid[name] = f"its '{field}': {error}"
         return bool(fields)
 
-    def _once(self, label: Class) -> Class:
-        return self._known.setdefault(label, label) if isinstance(label, str) else label
+    def _share(self, label: Class) -> Class:
+        return self._names.setdefault(label, label) if isinstance(label, str) else label
 
-    def settle(self, where: str) -> None:
-        """Decide which field of the .json files holds the classes, once all were added.
+    def check_fields(self, where: str) -> None:
+        """Check the field of classes in the .json files, once all were added.
 
-        Raises UsageError if the field asked for is nowhere, and if several fields may be the one.
+        Raises UsageError if the requested field is missing, and if several fields may hold the classes.
         """
-        asked = self._columns.label
-        if asked and asked != NO_LABEL and self._fields and asked not in self._json:
+        requested = self._columns.label
+        if requested and requested != NO_LABEL and self._fields and requested not in self._json:
             raise UsageError(
-                f"No .json file in '{where}' has a field '{asked}'.",
+                f"No .json file in '{where}' has a field '{requested}'.",
                 f"Their fields are {quote_names([*self._fields])}; see {LABEL_OPTION}.",
             )
         if len(self._json) > 1 and not self._cls and self._columns.labelled:
@@ -94,7 +94,7 @@ class SidecarLabels:
 
     @property
     def note(self) -> str:
-        """Which field of .json files the classes are; "" if none is."""
+        """The field of the .json files that holds the classes, in words; "" if none does."""
         fields = "" if self._cls and not self._columns.label else ", ".join(self._json)
         return f"classes from '{printable(fields)}' of its .json files" if fields else ""
 
@@ -102,10 +102,10 @@ class SidecarLabels:
         return bool(self._cls or self._json)
 
     def of(self, name: str) -> Class:
-        """The class of an image: a name, a number, or None. ``7.left.jpg`` has that of ``7.cls``."""
+        """Return the class of an image: a name, a number, or None. ``7.left.jpg`` has that of ``7.cls``."""
         folder, slash, last = name.rpartition("/")
-        said = [self._cls, *self._json.values()]
-        for labels in said[::-1] if self._columns.label else said:
+        sources = [self._cls, *self._json.values()]
+        for labels in sources[::-1] if self._columns.label else sources:
             for stem in (name.rpartition(".")[0], folder + slash + last.partition(".")[0]):
                 if stem in labels:
                     return labels[stem]
@@ -113,11 +113,11 @@ class SidecarLabels:
 
 
 def _is_label(field: str) -> bool:
-    """Whether a field usually holds a class; beside images of the web, a title is a caption."""
+    """Return whether a field usually holds a class; in data from the web, a title is a caption."""
     return is_label_name(field) and plain_name(field) != "title"
 
 
-def _one_class(data: bytes) -> Class:
+def _read_class(data: bytes) -> Class:
     if len(data) > LONGEST:
         raise ValueError("too long for a class")
     try:
@@ -130,22 +130,24 @@ def _one_class(data: bytes) -> Class:
 
 
 def label_items(
-    path: str, places: Mapping[str, tuple[int, int]], content: Content, labels: SidecarLabels
+    path: str, members: Mapping[str, tuple[int, int]], content: Content, labels: SidecarLabels
 ) -> tuple[list[Found], list[Problem]]:
-    """The images of an archive at ``places`` (offset and size by name) with their classes, and what is wrong
-    with the files that should say them."""
-    labels.settle(path)
-    keys = _without_common_folder(list(places))
-    folders = [labels.of(name) for name in places] if labels else by_folder(keys)
-    found = [
-        Found(key, folder, path, *place, content, name)
-        for key, folder, (name, place) in zip(keys, folders, places.items(), strict=True)
+    """Return the images of an archive with their classes, and the problems of the files with classes.
+
+    ``members`` are offset and size of the images by name. Raises UsageError as ``check_fields`` does.
+    """
+    labels.check_fields(path)
+    keys = _without_common_folder(list(members))
+    folders = [labels.of(name) for name in members] if labels else by_folder(keys)
+    images = [
+        Found(key, folder, path, *position, content, name)
+        for key, folder, (name, position) in zip(keys, folders, members.items(), strict=True)
     ]
-    return found, [Problem(name, reason, f"{path}:{name}") for name, reason in labels.bad.items()]
+    return images, [Problem(name, reason, f"{path}:{name}") for name, reason in labels.invalid.items()]
 
 
 def _without_common_folder(names: list[str]) -> list[str]:
-    """Names in an archive without its single top-level folder, if it has one."""
+    """Return the names without the only top-level folder of an archive, if it has one."""
     tops = {name.partition("/")[0] if "/" in name else None for name in names}
     if len(tops) != 1 or None in tops:
         return names

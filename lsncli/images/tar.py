@@ -1,5 +1,8 @@
-"""Images inside a tar. A plain one is indexed by offset and size: threads read them without a lock. The
-images of a compressed one are unpacked once, into a file without a name. Classes may lie beside images."""
+"""Images inside a tar, with classes in files beside them.
+
+A plain tar is indexed by offset and size, so that threads read images without a lock. The images of a
+compressed tar are unpacked once, into a file without a name.
+"""
 
 import posixpath
 import tarfile
@@ -24,11 +27,11 @@ from lsncli.images.sidecar_labels import LONGEST, SidecarLabels, label_items
 from lsncli.images.tar_stream import UnpackedFile
 
 LONGEST_NAME = 4096
-"""Bytes of a member's name, as of a path on most systems."""
+"""Bytes that a member's name may have, as a path on most systems."""
 MOST_FIELDS = 1000
-"""Fields of global headers."""
+"""Fields that global headers may have."""
 MOST_MEMBERS, BYTES_A_MEMBER = 1_000_000, 20
-"""Members that any tar may have; of more, each takes so many bytes at least, also compressed."""
+"""Members that any tar may have, and the fewest bytes per member in a tar of more, also compressed."""
 
 MemberRange = tuple[int, int]  # offset and size of a member's bytes
 Keep = Callable[[tarfile.TarInfo], MemberRange]
@@ -39,12 +42,12 @@ def _in_place(member: tarfile.TarInfo) -> MemberRange:
 
 
 def scan(path: str, columns: Columns) -> Source:
-    """Index a tar, whatever its compression. Its single top-level folder, if any, is not part of the keys.
+    """Index a tar of any compression. A single top-level folder is not part of the keys.
 
-    Links inside the tar are followed to the member they name. Members that are no plain files, links to
-    nothing and names that lead out of the tar are problems; a tar that ends too early gives what lies before
-    the cut, and a problem. Nothing is ever written under a member's name. Raises UsageError if it is no tar,
-    LsnError if it unpacks to too much.
+    Links inside the tar are followed. Members that are no plain files, broken links and names that lead out
+    of the tar are problems. A tar that is cut short gives the images before the cut, and a problem. No file
+    is ever written under a member's name. Raises UsageError if it is no tar, LsnError if it unpacks to too
+    much.
     """
     try:
         with open(path, "rb") as file:
@@ -54,7 +57,7 @@ def scan(path: str, columns: Columns) -> Source:
 
 
 def scan_file(path: str, file: IO[bytes], content: Content, columns: Columns) -> Source:
-    """The same of an open ``file`` known as ``path``; unless it is compressed, ``content`` reads it."""
+    """Index an open ``file`` called ``path``, as ``scan``; ``content`` reads it unless it is compressed."""
     try:
         most = max(MOST_MEMBERS, file.seek(0, 2) // BYTES_A_MEMBER)
         file.seek(0)
@@ -80,22 +83,22 @@ def _not_a_tar(path: str, error: Exception) -> UsageError:
 def _index(
     path: str, file: tar_stream.LimitedFile, content: Content, columns: Columns, keep: Keep, most: int
 ) -> Source:
-    places: dict[str, MemberRange] = {}
+    images: dict[str, MemberRange] = {}
     links: dict[str, str] = {}
     problems: list[Problem] = []
     labels, ignored, members = SidecarLabels(columns), 0, 0
     system: set[str] = set()
-    with _opened(file) as tar:
+    with _open(file) as tar:
         try:
             while (member := _next(tar, file)) is not None:
-                # tarfile remembers every member; a million of them would be a gigabyte.
+                # tarfile keeps every member: a million of them would take a gigabyte.
                 tar.members.clear()  # type: ignore[attr-defined]
-                if tar.offset <= member.offset:  # a negative size, and tarfile would go round for ever
+                if tar.offset <= member.offset:  # a negative size would make tarfile loop forever
                     raise tarfile.ReadError("members that overlap")
                 members += 1
                 if members > most:
                     raise tarfile.ReadError(f"more than {most:,} members in so small a file")
-                if max(map(_bytes, (member.name, member.linkname))) > LONGEST_NAME:
+                if max(map(_byte_length, (member.name, member.linkname))) > LONGEST_NAME:
                     short = f"{member.name[:100]}..."
                     reason = f"its name is longer than {LONGEST_NAME} bytes"
                     problems.append(Problem(short, reason, f"{path}:{short}"))
@@ -108,8 +111,8 @@ def _index(
                     ignored += 1
                     system |= set(filter(is_system, hidden))
                 elif not is_image(name):
-                    usable = not reason and member.isreg() and labels.wants(name, member.size)
-                    ignored += not (usable and labels.add(name, _start_of(file, member)))
+                    usable = not reason and member.isreg() and labels.accepts(name, member.size)
+                    ignored += not (usable and labels.add(name, _read_start(file, member)))
                 elif reason:
                     problems.append(Problem(name, reason, f"{path}:{name}"))
                 elif member.islnk():
@@ -117,43 +120,44 @@ def _index(
                 elif member.issym():
                     links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
                 else:
-                    places[name] = keep(member)
-            # To tarfile a broken header is the end, and so all that comes behind it would be lost in silence.
+                    images[name] = keep(member)
+            # tarfile takes a broken header for the end: all members after it would be lost silently.
             if file.latest.strip(b"\0"):
                 raise tarfile.ReadError("a broken header")
             while keep is not _in_place and file.read(tar_stream.PIECE):
-                pass  # to the end, where the checksum is
+                pass  # to the end, where compressed data has its checksum
         except (tarfile.TarError, *tar_stream.DAMAGED) as error:
             reason = f"the tar is cut short or damaged: {printable(str(error))}"
             problems.append(Problem(posixpath.basename(path), reason, path))
     for name, target in links.items():
-        place = _follow(target, places, links)
-        if place is None:
+        member_range = _follow(target, images, links)
+        if member_range is None:
             problems.append(Problem(name, "a link to nothing inside the tar", f"{path}:{name}"))
         else:
-            places[name] = place
-    found, bad = label_items(path, places, content, labels)
-    return Source(found, problems + bad, ignored, system, notes=[labels.note] if labels.note else [])
+            images[name] = member_range
+    items, label_problems = label_items(path, images, content, labels)
+    notes = [labels.note] if labels.note else []
+    return Source(items, problems + label_problems, ignored, system, notes=notes)
 
 
-def _opened(file: tar_stream.LimitedFile) -> tarfile.TarFile:
-    with file.headers():  # it reads those of the first member
+def _open(file: tar_stream.LimitedFile) -> tarfile.TarFile:
+    with file.headers():  # tarfile reads those of the first member
         return tarfile.TarFile(fileobj=_as_file(file), mode="r", encoding="utf-8", errors="surrogateescape")
 
 
 def _next(tar: tarfile.TarFile, file: tar_stream.LimitedFile) -> tarfile.TarInfo | None:
     with file.headers():
         member = tar.next()
-    if len(tar.pax_headers) > MOST_FIELDS:  # those of global headers stay, and are copied for each member
+    if len(tar.pax_headers) > MOST_FIELDS:  # tarfile copies the global ones for each member
         raise tarfile.ReadError(f"global headers of more than {MOST_FIELDS} fields")
     return member
 
 
-def _bytes(name: str) -> int:
+def _byte_length(name: str) -> int:
     return len(name.encode("utf-8", "surrogateescape"))
 
 
-def _start_of(file: tar_stream.LimitedFile, member: tarfile.TarInfo) -> bytes:
+def _read_start(file: tar_stream.LimitedFile, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
     data = file.read(min(member.size, LONGEST + 1))
     if len(data) < min(member.size, LONGEST + 1):
@@ -162,11 +166,11 @@ def _start_of(file: tar_stream.LimitedFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _as_file(file: tar_stream.LimitedFile) -> IO[bytes]:
-    return file  # type: ignore[return-value] # tarfile asks for read, seek and tell alone
+    return file  # type: ignore[return-value] # tarfile uses read, seek and tell only
 
 
 def _refused(name: str, member: tarfile.TarInfo) -> str:
-    """Why a member cannot be an image to read; empty if it can."""
+    """Return why a member cannot be read as an image; empty if it can."""
     if name == ".." or name.startswith("../"):
         return "its name leads out of the tar"
     if member.islnk() or member.issym():
@@ -191,10 +195,10 @@ def _copy(file: tar_stream.ForwardFile, member: tarfile.TarInfo, unpacked: Unpac
     return start, member.size
 
 
-def _follow(name: str, places: dict[str, MemberRange], links: dict[str, str]) -> MemberRange | None:
-    for _ in range(40):  # as many links as Linux follows before it calls it a loop
-        if name in places:
-            return places[name]
+def _follow(name: str, images: dict[str, MemberRange], links: dict[str, str]) -> MemberRange | None:
+    for _ in range(40):  # as many links as Linux follows before it reports a loop
+        if name in images:
+            return images[name]
         if name not in links:
             return None
         name = links[name]

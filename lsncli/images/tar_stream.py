@@ -1,4 +1,4 @@
-"""Read a compressed tar from front to back, within limits. Its images go into one file that has no name."""
+"""Read a tar within limits. The images of a compressed one are unpacked into a file without a name."""
 
 import bz2
 import gzip
@@ -17,18 +17,18 @@ from typing import IO, cast
 from lsncli.errors import LsnError
 
 MAX_UNPACKED = 64 << 30
-"""Bytes that one compressed tar may unpack to, images or not."""
+"""Bytes that a compressed tar may unpack to, images or not."""
 PIECE = 1 << 20
 """Bytes that are read at once."""
 MAX_HEADERS = 1 << 17
-"""Bytes of all headers of a member: its name, and whatever else a packer noted of it."""
+"""Bytes of all headers of a member: its name and other attributes."""
 
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, RecursionError)
-"""What reading damaged compressed data raises."""
+"""The errors of reading damaged compressed data."""
 
 
 def open_compressed(file: IO[bytes]) -> IO[bytes] | None:
-    """The unpacked content of a gzip, bzip2 or xz file, told by its first bytes; None if it is neither."""
+    """Open a gzip, bzip2 or xz file, recognised by its first bytes, for reading; None for other files."""
     start = file.read(6)
     file.seek(0)
     if start.startswith(b"\x1f\x8b"):
@@ -41,18 +41,20 @@ def open_compressed(file: IO[bytes]) -> IO[bytes] | None:
 
 
 class LimitedFile(io.RawIOBase):
-    """A file as ``tarfile`` reads it, which trusts what headers claim: no read above PIECE bytes, and while
-    ``headers`` are read not more than MAX_HEADERS in all."""
+    """A file with limits for ``tarfile``, which trusts the sizes in headers.
+
+    A read has at most PIECE bytes, and all reads inside ``headers`` together at most MAX_HEADERS.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._left: int | None = None
         self.latest = b""
-        """What was read at last."""
+        """The bytes of the last read."""
 
     @contextmanager
     def headers(self) -> Iterator[None]:
-        """The headers of one member are read meanwhile."""
+        """Limit the reads in this block to the headers of one member."""
         self._left = MAX_HEADERS
         try:
             yield
@@ -67,23 +69,20 @@ class LimitedFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= PIECE:
-            raise ValueError("a header of absurd length")
+            raise ValueError("a header of invalid length")
         if self._left is not None:
             self._left -= size
             if self._left < 0:
                 raise ValueError(f"headers of more than {MAX_HEADERS >> 10} KiB before one member")
-        return self._take(size)
+        return self._read(size)
 
-    def _take(self, size: int) -> bytes:
+    def _read(self, size: int) -> bytes:
         self.latest = self._file.read(size)
         return self.latest
 
 
 class ForwardFile(LimitedFile):
-    """The same for compressed data, where going back would mean to begin again.
-
-    Raises LsnError above MAX_UNPACKED bytes.
-    """
+    """A limited file of compressed data, which cannot seek backwards. Raises LsnError above MAX_UNPACKED."""
 
     def __init__(self, file: IO[bytes], path: str) -> None:
         super().__init__(file)
@@ -96,38 +95,39 @@ class ForwardFile(LimitedFile):
     def seek(self, position: int, whence: int = 0) -> int:
         if position < self._position:
             raise ValueError("members that overlap")
-        while self._position < position and self._take(min(PIECE, position - self._position)):
+        while self._position < position and self._read(min(PIECE, position - self._position)):
             pass
         return self._position
 
-    def _take(self, size: int) -> bytes:
-        data = super()._take(size)
+    def _read(self, size: int) -> bytes:
+        data = super()._read(size)
         self._position += len(data)
         if self._position > MAX_UNPACKED:
             raise LsnError(
                 f"'{self._path}' unpacks to more than {MAX_UNPACKED / 2**30:.3g} GiB.",
-                "If that is what it should hold, unpack it (tar -xf) and give the folder.",
+                "If that is correct, unpack it (tar -xf) and give the folder.",
             )
         return data
 
 
 MORE_SPACE = "Name a folder with more space in the environment variable TMPDIR, or unpack the tar (tar -xf)."
 SPARE = 1 << 30
-"""Bytes that are always left free on the disk."""
+"""Bytes that stay free on the disk."""
 
 
 def temporary_folder() -> str:
-    """``TMPDIR`` if it is set; else /var/tmp where there is one, since /tmp often is memory; else the
-    system's."""
-    usual = "/var/tmp"
-    if not os.environ.get("TMPDIR") and os.path.isdir(usual) and os.access(usual, os.W_OK):
-        return usual
+    """Return ``TMPDIR``, else /var/tmp if it exists (/tmp is often in memory), else the system's default."""
+    folder = "/var/tmp"
+    if not os.environ.get("TMPDIR") and os.path.isdir(folder) and os.access(folder, os.W_OK):
+        return folder
     return tempfile.gettempdir()
 
 
 class UnpackedFile:
-    """Appended to by one thread, then read by many. It vanishes with the object, and with the process however
-    that ends."""
+    """A file without a name: one thread appends to it, then many read it.
+
+    It is deleted with the object, and also if the process is killed.
+    """
 
     def __init__(self) -> None:
         folder = Path(temporary_folder())
@@ -144,17 +144,17 @@ class UnpackedFile:
         self._lock = threading.Lock()
         self.size = 0
 
-    def check_space(self, wanted: int) -> None:
-        """Raise LsnError if ``wanted`` more bytes would fill the disk."""
+    def check_space(self, size: int) -> None:
+        """Raise LsnError if ``size`` more bytes would fill the disk."""
         disk = os.statvfs(self._descriptor) if hasattr(os, "statvfs") else None
-        if disk is not None and disk.f_bavail * disk.f_frsize < wanted + SPARE:
+        if disk is not None and disk.f_bavail * disk.f_frsize < size + SPARE:
             raise LsnError(
                 f"A compressed tar does not fit in {self._folder}: {self.size / 2**30:.1f} GiB are unpacked.",
                 MORE_SPACE,
             )
 
     def append(self, data: bytes) -> None:
-        """Write behind what is there. Raises LsnError if the disk is full."""
+        """Append bytes. Raises LsnError if the disk is full."""
         view = memoryview(data)
         try:
             while view:
@@ -167,7 +167,7 @@ class UnpackedFile:
         self.size += len(data)
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """``size`` bytes from ``offset``, fewer if the file ends; threads do not disturb one another."""
+        """Return ``size`` bytes from ``offset``, fewer at the end. Thread-safe."""
         size = self.size - offset if size is None else size
         pieces = []
         while size > 0 and (piece := self._read_once(offset, size)):

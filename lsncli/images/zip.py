@@ -1,5 +1,7 @@
-"""Images inside a zip archive. Threads read them from one open archive; nothing is unpacked to the disk.
-Classes may lie beside images, as in a tar."""
+"""Images inside a zip archive, with classes in files beside them, as in a tar.
+
+Threads read from one open archive; nothing is unpacked to the disk.
+"""
 
 import lzma
 import os
@@ -26,9 +28,9 @@ from lsncli.images.sidecar_labels import LONGEST, SidecarLabels, label_items
 from lsncli.images.source_kinds import ListingOptions
 
 LONGEST_NAME = 4096
-"""Bytes of a member's name."""
+"""Bytes that a member's name may have."""
 BYTES_A_MEMBER = 46
-"""What each member takes at least in the directory of an archive."""
+"""The smallest entry of a member in the directory of an archive, in bytes."""
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -39,40 +41,40 @@ DAMAGED = (
     RuntimeError,
     ValueError,
 )
-"""What reading a damaged or encrypted archive raises, besides OSError."""
+"""The errors of reading a damaged or encrypted archive, besides OSError."""
 ENCRYPTED = 1
-"""The flag of a member that takes a password."""
+"""The flag of a member that needs a password."""
 OPEN_ARCHIVES = 16
 """Archives that a process keeps open."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedZip:
-    """An archive as it was when it was listed: its size in bytes and the time of its last change in ns."""
+    """An archive in its state when it was listed: its size in bytes and its modification time in ns."""
 
     path: str
     size: int
     mtime: int
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """The unpacked bytes of the member whose header is at ``offset``. Raises OSError, and Undecodable."""
+        """Return the bytes of the member with a header at ``offset``. Raises OSError, Undecodable."""
         if (self.size, self.mtime) != _state(self.path):
             raise Undecodable(f"its archive {CHANGED}")
         try:
             archive, members = _archive(self)
             with archive.open(members[offset]) as file:
-                data = file.read((size or 0) + 1)  # one more byte, and the checksum is compared at the end
+                data = file.read((size or 0) + 1)  # the checksum is compared when the end is read
         except KeyError:
             raise Undecodable(f"its archive {CHANGED}") from None
         except DAMAGED as error:
             raise Undecodable(f"damaged in its archive: {printable(str(error))}") from error
         if len(data) != size:
-            raise Undecodable("damaged in its archive: not as long as the directory says")
+            raise Undecodable("damaged in its archive: its length differs from the directory")
         return data
 
 
-def scan(path: str, asked: ListingOptions) -> Source:
-    """List the images of an archive. Its single top-level folder, if any, is not part of the keys.
+def scan(path: str, options: ListingOptions) -> Source:
+    """List the images of an archive. A single top-level folder is not part of the keys.
 
     Members that are encrypted, links, too large, or whose names lead out of the archive are problems. Raises
     UsageError if it is no zip archive.
@@ -85,8 +87,8 @@ def scan(path: str, asked: ListingOptions) -> Source:
             f"'{path}' cannot be read as a zip archive: {printable(str(error))}.",
             "Give a whole .zip, or unpack it and give the folder.",
         ) from error
-    labels, ignored, system = SidecarLabels(asked.columns), 0, set[str]()
-    places: dict[str, tuple[int, int]] = {}
+    labels, ignored, system = SidecarLabels(options.columns), 0, set[str]()
+    images: dict[str, tuple[int, int]] = {}
     problems: list[Problem] = []
     for member in archive.infolist():
         if member.is_dir():
@@ -101,29 +103,30 @@ def scan(path: str, asked: ListingOptions) -> Source:
             ignored += 1
             system |= set(filter(is_system, hidden))
         elif not is_image(name):
-            usable = not _refused(name, member) and labels.wants(name, member.file_size)
+            usable = not _refused(name, member) and labels.accepts(name, member.file_size)
             ignored += not (usable and _is_label(labels, name, content, member))
         elif reason := _refused(name, member):
             problems.append(Problem(name, reason, f"{path}:{name}"))
         else:
-            places[name] = (member.header_offset, member.file_size)
-    found, bad = label_items(path, places, content, labels)
-    return Source(found, problems + bad, ignored, system, notes=[labels.note] if labels.note else [])
+            images[name] = (member.header_offset, member.file_size)
+    items, label_problems = label_items(path, images, content, labels)
+    notes = [labels.note] if labels.note else []
+    return Source(items, problems + label_problems, ignored, system, notes=notes)
 
 
 def _is_label(labels: SidecarLabels, name: str, content: ListedZip, member: zipfile.ZipInfo) -> bool:
-    """Whether a small file beside an image says its class, or tries to."""
+    """Return whether a small file beside an image contains a class, valid or not."""
     if member.file_size > LONGEST:
         return False
     try:
         return labels.add(name, content.read(member.header_offset, member.file_size))
     except (Undecodable, OSError) as error:
-        labels.bad[name] = str(error)
+        labels.invalid[name] = str(error)
         return True
 
 
 def _refused(name: str, member: zipfile.ZipInfo) -> str:
-    """Why a member cannot be an image to read; empty if it can."""
+    """Return why a member cannot be read as an image; empty if it can."""
     if name == ".." or name.startswith("../"):
         return "its name leads out of the archive"
     if stat.S_ISLNK(member.external_attr >> 16):
@@ -137,11 +140,11 @@ def _refused(name: str, member: zipfile.ZipInfo) -> str:
 
 @lru_cache(OPEN_ARCHIVES)
 def _archive(content: ListedZip) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
-    """An open archive, and its members by the place of their headers."""
+    """Open an archive, and return its members by the offset of their headers."""
     archive = zipfile.ZipFile(content.path)
     members = {member.header_offset: member for member in archive.infolist()}
     if len(members) * BYTES_A_MEMBER > content.size:
-        raise zipfile.BadZipFile("more members than it has room for")
+        raise zipfile.BadZipFile("more members than fit into its size")
     return archive, members
 
 

@@ -20,7 +20,7 @@ def found(data: Path, name: str) -> tuple[str, str]:
     """Where a set lies below ``data``, and how."""
     layout = locate(data, SETS[name])
     assert layout is not None, name
-    return layout.path.relative_to(data).as_posix(), layout.how
+    return layout.path.relative_to(data).as_posix(), layout.description
 
 
 @pytest.mark.parametrize(

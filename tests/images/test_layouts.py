@@ -60,9 +60,9 @@ def test_all_layouts_list_the_same_images(tmp_path: Path, layout: str, only) -> 
 
 def test_only_the_folders_that_are_wanted_are_looked_into(tmp_path: Path, monkeypatch) -> None:
     found, looked = validation(tmp_path, "torchvision"), []
-    scan = dataset_layouts.folders_of.scan
+    scan = dataset_layouts.folder_source.scan
     monkeypatch.setattr(
-        dataset_layouts.folders_of,
+        dataset_layouts.folder_source,
         "scan",
         lambda path, **how: (looked.append(path.name), scan(path, **how))[1],
     )
@@ -104,7 +104,7 @@ def test_a_list_by_the_alphabet_does_not_number_the_classes(tmp_path: Path) -> N
     (tmp_path / "synset_words.txt").write_text("n01440764 tench\nn02100735 setter\n")
     truth = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
     truth.write_text("2\n1\n")
-    with pytest.raises(LsnError, match=r"by the alphabet.*meta\.mat"):
+    with pytest.raises(LsnError, match=r"in alphabetical order.*meta\.mat"):
         read_annotations(truth)
 
 
