@@ -1,9 +1,9 @@
 """JSON from a file is believed only where it is of the type that is expected."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lsncli import validation
 from lsncli.types import Fingerprint
-from lsncli.validation import parsed, read_toml, typed
+from lsncli.validation import REST, Count, FieldError, Text, parsed, read_toml, typed
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,48 @@ def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [{}, {"x": 1, "other": 2}])
 def test_a_record_has_all_its_fields_and_no_others(value: dict[str, Any]) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(FieldError, match=r"key '(x|other)'"):
         typed(Point, value)
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: Text
+    count: Count | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    kind: Literal["a", "b"] = "a"
+    names: str | tuple[str, ...] = ""
+    sets: dict[str, Inner] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+
+def test_keys_without_a_field_can_be_kept() -> None:
+    assert typed(Outer, {"kind": "b", "x": 1, "others": 2}).others == {"x": 1, "others": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"kind": "c"}, "my.toml, key 'kind': expected one of a, b, found 'c'"),
+        ({"names": 3}, "my.toml, key 'names': expected a text or a list of texts, found 3"),
+        ({"sets": 3}, "my.toml, key 'sets': expected a table, found 3"),
+        ({"sets": {"x": 3}}, "my.toml, key 'sets.x': expected a table, found 3"),
+        ({"sets": {"x": {}}}, "my.toml, [sets.x]: expected a text under the key 'name', found none"),
+        ({"sets": {"x": {"name": " "}}}, "my.toml, [sets.x], key 'name': expected a text, found ' '"),
+        (
+            {"sets": {"x": {"name": "a", "count": 0}}},
+            "my.toml, [sets.x], key 'count': expected a whole number above 0, found 0",
+        ),
+        ({"sets": {"x": {"name": "a", "cuont": 1}}}, "my.toml, [sets.x]: there is no key 'cuont'"),
+    ],
+)
+def test_messages_name_file_table_and_key(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        typed(Outer, value, "my.toml")
+    assert str(caught.value) == message
 
 
 json_values = st.recursive(

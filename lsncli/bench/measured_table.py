@@ -9,12 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from shlex import quote
 
-from lsncli.bench.jobs import ScoreJob, lines_of
+from lsncli.bench.jobs import ScoreJob, check_methods, lines_of
 from lsncli.bench.plan import BenchPlan, make_plan
 from lsncli.bench.results import Record, mean_and_spread
 from lsncli.bench.runner import Run, run
 from lsncli.bench.suite import Group, Suite, TableSpec
-from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.reference.datasets import published_datasets
 from lsncli.reference.published import NUMBERS, PublishedColumn, PublishedTable, parse_column

@@ -1,129 +1,105 @@
 """Suites and tables from TOML files; every error names the file, the table and the key.
 
-Nothing but text is looked at here: ``lsncli.bench.suite`` looks at methods and settings.
-
-A table of a TOML file, read key by key: what is missing, unknown or of another kind is named.
+Nothing but text is checked here: ``lsncli.bench.jobs`` checks methods and settings.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from lsncli import validation
-from lsncli.bench.suite import KINDS, ClassChoice, Group, IdSet, RowSpec, Step, Suite, TableSpec
+from lsncli.bench.suite import ClassChoice, Group, IdSet, Kind, RowSpec, Step, Suite, TableSpec
 from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
 from lsncli.reference.classes import class_list, class_lists, open_set, open_sets
 from lsncli.reference.datasets import Dataset, published_datasets
+from lsncli.validation import REST, Count, FieldError, Text, missing_key, read_toml, typed, wrong_value
+
+Entry = TypeVar("Entry")
 
 
-class Section:
-    """One table; ``where`` is the file and the table, as messages name it. All raise UsageError."""
+@dataclass(frozen=True)
+class SetEntry:
+    """``[sets.NAME]``: how a set differs from the published one of this name, or a set of the suite's own."""
 
-    def __init__(self, where: str, content: Mapping[str, Any]) -> None:
-        self.where = where
-        self.content = content
-        self._known: list[str] = []
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string; without a default it must be there."""
-        value = self._get(key, "a text" if default is None else "")
-        if value is None:
-            return default or ""
-        if not isinstance(value, str) or (default is None and not value.strip()):
-            self.wrong(key, "a text", value)
-        return value
-
-    def number(self, key: str, default: int | None = None) -> int | None:
-        """A whole number above 0."""
-        value = self._get(key)
-        if value is None:
-            return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self.wrong(key, "a whole number above 0", value)
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        """True or false."""
-        value = self._get(key)
-        if value is not None and not isinstance(value, bool):
-            self.wrong(key, "true or false", value)
-        return default if value is None else value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings, empty if the key is not there."""
-        value = self._get(key)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            self.wrong(key, "a list of texts", value)
-        return tuple(value)
-
-    def text_or_texts(self, key: str) -> str | tuple[str, ...]:
-        """A string, or a list of them; "" if the key is not there."""
-        return self.texts(key) if isinstance(self.content.get(key), list) else self.text(key, "")
-
-    def table(self, key: str) -> dict[str, Any]:
-        """A table as it is, empty if the key is not there."""
-        value = self._get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self.wrong(key, f"a table [{key}]", value)
-        return value
-
-    def sections(self, key: str) -> dict[str, "Section"]:
-        """A table of tables."""
-        found = {}
-        for name, content in self.table(key).items():
-            if not isinstance(content, dict):
-                self.wrong(f"{key}.{name}", "a table", content)
-            found[name] = Section(f"{self.where}, [{key}.{name}]", content)
-        return found
-
-    def one_of(self, key: str, name: str, known: Iterable[str]) -> str:
-        """``name`` if it is one of ``known``."""
-        known = tuple(known)
-        if name not in known:
-            self.wrong(key, f"one of {', '.join(known) or 'nothing: none is defined'}", name)
-        return name
-
-    def rest(self) -> dict[str, Any]:
-        """Everything that was not asked for yet."""
-        left = {key: value for key, value in self.content.items() if key not in self._known}
-        self._known += left
-        return left
-
-    def end(self) -> None:
-        """Nothing may be left."""
-        left = [key for key in self.content if key not in self._known]
-        if left:
-            raise UsageError(
-                f"{self.where}: there is no key '{left[0]}'.", f"Expected {', '.join(sorted(self._known))}."
-            )
-
-    def wrong(self, key: str, expected: str, found: Any) -> NoReturn:
-        """Say that ``key`` holds an invalid value."""
-        raise UsageError(f"{self.where}, key '{key}': expected {expected}, found {found!r}.")
-
-    def _get(self, key: str, needed: str = "") -> Any:
-        self._known.append(key)
-        if needed and key not in self.content:
-            raise UsageError(f"{self.where}: expected {needed} under the key '{key}', found none.")
-        return self.content.get(key)
+    title: str | None = None
+    images: Count | None = None
+    classes: Count | None = None
+    per_class: Count | None = None
+    class_list: str | None = None
+    labelled: bool | None = None
+    source: str | None = None
+    address: str | None = None
+    layout: str | None = None
+    note: str | None = None
 
 
-def read_toml(path: Path, what: str) -> Section:
-    """The whole file. Raises UsageError if it cannot be read or is not TOML."""
-    try:
-        return Section(str(path), validation.read_toml(path))
-    except OSError as error:
-        raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+@dataclass(frozen=True)
+class IdEntry:
+    """``[id.NAME]``: an ID set."""
+
+    test: Text
+    title: str | None = None
+    train: str = ""
+    rest: str = ""
+    classes: str | tuple[str, ...] = ""
+    splits: str = ""
+
+
+@dataclass(frozen=True)
+class StepEntry:
+    """``[learn.NAME]``: something to learn; ``settings`` are all other keys."""
+
+    kind: Kind
+    settings: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+
+@dataclass(frozen=True)
+class RowEntry:
+    """``[tables.NAME.rows.NAME]``: a row; None for what the table says."""
+
+    method: Text
+    learn: tuple[str, ...] = ()
+    model: str | None = None
+    id: str | None = None
+    shots: Count | None = None
+    vocabulary: str = ""
+    note: str = ""
+    unavailable: str = ""
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """``[tables.NAME]``, or the whole of a file for ``--table``."""
+
+    title: str = ""
+    note: str = ""
+    ood: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
+    id: str = ""
+    shots: Count | None = None
+    rows: dict[str, RowEntry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """A whole suite file."""
+
+    title: Text
+    model: Text
+    note: str = ""
+    mode: str = "paper"
+    shots: Count | None = None
+    seeds: Count = 1
+    stand_in: bool = False
+    features: str = ""
+    sets: dict[str, SetEntry] = field(default_factory=dict)
+    id: dict[str, IdEntry] = field(default_factory=dict)
+    learn: dict[str, StepEntry] = field(default_factory=dict)
+    tables: dict[str, TableEntry] = field(default_factory=dict)
 
 
 SUITES = ("paper", "mini")
@@ -131,191 +107,200 @@ SUITES = ("paper", "mini")
 
 
 def load_suite(name: str) -> Suite:
-    """A suite of ``SUITES``, or a TOML file. Raises UsageError that names file, table and key."""
+    """Return a suite of ``SUITES``, or of a TOML file. Raises UsageError that names file, table and key."""
     if name in SUITES:
-        path = Path(str(files("lsncli.bench") / "suites" / f"{name}.toml"))
-        section = read_toml(path, "The suite")
-        section.where = f"{name}.toml"
+        path, where = Path(str(files("lsncli.bench") / "suites" / f"{name}.toml")), f"{name}.toml"
+        content = _read(SuiteFile, path, "The suite", where)
     elif name.endswith(".toml"):
-        path = Path(name)
-        section = read_toml(path, "--suite")
+        path, where = Path(name), name
+        content = _read(SuiteFile, path, "--suite", where)
     else:
         raise UsageError(f"There is no suite '{name}'.", f"Expected {', '.join(SUITES)} or a FILE.toml.")
-    suite = _head(section, path)
-    tables = {key: _table(key, one, suite) for key, one in section.sections("tables").items()}
-    section.end()
+    suite = _without_tables(content, where, path)
+    tables = {
+        key: _table(key, entry, f"{where}, [tables.{key}]", suite) for key, entry in content.tables.items()
+    }
     return replace(suite, tables=MappingProxyType(tables))
 
 
 def read_table(path: Path, suite: Suite) -> TableSpec:
-    """A table from a file of its own, with the keys of a suite's ``[tables.NAME]``. Raises UsageError."""
-    return _table(path.stem, read_toml(path, "--table"), suite)
+    """Return a table from a file with the keys of a suite's ``[tables.NAME]``. Raises UsageError."""
+    return _table(path.stem, _read(TableEntry, path, "--table", str(path)), str(path), suite)
 
 
-def _head(top: Section, path: Path) -> Suite:
-    """Everything but the tables."""
-    features = top.text("features", "")
+def _read(kind: type[Entry], path: Path, what: str, where: str) -> Entry:
+    """The content of a TOML file. Raises UsageError if it cannot be read, is not TOML or has a wrong key."""
+    try:
+        return typed(kind, read_toml(path), where)
+    except OSError as error:
+        raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from error
+    except FieldError as error:
+        raise UsageError(f"{error}.", error.hint) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+
+
+def _wrong(where: str, key: str, expected: str, value: Any) -> NoReturn:
+    """Raise UsageError for an invalid value of ``key``."""
+    raise UsageError(f"{wrong_value(where, key, expected, value)}.")
+
+
+def _one_of(where: str, key: str, name: str, known: Iterable[str]) -> str:
+    """``name`` if it is one of ``known``. Raises UsageError."""
+    known = tuple(known)
+    if name not in known:
+        _wrong(where, key, f"one of {', '.join(known) or 'nothing: none is defined'}", name)
+    return name
+
+
+def _without_tables(content: SuiteFile, where: str, path: Path) -> Suite:
+    """The suite but for its tables."""
+    sets = {key: _set(key, entry, f"{where}, [sets.{key}]") for key, entry in content.sets.items()}
     suite = Suite(
         name=path.stem,
-        title=top.text("title"),
-        note=top.text("note", ""),
-        model=top.text("model"),
-        mode=top.text("mode", "paper"),
-        shots=top.number("shots"),
-        seeds=top.number("seeds", 1) or 1,
-        stand_in=top.flag("stand_in", False),
-        sets=MappingProxyType({key: _set(key, one) for key, one in top.sections("sets").items()}),
+        title=content.title,
+        note=content.note,
+        model=content.model,
+        mode=content.mode,
+        shots=content.shots,
+        seeds=content.seeds,
+        stand_in=content.stand_in,
+        sets=MappingProxyType(sets),
         ids={},
         steps={},
         tables={},
         folder=path.parent,
-        features=path.parent / features if features else None,
+        features=path.parent / content.features if content.features else None,
     )
-    ids = {key: _id(key, one, suite) for key, one in top.sections("id").items()}
-    steps = {key: _step(key, one, suite) for key, one in top.sections("learn").items()}
+    ids = {key: _id(key, entry, f"{where}, [id.{key}]", suite) for key, entry in content.id.items()}
+    steps = {key: _step(key, entry, suite) for key, entry in content.learn.items()}
     return replace(suite, ids=MappingProxyType(ids), steps=MappingProxyType(steps))
 
 
-def _set(name: str, section: Section) -> Dataset:
-    """A published set with what the suite says otherwise, or one of the suite's own."""
+def _set(name: str, entry: SetEntry, where: str) -> Dataset:
+    """The published set with the changes of the suite, or one of the suite's own."""
     known = published_datasets().get(name)
-    base = known or Dataset(name, title=section.text("title"))
-    found = Dataset(
-        name=name,
-        title=section.text("title", base.title),
-        images=section.number("images", base.images),
-        classes=section.number("classes", base.classes),
-        per_class=section.number("per_class", base.per_class),
-        class_list=section.text("class_list", base.class_list),
-        labelled=section.flag("labelled", base.labelled),
-        source=section.text("source", base.source),
-        address=section.text("address", base.address),
-        layout=section.text("layout", base.layout),
-        note=section.text("note", base.note),
-    )
-    if known is not None and found.images == known.images:  # another number is another choice of images
-        found = replace(found, places=known.places, cifar=known.cifar, beside=known.beside)
-    if found.class_list:
-        section.one_of("class_list", found.class_list, class_lists())
-    section.end()
-    return found
+    if known is None and not (entry.title or "").strip():
+        raise UsageError(f"{missing_key(where, 'title', 'a text')}.")
+    changes = {key: value for key, value in vars(entry).items() if value is not None}
+    dataset = replace(known or Dataset(name, title=""), **changes)
+    if known is not None and dataset.images != known.images:  # another number is another choice of images
+        dataset = replace(dataset, places=(), cifar="", beside="")
+    if dataset.class_list:
+        _one_of(where, "class_list", dataset.class_list, class_lists())
+    return dataset
 
 
-def _id(key: str, section: Section, suite: Suite) -> IdSet:
-    test = section.one_of("test", section.text("test"), suite.sets)
-    train = section.text("train", "")
-    if train:
-        section.one_of("train", train, suite.sets)
-    rest = section.text("rest", "")
-    if rest:
-        section.one_of("rest", rest, suite.sets)
-    classes, splits = section.text_or_texts("classes"), section.text("splits", "")
-    if classes and splits:
-        section.wrong("splits", "either classes or splits", splits)
-    if bool(rest) != bool(splits):
-        section.wrong("rest", "the set of the OOD classes where there are splits, and only there", rest)
-    title = section.text("title", key)
-    section.end()
-    if splits:
-        found = open_set(section.one_of("splits", splits, open_sets()))
-        choices = tuple(ClassChoice(one.inside, one.inside, one.outside) for one in found.splits)
+def _id(key: str, entry: IdEntry, where: str, suite: Suite) -> IdSet:
+    _one_of(where, "test", entry.test, suite.sets)
+    for name, value in (("train", entry.train), ("rest", entry.rest)):
+        if value:
+            _one_of(where, name, value, suite.sets)
+    if entry.classes and entry.splits:
+        _wrong(where, "splits", "either classes or splits", entry.splits)
+    if bool(entry.rest) != bool(entry.splits):
+        _wrong(where, "rest", "the set of the OOD classes where there are splits, and only there", entry.rest)
+    if entry.splits:
+        splits = open_set(_one_of(where, "splits", entry.splits, open_sets())).splits
+        choices = tuple(ClassChoice(split.inside, split.inside, split.outside) for split in splits)
     else:
-        choices = (_choice(section, classes, suite.sets[test]),)
-        check_distinct(choices[0].names, where=f"{section.where}, classes")
-    return IdSet(key, title, train, test, rest, choices)
+        choices = (_choice(where, entry.classes, suite.sets[entry.test]),)
+        check_distinct(choices[0].names, where=f"{where}, classes")
+    title = key if entry.title is None else entry.title
+    return IdSet(key, title, entry.train, entry.test, entry.rest, choices)
 
 
-def _choice(section: Section, classes: str | tuple[str, ...], stored: Dataset) -> ClassChoice:
-    """All classes, those named one by one, or those of a class list, which may call them otherwise."""
+def _choice(where: str, classes: str | tuple[str, ...], dataset: Dataset) -> ClassChoice:
+    """All classes, those named one by one, or those of a class list, which may have other names for them."""
     if not isinstance(classes, str):
         return ClassChoice(classes, classes)
     if not classes:
         return ClassChoice()
-    wanted = class_list(section.one_of("classes", classes, class_lists()))
-    if not stored.class_list:
-        return ClassChoice(wanted.names, wanted.names)
-    there = class_list(stored.class_list).by_key
-    missing = [one.key for one in wanted.classes if one.key not in there]
-    if missing:
-        section.wrong("classes", f"classes of the set '{stored.name}' ({stored.class_list})", classes)
-    return ClassChoice(tuple(there[one.key] for one in wanted.classes), wanted.names)
+    chosen = class_list(_one_of(where, "classes", classes, class_lists()))
+    if not dataset.class_list:
+        return ClassChoice(chosen.names, chosen.names)
+    stored_names = class_list(dataset.class_list).by_key
+    if any(entry.key not in stored_names for entry in chosen.classes):
+        _wrong(where, "classes", f"classes of the set '{dataset.name}' ({dataset.class_list})", classes)
+    return ClassChoice(tuple(stored_names[entry.key] for entry in chosen.classes), chosen.names)
 
 
-def _step(name: str, section: Section, suite: Suite) -> Step:
-    named = section.one_of("kind", section.text("kind"), KINDS)
-    kind = next(one for one in KINDS if one == named)
-    settings = section.rest()
-    if kind in ("positive", "negative"):
+def _step(name: str, entry: StepEntry, suite: Suite) -> Step:
+    settings = entry.settings
+    if entry.kind in ("positive", "negative"):
         settings = {"mode": suite.mode, "learner": "coop"} | settings
-    return Step(name, kind, MappingProxyType(settings))
+    return Step(name, entry.kind, MappingProxyType(settings))
 
 
-def _table(key: str, section: Section, suite: Suite) -> TableSpec:
-    ood = {name: section.one_of(f"ood.{name}", one, suite.sets) for name, one in section.table("ood").items()}
-    ids = {name: section.one_of(f"ids.{name}", one, suite.ids) for name, one in section.table("ids").items()}
-    if bool(ood) == bool(ids):
-        section.wrong("ood", "OOD sets by column, or under the key 'ids' ID sets with splits", ood)
-    for name, one in ids.items():
-        if not suite.ids[one].rest:
-            section.wrong(f"ids.{name}", "an ID set with splits", one)
-    groups = [Group(name, ood=one) for name, one in ood.items()]
-    groups += [Group(name, id=one) for name, one in ids.items()]
-    usual = replace(
-        RowSpec("", "", (), suite.model, "", suite.shots),
-        model=section.text("model", suite.model),
-        id=_row_id(section, "", suite.ids, own=bool(ids)),
-        shots=section.number("shots", suite.shots),
+def _table(key: str, entry: TableEntry, where: str, suite: Suite) -> TableSpec:
+    for name, value in entry.ood.items():
+        _one_of(where, f"ood.{name}", value, suite.sets)
+    for name, value in entry.ids.items():
+        _one_of(where, f"ids.{name}", value, suite.ids)
+    if bool(entry.ood) == bool(entry.ids):
+        _wrong(where, "ood", "OOD sets by column, or under the key 'ids' ID sets with splits", entry.ood)
+    for name, value in entry.ids.items():
+        if not suite.ids[value].rest:
+            _wrong(where, f"ids.{name}", "an ID set with splits", value)
+    groups = [Group(name, ood=value) for name, value in entry.ood.items()]
+    groups += [Group(name, id=value) for name, value in entry.ids.items()]
+    default = RowSpec(
+        name="",
+        method="",
+        learn=(),
+        model=suite.model if entry.model is None else entry.model,
+        id=_row_id(where, entry.id, suite.ids, bool(entry.ids)),
+        shots=entry.shots or suite.shots,
     )
-    title, note = section.text("title", ""), section.text("note", "")
-    rows = tuple(_row(name, one, suite, usual, bool(ids)) for name, one in section.sections("rows").items())
-    section.end()
+    rows = tuple(
+        _row(name, row, f"{where}, [rows.{name}]", suite, default, bool(entry.ids))
+        for name, row in entry.rows.items()
+    )
     if not rows:
-        section.wrong("rows", "at least one row", {})
-    return TableSpec(key, title, tuple(groups), rows, note)
+        _wrong(where, "rows", "at least one row", {})
+    return TableSpec(key, entry.title, tuple(groups), rows, entry.note)
 
 
-def _row(name: str, section: Section, suite: Suite, usual: RowSpec, own: bool) -> RowSpec:
+def _row(name: str, entry: RowEntry, where: str, suite: Suite, default: RowSpec, own_ids: bool) -> RowSpec:
+    """A row; ``default`` holds what the table says, ``own_ids`` whether its columns have ID sets."""
     row = replace(
-        usual,
+        default,
         name=name,
-        method=section.text("method"),
-        learn=_steps(section, suite.steps),
-        model=section.text("model", usual.model),
-        id=_row_id(section, usual.id, suite.ids, own),
-        shots=section.number("shots", usual.shots),
-        vocabulary=_vocabulary(section, suite.folder),
-        note=section.text("note", ""),
-        unavailable=section.text("unavailable", ""),
+        method=entry.method,
+        learn=_steps(where, entry.learn, suite.steps),
+        model=default.model if entry.model is None else entry.model,
+        id=_row_id(where, default.id if entry.id is None else entry.id, suite.ids, own_ids),
+        shots=entry.shots or default.shots,
+        vocabulary=_vocabulary(where, entry.vocabulary, suite.folder),
+        note=entry.note,
+        unavailable=entry.unavailable,
     )
-    section.end()
-    if not row.id and not own:
-        section.wrong("id", f"one of {', '.join(suite.ids)} here or in the table", "")
+    if not row.id and not own_ids:
+        _wrong(where, "id", f"one of {', '.join(suite.ids)} here or in the table", "")
     if row.learn and row.id and not suite.ids[row.id].train and not row.unavailable:
-        section.wrong("learn", f"nothing, for the ID set '{row.id}' has no 'train'", row.learn[0].name)
+        _wrong(where, "learn", f"nothing, for the ID set '{row.id}' has no 'train'", row.learn[0].name)
     return row
 
 
-def _vocabulary(section: Section, folder: Path) -> str:
+def _vocabulary(where: str, name: str, folder: Path) -> str:
     """A class list, or a file of words beside the suite's."""
-    name = section.text("vocabulary", "")
     if not name or name in class_lists():
         return name
     path = folder / name
     if not path.is_file():
-        section.wrong("vocabulary", f"one of {', '.join(class_lists())} or a file of words", name)
+        _wrong(where, "vocabulary", f"one of {', '.join(class_lists())} or a file of words", name)
     return str(path)
 
 
-def _row_id(section: Section, usual: str, ids: Iterable[str], own: bool) -> str:
-    found = section.text("id", usual)
-    if found and own:
-        section.wrong("id", "none where the columns have ID sets of their own", found)
-    return section.one_of("id", found, ids) if found else ""
+def _row_id(where: str, name: str, ids: Iterable[str], own_ids: bool) -> str:
+    if name and own_ids:
+        _wrong(where, "id", "none where the columns have ID sets of their own", name)
+    return _one_of(where, "id", name, ids) if name else ""
 
 
-def _steps(section: Section, known: Mapping[str, Step]) -> tuple[Step, ...]:
-    steps = tuple(known[section.one_of("learn", name, known)] for name in section.texts("learn"))
+def _steps(where: str, names: Iterable[str], known: Mapping[str, Step]) -> tuple[Step, ...]:
+    steps = tuple(known[_one_of(where, "learn", name, known)] for name in names)
     kinds = [step.kind for step in steps]
     if len(set(kinds)) < len(kinds):
-        section.wrong("learn", "at most one of a kind", [step.name for step in steps])
+        _wrong(where, "learn", "at most one of a kind", [step.name for step in steps])
     return steps

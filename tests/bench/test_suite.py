@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from lsncli.bench.jobs import check_methods
 from lsncli.bench.suite import ClassChoice, Suite
-from lsncli.bench.suite_check import check_methods
 from lsncli.bench.suite_toml import SUITES, load_suite, read_table
 from lsncli.errors import UsageError
 from lsncli.reference.classes import class_list, open_set
