@@ -66,7 +66,7 @@ def test_a_hundred_thousand_names_are_read(tmp_path: Path) -> None:
         (b"title = '\xff'", "is not valid TOML: 'utf-8' codec"),
         (b"title = '\0'", "is not valid TOML"),
         (b"title = ['" + b"x" * 1_000_000 + b"']", "key 'title': expected a text, found"),
-        (b"x" * 1_000_000 + b" = 1", "expected a text under the key 'title'"),
+        (b"x" * 1_000_000 + b" = 1", "there is no key 'x{60}'"),
     ],
 )
 def test_a_hostile_suite_is_one_sentence(tmp_path: Path, content: bytes, reason: str) -> None:
