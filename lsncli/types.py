@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 FloatArray = NDArray[np.floating[Any]]
 """Features (N, D), text features (C, D) or scores (N,), in any float precision."""
@@ -150,7 +150,7 @@ class Fingerprint:
     @classmethod
     def from_json(cls, text: str) -> "Fingerprint":
         """The inverse of ``to_json``. Raises ValueError or TypeError for a text that is not one."""
-        return typed(cls, parsed(text), "fingerprint")
+        return validate(cls, parse_json(text), "fingerprint")
 
     def __str__(self) -> str:
         weights = f":{self.pretrained}" if self.pretrained else ""

@@ -1,6 +1,6 @@
 """Read JSON and TOML from files that anyone may have written, and check every value by its type.
 
-One validator, ``typed``, serves the files that lsn writes and those that users write.
+One validator, ``validate``, serves the files that lsn writes and those that users write.
 """
 
 import json
@@ -21,7 +21,7 @@ MOST_TOML = 1 << 20
 """Bytes of a TOML file, which is written by hand."""
 
 
-def parsed(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+def parse_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """What a JSON text says. Raises ValueError, also for one that is nested more than DEEPEST times.
 
     ``pairs`` makes something else than a dict of the names and values of an object, as for ``json.loads``.
@@ -35,7 +35,7 @@ def parsed(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] |
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says. Raises OSError, and ValueError as ``parsed`` and above MOST_TOML bytes."""
+    """What a TOML file says. Raises OSError, and ValueError as ``parse_json`` and above MOST_TOML bytes."""
     with path.open("rb") as file:
         data = file.read(MOST_TOML + 1)
     if len(data) > MOST_TOML:
@@ -89,7 +89,7 @@ REST = {"rest": True}
 """Metadata of the one field of a dataclass, a dict, that takes every key without a field."""
 
 
-def typed(kind: type[T], value: Any, where: str = "the value") -> T:
+def validate(kind: type[T], value: Any, where: str = "the value") -> T:
     """Return ``value`` as a ``kind``: str, bool, int, float, union, tuple, dict or dataclass of such, or Any.
 
     Lists become tuples, and objects (tables in TOML) become dataclasses, whose fields are checked by their
@@ -97,7 +97,7 @@ def typed(kind: type[T], value: Any, where: str = "the value") -> T:
     messages. Raises FieldError for a value of another type or against a ``Constraint``, and for an unknown or
     missing key.
     """
-    result: Any = _typed(kind, value, where, "")
+    result: Any = _validate(kind, value, where, "")
     return result  # type: ignore[no-any-return]
 
 
@@ -117,7 +117,7 @@ SHOWN = 60
 """Characters of an unexpected value that a message shows."""
 
 
-def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
+def _validate(kind: Any, value: Any, where: str, key: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any or _is_scalar(kind, value):
         return value  # 100 stays 100 as a float, too: digests are made of what was written
@@ -130,11 +130,12 @@ def _typed(kind: Any, value: Any, where: str, key: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         if len(kinds) == len(value):
-            return tuple(_typed(one, item, where, key) for one, item in zip(kinds, value, strict=True))
+            return tuple(_validate(one, item, where, key) for one, item in zip(kinds, value, strict=True))
     elif origin is dict and isinstance(value, dict):
         path = f"{key}." if key else ""
         return {
-            _typed(inner[0], k, where, key): _typed(inner[1], v, where, path + k) for k, v in value.items()
+            _validate(inner[0], k, where, key): _validate(inner[1], v, where, path + k)
+            for k, v in value.items()
         }
     elif is_dataclass(kind) and isinstance(value, dict):
         return _record(kind, value, f"{where}, [{key}]" if key else where)
@@ -153,10 +154,10 @@ def _member(kinds: tuple[Any, ...], value: Any, where: str, key: str) -> Any:
         return None
     others = [kind for kind in kinds if kind is not NoneType]
     if len(others) == 1:
-        return _typed(others[0], value, where, key)
+        return _validate(others[0], value, where, key)
     for kind in others:
         try:
-            return _typed(kind, value, where, key)
+            return _validate(kind, value, where, key)
         except (ValueError, TypeError):
             continue
     raise wrong_value(where, key, " or ".join(map(_description, others)), value)
@@ -167,7 +168,7 @@ def _record(kind: Any, value: dict[str, Any], where: str) -> Any:
     values: dict[str, Any] = {}
     for name, item in value.items():
         if name in known:
-            values[name] = _typed(known[name][0], item, where, name)
+            values[name] = _validate(known[name][0], item, where, name)
         elif takes_rest:
             values.setdefault(takes_rest, {})[name] = item
         else:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lsncli import validation
 from lsncli.types import Fingerprint
-from lsncli.validation import REST, Count, FieldError, Text, parsed, read_toml, typed
+from lsncli.validation import REST, Count, FieldError, Text, parse_json, read_toml, validate
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Point:
 
 
 def test_objects_become_records_and_lists_tuples() -> None:
-    found = typed(Point, {"x": 1, "names": ["a", "b"]})
+    found = validate(Point, {"x": 1, "names": ["a", "b"]})
     assert found == Point(1, ("a", "b"))
     assert type(found.x) is int  # as it was written: digests depend on it
-    assert typed(tuple[tuple[str, str], ...], [["a", "b"]]) == (("a", "b"),)
-    assert typed(dict[str, Any], {"a": [1]}) == {"a": [1]}
+    assert validate(tuple[tuple[str, str], ...], [["a", "b"]]) == (("a", "b"),)
+    assert validate(dict[str, Any], {"a": [1]}) == {"a": [1]}
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_objects_become_records_and_lists_tuples() -> None:
 )
 def test_what_does_not_fit_is_refused(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=r"expected|found"):
-        typed(kind, value)
+        validate(kind, value)
 
 
 @pytest.mark.parametrize("value", [{}, {"x": 1, "other": 2}])
 def test_a_record_has_all_its_fields_and_no_others(value: dict[str, Any]) -> None:
     with pytest.raises(FieldError, match=r"key '(x|other)'"):
-        typed(Point, value)
+        validate(Point, value)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Outer:
 
 
 def test_keys_without_a_field_can_be_kept() -> None:
-    assert typed(Outer, {"kind": "b", "x": 1, "others": 2}).others == {"x": 1, "others": 2}
+    assert validate(Outer, {"kind": "b", "x": 1, "others": 2}).others == {"x": 1, "others": 2}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_keys_without_a_field_can_be_kept() -> None:
 )
 def test_messages_name_file_table_and_key(value: dict[str, Any], message: str) -> None:
     with pytest.raises(FieldError) as caught:
-        typed(Outer, value, "my.toml")
+        validate(Outer, value, "my.toml")
     assert str(caught.value) == message
 
 
@@ -108,7 +108,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from(list(Fingerprint.__dataclass_fields__)), json_values))
 def test_any_json_is_a_record_or_an_error_that_readers_expect(value: dict[str, Any]) -> None:
     try:
-        found = typed(Fingerprint, value)
+        found = validate(Fingerprint, value)
     except (TypeError, ValueError):
         return
     assert isinstance(found.model, str)
@@ -118,7 +118,7 @@ def test_any_json_is_a_record_or_an_error_that_readers_expect(value: dict[str, A
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "", "9" * 10_000])
 def test_a_text_that_is_no_json_or_beyond_reason_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        parsed(text)
+        parse_json(text)
 
 
 @pytest.mark.parametrize("depth", [101, 500, 900, 100_000])
@@ -126,9 +126,9 @@ def test_what_is_nested_too_deep_is_one_sentence(tmp_path: Path, depth: int) -> 
     """Also where a parser would have read it: whoever looks at the values goes down each level."""
     for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
         with pytest.raises(ValueError, match=r"^nested too deep$"):
-            parsed(text)
+            parse_json(text)
         with pytest.raises(ValueError, match=r"^nested too deep$"):
-            parsed(text.encode())
+            parse_json(text.encode())
     path = tmp_path / "a.toml"
     for text in ("x = " + "[" * depth + "]" * depth, ".".join("a" * min(depth, 900)) + " = 1"):
         path.write_text(text)
@@ -138,7 +138,7 @@ def test_what_is_nested_too_deep_is_one_sentence(tmp_path: Path, depth: int) -> 
 
 def test_what_is_not_too_deep_is_read(tmp_path: Path) -> None:
     deep = "[" * 100 + "]" * 100
-    assert str(parsed(deep)) == deep
+    assert str(parse_json(deep)) == deep
     (tmp_path / "a.toml").write_bytes(f"x = {deep[1:-1]}\r\n".encode())
     assert str(read_toml(tmp_path / "a.toml")["x"]) == deep[1:-1]
 

@@ -10,7 +10,7 @@ from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefa
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named, unnamed
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, LearnedArrays
-from lsncli.validation import typed
+from lsncli.validation import validate
 
 LEARNED = "learned."
 HINT = (
@@ -93,10 +93,10 @@ def load_detector(path: Path) -> SavedDetector:
     """Read a detector; raises LsnError as ``read_artefact`` does."""
     arrays, fields = read_artefact(path, "detector", HINT)
     with complete(path, HINT):
-        conditional = typed(dict[str, dict[str, Any]], fields["conditional"], "conditional")
+        conditional = validate(dict[str, dict[str, Any]], fields["conditional"], "conditional")
         head = HeadSource(
-            classes=typed(tuple[str, ...], fields["classes"], "classes"),
-            scale=typed(float, fields["scale"], "scale"),
+            classes=validate(tuple[str, ...], fields["classes"], "classes"),
+            scale=validate(float, fields["scale"], "scale"),
             weights=_text("weights", arrays, conditional),
             negative=_text("negative", arrays, conditional)
             if {"negative"} & {*arrays, *conditional}
@@ -105,20 +105,20 @@ def load_detector(path: Path) -> SavedDetector:
         )
         _check_shapes(head)
         return SavedDetector(
-            method=typed(str, fields["method"], "method"),
-            label=typed(str, fields["label"], "label"),
-            settings=typed(dict[str, Any], fields["settings"], "settings"),
-            head_name=typed(str, fields["head"], "head"),
+            method=validate(str, fields["method"], "method"),
+            label=validate(str, fields["label"], "label"),
+            settings=validate(dict[str, Any], fields["settings"], "settings"),
+            head_name=validate(str, fields["head"], "head"),
             head=head,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-            threshold=typed(Threshold, fields["threshold"], "threshold"),
+            threshold=validate(Threshold, fields["threshold"], "threshold"),
             learned={
                 name.removeprefix(LEARNED): array
                 for name, array in arrays.items()
                 if name.startswith(LEARNED)
             },
             # Files of before lsn recorded it have none.
-            seen=None if fields.get("seen") is None else typed(ImageStatistics, fields["seen"], "seen"),
+            seen=None if fields.get("seen") is None else validate(ImageStatistics, fields["seen"], "seen"),
         )
 
 

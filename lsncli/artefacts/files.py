@@ -28,7 +28,7 @@ from lsncli.errors import LsnError
 from lsncli.files import write_whole
 from lsncli.prompts.loop import Checkpoint
 from lsncli.types import content
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
 """What safetensors raises; the last two for a type of numbers that numpy does not have."""
@@ -123,7 +123,7 @@ def read_artefact(path: Path, kind: str, hint: str, again: str = "") -> tuple[Ar
         )
     fields = {name: text for name, text in stated.items() if name not in OURS}
     with complete(path, hint):
-        return arrays, {name: parsed(value) for name, value in fields.items()}
+        return arrays, {name: parse_json(value) for name, value in fields.items()}
 
 
 @contextmanager
@@ -185,5 +185,5 @@ def load_checkpoint(path: Path) -> StoredCheckpoint | None:
     arrays, fields = read_artefact(path, KIND, HINT)
     with complete(path, HINT):
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        history = typed(tuple[float, ...], fields["history"], "history")
-        return StoredCheckpoint(typed(dict[str, Any], fields["run"], "run"), Checkpoint(tensors, history))
+        history = validate(tuple[float, ...], fields["history"], "history")
+        return StoredCheckpoint(validate(dict[str, Any], fields["run"], "run"), Checkpoint(tensors, history))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import HeldOut
 from lsncli.types import Failure, Fingerprint, Float64Array
-from lsncli.validation import typed
+from lsncli.validation import validate
 
 COMMANDS = {
     "linear": "lsn train-head",
@@ -73,14 +73,14 @@ def load_head(path: Path, kind: str) -> LearnedHead:
         head = LearnedHead(
             kind=kind,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-            classes=typed(tuple[str, ...], fields["classes"], "classes"),
-            scale=typed(float, fields["scale"], "scale"),
+            classes=validate(tuple[str, ...], fields["classes"], "classes"),
+            scale=validate(float, fields["scale"], "scale"),
             weights=arrays["weights"].astype(np.float64),
-            settings=typed(dict[str, Any], fields["settings"], "settings"),
-            held_out=None if rule is None else typed(HeldOut, rule, "held_out"),
+            settings=validate(dict[str, Any], fields["settings"], "settings"),
+            held_out=None if rule is None else validate(HeldOut, rule, "held_out"),
             bias=arrays["bias"].astype(np.float64) if "bias" in arrays else None,
             negative=arrays["negative"].astype(np.float64) if "negative" in arrays else None,
-            history=typed(tuple[float, ...], fields["history"], "history"),
+            history=validate(tuple[float, ...], fields["history"], "history"),
         )
         _check_shapes(head)
         return head
@@ -134,10 +134,11 @@ def load_no_tower(path: Path) -> NoTower:
         return NoTower(
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
             weights=arrays,
-            settings=typed(dict[str, Any], fields["settings"], "settings"),
-            pairs=typed(int, fields["pairs"], "pairs"),
+            settings=validate(dict[str, Any], fields["settings"], "settings"),
+            pairs=validate(int, fields["pairs"], "pairs"),
             failures=tuple(
-                Failure(*pair) for pair in typed(tuple[tuple[str, str], ...], fields["failures"], "failures")
+                Failure(*pair)
+                for pair in validate(tuple[tuple[str, str], ...], fields["failures"], "failures")
             ),
-            history=typed(tuple[float, ...], fields["history"], "history"),
+            history=validate(tuple[float, ...], fields["history"], "history"),
         )

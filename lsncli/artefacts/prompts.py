@@ -11,7 +11,7 @@ from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefa
 from lsncli.prompts.cocoop import META
 from lsncli.prompts.settings import Kind
 from lsncli.types import Fingerprint, Float64Array, unit
-from lsncli.validation import typed
+from lsncli.validation import validate
 
 COMMANDS: dict[Kind, str] = {"positive": "lsn train-pos", "negative": "lsn train-neg"}
 
@@ -121,21 +121,21 @@ def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
     again = f"Learn the prompts again with `{COMMANDS[kind]}`."
     arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.", again)
     with complete(path, again):
-        settings = typed(dict[str, Any], fields["settings"], "settings")
+        settings = validate(dict[str, Any], fields["settings"], "settings")
         for name, kind_of in SETTINGS.items():
             if name in settings:
-                typed(kind_of, settings[name], name)
+                validate(kind_of, settings[name], name)
         contexts, meta = unnamed(arrays, conditional=settings["learner"] == "cocoop")
         prompts = LearnedPrompts(
             kind=kind,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
-            classes=typed(tuple[str, ...], fields["classes"], "classes"),
+            classes=validate(tuple[str, ...], fields["classes"], "classes"),
             contexts=contexts,
             meta=meta,
             text=None if meta else unit(arrays["text"]),
             settings=settings,
-            history=typed(tuple[float, ...], fields["history"], "history"),
-            held_out=typed(HeldOut, fields["held_out"], "held_out"),
+            history=validate(tuple[float, ...], fields["history"], "history"),
+            held_out=validate(HeldOut, fields["held_out"], "held_out"),
         )
         check_shapes(prompts.classes, contexts, prompts.text)
         return prompts

@@ -28,7 +28,7 @@ from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.layout import TextTower
 from lsncli.types import Fingerprint
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 ensure_torchvision()
 import open_clip  # noqa: E402  (needs a torchvision that imports)
@@ -185,7 +185,7 @@ def kept_preprocessing(weights: str) -> dict[str, Any]:
             "Update lsn (pip install -U lsncli), or tune it again with `lsn train-head --tune`.",
         )
     try:
-        return typed(dict[str, Any], parsed(metadata.get("preprocessing", "")), "preprocessing")
+        return validate(dict[str, Any], parse_json(metadata.get("preprocessing", "")), "preprocessing")
     except ValueError as error:
         raise Unavailable(
             f"The tuned model {weights} is damaged: {error}.", "Tune it again with `lsn train-head --tune`."

@@ -29,7 +29,7 @@ from lsncli.methods.inputs import NO_IMAGES
 from lsncli.methods.prepared import prepare_method
 from lsncli.methods.scoring import load_cached_scores
 from lsncli.store.reader import read_fingerprint, read_split
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 
 def lay_out_words(score: ScoreJob, heads: Heads, progress: ProgressCallback = silent) -> None:
@@ -50,7 +50,7 @@ def revision() -> str:
     """Return the git commit that this package was installed from, as pip recorded it; empty for none."""
     try:
         record = distribution("lsncli").read_text("direct_url.json")
-        return str(parsed(record or "{}").get("vcs_info", {}).get("commit_id", ""))
+        return str(parse_json(record or "{}").get("vcs_info", {}).get("commit_id", ""))
     except (PackageNotFoundError, ValueError, AttributeError):
         return ""
 

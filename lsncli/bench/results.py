@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import LsnError
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 Record = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Results:
         # What follows the last line end was being written when a process was killed.
         for line in content[: content.rfind(b"\n") + 1].splitlines():
             try:
-                record = parsed(line)
+                record = parse_json(line)
             except ValueError:
                 continue
             if isinstance(record, dict):

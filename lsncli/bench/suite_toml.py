@@ -15,7 +15,7 @@ from lsncli.errors import UsageError
 from lsncli.images.class_names import check_distinct
 from lsncli.reference.classes import class_list, class_lists, open_set, open_sets
 from lsncli.reference.datasets import Dataset, published_datasets
-from lsncli.validation import REST, Count, FieldError, Text, missing_key, read_toml, typed, wrong_value
+from lsncli.validation import REST, Count, FieldError, Text, missing_key, read_toml, validate, wrong_value
 
 Entry = TypeVar("Entry")
 
@@ -131,7 +131,7 @@ def read_table(path: Path, suite: Suite) -> TableSpec:
 def _read(kind: type[Entry], path: Path, what: str, where: str) -> Entry:
     """The content of a TOML file. Raises UsageError if it cannot be read, is not TOML or has a wrong key."""
     try:
-        return typed(kind, read_toml(path), where)
+        return validate(kind, read_toml(path), where)
     except OSError as error:
         raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}.") from error
     except FieldError as error:

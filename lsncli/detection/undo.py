@@ -20,7 +20,7 @@ from lsncli.detection.undo_log import SignatureChain, key_path, read_key
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import OpenFolder, is_temporary, temporary_name
 from lsncli.signals import held_back
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 HINT = "Name the lsn-undo-*.jsonl that `lsn score --move`, `--copy` or `--link` left in its folder."
 MOST_BYTES = 1 << 30
@@ -268,7 +268,7 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
 
 def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        record = parsed(line)
+        record = parse_json(line)
     except ValueError as error:
         if number == 1:
             return {}

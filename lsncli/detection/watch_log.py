@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from lsncli.errors import LsnError
 from lsncli.files import LINK, NO_LINK
 from lsncli.locks import locked
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 BEGINNING = b'{"path": "'
 MOST_BYTES = 1 << 20
@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[Known, int]:
                     raise _foreign(path, number)
                 break
             try:
-                name, version = _known(parsed(line))
+                name, version = _known(parse_json(line))
                 known[name] = version
             except (ValueError, TypeError, KeyError) as error:
                 raise _foreign(path, number) from error
@@ -167,8 +167,8 @@ def _read(path: Path) -> tuple[Known, int]:
 
 
 def _known(record: Mapping[str, Any]) -> tuple[str, tuple[int | None, ...]]:
-    version = Version(*typed(tuple[int | None, ...], [record[name] for name in VERSION], "version"))
-    return typed(str, record["path"], "path"), version if record["error"] is not None else version[:2]
+    version = Version(*validate(tuple[int | None, ...], [record[name] for name in VERSION], "version"))
+    return validate(str, record["path"], "path"), version if record["error"] is not None else version[:2]
 
 
 def _foreign(path: Path, number: int) -> LsnError:

@@ -17,7 +17,7 @@ from lsncli.store.merge import finish_external_split, finish_split, gather_split
 from lsncli.store.reader import find_split
 from lsncli.store.staging import ExtractionPlan, read_metadata, read_plan, remove_parts, split_lock
 from lsncli.types import Fingerprint, Seconds
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 
 def write_record(
@@ -53,7 +53,9 @@ def write_record(
 def launch_of(path: Path) -> str:
     """Which launch of processes finished the split that a record is about; "" if nobody knows."""
     try:
-        return typed(str, typed(dict[str, Any], parsed(read_own(path, 1 << 20).decode())).get("launch", ""))
+        return validate(
+            str, validate(dict[str, Any], parse_json(read_own(path, 1 << 20).decode())).get("launch", "")
+        )
     except (OSError, ValueError):
         return ""
 

@@ -22,7 +22,7 @@ from lsncli.images.source_kinds import content_types
 from lsncli.store.part import COMMIT_SECONDS, Part
 from lsncli.store.staging import ExtractionPlan, parts_folder
 from lsncli.types import Failure, Fingerprint, Seconds
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 AGAIN = "Run the same `lsn extract` again: it writes it anew."
 
@@ -63,7 +63,7 @@ def read_manifest(folder: Path, plan: ExtractionPlan, index: int) -> list[ImageI
         ) from error
     try:
         sound = line + end == _head(plan, index, content)
-        items = _read(parsed(content.decode())) if sound else []
+        items = _read(parse_json(content.decode())) if sound else []
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise LsnError(f"{path}, images of a part, is damaged: {error}.", AGAIN) from error
     start, stop = plan.borders(index)
@@ -96,10 +96,10 @@ def _written(items: Sequence[ImageItem]) -> bytes:
 
 def _read(whole: dict[str, Any]) -> list[ImageItem]:
     known = content_types()
-    holding: list[Content] = [typed(known[one.pop("kind")], one, "content") for one in whole["contents"]]
+    holding: list[Content] = [validate(known[one.pop("kind")], one, "content") for one in whole["contents"]]
     return [
         ImageItem(key, label, path, offset, size, None if at is None else holding[at], member, mtime)
-        for key, label, path, offset, size, at, member, mtime in typed(tuple[Fields, ...], whole["items"])
+        for key, label, path, offset, size, at, member, mtime in validate(tuple[Fields, ...], whole["items"])
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lsncli.errors import UsageError
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 MOST_NAMES = 1 << 26
 """Characters that a file of names or words may have."""
@@ -217,7 +217,7 @@ def _from_json(text: str, path: Path) -> NameFile:
         return content
 
     try:
-        content = parsed(text, pairs=unique)
+        content = parse_json(text, pairs=unique)
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON: {error}.") from error
     if isinstance(content, list) and content and all(isinstance(name, str) for name in content):

@@ -28,7 +28,7 @@ from lsncli.images.parquet_file import FAILURES, IMAGES, ParquetFile
 from lsncli.images.parquet_pages import Oversized
 from lsncli.images.read import CHANGED, Undecodable
 from lsncli.images.remote import as_url, object_size
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,7 +186,7 @@ def _may_be_classes(file: ParquetFile, column: str, kind: "pa.DataType") -> bool
 def class_label_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
     """What Hugging Face's metadata calls the numbers of a column; empty if it says nothing."""
     try:
-        features = parsed((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         feature = features[column]
         names = feature.get("feature", feature)["names"]  # of a list of labels, too
     except (ValueError, KeyError, TypeError, AttributeError):

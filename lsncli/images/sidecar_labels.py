@@ -16,7 +16,7 @@ from lsncli.images.columns import (
     quote_names,
 )
 from lsncli.images.item import Content, Found, Problem, by_folder
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 LONGEST = 1 << 16
 """Bytes that such a file may have."""
@@ -54,7 +54,7 @@ class SidecarLabels:
             if kind.lower() == "cls":
                 self._cls[stem] = self._share(_read_class(data))
                 return True
-            content = parsed(data)
+            content = parse_json(data)
         except ValueError as error:
             self.invalid[name] = str(error) if kind.lower() == "cls" else "no valid JSON"
             return True

@@ -72,7 +72,7 @@ def read_labels(
         raise UsageError(f"{path}: expected labels as .npy, .json, .csv, .tsv or text, found '{suffix}'.")
     text = checked_read(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = checked_read(path, lambda: validation.parsed(text))
+        values = checked_read(path, lambda: validation.parse_json(text))
         if not isinstance(values, list):
             raise LsnError(f"{path}: expected a JSON list of labels.")
         return label_texts(path, path.name, values), ""

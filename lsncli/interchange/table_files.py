@@ -139,7 +139,7 @@ def read_parquet(path: Path, label_column: str) -> FeatureTable:
 
     schema, beside, features = checked_read(path, load)
     ours = (schema.metadata or {}).get(b"lsn")
-    known = checked_read(path, lambda: validation.parsed(ours)) if ours else {}
+    known = checked_read(path, lambda: validation.parse_json(ours)) if ours else {}
     named = {name: class_label_names(schema, name) for name in schema.names}
     classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
     if known.get("classes") is not None:

@@ -94,7 +94,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
         return tuple(str(value) for value in values.tolist())
     text = checked_read(path, lambda: path.read_text(encoding="utf-8-sig", errors="surrogateescape"))
     if suffix == ".json":
-        values = checked_read(path, lambda: validation.parsed(text))
+        values = checked_read(path, lambda: validation.parse_json(text))
         if not isinstance(values, list) or not all(isinstance(value, str | int) for value in values):
             raise LsnError(f"{path}: expected a JSON list of names or numbers.")
         return tuple(str(value) for value in values)

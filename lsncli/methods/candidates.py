@@ -30,7 +30,7 @@ from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
 from lsncli.types import Float64Array, Head, unit
-from lsncli.validation import parsed
+from lsncli.validation import parse_json
 
 AT_ONCE = 1024
 """Words encoded between two calls of ``progress``."""
@@ -138,7 +138,7 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
         if not text.strip():
             continue
         try:
-            row = parsed(text)
+            row = parse_json(text)
             key, words = row["key"], row["candidates"]
             if not (isinstance(words, list) and all(isinstance(text, str) for text in (key, *words))):
                 raise TypeError("not a text and a list of texts")

@@ -25,7 +25,7 @@ from lsncli.store.reader import failures_of
 from lsncli.store.staging import ExtractionPlan, check_plan
 from lsncli.store.writer import fill_failures, fill_rows
 from lsncli.types import Failure, Seconds
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 CHUNK_NAME = re.compile(r"rows-(\d{12})-(\d{12})\.h5(?:\.tmp)?")
 
@@ -193,7 +193,7 @@ def _about(
 
 def _seconds(text: str) -> Seconds:
     try:
-        return typed(Seconds, parsed(text), "seconds")
+        return validate(Seconds, parse_json(text), "seconds")
     except (ValueError, TypeError) as error:
         raise LsnError("The seconds of a chunk are damaged.") from error
 

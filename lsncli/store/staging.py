@@ -19,7 +19,7 @@ from lsncli.files import LINK, read_own, write_own
 from lsncli.locks import locked
 from lsncli.store.format import check_split_name, digest_texts
 from lsncli.types import Failure, Fingerprint
-from lsncli.validation import parsed, typed
+from lsncli.validation import parse_json, validate
 
 PART_ROWS = 65536
 """Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""
@@ -97,7 +97,7 @@ def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Ca
     """
     try:
         stored = _read(folder)
-        began_with_overwrite, _ = typed(bool, stored.pop("overwrite")), stored.pop("launch")
+        began_with_overwrite, _ = validate(bool, stored.pop("overwrite")), stored.pop("launch")
     except FileNotFoundError:
         return folder.exists()
     except PLAN_ERRORS:
@@ -128,7 +128,7 @@ def read_plan(folder: Path) -> StoredPlan | None:
     """The plan in ``folder``, None if there is none. Raises LsnError for one that cannot be believed."""
     try:
         stored = _read(folder)
-        overwrite, launch = typed(bool, stored.pop("overwrite")), typed(str, stored.pop("launch"))
+        overwrite, launch = validate(bool, stored.pop("overwrite")), validate(str, stored.pop("launch"))
         return StoredPlan(_checked(stored), overwrite, launch)
     except FileNotFoundError:
         return None
@@ -165,12 +165,12 @@ def check_no_link(folder: Path) -> None:
 def _read(folder: Path) -> dict[str, Any]:
     check_no_link(folder)
     text = read_own(folder / "plan.json", MAX_PLAN_BYTES).decode()
-    return typed(dict[str, Any], parsed(text), "the plan")
+    return validate(dict[str, Any], parse_json(text), "the plan")
 
 
 def _checked(stored: dict[str, Any]) -> ExtractionPlan:
     """A plan of which everything is of the right kind and size. Raises ValueError or TypeError."""
-    plan = typed(ExtractionPlan, stored, "the plan")
+    plan = validate(ExtractionPlan, stored, "the plan")
     if (
         plan.items < 0
         or min(plan.dim, plan.batch_size, plan.part_rows) < 1
@@ -256,11 +256,13 @@ def read_metadata(folder: Path) -> SplitMetadata:
     """What ``split.json`` says. Raises LsnError."""
     path = folder / "split.json"
     try:
-        stored = typed(dict[str, Any], parsed(read_own(path, MAX_METADATA_BYTES).decode()), "split.json")
+        stored = validate(
+            dict[str, Any], parse_json(read_own(path, MAX_METADATA_BYTES).decode()), "split.json"
+        )
         stated = stored.pop("checksum", None)  # an older lsn wrote none
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")
-        return typed(SplitMetadata, stored, "split.json")
+        return validate(SplitMetadata, stored, "split.json")
     except (OSError, ValueError, TypeError) as error:
         raise LsnError(
             f"{path} is damaged.", "Run the same `lsn extract` again: it writes it anew."
