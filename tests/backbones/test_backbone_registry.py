@@ -29,7 +29,7 @@ USUAL = ("--device", "cpu", "--workers", "1")
 def added(tmp_path_factory):
     """Steps 1 and 2 of the page; returns the name of the row."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (name, place, about) = re.search(r'`"(\w+)": Kind\("([\w.:]+)", "(.*?)"\)`', PAGE).groups()
+    (name, place, about) = re.search(r'`"(\w+)": BackboneKind\("([\w.:]+)", "(.*?)"\)`', PAGE).groups()
     package, _, function = place.partition(":")
     assert f"`{package.replace('.', '/')}.py`" in PAGE
     folder = tmp_path_factory.mktemp("added")
