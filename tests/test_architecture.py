@@ -196,6 +196,16 @@ def test_the_registries_that_the_plan_names_are_there() -> None:
         assert isinstance(registry.load(f"{module}:{name}"), dict)
 
 
+def test_the_paths_of_an_image_and_a_prompt_name_what_exists() -> None:
+    plan = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    steps = plan.split("## The path of an image")[1].split("## Where to add what")[0]
+    pairs = re.findall(r"`(\w+)`[ ,(\s]+`([\w/]+)\.py`\)", steps)
+    assert len(pairs) > 20
+    for name, path in pairs:
+        code = ast.parse((PACKAGE / f"{path}.py").read_text(encoding="utf-8"))
+        assert name in {getattr(node, "name", None) for node in code.body}, f"{path}.py has no {name}"
+
+
 def test_docs_name_every_room() -> None:
     plan = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {room_of(path) for path in MODULES} - {"__init__", "__main__"}
