@@ -36,7 +36,7 @@ test-robust: $(READY)
 
 # half an hour or more on two cores; HARD="--only random --seed 7 tests/store" does a part of it
 test-hard: $(READY)
-	$(BIN)/python tests/hard.py $(HARD)
+	$(BIN)/python -m tests.robustness.hard $(HARD)
 
 # In a folder of its own, because it brings a torch of its own: 3 GB of downloads where that is a CUDA build.
 test-lowest:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deaths import ended_by, signal_after
+from kill_points import ended_by, signal_after
 
 from lsncli.errors import LsnError
 from lsncli.files import OpenFolder, check_writable, place_whole, whole, whole_text, write_whole

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench_samples import run_suite
-from deaths import signal_after
+from kill_points import signal_after
 
 from lsncli.backbones.loading import ensure_torchvision
 from lsncli.bench.results import Results

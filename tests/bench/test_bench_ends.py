@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bench_samples import results, write_images, write_suite
-from deaths import signal_after
+from kill_points import signal_after
 
 from lsncli.bench.results import Results
 from lsncli.cli.app import main

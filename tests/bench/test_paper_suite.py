@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paper_data import lay_out
+from paper_datasets import lay_out
 
 from lsncli.bench.measured_table import MeasuredTable, measured
 from lsncli.bench.plan import BenchPlan

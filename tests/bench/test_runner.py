@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import bench_samples
 import pytest
 from bench_samples import results, run_suite, write_images, write_suite
-from code_samples import added, edited, functions_called, replaced
+from edited_code import added, edited, functions_called, replaced
 
 from lsncli.backbones import loader_of
 from lsncli.bench import jobs, measure, training_jobs

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from deaths import signal_after_files
+from kill_points import signal_after_files
 
 from lsncli.backbones import openclip  # noqa: F401  (imported here, so that no child has to)
 from lsncli.cli.app import main

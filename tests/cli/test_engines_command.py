@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patience import wait_until
 from PIL import Image
+from waiting import wait_until
 
 from lsncli.device import pick_device
 from lsncli.extraction.engines import WorkerGroup

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from deaths import signal_after_files
+from kill_points import signal_after_files
 from training_samples import features_of
 
 from lsncli.backbones import openclip

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from deaths import signal_after
+from kill_points import signal_after
 
 from lsncli.backbones import openclip  # noqa: F401
 from lsncli.cli.app import main

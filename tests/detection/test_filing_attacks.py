@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from deaths import ended_by, signal_after
 from filing_samples import filed, items, photos, planned, tree
+from kill_points import ended_by, signal_after
 
 from lsncli.detection import undo_log as undolog
 from lsncli.detection.undo import read_undo_file, undo, undo_all

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import paper_data
+import paper_datasets
 import pytest
 
 from lsncli.evaluation.dataset_check import locate, verify
@@ -44,7 +44,7 @@ def found(data: Path, name: str) -> tuple[str, str]:
 def test_imagenet_is_found_in_its_usual_layouts(
     tmp_path: Path, layout: str, train: str, val: str, how: str
 ) -> None:
-    paper_data.write_imagenet(tmp_path, TEN, 1, layout)
+    paper_datasets.write_imagenet(tmp_path, TEN, 1, layout)
     assert found(tmp_path, "imagenet-train") == (train, "folder")
     assert found(tmp_path, "imagenet-val") == (val, how)
     assert locate(tmp_path, SETS["tinyimagenet-train"]) is None
@@ -54,18 +54,18 @@ def test_imagenet_is_found_in_its_usual_layouts(
     "name", ["imagenet", "IMAGENET", "ImageNet-1k", "imagenet_1K", "ILSVRC2012", "ilsvrc"]
 )
 def test_imagenet_is_found_under_its_names_in_any_case(tmp_path: Path, name: str) -> None:
-    paper_data.write_imagenet(tmp_path, TEN, 1, "torchvision")
+    paper_datasets.write_imagenet(tmp_path, TEN, 1, "torchvision")
     os.rename(tmp_path / "ImageNet", tmp_path / name)
     assert found(tmp_path, "imagenet-train") == (f"{name}/train", "folder")
 
 
 def test_the_folder_may_be_imagenet_itself(tmp_path: Path) -> None:
-    paper_data.write_imagenet(tmp_path, TEN, 1, "torchvision")
+    paper_datasets.write_imagenet(tmp_path, TEN, 1, "torchvision")
     assert found(tmp_path / "ImageNet", "imagenet-val") == ("val", "folder")
 
 
 def test_the_ood_sets_are_found_as_they_unpack(tmp_path: Path) -> None:
-    paper_data.lay_out(tmp_path, "imagenet10", open_sets=False, ood=1)
+    paper_datasets.lay_out(tmp_path, "imagenet10", open_sets=False, ood=1)
     assert found(tmp_path, "inaturalist") == ("iNaturalist/images", "folder")
     assert found(tmp_path, "sun") == ("SUN/images", "folder")
     assert found(tmp_path, "places") == ("Places/images", "folder")
@@ -76,7 +76,7 @@ def test_the_ood_sets_are_found_as_they_unpack(tmp_path: Path) -> None:
 
 
 def test_tiny_imagenet_is_found_as_it_unpacks(tmp_path: Path) -> None:
-    paper_data.write_tiny(tmp_path, 1, 1)
+    paper_datasets.write_tiny(tmp_path, 1, 1)
     train, val = found(tmp_path, "tinyimagenet-train"), found(tmp_path, "tinyimagenet-val")
     assert train == ("tiny-imagenet-200/train", "folder")
     assert val == ("tiny-imagenet-200/val/images", "flat folder, classes from val_annotations.txt")
@@ -90,7 +90,7 @@ def test_tiny_imagenet_is_found_as_it_unpacks(tmp_path: Path) -> None:
         assert not [what for what in wrong if what.startswith("class ")]
 
 
-@pytest.mark.parametrize("write", [paper_data.write_cifar_python, paper_data.write_cifar_binary])
+@pytest.mark.parametrize("write", [paper_datasets.write_cifar_python, paper_datasets.write_cifar_binary])
 @pytest.mark.parametrize("archive", [False, True])
 @pytest.mark.parametrize("classes", [10, 100])
 def test_cifar_is_found_in_every_version(tmp_path: Path, write, archive: bool, classes: int) -> None:
@@ -105,7 +105,7 @@ def test_cifar_is_found_in_every_version(tmp_path: Path, write, archive: bool, c
 
 
 def test_the_sets_own_folder_comes_first(tmp_path: Path) -> None:
-    paper_data.write_imagenet(tmp_path, TEN, 1, "torchvision")
+    paper_datasets.write_imagenet(tmp_path, TEN, 1, "torchvision")
     (tmp_path / "imagenet-val" / "n01440764").mkdir(parents=True)
     assert found(tmp_path, "imagenet-val") == ("imagenet-val", "folder")
     assert found(tmp_path, "imagenet-train") == ("ImageNet/train", "folder")
@@ -117,7 +117,7 @@ def test_a_name_in_another_case_is_the_sets_own_folder(tmp_path: Path) -> None:
 
 
 def test_a_flat_validation_folder_without_labels_is_found_as_such(tmp_path: Path) -> None:
-    paper_data.write_jpeg(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG", (0, 0), 0)
+    paper_datasets.write_jpeg(tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG", (0, 0), 0)
     assert locate(tmp_path, SETS["imagenet-val"]) == UnlabelledLayout(tmp_path / "ImageNet" / "val")
 
 
@@ -129,7 +129,7 @@ def test_other_folders_are_not_taken_for_a_set(tmp_path: Path) -> None:
 
 
 def test_a_folder_found_is_listed_as_before(tmp_path: Path) -> None:
-    paper_data.write_imagenet(tmp_path, TEN, 2, "torchvision")
+    paper_datasets.write_imagenet(tmp_path, TEN, 2, "torchvision")
     layout = locate(tmp_path, SETS["imagenet-val"])
     assert layout is not None
     assert layout.listing() == list_images([tmp_path / "ImageNet" / "val"], follow_links=True)

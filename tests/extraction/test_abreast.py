@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_backbone import FakeBackbone, make_images
-from patience import PATIENCE
+from waiting import PATIENCE
 
 from lsncli.backbones import load_backbone
 from lsncli.extraction.encoder import encode_stream

@@ -8,8 +8,8 @@ import pytest
 import torch
 from fake_backbone import DIM, FakeBackbone, make_images, png
 from numpy.typing import NDArray
-from patience import wait_until
 from slow_images import DECODER, SLEEPS, WATCHED
+from waiting import wait_until
 
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder, encode_stream

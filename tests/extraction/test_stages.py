@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator
 
 import pytest
-from patience import PATIENCE, wait_until
+from waiting import PATIENCE, wait_until
 
 from lsncli.extraction.pipeline import in_threads
 

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import paper_data
+import paper_datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +19,10 @@ from lsncli.images.item import Found
 from lsncli.reference.classes import class_list
 
 WRITERS = {
-    "python": (paper_data.write_cifar_python, False),
-    "binary": (paper_data.write_cifar_binary, False),
-    "python archive": (paper_data.write_cifar_python, True),
-    "binary archive": (paper_data.write_cifar_binary, True),
+    "python": (paper_datasets.write_cifar_python, False),
+    "binary": (paper_datasets.write_cifar_binary, False),
+    "python archive": (paper_datasets.write_cifar_python, True),
+    "binary archive": (paper_datasets.write_cifar_binary, True),
 }
 
 
@@ -43,7 +43,7 @@ def test_every_version_holds_the_pixels_and_labels_that_were_written(
     found = {one.key: one for one in scan_cifar(made(tmp_path, version, classes), classes, role, names)}
     written = {
         (f"{names[label]}/{file}-{number:05d}"): pixels[number]
-        for file, (labels, pixels) in paper_data.cifar_files(classes, 2, 1).items()
+        for file, (labels, pixels) in paper_datasets.cifar_files(classes, 2, 1).items()
         if file.startswith("test") == (role == "test")
         for number, label in enumerate(labels)
     }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patience import PATIENCE
 from PIL import Image
+from waiting import PATIENCE
 
 from lsncli.images.decode import decode
 from lsncli.images.item import ImageItem

@@ -3,7 +3,7 @@
 import tarfile
 from pathlib import Path
 
-import paper_data
+import paper_datasets
 import pytest
 
 from lsncli.errors import LsnError
@@ -30,7 +30,7 @@ def validation(root: Path, layout: str) -> DatasetLayout:
         with tarfile.open(root / "val.tar", "w") as tar:
             tar.add(folder, "val")
         return TarLayout(root / "val.tar")
-    paper_data.write_imagenet(root, dict.fromkeys(TEN, 1), 2, layout)
+    paper_datasets.write_imagenet(root, dict.fromkeys(TEN, 1), 2, layout)
     if layout == "torchvision":
         return FolderLayout(root / "ImageNet" / "val")
     flat = root / ("ILSVRC/Data/CLS-LOC/val" if layout == "kaggle" else "ImageNet/val")
@@ -72,7 +72,7 @@ def test_only_the_folders_that_are_wanted_are_looked_into(tmp_path: Path, monkey
 
 def test_an_image_without_a_label_is_a_problem(tmp_path: Path) -> None:
     found = validation(tmp_path, "kaggle")
-    paper_data.write_jpeg(found.path / "ILSVRC2012_val_00000099.JPEG", (1, 1), 0)
+    paper_datasets.write_jpeg(found.path / "ILSVRC2012_val_00000099.JPEG", (1, 1), 0)
     assert [one.key for one in found.listing().problems] == ["ILSVRC2012_val_00000099.JPEG"]
 
 

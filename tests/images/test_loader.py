@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patience import PATIENCE, wait_until
 from PIL import Image
+from waiting import PATIENCE, wait_until
 
 from lsncli.errors import UsageError
 from lsncli.images import loader

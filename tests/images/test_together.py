@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from patience import PATIENCE
+from waiting import PATIENCE
 
 from lsncli.images.together import in_order
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patience import wait_until
 from PIL import Image
 from slow_images import DECODER, PICTURE, SLEEPS, STRIPPED, WATCHED, encoded, plain_webp
+from waiting import wait_until
 
 from lsncli.errors import UsageError
 from lsncli.images import decode_process

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from code_samples import added, edited, functions_called, replaced
+from edited_code import added, edited, functions_called, replaced
 
 from lsncli.backbones import loader_of
 from lsncli.bench.jobs import CODE, IN_THE_KEY

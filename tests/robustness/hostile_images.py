@@ -13,15 +13,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from slow_images import UPSIDE_DOWN, blocks, chunk, chunks, encoded, plain_webp, run_lengths, segments, strips
 
 from benchmarks.speed.timing import record
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable
+from tests.fixtures.slow_images import (
+    UPSIDE_DOWN,
+    blocks,
+    chunk,
+    chunks,
+    encoded,
+    plain_webp,
+    run_lengths,
+    segments,
+    strips,
+)
 
 MIB = 1 << 20
 FILES: dict[str, Callable[[], bytes]] = {

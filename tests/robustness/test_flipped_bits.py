@@ -3,16 +3,12 @@
 The quick form is in tests/store/test_integrity.py.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "store"))
-
-from flipped import everything, some_bits, unnoticed
+from flipped_bits import everything, some_bits, unnoticed
 from part_samples import ABOUT, PLAN, make, planned
 from store_samples import fingerprint, split
 

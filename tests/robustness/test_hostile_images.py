@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))
-
-from patience import wait_until
 from slow_images import DECODER, WATCHED
+from waiting import wait_until
 
 from tests.robustness.hostile_images import FILES, REASONS, apart
 

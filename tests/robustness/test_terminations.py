@@ -7,9 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "bench"))
-
 from bench_samples import write_images, write_suite
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flipped import everything, some_bits, unnoticed
+from flipped_bits import everything, some_bits, unnoticed
 from part_samples import ABOUT, PLAN, make, planned
 from store_samples import fingerprint, same, split
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from patience import PATIENCE
 from store_samples import fingerprint, split
+from waiting import PATIENCE
 
 from lsncli import locks as lock_module
 from lsncli.errors import LsnError

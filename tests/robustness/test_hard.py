@@ -4,9 +4,10 @@ import json
 import os
 from pathlib import Path
 
-import hard
 import pytest
-from patience import wait_until
+from waiting import wait_until
+
+from tests.robustness import hard
 
 SPY = """
 import json, os

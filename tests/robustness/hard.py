@@ -1,6 +1,6 @@
 """The whole suite where tests that depend on the machine fail: `make test-hard`.
 
-    python tests/hard.py [--only NAME] [--seed N] [ARGUMENT ...]
+    python -m tests.robustness.hard [--only NAME] [--seed N] [ARGUMENT ...]
 
 Four runs, one after another: beside two busy loops, on one core, with the instructions of an older processor,
 and in random order. Each prints one line with its outcome, and the tests that failed. Arguments go on to
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SUITE = ("-m", "pytest", "-W", "error", "-n", "2", "--dist", "worksteal")
 
 OLDER = {
@@ -136,9 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, run in runs(given.seed).items():
         if given.only and name not in given.only:
             continue
-        print(f"{run.title}: ", end="", flush=True)  # noqa: T201
+        print(f"{run.title}: ", end="", flush=True)
         passed, said = outcome(run, more, logs / f"{name}.log")
-        print(said, flush=True)  # noqa: T201
+        print(said, flush=True)
         good = good and passed
     return 0 if good else 1
 
