@@ -167,10 +167,8 @@ def test_verdicts_on_images_are_those_of_their_features(work, tiny_backbone, tmp
         return [one for _, batch in stream for one in batch]
 
     found, alone = verdicts(4), verdicts(1)
-    assert [Path(getattr(one, "path", getattr(one, "key", ""))).name for one in found] == [
-        f"{i}.png" for i in range(5)
-    ]
-    good = [one for one in found if hasattr(one, "score")]
+    assert [Path(one.path).name for one in found] == [f"{i}.png" for i in range(5)]
+    good = [one for one in found if not one.error]
     assert len(good) == 4
     pixels = [
         tiny_backbone.preprocess(Image.open(tmp_path / "photos" / f"{i}.png").convert("RGB"))
@@ -181,7 +179,7 @@ def test_verdicts_on_images_are_those_of_their_features(work, tiny_backbone, tmp
     scorer = load_score("lsn").scorer(head_from(detector.head, lambda: tiny_backbone), {})
     expected = scorer(tiny_backbone.encode(torch.stack(pixels)))
     assert [one.score for one in good] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert [one.score for one in alone if hasattr(one, "score")] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert [one.score for one in alone if not one.error] == pytest.approx(expected.tolist(), abs=1e-5)
     assert {one.predicted for one in good} <= set(CLASSES)
 
 
