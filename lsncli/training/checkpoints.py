@@ -1,4 +1,4 @@
-"""Trainings that go on where they were interrupted: what is kept after an epoch, and when it is taken up."""
+"""Checkpoints of interrupted trainings: when to write one after an epoch, and when to resume from it."""
 
 import time
 from collections.abc import Callable
@@ -9,26 +9,32 @@ from lsncli.artefacts.files import StoredCheckpoint, remove, save_checkpoint
 from lsncli.prompts.loop import Checkpoint
 
 SAVE_SECONDS = 1.0
-"""Epochs shorter than this do not all write a checkpoint: a kill loses a second or an epoch, whichever is
-more."""
+"""Seconds between checkpoints: a kill loses a second or an epoch, whichever is longer."""
 
 
 def resume_point(
-    path: Path, kept: StoredCheckpoint | None, run: dict[str, Any], epochs: int, remark: Callable[[str], None]
+    path: Path,
+    stored: StoredCheckpoint | None,
+    run: dict[str, Any],
+    epochs: int,
+    remark: Callable[[str], None],
 ) -> Checkpoint | None:
-    """The checkpoint ``kept`` at ``path`` if it is of this ``run``; another one is removed."""
-    if kept is None:
+    """Return the checkpoint ``stored`` at ``path`` if it belongs to this ``run``; remove it otherwise."""
+    if stored is None:
         return None
-    if kept.run == run:
-        remark(f"Going on after epoch {len(kept.checkpoint.history)} of {epochs}, found in {path}.")
-        return kept.checkpoint
+    if stored.run == run:
+        remark(f"Going on after epoch {len(stored.checkpoint.history)} of {epochs}, found in {path}.")
+        return stored.checkpoint
     remark(f"{path} was of a training with other settings, rows or model; this one starts anew.")
     remove(path)
     return None
 
 
 def checkpoint_saver(path: Path, run: dict[str, Any], epochs: int) -> Callable[[Checkpoint], None]:
-    """What to do after an epoch: keep it, unless it is the last one or the one before was kept just now."""
+    """Return a callback for the end of an epoch that writes a checkpoint, every ``SAVE_SECONDS`` at most.
+
+    The last epoch writes none.
+    """
     last = time.monotonic()
 
     def save(checkpoint: Checkpoint) -> None:

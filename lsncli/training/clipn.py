@@ -1,6 +1,6 @@
-"""Learn CLIPN's "no" text encoder from image-caption pairs, and make the head ``clipn`` with it.
+"""Train CLIPN's "no" text encoder on image-caption pairs, and write the head ``clipn``.
 
-That head is "yes" and "no" text features of a workspace's classes, from CLIPN's encoders or imported.
+The head holds "yes" and "no" text features of a workspace's classes, from CLIPN's encoders or imported.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ TEMPLATES: dict[str, Callable[[], Sequence[Callable[[str], str]]]] = {
     "ensemble": openai_templates,
     "hand": lambda: (TEMPLATE.format,),
 }
-"""What "yes" and "no" encoder read for a class; also the head that the "yes" features are of."""
+"""The prompts that both encoders read for a class, by the name of the head with the same "yes" features."""
 
 
 def write_tower_head(
@@ -47,10 +47,10 @@ def write_tower_head(
     templates: str = "ensemble",
     progress: ProgressCallback = silent,
 ) -> LearnedHead:
-    """Write the head of ``classes``: what "yes" and "no" encoder make of the same ``TEMPLATES``.
+    """Encode the ``TEMPLATES`` of ``classes`` with the "yes" and the "no" encoder, and write the head.
 
-    ``progress`` counts texts read by the "no" encoder, ``count_texts`` in all. Raises FingerprintMismatch
-    if it was made from another model than the store's.
+    ``progress`` counts texts that the "no" encoder reads, ``count_texts`` in all. Raises FingerprintMismatch
+    if it was trained for another model than the store's.
     """
     if tower.fingerprint.digest != backbone.fingerprint.digest:
         raise FingerprintMismatch(
@@ -61,7 +61,7 @@ def write_tower_head(
     check_distinct(classes, text_ids_of(backbone))
     yes = Heads(work, classes, lambda: backbone).source(templates, negatives=False).weights
     encoder = with_text(backbone).text_function()
-    weights = _loaded(tower, encoder)
+    weights = _to_device(tower, encoder)
     no = [
         text_rows(encoder, weights, [template(name) for name in classes], progress).cpu().numpy()
         for template in TEMPLATES[templates]()
@@ -73,17 +73,17 @@ def write_tower_head(
 
 
 def count_texts(templates: str, classes: tuple[str, ...]) -> int:
-    """How many texts ``write_tower_head`` reads."""
+    """Return the number of texts that ``write_tower_head`` encodes."""
     return len(TEMPLATES[templates]()) * len(classes)
 
 
 def import_head(
     work: Workspace, yes: FeatureTable, no: FeatureTable, classes: tuple[str, ...]
 ) -> LearnedHead:
-    """Write the head of two text matrices made elsewhere: ``yes`` (C, D), ``no`` (C, D) or (K, C, D).
+    """Write the head of imported text features: ``yes`` (C, D), ``no`` (C, D) or (K, C, D).
 
-    Rows are ``classes`` in this order; they are brought to length one. Raises LsnError for other shapes,
-    values that are not finite, zero rows, and class names in the files that are not these.
+    Rows are in the order of ``classes`` and are normalised to unit length. Raises LsnError for other shapes,
+    values that are not finite, zero rows, and files with other class names.
     """
     shape = (len(classes), read_fingerprint(work.features).dim)
     for name, table, dimensions in (("yes", yes, (2,)), ("no", no, (2, 3))):
@@ -104,11 +104,11 @@ def import_head(
     return _write(work, classes, unit(yes.features), unit(no.features), {"templates": "imported"}, ())
 
 
-def _loaded(tower: NoTower, encoder: TextFunction) -> dict[str, Tensor]:
-    """The weights on the encoder's device; LsnError unless they are those of such an encoder."""
+def _to_device(tower: NoTower, encoder: TextFunction) -> dict[str, Tensor]:
+    """Return the weights on the encoder's device; LsnError if names or shapes are not the encoder's."""
     expected = {name: tuple(tensor.shape) for name, tensor in encoder.weights.items()}
-    found = {name: array.shape for name, array in tower.weights.items() if name != PROMPTS}
-    if found != expected or tower.weights[PROMPTS].shape[1:] != (encoder.longest, encoder.width):
+    shapes = {name: array.shape for name, array in tower.weights.items() if name != PROMPTS}
+    if shapes != expected or tower.weights[PROMPTS].shape[1:] != (encoder.longest, encoder.width):
         raise LsnError("The 'no' encoder's weights are not those of such a text encoder.", HINT)
     return {name: torch.from_numpy(array).to(encoder.device) for name, array in tower.weights.items()}
 
@@ -138,7 +138,7 @@ def _write(
 
 @dataclass(frozen=True)
 class Encoded:
-    """Image features (N, D), raw, of the pairs that could be read; their captions; and the other pairs."""
+    """Raw image features (N, D) and captions of the readable pairs, and the failures."""
 
     features: FloatArray
     captions: tuple[str, ...]
@@ -146,10 +146,10 @@ class Encoded:
 
 
 def encode_pairs(pairs: Pairs, encoder: Encoder, max_failure_rate: float) -> Encoded:
-    """Features by the frozen image encoder. What cannot be used is recorded, and is no error by itself.
+    """Encode the images of ``pairs`` with the frozen image encoder; unusable pairs become failures.
 
-    Raises TooManyFailures if it is a larger fraction of all than ``max_failure_rate``: before hours of
-    learning from the rest; LsnError if fewer than 2 pairs are left.
+    Raises TooManyFailures if they are a larger fraction than ``max_failure_rate``, before hours of training
+    on the rest; LsnError if fewer than 2 pairs are left.
     """
     features, rows, failures = [], [], list(pairs.problems)
     with closing(encoder.stream(pairs.items)) as batches:
@@ -177,10 +177,10 @@ def train_no_encoder(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> NoTower:
-    """Learn a "no" encoder and write it to the workspace; ``yes`` (N, D) is what ``encode_captions`` gives.
+    """Train a "no" encoder and write it to the workspace; ``yes`` (N, D) is from ``encode_captions``.
 
-    An interrupted training of the same settings, pairs and model goes on from its last epoch. Raises LsnError
-    as ``learn_no`` does.
+    An interrupted training with the same settings, pairs and model resumes after its last epoch. ``progress``
+    counts steps. Raises LsnError as ``learn_no`` does.
     """
     encoder, path = with_text(backbone).text_function(), work.checkpoint(KIND)
     images = torch.from_numpy(unit(pairs.features).astype(np.float32)).to(encoder.device)
@@ -192,7 +192,7 @@ def train_no_encoder(
         "device": encoder.device.type,
         "threads": torch.get_num_threads(),
     }
-    kept = load_checkpoint(path) if resume else None
+    stored = load_checkpoint(path) if resume else None
     weights, history = learn_no(
         encoder,
         images,
@@ -202,7 +202,7 @@ def train_no_encoder(
         settings,
         chunk=chunk,
         progress=progress,
-        resume=resume_point(path, kept, run, settings.epochs, remark),
+        resume=resume_point(path, stored, run, settings.epochs, remark),
         on_epoch=checkpoint_saver(path, run, settings.epochs),
     )
     tower = NoTower(
@@ -221,6 +221,6 @@ def train_no_encoder(
 def encode_captions(
     backbone: Backbone, captions: Sequence[str], progress: ProgressCallback = silent
 ) -> Tensor:
-    """Unit features (N, D) of captions by the frozen "yes" encoder."""
+    """Return unit features (N, D) of captions from the frozen "yes" encoder; ``progress`` counts captions."""
     encoder = with_text(backbone).text_function()
     return text_rows(encoder, encoder.weights, captions, progress)

@@ -1,4 +1,4 @@
-"""Fine-tune a model's image tower on labelled images: a checkpoint, and the linear head on top of it."""
+"""Fine-tune a model's image tower and a linear head on labelled images."""
 
 import json
 import time
@@ -33,15 +33,15 @@ from lsncli.training.linear_probe import TrainedHead, choose_probe, fit_probes
 from lsncli.types import Rows
 
 KIND = "tower"
-"""Of the artefact and of the checkpoint of an unfinished training."""
+"""The kind of the artefact and of the checkpoint."""
 
 
 @dataclass(frozen=True)
 class TunePlan:
-    """The images, all of them read once: their rows are what a later extraction with the same model gives.
+    """The images of a fine-tuning, all read once; a later extraction gives the same rows.
 
-    ``split`` holds the features of the tower as it was, ``items`` the image of each row, ``rows`` which of
-    them are trained on.
+    ``split`` holds the features before fine-tuning, ``items`` the image of each row, ``rows`` the training
+    and held-out rows.
     """
 
     backbone: Backbone
@@ -51,19 +51,19 @@ class TunePlan:
 
     @property
     def training(self) -> list[ImageItem]:
-        """The images to train on."""
+        """The training images."""
         return [self.items[row] for row in self.rows.where]
 
     @property
     def held_out(self) -> list[ImageItem]:
-        """The others."""
+        """The labelled images that are not trained on."""
         rest = np.setdiff1d(np.arange(len(self.items)), self.rows.where)
         return [self.items[row] for row in rest if self.items[row].label >= 0]
 
 
 @dataclass(frozen=True)
 class FineTunedModel:
-    """A fine-tuned tower, its head, and the name that ``--model`` takes beside ``--pretrained tower``."""
+    """The file of a fine-tuned model, its name for ``--model``, its head, and the number of failures."""
 
     tower: Path
     model: str
@@ -72,7 +72,7 @@ class FineTunedModel:
 
 
 def check_no_features(work: Workspace) -> None:
-    """LsnError if the workspace has features: those of a tower yet to be tuned cannot be among them."""
+    """Raise LsnError if the workspace has features, since those of a fine-tuned tower are another model's."""
     if work.features.exists():
         raise LsnError(
             f"{work.features} holds features of {read_fingerprint(work.features)}; "
@@ -94,12 +94,12 @@ def plan_tuning(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> TunePlan:
-    """Read and encode every image once, to know which can be read and where the head starts.
+    """Read and encode each image once, to find unreadable images and to initialise the head.
 
-    A fifth of each class is held out, the very images that `lsn calibrate` will hold out of the split
-    ``split_name`` when it was extracted from the same images. ``remark`` is told as by ``extract``. Raises
-    UsageError for class names as ``names.classes_of`` does; LsnError for images without classes, a class
-    without images or nothing to hold out; TooManyFailures before anything is trained.
+    A fifth of each class is held out: the images that `lsn calibrate` will hold out of the split
+    ``split_name`` once it is extracted from the same images. ``progress`` counts images. Raises UsageError
+    for class names as ``class_names.classes_of`` does; LsnError for images without classes, a class without
+    images, or nothing to hold out; TooManyFailures before the training.
     """
     check_split_name(split_name)
     check_not_empty(listing, source)
@@ -112,16 +112,16 @@ def plan_tuning(
     encoder = Encoder(backbone, batch_size, workers, progress)
     batches = encoder.stream(listing.items)
     with closing(batches):
-        found: list[EncodedBatch] = list(batches)
-    failures = (*listing.problems, *(failure for batch in found for failure in batch.failures))
+        encoded: list[EncodedBatch] = list(batches)
+    failures = (*listing.problems, *(failure for batch in encoded for failure in batch.failures))
     total = len(listing.items) + len(listing.problems)
     hint = "Nothing was trained. Repair the images, or raise --max-failure-rate."
     check_failures(len(failures), total, max_failure_rate, examples=failures, hint=hint)
     split = Split(
         name=split_name,
-        features=np.concatenate([batch.features for batch in found]),
-        labels=np.concatenate([batch.labels for batch in found]),
-        keys=tuple(key for batch in found for key in batch.keys),
+        features=np.concatenate([batch.features for batch in encoded]),
+        labels=np.concatenate([batch.labels for batch in encoded]),
+        keys=tuple(key for batch in encoded for key in batch.keys),
         classes=classes,
         failures=failures,
         source=source,
@@ -146,19 +146,19 @@ def tune_tower(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> FineTunedModel:
-    """Tune on the planned images; write ``tower.safetensors`` and ``linear.head.safetensors``.
+    """Fine-tune on the planned images; write ``tower.safetensors`` and ``linear.head.safetensors``.
 
-    The head starts as a linear probe of strength ``c`` on the features of the tower as it was (Kumar et al.,
-    ICLR 2022: from a random head, the first steps would distort the tower); None chooses C on the held-out
-    rows, which decide nothing else. ``batch_size`` is that of encoding the held-out images in the end. A
-    training that was interrupted goes on from its last epoch. Raises LsnError as ``fine_tune`` does.
+    The head starts as a linear probe of strength ``c`` on the features before fine-tuning (Kumar et al., ICLR
+    2022: with a random head, the first steps would distort the tower); None chooses C on the held-out rows,
+    which decide nothing else. ``batch_size`` is for encoding the held-out images at the end. An interrupted
+    training resumes after its last epoch. ``progress`` counts images. Raises LsnError as ``fine_tune`` does.
     """
     began = time.perf_counter()
     check_no_features(work)
     tower = with_image_tower(plan.backbone).image_tower(settings.tune)
     path = work.checkpoint(KIND)
     run = _run(plan, settings, c, device)
-    kept = resume_point(path, load_checkpoint(path) if resume else None, run, settings.epochs, remark)
+    checkpoint = resume_point(path, load_checkpoint(path) if resume else None, run, settings.epochs, remark)
     classes, rows = len(plan.split.classes), plan.rows
     if c is None:
         c, start = choose_probe(rows.train, rows.held_out, classes, device)
@@ -174,7 +174,7 @@ def tune_tower(
         device,
         workers=workers,
         progress=progress,
-        resume=kept,
+        resume=checkpoint,
         on_epoch=checkpoint_saver(path, run, settings.epochs),
     )
     written = work.tower
@@ -195,24 +195,23 @@ def tune_tower(
     )
     save_head(work.head("linear"), head)
     remove(path)
-    new = _encoded(tuned, plan.held_out, batch_size, workers)
-    accuracy, _ = probe.accuracy_and_loss(new)
+    held_out = _encode(tuned, plan.held_out, batch_size, workers)
+    accuracy, _ = probe.accuracy_and_loss(held_out)
     seconds = time.perf_counter() - began
-    trained = TrainedHead(work.head("linear"), head, len(rows.train), len(new), accuracy, seconds)
+    trained = TrainedHead(work.head("linear"), head, len(rows.train), len(held_out), accuracy, seconds)
     return FineTunedModel(written, tower.model, trained, len(plan.split.failures))
 
 
-def _encoded(backbone: Backbone, items: list[ImageItem], batch_size: int, workers: int) -> Rows:
+def _encode(backbone: Backbone, items: list[ImageItem], batch_size: int, workers: int) -> Rows:
     batches = Encoder(backbone, batch_size, workers, silent).stream(items)
     with closing(batches):
-        found = list(batches)
-    return Rows(
-        np.concatenate([batch.features for batch in found]), np.concatenate([batch.labels for batch in found])
-    )
+        encoded = list(batches)
+    features = np.concatenate([batch.features for batch in encoded])
+    return Rows(features, np.concatenate([batch.labels for batch in encoded]))
 
 
 def _save_tower(path: Path, tower: ImageTower, plan: TunePlan, settings: dict[str, Any]) -> None:
-    """The whole model's state dict, as ``--pretrained FILE`` reads it, and where it comes from."""
+    """Write the model's whole state dict, as ``--pretrained FILE`` reads it, and its provenance."""
     fields = {
         "preprocessing": tower.preprocessing,
         "model": tower.model,
@@ -225,7 +224,7 @@ def _save_tower(path: Path, tower: ImageTower, plan: TunePlan, settings: dict[st
 
 
 def _run(plan: TunePlan, settings: TuneSettings, c: float | None, device: torch.device) -> dict[str, Any]:
-    """All that decides the outcome of a training."""
+    """Return everything that decides the result of a training."""
     return {
         "settings": json.loads(json.dumps(asdict(settings))),
         "c": c,

@@ -1,4 +1,4 @@
-"""The loop that fine-tunes an image tower and a linear head on images: AdamW, a cosine rate, any loss."""
+"""The training loop of fine-tuning an image tower and a linear head: AdamW, a cosine rate, any loss."""
 
 import math
 from collections.abc import Callable, Generator, Sequence
@@ -22,14 +22,14 @@ from lsncli.training.linear_probe import LinearProbe
 from lsncli.types import Labels
 
 LONGEST_STEP = 1.0
-"""Gradients of tower and head together are cut to this length."""
+"""The gradient of tower and head together is clipped to this norm."""
 LOSS_RATE = 1e-3
-"""For what a loss learns for itself, which starts from random numbers; it falls as the tower's rate does."""
+"""Learning rate of the loss's own parameters, which start at random; it follows the tower's schedule."""
 
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """Everything that decides what a fine-tuning does."""
+    """The settings of a fine-tuning."""
 
     tune: Tune = "last-blocks"
     loss: str = "ce"
@@ -37,22 +37,22 @@ class TuneSettings:
     epochs: int = 10
     batch_size: int = 64
     rate: float = 3e-5
-    """Rate and decay are those of Wortsman et al. (WiSE-FT, CVPR 2022) for CLIP."""
+    """Rate and decay of Wortsman et al. (WiSE-FT, CVPR 2022) for CLIP."""
     decay: float = 0.1
-    """AdamW's, of matrices; biases and norms have none."""
+    """AdamW's weight decay, of matrices; biases and norms have none."""
     seed: int = 0
 
 
-def tune_settings(**given: Any) -> TuneSettings:
-    """The default settings with every given (not None) value in place of its own.
+def tune_settings(**options: Any) -> TuneSettings:
+    """Return settings with ``options`` in place of the defaults; None keeps a default.
 
-    Raises UsageError for an unknown name or an invalid value.
+    Raises UsageError for an invalid value.
     """
-    settings = TuneSettings(**{name: value for name, value in given.items() if value is not None})
-    for name, known in (("tune", get_args(Tune)), ("loss", tuple(LOSSES))):
-        if getattr(settings, name) not in known:
-            found = getattr(settings, name)
-            raise UsageError(f"--{name}: expected one of {', '.join(known)}, found '{found}'.")
+    settings = TuneSettings(**{name: value for name, value in options.items() if value is not None})
+    for name, valid in (("tune", get_args(Tune)), ("loss", tuple(LOSSES))):
+        value = getattr(settings, name)
+        if value not in valid:
+            raise UsageError(f"--{name}: expected one of {', '.join(valid)}, found '{value}'.")
     for name in ("epochs", "batch_size", "rate"):
         value = getattr(settings, name)
         if not 0 < value < float("inf"):
@@ -64,8 +64,8 @@ def tune_settings(**given: Any) -> TuneSettings:
 class FineTunedHead:
     """A linear head at CLIP's scale: logits = ``scale`` (``weights`` x + ``bias``) for unit features x.
 
-    Kept divided by the scale (100), weights are about as long as text features, so that one rate suits them
-    and the tower.
+    Divided by the scale (100), weights are about as long as text features, so that one rate suits them and
+    the tower.
     """
 
     weights: Tensor
@@ -74,18 +74,18 @@ class FineTunedHead:
 
     @classmethod
     def of(cls, probe: LinearProbe, scale: float, device: torch.device) -> "FineTunedHead":
-        """A trainable copy of a linear probe."""
+        """Return a trainable copy of a linear probe."""
         pair = (torch.from_numpy(array / scale).float().to(device) for array in (probe.weights, probe.bias))
-        weights, bias = (one.requires_grad_() for one in pair)
+        weights, bias = (tensor.requires_grad_() for tensor in pair)
         return cls(weights, bias, scale)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Unit features (N, D) -> logits (N, C)."""
+        """Return logits (N, C) of unit features (N, D)."""
         return self.scale * (features @ self.weights.T + self.bias)
 
     def probe(self) -> LinearProbe:
-        """The head as it is now."""
-        weights, bias = (one.detach().cpu().double().numpy() for one in (self.weights, self.bias))
+        """Return the head as a linear probe."""
+        weights, bias = (tensor.detach().cpu().double().numpy() for tensor in (self.weights, self.bias))
         return LinearProbe(weights * self.scale, bias * self.scale)
 
 
@@ -94,7 +94,7 @@ def fine_tune(
     start: LinearProbe,
     items: Sequence[ImageItem],
     labels: Labels,
-    see: Pixels,
+    preprocess: Pixels,
     settings: TuneSettings,
     device: torch.device,
     *,
@@ -103,10 +103,10 @@ def fine_tune(
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> tuple[LinearProbe, tuple[float, ...]]:
-    """Tune ``tower`` in place, from the head ``start``: the head in the end, the mean loss of each epoch.
+    """Tune ``tower`` in place, from the head ``start``; return the tuned head and each epoch's mean loss.
 
-    ``see`` turns the bytes of an image into pixels: it is seen as it will be encoded, without augmentation;
-    every epoch in another order. The loss is computed on unit features. Deterministic for a seed on one CPU,
+    ``preprocess`` turns the bytes of an image into pixels, as for extraction and without augmentation. Each
+    epoch has another order. The loss is computed on unit features. Deterministic for a seed on one CPU,
     resumed or not. ``progress`` counts images. Raises LsnError if the loss stops being finite, an image can
     no longer be read, or memory runs out.
     """
@@ -116,7 +116,7 @@ def fine_tune(
     counts = torch.bincount(torch.from_numpy(labels).long(), minlength=len(start.bias))
     loss = LOSSES[settings.loss](counts, tower.fingerprint.dim, generator, device)
     main = {**tower.parameters, "head.weights": head.weights, "head.bias": head.bias}
-    own = {f"loss.{name}": one for name, one in (loss.parameters | loss.buffers).items()}
+    own = {f"loss.{name}": tensor for name, tensor in (loss.parameters | loss.buffers).items()}
     optimizer = _optimizer(list(main.values()), list(loss.parameters.values()), settings)
     history: tuple[float, ...] = ()
     if resume is not None:
@@ -126,15 +126,16 @@ def fine_tune(
     steps = settings.epochs * math.ceil(len(items) / settings.batch_size)
     for epoch in range(len(history), settings.epochs):
         loss.begin(epoch / settings.epochs, head)
-        done, total = epoch * steps // settings.epochs, 0.0
+        step, total = epoch * steps // settings.epochs, 0.0
         order = torch.randperm(len(items), generator=generator).tolist()
-        batches = _batches([items[i] for i in order], [int(labels[i]) for i in order], see, settings, workers)
+        shuffled = [items[row] for row in order], [int(labels[row]) for row in order]
+        batches = _batches(*shuffled, preprocess, settings, workers)
         with closing(batches):
-            for pixels, wanted in batches:
-                rate = (1 + math.cos(math.pi * done / steps)) / 2
-                value = _step(tower, head, loss, optimizer, rate, pixels.to(device), wanted.to(device), main)
-                total, done = total + value * len(wanted), done + 1
-                progress(len(wanted), f"epoch {epoch + 1} of {settings.epochs}, loss {value:.3f}")
+            for pixels, truth in batches:
+                rate = (1 + math.cos(math.pi * step / steps)) / 2
+                value = _step(tower, head, loss, optimizer, rate, pixels.to(device), truth.to(device), main)
+                total, step = total + value * len(truth), step + 1
+                progress(len(truth), f"epoch {epoch + 1} of {settings.epochs}, loss {value:.3f}")
         history = (*history, total / len(items))
         on_epoch(snapshot(main | own, optimizer, generator, history))
     return head.probe(), history
@@ -150,17 +151,17 @@ def _step(
     labels: Tensor,
     clipped: dict[str, Tensor],
 ) -> float:
-    """One step at a fraction ``rate`` of the full rates; the loss before it."""
+    """Take one step at the fraction ``rate`` of the full rates; return the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["full"]
     optimizer.zero_grad(set_to_none=True)
     try:
         features = normalize(tower(pixels), dim=-1)
-        found = loss(features, head(features), labels, head)
-        value = float(found.detach())
+        result = loss(features, head(features), labels, head)
+        value = float(result.detach())
         if not math.isfinite(value):
             raise LsnError(f"Training diverged: the loss became {value}.", "Use a lower --rate.")
-        found.backward()
+        result.backward()
     except torch.cuda.OutOfMemoryError as error:
         raise LsnError(
             f"The device has no memory to train on {len(labels)} images at a time.",
@@ -176,27 +177,27 @@ def _optimizer(main: list[Tensor], own: list[Tensor], settings: TuneSettings) ->
         return {"params": parameters, "full": rate, "lr": rate, "weight_decay": decay}
 
     groups = [
-        group([one for one in main if one.ndim > 1], settings.rate, settings.decay),
-        group([one for one in main if one.ndim <= 1], settings.rate, 0.0),
+        group([tensor for tensor in main if tensor.ndim > 1], settings.rate, settings.decay),
+        group([tensor for tensor in main if tensor.ndim <= 1], settings.rate, 0.0),
         group(own, LOSS_RATE, 0.0),
     ]
-    return torch.optim.AdamW([one for one in groups if one["params"]])
+    return torch.optim.AdamW([each for each in groups if each["params"]])
 
 
 def _batches(
     items: Sequence[ImageItem],
     labels: Sequence[int],
-    see: Pixels,
+    preprocess: Pixels,
     settings: TuneSettings,
     workers: int,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    batches = load_batches(items, see, batch_size=settings.batch_size, workers=workers)
+    batches = load_batches(items, preprocess, batch_size=settings.batch_size, workers=workers)
     with closing(batches):
         for batch in batches:
             if batch.failures:
-                lost = batch.failures[0]
+                first = batch.failures[0]
                 raise LsnError(
-                    f"{lost.key} could be read before the training, but no longer: {lost.reason}.",
+                    f"{first.key} could be read before the training, but no longer: {first.reason}.",
                     "Bring it back and type the same command again; it goes on from the last epoch.",
                 )
             yield batch.pixels, torch.tensor(labels[batch.start : batch.stop])

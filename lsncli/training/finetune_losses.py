@@ -1,4 +1,4 @@
-"""What a fine-tuned tower minimises: cross-entropy, or VOS or NPOS, which make outliers of their own."""
+"""The losses of fine-tuning: cross-entropy, and VOS and NPOS, which synthesise outliers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,39 +22,39 @@ from lsncli.scores.outliers import (
 from lsncli.scores.vos import Vos
 
 Logits = Callable[[Tensor], Tensor]
-"""The head as it is now: unit features (N, D) -> logits (N, C)."""
+"""The current head: unit features (N, D) -> logits (N, C)."""
 
 
 class TuneLoss:
-    """Cross-entropy; the parent of the losses that make outliers.
+    """Cross-entropy; the base class of the losses that synthesise outliers.
 
-    ``parameters`` are learned beside tower and head, ``buffers`` remembered; a checkpoint keeps both. All
-    random numbers come from ``generator``, on the CPU.
+    ``parameters`` are trained with tower and head, ``buffers`` are state; checkpoints hold both. All random
+    numbers come from ``generator``, on the CPU.
     """
 
     TESTED_BY = "msp"
-    """The score that its authors apply to the tuned head."""
+    """The score that the loss's authors apply to the tuned head."""
 
     def __init__(self, counts: Tensor, dim: int, generator: torch.Generator, device: torch.device) -> None:
-        """``counts`` (C,) are the training images of each class, ``dim`` the length of a feature."""
+        """``counts`` (C,) are the numbers of training images by class, ``dim`` the size of a feature."""
         self.parameters: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
         self.counts, self.dim, self.generator, self.device = counts, dim, generator, device
 
     def begin(self, done: float, head: Logits) -> None:
-        """Before an epoch; ``done`` is the fraction of all epochs that lies behind."""
+        """Prepare an epoch; ``done`` is the fraction of epochs completed."""
 
     def __call__(self, features: Tensor, logits: Tensor, labels: Tensor, head: Logits) -> Tensor:
-        """Of a batch of unit ``features`` (B, D), their ``logits`` (B, C) and ``labels`` (B,)."""
+        """Return the loss () of unit ``features`` (B, D), their ``logits`` (B, C) and ``labels`` (B,)."""
         return cross_entropy(logits, labels)
 
 
-class _Outliers(TuneLoss):
-    """A queue of the latest unit features of every class, as both methods keep it, 1,000 at most.
+class _QueueLoss(TuneLoss):
+    """A queue of the latest unit features of each class, 1,000 at most, as in both methods.
 
-    Their code makes new outliers from the queue in every step. Here they are, or what they are drawn from is,
-    made at the beginning of an epoch: steps at fine-tuning rates move features little, and at 1,000 classes
-    it would be most of the work.
+    The authors' code synthesises outliers from the queue in every step. Here the outliers (NPOS) or the
+    Gaussians that they are drawn from (VOS) are computed once an epoch: at fine-tuning rates a step changes
+    features little, and with 1,000 classes this would be most of the work.
     """
 
     def __init__(self, counts: Tensor, dim: int, generator: torch.Generator, device: torch.device) -> None:
@@ -65,20 +65,20 @@ class _Outliers(TuneLoss):
             "seen": torch.zeros(len(counts), dtype=torch.int64),
         }
 
-    def _remember(self, features: Tensor, labels: Tensor) -> None:
+    def _enqueue(self, features: Tensor, labels: Tensor) -> None:
         queue, seen = self.buffers["queue"], self.buffers["seen"]
         for row, label in zip(features.detach().half().cpu(), labels.tolist(), strict=True):
             queue[label, int(seen[label]) % queue.shape[1]] = row
             seen[label] += 1
 
-    def _remembered(self) -> Iterator[tuple[int, Tensor]]:
-        """Each class and its features (n, D), of length one."""
+    def _queued(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield each class and its unit features (n, D)."""
         for label, (rows, seen) in enumerate(zip(self.buffers["queue"], self.buffers["seen"], strict=True)):
             yield label, normalize(rows[: int(seen)].float().to(self.device), dim=-1)
 
 
-class VosLoss(_Outliers):
-    """Cross-entropy + 0.1 times the separation of unlikely samples of class Gaussians, by weighted energy.
+class VosLoss(_QueueLoss):
+    """Cross-entropy + 0.1 x the separation of unlikely samples of class Gaussians by weighted energy.
 
     Du et al., ICLR 2022, with the settings and the outliers of ``scores.vos``.
     """
@@ -99,34 +99,35 @@ class VosLoss(_Outliers):
         self.gaussians = None
         if done < self.settings.start or not bool(self.buffers["seen"].all()):
             return
-        labelled = self._remembered()
+        labelled = self._queued()
         parts = ((rows, torch.full((len(rows),), label, device=rows.device)) for label, rows in labelled)
-        found = self.gaussians = class_gaussians(parts, len(self.counts), self.settings.ridge)
-        if found is None or self.buffers["begun"]:
+        self.gaussians = class_gaussians(parts, len(self.counts), self.settings.ridge)
+        if self.gaussians is None or self.buffers["begun"]:
             return
         with torch.no_grad():
-            centres = normalize(found.means, dim=-1).float().to(self.device)
-            logits = torch.cat([head(centres), head(self._unlikely(found))])
+            centres = normalize(self.gaussians.means, dim=-1).float().to(self.device)
+            logits = torch.cat([head(centres), head(self._outliers(self.gaussians))])
             self.parameters["logistic"][1] = -weighted_energy(logits, self.parameters["energy"]).mean()
             self.buffers["begun"].fill_(1)
 
     def __call__(self, features: Tensor, logits: Tensor, labels: Tensor, head: Logits) -> Tensor:
-        self._remember(features, labels)
+        self._enqueue(features, labels)
         loss = cross_entropy(logits, labels)
         if self.gaussians is None:
             return loss
-        outside = head(self._unlikely(self.gaussians))
-        separation = vos_loss(logits, outside, self.parameters["energy"], self.parameters["logistic"])
+        outlier_logits = head(self._outliers(self.gaussians))
+        separation = vos_loss(logits, outlier_logits, self.parameters["energy"], self.parameters["logistic"])
         return loss + self.settings.weight * separation
 
-    def _unlikely(self, gaussians: Gaussians) -> Tensor:
-        some = torch.randperm(len(self.counts), generator=self.generator)[: self.settings.batch_size]
-        found = unlikeliest(gaussians, self.settings.draws, self.settings.select, self.generator, some)
-        return normalize(found, dim=-1).to(self.device)
+    def _outliers(self, gaussians: Gaussians) -> Tensor:
+        """Return unit outliers (M, D): the least likely samples of some random classes."""
+        classes = torch.randperm(len(self.counts), generator=self.generator)[: self.settings.batch_size]
+        outliers = unlikeliest(gaussians, self.settings.draws, self.settings.select, self.generator, classes)
+        return normalize(outliers, dim=-1).to(self.device)
 
 
-class NposLoss(_Outliers):
-    """LogitNorm + 0.1 times the separation, by an MLP, of outliers around the edge of every class.
+class NposLoss(_QueueLoss):
+    """LogitNorm + 0.1 x the separation by an MLP of outliers around the boundary of each class.
 
     Tao et al., ICLR 2023, with the settings, the outliers and the proportions of ``scores.npos``.
     """
@@ -134,7 +135,7 @@ class NposLoss(_Outliers):
     def __init__(self, counts: Tensor, dim: int, generator: torch.Generator, device: torch.device) -> None:
         super().__init__(counts, dim, generator, device)
         self.settings, self.mlp = Npos(), Mlp(dim, generator, device)
-        self.parameters |= {f"mlp.{index}": one for index, one in enumerate(self.mlp.parameters)}
+        self.parameters |= {f"mlp.{index}": tensor for index, tensor in enumerate(self.mlp.parameters)}
         self.outliers: Tensor | None = None
 
     def begin(self, done: float, head: Logits) -> None:
@@ -143,16 +144,16 @@ class NposLoss(_Outliers):
             size = self.settings.noise / math.sqrt(self.dim)
             noise = torch.randn(self.settings.candidates, self.dim, generator=self.generator) * size
             noise = noise.to(self.device)
-            self.outliers = torch.cat([self._around(rows, noise) for _, rows in self._remembered()])
+            self.outliers = torch.cat([self._outliers_around(rows, noise) for _, rows in self._queued()])
 
     def __call__(self, features: Tensor, logits: Tensor, labels: Tensor, head: Logits) -> Tensor:
-        self._remember(features, labels)
+        self._enqueue(features, labels)
         loss = logit_norm_loss(logits, labels, self.settings.temperature)
         if self.outliers is None:
             return loss
         return loss + self.settings.weight * separation_loss(self.mlp(features), self.mlp(self.outliers))
 
-    def _around(self, rows: Tensor, noise: Tensor) -> Tensor:
+    def _outliers_around(self, rows: Tensor, noise: Tensor) -> Tensor:
         settings, share = self.settings, len(rows) / QUEUE
         return boundary_outliers(
             rows,

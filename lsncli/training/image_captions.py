@@ -1,5 +1,4 @@
-"""Image-caption sets: a .csv (or .tsv) with columns ``image`` and ``caption``, or tars as webdataset packs
-them."""
+"""Image-caption pairs: a .csv (or .tsv) with the columns ``image`` and ``caption``, or webdataset tars."""
 
 import csv
 import os
@@ -17,13 +16,13 @@ from lsncli.types import Failure
 
 COLUMNS = ("image", "caption")
 LONGEST = 1 << 16
-"""Bytes of a caption file; what is longer is no caption."""
-WANTED = "Give a .csv with the columns image,caption, or tars that hold NAME.jpg beside NAME.txt."
+"""Bytes of a caption file; longer ones are no captions."""
+HINT = "Give a .csv with the columns image,caption, or tars that hold NAME.jpg beside NAME.txt."
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images, each with the index of its caption as its ``label``, and what could not be paired."""
+    """Images, each with the index of its caption as its ``label``, and the files without a pair."""
 
     items: tuple[ImageItem, ...]
     captions: tuple[str, ...]
@@ -40,37 +39,37 @@ class _Pair:
 
 
 def read_pairs(paths: Sequence[Path]) -> Pairs:
-    """The pairs of csv files and tars, in their order; keys begin with the file's name if there are several.
+    """Read the pairs of csv files and tars, in order; of several files, keys start with the file's name.
 
-    Paths in a csv are relative to its folder; an image that is not there fails when it is read. In a tar, an
-    image without a caption and a caption without an image are problems. Raises UsageError for a file of
-    another kind, LsnError for a csv that is not well-formed (naming the line) and if there is no pair.
+    Paths in a csv are relative to its folder; a missing image fails when it is read. In a tar, an image
+    without a caption and a caption without an image are problems. Raises UsageError for a file of another
+    kind, LsnError for a malformed csv (with the line) and if there is no pair.
     """
-    found: list[_Pair] = []
+    pairs: list[_Pair] = []
     problems: list[Failure] = []
     for path in paths:
         prefix = f"{path.name}/" if len(paths) > 1 else ""
         if not path.is_file():
-            raise UsageError(f"There is no file '{path}'.", WANTED)
+            raise UsageError(f"There is no file '{path}'.", HINT)
         if path.suffix.lower() in (".csv", ".tsv"):
-            found += [_keyed(pair, prefix) for pair in _read_csv(path)]
+            pairs += [_with_prefix(pair, prefix) for pair in _read_csv(path)]
         elif path.suffix.lower() == ".tar":
-            pairs, failures = _read_tar(path)
-            found += [_keyed(pair, prefix) for pair in pairs]
+            packed_pairs, failures = _read_tar(path)
+            pairs += [_with_prefix(pair, prefix) for pair in packed_pairs]
             problems += [Failure(prefix + failure.key, failure.reason) for failure in failures]
         else:
-            raise UsageError(f"'{path}' is neither a .csv nor a .tar.", WANTED)
-    if not found:
-        raise LsnError(f"There are no image-caption pairs in {', '.join(map(str, paths))}.", WANTED)
-    contents = {pair.path: packed(pair.path) for pair in found if pair.offset is not None}
+            raise UsageError(f"'{path}' is neither a .csv nor a .tar.", HINT)
+    if not pairs:
+        raise LsnError(f"There are no image-caption pairs in {', '.join(map(str, paths))}.", HINT)
+    contents = {pair.path: packed(pair.path) for pair in pairs if pair.offset is not None}
     items = [
         ImageItem(pair.key, row, pair.path, pair.offset, pair.size, contents.get(pair.path))
-        for row, pair in enumerate(found)
+        for row, pair in enumerate(pairs)
     ]
-    return Pairs(tuple(items), tuple(pair.caption for pair in found), tuple(problems))
+    return Pairs(tuple(items), tuple(pair.caption for pair in pairs), tuple(problems))
 
 
-def _keyed(pair: _Pair, prefix: str) -> _Pair:
+def _with_prefix(pair: _Pair, prefix: str) -> _Pair:
     return _Pair(prefix + pair.key, pair.path, pair.offset, pair.size, pair.caption)
 
 
@@ -81,9 +80,9 @@ def _read_csv(path: Path) -> Iterator[_Pair]:
             header = [cell.strip().lower() for cell in next(reader, [])]
             missing = [name for name in COLUMNS if name not in header]
             if missing:
-                named = printable(",".join(header)) or "none"
+                columns = printable(",".join(header)) or "none"
                 raise LsnError(
-                    f"{path}, line 1: expected the columns image,caption, found {named}.",
+                    f"{path}, line 1: expected the columns image,caption, found {columns}.",
                     "Begin the file with a line that names its columns.",
                 )
             for cells in reader:
@@ -120,7 +119,7 @@ def _read_tar(path: Path) -> tuple[list[_Pair], list[Failure]]:
         with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as tar:
             try:
                 while (member := tar.next()) is not None:
-                    # tarfile remembers every member; a million of them would be a gigabyte.
+                    # tarfile remembers every member; a million would take a gigabyte.
                     tar.members.clear()  # type: ignore[attr-defined]
                     name = posixpath.normpath(member.name).lstrip("/")
                     if not member.isreg() or any(is_hidden(part) for part in name.split("/")):

@@ -1,7 +1,4 @@
-"""Train a linear probe on the features of a workspace: multinomial logistic regression on unit features.
-
-By L-BFGS, in bounded memory.
-"""
+"""Train a linear probe: multinomial logistic regression on unit features, by L-BFGS in bounded memory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +24,7 @@ from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.types import Fingerprint, Float64Array, Labels, Rows, unit
 
 TOLERANCE = 1e-3
-"""The gradient is followed to this fraction of what it is at zero weights."""
+"""Optimisation stops at this fraction of the gradient at zero weights."""
 MAX_ITERATIONS = 1000
 SWEEP = (1.0, 10.0, 100.0, 1000.0)
 """Strengths C that are tried. CLIP's own probes used C = 0.316 on features of length 10, which is some 30 on
@@ -42,29 +39,29 @@ class LinearProbe:
     bias: Float64Array
 
     def accuracy_and_loss(self, rows: Rows) -> tuple[float, float]:
-        """The fraction of ``rows`` that is classified right, and their mean cross-entropy."""
-        right = loss = 0.0
+        """Return the fraction of ``rows`` that is classified correctly, and their mean cross-entropy."""
+        correct = loss = 0.0
         for start in range(0, len(rows), CHUNK):
             features, labels = rows.features[start : start + CHUNK], rows.labels[start : start + CHUNK]
             logits = torch.from_numpy(unit(features) @ self.weights.T + self.bias)
-            wanted = torch.from_numpy(labels).long()
-            right += float((logits.argmax(dim=1) == wanted).sum())
-            loss += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
-        return right / len(rows), loss / len(rows)
+            truth = torch.from_numpy(labels).long()
+            correct += float((logits.argmax(dim=1) == truth).sum())
+            loss += float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
+        return correct / len(rows), loss / len(rows)
 
 
 def choose_probe(
     train: Rows, held_out: Rows, classes: int, device: torch.device, progress: ProgressCallback = silent
 ) -> tuple[float, LinearProbe]:
-    """The strength of ``SWEEP``, and its probe, that is right most often on the held-out rows.
+    """Return the strength of ``SWEEP`` with the best accuracy on held-out rows, and its probe.
 
-    As CLIP's paper chooses it (Radford et al., ICML 2021, appendix A.3); among equals the one of lower
-    cross-entropy.
+    CLIP's paper chooses it like this (Radford et al., ICML 2021, appendix A.3). Of equal ones, the lower
+    cross-entropy wins.
     """
-    found = dict(zip(SWEEP, fit_probes(train, classes, SWEEP, device, progress=progress), strict=True))
-    marks = {c: probe.accuracy_and_loss(held_out) for c, probe in found.items()}
-    best = max(SWEEP, key=lambda c: (marks[c][0], -marks[c][1]))
-    return best, found[best]
+    by_strength = dict(zip(SWEEP, fit_probes(train, classes, SWEEP, device, progress=progress), strict=True))
+    results = {c: probe.accuracy_and_loss(held_out) for c, probe in by_strength.items()}
+    best = max(SWEEP, key=lambda c: (results[c][0], -results[c][1]))
+    return best, by_strength[best]
 
 
 def fit_probes(
@@ -76,15 +73,15 @@ def fit_probes(
     tolerance: float = TOLERANCE,
     progress: ProgressCallback = silent,
 ) -> Iterator[LinearProbe]:
-    """A probe for each strength C, each started from the one before: ascending ones take least work.
+    """Yield a probe for each strength C, started from the one before; ascending strengths are fastest.
 
-    Minimises mean cross-entropy + |W|^2 / (2 C N) over W (C, D) and a bias that costs nothing: what
-    scikit-learn's LogisticRegression(C=C) minimises, by the same optimiser, but with rows as they are stored,
-    a chunk of logits at a time, and on a device. float64; "mps", which has none, leaves it to the CPU. The
-    optimiser sees centred features in coordinates of equal curvature, which changes nothing but the number
-    of its steps (a third, on CLIP's features, whose mean has most of their length).
+    Minimises mean cross-entropy + |W|^2 / (2 C N) over W (C, D) and an unpenalised bias: the objective and
+    the optimiser of scikit-learn's LogisticRegression(C=C), but with rows as they are stored, a chunk of
+    logits at a time, and on a device. In float64; "mps" has none, so the CPU computes instead. Features are
+    centred and scaled to equal curvature, which changes only the number of steps (to a third on CLIP's
+    features, whose mean has most of their length).
 
-    ``progress`` counts every evaluation. Raises UsageError for an invalid strength.
+    ``progress`` counts evaluations of the loss. Raises UsageError for an invalid strength.
     """
     for strength in strengths:
         if not (np.isfinite(strength) and strength > 0):
@@ -95,27 +92,27 @@ def fit_probes(
     bias = torch.zeros(classes, dtype=torch.float64, device=where)
     for strength in strengths:
         decay = 1 / (strength * len(rows))
-        scales = (values / classes + decay).rsqrt()  # the loss curves as the covariance times some 1 / C
-        there, back = (vectors * scales) @ vectors.T, (vectors / scales) @ vectors.T
+        scales = (values / classes + decay).rsqrt()  # the curvature is about the covariance times 1 / C
+        whitening, inverse = (vectors * scales) @ vectors.T, (vectors / scales) @ vectors.T
 
         def loss(
-            flat: NDArray[np.float64], decay: float = decay, there: Tensor = there
+            flat: NDArray[np.float64], decay: float = decay, whitening: Tensor = whitening
         ) -> tuple[float, Float64Array]:
             point = torch.from_numpy(flat).to(where).view(classes, -1)
-            weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
+            weights, bias = point[:, :-1] @ whitening, point[:, -1] * classes**0.5
             value, by_weights, by_bias = _mean_loss(rows, mean, weights, bias)
             value += decay / 2 * float((weights**2).sum())
             progress(1, f"C {1 / (decay * len(rows)):g}, loss {value:.4f}")
-            slope = torch.cat(
-                [(by_weights + decay * weights) @ there, by_bias[:, None] * classes**0.5], dim=1
+            gradient = torch.cat(
+                [(by_weights + decay * weights) @ whitening, by_bias[:, None] * classes**0.5], dim=1
             )
-            return value, slope.flatten().cpu().numpy()
+            return value, gradient.flatten().cpu().numpy()
 
-        start = torch.cat([weights @ back, bias[:, None] / classes**0.5], dim=1).flatten().cpu().numpy()
-        found = _minimum(loss, start, tolerance)
-        point = torch.from_numpy(found).to(where).view(classes, -1)
-        weights, bias = point[:, :-1] @ there, point[:, -1] * classes**0.5
-        # At the minimum they sum to zero over the classes; with few rows rounding adds up to 1e-5 of them.
+        start = torch.cat([weights @ inverse, bias[:, None] / classes**0.5], dim=1).flatten().cpu().numpy()
+        minimum = _minimum(loss, start, tolerance)
+        point = torch.from_numpy(minimum).to(where).view(classes, -1)
+        weights, bias = point[:, :-1] @ whitening, point[:, -1] * classes**0.5
+        # At the minimum they sum to zero over the classes; with few rows, rounding adds up to 1e-5 of that.
         weights, bias = weights - weights.mean(dim=0), bias - bias.mean()
         yield LinearProbe(weights.cpu().numpy(), (bias - weights @ mean).cpu().numpy())
 
@@ -125,12 +122,12 @@ def _minimum(
 ) -> Float64Array:
     steepest = float(np.abs(loss(np.zeros_like(start))[1]).max())
     options = {"maxiter": MAX_ITERATIONS, "gtol": tolerance * steepest, "ftol": 0.0}
-    found: Float64Array = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
-    return found
+    minimum: Float64Array = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    return minimum
 
 
 def _geometry(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (D,) of the unit rows, eigenvalues (D,) and eigenvectors (D, D) of their covariance."""
+    """Return the mean (D,) of unit rows, and eigenvalues (D,) and eigenvectors (D, D) of their covariance."""
     dim = rows.features.shape[1]
     total = torch.zeros(dim, dtype=torch.float64, device=device)
     squares = torch.zeros(dim, dim, dtype=torch.float64, device=device)
@@ -144,46 +141,46 @@ def _geometry(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _mean_loss(rows: Rows, mean: Tensor, weights: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Mean cross-entropy of logits ``weights`` (x - ``mean``) + ``bias``, and its gradient by both."""
+    """Return the mean cross-entropy of ``weights`` (x - ``mean``) + ``bias``, and its gradients by both."""
     value = 0.0
     by_weights, by_bias = torch.zeros_like(weights), torch.zeros_like(bias)
     for start in range(0, len(rows), CHUNK):
-        features, labels = _on(
+        features, labels = _to_device(
             rows.features[start : start + CHUNK], rows.labels[start : start + CHUNK], mean.device
         )
         centred = features - mean
-        wrong = torch.log_softmax(torch.addmm(bias, centred, weights.T), dim=1)
-        value -= float(wrong.gather(1, labels[:, None]).sum())
-        wrong.exp_()
-        wrong[torch.arange(len(labels), device=mean.device), labels] -= 1
-        by_weights += wrong.T @ centred
-        by_bias += wrong.sum(dim=0)
+        errors = torch.log_softmax(torch.addmm(bias, centred, weights.T), dim=1)
+        value -= float(errors.gather(1, labels[:, None]).sum())
+        errors.exp_()
+        errors[torch.arange(len(labels), device=mean.device), labels] -= 1
+        by_weights += errors.T @ centred
+        by_bias += errors.sum(dim=0)
     return value / len(rows), by_weights / len(rows), by_bias / len(rows)
 
 
-def _on(features: NDArray[np.floating], labels: Labels, device: torch.device) -> tuple[Tensor, Tensor]:
+def _to_device(features: NDArray[np.floating], labels: Labels, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(unit(features)).to(device), torch.from_numpy(labels).long().to(device)
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head, where it was written, and how it was trained."""
+    """A trained head, its file, and how it was trained."""
 
     path: Path
     head: LearnedHead
     rows: int
-    """It was trained on."""
+    """Training rows."""
     held_out: int
-    """Rows that were not."""
+    """Held-out rows."""
     accuracy: float
-    """On the held-out rows; a fraction."""
+    """Accuracy on the held-out rows; a fraction."""
     seconds: float
 
 
 def labelled_holdout(work: Workspace, split_name: str) -> tuple[Split, HoldoutRows]:
-    """A labelled split, and which of its rows a head may learn from: those that prompts learned from, too.
+    """Read a labelled split and choose the rows that a head learns from: those that prompts learned from.
 
-    Raises LsnError for a split without classes, with only one, or without a row that could be held out.
+    Raises LsnError for a split with fewer than two classes, or without a row to hold out.
     """
     split = read_split(work.features, split_name)
     if len(split.classes) < 2:
@@ -204,14 +201,14 @@ def linear_head(
     device: torch.device | None = None,
     progress: ProgressCallback = silent,
 ) -> tuple[LearnedHead, LinearProbe]:
-    """The head of ``train_linear``, and its probe, from rows of ``split``."""
+    """Train the head of ``train_linear`` on ``rows`` of ``split``; return it and its probe."""
     check_features(rows.train.features, fingerprint.dim)
-    where, classes = device or torch.device("cpu"), len(split.classes)
+    device, classes = device or torch.device("cpu"), len(split.classes)
     chosen = c is None
     if c is None:
-        c, probe = choose_probe(rows.train, rows.held_out, classes, where, progress)
+        c, probe = choose_probe(rows.train, rows.held_out, classes, device, progress)
     else:
-        (probe,) = fit_probes(rows.train, classes, [c], where, progress=progress)
+        (probe,) = fit_probes(rows.train, classes, [c], device, progress=progress)
     settings: dict[str, Any] = {"c": c, "chosen": chosen, "optimizer": "l-bfgs"}
     head = LearnedHead(
         kind="linear",
@@ -236,9 +233,9 @@ def train_linear(
 ) -> TrainedHead:
     """Fit a linear probe on unit features (``fit_probes``) and write ``linear.head.safetensors``.
 
-    ``c`` is the strength C; None chooses it on the held-out rows (``choose_probe``). That is the one
-    thing that held-out rows decide; with a given C no bit of the head depends on them. Raises as
-    ``labelled_holdout`` does, and UsageError for an invalid C.
+    ``c`` is the strength C; None chooses it on the held-out rows (``choose_probe``), which decide nothing
+    else: with a given C, no bit of the head depends on them. ``progress`` counts evaluations of the loss.
+    Raises as ``labelled_holdout`` does, and UsageError for an invalid C.
     """
     began = time.perf_counter()
     split, rows = labelled_holdout(work, split_name)

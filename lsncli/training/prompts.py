@@ -1,6 +1,4 @@
-"""Learn prompts from a split, then calibrate a detector with them. Also DualCoOp's pair (the head
-``dualcoop``).
-"""
+"""Learn prompts from a split and calibrate a detector with them; learn the head ``dualcoop``."""
 
 import json
 import time
@@ -37,12 +35,12 @@ from lsncli.training.linear_probe import TrainedHead, labelled_holdout
 from lsncli.types import Head
 
 METHODS: dict[Kind, str] = {"positive": "mcm:positive", "negative": "lsn"}
-"""The detector that the paper makes of prompts of a kind."""
+"""The paper's detector for prompts of each kind."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What was learned, from how many rows, and the detector that it made."""
+    """Learned prompts, the number of training rows, and the detector calibrated with them."""
 
     path: Path
     prompts: LearnedPrompts
@@ -52,7 +50,7 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A labelled split and its rows, read once, so that the caller can size a progress bar."""
+    """A labelled split with its training and held-out rows, read before the training starts."""
 
     split: Split
     rows: HoldoutRows
@@ -66,18 +64,18 @@ def plan_positive(
     shots: int | None = None,
     seed: int = 0,
 ) -> TrainingData:
-    """Choose the rows that prompts will learn from.
+    """Choose the rows that positive prompts learn from.
 
-    Raises LsnError for a split without classes or without a row that could be held out.
+    Raises LsnError for a split without classes, or without a row to hold out.
     """
     split = labelled_split(work, split_name)
     rows = hold_out(split, fraction, shots, seed)
-    check_held_out(split, rows)  # before the work of learning
+    check_held_out(split, rows)  # before the training, which may take hours
     return TrainingData(split, rows)
 
 
 def plan_negative(work: Workspace) -> TrainingData:
-    """The rows that the positive prompts learned from; LsnError if there are no positive prompts."""
+    """Return the rows that the positive prompts learned from; LsnError if there are no positive prompts."""
     rule = load_checked(work, "positive").held_out
     split = read_split(work.features, rule.split)
     return TrainingData(split, hold_out_again(split, rule))
@@ -96,11 +94,11 @@ def train_prompts(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Training:
-    """Learn on the planned rows; write the prompts, then the detector that the paper makes of them.
+    """Learn on the planned rows; write the prompts and the paper's detector for them.
 
-    A training that was interrupted goes on from its last epoch, to the same prompts, if it had the same
-    settings, rows and model; ``resume`` False starts again. Negative prompts learned beside earlier positive
-    ones are removed when new positive ones are there: their held-out rows may differ.
+    An interrupted training with the same settings, rows and model resumes after its last epoch and gives the
+    same prompts; ``resume=False`` starts anew. New positive prompts remove the negative prompts of earlier
+    ones, whose held-out rows may differ. ``progress`` counts steps; ``memory`` is in bytes.
     """
     tower, learned = learn_resumably(
         work.checkpoint(settings.kind),
@@ -133,18 +131,18 @@ def learn_resumably(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> tuple[TextTower, LearnedContexts]:
-    """Learn on the planned rows, with checkpoints at ``path``; the text tower that was used, and the outcome.
+    """Learn on the planned rows, with checkpoints at ``path``; return the text tower and the contexts.
 
-    The last checkpoint stays: the caller removes it when the outcome is written. Raises UsageError for two
-    classes that are one text to the text encoder.
+    The caller removes the last checkpoint when the result is written. Raises UsageError for two classes that
+    the text encoder cannot tell apart.
     """
     check_distinct(plan.split.classes, text_ids_of(backbone), where=f"Split '{plan.split.name}'")
     tower = with_text(backbone).text_tower(precision=settings.precision, kernel=kernel)
-    kept = load_checkpoint(path) if resume else None
+    stored = load_checkpoint(path) if resume else None
     with threads_for(tower.vocabulary.width):
         run = _run(backbone, tower, plan, settings, objective, memory)
-        if kept and kernel == "auto" and kept.run == run | {"kernel": kept.run.get("kernel")}:
-            run = kept.run  # the self-test may end otherwise this time; the training must not
+        if stored and kernel == "auto" and stored.run == run | {"kernel": stored.run.get("kernel")}:
+            run = stored.run  # the self-test may choose another kernel this time; the training must not
             tower = with_text(backbone).text_tower(precision=settings.precision, kernel=run["kernel"])
         learned = learn(
             tower,
@@ -154,7 +152,7 @@ def learn_resumably(
             objective=objective,
             memory=memory,
             progress=progress,
-            resume=resume_point(path, kept, run, settings.epochs, remark),
+            resume=resume_point(path, stored, run, settings.epochs, remark),
             on_epoch=checkpoint_saver(path, run, settings.epochs),
         )
     return tower, learned
@@ -168,7 +166,7 @@ def _run(
     objective: Asymmetric | None,
     memory: int,
 ) -> dict[str, Any]:
-    """All that decides the outcome of a training, to the last bit."""
+    """Return everything that decides the result of a training, to the last bit."""
     return {
         "settings": json.loads(json.dumps(asdict(settings))),
         "objective": None if objective is None else asdict(objective),
@@ -189,7 +187,7 @@ def learned_prompts(
     learned: LearnedContexts,
     settings: PromptSettings,
 ) -> LearnedPrompts:
-    """What was learned, as it is kept on disk."""
+    """Return learned contexts as the artefact to write."""
     return LearnedPrompts(
         kind=settings.kind,
         fingerprint=backbone.fingerprint,
@@ -226,7 +224,7 @@ KIND = "dualcoop"
 
 
 def plan_dualcoop(work: Workspace, split_name: str = "train") -> TrainingData:
-    """The rows to learn from, as for any head; raises as ``linear_probe.labelled_holdout`` does."""
+    """Choose the rows that DualCoOp learns from. Raises as ``linear_probe.labelled_holdout`` does."""
     return TrainingData(*labelled_holdout(work, split_name))
 
 
@@ -243,10 +241,10 @@ def train_dualcoop(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> TrainedHead:
-    """Learn on the planned rows and write the head; ``prompts.dual.dual_settings`` makes other settings.
+    """Learn on the planned rows and write the head ``dualcoop``.
 
-    Resumes an interrupted training of the same settings, rows and model, as ``train.train_prompts`` does;
-    ``learner.steps`` says how often ``progress`` is called. Raises LsnError as ``learner.learn`` does.
+    ``prompts.dualcoop.dual_settings`` makes other settings. Resumes as ``train_prompts`` does; ``progress``
+    counts steps (``learner.steps``). Raises LsnError as ``learner.learn`` does.
     """
     began = time.perf_counter()
     tower, learned = learn_resumably(
@@ -274,9 +272,9 @@ def train_dualcoop(
         held_out=plan.rows.rule,
         history=learned.history,
     )
-    path, held = work.head(KIND), plan.rows.held_out
+    path, held_out = work.head(KIND), plan.rows.held_out
     save_head(path, head)
     remove(work.checkpoint(KIND))
-    right = predict(Head(head.classes, head.weights), held.features) == held.labels
+    correct = predict(Head(head.classes, head.weights), held_out.features) == held_out.labels
     seconds = time.perf_counter() - began
-    return TrainedHead(path, head, len(plan.rows.train), len(held), float(right.mean()), seconds)
+    return TrainedHead(path, head, len(plan.rows.train), len(held_out), float(correct.mean()), seconds)
