@@ -1,4 +1,4 @@
-"""Which image sets are there, and whether they hold what they should: counted, never decoded."""
+"""Find image sets in a folder and check their numbers of images and classes, without decoding."""
 
 import os
 import re
@@ -28,7 +28,7 @@ from lsncli.types import UNLABELLED
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was counted: what is expected (None = any number) and what is there."""
+    """One count: the expected value (None = any number) and the value found."""
 
     what: str
     """"images", "classes", "images of 'tench'", "class 'tench'", or a file that cannot be listed."""
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """A set that is there: ``findings`` are its images, its classes, then every difference of a class."""
+    """The check of a set: ``findings`` are its images, its classes, then each difference of a class."""
 
     dataset: Dataset
     path: Path
@@ -47,24 +47,25 @@ class Verified:
 
     @property
     def ok(self) -> bool:
+        """Whether all findings are as expected."""
         return all(finding.ok for finding in self.findings)
 
 
 def locate(data: Path, dataset: Dataset) -> DatasetLayout | None:
-    """Find a set in the layouts that people have it in; None if it is not there.
+    """Find a set in any of its usual layouts; None if it is missing.
 
     The folder ``data/<name>`` and ``data/<name>.tar`` come first, then the set's ``places`` in their order,
-    then the name in any spelling. Nothing is read but folders, and files that say where labels are.
+    then the name in any spelling. Only folders and files of labels are read.
     """
     exact = [path for path in (data / dataset.name, data / f"{dataset.name}.tar") if path.exists()]
     spelled = _spelled(data, dataset.name) or _spelled(data, f"{dataset.name}.tar")
-    names = [name for place in dataset.places for name in expand_braces(place)]
-    other = [path for name in names if (path := _spelled(data, name)) and _beside(path, dataset.beside)]
+    names = [name for pattern in dataset.places for name in expand_braces(pattern)]
+    others = [path for name in names if (path := _spelled(data, name)) and _beside(path, dataset.beside)]
     weak: list[DatasetLayout] = []
-    for path in [*exact, *other, *([spelled] if spelled else [])]:
-        if path in other and dataset.cifar and (cifar := _as_cifar(path, dataset)):
+    for path in [*exact, *others, *([spelled] if spelled else [])]:
+        if path in others and dataset.cifar and (cifar := _as_cifar(path, dataset)):
             return cifar
-        layout, sure = _recognised(path, data, dataset)
+        layout, sure = _recognise(path, data, dataset)
         if layout is not None and sure:
             return layout
         if layout is not None and (path in exact or isinstance(layout, UnlabelledLayout)):
@@ -74,12 +75,13 @@ def locate(data: Path, dataset: Dataset) -> DatasetLayout | None:
 
 def _as_cifar(path: Path, dataset: Dataset) -> DatasetLayout | None:
     known = class_list(dataset.class_list)
-    there = is_cifar(path, len(known), dataset.cifar)
-    return CifarLayout(path, len(known), dataset.cifar, known.names) if there else None
+    if not is_cifar(path, len(known), dataset.cifar):
+        return None
+    return CifarLayout(path, len(known), dataset.cifar, known.names)
 
 
-def _recognised(path: Path, data: Path, dataset: Dataset) -> tuple[DatasetLayout | None, bool]:
-    """The layout at ``path``, and whether it is one that holds the set for sure."""
+def _recognise(path: Path, data: Path, dataset: Dataset) -> tuple[DatasetLayout | None, bool]:
+    """Return the layout at ``path``, and whether it surely holds the set."""
     known = class_list(dataset.class_list) if dataset.class_list else None
     if path.is_file():
         return (TarLayout(path), True) if path.suffix.lower() == ".tar" else (None, False)
@@ -94,17 +96,17 @@ def _recognised(path: Path, data: Path, dataset: Dataset) -> tuple[DatasetLayout
 
 
 def _spelled(root: Path, relative: str) -> Path | None:
-    """``root/relative`` in any spelling: case, blanks, '-' and '_' do not matter; an equal name wins."""
+    """Find ``root/relative``, ignoring case, blanks, '-' and '_'; an equal name wins."""
     path = root
     for part in relative.split("/"):
         try:
             names = sorted(os.listdir(path))
         except OSError:
             return None
-        fits = [name for name in names if _plain(name) == _plain(part)]
-        if not fits:
+        matches = [name for name in names if _plain(name) == _plain(part)]
+        if not matches:
             return None
-        path /= part if part in fits else fits[0]
+        path /= part if part in matches else matches[0]
     return path
 
 
@@ -113,9 +115,9 @@ def _plain(name: str) -> str:
 
 
 def _beside(path: Path, name: str) -> bool:
-    """Whether the file ``name`` lies beside ``path``, or does not for ``!name``; True for no name."""
-    there = (path.parent / name.removeprefix("!")).is_file()
-    return there != name.startswith("!") if name else True
+    """Return whether the file ``name`` is beside ``path``, or is not for ``!name``; True without a name."""
+    exists = (path.parent / name.removeprefix("!")).is_file()
+    return exists != name.startswith("!") if name else True
 
 
 def _has_images(folder: Path) -> bool:
@@ -127,10 +129,10 @@ def _has_images(folder: Path) -> bool:
 
 
 def verify(dataset: Dataset, layout: DatasetLayout) -> Verified:
-    """Count the images of a set and of each of its classes by the listing that a suite extracts.
+    """Count the images of a set and of each class in the listing that a suite would extract.
 
-    Class folders of a set that is not ``labelled`` are only counted. What cannot be listed is a finding, not
-    an error.
+    Class folders of a set that is not ``labelled`` are only counted. Files that cannot be listed are
+    findings, not errors.
     """
     path = layout.path
     try:
@@ -154,36 +156,36 @@ def verify(dataset: Dataset, layout: DatasetLayout) -> Verified:
 
 
 def _counts(listing: Listing) -> dict[str, int]:
-    """How many images each class folder holds, in the order of labels."""
+    """Return the number of images of each class folder, in the order of labels."""
     counts = Counter(item.label for item in listing.items)
     return {name: counts[label] for label, name in enumerate(listing.folders)}
 
 
 def _classes(dataset: Dataset, counts: Mapping[str, int]) -> list[Finding]:
-    """Classes that are missing or too many, then those of another size."""
-    found: list[Finding] = []
+    """Return the classes that are missing or too many, then those of another size."""
+    findings: list[Finding] = []
     if dataset.class_list:
-        wanted = class_list(dataset.class_list)
-        keys = {folder: wanted.key_of(folder) for folder in counts}
-        there = Counter(key for key in keys.values() if key is not None)
-        for key, name in wanted.by_key.items():
+        known = class_list(dataset.class_list)
+        keys = {folder: known.key_of(folder) for folder in counts}
+        folders = Counter(key for key in keys.values() if key is not None)
+        for key, name in known.by_key.items():
             label = name if key == name else f"{key} {name}"
-            if not there[key]:
-                found.append(Finding(f"class '{label}'", "there", "missing", False))
-            elif there[key] > 1:
-                found.append(Finding(f"class '{label}'", "one folder", f"{there[key]} folders", False))
-        found += [
+            if not folders[key]:
+                findings.append(Finding(f"class '{label}'", "there", "missing", False))
+            elif folders[key] > 1:
+                findings.append(Finding(f"class '{label}'", "one folder", f"{folders[key]} folders", False))
+        findings += [
             Finding(f"class '{folder}'", "not there", "extra", False)
             for folder, key in keys.items()
             if key is None
         ]
     if dataset.per_class is not None:
-        found += [
+        findings += [
             Finding(f"images of '{folder}'", dataset.per_class, count, False)
             for folder, count in counts.items()
             if count != dataset.per_class
         ]
-    return found
+    return findings
 
 
 def _number(what: str, expected: int | None, found: int) -> Finding:

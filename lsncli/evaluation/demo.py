@@ -1,4 +1,4 @@
-"""The whole way on bundled material: learn, compare, then score real photos. Reduced schedules, named so."""
+"""The demo: learn prompts on bundled features, compare methods, and score real photos, in about a minute."""
 
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -36,12 +36,12 @@ PHOTOS = {
         "motorcycle_left.png retina.jpg rocket.jpg",
     ),
 }
-"""Sample photos that other packages bring along: package -> folder in it, files."""
+"""Sample photos in other packages: package -> folder in it, files."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A workspace with the bundled features, and the model that made them."""
+    """A workspace with the bundled features, and the model that computed them."""
 
     work: Workspace
     backbone: Backbone
@@ -55,39 +55,39 @@ def prepare_demo(folder: Path) -> Demo:
 
 
 def split_rows(demo: Demo) -> list[dict[str, object]]:
-    """One row a split: name, rows, classes and what its images are."""
+    """Return a row for each split: name, rows, classes and source."""
     splits = list_splits(demo.work.features).values()
     return [{"split": s.name, "rows": s.rows, "classes": len(s.classes), "source": s.source} for s in splits]
 
 
 def steps(plan: TrainingData) -> tuple[int, int]:
-    """Steps of ``train_positive`` and of ``train_negative``, for progress bars."""
+    """Return the numbers of steps of ``train_positive`` and ``train_negative``, for progress bars."""
     rows = len(plan.rows.train)
     return learner_steps(rows, POSITIVE_SETTINGS), learner_steps(rows, NEGATIVE_SETTINGS)
 
 
 def train_positive(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> None:
-    """Positive prompts on the planned rows."""
+    """Learn positive prompts on the planned rows."""
     train_prompts(demo.work, demo.backbone, plan, POSITIVE_SETTINGS, progress=progress)
 
 
 def train_negative(demo: Demo, plan: TrainingData, progress: ProgressCallback) -> SavedDetector:
-    """Negative prompts on the same rows, and the LSN detector that they make."""
+    """Learn negative prompts on the same rows; return the LSN detector."""
     return train_prompts(demo.work, demo.backbone, plan, NEGATIVE_SETTINGS, progress=progress).detector
 
 
 def compare(demo: Demo) -> Evaluation:
-    """MCM, CoOp + MCM and CoOp + LSN on every bundled OOD split. Raises LsnError if one of them fails."""
+    """Evaluate MCM, CoOp + MCM and CoOp + LSN on each bundled OOD split. Raises LsnError if one fails."""
     inside, outside = choose_splits(demo.work, "test", (), "train")
     methods = [parse_method(name) for name in METHODS]
-    found = evaluate(plan_evaluation(demo.work, methods, inside, outside, "train"))
-    for method, reason in found.failed:
+    evaluation = evaluate(plan_evaluation(demo.work, methods, inside, outside, "train"))
+    for method, reason in evaluation.failed:
         raise LsnError(f"{method}: {reason}")
-    return found
+    return evaluation
 
 
 def score_photos(demo: Demo, detector: SavedDetector, progress: ProgressCallback) -> list[Verdict]:
-    """Verdicts on the sample photos of installed packages, those that belong most first."""
+    """Return verdicts on the sample photos of installed packages, the highest score first."""
     listing = list_images(sample_photos())
     verdicts: list[Verdict] = []
     for done, batch in detect(listing, detector, demo.backbone, batch_size=16, workers=2):
@@ -98,15 +98,15 @@ def score_photos(demo: Demo, detector: SavedDetector, progress: ProgressCallback
 
 
 def sample_photos() -> list[Path]:
-    """The photo files of ``PHOTOS`` that are installed here."""
-    places: list[Path] = []
+    """Return the files of ``PHOTOS`` that are installed."""
+    paths: list[Path] = []
     for package, (folder, names) in PHOTOS.items():
         if find_spec(package):
-            places += [Path(str(files(package))) / folder / name for name in names.split()]
-    return [place for place in places if place.is_file()]
+            paths += [Path(str(files(package))) / folder / name for name in names.split()]
+    return [path for path in paths if path.is_file()]
 
 
 def missing_packages() -> list[str]:
-    """Packages that would bring more photos."""
+    """Return the packages that have more photos and are not installed."""
     names = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
     return [names[package] for package in PHOTOS if not find_spec(package)]

@@ -1,6 +1,6 @@
-"""Compare methods on stored splits: FPR95, AUROC, AUPR and ID accuracy, ID against each OOD split.
+"""Evaluate methods on stored splits: FPR95, AUROC, AUPR and ID accuracy, ID against each OOD split.
 
-Also selects methods and splits by name, and writes the scores themselves: one row an image, one column a
+Also chooses methods and splits by name, and writes the scores: one row for each image, one column for each
 method.
 """
 
@@ -32,45 +32,45 @@ from lsncli.store.reader import list_splits, read_split
 from lsncli.types import UNLABELLED, Labels
 
 TRAIN = "train"
-"""The training split where none is named."""
+"""The training split if none is named."""
 
 LINEAR_SCORES = ("msp", "maxlogit", "energy")
-"""What is compared on a linear probe beside the prompts' own scores."""
+"""The scores that are also compared on a linear probe."""
 
 
 def default_methods(work: Workspace, *, rows: bool = True) -> list[str]:
-    """What can be compared in this workspace at once, the paper's three first; knn with training ``rows``."""
+    """Return the quick methods of a workspace, the paper's three first; knn needs training ``rows``."""
     learned = ["mcm:positive"] if work.positive.is_file() else []
     learned += ["lsn"] if work.negative.is_file() else []
     return ["mcm", *learned, "msp", "maxlogit", "energy", *(["knn"] if rows else [])]
 
 
 def all_methods(work: Workspace, *, rows: bool = True) -> list[str]:
-    """Every score that this store and what was learned in it are enough for, in every form.
+    """Return every score, in every form, whose needs the workspace meets.
 
-    Without training ``rows`` no score that learns from them.
+    Without training ``rows``, scores that learn from them are left out.
     """
-    found = ["mcm:positive", "maxlogit:positive"] if work.positive.is_file() else []
+    names = ["mcm:positive", "maxlogit:positive"] if work.positive.is_file() else []
     for name in SCORES:
         score = load_score(name)
-        own = work.head(score.HEAD) if score.HEAD else work.negative if "negative" in score.NEEDS else None
+        file = work.head(score.HEAD) if score.HEAD else work.negative if "negative" in score.NEEDS else None
         missing = {"pixels", "candidates"} | (set() if rows else {"train", "labels"})
-        if (own is None or own.is_file()) and score.NEEDS.isdisjoint(missing):
-            found += [f"{name},form={form}" for form in forms_of(name)] or [name]
+        if (file is None or file.is_file()) and score.NEEDS.isdisjoint(missing):
+            names += [f"{name},form={form}" for form in forms_of(name)] or [name]
     if work.head("linear").is_file():
-        found += [f"{name}:linear" for name in LINEAR_SCORES]
-    return found
+        names += [f"{name}:linear" for name in LINEAR_SCORES]
+    return names
 
 
 def has_rows(work: Workspace, train_split: str | None) -> bool:
-    """Whether there is a training split, which may have any name if it is named."""
+    """Return whether there is a training split: a named one counts as one, else ``TRAIN``."""
     return train_split is not None or TRAIN in list_splits(work.features)
 
 
 def training_split(work: Workspace, name: str | None, id_split: Split) -> Split:
-    """Read the split ``name``; without a name ``TRAIN``, or the classes of the ID split if there is none.
+    """Read the split ``name``; without a name ``TRAIN``, else the classes of the ID split without rows.
 
-    Raises LsnError for a named split that is missing, and where no classes are known.
+    Raises LsnError for a named split that is missing, and for a split without classes.
     """
     if has_rows(work, name):
         return labelled_split(work, name or TRAIN, option="--train")
@@ -81,9 +81,9 @@ def training_split(work: Workspace, name: str | None, id_split: Split) -> Split:
 def choose_splits(
     work: Workspace, id_split: str, ood_splits: Sequence[str], train_split: str | None
 ) -> tuple[Split, list[Split]]:
-    """Read the ID split and the OOD splits; without names, every split but ID and training is OOD.
+    """Read the ID split and the OOD splits; without names, all splits but ID and training are OOD.
 
-    Raises LsnError for a split that is not there, UsageError if no OOD split is left.
+    Raises LsnError for a missing split, UsageError if no OOD split is left.
     """
     names = list(list_splits(work.features))
     chosen = list(dict.fromkeys(ood_splits)) or [
@@ -105,22 +105,22 @@ Failed = tuple[Method, str]
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method on one OOD split (or the average over them); fractions, not percent."""
+    """The metrics of one method on one OOD split (or their average); fractions, not percent."""
 
     method: Method
     label: str
-    """What a table calls the method here, such as "CoCoOp + LSN"."""
+    """The method's name in tables, such as "CoCoOp + LSN"."""
     ood: str
     metrics: OodMetrics
     id_accuracy: float
     """Accuracy of the head's positive prompts on the labelled ID rows; NaN if none is labelled."""
     cost: ResourceUse
-    """Of learning and scoring all splits in this run; no seconds for what was known."""
+    """Of fitting and scoring all splits in this run; cached results take no time."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results, the methods that could not be evaluated with the reason, and what the others scored."""
+    """All results, the methods that failed with the reason, and the others with their scores."""
 
     results: tuple[MethodResult, ...]
     failed: tuple[Failed, ...]
@@ -128,27 +128,27 @@ class Evaluation:
     id_split: str
 
     def ranked(self) -> list[MethodResult]:
-        """The results with the best average AUROC first; those of one method stay together."""
-        last = {str(one.method): one.metrics.auroc for one in self.results}
-        return sorted(self.results, key=lambda one: -last[str(one.method)])
+        """Return the results with the best average AUROC first; those of one method stay together."""
+        last = {str(result.method): result.metrics.auroc for result in self.results}
+        return sorted(self.results, key=lambda result: -last[str(result.method)])
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is to be scored: methods that are ready, those that cannot be, and the splits."""
+    """The prepared methods, those that failed with the reason, and the splits to score."""
 
     methods: tuple[PreparedMethod, ...]
     failed: tuple[Failed, ...]
     id_split: Split
     ood_splits: tuple[Split, ...]
     doubts: tuple[str, ...] = ()
-    """What speaks against the numbers, a sentence each."""
+    """Reasons to distrust the numbers, a sentence each."""
 
     @property
     def rows(self) -> int:
-        """How many scores are not known yet, for a progress bar."""
+        """The number of scores that are not cached, for a progress bar."""
         splits = (self.id_split, *self.ood_splits)
-        return sum(len(s.labels) for one in self.methods for s in splits if s.name not in one.scores)
+        return sum(len(s.labels) for method in self.methods for s in splits if s.name not in method.scores)
 
 
 def plan_evaluation(
@@ -163,11 +163,11 @@ def plan_evaluation(
     images: ImageAccess = NO_IMAGES,
     keep: bool = True,
 ) -> EvaluationPlan:
-    """Make every method ready and look up what is known of it; a method that fails is noted.
+    """Prepare each method and load its cached scores; methods that fail are recorded.
 
-    Classes are those of the training split, which ``selection.training_split`` reads. Scores that learn from
-    rows see those that prompts learned from, never those held out. ``model`` is asked for if a head needs its
-    text tower; ``images`` are for scores that look at pixels; ``keep`` uses the cache of the workspace.
+    Classes are those of the training split (``training_split``). Scores that learn from rows use those that
+    prompts learned from, never those held out. ``model`` is called if a head needs its text tower; ``images``
+    are for scores that need pixels; ``keep`` uses the cache of the workspace.
 
     Raises LsnError if the ID split has other classes or a split has no rows, UsageError if a score would be
     tested on rows that it learns from.
@@ -182,21 +182,21 @@ def plan_evaluation(
     # A store without a training split is enough for most methods; they get no rows.
     rows = known_rows(work, train).train if len(train.labels) else train.rows
     heads = Heads(work, train.classes, model, cache, rows)
-    ready: list[PreparedMethod] = []
+    prepared: list[PreparedMethod] = []
     failed: list[Failed] = []
     for method in methods:
         try:
             _check_rows(train, method)
-            one = prepare_method(method, heads, rows, train, cache, device, images)
-            labels_as(id_split, one.source.classes)
+            result = prepare_method(method, heads, rows, train, cache, device, images)
+            labels_as(id_split, result.source.classes)
             for split in (id_split, *ood_splits):
-                load_cached_scores(one, split, classify=split is id_split)
+                load_cached_scores(result, split, classify=split is id_split)
         except LsnError as error:
             failed.append((method, str(error)))
             continue
-        ready.append(one)
-    doubts = [text for one in ready for text in _trained_on(one, (id_split, *ood_splits))]
-    return EvaluationPlan(tuple(ready), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
+        prepared.append(result)
+    doubts = [text for method in prepared for text in _trained_on(method, (id_split, *ood_splits))]
+    return EvaluationPlan(tuple(prepared), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
 
 
 def _check_not_tested_on(train: Split, methods: Sequence[Method], tested: Sequence[Split]) -> None:
@@ -208,11 +208,12 @@ def _check_not_tested_on(train: Split, methods: Sequence[Method], tested: Sequen
         )
 
 
-def _trained_on(one: PreparedMethod, tested: Sequence[Split]) -> list[str]:
-    """A sentence for every tested split that the prompts or the head of a method learned from."""
-    names = one.heads.learned_from(one.method.head, negatives="negative" in one.method.needs)
+def _trained_on(prepared: PreparedMethod, tested: Sequence[Split]) -> list[str]:
+    """Return a sentence for each tested split that the prompts or the head of a method learned from."""
+    method = prepared.method
+    names = prepared.heads.learned_from(method.head, negatives="negative" in method.needs)
     return [
-        f"{one.method} is tested on split '{split.name}', which its prompts or its head learned from: its "
+        f"{method} is tested on split '{split.name}', which its prompts or its head learned from: its "
         "numbers are too good."
         for split in tested
         if split.name in names
@@ -229,53 +230,54 @@ def _check_rows(train: Split, method: Method) -> None:
 
 
 def evaluate(plan: EvaluationPlan, progress: ProgressCallback = silent) -> Evaluation:
-    """Score what is not known yet, and measure. A method that fails is reported and the others go on.
+    """Score the splits that are not cached, and compute the metrics; a method that fails stops no other.
 
-    ``progress`` counts every score.
+    ``progress`` counts scores.
     """
     failed = list(plan.failed)
     methods = list(plan.methods)
     for split in (plan.id_split, *plan.ood_splits):
         methods = score_split(methods, split, failed, progress, classify=split is plan.id_split)
-    found = [_results(one, plan.id_split, plan.ood_splits) for one in methods]
-    return Evaluation(tuple(chain(*found)), tuple(failed), tuple(methods), plan.id_split.name)
+    results = [_results(method, plan.id_split, plan.ood_splits) for method in methods]
+    return Evaluation(tuple(chain(*results)), tuple(failed), tuple(methods), plan.id_split.name)
 
 
-def _results(one: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[MethodResult]:
-    """On each OOD split, and the average if there are several."""
-    inside = one.scores[id_split.name]
-    right = id_accuracy(labels_as(id_split, one.source.classes), one.predictions[id_split.name])
-    found = [
+def _results(prepared: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[MethodResult]:
+    """Return the metrics on each OOD split, and their average if there are several."""
+    inside = prepared.scores[id_split.name]
+    labels = labels_as(id_split, prepared.source.classes)
+    id_correct = id_accuracy(labels, prepared.predictions[id_split.name])
+    results = [
         MethodResult(
-            one.method,
-            one.resolved.label,
+            prepared.method,
+            prepared.resolved.label,
             split.name,
-            evaluate_scores(inside, one.scores[split.name]),
-            right,
-            one.cost,
+            evaluate_scores(inside, prepared.scores[split.name]),
+            id_correct,
+            prepared.cost,
         )
         for split in ood_splits
     ]
-    return [*found, average(found)] if len(found) > 1 else found
+    return [*results, average(results)] if len(results) > 1 else results
 
 
-def intervals_of(found: Evaluation, result: MethodResult, kind: str | None) -> dict[str, Interval]:
-    """95% intervals: ``delong`` of AUROC, ``bootstrap`` of every metric; none of an average."""
+def intervals_of(evaluation: Evaluation, result: MethodResult, kind: str | None) -> dict[str, Interval]:
+    """Return 95% intervals: ``delong`` of AUROC, ``bootstrap`` of all metrics; none of an average."""
     if kind is None or result.ood == AVERAGE:
         return {}
-    scores = next(one.scores for one in found.methods if one.method is result.method)
-    inside, outside = scores[found.id_split], scores[result.ood]
+    scores = next(each.scores for each in evaluation.methods if each.method is result.method)
+    inside, outside = scores[evaluation.id_split], scores[result.ood]
     return {"auroc": delong(inside, outside)} if kind == "delong" else bootstrap(inside, outside)
 
 
 def id_accuracy(labels: Labels, predictions: Labels) -> float:
-    """Fraction of labelled rows (N,) whose class was guessed; NaN if none is labelled."""
-    known = labels != UNLABELLED
-    return accuracy(labels[known], predictions[known]) if known.any() else float("nan")
+    """Return the fraction of labelled rows with a correct prediction, both (N,); NaN without labels."""
+    labelled = labels != UNLABELLED
+    return accuracy(labels[labelled], predictions[labelled]) if labelled.any() else float("nan")
 
 
 def average(results: Sequence[MethodResult]) -> MethodResult:
-    """The unweighted mean over OOD splits, as in the paper's tables."""
+    """Return the unweighted mean over OOD splits, as in the paper's tables."""
 
     def mean(field: str) -> float:
         return float(np.mean([getattr(result.metrics, field) for result in results]))
@@ -294,7 +296,7 @@ def average(results: Sequence[MethodResult]) -> MethodResult:
 
 
 def check_target(path: Path) -> None:
-    """UsageError unless scores can be written in the format that the name of the file asks for."""
+    """Raise UsageError unless the suffix of ``path`` is one of ``WRITERS``."""
     if path.suffix not in WRITERS:
         raise UsageError(
             f"--save-scores {path}: expected a file named {' or '.join('*' + end for end in WRITERS)}."
@@ -302,10 +304,10 @@ def check_target(path: Path) -> None:
 
 
 def save_scores(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    """Scores in float64, higher = more ID, of every row of ``splits`` by every method.
+    """Write the scores (float64, higher = more ID) of all rows of ``splits`` by each method.
 
-    ``.csv`` has the columns split, key, class and one a method; ``.npz`` the arrays ``split``, ``key`` and
-    one a method. Raises LsnError if the file cannot be written.
+    A ``.csv`` has the columns split, key, class and one for each method; an ``.npz`` the arrays ``split``,
+    ``key`` and one for each method. Raises LsnError if the file cannot be written.
     """
     check_target(path)
     try:
@@ -317,20 +319,23 @@ def save_scores(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[
 def _csv(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
     with whole_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["split", "key", "class", *(str(one.method) for one in methods)])
+        rows.writerow(["split", "key", "class", *(str(method.method) for method in methods)])
         for split in splits:
             names = np.array([*split.classes, ""], dtype=object)[split.labels]
-            columns = [one.scores[split.name].tolist() for one in methods]
+            columns = [method.scores[split.name].tolist() for method in methods]
             for key, name, *values in zip(split.keys, names, *columns, strict=True):
                 rows.writerow([split.name, key, name, *map(repr, values)])
 
 
 def _npz(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    arrays = {str(one.method): np.concatenate([one.scores[s.name] for s in splits]) for one in methods}
-    places = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
+    arrays = {
+        str(method.method): np.concatenate([method.scores[split.name] for split in splits])
+        for method in methods
+    }
+    names = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
     keys = np.array([key.encode("utf-8", "surrogateescape") for split in splits for key in split.keys])
     with whole(path) as file:
-        np.savez(file, **({"split": places, "key": keys} | arrays))  # type: ignore[arg-type]
+        np.savez(file, **({"split": names, "key": keys} | arrays))  # type: ignore[arg-type]
 
 
 WRITERS = {".csv": _csv, ".npz": _npz}

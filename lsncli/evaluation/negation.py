@@ -1,4 +1,4 @@
-"""Can CLIP understand "not"? Images choose between "a photo of a [class]" and "not a photo of a [class]"."""
+"""The test of "not": each image chooses between "a photo of a [class]" and "not a photo of a [class]"."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from lsncli.store.reader import list_splits
 from lsncli.types import UNLABELLED, Float64Array, FloatArray, Labels
 
 YES, NO = "a photo of a {}", "not a photo of a {}"
-"""The two descriptions of the paper's appendix K; {} stands for the class name."""
+"""The two descriptions of the paper's appendix K; {} is the class name."""
 
 FOREIGN = -2
-"""The label of an image whose class is known not to be among those asked for."""
+"""The label of an image of a class that is known and is not one of the tested classes."""
 
 CELLS = 2**23
-"""Cosines at a time, 64 MiB a matrix: with many classes fewer rows are taken than ``CHUNK``."""
+"""Entries of a matrix of cosines, 64 MiB: with many classes, fewer rows than ``CHUNK`` are taken."""
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledFeatures:
-    """Some images: raw ``features`` (n, D), ``labels`` (n,) and ``keys``.
+    """Raw ``features`` (n, D), ``labels`` (n,) and ``keys`` of some images.
 
     A label is a class index, ``UNLABELLED`` or ``FOREIGN``.
     """
@@ -51,14 +51,13 @@ class DescriptionPair:
 
 @dataclass(frozen=True)
 class ChoiceCounts:
-    """Counts of images, one entry a class (C,). A tie is a choice of the positive description.
+    """Counts of images by class, each of shape (C,). A tie counts as the positive description.
 
     ``yes`` and ``no`` are the paper's bars: how many of all images chose each description of the class.
-    ``own_yes`` and ``own_no`` are those of images of the class itself, ``other_yes`` and ``other_no`` of
-    labelled images of other classes: unlabelled images are in neither. ``fooled`` counts, over ``pairs``, the
-    pairs of an image of the class and another class in which "not [own class]" scores above "not [other
-    class]", the wrong answer of Figure 3. ``margin`` is the mean over images of cosine(positive) -
-    cosine("not").
+    ``own_yes`` and ``own_no`` count images of the class itself, ``other_yes`` and ``other_no`` labelled
+    images of other classes; unlabelled images are in neither. ``fooled`` counts, out of ``pairs``, the pairs
+    of an image of the class and another class in which "not [own class]" scores above "not [other class]",
+    the wrong answer of Figure 3. ``margin`` is the mean over images of cosine(positive) - cosine("not").
     """
 
     classes: tuple[str, ...]
@@ -76,10 +75,10 @@ class ChoiceCounts:
 
 @dataclass(frozen=True)
 class Shares:
-    """Over all images and classes, fractions; NaN where there is nothing to count.
+    """Fractions over all images and classes; NaN if there is nothing to count.
 
-    A model that understands "not" has ``no_of_own`` 0, ``no_of_other`` 1 and ``fooled`` 0; by guessing, a
-    half each.
+    A model that understands "not" has ``no_of_own`` 0, ``no_of_other`` 1 and ``fooled`` 0; at chance, each is
+    0.5.
     """
 
     no: float
@@ -88,8 +87,8 @@ class Shares:
     fooled: float
 
 
-class _Running:
-    """Counts of the parts seen so far."""
+class _Counter:
+    """Counts of the images added so far."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes, count = classes, len(classes)
@@ -99,17 +98,17 @@ class _Running:
         self.margin = np.zeros(count)
 
     def add(self, yes: Float64Array, no: Float64Array, labels: Labels) -> None:
-        """Count images by their cosines (n, C) with both descriptions."""
+        """Add images by their cosines (n, C) with both descriptions."""
         count, chosen = len(self.classes), yes >= no
-        known, own = labels != UNLABELLED, np.flatnonzero(labels >= 0)
-        of = labels[own]
+        labelled, own = labels != UNLABELLED, np.flatnonzero(labels >= 0)
+        classes = labels[own]
         self.images += len(labels)
-        self.labelled += int(known.sum())
+        self.labelled += int(labelled.sum())
         self.yes += chosen.sum(axis=0)
-        self.labelled_yes += chosen[known].sum(axis=0)
-        self.own_images += np.bincount(of, minlength=count)
-        self.own_yes += np.bincount(of[chosen[own, of]], minlength=count)
-        np.add.at(self.fooled, of, (no[own] < no[own, of][:, None]).sum(axis=1))
+        self.labelled_yes += chosen[labelled].sum(axis=0)
+        self.own_images += np.bincount(classes, minlength=count)
+        self.own_yes += np.bincount(classes[chosen[own, classes]], minlength=count)
+        np.add.at(self.fooled, classes, (no[own] < no[own, classes][:, None]).sum(axis=1))
         self.margin += (yes - no).sum(axis=0)
 
     def counts(self) -> ChoiceCounts:
@@ -132,7 +131,7 @@ class _Running:
 def encode_descriptions(
     tower: TextTower, classes: Sequence[str], yes: str = YES, no: str = NO
 ) -> DescriptionPair:
-    """Both descriptions of every class through the text tower.
+    """Encode both descriptions of each class with the text tower.
 
     Raises UsageError if a template has no {} or both are the same, LsnError without classes.
     """
@@ -146,68 +145,68 @@ def encode_descriptions(
 
     def features(template: str) -> Float64Array:
         # Not str.format: a class name or a template may hold other braces.
-        found = text_features(tower, [template.replace("{}", name) for name in classes])
-        return found.cpu().numpy().astype(np.float64)
+        rows = text_features(tower, [template.replace("{}", name) for name in classes])
+        return rows.cpu().numpy().astype(np.float64)
 
     return DescriptionPair(tuple(classes), features(yes), features(no))
 
 
 def count_choices(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> ChoiceCounts:
-    """Let every image choose between the descriptions of every class, a bounded block at a time.
+    """Count which description of each class each image chooses, a bounded block of images at a time.
 
-    Raises LsnError for features of another model than the texts, and if there are no images.
+    Raises LsnError for features of another model than the texts, and without images.
     """
-    running = _Running(pair.classes)
+    counter = _Counter(pair.classes)
     for part in blocks(parts, len(pair.classes)):
         yes, no = cosines(part.features, pair.yes), cosines(part.features, pair.no)
-        running.add(yes, no, part.labels)
-    if not running.images:
+        counter.add(yes, no, part.labels)
+    if not counter.images:
         raise LsnError("There is no image to ask about.", "Name other images or another --split.")
-    return running.counts()
+    return counter.counts()
 
 
 def choice_rows(pair: DescriptionPair, parts: Iterable[LabelledFeatures]) -> Iterator[dict[str, object]]:
-    """Every image with every class, as Figures 3, 4 and 8 show a few: both cosines and the choice."""
+    """Yield a row for each image and class, as in Figures 3, 4 and 8: both cosines and the choice."""
     for part in blocks(parts, len(pair.classes)):
         yes, no = cosines(part.features, pair.yes), cosines(part.features, pair.no)
         for row, (key, label) in enumerate(zip(part.keys, part.labels, strict=True)):
-            for at, name in enumerate(pair.classes):
+            for index, name in enumerate(pair.classes):
                 yield {
                     "path": key,
                     "class": name,
-                    "own": None if label == UNLABELLED else bool(label == at),
-                    "cosine_yes": float(yes[row, at]),
-                    "cosine_no": float(no[row, at]),
-                    "choice": "yes" if yes[row, at] >= no[row, at] else "no",
+                    "own": None if label == UNLABELLED else bool(label == index),
+                    "cosine_yes": float(yes[row, index]),
+                    "cosine_no": float(no[row, index]),
+                    "choice": "yes" if yes[row, index] >= no[row, index] else "no",
                 }
 
 
-def total_shares(found: ChoiceCounts) -> Shares:
-    """What all classes say together."""
+def total_shares(counts: ChoiceCounts) -> Shares:
+    """Return the fractions over all classes."""
 
     def share(part: Counts, rest: Counts) -> float:
         total = int(part.sum()) + int(rest.sum())
         return int(part.sum()) / total if total else float("nan")
 
     return Shares(
-        no=share(found.no, found.yes),
-        no_of_own=share(found.own_no, found.own_yes),
-        no_of_other=share(found.other_no, found.other_yes),
-        fooled=share(found.fooled, found.pairs - found.fooled),
+        no=share(counts.no, counts.yes),
+        no_of_own=share(counts.own_no, counts.own_yes),
+        no_of_other=share(counts.other_no, counts.other_yes),
+        fooled=share(counts.fooled, counts.pairs - counts.fooled),
     )
 
 
 def blocks(parts: Iterable[LabelledFeatures], classes: int) -> Iterator[LabelledFeatures]:
-    """The same rows, so few at a time that a matrix of cosines has at most ``CELLS`` entries."""
+    """Yield the same rows in blocks whose matrix of cosines has at most ``CELLS`` entries."""
     rows = max(1, min(CHUNK, CELLS // classes))
     for part in parts:
         for start in range(0, len(part.labels), rows):
-            here = slice(start, start + rows)
-            yield LabelledFeatures(part.features[here], part.labels[here], part.keys[here])
+            block = slice(start, start + rows)
+            yield LabelledFeatures(part.features[block], part.labels[block], part.keys[block])
 
 
 def choose_classes(store: Path, train: str, file: Path | None, own: Sequence[str]) -> tuple[str, ...]:
-    """Class names from ``file``, else those of the training split, else the images' ``own``.
+    """Return the class names of ``file``, else of the training split, else the images' ``own``.
 
     Raises UsageError for a file that cannot be read, is empty or names a class twice.
     """
@@ -217,16 +216,16 @@ def choose_classes(store: Path, train: str, file: Path | None, own: Sequence[str
         return known or tuple(own)
     names = [" ".join(line.split()) for line in read_name_lines(file)]
     if not names or len(set(names)) < len(names):
-        wrong = next((name for name in names if names.count(name) > 1), "")
-        found = f"'{wrong}' twice" if wrong else "none"
-        raise UsageError(f"--classes {file}: expected class names, one a line, found {found}.")
+        repeated = next((name for name in names if names.count(name) > 1), "")
+        problem = f"'{repeated}' twice" if repeated else "none"
+        raise UsageError(f"--classes {file}: expected class names, one a line, found {problem}.")
     return tuple(names)
 
 
 def labels_among(labels: Labels, own: Sequence[str], classes: Sequence[str]) -> Labels:
-    """``labels`` (N,) of the images' ``own`` classes as indices of ``classes``, by name.
+    """Return ``labels`` (N,) of the images' ``own`` classes as indices into ``classes``, by name.
 
-    ``FOREIGN`` where the class is not among them, ``UNLABELLED`` as it was.
+    A class that is not in ``classes`` becomes ``FOREIGN``; ``UNLABELLED`` stays.
     """
     number = {name: index for index, name in enumerate(classes)}
     table = np.array([*(number.get(name, FOREIGN) for name in own), UNLABELLED], dtype=np.int32)
@@ -234,5 +233,5 @@ def labels_among(labels: Labels, own: Sequence[str], classes: Sequence[str]) -> 
 
 
 def labelled_features(split: Split, classes: Sequence[str]) -> LabelledFeatures:
-    """A stored split with its labels among ``classes``."""
+    """Return the rows of a stored split with labels as indices into ``classes``."""
     return LabelledFeatures(split.features, labels_among(split.labels, split.classes, classes), split.keys)
