@@ -1,4 +1,4 @@
-"""The ``lsn`` program: commands put together, configuration read, errors turned into text and exit codes."""
+"""The ``lsn`` program: registers the commands, reads the configuration, turns errors into exit codes."""
 
 import os
 import sys
@@ -73,8 +73,8 @@ for name, command in COMMANDS.items():
 app.add_typer(store.app, name="store")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(value: bool) -> None:
+    if value:
         console.out.print(f"lsn {__version__}")
         raise typer.Exit
 
@@ -94,10 +94,14 @@ def settings(
             "--no-verify", envvar=NO_VERIFY, help="Read stores without comparing them with their checksums."
         ),
     ] = False,
-    version: Annotated[  # noqa: ARG001 - its callback does it all
+    version: Annotated[  # noqa: ARG001 - its callback prints it
         bool,
         typer.Option(
-            "--version", callback=_version, is_eager=True, allow_from_autoenv=False, help="Print the version."
+            "--version",
+            callback=_version,
+            is_eager=True,
+            allow_from_autoenv=False,
+            help="Print the version.",
         ),
     ] = False,
 ) -> None:
@@ -108,27 +112,27 @@ def settings(
     if no_verify:
         os.environ[NO_VERIFY] = "1"
     options = read_config(config)
-    spread = defaults(options, _options(context.command), str(config or FILE))
+    by_command = defaults(options, _option_names(context.command), str(config or FILE))
     if options and config is None:
-        spread, withheld = without_withheld(spread, _tree(context.command, needs_named_file))
+        by_command, withheld = without_withheld(by_command, _tree(context.command, needs_named_file))
         context.meta[FOUND] = ConfigFile(FILE, withheld)
-    context.default_map = spread
+    context.default_map = by_command
 
 
-def _options(command: Any) -> Any:
-    """The command tree as ``config.defaults`` wants it, without what must be typed each time (``--yes``)."""
+def _option_names(command: Any) -> Any:
+    """Return the options of each command for ``config.defaults``, without those to type each time (--yes)."""
     return _tree(
         command,
-        lambda one: {
+        lambda each: {
             parameter.name
-            for parameter in one.params
+            for parameter in each.params
             if parameter.param_type_name == "option" and parameter.allow_from_autoenv
         },
     )
 
 
 def _tree(command: Any, names: Callable[[Any], set[str]]) -> Any:
-    """Names of options by command; those of a group's commands in a mapping of its own."""
+    """Return ``names`` of each command in a mapping, with a nested mapping for each group of commands."""
     if hasattr(command, "commands"):
         return {name: _tree(inside, names) for name, inside in command.commands.items()}
     return names(command)
@@ -141,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     interrupts.begin(None)
     try:
-        with terminable(), noticed() as came:
+        with terminable(), noticed() as signalled:
             app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
     except KeyboardInterrupt:
         sys.exit(interrupts.exit_code())
@@ -150,20 +154,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             sys.exit(interrupts.exit_code())
         raise
     except Exception as error:
-        if came or terminated():
+        if signalled or terminated():
             sys.exit(interrupts.exit_code())
         if os.environ.get(DEBUG):
             console.say(traceback.format_exc().rstrip())
-        told = _told(error)
-        console.say(f"Error: {console.printable(told.message)}", style="bold red")
-        if told.hint:
-            console.say(console.printable(told.hint))
-        sys.exit(told.exit_code)
+        described = _describe_error(error)
+        console.say(f"Error: {console.printable(described.message)}", style="bold red")
+        if described.hint:
+            console.say(console.printable(described.hint))
+        sys.exit(described.exit_code)
     sys.exit(0)
 
 
-def _told(error: Exception) -> LsnError:
-    """What to say of an error that ends the program."""
+def _describe_error(error: Exception) -> LsnError:
+    """Return the message, the hint and the exit code for an error that ends the program."""
     if isinstance(error, LsnError):
         return error
     if isinstance(error, OSError) and error.filename and error.strerror:  # such as a folder that is locked

@@ -1,5 +1,6 @@
 """``lsn calibrate``: a detector of any method, at any true-positive rate."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,27 +31,30 @@ COLUMNS = [
 ]
 
 
-def calibrate(
-    context: typer.Context,
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """The options of `lsn calibrate`."""
+
+    context: typer.Context
     images: Annotated[
         list[Path] | None,
         typer.Argument(
             help="Your own ID images: folders, patterns, lists, tars, URLs. Labels are not needed.",
             metavar="PATH",
         ),
-    ] = None,
+    ] = None
     method: Annotated[
         str | None,
         typer.Option(help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10. (lsn)"),
-    ] = None,
+    ] = None
     split: Annotated[
         str | None, typer.Option(help="Labelled ID split whose held-out rows set gamma. (train)")
-    ] = None,
-    target_tpr: options.TargetTpr = 0.95,
+    ] = None
+    target_tpr: options.TargetTpr = 0.95
     classes: Annotated[
         str | None,
         typer.Option(help="With images: a zero-shot detector of these classes, such as 'cat,dog'."),
-    ] = None,
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(
@@ -58,21 +62,24 @@ def calibrate(
             help="The model of --classes, if not that of the features.",
             rich_help_panel=options.MODEL_PANEL,
         ),
-    ] = None,
-    batch_size: options.BatchSize = 0,
-    workers: options.Workers = 0,
-    max_failure_rate: options.MaxFailureRate = 0.05,
-    path_column: options.PathColumn = "",
-    follow_links: options.FollowLinks = False,
-    timeout: options.Timeout = None,
-    image_timeout: options.ImageTimeout = None,
-    work: options.WorkFolder = options.DEFAULT_WORK,
-    pretrained: options.Pretrained = "",
-    device: options.Device = "auto",
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = None
+    batch_size: options.BatchSize = 0
+    workers: options.Workers = 0
+    max_failure_rate: options.MaxFailureRate = 0.05
+    path_column: options.PathColumn = ""
+    follow_links: options.FollowLinks = False
+    timeout: options.Timeout = None
+    image_timeout: options.ImageTimeout = None
+    work: options.WorkFolder = options.DEFAULT_WORK
+    pretrained: options.Pretrained = ""
+    device: options.Device = "auto"
+    format: options.Format = "table"
+    output: options.Output = None
+    quiet: options.Quiet = False
+
+
+@options.command(CalibrateOptions)
+def calibrate(arguments: CalibrateOptions) -> None:
     """Set the threshold gamma of a method on held-out ID rows; writes detector.safetensors.
 
     With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs the workspace's
@@ -81,41 +88,17 @@ def calibrate(
     """
     from lsncli.artefacts.detector import save_detector
 
-    options.set_timeouts(timeout, image_timeout)
-    place = Workspace(work)
-    if images:
-        if method is not None or split is not None:
-            raise UsageError(
-                "Images set the threshold of the detector that there is: --method and --split do not go with "
-                "them.",
-                "Run `lsn calibrate --method ...` first, then `lsn calibrate PATH`.",
-            )
-        check_model(context, classes)
-        before, backbone = _detector(place, classes, model, pretrained, device)
-        found = _with_images(
-            images,
-            path_column,
-            follow_links,
-            before,
-            backbone,
-            target_tpr,
-            batch_size,
-            workers,
-            device,
-            quiet,
-        )
-        _check_failures(found, max_failure_rate, quiet)
-        save_detector(place.detector, found.detector)
-        detector = found.detector
-    elif path_column:
-        raise UsageError("--path-column is for a list of images, and none were named.", "Name the list.")
-    elif classes is not None:
-        raise UsageError(
-            "--classes sets a threshold with images, and none were named.",
-            "Name ID images, or score without a threshold of your own: `lsn score PATH --classes ...`.",
-        )
+    options.set_timeouts(arguments.timeout, arguments.image_timeout)
+    _check_options(arguments)
+    workspace = Workspace(arguments.work)
+    if arguments.images:
+        before, backbone = _detector(workspace, arguments)
+        result = _recalibrate(arguments, before, backbone)
+        _check_failures(result, arguments.max_failure_rate, arguments.quiet)
+        save_detector(workspace.detector, result.detector)
+        detector = result.detector
     else:
-        detector = _with_rows(place, method or "lsn", split or "train", target_tpr, pretrained, device, quiet)
+        detector = _calibrate_on_rows(workspace, arguments)
     threshold = detector.threshold
     row = {
         "method": detector.label,
@@ -126,97 +109,108 @@ def calibrate(
         "tpr_low": threshold.tpr_low,
         "tpr_high": threshold.tpr_high,
     }
-    render([row], COLUMNS, format, output)
-    describe_threshold(detector, quiet)
-    if images:
-        _describe_images(before, found, quiet)
+    render([row], COLUMNS, arguments.format, arguments.output)
+    describe_threshold(detector, arguments.quiet)
+    if arguments.images:
+        _describe_images(before, result, arguments.quiet)
 
 
-def _with_rows(
-    place: Workspace, method: str, split: str, target_tpr: float, pretrained: str, device: str, quiet: bool
-) -> "SavedDetector":
+def _check_options(arguments: CalibrateOptions) -> None:
+    """Raise UsageError for options that do not go together."""
+    if arguments.images:
+        if arguments.method is not None or arguments.split is not None:
+            raise UsageError(
+                "Images set the threshold of the detector that there is: --method and --split do not go with "
+                "them.",
+                "Run `lsn calibrate --method ...` first, then `lsn calibrate PATH`.",
+            )
+        check_model(arguments.context, arguments.classes)
+    elif arguments.path_column:
+        raise UsageError("--path-column is for a list of images, and none were named.", "Name the list.")
+    elif arguments.classes is not None:
+        raise UsageError(
+            "--classes sets a threshold with images, and none were named.",
+            "Name ID images, or score without a threshold of your own: `lsn score PATH --classes ...`.",
+        )
+
+
+def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "SavedDetector":
+    """Make the detector of --method from the held-out rows of --split."""
     from lsncli.detection.calibrate import make_detector
     from lsncli.device import pick_device
     from lsncli.methods.spec import parse_method
 
-    chosen = parse_method(method)
-    with progress_bar("held-out images", None, quiet=quiet) as progress:
+    method = parse_method(arguments.method or "lsn")
+    with progress_bar("held-out images", None, quiet=arguments.quiet) as progress:
         return make_detector(
-            place,
-            chosen,
-            split_name=split,
-            target_tpr=target_tpr,
-            device=str(pick_device(device)),
-            model=partial(workspace_backbone, place, pretrained, device),
+            workspace,
+            method,
+            split_name=arguments.split or "train",
+            target_tpr=arguments.target_tpr,
+            device=str(pick_device(arguments.device)),
+            model=partial(workspace_backbone, workspace, arguments.pretrained, arguments.device),
             progress=progress,
         )
 
 
-def _detector(
-    place: Workspace, classes: str | None, model: str | None, pretrained: str, device: str
-) -> "tuple[SavedDetector, Backbone]":
-    """The workspace's detector, or with class names a zero-shot one, and its model."""
+def _detector(workspace: Workspace, arguments: CalibrateOptions) -> "tuple[SavedDetector, Backbone]":
+    """Return the workspace's detector, or with --classes a zero-shot one, and its model."""
     from lsncli.backbones import load_again
 
-    detector, backbone = detector_for(place, classes, ModelOptions(model, pretrained, device))
+    pretrained, device = arguments.pretrained, arguments.device
+    model = ModelOptions(arguments.model, pretrained, device)
+    detector, backbone = detector_for(workspace, arguments.classes, model)
     if backbone is None:
         backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
     return detector, backbone
 
 
-def _with_images(
-    images: list[Path],
-    path_column: str,
-    follow_links: bool,
-    detector: "SavedDetector",
-    backbone: "Backbone",
-    target_tpr: float,
-    batch_size: int,
-    workers: int,
-    device: str,
-    quiet: bool,
+def _recalibrate(
+    arguments: CalibrateOptions, detector: "SavedDetector", backbone: "Backbone"
 ) -> "Recalibrated":
+    """Set gamma of ``detector`` with the named images."""
     from lsncli.detection.calibrate import recalibrate
     from lsncli.device import pick_device
     from lsncli.images.columns import Columns
     from lsncli.images.listing import check_not_empty, named
 
-    columns = Columns(path_column, labelled=False)
-    listing = options.list_sources(images, columns, follow_links=follow_links, quiet=quiet)
-    check_not_empty(listing, named(images))
+    paths, quiet = arguments.images or [], arguments.quiet
+    columns = Columns(arguments.path_column, labelled=False)
+    listing = options.list_sources(paths, columns, follow_links=arguments.follow_links, quiet=quiet)
+    check_not_empty(listing, named(paths))
     with progress_bar("images", len(listing.items), quiet=quiet) as progress:
         return recalibrate(
             detector,
             listing,
             backbone,
-            target_tpr,
-            batch_size=options.images_at_once(batch_size, device),
-            workers=options.threads(workers),
-            device=str(pick_device(device)),
+            arguments.target_tpr,
+            batch_size=options.images_at_once(arguments.batch_size, arguments.device),
+            workers=options.threads(arguments.workers),
+            device=str(pick_device(arguments.device)),
             progress=progress,
         )
 
 
-def _check_failures(found: "Recalibrated", max_failure_rate: float, quiet: bool) -> None:
-    """Name the images that could not be read; TooManyFailures before anything is written."""
+def _check_failures(result: "Recalibrated", max_failure_rate: float, quiet: bool) -> None:
+    """Print the images that could not be read; raise TooManyFailures before anything is written."""
     from lsncli.extraction.extract import check_failures
 
-    for failure in found.failures[:10]:
+    for failure in result.failures[:10]:
         say(f"Not used: {printable(failure.key)}: {failure.reason}.", quiet=quiet)
-    if len(found.failures) > 10:
-        say(f"Not used: {len(found.failures) - 10} more.", quiet=quiet)
-    total = found.detector.threshold.n + len(found.failures)
+    if len(result.failures) > 10:
+        say(f"Not used: {len(result.failures) - 10} more.", quiet=quiet)
+    total = result.detector.threshold.n + len(result.failures)
     hint = "The detector is as it was. Remove them, or raise --max-failure-rate."
-    check_failures(len(found.failures), total, max_failure_rate, hint=hint)
+    check_failures(len(result.failures), total, max_failure_rate, hint=hint)
 
 
-def _describe_images(before: "SavedDetector", found: "Recalibrated", quiet: bool) -> None:
-    """What the images say of the old gamma, and how far the new one can be trusted."""
+def _describe_images(before: "SavedDetector", result: "Recalibrated", quiet: bool) -> None:
+    """Print how the old gamma does on the images, and the warnings about the new one."""
     say(
         f"Before: gamma = {before.threshold.gamma:.6f} ({before.threshold.basis}), which keeps "
-        f"{found.kept_before:.1%} of these images.",
+        f"{result.kept_before:.1%} of these images.",
         quiet=quiet,
     )
-    for text in found.warnings:
-        if text != found.detector.threshold.doubt:  # that has been said with the threshold
+    for text in result.warnings:
+        if text != result.detector.threshold.doubt:  # printed with the threshold
             say(f"Warning: {text}", quiet=quiet, style="yellow")

@@ -96,17 +96,17 @@ def candidates(
     from lsncli.methods.inputs import images_of
     from lsncli.store.reader import read_split
 
-    place = Workspace(work)
-    stored = read_split(place.features, split)
+    workspace = Workspace(work)
+    stored = read_split(workspace.features, split)
     done = 0
     if words is not None:
-        import_candidates(place, stored, words)
+        import_candidates(workspace, stored, words)
     elif vocabulary is not None:
         listed = read_vocabulary(vocabulary)
         kept = min(TOP, len(listed)) if top is None else top
-        features = WordFeatures(with_text(workspace_backbone(place, "", device)).text_tower())
+        features = WordFeatures(with_text(workspace_backbone(workspace, "", device)).text_tower())
         with progress_bar(f"words for {split}", len(stored.keys), quiet=quiet) as progress:
-            propose(place, stored, listed, features, kept, progress)
+            propose(workspace, stored, listed, features, kept, progress)
     else:
         items = images_of(stored, sources or ())
         model = load_captioner(
@@ -114,7 +114,7 @@ def candidates(
         )
         with progress_bar(f"captioning {split}", len(items), quiet=quiet) as progress:
             done = caption_split(
-                place,
+                workspace,
                 split,
                 items,
                 model,
@@ -122,7 +122,7 @@ def candidates(
                 workers=options.threads(workers),
                 progress=progress,
             )
-    found = read_candidates(place, stored)
+    found = read_candidates(workspace, stored)
     row = {
         "split": split,
         "images": len(found),
@@ -131,4 +131,4 @@ def candidates(
         "resumed": done,
     }
     render([row], COLUMNS, format, output)
-    say(f"{place.candidates(split)}: now `lsn eval --method zoc`.", quiet=quiet)
+    say(f"{workspace.candidates(split)}: now `lsn eval --method zoc`.", quiet=quiet)

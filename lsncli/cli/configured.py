@@ -1,7 +1,7 @@
-"""What ``lsn.toml`` sets for a command, and what it may not set because it was found and not named.
+"""Commands that report the options they take from ``lsn.toml``, and the options such a file may not set.
 
-Whoever fills a folder can put an ``lsn.toml`` into it. Options of paths that are written, and others that
-reach out of the folder, are taken only from a file that the user named.
+Anyone who fills a folder can put an ``lsn.toml`` into it. Options of paths that are written, and others that
+reach out of the folder, are therefore taken only from a file that the user named.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,38 +15,40 @@ from typer.core import TyperCommand
 from lsncli.console import printable, say
 
 ONLY_READ = "only read"
-"""Marks, in ``Annotated``, an option whose path is never written."""
+"""Marks, in ``Annotated``, an option whose path is only read."""
 REACHES_OUT = "reaches out"
-"""Marks an option that is no path and yet reaches out of the folder."""
+"""Marks an option that is not a path but reaches out of the folder."""
 FOUND = "lsncli.found"
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A file of options that was found: its name, and by command what it sets and must not."""
+    """A configuration file that was found and not named, and the options it must not set, by command."""
 
     file: str
     withheld: Mapping[str, Any]
 
 
 class Configured(TyperCommand):
-    """A command that says what a file that was found sets for it."""
+    """A command that prints which options a configuration file that was found sets for it."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Say it, then run."""
-        found = ctx.meta.get(FOUND)
-        if found is not None:
-            _announce(ctx, found)
+        """Print the options of the configuration file, then run the command."""
+        file = ctx.meta.get(FOUND)
+        if file is not None:
+            _announce(ctx, file)
         return super().invoke(ctx)
 
 
 def needs_named_file(command: Any) -> set[str]:
-    """The options of a command that only a named file may set: paths, unless marked as ``ONLY_READ``, and
-    those marked with ``REACHES_OUT``."""
+    """Return the options of a command that only a named file may set.
+
+    These are paths, unless marked with ``ONLY_READ``, and options marked with ``REACHES_OUT``.
+    """
     if command.callback is None:
         return set()
     hints = get_type_hints(command.callback, include_extras=True)
-    options = {one.name for one in command.params if one.param_type_name == "option"}
+    options = {each.name for each in command.params if each.param_type_name == "option"}
     return {
         name
         for name, hint in hints.items()
@@ -56,12 +58,15 @@ def needs_named_file(command: Any) -> set[str]:
 
 
 def without_withheld(
-    spread: Mapping[str, Any], protected: Mapping[str, Any]
+    values_by_command: Mapping[str, Any], protected: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a found file may set by command, and what it must not; ``protected`` are names by command."""
+    """Return the options that a found file may set, and the names of those it must not, both by command.
+
+    ``protected`` are the names of protected options by command.
+    """
     taken: dict[str, Any] = {}
     withheld: dict[str, Any] = {}
-    for command, values in spread.items():
+    for command, values in values_by_command.items():
         names = protected[command]
         if isinstance(names, Mapping):
             taken[command], withheld[command] = without_withheld(values, names)
@@ -71,42 +76,40 @@ def without_withheld(
     return taken, withheld
 
 
-def _announce(context: typer.Context, found: ConfigFile) -> None:
+def _announce(context: typer.Context, config: ConfigFile) -> None:
     sources = {
         name: source.name
         for name in context.params
         if (source := context.get_parameter_source(name)) is not None
     }
-    withheld: Any = found.withheld
+    withheld: Any = config.withheld
     for name in context.command_path.split()[1:]:
         withheld = withheld[name]
-    taken = _listed(name for name, source in sources.items() if source == "DEFAULT_MAP")
-    missed = _listed(name for name in withheld if sources.get(name) not in ("COMMANDLINE", "ENVIRONMENT"))
-    file = printable(found.file)
-    said = [f"Options from {file}: {taken}."] * bool(taken)
+    taken = _join(name for name, source in sources.items() if source == "DEFAULT_MAP")
+    missed = _join(name for name in withheld if sources.get(name) not in ("COMMANDLINE", "ENVIRONMENT"))
+    file = printable(config.file)
+    sentences = [f"Options from {file}: {taken}."] * bool(taken)
     if missed:
-        said.append(
+        sentences.append(
             f"Not used from {file}, which was found and not named: {missed} "
             f"(take them by lsn --config {file})."
         )
-    if said:
-        say(" ".join(said), quiet=bool(context.params.get("quiet")) and not missed)
+    if sentences:
+        say(" ".join(sentences), quiet=bool(context.params.get("quiet")) and not missed)
 
 
-def _listed(names: Iterator[str]) -> str:
+def _join(names: Iterator[str]) -> str:
     return ", ".join(sorted(name.replace("_", "-") for name in names))
 
 
 def _parts(hint: Any) -> set[Any]:
-    """A type, all that it is made of, and what it is annotated with."""
+    """Return a type, its type arguments, and the texts that annotate them."""
     parts: set[Any] = set()
-    todo = [hint]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, type | str):
-            parts.add(one)
-        todo += [
-            *get_args(one),
-            *(text for text in getattr(one, "__metadata__", ()) if isinstance(text, str)),
-        ]
+    pending = [hint]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, type | str):
+            parts.add(part)
+        marks = (text for text in getattr(part, "__metadata__", ()) if isinstance(text, str))
+        pending += [*get_args(part), *marks]
     return parts

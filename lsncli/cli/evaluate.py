@@ -124,21 +124,21 @@ def evaluate(
         check_target(save_scores)
     if plots is not None:
         check_available("--plots")
-    place = Workspace(work)
-    inside, outside = choose_splits(place, id, ood or (), train)
-    rows = has_rows(place, train)
+    workspace = Workspace(work)
+    inside, outside = choose_splits(workspace, id, ood or (), train)
+    rows = has_rows(workspace, train)
     names = [
         each
-        for text in method or default_methods(place, rows=rows)
-        for each in (all_methods(place, rows=rows) if text == "all" else [text])
+        for text in method or default_methods(workspace, rows=rows)
+        for each in (all_methods(workspace, rows=rows) if text == "all" else [text])
     ]
     plan = use.plan_evaluation(
-        place,
+        workspace,
         [parse_method(name) for name in dict.fromkeys(names)],
         inside,
         outside,
         train,
-        model=partial(workspace_backbone, place, pretrained, device),
+        model=partial(workspace_backbone, workspace, pretrained, device),
         device=str(pick_device(device)),
         images=ImageAccess(
             folders_of(images or ()), options.images_at_once(batch_size, device), options.threads(workers)

@@ -66,16 +66,16 @@ def explain(
     from lsncli.report.explanation_tables import show
 
     options.set_timeouts(timeout, image_timeout)
-    place, where = Workspace(work), str(pick_device(device))
+    workspace, where = Workspace(work), str(pick_device(device))
     picture, shown = read_image(image), named([image])
     name = Path(shown.partition("?")[0]).stem if as_url(image) else image.stem
-    detector, backbone = _detector(place, pretrained, device, quiet)
-    chosen = _head(place, head, train, detector, backbone, quiet)
+    detector, backbone = _detector(workspace, pretrained, device, quiet)
+    chosen = _head(workspace, head, train, detector, backbone, quiet)
     check_classes(chosen, classes or ())
-    split = _training(place, train, quiet)
+    split = _training(workspace, train, quiet)
     held_out = None
     if detector is not None and split is not None:
-        held_out = held_out_scores(place, Scorer(detector, lambda: backbone, where), split)
+        held_out = held_out_scores(workspace, Scorer(detector, lambda: backbone, where), split)
     why = explain_verdict(
         shown,
         picture,
@@ -103,7 +103,7 @@ def explain(
 
 
 def _detector(
-    place: Workspace, pretrained: str, device: str, quiet: bool
+    workspace: Workspace, pretrained: str, device: str, quiet: bool
 ) -> "tuple[SavedDetector | None, Backbone]":
     """The workspace's detector, if there is one of the model of its store, and that model.
 
@@ -112,14 +112,14 @@ def _detector(
     from lsncli.artefacts.detector import load_detector
     from lsncli.backbones import load_again
 
-    if not place.detector.is_file():
+    if not workspace.detector.is_file():
         say("No detector, so no verdict: make one with `lsn calibrate`.", quiet=quiet)
-        return None, workspace_backbone(place, pretrained, device)
-    detector = load_detector(place.detector)
-    if not place.features.is_file():
+        return None, workspace_backbone(workspace, pretrained, device)
+    detector = load_detector(workspace.detector)
+    if not workspace.features.is_file():
         made_by = detector.fingerprint
         return detector, load_again(made_by, pretrained=pretrained, device=device, what="prompts")
-    backbone = workspace_backbone(place, pretrained, device)
+    backbone = workspace_backbone(workspace, pretrained, device)
     if detector.fingerprint.digest != backbone.fingerprint.digest:
         say(
             "The detector is of another model than the store, so there is no verdict. `lsn calibrate` makes "
@@ -132,7 +132,7 @@ def _detector(
 
 
 def _head(
-    place: Workspace,
+    workspace: Workspace,
     name: str | None,
     train: str,
     detector: "SavedDetector | None",
@@ -144,31 +144,31 @@ def _head(
     from lsncli.methods.holdout import labelled_split
 
     own = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)
-    name = name or (DETECTOR if own else "positive" if place.positive.is_file() else "hand")
+    name = name or (DETECTOR if own else "positive" if workspace.positive.is_file() else "hand")
     if name not in (DETECTOR, *TEXT_HEADS):
         raise UsageError(f"--head: expected one of {', '.join((DETECTOR, *TEXT_HEADS))}, found '{name}'.")
-    learned = place.negative.is_file()
+    learned = workspace.negative.is_file()
     if name == DETECTOR:
         if detector is None or not own:
             raise LsnError(
-                f"--head {DETECTOR}: {place.folder} has no detector of this model whose head is prompts.",
+                f"--head {DETECTOR}: {workspace.folder} has no detector of this model whose head is prompts.",
                 "Name other prompts, such as --head hand.",
             )
         head = head_from(detector.head, lambda: backbone)
     else:
-        names = () if name == "positive" else labelled_split(place, train, option="--train").classes
-        head = make_head(place, name, names, negatives=learned, model=lambda: backbone)
+        names = () if name == "positive" else labelled_split(workspace, train, option="--train").classes
+        head = make_head(workspace, name, names, negatives=learned, model=lambda: backbone)
     if head.negative is None:
         hint = "--head positive looks through the learned ones" if learned else "`lsn train-neg` learns them"
         say(f"These prompts have no negative ones: {hint}.", quiet=quiet)
     return head
 
 
-def _training(place: Workspace, name: str, quiet: bool) -> "Split | None":
+def _training(workspace: Workspace, name: str, quiet: bool) -> "Split | None":
     """The training images, if the workspace has them."""
     from lsncli.store.reader import find_split, read_split
 
-    if place.features.is_file() and find_split(place.features, name) is not None:
-        return read_split(place.features, name)
-    say(f"{place.features} has no split '{name}', so there are no training images to show.", quiet=quiet)
+    if workspace.features.is_file() and find_split(workspace.features, name) is not None:
+        return read_split(workspace.features, name)
+    say(f"{workspace.features} has no split '{name}', so there are no training images to show.", quiet=quiet)
     return None

@@ -1,4 +1,4 @@
-"""What a command says when Ctrl-C or a termination (SIGTERM) ends it: what is kept, and how to go on."""
+"""The message of a command that Ctrl-C or SIGTERM ends: what is kept, and how to resume."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from lsncli.console import say
 CODE = 130
 """The exit code after Ctrl-C; typer uses it, too."""
 TERMINATED = 143
-"""The exit code after SIGTERM, as of a program that does not handle it."""
+"""The exit code after SIGTERM, the same as of a program that does not handle it."""
 
 KEPT = {
     "bench": "Features, prompts and rows that are done are kept; the same command goes on there.",
@@ -21,37 +21,37 @@ KEPT = {
     "same command again.",
     "watch": "Rows that are written stay; the same command goes on there.",
 }
-"""What a command keeps, where it always says the same."""
-OTHERWISE = "Run the same command again."
+"""The messages of commands that always keep the same things."""
+DEFAULT = "Run the same command again."
 
 
 @dataclass
-class _Ending:
+class _State:
     command: str = ""
-    kept: str = ""
+    message: str = ""
 
 
-_ending = _Ending()
+_state = _State()
 
 
 def begin(command: str | None) -> None:
-    """Note which command runs; None for a new call of the program."""
-    _ending.command, _ending.kept = command or "", ""
+    """Record which command runs; None for a new call of the program."""
+    _state.command, _state.message = command or "", ""
 
 
 @contextmanager
-def interruptible(kept: Callable[[], str]) -> Iterator[None]:
-    """Ask ``kept`` what is kept, and how to go on, if the block is interrupted."""
+def interruptible(message: Callable[[], str]) -> Iterator[None]:
+    """Use the result of ``message`` as the command's message if the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
-        _ending.kept = kept()
+        _state.message = message()
         raise
 
 
 def exit_code() -> int:
-    """Say what an interrupted command keeps; returns the exit code."""
+    """Print the message of an interrupted command and return the exit code."""
     terminated = signals.terminated()
-    kept = _ending.kept or KEPT.get(_ending.command, OTHERWISE)
-    say(f"{'Terminated' if terminated else 'Interrupted'}. {kept}")
+    message = _state.message or KEPT.get(_state.command, DEFAULT)
+    say(f"{'Terminated' if terminated else 'Interrupted'}. {message}")
     return TERMINATED if terminated else CODE

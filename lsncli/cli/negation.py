@@ -1,6 +1,7 @@
-"""``lsn not``: can the model understand the word "not"?"""
+"""``lsn not``: test whether the model understands the word "not"."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,6 @@ from lsncli.report.formats import FORMATS, Column, render
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.evaluation.negation import ChoiceCounts, LabelledFeatures
-    from lsncli.images.columns import Columns
     from lsncli.types import Failure
 
 COLUMNS = [
@@ -42,46 +42,52 @@ EACH = [
 ]
 
 
-def understands_not(
+@dataclass(frozen=True, kw_only=True)
+class NegationOptions:
+    """The options of `lsn not`."""
+
     sources: Annotated[
         list[Path] | None,
         typer.Argument(help="Images, folders, lists or tars; the --split if left out.", metavar="SOURCE"),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Stored split to ask about.")] = "test",
-    train: Annotated[str, typer.Option(help="Split whose classes are asked about.")] = "train",
+    ] = None
+    split: Annotated[str, typer.Option(help="Stored split to ask about.")] = "test"
+    train: Annotated[str, typer.Option(help="Split whose classes are asked about.")] = "train"
     classes: Annotated[
         Path | None, ONLY_READ, typer.Option(help="Other class names: a text file, one a line.")
-    ] = None,
-    yes: Annotated[str, typer.Option(help="The positive description; {} is the class.")] = "a photo of a {}",
-    no: Annotated[str, typer.Option(help='The "not" description.')] = "not a photo of a {}",
-    top: Annotated[int, typer.Option(min=1, help="Classes that the table shows.")] = 20,
+    ] = None
+    yes: Annotated[str, typer.Option(help="The positive description; {} is the class.")] = "a photo of a {}"
+    no: Annotated[str, typer.Option(help='The "not" description.')] = "not a photo of a {}"
+    top: Annotated[int, typer.Option(min=1, help="Classes that the table shows.")] = 20
     each: Annotated[
         bool, typer.Option("--each", help="One row an image and class instead: both cosines.")
-    ] = False,
+    ] = False
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the counts: FILE.png or FILE.svg, numbers in FILE.csv.")
-    ] = None,
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(
             help="Model for SOURCE; see `lsn models`. The store's if left out.",
             rich_help_panel=options.MODEL_PANEL,
         ),
-    ] = None,
-    pretrained: options.Pretrained = "",
-    device: options.Device = "auto",
-    path_column: options.PathColumn = "",
-    label_column: options.LabelColumn = "",
-    max_failure_rate: options.MaxFailureRate = 0.05,
-    batch_size: options.BatchSize = 0,
-    workers: options.Workers = 0,
-    timeout: options.Timeout = None,
-    image_timeout: options.ImageTimeout = None,
-    work: options.WorkFolder = options.DEFAULT_WORK,
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = None
+    pretrained: options.Pretrained = ""
+    device: options.Device = "auto"
+    path_column: options.PathColumn = ""
+    label_column: options.LabelColumn = ""
+    max_failure_rate: options.MaxFailureRate = 0.05
+    batch_size: options.BatchSize = 0
+    workers: options.Workers = 0
+    timeout: options.Timeout = None
+    image_timeout: options.ImageTimeout = None
+    work: options.WorkFolder = options.DEFAULT_WORK
+    format: options.Format = "table"
+    output: options.Output = None
+    quiet: options.Quiet = False
+
+
+@options.command(NegationOptions)
+def understands_not(arguments: NegationOptions) -> None:
     """Let images choose between "a photo of a [class]" and "not a photo of a [class]", for every class.
 
     A model that understands "not" chooses the positive description for images of the class and "not" for
@@ -90,155 +96,138 @@ def understands_not(
     """
     from lsncli.backbones import with_text
     from lsncli.evaluation import negation as use
-    from lsncli.images.columns import Columns
     from lsncli.report import negation_plot
 
-    options.set_timeouts(timeout, image_timeout)
-    if each and plot is not None:
+    options.set_timeouts(arguments.timeout, arguments.image_timeout)
+    if arguments.each and arguments.plot is not None:
         raise UsageError("--each and --plot: expected one of them, found both.")
-    if plot is not None:
-        negation_plot.check_target(plot)
-    if (path_column or label_column) and not sources:
+    if arguments.plot is not None:
+        negation_plot.check_target(arguments.plot)
+    if (arguments.path_column or arguments.label_column) and not arguments.sources:
         raise UsageError("--path-column and --label-column are for SOURCE, and none was named.")
-    place = Workspace(work)
-    if sources:
-        backbone = model_for(place, model, pretrained, None, device)
-    elif model is not None:
+    workspace = Workspace(arguments.work)
+    if arguments.sources:
+        backbone = model_for(workspace, arguments.model, arguments.pretrained, None, arguments.device)
+    elif arguments.model is not None:
         raise UsageError("--model is for SOURCE; a stored split is asked about with the store's model.")
     else:
-        backbone = workspace_backbone(place, pretrained, device)
-    failed: list[Failure] = []
-    columns = Columns(path_column, label_column)
-    names, parts, total = _asked(
-        place,
-        backbone,
-        sources or [],
-        columns,
-        split,
-        train,
-        classes,
-        batch_size,
-        workers,
-        device,
-        failed,
-        quiet,
-    )
-    pair = use.encode_descriptions(with_text(backbone).text_tower(), names, yes, no)
+        backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
+    quiet = arguments.quiet
+    failures: list[Failure] = []
+    names, parts, total = _classes_and_images(workspace, backbone, arguments, failures)
+    pair = use.encode_descriptions(with_text(backbone).text_tower(), names, arguments.yes, arguments.no)
     with progress_bar("images", total, quiet=quiet) as progress:
 
-        def ticking() -> Iterator["LabelledFeatures"]:
+        def counted_parts() -> Iterator["LabelledFeatures"]:
             for part in use.blocks(parts, len(names)):
                 yield part
                 progress(len(part.labels))
 
-        if each:
-            render(use.choice_rows(pair, ticking()), EACH, format, output)
-            _tell(failed, total, max_failure_rate, quiet)
+        if arguments.each:
+            render(use.choice_rows(pair, counted_parts()), EACH, arguments.format, arguments.output)
+            _check_failures(failures, total, arguments.max_failure_rate, quiet)
             return
-        found = use.count_choices(pair, ticking())
-    rows = class_rows(found)
-    people = FORMATS[format].people
-    shown = list(islice(rows, top)) if people else rows
-    title = f"{'Images' if sources else f'Split {split}'}: {found.images} images, {len(names)} classes"
-    filled = [one for one in COLUMNS if not people or any(row[one.key] is not None for row in shown)]
-    render(shown, filled if people else [*COLUMNS, *COUNTS, Column("margin", "")], format, output, title)
-    say(summary(found), quiet=quiet)
+        counts = use.count_choices(pair, counted_parts())
+    rows = class_rows(counts)
+    people = FORMATS[arguments.format].people
+    shown = list(islice(rows, arguments.top)) if people else rows
+    title = "Images" if arguments.sources else f"Split {arguments.split}"
+    title += f": {counts.images} images, {len(names)} classes"
+    filled = [column for column in COLUMNS if not people or any(row[column.key] is not None for row in shown)]
+    columns = filled if people else [*COLUMNS, *COUNTS, Column("margin", "")]
+    render(shown, columns, arguments.format, arguments.output, title)
+    say(summary(counts), quiet=quiet)
     if len(shown) < len(rows):
         say(f"{len(shown)} of {len(rows)} classes are shown (--top, or --format csv).", quiet=quiet)
-    if plot is not None:
-        for path in negation_plot.plot(plot, found, yes, no):
+    if arguments.plot is not None:
+        for path in negation_plot.plot(arguments.plot, counts, arguments.yes, arguments.no):
             say(f"Wrote {path}", quiet=quiet)
-    _tell(failed, total, max_failure_rate, quiet)
+    _check_failures(failures, total, arguments.max_failure_rate, quiet)
 
 
-def _asked(
-    place: Workspace,
-    backbone: "Backbone",
-    sources: list[Path],
-    columns: "Columns",
-    split: str,
-    train: str,
-    file: Path | None,
-    batch_size: int,
-    workers: int,
-    device: str,
-    failed: "list[Failure]",
-    quiet: bool,
+def _classes_and_images(
+    workspace: Workspace, backbone: "Backbone", arguments: NegationOptions, failures: "list[Failure]"
 ) -> tuple[tuple[str, ...], "Iterator[LabelledFeatures]", int]:
-    """Class names, the images in parts, and how many there are; those that fail are added to ``failed``."""
+    """Return the class names, the images in parts, and their number; failures are added to ``failures``."""
     from lsncli.backbones import text_ids_of
     from lsncli.evaluation import negation as use
     from lsncli.extraction.encoder import encode_stream
     from lsncli.images.class_names import check_distinct, classes_of
+    from lsncli.images.columns import Columns
     from lsncli.images.listing import check_not_empty, named
     from lsncli.store.reader import read_split
 
-    if not sources:
-        stored = read_split(place.features, split)
-        names = use.choose_classes(place.features, train, file, stored.classes)
+    store, train, file = workspace.features, arguments.train, arguments.classes
+    if not arguments.sources:
+        split = read_split(store, arguments.split)
+        names = use.choose_classes(store, train, file, split.classes)
         check_distinct(names, text_ids_of(backbone))
-        return names, iter([use.labelled_features(stored, names)]), len(stored.labels)
-    listing = options.list_sources(sources, columns, quiet=quiet)
-    check_not_empty(listing, named(sources))
-    own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(quiet))
-    names = use.choose_classes(place.features, train, file, own)
+        return names, iter([use.labelled_features(split, names)]), len(split.labels)
+    columns = Columns(arguments.path_column, arguments.label_column)
+    listing = options.list_sources(arguments.sources, columns, quiet=arguments.quiet)
+    check_not_empty(listing, named(arguments.sources))
+    own = classes_of(listing, text_ids=text_ids_of(backbone), remark=remarks(arguments.quiet))
+    names = use.choose_classes(store, train, file, own)
     check_distinct(names, text_ids_of(backbone))
 
     def encoded() -> "Iterator[LabelledFeatures]":
-        failed.extend(listing.problems)
+        failures.extend(listing.problems)
         stream = encode_stream(
             listing.items,
             backbone,
-            batch_size=options.images_at_once(batch_size, device),
-            workers=options.threads(workers),
+            batch_size=options.images_at_once(arguments.batch_size, arguments.device),
+            workers=options.threads(arguments.workers),
         )
         for batch in stream:
-            failed.extend(batch.failures)
+            failures.extend(batch.failures)
             yield use.LabelledFeatures(batch.features, use.labels_among(batch.labels, own, names), batch.keys)
 
     return names, encoded(), len(listing.items) + len(listing.problems)
 
 
-def _tell(failed: "list[Failure]", total: int, allowed: float, quiet: bool) -> None:
-    """Say which images could not be used. Raises TooManyFailures (exit code 3) if they are too many."""
+def _check_failures(failures: "list[Failure]", total: int, allowed: float, quiet: bool) -> None:
+    """Print which images could not be used. Raises TooManyFailures (exit code 3) if they are too many."""
     from lsncli.extraction.extract import check_failures
 
-    if not failed:
+    if not failures:
         return
-    first = f"{printable(failed[0].key)}: {failed[0].reason}"
-    say(f"{len(failed)} images could not be used, such as {first}.", quiet=quiet, style="yellow")
-    check_failures(len(failed), total, allowed, hint="All others were asked.")
+    first = f"{printable(failures[0].key)}: {failures[0].reason}"
+    say(f"{len(failures)} images could not be used, such as {first}.", quiet=quiet, style="yellow")
+    check_failures(len(failures), total, allowed, hint="All others were asked.")
 
 
-def class_rows(found: "ChoiceCounts") -> list[dict[str, object]]:
-    """A row a class, those whose "not" is chosen most often first; fractions, None if of no image."""
+def class_rows(counts: "ChoiceCounts") -> list[dict[str, object]]:
+    """Return a row for each class, most often "not" first; shares are fractions, None without images."""
     rows: list[dict[str, object]] = []
-    for at in (-found.no).argsort(kind="stable"):
-        counts = {key: int(getattr(found, key)[at]) for key in ("yes", "no", *(one.key for one in COUNTS))}
-        own, other = counts["own_yes"] + counts["own_no"], counts["other_yes"] + counts["other_no"]
-        pairs = int(found.pairs[at])
+    for index in (-counts.no).argsort(kind="stable"):
+        numbers = {
+            key: int(getattr(counts, key)[index]) for key in ("yes", "no", *(column.key for column in COUNTS))
+        }
+        own = numbers["own_yes"] + numbers["own_no"]
+        other = numbers["other_yes"] + numbers["other_no"]
+        pairs = int(counts.pairs[index])
         rows.append(
             {
-                "class": found.classes[at],
-                **counts,
-                "no_share": counts["no"] / found.images,
-                "no_share_own": counts["own_no"] / own if own else None,
-                "no_share_other": counts["other_no"] / other if other else None,
-                "fooled": int(found.fooled[at]) / pairs if pairs else None,
-                "margin": float(found.margin[at]),
+                "class": counts.classes[index],
+                **numbers,
+                "no_share": numbers["no"] / counts.images,
+                "no_share_own": numbers["own_no"] / own if own else None,
+                "no_share_other": numbers["other_no"] / other if other else None,
+                "fooled": int(counts.fooled[index]) / pairs if pairs else None,
+                "margin": float(counts.margin[index]),
             }
         )
     return rows
 
 
-def summary(found: "ChoiceCounts") -> str:
-    """All classes together, in one line, with what understanding would be."""
+def summary(counts: "ChoiceCounts") -> str:
+    """Return a sentence about all classes together, with the values of a model that understands "not"."""
     from lsncli.evaluation.negation import total_shares
 
-    total = total_shares(found)
+    total = total_shares(counts)
     text = (
-        f'All {len(found.classes)} classes: "not" is chosen in {total.no:.1%} of '
-        f"{found.images * len(found.classes)} choices"
+        f'All {len(counts.classes)} classes: "not" is chosen in {total.no:.1%} of '
+        f"{counts.images * len(counts.classes)} choices"
     )
     if total.no_of_other == total.no_of_other:
         text += f'; images of other classes choose it in {total.no_of_other:.1%} (understanding "not": 100%)'

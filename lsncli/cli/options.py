@@ -1,4 +1,4 @@
-"""The options that several commands share, so that they are spelled and explained once."""
+"""The options that several commands share, and what turns options into a command."""
 
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -129,14 +129,14 @@ ImageTimeout = Annotated[
 
 
 def set_timeouts(timeout: float | None, image_timeout: float | None) -> None:
-    """Let this process, and those that it starts, keep to --timeout and --image-timeout."""
+    """Set --timeout and --image-timeout for this process and those that it starts."""
     for variable, seconds in ((SECONDS, timeout), (IMAGE_SECONDS, image_timeout)):
         if seconds is not None:
             os.environ[variable] = str(seconds)
 
 
 def _target_tpr(value: float) -> float:
-    # Checked before the work: learning may take hours, and the threshold comes after it.
+    # Checked first: the threshold is set after the training, which may take hours.
     if not 0 < value < 1:
         raise UsageError(f"--target-tpr: expected a fraction above 0 and below 1, found {value}.")
     return value
@@ -171,11 +171,11 @@ else:
 BINARY = " or ".join(name for name, form in FORMATS.items() if form.binary)
 
 
-def _fits(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    """Check --format and --output together, once both are known: before the work, which may take hours."""
-    both = context.params | {parameter.name: value}
-    if "format" in both and "output" in both:
-        check(both["format"], both["output"])
+def _check_output(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Check --format and --output together, before work that may take hours."""
+    values = context.params | {parameter.name: value}
+    if "format" in values and "output" in values:
+        check(values["format"], values["output"])
     return value
 
 
@@ -185,13 +185,13 @@ Format = Annotated[
         "--format",
         envvar="LSN_FORMAT",
         help=f"How rows are printed; {BINARY} needs --output.",
-        callback=_fits,
+        callback=_check_output,
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", help="Write rows here.", callback=_fits, rich_help_panel=OUTPUT_PANEL),
+    typer.Option("--output", help="Write rows here.", callback=_check_output, rich_help_panel=OUTPUT_PANEL),
 ]
 Quiet = Annotated[
     bool,
@@ -235,7 +235,7 @@ def list_sources(
     follow_links: bool = False,
     quiet: bool,
 ) -> "Listing":
-    """``list_images``, and on stderr which columns were taken. Raises as ``list_images`` does."""
+    """List images, and print the columns that were used on stderr. Raises as ``list_images`` does."""
     from lsncli.images.listing import list_images
 
     listing = list_images(paths, keep_order=keep_order, follow_links=follow_links, columns=columns)
@@ -244,6 +244,6 @@ def list_sources(
 
 
 def say_notes(listing: "Listing", quiet: bool) -> None:
-    """Say on stderr which columns a listing took."""
+    """Print the columns that a listing used on stderr."""
     for note in listing.notes:
         say(note, quiet=quiet)

@@ -100,19 +100,19 @@ def train_no(
             "Name image-caption pairs, or --tower FILE, or --yes FILE and --no FILE: one of the three.",
             "lsn train-no pairs.csv",
         )
-    place = Workspace(work)
-    classes = labelled_split(place, split).classes
+    workspace = Workspace(work)
+    classes = labelled_split(workspace, split).classes
     settings = NoSettings(epochs=epochs, batch_size=batch_size, rate=rate, seed=seed)
     made: NoTower | None = None
     if yes is not None and no is not None:
-        head = no_head.import_head(place, read_table(yes), read_table(no), classes)
+        head = no_head.import_head(workspace, read_table(yes), read_table(no), classes)
     else:
-        backbone = train_prompts.workspace_backbone(place, pretrained, device)
+        backbone = train_prompts.workspace_backbone(workspace, pretrained, device)
         if tower is not None:
             made = load_no_tower(tower)
         else:
             made = _learn(
-                place,
+                workspace,
                 backbone,
                 pairs or [],
                 settings,
@@ -125,7 +125,7 @@ def train_no(
             )
         with progress_bar("class texts", no_head.count_texts(templates, classes), quiet=quiet) as progress:
             head = no_head.write_tower_head(
-                place, backbone, made, classes, templates=templates, progress=progress
+                workspace, backbone, made, classes, templates=templates, progress=progress
             )
     row = {
         "head": head.kind,
@@ -139,12 +139,12 @@ def train_no(
     }
     render([row], COLUMNS, format, output)
     if pairs:
-        say(f"Wrote {place.no_tower}.", quiet=quiet)
-    say(f"Wrote {place.head(head.kind)}. Next: lsn eval --method clipn", quiet=quiet)
+        say(f"Wrote {workspace.no_tower}.", quiet=quiet)
+    say(f"Wrote {workspace.head(head.kind)}. Next: lsn eval --method clipn", quiet=quiet)
 
 
 def _learn(
-    place: Workspace,
+    workspace: Workspace,
     backbone: "Backbone",
     paths: list[Path],
     settings: "NoSettings",
@@ -177,11 +177,11 @@ def _learn(
         yes = use.encode_captions(backbone, encoded.captions, progress)
     total = steps(len(encoded.captions), settings)
     with (
-        interruptible(train_prompts.how_to_resume(place.checkpoint(KIND))),
+        interruptible(train_prompts.how_to_resume(workspace.checkpoint(KIND))),
         progress_bar("'no' encoder", total, quiet=quiet) as progress,
     ):
         return use.train_no_encoder(
-            place,
+            workspace,
             backbone,
             encoded,
             yes,
