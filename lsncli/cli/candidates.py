@@ -1,4 +1,4 @@
-"""``lsn candidates``: words that each image might show, for ZOC."""
+"""``lsn candidates``: candidate labels of each image, for ZOC."""
 
 from pathlib import Path
 from typing import Annotated
@@ -98,22 +98,22 @@ def candidates(
 
     workspace = Workspace(work)
     stored = read_split(workspace.features, split)
-    done = 0
+    resumed = 0
     if words is not None:
         import_candidates(workspace, stored, words)
     elif vocabulary is not None:
-        listed = read_vocabulary(vocabulary)
-        kept = min(TOP, len(listed)) if top is None else top
+        vocabulary_words = read_vocabulary(vocabulary)
+        count = min(TOP, len(vocabulary_words)) if top is None else top
         features = WordFeatures(with_text(workspace_backbone(workspace, "", device)).text_tower())
         with progress_bar(f"words for {split}", len(stored.keys), quiet=quiet) as progress:
-            propose(workspace, stored, listed, features, kept, progress)
+            propose(workspace, stored, vocabulary_words, features, count, progress)
     else:
         items = images_of(stored, sources or ())
         model = load_captioner(
             captioner or DEFAULT_CAPTIONER, top=TOP if top is None else top, steps=steps, device=device
         )
         with progress_bar(f"captioning {split}", len(items), quiet=quiet) as progress:
-            done = caption_split(
+            resumed = caption_split(
                 workspace,
                 split,
                 items,
@@ -122,13 +122,13 @@ def candidates(
                 workers=options.threads(workers),
                 progress=progress,
             )
-    found = read_candidates(workspace, stored)
+    labels = read_candidates(workspace, stored)
     row = {
         "split": split,
-        "images": len(found),
-        "words": len(found.words),
-        "words_per_image": len(found.indices) / max(1, len(found)),
-        "resumed": done,
+        "images": len(labels),
+        "words": len(labels.words),
+        "words_per_image": len(labels.indices) / max(1, len(labels)),
+        "resumed": resumed,
     }
     render([row], COLUMNS, format, output)
     say(f"{workspace.candidates(split)}: now `lsn eval --method zoc`.", quiet=quiet)

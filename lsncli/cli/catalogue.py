@@ -1,4 +1,4 @@
-"""``lsn methods`` and ``lsn models``: the scores that are available, and what ``--model`` can name."""
+"""``lsn methods`` and ``lsn models``: the scores, and the models that ``--model`` accepts."""
 
 import inspect
 import re
@@ -24,7 +24,7 @@ MORE = [
     Column("paper", "Paper"),
     Column("source", "Source"),
 ]
-"""What programs get besides."""
+"""Further columns for programs."""
 
 
 def methods(
@@ -71,15 +71,15 @@ def methods(
 
 
 def _passage(text: str, word: str) -> str:
-    """What follows ``word:`` in a docstring, up to the next such word or empty line, as one line."""
-    found = re.search(rf"\b{word}: (.*?)(?=\n\s*\n|\n?\s*\b(?:Paper|Source|Default): |\Z)", text, re.DOTALL)
-    return " ".join(found.group(1).split()) if found else ""
+    """Return the text after ``word:`` in a docstring, up to the next such word or empty line, as one line."""
+    match = re.search(rf"\b{word}: (.*?)(?=\n\s*\n|\n?\s*\b(?:Paper|Source|Default): |\Z)", text, re.DOTALL)
+    return " ".join(match.group(1).split()) if match else ""
 
 
 def _cited(paper: str) -> str:
-    """Authors, venue and year: "Ming et al., NeurIPS 2022"."""
-    found = re.search(r"^(.*?), .*?([A-Z][\w ]*? \d{4})", paper)
-    return f"{found.group(1)}, {found.group(2)}" if found else paper
+    """Return authors, venue and year, such as "Ming et al., NeurIPS 2022"."""
+    match = re.search(r"^(.*?), .*?([A-Z][\w ]*? \d{4})", paper)
+    return f"{match.group(1)}, {match.group(2)}" if match else paper
 
 
 SIZES = [Column("dim", "D", digits=0), Column("image_size", "Pixels", digits=0)]
@@ -91,8 +91,8 @@ ARCHITECTURES = [
     Column("weights", "Weights", digits=0),
     TEXT_PATH,
 ]
-KIND = [Column("kind", "Kind"), Column("about", "SplitMetadata")]
-"""For programs; people read it below the table."""
+KIND = [Column("kind", "Kind"), Column("about", "About")]
+"""Columns for programs; people get this text below the table."""
 WEIGHTS = [Column("model", "--model"), *SIZES, TEXT_PATH]
 
 
@@ -112,13 +112,16 @@ def models(
     from lsncli.backbones import BACKBONES
     from lsncli.backbones.catalogue import architectures
 
-    rows, found = [], architectures(pattern)
-    for kind, listed in found.items():
-        for one in listed:
-            row = vars(one) | {"text_path": one.text_path, "weights": len(one.models)}
+    rows, by_kind = [], architectures(pattern)
+    for kind, known in by_kind.items():
+        for architecture in known:
+            row = vars(architecture) | {
+                "text_path": architecture.text_path,
+                "weights": len(architecture.models),
+            }
             row |= {"kind": kind, "about": BACKBONES[kind].about}
-            rows += [row | {"model": model} for model in one.models] if weights else [row]
+            rows += [row | {"model": model} for model in architecture.models] if weights else [row]
     columns = WEIGHTS if weights else ARCHITECTURES
     render(rows, columns if FORMATS[format].people else [*columns, *KIND], format, output)
-    for kind in found:
+    for kind in by_kind:
         say(f"{kind}: {BACKBONES[kind].about}", quiet=quiet)

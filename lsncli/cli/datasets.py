@@ -1,4 +1,4 @@
-"""``lsn datasets``: which images the tables need, which are there, and whether they are the right ones."""
+"""``lsn datasets``: list the image sets that the tables need, and check those that are there."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ MORE = [
     Column("layout", "Layout"),
     Column("note", "Note"),
 ]
-"""What people read below the table, and programs in it."""
+"""Columns for programs; people get this text below the table."""
 
 CHECKED = [
     Column("set", "Set"),
@@ -43,7 +43,7 @@ CHECKED = [
     Column("ok", "As expected"),
 ]
 SHOWN = 10
-"""Differences of one set that people get to see; programs get all of them."""
+"""Differences of one set that people see; programs get all."""
 
 
 def datasets(
@@ -76,7 +76,7 @@ def datasets(
             raise UsageError(
                 f"--set: the suite '{chosen.name}' has no set '{name}'.", f"Expected one of {known}."
             )
-    sets = [one for name, one in chosen.sets.items() if not only or name in only]
+    sets = [dataset for name, dataset in chosen.sets.items() if not only or name in only]
     if action == "verify":
         _verify(sets, data, format, output, quiet)
         return
@@ -84,7 +84,7 @@ def datasets(
 
 
 def _bundled(suite: "Suite") -> Collection[str]:
-    """The sets whose features came with the suite."""
+    """Return the sets whose features come with the suite."""
     if suite.features is None:
         return ()
     from lsncli.store.reader import list_splits
@@ -103,28 +103,30 @@ def _list(
 ) -> None:
     from lsncli.evaluation.dataset_check import locate
 
-    places = {one.name: locate(data, one) for one in sets}
+    layouts = {dataset.name: locate(data, dataset) for dataset in sets}
     rows = []
-    for one in sets:
-        layout = places[one.name]
-        absent = "features" if one.name in bundled else "missing"
+    for dataset in sets:
+        layout = layouts[dataset.name]
+        absent = "features" if dataset.name in bundled else "missing"
         row = {
-            "set": one.name,
-            "tables": ", ".join(tables[one.name]),
+            "set": dataset.name,
+            "tables": ", ".join(tables[dataset.name]),
             "found": layout.description if layout else absent,
         }
-        rows.append(vars(one) | row | {"path": str(layout.path) if layout else ""})
+        rows.append(vars(dataset) | row | {"path": str(layout.path) if layout else ""})
     people = FORMATS[format].people
     render(rows, NEEDED if people else [*NEEDED, *MORE], format, output)
-    for one in sets:
-        layout = places[one.name]
-        if layout is not None and layout.path.stem != one.name:
-            say(f"{one.name}: found at {printable(str(layout.path))} ({layout.description}).", quiet=quiet)
-    missing = [one for one in sets if places[one.name] is None and one.name not in bundled]
-    for one in missing:
-        where = "; ".join(filter(None, [one.source, one.address]))
-        for line in filter(None, [where, one.layout]):
-            say(f"{one.name}: {printable(line)}", quiet=quiet)
+    for dataset in sets:
+        layout = layouts[dataset.name]
+        if layout is not None and layout.path.stem != dataset.name:
+            say(
+                f"{dataset.name}: found at {printable(str(layout.path))} ({layout.description}).", quiet=quiet
+            )
+    missing = [each for each in sets if layouts[each.name] is None and each.name not in bundled]
+    for dataset in missing:
+        origin = "; ".join(filter(None, [dataset.source, dataset.address]))
+        for line in filter(None, [origin, dataset.layout]):
+            say(f"{dataset.name}: {printable(line)}", quiet=quiet)
     if bundled:
         say("features: they came with the suite, and no images are needed to measure them.", quiet=quiet)
     if missing:
@@ -140,28 +142,28 @@ def _verify(
 ) -> None:
     from lsncli.evaluation.dataset_check import locate, verify
 
-    places = [(one, locate(data, one)) for one in sets]
-    there = [(one, layout) for one, layout in places if layout is not None]
-    missing = [one for one, layout in places if layout is None]
-    if not there:
+    layouts = [(dataset, locate(data, dataset)) for dataset in sets]
+    present = [(dataset, layout) for dataset, layout in layouts if layout is not None]
+    missing = [dataset.name for dataset, layout in layouts if layout is None]
+    if not present:
         raise LsnError(
             f"None of the {len(sets)} sets is in {data}.",
             "Name the folder of the images with --data DIR or LSN_DATA; lsn datasets says what goes there.",
         )
     checked = []
-    with progress_bar("counting", len(there), quiet=quiet) as progress:
-        for one, layout in there:
-            checked.append(verify(one, layout))
-            progress(1, one.name)
+    with progress_bar("counting", len(present), quiet=quiet) as progress:
+        for dataset, layout in present:
+            checked.append(verify(dataset, layout))
+            progress(1, dataset.name)
     people = FORMATS[format].people
-    rows = [row for one in checked for row in _rows(one, SHOWN if people else None)]
+    rows = [row for result in checked for row in _rows(result, SHOWN if people else None)]
     render(rows, CHECKED, format, output)
     if missing:
-        say(f"Not there, so not verified: {', '.join(one.name for one in missing)}.", quiet=quiet)
-    wrong = [one for one in checked if not one.ok]
+        say(f"Not there, so not verified: {', '.join(missing)}.", quiet=quiet)
+    wrong = [result for result in checked if not result.ok]
     if wrong:
-        count = sum(not finding.ok for one in wrong for finding in one.findings)
-        names = ", ".join(one.dataset.name for one in wrong)
+        count = sum(not finding.ok for result in wrong for finding in result.findings)
+        names = ", ".join(result.dataset.name for result in wrong)
         raise LsnError(
             f"{count} difference{'s' if count > 1 else ''} in {len(wrong)} of {len(checked)} sets: {names}.",
             "--format csv lists every one; lsn datasets says how sets are laid out.",
@@ -169,12 +171,14 @@ def _verify(
     say(f"All {len(checked)} sets are as expected.", quiet=quiet)
 
 
-def _rows(one: "Verified", limit: int | None) -> list[dict[str, Any]]:
-    """A row for each finding; beyond ``limit`` differences, one that says how many more there are."""
-    wrong = [finding for finding in one.findings if not finding.ok]
+def _rows(result: "Verified", limit: int | None) -> list[dict[str, Any]]:
+    """Return a row for each finding; beyond ``limit`` differences, one row with the number of others."""
+    wrong = [finding for finding in result.findings if not finding.ok]
     hidden = wrong[len(wrong) if limit is None else limit :]
-    rows = [vars(finding) | {"set": one.dataset.name} for finding in one.findings if finding not in hidden]
+    rows = [
+        vars(finding) | {"set": result.dataset.name} for finding in result.findings if finding not in hidden
+    ]
     if hidden:
         more = f"{len(hidden)} more"
-        rows.append({"set": one.dataset.name, "what": more, "expected": None, "found": "", "ok": False})
+        rows.append({"set": result.dataset.name, "what": more, "expected": None, "found": "", "ok": False})
     return rows

@@ -1,4 +1,4 @@
-"""``lsn demo``: see it work, offline, in about a minute."""
+"""``lsn demo``: the whole program on bundled data, offline, in about a minute."""
 
 import tempfile
 import time
@@ -33,23 +33,23 @@ def demo(quiet: options.Quiet = False) -> None:
             "1. Features of real images, made with the bundled mini model (see MODEL_CARD.md)",
             quiet=quiet,
         )
-        made = use.prepare_demo(Path(folder))
-        render(use.split_rows(made), CONTENTS, "table")
+        demo = use.prepare_demo(Path(folder))
+        render(use.split_rows(demo), CONTENTS, "table")
         say("2. Learn what each class is (CoOp), then what it is not (LSN)", quiet=quiet)
         say(f"   {use.REDUCED}", quiet=quiet)
-        plan = plan_positive(made.work)
-        steps_yes, steps_no = use.steps(plan)
-        with progress_bar("positive prompts", steps_yes, quiet=quiet) as progress:
-            use.train_positive(made, plan, progress)
-        with progress_bar("negative prompts", steps_no, quiet=quiet) as progress:
-            detector = use.train_negative(made, plan, progress)
+        plan = plan_positive(demo.work)
+        positive_steps, negative_steps = use.steps(plan)
+        with progress_bar("positive prompts", positive_steps, quiet=quiet) as progress:
+            use.train_positive(demo, plan, progress)
+        with progress_bar("negative prompts", negative_steps, quiet=quiet) as progress:
+            detector = use.train_negative(demo, plan, progress)
         describe_threshold(detector, quiet)
         say("3. Which method tells ID from OOD best? (percent; deltas against MCM)", quiet=quiet)
-        evaluation = use.compare(made)
+        evaluation = use.compare(demo)
         render(comparison(evaluation), comparison_columns(evaluation), "table")
         say("4. Real photos through the whole path: decode, encode, score", quiet=quiet)
         with progress_bar("photos", None, quiet=quiet) as progress:
-            verdicts = use.score_photos(made, detector, progress)
+            verdicts = use.score_photos(demo, detector, progress)
         render((vars(verdict) for verdict in verdicts), columns_for("table", "error"), "table")
         for package in use.missing_packages():
             say(f"(more photos with: pip install {package})", quiet=quiet)
@@ -65,18 +65,18 @@ CONTENTS = [
 
 
 def comparison_columns(evaluation: "Evaluation") -> list[Column]:
-    """One row an OOD set; for every method FPR95 and AUROC, with deltas after the first."""
+    """Return the columns of ``comparison``: FPR95 and AUROC of each method, with deltas after the first."""
     columns = [Column("ood", "OOD set")]
-    for place, label in enumerate(dict.fromkeys(r.label for r in evaluation.results)):
+    for index, label in enumerate(dict.fromkeys(r.label for r in evaluation.results)):
         columns.append(Column(f"fpr95 {label}", f"{label} FPR95↓", digits=1, percent=True, wide=True))
-        columns += [Column(f"dfpr95 {label}", "Δ", digits=1, percent=True)] if place else []
+        columns += [Column(f"dfpr95 {label}", "Δ", digits=1, percent=True)] if index else []
         columns.append(Column(f"auroc {label}", "AUROC↑", digits=1, percent=True))
-        columns += [Column(f"dauroc {label}", "Δ", digits=1, percent=True)] if place else []
+        columns += [Column(f"dauroc {label}", "Δ", digits=1, percent=True)] if index else []
     return columns
 
 
 def comparison(evaluation: "Evaluation") -> list[dict[str, Any]]:
-    """The rows of ``comparison_columns``."""
+    """Return one row for each OOD set; see ``comparison_columns``."""
     first: dict[str, OodMetrics] = {}
     rows: dict[str, dict[str, Any]] = {}
     for result in evaluation.results:

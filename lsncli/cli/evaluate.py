@@ -36,7 +36,7 @@ COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", d
 COSTS = [Column("seconds", "Seconds", digits=2), Column("peak_mib", "MiB", digits=0)]
 ERROR = [Column("error", "Not evaluated because", wide=True)]
 LEFT_OUT = ("fpr95_ood", "aupr_in", "aupr_out")
-"""What people do not see where other columns need the room."""
+"""Columns that people do not see if others need the space."""
 DEFINITIONS = (
     "OOD+: FPR95 with OOD as the positive class, over all thresholds (OpenOOD drops some; its number can be "
     "higher where scores tie). AUPR: average precision (OpenOOD's is the trapezoid rule)."
@@ -148,30 +148,34 @@ def evaluate(
     for text in plan.doubts:
         say(f"Warning: {text}", quiet=quiet, style="yellow")
     with progress_bar("scores", plan.rows, quiet=quiet) as progress:
-        found = use.evaluate(plan, progress)
+        evaluation = use.evaluate(plan, progress)
     if save_scores is not None:
-        write_scores(save_scores, found.methods, [inside, *outside])
+        write_scores(save_scores, evaluation.methods, [inside, *outside])
     if plots is not None:
-        with progress_bar("figures", len(found.methods), quiet=quiet) as progress:
-            drawn = draw_evaluation(plots, found, [split.name for split in outside], progress)
+        with progress_bar("figures", len(evaluation.methods), quiet=quiet) as progress:
+            drawn = draw_evaluation(plots, evaluation, [split.name for split in outside], progress)
         say(f"Wrote {len(drawn)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
-    shown = [one for one in found.ranked() if one.ood == use.AVERAGE or len(outside) == 1 or not average]
-    table = [result_row(one, use.intervals_of(found, one, intervals)) for one in shown]
-    table += [failed_row(method, reason) for method, reason in found.failed]
+    shown = [
+        result
+        for result in evaluation.ranked()
+        if result.ood == use.AVERAGE or len(outside) == 1 or not average
+    ]
+    table = [result_row(result, use.intervals_of(evaluation, result, intervals)) for result in shown]
+    table += [failed_row(failed, reason) for failed, reason in evaluation.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     people = FORMATS[format].people
-    shown_columns = columns(people, costs, intervals, bool(found.failed))
+    shown_columns = columns(people, costs, intervals, bool(evaluation.failed))
     render(table, shown_columns, format, output, title)
     if people and any(column.key in LEFT_OUT for column in shown_columns):
         say(DEFINITIONS, quiet=quiet)
-    for failed, reason in found.failed:
+    for failed, reason in evaluation.failed:
         say(f"{failed}: not evaluated. {reason}", style="yellow")
-    if not found.results:
+    if not evaluation.results:
         raise typer.Exit(1)
 
 
 def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
-    """``SPLIT=FOLDER`` texts as folders by split. Raises UsageError."""
+    """Parse texts of the form ``SPLIT=FOLDER``; return folders by split. Raises UsageError."""
     folders: dict[str, list[Path]] = {}
     for text in texts:
         split, _, folder = text.partition("=")
@@ -182,7 +186,7 @@ def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def columns(people: bool, costs: bool, intervals: IntervalName | None, failures: bool) -> list[Column]:
-    """What is shown: people get what fits 100 columns, programs everything."""
+    """Return the columns to print: those that fit 100 characters for people, all for programs."""
     extra = COSTS if costs else []
     bounded = BOUNDED.get(intervals or "", ())
     if not people:
@@ -194,12 +198,12 @@ def columns(people: bool, costs: bool, intervals: IntervalName | None, failures:
 
 
 def result_row(result: "MethodResult", intervals: "Mapping[str, Interval]") -> dict[str, object]:
-    """A result as a row of the evaluation table; fractions, but for intervals as people read them."""
+    """Return a row of the evaluation table, in fractions; ``*_interval`` is text in percent, for people."""
     metrics = result.metrics
     bounds: dict[str, object] = {}
-    for key, one in intervals.items():
-        bounds |= {f"{key}_low": one.low, f"{key}_high": one.high}
-        bounds[f"{key}_interval"] = f"{100 * one.low:.1f} to {100 * one.high:.1f}"
+    for key, interval in intervals.items():
+        bounds |= {f"{key}_low": interval.low, f"{key}_high": interval.high}
+        bounds[f"{key}_interval"] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
     return bounds | {
         "method": result.label,
         "head": result.method.head,
@@ -218,5 +222,5 @@ def result_row(result: "MethodResult", intervals: "Mapping[str, Interval]") -> d
 
 
 def failed_row(method: "Method", reason: str) -> dict[str, object]:
-    """A method that could not be evaluated, with the reason in its row; people find it under the table."""
+    """Return the row of a method that failed, with the reason; people find it below the table."""
     return {"method": str(method), "head": method.head, "ood": "not evaluated", "error": reason}

@@ -1,4 +1,4 @@
-"""``lsn explain``: the verdict on one image, its reasons, and where positive and negative prompts look."""
+"""``lsn explain``: the verdict on one image, its reasons, and heat maps of positive and negative prompts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,37 +66,37 @@ def explain(
     from lsncli.report.explanation_tables import show
 
     options.set_timeouts(timeout, image_timeout)
-    workspace, where = Workspace(work), str(pick_device(device))
+    workspace, resolved_device = Workspace(work), str(pick_device(device))
     picture, shown = read_image(image), named([image])
     name = Path(shown.partition("?")[0]).stem if as_url(image) else image.stem
     detector, backbone = _detector(workspace, pretrained, device, quiet)
-    chosen = _head(workspace, head, train, detector, backbone, quiet)
-    check_classes(chosen, classes or ())
-    split = _training(workspace, train, quiet)
+    prompts = _head(workspace, head, train, detector, backbone, quiet)
+    check_classes(prompts, classes or ())
+    split = _training_split(workspace, train, quiet)
     held_out = None
     if detector is not None and split is not None:
-        held_out = held_out_scores(workspace, Scorer(detector, lambda: backbone, where), split)
-    why = explain_verdict(
+        held_out = held_out_scores(workspace, Scorer(detector, lambda: backbone, resolved_device), split)
+    evidence = explain_verdict(
         shown,
         picture,
         backbone,
-        chosen,
+        prompts,
         detector=detector,
         held_out=held_out,
         split=split,
         top=top,
         count=nearest,
-        device=where,
+        device=resolved_device,
     )
-    found, hindered = try_explain(backbone, chosen, picture, classes or (), why.likely[0].name)
-    files = write_looks(to, name, found, why)
-    show(found, why, files, format, output)
-    if hindered:
-        say(hindered, quiet=quiet, style="yellow")
+    explanation, problem = try_explain(backbone, prompts, picture, classes or (), evidence.likely[0].name)
+    files = write_looks(to, name, explanation, evidence)
+    show(explanation, evidence, files, format, output)
+    if problem:
+        say(problem, quiet=quiet, style="yellow")
     if detector is not None and detector.threshold.doubt:
         say(f"Warning: {detector.threshold.doubt}", quiet=quiet, style="yellow")
     say(
-        f"Predicted: {found.predicted}. The sheet with everything: {to / (name + '.explain.png')}"
+        f"Predicted: {explanation.predicted}. The sheet with everything: {to / (name + '.explain.png')}"
         f"{'; beside it a picture of each map.' if files else ''}",
         quiet=quiet,
     )
@@ -105,9 +105,9 @@ def explain(
 def _detector(
     workspace: Workspace, pretrained: str, device: str, quiet: bool
 ) -> "tuple[SavedDetector | None, Backbone]":
-    """The workspace's detector, if there is one of the model of its store, and that model.
+    """Return the workspace's detector, None unless it belongs to the store's model, and that model.
 
-    Without a store the model is the detector's.
+    Without a store, the model is the detector's.
     """
     from lsncli.artefacts.detector import load_detector
     from lsncli.backbones import load_again
@@ -117,8 +117,8 @@ def _detector(
         return None, workspace_backbone(workspace, pretrained, device)
     detector = load_detector(workspace.detector)
     if not workspace.features.is_file():
-        made_by = detector.fingerprint
-        return detector, load_again(made_by, pretrained=pretrained, device=device, what="prompts")
+        fingerprint = detector.fingerprint
+        return detector, load_again(fingerprint, pretrained=pretrained, device=device, what="prompts")
     backbone = workspace_backbone(workspace, pretrained, device)
     if detector.fingerprint.digest != backbone.fingerprint.digest:
         say(
@@ -139,17 +139,17 @@ def _head(
     backbone: "Backbone",
     quiet: bool,
 ) -> "Head":
-    """The prompts asked for, or those that decide; with negative ones where there are any."""
+    """Return the prompts of --head, else those of the detector, with negative ones if there are any."""
     from lsncli.methods.heads import MEANS, TEXT_HEADS, head_from, make_head
     from lsncli.methods.holdout import labelled_split
 
-    own = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)
-    name = name or (DETECTOR if own else "positive" if workspace.positive.is_file() else "hand")
+    has_prompts = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)
+    name = name or (DETECTOR if has_prompts else "positive" if workspace.positive.is_file() else "hand")
     if name not in (DETECTOR, *TEXT_HEADS):
         raise UsageError(f"--head: expected one of {', '.join((DETECTOR, *TEXT_HEADS))}, found '{name}'.")
     learned = workspace.negative.is_file()
     if name == DETECTOR:
-        if detector is None or not own:
+        if detector is None or not has_prompts:
             raise LsnError(
                 f"--head {DETECTOR}: {workspace.folder} has no detector of this model whose head is prompts.",
                 "Name other prompts, such as --head hand.",
@@ -164,8 +164,8 @@ def _head(
     return head
 
 
-def _training(workspace: Workspace, name: str, quiet: bool) -> "Split | None":
-    """The training images, if the workspace has them."""
+def _training_split(workspace: Workspace, name: str, quiet: bool) -> "Split | None":
+    """Return the training split; None if the workspace has none."""
     from lsncli.store.reader import find_split, read_split
 
     if workspace.features.is_file() and find_split(workspace.features, name) is not None:

@@ -1,4 +1,4 @@
-"""``--move``, ``--copy`` and ``--link`` of ``lsn score``, and ``lsn undo``, which takes them back."""
+"""The options ``--move``, ``--copy`` and ``--link`` of ``lsn score``, and ``lsn undo``."""
 
 import os
 import shlex
@@ -36,33 +36,36 @@ Yes = Annotated[
     typer.Option(
         "--yes",
         help="Do it. Without, nothing is touched: see what would be done.",
-        allow_from_autoenv=False,  # every run that touches files is meant
+        allow_from_autoenv=False,  # must be typed for each run
         rich_help_panel=PANEL,
     ),
 ]
 
 PAST = {"move": "Moved", "copy": "Copied", "link": "Linked"}
 REASONS = 20
-"""Files that could not be moved and are named on stderr."""
+"""Failed files that are listed on stderr at most."""
 
 
 def chosen(
     move: Path | None, copy: Path | None, link: Path | None, yes: bool
 ) -> "tuple[Action, Path] | None":
-    """The one action that was asked for and its DIR. Raises UsageError for two, and for --yes to none."""
-    named: dict[Action, Path | None] = {"move": move, "copy": copy, "link": link}
-    asked = [(action, folder) for action, folder in named.items() if folder is not None]
-    if len(asked) > 1:
-        raise UsageError(f"--{asked[0][0]} and --{asked[1][0]} exclude one another.", "Choose one.")
-    if yes and not asked:
-        raise UsageError("--yes says yes to --move, --copy or --link, and none was given.")
-    if asked and os.path.exists(asked[0][1]) and not os.path.isdir(asked[0][1]):
-        raise UsageError(f"--{asked[0][0]} {asked[0][1]} is not a folder.")
-    return asked[0] if asked else None
+    """Return the chosen action and its DIR. Raises UsageError for two actions, and for --yes without one."""
+    options: dict[Action, Path | None] = {"move": move, "copy": copy, "link": link}
+    actions = [(action, folder) for action, folder in options.items() if folder is not None]
+    if len(actions) > 1:
+        raise UsageError(f"--{actions[0][0]} and --{actions[1][0]} exclude one another.", "Choose one.")
+    if not actions:
+        if yes:
+            raise UsageError("--yes says yes to --move, --copy or --link, and none was given.")
+        return None
+    action, folder = actions[0]
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"--{action} {folder} is not a folder.")
+    return action, folder
 
 
 def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
-    """Say what goes where and, with ``yes``, do it. Raises LsnError if some of it could not be done."""
+    """Print what goes where and, with ``yes``, do it. Raises LsnError if some files fail."""
     from lsncli.detection.sorting import carry_out
     from lsncli.detection.undo_log import begin
 
@@ -94,7 +97,7 @@ def file_images(filing: "Filing", yes: bool, quiet: bool) -> None:
 
 
 def images(count: int) -> str:
-    """1 image, 2 images."""
+    """Return "1 image" or "2 images"."""
     return f"{count} image{'' if count == 1 else 's'}"
 
 
@@ -142,19 +145,22 @@ def undo(
         raise UsageError("--yes says yes to --unsigned, which was not given.", "Leave it out.")
     records = [use.read_undo_file(file, unsigned=unsigned) for file in reversed(dict.fromkeys(files))]
     if unsigned and not yes:
-        planned = [one for record in records for one in reversed(record.changes) if one.action in DONE]
-        rows_of = ({"action": DONE[one.action], "path": one.target, "source": one.source} for one in planned)
-        render(rows_of, COLUMNS, format, output)
+        changes = (change for record in records for change in reversed(record.changes))
+        planned = [change for change in changes if change.action in DONE]
+        preview = (
+            {"action": DONE[each.action], "path": each.target, "source": each.source} for each in planned
+        )
+        render(preview, COLUMNS, format, output)
         say(f"Dry run, would take back {images(len(planned))}. Do it with --yes.", quiet=quiet)
         return
     counts = {"undone": 0, "kept": 0}
 
     def rows() -> Iterator[dict[str, Any]]:
         with progress_bar("files", sum(len(record.changes) for record in records), quiet=quiet) as progress:
-            for one in use.undo_all(records, progress):
-                counts["kept" if one.error else "undone"] += 1
-                if one.error:
-                    yield {**vars(one), "action": DONE[one.action]}
+            for change in use.undo_all(records, progress):
+                counts["kept" if change.error else "undone"] += 1
+                if change.error:
+                    yield {**vars(change), "action": DONE[change.action]}
 
     render(rows(), COLUMNS, format, output)
     say(f"Undone: {counts['undone']}. Left as they are: {counts['kept']}.", quiet=quiet)

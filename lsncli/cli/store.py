@@ -1,4 +1,4 @@
-"""``lsn store``: look into a feature store, check it, and move features in and out."""
+"""``lsn store``: inspect a feature store, check it, import and export features."""
 
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +48,7 @@ def info(
                 "dim": split.dim,
                 "classes": len(split.classes),
                 "failures": len(split.failures),
-                "source": masked(split.source),  # an older lsn stored it as it was
+                "source": masked(split.source),  # older versions stored it unmasked
             }
             for split in splits
         ]
@@ -76,11 +76,13 @@ def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet
     path = Workspace(work).features
     unfinished = unfinished_splits(path)
     if not path.exists() and not unfinished:
-        read_fingerprint(path)  # says so, and what to do
+        read_fingerprint(path)  # raises the error for a missing store
     problems = check(path) if path.exists() else []
-    for one in unfinished:
-        say(f"Split '{one.split}' is unfinished: {one.made} of {one.parts} parts are made.", quiet=quiet)
-        problems += [f"Unfinished split '{one.split}': {problem}" for problem in one.problems]
+    for split in unfinished:
+        say(
+            f"Split '{split.split}' is unfinished: {split.made} of {split.parts} parts are made.", quiet=quiet
+        )
+        problems += [f"Unfinished split '{split.split}': {problem}" for problem in split.problems]
     for problem in problems:
         say(problem, style="red")
     if problems:
@@ -106,14 +108,14 @@ def merge(
     from lsncli.extraction.extract import check_split
     from lsncli.extraction.merge import merge as use
 
-    place = Workspace(work)
-    info = use(place.features, split, copy=copy, record=place.extraction(split))
-    where = place.features if copy else "part files beside the store"
+    workspace = Workspace(work)
+    info = use(workspace.features, split, copy=copy, record=workspace.extraction(split))
+    location = workspace.features if copy else "part files beside the store"
     say(
-        f"Split '{split}' is finished: {info.rows} rows, {len(info.failures)} failures, in {where}.",
+        f"Split '{split}' is finished: {info.rows} rows, {len(info.failures)} failures, in {location}.",
         quiet=quiet,
     )
-    check_split(info, max_failure_rate, place.features)
+    check_split(info, max_failure_rate, workspace.features)
 
 
 @app.command("import", cls=Configured)
@@ -148,7 +150,7 @@ def import_split(
     from lsncli.interchange.exchange import import_features
 
     path = Workspace(work).features
-    made = import_features(
+    imported = import_features(
         path,
         split,
         source,
@@ -161,7 +163,10 @@ def import_split(
         remark=lambda text: say(text, quiet=quiet),
         replace=overwrite,
     )
-    say(f"{path}: split '{split}' has {len(made.labels)} rows of {len(made.classes)} classes.", quiet=quiet)
+    say(
+        f"{path}: split '{split}' has {len(imported.labels)} rows of {len(imported.classes)} classes.",
+        quiet=quiet,
+    )
 
 
 @app.command(cls=Configured)

@@ -1,4 +1,4 @@
-"""``lsn train-no``: CLIPN's "no" text encoder, and the head that it makes for the workspace's classes."""
+"""``lsn train-no``: train CLIPN's "no" text encoder, and make its head for the workspace's classes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -91,7 +91,7 @@ def train_no(
     from lsncli.interchange.tables import read_table
     from lsncli.methods.holdout import labelled_split
     from lsncli.prompts.clipn import NoSettings
-    from lsncli.training import clipn as no_head
+    from lsncli.training import clipn
 
     if sum((bool(pairs), tower is not None, yes is not None and no is not None)) != 1 or (yes is None) != (
         no is None
@@ -103,15 +103,15 @@ def train_no(
     workspace = Workspace(work)
     classes = labelled_split(workspace, split).classes
     settings = NoSettings(epochs=epochs, batch_size=batch_size, rate=rate, seed=seed)
-    made: NoTower | None = None
+    encoder: NoTower | None = None
     if yes is not None and no is not None:
-        head = no_head.import_head(workspace, read_table(yes), read_table(no), classes)
+        head = clipn.import_head(workspace, read_table(yes), read_table(no), classes)
     else:
         backbone = train_prompts.workspace_backbone(workspace, pretrained, device)
         if tower is not None:
-            made = load_no_tower(tower)
+            encoder = load_no_tower(tower)
         else:
-            made = _learn(
+            encoder = _train(
                 workspace,
                 backbone,
                 pairs or [],
@@ -123,16 +123,16 @@ def train_no(
                 resume=resume,
                 quiet=quiet,
             )
-        with progress_bar("class texts", no_head.count_texts(templates, classes), quiet=quiet) as progress:
-            head = no_head.write_tower_head(
-                workspace, backbone, made, classes, templates=templates, progress=progress
+        with progress_bar("class texts", clipn.count_texts(templates, classes), quiet=quiet) as progress:
+            head = clipn.write_tower_head(
+                workspace, backbone, encoder, classes, templates=templates, progress=progress
             )
     row = {
         "head": head.kind,
         "classes": len(head.classes),
         "templates": head.settings["templates"],
-        "pairs": made.pairs if made else None,
-        "failures": len(made.failures) if made else None,
+        "pairs": encoder.pairs if encoder else None,
+        "failures": len(encoder.failures) if encoder else None,
         "epochs": len(head.history) or None,
         "first_loss": head.history[0] if head.history else None,
         "last_loss": head.history[-1] if head.history else None,
@@ -143,7 +143,7 @@ def train_no(
     say(f"Wrote {workspace.head(head.kind)}. Next: lsn eval --method clipn", quiet=quiet)
 
 
-def _learn(
+def _train(
     workspace: Workspace,
     backbone: "Backbone",
     paths: list[Path],
@@ -156,31 +156,30 @@ def _learn(
     resume: bool,
     quiet: bool,
 ) -> "NoTower":
-    """Encode the pairs, then learn, with a bar for each."""
+    """Encode the pairs, then train, with a progress bar for each."""
     from lsncli.backbones import with_text
     from lsncli.extraction.encoder import Encoder
     from lsncli.prompts.clipn import steps
-    from lsncli.training import clipn as use
-    from lsncli.training.clipn import KIND
+    from lsncli.training import clipn
     from lsncli.training.image_captions import read_pairs
 
     with_text(backbone)  # before the images are encoded
-    found = read_pairs(paths)
-    with progress_bar("images", len(found.items), quiet=quiet) as progress:
+    pairs = read_pairs(paths)
+    with progress_bar("images", len(pairs.items), quiet=quiet) as progress:
         encoder = Encoder(backbone, options.images_at_once(0, device), workers, progress)
-        encoded = use.encode_pairs(found, encoder, max_failure_rate)
+        encoded = clipn.encode_pairs(pairs, encoder, max_failure_rate)
     for failure in encoded.failures[:3]:
         say(f"Left out: {failure.key}: {failure.reason}.", quiet=quiet, style="yellow")
     if len(encoded.failures) > 3:
         say(f"Left out in all: {len(encoded.failures)} pairs.", quiet=quiet, style="yellow")
     with progress_bar("captions", len(encoded.captions), quiet=quiet) as progress:
-        yes = use.encode_captions(backbone, encoded.captions, progress)
+        yes = clipn.encode_captions(backbone, encoded.captions, progress)
     total = steps(len(encoded.captions), settings)
     with (
-        interruptible(train_prompts.how_to_resume(workspace.checkpoint(KIND))),
+        interruptible(train_prompts.how_to_resume(workspace.checkpoint(clipn.KIND))),
         progress_bar("'no' encoder", total, quiet=quiet) as progress,
     ):
-        return use.train_no_encoder(
+        return clipn.train_no_encoder(
             workspace,
             backbone,
             encoded,
