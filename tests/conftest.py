@@ -43,6 +43,9 @@ import json
 import pytest
 import torch
 
+pytest_plugins = ["cli_runner", "workspace_samples"]
+"""Modules of tests/fixtures whose fixtures all tests share."""
+
 TINY = {
     "model_cfg": {
         "embed_dim": 32,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import exit_code
 
 from lsncli.artefacts.detector import load_detector
-from lsncli.cli.app import main
 from lsncli.detection.calibrate import make_detector
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
 from lsncli.methods.spec import parse_method
@@ -71,9 +71,7 @@ def test_the_method_of_the_page_makes_a_detector(added, work, tiny_backbone) -> 
 
 
 def test_the_method_of_the_page_is_listed(added, capsys) -> None:
-    with pytest.raises(SystemExit) as done:
-        main(["methods", "--format", "json"])
-    assert done.value.code == 0
+    assert exit_code("methods", "--format", "json") == 0
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["name"] == added]
     assert "labelled training rows" in row["needs"]
     assert "power=1.0" in row["settings"]

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import exit_code
 from photo_samples import photos
 from PIL import Image
 
 import lsncli
 from lsncli import Detector, api, metrics
-from lsncli.cli.app import main
 from lsncli.detection import detect
 from lsncli.errors import LsnError, UsageError
 
@@ -37,9 +37,7 @@ def work(folder, tiny_model, tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("work")
     for argv in (["extract", folder, "--model", tiny_model, "--max-failure-rate", "1"], ["calibrate"]):
         method = ["--method", "mcm"] if argv == ["calibrate"] else []
-        with pytest.raises(SystemExit) as stop:
-            main([*map(str, argv), *method, "--work", str(made), "-q"])
-        assert stop.value.code == 0
+        assert exit_code(*argv, *method, "--work", str(made), "-q") == 0
     return made
 
 
@@ -57,8 +55,7 @@ def quiet():
 
 
 def test_results_are_the_rows_of_lsn_score(detector, work, folder, capsys) -> None:
-    with pytest.raises(SystemExit):
-        main(["score", str(folder), "--work", str(work), "--format", "json", "-q", "--max-failure-rate", "1"])
+    exit_code("score", str(folder), "--work", str(work), "--format", "json", "-q", "--max-failure-rate", "1")
     rows = json.loads(capsys.readouterr().out)
     results = detector.score(folder)
     assert len(rows) == len(results) == 36

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_runner import exit_code
 
-from lsncli.cli.app import main
 from lsncli.evaluation import demo
 
 Shown = tuple[int, str, str]
@@ -20,14 +20,10 @@ def run() -> Shown:
     """The command, once; nothing is left behind."""
     out, err = io.StringIO(), io.StringIO()
     before = set(Path(tempfile.gettempdir()).glob("lsn-demo-*"))
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as stop,
-    ):
-        main(["demo"])
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = exit_code("demo")
     assert set(Path(tempfile.gettempdir()).glob("lsn-demo-*")) == before
-    return int(stop.value.code or 0), out.getvalue(), err.getvalue()
+    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

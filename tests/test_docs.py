@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_runner import exit_code
 from typer.main import get_command
 
 from lsncli.artefacts.heads import COMMANDS
-from lsncli.cli.app import app, main
+from lsncli.cli.app import app
 from lsncli.images.budget import USUAL_IMAGE_SECONDS
 from lsncli.images.decode import MAX_PIXELS
 from lsncli.images.decode_process import MEMORY
@@ -72,10 +73,9 @@ def test_the_tour_runs(tmp_path, monkeypatch, capsys) -> None:
     sample_crops(tmp_path / "foreign", ["brick.png", "grass.png"], 3, 0)
     sample_crops(tmp_path / "images", ["rocket.jpg", "chelsea.png"], 2, 10)
     for argv in tour():
-        with pytest.raises(SystemExit) as stop:
-            main(argv)
+        code = exit_code(*argv)
         captured = capsys.readouterr()
-        assert stop.value.code == 0, f"lsn {' '.join(argv)}: {captured.err}"
+        assert code == 0, f"lsn {' '.join(argv)}: {captured.err}"
         assert captured.out.strip() or argv[0] == "store"
     assert (tmp_path / "lsn-work" / "detector.safetensors").is_file()
 
@@ -86,8 +86,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_the_document_and_lsn_methods_say_the_same_of_every_score(capsys) -> None:
-    with pytest.raises(SystemExit):
-        main(["methods", "--format", "json"])
+    assert exit_code("methods", "--format", "json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in listed] == list(SCORES)
     papers = dict(re.findall(r"^\| `(\w+)` \| .* \| ([^|]*) \|$", METHODS, re.MULTILINE))

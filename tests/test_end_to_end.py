@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import exit_code
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from lsncli.artefacts.detector import load_detector
-from lsncli.cli.app import main
 from lsncli.console import printable
 from lsncli.store.verify import verify
 
@@ -51,10 +51,9 @@ class Story:
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as stop,
         ):
-            main(list(words))
-        assert stop.value.code == 0, err.getvalue()
+            code = exit_code(*words)
+        assert code == 0, err.getvalue()
         self.outputs[name], self.remarks[name] = out.getvalue(), err.getvalue()
         return out.getvalue()
 

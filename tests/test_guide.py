@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cli_runner import exit_code
 
-from lsncli.cli.app import main
 from lsncli.errors import LsnError
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -78,9 +78,7 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
 def run_here(commands: str, capsys) -> str:
     """Everything that lines of ``lsn ...`` print, run in this process, where the model's code is loaded."""
     for line in commands.splitlines():
-        with pytest.raises(SystemExit) as stop:
-            main(shlex.split(line, comments=True)[1:])
-        if stop.value.code:
+        if exit_code(*shlex.split(line, comments=True)[1:]):
             pytest.fail(f"{line}\n{capsys.readouterr().err}")
     captured = capsys.readouterr()
     return captured.out + captured.err

@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from lsncli.cli.app import main
+from cli_runner import exit_code
 
 IMAGES = os.environ.get("LSN_IMAGES", "")
 NEEDED = ("imagenette-train", "imagenette-val", "textures-dtd10")
@@ -18,9 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(*argv: str) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*argv, "--quiet"])
-    assert stop.value.code == 0
+    assert exit_code(*argv, "--quiet") == 0
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +55,7 @@ def test_the_mini_model_knows_imagenette(table) -> None:
 def test_the_detector_keeps_most_of_id_and_refuses_most_textures(work, capsys) -> None:
     refused = {}
     for split in ("test", "textures"):
-        with pytest.raises(SystemExit):
-            main(["score", "--split", split, "--work", work, "--format", "jsonl", "-q"])
+        exit_code("score", "--split", split, "--work", work, "--format", "jsonl", "-q")
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert len(rows) == 200
         refused[split] = sum(row["is_ood"] for row in rows) / len(rows)

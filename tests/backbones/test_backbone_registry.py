@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import exit_code
 from photo_samples import photos
 
 from lsncli import backbones, registry
 from lsncli.artefacts.detector import load_detector
 from lsncli.backbones import BACKBONES, BackboneKind, NoText, load_again, load_backbone, openclip
 from lsncli.backbones.catalogue import architectures
-from lsncli.cli.app import main
 from lsncli.detection.drift import ImageSample
 from lsncli.errors import UsageError
 from lsncli.store.reader import read_fingerprint, read_split
@@ -51,9 +51,7 @@ def work(added, tmp_path_factory) -> Path:
         (folder / "far" / f"{number}.png").write_bytes(path.read_bytes())
     for split, source in (("train", "photos"), ("test", "photos"), ("far", "far")):
         words = ("extract", folder / source, "--split", split, "--model", added, "--work", folder / "work")
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in (*words, *USUAL, "--quiet")])
-        assert stop.value.code == 0
+        assert exit_code(*words, *USUAL, "--quiet") == 0
     return folder
 
 
@@ -63,9 +61,7 @@ def lsn(work, capsys):
 
     def run(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in words])
-        return int(stop.value.code or 0), *capsys.readouterr()
+        return exit_code(*words), *capsys.readouterr()
 
     return run
 

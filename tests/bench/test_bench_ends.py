@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from bench_samples import results, write_images, write_suite
+from cli_runner import exit_code
 from kill_points import signal_after
 
 from lsncli.bench.results import Results
-from lsncli.cli.app import main
 
 
 @pytest.mark.parametrize(
@@ -23,17 +23,13 @@ def test_a_bench_that_is_ended_says_what_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr(Results, "append", Results.append)  # undone after the block
         signal_after(Results, "append", 1, end, lambda to, _: to.path.name == "noise.jsonl")
-        with pytest.raises(SystemExit) as stop:
-            main(command)
-    assert stop.value.code == code
+        assert exit_code(*command) == code
     assert capsys.readouterr().err == (
         f"{word}. Features, prompts and rows that are done are kept; the same command goes on there.\n"
     )
     kept = results(tmp_path / "work")
     assert kept
-    with pytest.raises(SystemExit) as stop:
-        main(command)
-    assert stop.value.code == 0
+    assert exit_code(*command) == 0
     done = results(tmp_path / "work")
     assert len(done) > len(kept)
     assert done.items() >= kept.items()

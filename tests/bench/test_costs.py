@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from cli_runner import exit_code
 
 from lsncli.backbones import BACKBONES
 from lsncli.bench import speeds as speeds_module
@@ -216,14 +217,11 @@ def test_a_dry_run_with_a_model_has_times(quick, tmp_path: Path, tiny_model: str
 @pytest.fixture
 def lsn_bench(capsys):
     """``lsn bench`` in this process: stdout and stderr on one line each, and the exit code."""
-    from lsncli.cli.app import main
 
     def run(*words: object) -> tuple[str, str, int]:
-        with pytest.raises(SystemExit) as stop:
-            main(["bench", *map(str, words)])
-        captured = capsys.readouterr()
-        out, err = (" ".join(text.split()) for text in captured)
-        return out, err, int(stop.value.code or 0)
+        code = exit_code("bench", *words)
+        out, err = (" ".join(text.split()) for text in capsys.readouterr())
+        return out, err, code
 
     return run
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import exit_code
 from PIL import Image
 from sklearn.datasets import load_sample_image
-
-from lsncli.cli.app import main
 
 GOOD = ("animated.gif", "cmyk.jpg", "deep.png", "fine.jpg", "two\nlines.jpg", "linked.jpg", "clear.png")
 BAD = {
@@ -78,9 +77,7 @@ def place(tmp_path_factory) -> Path:
         ["extract", str(place / "photos"), "--model", "mini", "--device", "cpu"],
         ["calibrate", "--method", "mcm"],
     ):
-        with pytest.raises(SystemExit) as stop:
-            main([*words, *work, "--output", str(place / "log")])
-        assert stop.value.code == 0
+        assert exit_code(*words, *work, "--output", str(place / "log")) == 0
     return place
 
 

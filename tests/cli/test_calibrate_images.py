@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_runner import exit_code
 from photo_samples import photos
 
 from lsncli.artefacts.detector import load_detector
-from lsncli.cli.app import main
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,7 @@ def made(folder, tiny_model, tmp_path_factory) -> Path:
         ["extract", str(folder), "--model", tiny_model, "--max-failure-rate", "1"],
         ["calibrate", "--method", "knn,k=3"],
     ):
-        with pytest.raises(SystemExit) as stop:
-            main([*argv, "--work", str(work), "-q"])
-        assert stop.value.code == 0
+        assert exit_code(*argv, "--work", str(work), "-q") == 0
     return work
 
 

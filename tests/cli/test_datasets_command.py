@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from lsncli.cli.app import main
+from cli_runner import exit_code
 
 SUITE = """
 title = "mine"
@@ -51,10 +50,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(["datasets", *map(str, argv)])
+    code = exit_code("datasets", *argv)
     captured = capsys.readouterr()
-    return int(stop.value.code or 0), captured.out, " ".join(captured.err.split())
+    return code, captured.out, " ".join(captured.err.split())
 
 
 def test_every_set_is_listed_with_what_it_needs_and_how_to_get_what_is_missing(

@@ -5,10 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+from cli_runner import exit_code
 from PIL import Image
 from training_samples import QUICK, features_of
-
-from lsncli.cli.app import main
 
 
 def of(kind: str, done) -> list[dict]:
@@ -22,9 +21,7 @@ def work(tmp_path_factory, tiny_backbone):
     """A workspace with learned prompts, positive and negative."""
     folder = features_of(tiny_backbone.fingerprint, tmp_path_factory.mktemp("explain"))
     for command in ("train-pos", "train-neg"):
-        with pytest.raises(SystemExit) as stop:
-            main([command, "--work", str(folder), *QUICK, "--quiet"])
-        assert stop.value.code == 0
+        assert exit_code(command, "--work", str(folder), *QUICK, "--quiet") == 0
     pixels = np.random.default_rng(4).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "an image.png")
     return folder

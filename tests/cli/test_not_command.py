@@ -5,9 +5,8 @@ import io
 import json
 
 import pytest
+from cli_runner import exit_code
 from photo_samples import photos
-
-from lsncli.cli.app import main
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +21,7 @@ def work(tmp_path_factory, tiny_model):
     options = ["--work", str(folder / "work"), "--device", "cpu", "--workers", "1", "--quiet"]
     for split, source in (("train", "photos"), ("test", "photos"), ("far", "flat")):
         words = ["extract", str(folder / source), "--split", split, "--model", tiny_model, *options]
-        with pytest.raises(SystemExit) as stop:
-            main(words)
-        assert stop.value.code == 0
+        assert exit_code(*words) == 0
     return folder
 
 

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from cli_runner import exit_code
 from photo_samples import photos
-
-from lsncli.cli.app import main
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +22,7 @@ def place(tmp_path_factory, tiny_model) -> Path:
         ["extract", root / "photos", "--split", "test"],
         ["calibrate", "--method", "mcm"],
     ):
-        with pytest.raises(SystemExit) as stop:
-            main([*map(str, words), "--work", str(root / "work"), "--device", "cpu", "--quiet"])
-        assert stop.value.code == 0
+        assert exit_code(*words, "--work", str(root / "work"), "--device", "cpu", "--quiet") == 0
     return root
 
 

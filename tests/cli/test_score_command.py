@@ -6,15 +6,16 @@ import json
 import os
 import shlex
 import tarfile
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_runner import exit_code
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from lsncli.artefacts.detector import load_detector, save_detector
-from lsncli.cli.app import main
 
 FIELDS = ["path", "predicted", "score", "positive", "negative", "threshold", "is_ood", "error"]
 
@@ -48,14 +49,8 @@ def made(tmp_path_factory) -> Path:
 
 
 def run(place: Path, *words: str) -> None:
-    before = Path.cwd()
-    os.chdir(place)
-    try:
-        with pytest.raises(SystemExit) as stop:
-            main([*words, "--output", "out", "--quiet"])
-    finally:
-        os.chdir(before)
-    assert stop.value.code == 0
+    with chdir(place):
+        assert exit_code(*words, "--output", "out", "--quiet") == 0
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from cli_runner import exit_code
 from cli_samples import imported_workspace
 from photo_samples import photos
 from training_samples import QUICK, features_of
@@ -30,13 +31,10 @@ UNCONCERNED = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_backbone) -> Path:
     """A workspace in which prompts were learned and a detector calibrated, with images beside it."""
-    from lsncli.cli.app import main
 
     place = tmp_path_factory.mktemp("swapped")
     work = features_of(tiny_backbone.fingerprint, place / "lsn-work")
-    with pytest.raises(SystemExit) as stop:
-        main(["train-pos", *QUICK, "--work", str(work), "--quiet"])
-    assert stop.value.code == 0
+    assert exit_code("train-pos", *QUICK, "--work", str(work), "--quiet") == 0
     photos(place / "images", 2)
     return place
 

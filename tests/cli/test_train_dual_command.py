@@ -1,10 +1,8 @@
 """``lsn train-head --kind dualcoop``."""
 
 import json
-from pathlib import Path
 
 import pytest
-from training_samples import features_of
 
 from lsncli.artefacts.heads import load_head
 from lsncli.prompts import learner
@@ -12,11 +10,6 @@ from lsncli.prompts.loop import run_epoch
 from lsncli.training import checkpoints as resume
 
 WORDS = ["train-head", "--kind", "dualcoop", "--device", "cpu"]
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Path:
-    return features_of(tiny_backbone.fingerprint, tmp_path / "lsn-work")
 
 
 def test_a_pair_of_prompts_becomes_a_head(lsn, work) -> None:

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 from photo_samples import photos
-from training_samples import features_of
 
 from lsncli.artefacts.heads import load_head
 from lsncli.cli import train_head
 from lsncli.cli.train_head import HeadOptions
 
 QUICK = ["--tune", "last-blocks", "--epochs", "2", "--batch-size", "8", "--rate", "1e-3", "--device", "cpu"]
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Path:
-    return features_of(tiny_backbone.fingerprint, tmp_path / "lsn-work")
 
 
 def test_a_linear_head_is_one_row_of_data_and_a_remark(lsn, work: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from training_samples import CLASSES, features_of
+from training_samples import CLASSES
 
 from lsncli.artefacts.heads import load_head
 from lsncli.prompts import clipn
@@ -15,11 +15,6 @@ from lsncli.training import checkpoints as resume
 from lsncli.types import unit
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--rate", "3e-5", "--templates", "hand", "--device", "cpu"]
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Path:
-    return features_of(tiny_backbone.fingerprint, tmp_path / "lsn-work")
 
 
 @pytest.fixture

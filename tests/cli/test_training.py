@@ -15,11 +15,6 @@ from lsncli.training import checkpoints as resume
 
 
 @pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Path:
-    return features_of(tiny_backbone.fingerprint, tmp_path / "lsn-work")
-
-
-@pytest.fixture
 def positive(lsn, work):
     """Runs train-pos with some words behind the quick ones: the prompts it wrote."""
 

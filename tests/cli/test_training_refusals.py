@@ -1,14 +1,7 @@
 """What the training commands refuse: exit code 2 for invalid options, 1 for what cannot be learned."""
 
-from pathlib import Path
-
 import pytest
-from training_samples import QUICK, features_of
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Path:
-    return features_of(tiny_backbone.fingerprint, tmp_path / "lsn-work")
+from training_samples import QUICK
 
 
 @pytest.mark.parametrize(

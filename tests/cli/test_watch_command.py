@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cli_runner import exit_code
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from lsncli.cli.app import main
 from lsncli.detection import watch as watching
 from lsncli.locks import locked
 
@@ -37,9 +37,7 @@ def work(tmp_path_factory) -> Path:
     crops("china.jpg", place / "photos" / "temple", range(8))
     usual = ["--work", str(place / "work"), "--quiet", "--output", str(place / "out")]
     for words in (["extract", str(place / "photos"), "--model", "mini"], ["calibrate", "--method", "mcm"]):
-        with pytest.raises(SystemExit) as stop:
-            main([*words, *usual])
-        assert stop.value.code == 0
+        assert exit_code(*words, *usual) == 0
     return place / "work"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workspace_samples import CLASSES, workspace
+from workspace_samples import CLASSES
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.methods.candidates import WordFeatures, import_candidates, read_candidates, zoc_of_split
@@ -18,11 +18,6 @@ from lsncli.scores.zoc import zoc_scores
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.types import unit
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Workspace:
-    return workspace(tmp_path / "work", tiny_backbone.fingerprint)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Heads of every kind of prompts: fixed ones need no model, CoCoOp's are computed image by image."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +17,6 @@ from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import negative_cosines, positive_cosines, predict
 from lsncli.store.reader import read_split
 from lsncli.types import Rows, unit
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Workspace:
-    return workspace(tmp_path, tiny_backbone.fingerprint)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 import pytest
+from cli_runner import exit_code
 
-from lsncli.cli.app import main
 from lsncli.errors import UsageError
 from lsncli.reference.published import (
     MARKS,
@@ -87,9 +87,7 @@ def test_every_number_is_as_the_paper_prints_it(number: int) -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_command_prints_the_paper_as_csv(number: int, capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", "--table", str(number), "--published", "--format", "csv"])
-    assert stop.value.code == 0
+    assert exit_code("bench", "--table", str(number), "--published", "--format", "csv") == 0
     got = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     wanted = [
         (str(number), name.rstrip("*"), "*" if name.endswith("*") else "", group, metric, value)

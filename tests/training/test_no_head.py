@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from workspace_samples import CLASSES, clusters, workspace
+from workspace_samples import CLASSES, clusters
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.artefacts.heads import NoTower
@@ -19,11 +19,6 @@ from lsncli.prompts.clipn import PROMPTS, text_rows
 from lsncli.store.writer import write_split
 from lsncli.training.clipn import count_texts, import_head, write_tower_head
 from lsncli.types import unit
-
-
-@pytest.fixture
-def work(tmp_path, tiny_backbone):
-    return workspace(tmp_path / "work", tiny_backbone.fingerprint)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ from lsncli.training.prompts import plan_dualcoop, train_dualcoop
 from lsncli.types import UNLABELLED, Fingerprint
 
 
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Workspace:
-    return workspace(tmp_path / "work", tiny_backbone.fingerprint)
-
-
 def learn(work: Workspace, backbone, *, seed: int = 0) -> tuple[train.Training, train.Training]:
     plan = train.plan_positive(work, seed=seed)
     positive = train.train_prompts(work, backbone, plan, replace(POS, seed=seed))

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from cocoop_samples import write_prompts
-from workspace_samples import CLASSES, clusters, workspace
+from workspace_samples import CLASSES, clusters
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.detection.calibrate import make_detector
@@ -20,11 +20,6 @@ from lsncli.training.prompts import plan_dualcoop, train_dualcoop
 from lsncli.types import unit
 
 QUICK = dual_settings(epochs=3, length=4, rate=0.02, batch_size=8)
-
-
-@pytest.fixture
-def work(tmp_path, tiny_backbone):
-    return workspace(tmp_path / "work", tiny_backbone.fingerprint)
 
 
 def test_the_pair_becomes_a_head_and_a_detector(work, tiny_backbone) -> None:

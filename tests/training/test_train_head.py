@@ -1,11 +1,10 @@
 """A linear head from the store: the rows of the prompts, never those held out, and usable by scores."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from workspace_samples import CLASSES, POS, workspace
+from workspace_samples import CLASSES, POS
 
 from lsncli.artefacts.heads import load_head
 from lsncli.detection.calibrate import known_rows, make_detector
@@ -19,11 +18,6 @@ from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.store.writer import write_split
 from lsncli.training import prompts as train
 from lsncli.training.linear_probe import SWEEP, train_linear
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_backbone) -> Workspace:
-    return workspace(tmp_path / "work", tiny_backbone.fingerprint)
 
 
 def change(work: Workspace, split: Split) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from pair_samples import samples, write_csv, write_tar
-from workspace_samples import workspace
 
 from lsncli.artefacts.heads import NoTower, load_no_tower
 from lsncli.console import silent
@@ -20,11 +19,6 @@ from lsncli.training.clipn import encode_captions, encode_pairs, train_no_encode
 from lsncli.training.image_captions import read_pairs
 
 QUICK = NoSettings(prompts=2, epochs=2, batch_size=8, rate=3e-5)
-
-
-@pytest.fixture
-def work(tmp_path, tiny_backbone):
-    return workspace(tmp_path / "work", tiny_backbone.fingerprint)
 
 
 def encoded(backbone, *paths, rate: float = 0.2) -> train_no.Encoded:
