@@ -1,6 +1,6 @@
-"""Runs a suite in forked children and kills them (SIGKILL); a program of its own, for test_bench_kills.py.
+"""Run a suite in forked children and kill them (SIGKILL): a program for test_bench_kills.py.
 
-Arguments: suite, data, work, seed. Prints how many of the children that were to die amid the work did so.
+Arguments: suite, data, work, seed. Prints how many children died at the chosen step.
 """
 
 import os
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench_samples import run_suite
-from kill_points import signal_after
+from kill_points import fork, signal_after
 
 from lsncli.backbones.loading import ensure_torchvision
 from lsncli.bench.results import Results
@@ -20,19 +20,15 @@ RESULTS = (1, 2)
 """How often a run writes results before it is killed, the second going on from the first."""
 
 
-def child(suite: Path, work: Path, data: Path, results: int = 0) -> int:
-    """The pid of a child that runs the suite, until it has written results so many times if that is not 0."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
+def start(suite: Path, work: Path, data: Path, results: int = 0) -> int:
+    """Start a child that runs the suite and kills itself after ``results`` results, if any."""
+
+    def run() -> None:
         if results:
             signal_after(Results, "append", results, signal.SIGKILL)
         run_suite(suite, work, data)
-    except BaseException as error:
-        sys.stderr.write(f"{error!r}\n")
-        os._exit(1)
-    os._exit(0)
+
+    return fork(run)
 
 
 def main(suite: Path, data: Path, work: Path, seed: int) -> None:
@@ -41,13 +37,13 @@ def main(suite: Path, data: Path, work: Path, seed: int) -> None:
 
     kills = 0
     for results in RESULTS:
-        _, status = os.waitpid(child(suite, work, data, results), 0)
+        _, status = os.waitpid(start(suite, work, data, results), 0)
         kills += os.WIFSIGNALED(status)
-    pid = child(suite, work, data)
+    pid = start(suite, work, data)
     time.sleep(random.Random(seed).uniform(0.05, 1.0))  # wherever that is
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    _, status = os.waitpid(child(suite, work, data), 0)
+    _, status = os.waitpid(start(suite, work, data), 0)
     if os.waitstatus_to_exitcode(status):
         sys.exit(1)
     sys.stdout.write(f"{kills}\n")

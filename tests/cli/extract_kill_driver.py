@@ -1,7 +1,7 @@
-"""Runs ``lsn extract`` in forked children and ends them early; a program of its own, for test_kills.py.
+"""Run ``lsn extract`` in forked children and end them early: a program for test_kills.py.
 
-Everything is imported once and then forked, so that a start costs no seconds. The children are whole runs of
-the command: they load the model, list, decode, encode and commit. Prints one line of JSON.
+Each child is a whole run of the command: it loads the model, lists, decodes, encodes and commits. Prints one
+line of JSON.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from kill_points import signal_after_files
+from kill_points import ended_by_itself, fork, signal_after_files
 
 from lsncli.backbones import openclip  # noqa: F401  (imported here, so that no child has to)
 from lsncli.cli.app import main
@@ -28,37 +28,19 @@ MOMENTS = 2
 
 
 def start(images: Path, work: Path, log: Path, end: signal.Signals | None = None, pieces: int = 0) -> int:
-    """The pid of a child that runs the command and commits after every batch instead of every ten seconds;
-    it sends itself ``end`` once it has committed so many pieces."""
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+    """Start the command in a child that commits after every batch, not every ten seconds; return its pid.
+
+    The child sends itself ``end`` once it has committed ``pieces`` pieces.
+    """
+
+    def run() -> None:
         extract.__kwdefaults__["commit_seconds"] = 0.0
         if end:
             signal_after_files("rows-", pieces, end)
         options = ["--model", "mini", "--device", "cpu", "--batch-size", "4", "--workers", "2"]
-        try:
-            main(["extract", str(images), "--work", str(work), *options])
-        except SystemExit as stop:
-            sys.stdout.flush()
-            os._exit(int(stop.code or 0))
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(99)
-    return child
+        main(["extract", str(images), "--work", str(work), *options])
 
-
-def finished(child: int, log: Path) -> bool:
-    """Whether the child came to its end by itself, rather than by SIGKILL."""
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return False
-    if code := os.waitstatus_to_exitcode(status):
-        sys.exit(f"exit code {code}: {log.read_text(errors='replace')}")
-    return True
+    return fork(run, log)
 
 
 def is_encoding(work: Path) -> bool:
@@ -74,16 +56,16 @@ def killed(images: Path, folder: Path, seconds: float, expected: bytes) -> dict[
     work = folder / "killed"
     amid_work = 0
     for pieces in PIECES:
-        killed_it = not finished(start(images, work, log, signal.SIGKILL, pieces), log)
+        killed_it = not ended_by_itself(start(images, work, log, signal.SIGKILL, pieces), log)
         amid_work += killed_it and is_encoding(work)
     for _ in range(MOMENTS):
         child = start(images, work, log)
         time.sleep(moment.uniform(0.0, seconds))
         os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
-        if finished(child, log):
+        if ended_by_itself(child, log):
             check(work, expected)
             shutil.rmtree(work)
-    if not finished(start(images, work, log), log):
+    if not ended_by_itself(start(images, work, log), log):
         sys.exit("the last run was killed by nobody")
     check(work, expected)
     return {"kills": len(PIECES), "while_encoding": amid_work}
@@ -95,7 +77,7 @@ def interrupted(images: Path, folder: Path, expected: bytes) -> dict[str, int]:
     _, status = os.waitpid(start(images, work, log, signal.SIGINT, 2), 0)
     kept = len(list((work / "features.h5.parts" / "train").glob("rows-*.h5")))
     said = log.read_text(errors="replace")
-    if not finished(start(images, work, log), log):
+    if not ended_by_itself(start(images, work, log), log):
         sys.exit("the run after Ctrl-C was killed by nobody")
     check(work, expected)
     return {"code": os.waitstatus_to_exitcode(status), "kept": kept, "traceback": int("Traceback" in said)}
@@ -111,7 +93,7 @@ def check(work: Path, expected: bytes) -> None:
 def drive(images: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     began = time.monotonic()
-    if not finished(start(images, folder / "whole", folder / "log"), folder / "log"):
+    if not ended_by_itself(start(images, folder / "whole", folder / "log"), folder / "log"):
         sys.exit("the whole run was killed by nobody")
     seconds = time.monotonic() - began
     expected = (folder / "whole" / "features.h5").read_bytes()

@@ -1,7 +1,7 @@
-"""Runs both training commands in forked children and ends them early; for test_training_kills.py.
+"""Run both training commands in forked children and end them early: a program for test_training_kills.py.
 
-Everything is imported once and then forked, so that a start costs no seconds. The children are whole runs of
-the command: they load the model, read the store, learn, write and calibrate. Prints one line of JSON.
+Each child is a whole run of the command: it loads the model, reads the store, learns, writes and calibrates.
+Prints one line of JSON.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from kill_points import signal_after_files
+from kill_points import ended_by_itself, fork, signal_after_files
 from training_samples import features_of
 
 from lsncli.backbones import openclip
@@ -34,27 +34,20 @@ MOMENTS = 1
 
 
 def start(kind: str, work: Path, log: Path, end: signal.Signals | None = None, epochs: int = 0) -> int:
-    """The pid of a child that runs the command and keeps every epoch, however short; it sends itself ``end``
-    once it has kept so many."""
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+    """Start the command in a child that saves every epoch, however short; return its pid.
+
+    The child sends itself ``end`` once it has saved ``epochs`` epochs. The log is new.
+    """
+
+    def run() -> None:
         resume.SAVE_SECONDS = 0.0
         if end:
             signal_after_files(checkpoint_of(kind), epochs, end)
-        try:
-            # Named, because the self-test of two processes might disagree and so would their last bits.
-            main([*COMMANDS[kind], "--work", str(work), "--device", "cpu", "--kernel", "torch"])
-        except SystemExit as stop:
-            sys.stdout.flush()
-            os._exit(int(stop.code or 0))
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(99)
-    return child
+        # Named, because the self-test of two processes might disagree and so would their last bits.
+        main([*COMMANDS[kind], "--work", str(work), "--device", "cpu", "--kernel", "torch"])
+
+    log.unlink(missing_ok=True)
+    return fork(run, log)
 
 
 def checkpoint_of(kind: str) -> str:
@@ -90,10 +83,9 @@ class Trial:
         return work
 
     def finish(self, child: int) -> None:
-        """Wait for a child that is to end well by itself."""
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status):
-            sys.exit(f"{self.kind}: status {status}: {self.log.read_text(errors='replace')}")
+        """Wait for a child that must end by itself, and with 0."""
+        if not ended_by_itself(child, self.log):
+            sys.exit(f"{self.kind}: killed: {self.log.read_text(errors='replace')}")
 
     def check(self, work: Path) -> None:
         found = artefacts(work)
@@ -115,10 +107,7 @@ class Trial:
             child = start(self.kind, work, self.log)
             time.sleep(moment.uniform(0.0, self.seconds))
             os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
-            _, status = os.waitpid(child, 0)
-            if not os.WIFSIGNALED(status):  # it was quicker
-                if code := os.waitstatus_to_exitcode(status):
-                    sys.exit(f"{self.kind}: exit code {code}: {self.log.read_text(errors='replace')}")
+            if ended_by_itself(child, self.log):  # it was quicker
                 self.check(work)
                 work = self.fresh("killed")
         self.finish(start(self.kind, work, self.log))

@@ -1,8 +1,6 @@
-"""Runs ``lsn watch --once`` in forked children and kills them; a program of its own, for
-test_watch_command.py.
+"""Run ``lsn watch --once`` in forked children and kill them: a program for test_watch_command.py.
 
-The model is imported once and then forked, so that a start costs no seconds; an image arrives before every
-run. Prints one line of JSON.
+An image arrives before every run. Prints one line of JSON.
 """
 
 import json
@@ -14,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from kill_points import signal_after
+from kill_points import ended_by_itself, fork, signal_after
 
 from lsncli.backbones import openclip  # noqa: F401
 from lsncli.cli.app import main
@@ -23,30 +21,18 @@ from lsncli.detection.watch_log import WatchLog
 
 
 def start(images: Path, work: Path, output: Path, *, dies: bool = False) -> int:
-    """The pid of a child that scores what has no row yet, and then stops; or that dies once it has written
-    the rows of a batch."""
-    child = os.fork()
-    if child == 0:
+    """Start a child that scores what has no row yet and then stops; return its pid.
+
+    With ``dies`` the child kills itself once it has written the rows of a batch.
+    """
+
+    def run() -> None:
         if dies:
             signal_after(WatchLog, "append", 1, signal.SIGKILL, lambda log, rows: bool(rows))
         options = ["--once", "--interval", "0.1", "--batch-size", "2", "--workers", "2", "--device", "cpu"]
-        try:
-            main(["watch", str(images), "--work", str(work), "--output", str(output), "--quiet", *options])
-        except SystemExit as stop:
-            os._exit(int(stop.code or 0))
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(99)
-    return child
+        main(["watch", str(images), "--work", str(work), "--output", str(output), "--quiet", *options])
 
-
-def ended_by_itself(child: int) -> bool:
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return False
-    if code := os.waitstatus_to_exitcode(status):
-        sys.exit(f"exit code {code}")
-    return True
+    return fork(run)
 
 
 def drive(images: Path, arriving: Path, work: Path, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs extractions in forked children and kills them; a program of its own, for test_kill.py.
+"""Run extractions in forked children and kill them: a program for test_kill.py.
 
 ``times``: twenty stores, each extraction killed (SIGKILL) at random moments until one run ends by itself.
 ``points``: one store for every call that touches the disk, the process dying just before that call.
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fake_backbone import FakeBackbone
+from kill_points import fork
 
 from lsncli.extraction.extract import extract
 from lsncli.images.listing import list_images
@@ -32,19 +33,6 @@ def run(images: Path, store: Path) -> None:
     )
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """The pid of a child that does ``work`` and exits with 0."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:
-            sys.stderr.write(f"{error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
 def killed_at_random(images: Path, folder: Path, rounds: int) -> int:
     kills = 0
     for seed in range(rounds):
@@ -52,7 +40,7 @@ def killed_at_random(images: Path, folder: Path, rounds: int) -> int:
         store = folder / f"{seed}.h5"
         longest = 0.1
         while True:
-            child = in_child(lambda store=store: run(images, store))
+            child = fork(lambda store=store: run(images, store))
             time.sleep(moment.uniform(0.005, longest))
             longest += 0.02  # however slow the machine, some run gets far enough
             os.kill(child, signal.SIGKILL)  # a no-op on one that has ended and waits to be collected
@@ -93,10 +81,10 @@ def killed_at_every_point(images: Path, folder: Path) -> int:
             dying_before(call)
             run(images, store)
 
-        _, status = os.waitpid(in_child(work), 0)
+        _, status = os.waitpid(fork(work), 0)
         if os.waitstatus_to_exitcode(status) == 0:
             return call - 1
-        _, status = os.waitpid(in_child(lambda store=store: run(images, store)), 0)
+        _, status = os.waitpid(fork(lambda store=store: run(images, store)), 0)
         if os.waitstatus_to_exitcode(status) != 0:
             sys.exit(f"the run after a death before call {call} failed")
 

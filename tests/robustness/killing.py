@@ -1,7 +1,4 @@
-"""Whole commands in forked children that are killed (SIGKILL) at seeded moments, and what must hold after it.
-
-Everything is imported once and then forked, so that a start costs no seconds; for tests/robustness/kills.py.
-"""
+"""Kill whole commands in forked children (SIGKILL) at seeded moments; check what they leave. For kills.py."""
 
 import itertools
 import math
@@ -16,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsncli.cli.app import main
+from tests.fixtures.kill_points import fork
 
 Words = Sequence[str]
 NOTHING: Mapping[str, str] = {}
@@ -129,24 +127,14 @@ def _start(subject: Subject, work: Path, log: Path) -> list[int]:
 def start(
     words: Words, log: Path, environment: Mapping[str, str] = NOTHING, hasten: Callable[[], object] = list
 ) -> int:
-    """The pid of a child that runs a command line; what it says is added to ``log``."""
-    child = os.fork()
-    if child:
-        return child
-    code = 99
-    try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+    """Run a command line in a child and return its pid; its output is appended to ``log``."""
+
+    def run() -> None:
         os.environ.update(environment)
         hasten()
         main(list(words))
-    except SystemExit as stop:
-        sys.stdout.flush()
-        code = int(stop.code or 0)
-    except BaseException as error:
-        os.write(2, repr(error).encode())
-    os._exit(code)
+
+    return fork(run, log)
 
 
 def finished(children: Sequence[int], log: Path) -> None:

@@ -14,15 +14,13 @@ from lsncli.backbones import openclip
 from lsncli.bench import measured_table  # noqa: F401  (imported here, so that no child has to)
 from lsncli.bench.results import Results
 from lsncli.extraction import extract as extraction
-from lsncli.store.format import Split
 from lsncli.store.reader import list_splits
-from lsncli.store.writer import write_split
 from lsncli.training import checkpoints as resume
+from tests.fixtures.training_samples import features_of
 from tests.robustness.killing import Subject, finished, start
 
 CPU = ["--device", "cpu", "--quiet"]
 EXTRACT = ["--model", "mini", "--batch-size", "4", "--workers", "2", *CPU]
-CLASSES = ("cat", "dog", "small red bird")
 EPOCHS = 30
 PROVENANCE = ("seconds", "date", "revision", "lsn")
 """What a result says of the run that measured it."""
@@ -149,15 +147,7 @@ def bench(folder: Path) -> Subject:
 
 def made_up_features(work: Path) -> Path:
     """A workspace whose store has 30 rows around one centre a class."""
-    fingerprint = openclip.load_mini("mini", "", "cpu", "fp32").fingerprint
-    random = np.random.default_rng(11)
-    labels = (np.arange(30) % len(CLASSES)).astype(np.int32)
-    centres = random.normal(size=(len(CLASSES), fingerprint.dim))
-    rows = centres[labels] + 0.5 * random.normal(size=(30, fingerprint.dim))
-    keys = tuple(f"{row:03}.jpg" for row in range(30))
-    split = Split("train", rows.astype(np.float16), labels, keys, CLASSES)
-    write_split(work / "features.h5", split, fingerprint)
-    return work
+    return features_of(openclip.load_mini("mini", "", "cpu", "fp32").fingerprint, work)
 
 
 def items_done(work: Path) -> frozenset[object]:
