@@ -20,12 +20,13 @@ from statistics import median
 
 import torch
 
-from benchmarks import recorded
+from benchmarks import records
 from benchmarks.goals import Row, note, ratio, summary, table
+from benchmarks.records import machine, record
 from benchmarks.speed import text_tower, training
 from benchmarks.speed.models import class_names, text_model
 from benchmarks.speed.peak import fresh
-from benchmarks.speed.timing import cpu_seconds, machine, record
+from benchmarks.speed.timing import cpu_seconds
 
 STOCK, ONEDNN = "lsn torch", "lsn onednn"
 STEP_GOALS = {
@@ -140,7 +141,7 @@ SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
     "extraction": of_script("extraction"),
     "metrics": metrics,
     "start": start,
-    "recorded": lambda tiny: recorded.rows(),
+    "recorded": lambda tiny: records.rows(),
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.timing import RESULTS
+from benchmarks.records import RESULTS
 from tests.robustness.mutants import EQUIVALENT, ROOT, TESTS, Mutant, key, meaning, mutants, totals
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.accuracy.studies import Cell, Place, Record, measure
 from benchmarks.mini import store, suite
 from benchmarks.mini.heads import Method
-from benchmarks.speed.timing import RESULTS, machine
+from benchmarks.records import RESULTS, machine
 from lsncli.console import out, say
 from lsncli.prompts.settings import MODES, PromptSettings, preset
 

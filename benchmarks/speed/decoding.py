@@ -20,8 +20,9 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 
 from benchmarks.goals import Row, ratio
+from benchmarks.records import record
 from benchmarks.speed.subjects import made_up, photos, sources
-from benchmarks.speed.timing import Rows, interleaved, record
+from benchmarks.speed.timing import Rows, interleaved
 from lsncli.backbones.loading import ensure_torchvision
 from lsncli.backbones.preprocessing import Preprocessing, preprocessing_of
 from lsncli.images.decode import decode

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from benchmarks.goals import Row
+from benchmarks.records import machine, record
 from benchmarks.speed import plain_extraction
 from benchmarks.speed.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
-from benchmarks.speed.timing import Rows, interleaved, machine, record
+from benchmarks.speed.timing import Rows, interleaved
 from lsncli.extraction.extract import Extraction
 from lsncli.images.item import Listing
 from lsncli.store.reader import read_split

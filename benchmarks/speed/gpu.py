@@ -29,12 +29,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.records import RESULTS, record
 from benchmarks.speed import steps
 from benchmarks.speed.gpu_extraction import extraction_rates
 from benchmarks.speed.models import PAPER, class_names, contexts, image_tower, text_model
 from benchmarks.speed.peak import MIB
 from benchmarks.speed.steps import PLAIN, Ground, Steps, images_in
-from benchmarks.speed.timing import RESULTS, record
 from lsncli.device import PRECISIONS, pick_device, pick_dtype
 from lsncli.errors import Unavailable
 from lsncli.prompts.layout import context_layout

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.records import RESULTS, machine, record
 from benchmarks.speed.peak import MIB, fresh
-from benchmarks.speed.timing import RESULTS, machine, record
 from lsncli.metrics import evaluate_scores
 from lsncli.scores import SCORES, load_score, score_in_chunks
 from lsncli.types import Float64Array, FloatArray, Head, Rows, unit

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from benchmarks.speed.timing import Rows, interleaved, record, table
+from benchmarks.records import record
+from benchmarks.speed.timing import Rows, interleaved, table
 from lsncli.metrics import evaluate_scores
 
 Values = tuple[float, float, float, float]

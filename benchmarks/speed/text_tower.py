@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarks.records import record
 from benchmarks.speed import plain_learning
 from benchmarks.speed.models import PAPER, Model, class_names, contexts, text_model
 from benchmarks.speed.peak import fresh
-from benchmarks.speed.timing import Rows, interleaved, record, table
+from benchmarks.speed.timing import Rows, interleaved, table
 from lsncli.errors import Unavailable
 from lsncli.prompts.kernels import KERNELS, pick_kernel
 from lsncli.prompts.layout import context_layout

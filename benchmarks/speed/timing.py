@@ -1,17 +1,10 @@
-"""Fair ratios: variants take turns in one process, medians are compared, the machine is named."""
+"""Fair ratios: variants take turns in one process, and medians are compared."""
 
-import json
-import os
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from datetime import date
-from pathlib import Path
-from typing import Any, Literal
-
-RESULTS = Path(__file__).parents[1] / "results"
+from typing import Literal
 
 Rows = dict[str, dict[str, float]]
 """For every variant its figures, such as ``{"wall_s": 1.5, "cpu_s": 1.4, "ratio": 1.0}``."""
@@ -60,23 +53,6 @@ def cpu_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def machine() -> dict[str, Any]:
-    """What ran the benchmark: processor, cores, versions, date, and the accelerator where there is one."""
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    found = {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-    }
-    return found | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
-
-
 def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     """Print times and ratios."""
     print(f"\n{title}")
@@ -84,16 +60,3 @@ def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     for variant, row in rows.items():
         spread = f"{row['lowest']:.1f}..{row['highest']:.1f}"
         print(f"  {variant:<34}{row['wall_s']:>10.3f}{row['cpu_s']:>10.3f}{row['ratio']:>8.2f}{spread:>14}")
-
-
-def record(name: str, what: str, *, folder: Path = RESULTS, **parts: object) -> None:
-    """Write ``results/<name>.json``: what was measured, where, and the figures."""
-    folder.mkdir(exist_ok=True)
-    content = {"what": what, "machine": machine(), **parts}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def report(name: str, what: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the rows as a table and write them to ``results/<name>.json``."""
-    table(what, rows)
-    record(name, what, rows=rows)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from benchmarks.goals import Row, ratio, table
-from benchmarks.speed.timing import Rows, interleaved, record
+from benchmarks.records import record
+from benchmarks.speed.timing import Rows, interleaved
 from lsncli.backbones import load_backbone
 from lsncli.backbones.fast_image_tower import FastImageTower, Forward, image_forward
 from lsncli.backbones.loading import ensure_torchvision

@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.records import record
 from benchmarks.speed import steps
 from benchmarks.speed.models import class_names, text_model
 from benchmarks.speed.steps import PLAIN, Ground, Steps, images_in
 from benchmarks.speed.text_tower import FULL, Form, form_of, kernels
-from benchmarks.speed.timing import Rows, interleaved, record, table
+from benchmarks.speed.timing import Rows, interleaved, table
 from lsncli.prompts.settings import PromptSettings, preset
 
 SHOTS = 128

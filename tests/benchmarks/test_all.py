@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import all as everything
-from benchmarks import recorded
+from benchmarks import records
 from benchmarks.goals import Row, ratio, summary, table
 
 
@@ -79,15 +79,15 @@ def test_what_is_recorded_is_quoted_with_its_date(monkeypatch: pytest.MonkeyPatc
         "gpu": {"CoOp step, 100 classes": {"plain loop": {"ratio": 1.0}, "lsn fp32": {"ratio": 9.0}}},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(here | content), encoding="utf-8")
-    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
-    rows = [*recorded.kills(), *recorded.million(), *recorded.gpu()]
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    rows = [*records.kills(), *records.million(), *records.gpu()]
     assert [(row.measured, row.met) for row in rows] == [(97, False), (0, True), (300, False), (9, None)]
     assert all("recorded 2026-01-02" in row.of for row in rows)
 
 
 def test_a_goal_without_a_record_has_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
-    rows = recorded.rows()
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    rows = records.rows()
     assert rows
     assert all(row.measured is None and row.met is None for row in rows)
     assert all("python -m " in row.of for row in rows)

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.images.item import is_image
 from tests.robustness.processes import run_and_kill
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from tests.robustness import faults_files, faults_parts, faults_running  # noqa: F401  (they add their trials)
 from tests.robustness.faultlab import FAULTS, Lab, Wrong
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.store.verify import verify
 from tests.robustness.faultlab import EXTRACT, Lab, Wrong, check, sentence
 from tests.robustness.kills_making import CPU, SUITE, noise

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.images.decode import decode
 from lsncli.images.item import EXTENSIONS, ImageItem
 from lsncli.images.listing import list_images

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable
 from tests.fixtures.slow_images import (

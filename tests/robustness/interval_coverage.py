@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc, betainc
 from scipy.stats import beta, binom, norm
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.threshold import calibrate
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from tests.robustness.killing import Count, Subject, killed
 from tests.robustness.kills_making import bench, extract, extract_by_two, train
 from tests.robustness.kills_using import merge, move, report, watch

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.bench.suite_toml import load_suite
 from lsncli.methods.workspace import Workspace
 from lsncli.store.reader import read_fingerprint, read_split

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.timing import record
+from benchmarks.records import record
 from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.store.format import Chunk, Split
 from lsncli.store.part import Part

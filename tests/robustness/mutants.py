@@ -33,7 +33,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.timing import RESULTS, record
+from benchmarks.records import RESULTS, record
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 6 << 30

@@ -1,14 +1,43 @@
-"""Goals whose runs take longer than a table may: what results/*.json say of them, with their date.
+"""Write results/*.json, and quote the goals whose runs take too long for ``benchmarks.all`` from them.
 
-A file that is not there is a row without a figure, and says which script makes it.
+A missing file gives a row without a figure that names the script to run.
 """
 
 import json
+import os
+import platform
+from datetime import date
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from benchmarks.goals import Row, Sense
-from benchmarks.speed.timing import RESULTS
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """What ran the benchmark: processor, cores, versions, date, and the accelerator where there is one."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    found = {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+    }
+    return found | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+
+
+def record(name: str, what: str, *, folder: Path = RESULTS, **parts: object) -> None:
+    """Write ``results/<name>.json``: what was measured, where, and the figures."""
+    folder.mkdir(exist_ok=True)
+    content = {"what": what, "machine": machine(), **parts}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read(name: str) -> tuple[dict[str, Any] | None, str]:
