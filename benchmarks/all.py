@@ -1,12 +1,12 @@
-"""Every ratio of this project with its goal, in one table.
+"""Measure every ratio of this project and print it beside its goal, in one table.
 
     python -m benchmarks.all [--only SECTION ...] [--record | --tiny]
 
-Less than 15 minutes on two cores. Everything is measured now, in the form that its goal speaks of (100
-classes, ViT-B/32's text tower) but in fewer rounds than the scripts that record results take; what takes
-longer is quoted from results/*.json with its date. A section that fails is a row that says so. ``--tiny``
-runs the same on dwarfs in seconds, to see that it works: its figures mean nothing. ``--record`` writes
-results/all.json. Ends with exit code 1 if a goal was not met.
+Takes less than 15 minutes on two cores. Sizes are those of the goals (100 classes, ViT-B/32's text tower);
+rounds are fewer than in the scripts that record results. Figures that take longer are quoted from
+results/*.json with their date. A section that fails gives one row with the reason. ``--tiny`` runs everything
+on tiny models in seconds, as a smoke test without meaningful figures. ``--record`` writes results/all.json.
+The exit code is 1 if a goal was not met.
 """
 
 import argparse
@@ -39,30 +39,30 @@ AGREEMENT = 2e-5
 
 
 def learners(tiny: bool) -> list[Row]:
-    """Steps of every learner against the plain loop, each in a process of its own."""
+    """Time steps of every learner against the plain loop, each in a process of its own."""
     form = text_tower.TINY if tiny else replace(text_tower.FULL, rounds=2)
-    rows, apart = [], 0.0
+    rows, difference = [], 0.0
     for title, goals in STEP_GOALS.items():
-        found = (training.alone if form.isolated else training.measure)(title, form)
-        apart = max(apart, *(row.get("difference", 0) for row in found.values()))
+        times = (training.alone if form.isolated else training.measure)(title, form)
+        difference = max(difference, *(row.get("difference", 0) for row in times.values()))
         rows += [
-            ratio(f"{title}, {name}", found[name], goal) for name, goal in goals.items() if name in found
+            ratio(f"{title}, {name}", times[name], goal) for name, goal in goals.items() if name in times
         ]
         if title == training.COOP:
-            rows += [_larger_batch(name, found) for name in goals if name in found]
-    return [*rows, Row("losses and cosines of all steps, difference", apart, "", AGREEMENT, "at most")]
+            rows += [_larger_batch(name, times) for name in goals if name in times]
+    return [*rows, Row("losses and cosines of all steps, difference", difference, "", AGREEMENT, "at most")]
 
 
-def _larger_batch(name: str, found: dict[str, dict[str, float]]) -> Row:
-    """A text pass costs the same whatever the batch: how much cheaper an epoch becomes."""
+def _larger_batch(name: str, times: dict[str, dict[str, float]]) -> Row:
+    """Return how much cheaper an epoch is in large batches: a text pass costs the same for any batch size."""
     steps = training.steps.LARGE_BATCH / training.LEARNERS[training.COOP][1].batch_size
-    large = found[f"{name}, batch {training.steps.LARGE_BATCH}"]
-    gain = steps * large["ratio"] / found[name]["ratio"]
+    large = times[f"{name}, batch {training.steps.LARGE_BATCH}"]
+    gain = steps * large["ratio"] / times[name]["ratio"]
     return Row(f"CoOp epoch in batches of {training.steps.LARGE_BATCH}, {name}", gain, "x", of="CPU time")
 
 
 def text_passes(tiny: bool) -> list[Row]:
-    """Agreement of features and gradients with the plain tower, and memory."""
+    """Compare features, gradients and memory with those of the plain tower."""
     form = text_tower.TINY if tiny else text_tower.FULL
     torch.set_num_threads(1)
     model, names = text_model(form.model), class_names(form.classes)
@@ -73,24 +73,24 @@ def text_passes(tiny: bool) -> list[Row]:
             variant: text_tower.text_pass(model, names, form.length, specific, variant)
             for variant in ("plain", *kernels)
         }
-        apart = text_tower.agreement(passes)
+        differences = text_tower.agreement(passes)
         kind = "class-specific" if specific else "shared"
         for what in ("features", "gradient"):
-            worst = max(apart[kernel][what] for kernel in kernels)
+            worst = max(differences[kernel][what] for kernel in kernels)
             rows.append(Row(f"{what}, {kind} context, difference", worst, "", AGREEMENT, "at most"))
-    case, many = "benchmarks.speed.text_tower:peak_case", 10 if tiny else text_tower.MANY
+    case, largest = "benchmarks.speed.text_tower:peak_case", 10 if tiny else text_tower.MANY
     plain, ours = (
         fresh(case, form.model, form.classes, form.length, False, kernel, 0)["peak_mib"]
         for kernel in ("plain", kernels[-1])
     )
-    bounded = fresh(case, form.model, many, form.length, True, kernels[-1], text_tower.BOUND)["peak_mib"]
+    bounded = fresh(case, form.model, largest, form.length, True, kernels[-1], text_tower.BOUND)["peak_mib"]
     return [
         *rows,
         Row(
             f"memory of a CoOp step, {form.classes} classes", plain / ours, "x", 10, of="peak above the model"
         ),
         Row(
-            f"memory of a negative step, {many:,} classes",
+            f"memory of a negative step, {largest:,} classes",
             bounded / 1024,
             "GiB",
             1.5,
@@ -101,34 +101,34 @@ def text_passes(tiny: bool) -> list[Row]:
 
 
 def metrics(tiny: bool) -> list[Row]:
-    """FPR95, AUROC and AUPR against scikit-learn."""
+    """Time FPR95, AUROC and AUPR against scikit-learn."""
     from benchmarks.speed.metrics import measure
 
     rows = []
-    for name, (apart, found) in measure(1 if tiny else 5, 1000 if tiny else 1_000_000).items():
-        rows.append(ratio(f"metrics of a million {name} scores", found["lsn"], 10))
-        rows.append(Row(f"their values, {name}, difference", apart, "", 1e-12, "at most"))
+    for name, (difference, times) in measure(1 if tiny else 5, 1000 if tiny else 1_000_000).items():
+        rows.append(ratio(f"metrics of a million {name} scores", times["lsn"], 10))
+        rows.append(Row(f"their values, {name}, difference", difference, "", 1e-12, "at most"))
     return rows
 
 
 def start(tiny: bool) -> list[Row]:
-    """How soon ``lsn --help`` answers."""
+    """Time ``lsn --help``."""
 
-    def once() -> float:
+    def help_seconds() -> float:
         before = cpu_seconds()
         subprocess.run([sys.executable, "-m", "lsncli", "--help"], check=True, capture_output=True)
         return cpu_seconds() - before
 
-    seconds = [once() for _ in range(2 if tiny else 6)][1:]
+    seconds = [help_seconds() for _ in range(2 if tiny else 6)][1:]
     return [Row("lsn --help", median(seconds), "s", 0.3, "at most", "CPU time")]
 
 
-def of_script(name: str) -> Callable[[bool], list[Row]]:
-    """The rows that another script measures."""
+def rows_of_script(name: str) -> Callable[[bool], list[Row]]:
+    """Return a section with the rows that another script measures."""
 
     def rows(tiny: bool) -> list[Row]:
-        found: list[Row] = import_module(f"benchmarks.speed.{name}").rows(tiny)
-        return found
+        measured: list[Row] = import_module(f"benchmarks.speed.{name}").rows(tiny)
+        return measured
 
     return rows
 
@@ -136,21 +136,21 @@ def of_script(name: str) -> Callable[[bool], list[Row]]:
 SECTIONS: dict[str, Callable[[bool], list[Row]]] = {
     "learners": learners,
     "text": text_passes,
-    "towers": of_script("towers"),
-    "decoding": of_script("decoding"),
-    "extraction": of_script("extraction"),
+    "towers": rows_of_script("towers"),
+    "decoding": rows_of_script("decoding"),
+    "extraction": rows_of_script("extraction"),
     "metrics": metrics,
     "start": start,
     "recorded": lambda tiny: records.rows(),
 }
 
 
-def measured(name: str, tiny: bool) -> list[Row]:
-    """A section's rows; one row that says why if it failed."""
+def run_section(name: str, tiny: bool) -> list[Row]:
+    """Run a section and return its rows; one row with the reason if it fails."""
     before, threads = time.perf_counter(), torch.get_num_threads()
     try:
         rows = SECTIONS[name](tiny)
-    except Exception as error:  # the other sections are worth having
+    except Exception as error:  # the other sections still run
         rows = [Row(name, None, "", problem=f"failed: {type(error).__name__}: {error}")]
     finally:
         torch.set_num_threads(threads)
@@ -159,28 +159,28 @@ def measured(name: str, tiny: bool) -> list[Row]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the sections and print the table; exit code 1 if a goal was not met."""
+    """Run the sections and print the table; exit with 1 if a goal was not met."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=list(SECTIONS), help="a section; repeatable")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--record", action="store_true", help="write results/all.json")
-    kind.add_argument("--tiny", action="store_true", help="on dwarfs, to see that it runs; judges nothing")
-    given = parser.parse_args(arguments)
+    kind.add_argument("--tiny", action="store_true", help="on tiny models, as a smoke test; judges nothing")
+    options = parser.parse_args(arguments)
     began = time.perf_counter()
-    found = {name: measured(name, given.tiny) for name in given.only or SECTIONS}
+    results = {name: run_section(name, options.tiny) for name in options.only or SECTIONS}
     seconds = time.perf_counter() - began
     here = machine()
-    print(table(found))
+    print(table(results))
     print(
         f"{here['processor']}, {here['cores']} cores, torch {here['torch']}, {here['date']}; {seconds:.0f} s"
     )
-    if given.tiny:
+    if options.tiny:
         print("Tiny: these figures mean nothing.")
         return
-    rows = [row for section in found.values() for row in section]
+    rows = [row for section in results.values() for row in section]
     print(summary(rows))
-    if given.record:
-        sections = {name: [row.as_dict() for row in section] for name, section in found.items()}
+    if options.record:
+        sections = {name: [row.as_dict() for row in section] for name, section in results.items()}
         record("all", "Every ratio with its goal", seconds=round(seconds), sections=sections)
     if any(row.met is False for row in rows):
         sys.exit(1)

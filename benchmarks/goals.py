@@ -1,4 +1,4 @@
-"""A measured figure beside its goal, and many of them as one table."""
+"""Rows of a measured figure and its goal, and their table."""
 
 import sys
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ Sense = Literal["at least", "at most"]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure.
+    """A measured figure.
 
-    ``unit`` is "x" for a ratio (above 1 = faster or smaller than the plain form). ``goal`` None: there is
-    none, the figure is for orientation. ``of`` says what it is a figure of: a clock, a size, or the date of a
-    recorded run. ``problem``: why there is no figure; such a row has met no goal.
+    ``unit`` is "x" for a ratio (above 1 = faster or smaller than the plain form). ``goal`` is None for a
+    figure without a goal. ``of`` names what was measured: a clock, a size, or the date of a recorded run.
+    ``problem`` is the reason for a missing figure; such a row has not met its goal.
     """
 
     what: str
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was reached; None without a goal."""
+        """Whether the goal is met; None without a goal."""
         if self.problem:
             return False
         if self.goal is None or self.measured is None:
@@ -48,19 +48,19 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
+        """The cells of the row in the table."""
         spread = "..".join(map(_number, self.spread)) if self.spread else ""
         measured = f"{_number(self.measured)} {self.unit}" if self.measured is not None else "none"
         met = {True: "yes", False: "NO", None: ""}[self.met]
         return (self.what, self.goal_text, measured, spread, met, self.problem or self.of)
 
     def as_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """Return the fields for a JSON file."""
         return asdict(self) | {"met": self.met}
 
 
 def ratio(what: str, figures: dict[str, float], goal: float | None, of: str = "CPU time") -> Row:
-    """A row from what ``timing.interleaved`` found for a variant."""
+    """Return the row of a variant that ``timing.interleaved`` measured."""
     spread = figures["lowest"], figures["highest"]
     return Row(what, figures["ratio"], "x", goal, of=of, spread=spread)
 
@@ -68,36 +68,36 @@ def ratio(what: str, figures: dict[str, float], goal: float | None, of: str = "C
 HEAD = ("what", "goal", "measured", "range", "met", "of")
 WIDTH = 100
 WIDEST = {"what": 34, "of": 20}
-"""Columns of words, which go on in the next line."""
+"""Columns of text, which wrap."""
 
 
 def table(sections: dict[str, list[Row]]) -> str:
-    """All sections under one head, in at most 100 columns."""
-    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    """Return all sections under one head, in at most 100 columns."""
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in HEAD:
-        shown.add_column(name, no_wrap=name not in WIDEST, max_width=WIDEST.get(name))
+        grid.add_column(name, no_wrap=name not in WIDEST, max_width=WIDEST.get(name))
     for title, rows in sections.items():
-        shown.add_row(f"{title}:")
+        grid.add_row(f"{title}:")
         for row in rows:
-            shown.add_row(*row.cells)
-        shown.add_row()
+            grid.add_row(*row.cells)
+        grid.add_row()
     text = StringIO()
-    Console(file=text, width=WIDTH, markup=False, highlight=False).print(shown)
+    Console(file=text, width=WIDTH, markup=False, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """How many goals were reached, and which were not."""
+    """Return how many goals are met, and which are not."""
     goals = [row for row in rows if row.goal is not None or row.problem]
     lines = [f"{sum(row.met is True for row in goals)} of {len(goals)} goals met"]
     for words, answer in (("not met", False), ("without a figure", None)):
-        if found := [row.what for row in goals if row.met is answer]:
-            lines.append(f"{words}: {'; '.join(found)}")
+        if names := [row.what for row in goals if row.met is answer]:
+            lines.append(f"{words}: {'; '.join(names)}")
     return "\n".join(lines)
 
 
 def note(text: str) -> None:
-    """What is going on, for whoever waits."""
+    """Print a progress message to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 

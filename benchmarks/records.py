@@ -17,12 +17,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """What ran the benchmark: processor, cores, versions, date, and the accelerator where there is one."""
+    """Return processor, cores, versions, date, and the GPU if there is one."""
     import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    found = {
+    facts = {
         "processor": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -30,7 +30,7 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "date": date.today().isoformat(),
     }
-    return found | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+    return facts | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
 
 
 def record(name: str, what: str, *, folder: Path = RESULTS, **parts: object) -> None:
@@ -41,7 +41,7 @@ def record(name: str, what: str, *, folder: Path = RESULTS, **parts: object) -> 
 
 
 def read(name: str) -> tuple[dict[str, Any] | None, str]:
-    """A recorded file, or None, and what its figures are of."""
+    """Return a recorded file, or None, and the date of its figures."""
     path = RESULTS / f"{name}.json"
     if not path.is_file():
         return None, ""
@@ -50,12 +50,12 @@ def read(name: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def rows() -> list[Row]:
-    """Everything that is recorded and has a goal."""
+    """Return the rows of all recorded figures that have a goal."""
     return [*fast_preset(), *every_method(), *kills(), *engines(), *million(), *gpu()]
 
 
 def fast_preset() -> list[Row]:
-    """`--mode fast` against `--mode paper` on the mini suite: FPR95 of LSN over the columns both have."""
+    """Compare `--mode fast` with `--mode paper` on the mini suite: FPR95 of LSN over the columns of both."""
     speed, of = read("study-fast")
     paper, fast = read("study-confirm-paper")[0], read("study-confirm-fast")[0]
     if speed is None or paper is None or fast is None:
@@ -74,23 +74,23 @@ def fast_preset() -> list[Row]:
 
 
 def every_method() -> list[Row]:
-    """The method that needs the most memory at the size of ImageNet."""
-    found, of = read("methods")
+    """Return the most memory that a method needs at the size of ImageNet."""
+    content, of = read("methods")
     what = "every method, 1,000 classes, 128,000 rows: process"
-    if found is None:
+    if content is None:
         return [_missing(what, "GiB", 24, "at most", "python -m benchmarks.speed.methods")]
-    largest = max(row["process_mib"] for row in found["rows"].values())
+    largest = max(row["process_mib"] for row in content["rows"].values())
     return [Row(what, largest / 1024, "GiB", 24, "at most", of)]
 
 
 def kills() -> list[Row]:
-    """Runs killed at random moments: how many ended as one that was left alone, and what was lost."""
-    found, of = read("kills")
-    if found is None:
+    """Return how many runs ended identical after kills at random moments, and how much was lost."""
+    content, of = read("kills")
+    if content is None:
         what = "kill -9 at random moments: ended identical"
         return [_missing(what, "%", 100, "at least", "python -m tests.robustness.kills --record")]
     kinds = ("kills", "finished", "identical", "lost")
-    total = {kind: sum(row[kind] for row in found["rows"].values()) for kind in kinds}
+    total = {kind: sum(row[kind] for row in content["rows"].values()) for kind in kinds}
     same = 100 * total["identical"] / total["finished"]
     what = f"{total['kills']} kills -9 at random moments"
     return [
@@ -100,35 +100,35 @@ def kills() -> list[Row]:
 
 
 def engines() -> list[Row]:
-    """Stores of every engine that are those of one process, to the byte; also after kills and lost parts."""
-    found, of = read("engines")
+    """Return the share of stores of all engines, also after kills, whose bytes are those of one process."""
+    content, of = read("engines")
     what = "stores of two processes by each engine, identical"
-    if found is None:
+    if content is None:
         return [_missing(what, "%", 100, "at least", "python -m tests.robustness.engines --record")]
-    counts = found["engines"].values()
-    same = 100 * sum(one["identical"] for one in counts) / sum(one["stores"] for one in counts)
+    counts = content["engines"].values()
+    same = 100 * sum(count["identical"] for count in counts) / sum(count["stores"] for count in counts)
     return [Row(what, same, "%", 100, of=of)]
 
 
 def million() -> list[Row]:
-    """What a row more costs in memory, from 250,000 to a million rows of 1,024 bytes: the worst step."""
-    found, of = read("million")
+    """Return the memory of one more row, from 250,000 to a million rows of 1,024 bytes: the worst step."""
+    content, of = read("million")
     what = "1,000,000 rows: memory for a row more, worst step"
-    if found is None:
+    if content is None:
         return [_missing(what, "bytes", 256, "at most", "python -m tests.robustness.million --record")]
-    worst = max(row["bytes_a_row"] for row in found["rows"].values())
+    worst = max(row["bytes_a_row"] for row in content["rows"].values())
     return [Row(what, worst, "bytes", 256, "at most", of)]
 
 
 def gpu() -> list[Row]:
-    """Whether a GPU has been measured, and how the CoOp step did there."""
-    found, of = read("gpu")
+    """Return the ratios of the training steps on a GPU, if one has been measured."""
+    content, of = read("gpu")
     what = "on a GPU"
-    if found is None:
+    if content is None:
         return [Row(what, None, "x", of="no record: python -m benchmarks.speed.gpu")]
     return [
-        Row(f"{title}, {name}, on {found['machine']['gpu']}", row["ratio"], "x", of=f"wall, {of}")
-        for title, variants in found.items()
+        Row(f"{title}, {name}, on {content['machine']['gpu']}", row["ratio"], "x", of=f"wall, {of}")
+        for title, variants in content.items()
         if " step" in title
         for name, row in variants.items()
         if name.startswith("lsn") and "ratio" in row

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 Rows = dict[str, dict[str, float]]
-"""For every variant its figures, such as ``{"wall_s": 1.5, "cpu_s": 1.4, "ratio": 1.0}``."""
+"""The figures of every variant, such as ``{"wall_s": 1.5, "cpu_s": 1.4, "ratio": 1.0}``."""
 
 
 def interleaved(
@@ -17,11 +17,11 @@ def interleaved(
     clock: Literal["wall", "cpu"] = "wall",
     warm: bool = True,
 ) -> Rows:
-    """Run every variant once a round, in turn, forwards and backwards in alternation.
+    """Run every variant once per round, in alternating order.
 
-    ``warm`` adds one round that does not count. Returns median wall and CPU seconds of each, its ``ratio``
-    (median over rounds of the first variant's time by ``clock`` over its own: above 1 = faster than the
-    first) and the ``lowest`` and ``highest`` of these.
+    ``warm`` adds a round that does not count. Returns for each variant its median wall and CPU seconds, its
+    ``ratio`` (median over rounds of the first variant's time by ``clock`` over its own: above 1 = faster than
+    the first) and the ``lowest`` and ``highest`` of the ratios.
     """
     seconds: dict[str, dict[str, list[float]]] = {
         which: {name: [] for name in variants} for which in ("wall", "cpu")
@@ -48,7 +48,7 @@ def interleaved(
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of those of its children that have ended."""
+    """Return the CPU time of this process and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

@@ -2,14 +2,15 @@
 
     python -m benchmarks.speed.towers [--quick | --tiny]
 
-One thread, in ratios of CPU time: float32 (``backbones/fast_image_tower.py``) and pure bfloat16; and how far
-the features are apart. What float32 gains depends on the processor: the product of matrices is nearly all of
-it, so oneDNN's speed and torch's own are measured, too: no float32 tower can be faster than the former.
+One thread, in ratios of CPU time: float32 (``backbones/fast_image_tower.py``) and pure bfloat16, and the
+largest difference of the features. The gain in float32 depends on the processor: matrix products take nearly
+all of the time, so their speed with oneDNN and with torch is measured as well. No float32 tower can be faster
+than oneDNN's products.
 
-All threads, in ratios of wall time: batches one after the other, each shared by all threads as torch does it,
-against as many batches at once as there are threads, each computed by one (``extraction/encoder.py``).
+All threads, in ratios of wall time: one batch after the other, each shared by all threads as torch does it,
+against one batch per thread in parallel (``extraction/encoder.py``).
 
-ViTs have random weights: time does not depend on what was learned. Only the full form writes
+ViTs have random weights, because time does not depend on the weights. Only the full form writes
 results/towers.json.
 """
 
@@ -34,7 +35,7 @@ from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.prompts import kernels
 
 OWN, OURS, HALF = "open_clip", "lsn fp32", "lsn bf16"
-SHARED, OWN_ABREAST, ABREAST = "open_clip, shared batch", "open_clip, abreast", "lsn, abreast"
+SHARED, OWN_PARALLEL, PARALLEL = "open_clip, shared batch", "open_clip, in parallel", "lsn, in parallel"
 OURS_SHARED = "lsn, shared batch"
 GOAL, AGREEMENT = 1.8, 2e-5
 
@@ -43,11 +44,11 @@ DWARF = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "heads": 2
 
 @dataclass(frozen=True)
 class Form:
-    """How much is measured: images of a batch, rounds; on one thread and on all."""
+    """The size of a run: images in a batch for each tower, rounds on one thread, rounds on all threads."""
 
     batches: dict[str, int]
     rounds: int
-    abreast: int
+    parallel_rounds: int
 
 
 FULL = Form({"ViT-B-32": 16, "ViT-B-16": 16, "mini": 16}, 7, 5)
@@ -63,8 +64,8 @@ def tower(name: str) -> nn.Module:
 
     if name == "mini":
         model: Any = load_backbone("mini", device="cpu")
-        made: nn.Module = model.model.visual
-        return made
+        visual: nn.Module = model.model.visual
+        return visual
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if name == "dwarf":
@@ -75,30 +76,30 @@ def tower(name: str) -> nn.Module:
     return whole
 
 
-def images(made: Any, number: int) -> Tensor:
-    """Noise of the size that the tower takes."""
-    size = made.image_size
+def images(tower: Any, number: int) -> Tensor:
+    """Return ``number`` images of noise in the size that the tower expects."""
+    size = tower.image_size
     return torch.randn(number, 3, *((size, size) if isinstance(size, int) else size))
 
 
-def one_thread(made: nn.Module, pixels: Tensor, rounds: int) -> tuple[float, Rows]:
-    """How far our features are from open_clip's, of the largest of them; CPU time of every forward."""
+def one_thread(visual: nn.Module, pixels: Tensor, rounds: int) -> tuple[float, Rows]:
+    """Return our largest difference from open_clip's features, relative to the largest one, and times."""
     torch.set_num_threads(1)
-    ours, half, short = image_forward(made), deepcopy(made).bfloat16(), pixels.bfloat16()
-    expected = pooled(made(pixels))
-    apart = float((ours(pixels) - expected).abs().max() / expected.abs().max())
+    ours, half, half_pixels = image_forward(visual), deepcopy(visual).bfloat16(), pixels.bfloat16()
+    expected = pooled(visual(pixels))
+    difference = float((ours(pixels) - expected).abs().max() / expected.abs().max())
     variants: dict[str, Callable[[], object]] = {
-        OWN: lambda: made(pixels),
+        OWN: lambda: visual(pixels),
         OURS: lambda: ours(pixels),
-        HALF: lambda: half(short),
+        HALF: lambda: half(half_pixels),
     }
-    return apart, interleaved(variants, rounds, clock="cpu")
+    return difference, interleaved(variants, rounds, clock="cpu")
 
 
-def all_threads(made: nn.Module, pixels: Tensor, rounds: int, threads: int) -> Rows:
-    """Wall time of as many batches as there are threads."""
-    own: Forward = lambda x: pooled(made(x))  # noqa: E731
-    ours = image_forward(made)
+def all_threads(visual: nn.Module, pixels: Tensor, rounds: int, threads: int) -> Rows:
+    """Measure the wall time of as many batches as there are threads."""
+    own: Forward = lambda x: pooled(visual(x))  # noqa: E731
+    ours = image_forward(visual)
 
     def shared(forward: Forward) -> Callable[[], object]:
         def run() -> None:
@@ -108,7 +109,7 @@ def all_threads(made: nn.Module, pixels: Tensor, rounds: int, threads: int) -> R
 
         return run
 
-    def abreast(forward: Forward, pool: ThreadPoolExecutor) -> Callable[[], object]:
+    def in_parallel(forward: Forward, pool: ThreadPoolExecutor) -> Callable[[], object]:
         def alone(pixels: Tensor) -> None:
             torch.set_num_threads(1)
             with torch.inference_mode():
@@ -119,15 +120,15 @@ def all_threads(made: nn.Module, pixels: Tensor, rounds: int, threads: int) -> R
     with ThreadPoolExecutor(threads) as pool:
         variants = {
             SHARED: shared(own),
-            OWN_ABREAST: abreast(own, pool),
+            OWN_PARALLEL: in_parallel(own, pool),
             OURS_SHARED: shared(ours),
-            ABREAST: abreast(ours, pool),
+            PARALLEL: in_parallel(ours, pool),
         }
         return interleaved(variants, rounds)
 
 
 def products(rounds: int, rows: int = 800, width: int = 768) -> Rows:
-    """oneDNN's product of matrices against torch's own, at the size of a ViT-B's widest layer; one thread."""
+    """Time matrix products by oneDNN and by torch, at the size of a ViT-B's widest layer, on one thread."""
     torch.set_num_threads(1)
     weight, x = torch.randn(4 * width, width), torch.randn(rows, width)
     packed = kernels.pack(weight)
@@ -135,74 +136,74 @@ def products(rounds: int, rows: int = 800, width: int = 768) -> Rows:
         "torch": lambda: linear(x, weight),
         "oneDNN": lambda: kernels.multiply(x, packed, None),
     }
-    found = interleaved(variants, rounds, clock="cpu")
+    times = interleaved(variants, rounds, clock="cpu")
     billions = 2 * rows * width * 4 * width / 1e9
-    return {name: {**row, "GFLOP/s": billions / row["cpu_s"]} for name, row in found.items()}
+    return {name: {**row, "GFLOP/s": billions / row["cpu_s"]} for name, row in times.items()}
 
 
 @torch.inference_mode()
 def measure(form: Form, threads: int) -> dict[str, Any]:
-    """Every tower of the form, by name, and ``products``."""
-    found: dict[str, Any] = {"products": products(2 if form is TINY else 15)}
+    """Measure every tower of the form, by name, and ``products``."""
+    results: dict[str, Any] = {"products": products(2 if form is TINY else 15)}
     for name, number in form.batches.items():
-        made = tower(name)
-        pixels = images(made, number)
-        apart, alone = one_thread(made, pixels, form.rounds)
-        found[name] = {
+        visual = tower(name)
+        pixels = images(visual, number)
+        difference, times = one_thread(visual, pixels, form.rounds)
+        results[name] = {
             "batch": number,
-            "fast": isinstance(image_forward(made), FastImageTower),
-            "apart": apart,
-            "one thread": alone,
-            f"{threads} threads": all_threads(made, pixels, form.abreast, threads),
+            "fast": isinstance(image_forward(visual), FastImageTower),
+            "apart": difference,
+            "one thread": times,
+            f"{threads} threads": all_threads(visual, pixels, form.parallel_rounds, threads),
         }
-    return found
+    return results
 
 
-def rows_of(found: dict[str, Any], threads: int) -> list[Row]:
-    """The figures as a table. Towers that run as they are have no goal in float32."""
-    speed = {name: f"{row['GFLOP/s']:.0f}" for name, row in found["products"].items()}
+def rows_of(results: dict[str, Any], threads: int) -> list[Row]:
+    """Return the figures as rows. Towers without a fast form have no goal in float32."""
+    speed = {name: f"{row['GFLOP/s']:.0f}" for name, row in results["products"].items()}
     of = f"GFLOP/s of a thread: oneDNN {speed['oneDNN']}, torch {speed['torch']}"
-    rows = [ratio("product of matrices, oneDNN", found["products"]["oneDNN"], None, of)]
-    for name, one in found.items():
+    rows = [ratio("product of matrices, oneDNN", results["products"]["oneDNN"], None, of)]
+    for name, result in results.items():
         if name == "products":
             continue
-        alone, every = one["one thread"], one[f"{threads} threads"]
+        single, every = result["one thread"], result[f"{threads} threads"]
         what = f"image tower {name}"
         rows += [
-            ratio(f"{what}, fp32", alone[OURS], GOAL if one["fast"] else None, "CPU time, one thread"),
-            ratio(f"{what}, bf16", alone[HALF], None, "CPU time, one thread"),
-            Row(f"{what}, fp32, difference", one["apart"], "", AGREEMENT, "at most"),
+            ratio(f"{what}, fp32", single[OURS], GOAL if result["fast"] else None, "CPU time, one thread"),
+            ratio(f"{what}, bf16", single[HALF], None, "CPU time, one thread"),
+            Row(f"{what}, fp32, difference", result["apart"], "", AGREEMENT, "at most"),
         ]
         clock = f"wall time, {threads} threads, to a batch shared by open_clip"
         rows += [
             ratio(f"{what}, {variant}", every[variant], None, clock)
-            for variant in (OWN_ABREAST, OURS_SHARED, ABREAST)
+            for variant in (OWN_PARALLEL, OURS_SHARED, PARALLEL)
         ]
     return rows
 
 
 def rows(tiny: bool) -> list[Row]:
-    """For ``benchmarks.all``."""
+    """Return the rows of ``benchmarks.all``."""
     threads = torch.get_num_threads()
     return rows_of(measure(TINY if tiny else QUICK, threads), threads)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and in the full form write down."""
+    """Measure and print; the full form also writes the record."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="fewer rounds, about a minute, writes nothing")
     size.add_argument("--tiny", action="store_true", help="a dwarf of a tower, to see that the script runs")
-    given = parser.parse_args(arguments)
-    form = QUICK if given.quick else TINY if given.tiny else FULL
+    options = parser.parse_args(arguments)
+    form = QUICK if options.quick else TINY if options.tiny else FULL
     threads = torch.get_num_threads()
-    found = measure(form, threads)
+    results = measure(form, threads)
     torch.set_num_threads(threads)
-    shown = rows_of(found, threads)
-    print(table({"image towers": shown}))
+    figures = rows_of(results, threads)
+    print(table({"image towers": figures}))
     if form is FULL:
         what = "Image towers on the CPU against open_clip's own forward, ratios"
-        record("towers", what, rows=[asdict(row) for row in shown], **found)
+        record("towers", what, rows=[asdict(row) for row in figures], **results)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ def test_a_dwarf_goes_through_every_variant(monkeypatch, capsys) -> None:
     towers.main(["--tiny"])
     text = capsys.readouterr().out
     names = " ".join(line[: WIDEST["what"]].strip() for line in text.splitlines())
-    for what in ("fp32", "bf16", "fp32, difference", towers.OWN_ABREAST, towers.OURS_SHARED, towers.ABREAST):
+    for what in (
+        "fp32",
+        "bf16",
+        "fp32, difference",
+        towers.OWN_PARALLEL,
+        towers.OURS_SHARED,
+        towers.PARALLEL,
+    ):
         assert f"image tower dwarf, {what}" in names
     assert "GFLOP/s of a thread:" in text
 
@@ -21,7 +28,7 @@ def test_only_a_tower_that_is_known_has_a_goal_in_speed() -> None:
 
     def figures(fast: bool) -> dict:
         alone = dict.fromkeys((towers.OWN, towers.OURS, towers.HALF), time)
-        every = dict.fromkeys((towers.SHARED, towers.OWN_ABREAST, towers.OURS_SHARED, towers.ABREAST), time)
+        every = dict.fromkeys((towers.SHARED, towers.OWN_PARALLEL, towers.OURS_SHARED, towers.PARALLEL), time)
         return {"fast": fast, "apart": 1e-6, "one thread": alone, "4 threads": every}
 
     product = {name: {**time, "GFLOP/s": 100.0} for name in ("torch", "oneDNN")}
