@@ -1,10 +1,10 @@
-"""CIFAR-10 and CIFAR-100 as they are published: python batches or binary files, unpacked or in a .tar.gz.
+"""Read CIFAR-10 and CIFAR-100 as published: Python batches or binary files, unpacked or in a .tar.gz.
 
-Every image is handed on as a PPM, so the pixels that reach the model are those of the archive. Keys do not
-depend on the form: ``cat/data_batch_1-00012`` is the same image in all of them.
+Images are passed on as PPM, so the model gets the pixels of the archive. Keys do not depend on the format:
+``cat/data_batch_1-00012`` is the same image in all of them.
 
-A pickle is a program: loading one by ``pickle.load`` may call any function. The reader here knows four names
-and gives each a stand-in of its own. Everything else is refused.
+A pickle is a program: ``pickle.load`` may call any function. The reader here knows four names, replaces each
+by a harmless class or function, and refuses all others.
 """
 
 import pickle
@@ -27,21 +27,21 @@ from lsncli.images.read import Undecodable
 Bytes = NDArray[np.uint8]
 
 MOST_ITEMS = 1 << 28
-"""Elements of an array: CIFAR's largest has 153,600,000."""
+"""Elements that an array may have: CIFAR's largest has 153,600,000."""
 
 
 class _Type:
-    """Stands for ``numpy.dtype``: the name of a type, and nothing that it could do."""
+    """Replaces ``numpy.dtype``: the name of a type without its behaviour."""
 
     def __init__(self, name: Any = "", *_: Any) -> None:
         self.name = name
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and fields: an array of bytes has neither."""
+        """Ignore byte order and fields, which an array of bytes lacks."""
 
 
 class _Array:
-    """Stands for ``numpy.ndarray`` while it is read."""
+    """Replaces an array while it is read."""
 
     def __init__(self) -> None:
         self.state: Any = None
@@ -51,7 +51,7 @@ class _Array:
 
 
 class _NdArray:
-    """Stands for the class ``numpy.ndarray``, which pickles name as an argument."""
+    """Replaces the class ``numpy.ndarray``, an argument in pickles."""
 
 
 def _reconstruct(*_: Any) -> _Array:
@@ -59,7 +59,7 @@ def _reconstruct(*_: Any) -> _Array:
 
 
 def _encode(text: Any, encoding: Any = "latin1", *_: Any) -> bytes:
-    """How Python 3 writes bytes into a pickle of protocol 2."""
+    """Decode bytes as Python 3 writes them into a pickle of protocol 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError("bytes in an encoding other than latin1")
     return text.encode("latin1")
@@ -79,19 +79,19 @@ class _Reader(pickle.Unpickler):
         try:
             return _KNOWN[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which is refused") from None
 
 
 def read_plain_pickle(file: IO[bytes], name: str) -> dict[str, Any]:
-    """The dictionary in a pickle, with text keys; arrays are uint8, bytes in values stay bytes.
+    """Read the dictionary in a pickle, with keys as text, arrays as uint8 and other bytes unchanged.
 
-    ``name`` is the file in messages. Raises LsnError for a pickle that names anything but arrays of bytes,
-    holds no dictionary, or is damaged; nothing that the file names is ever called.
+    ``name`` is the file in messages. Raises LsnError for a pickle that contains other objects than arrays of
+    bytes, is no dictionary, or is damaged. No function that the file names is ever called.
     """
     try:
         content = _Reader(file, encoding="bytes").load()
         if not isinstance(content, dict):
-            raise ValueError("it holds no dictionary")
+            raise ValueError("it contains no dictionary")
         return {_text(key): _value(value) for key, value in content.items()}
     except Exception as error:  # a damaged or hostile pickle raises anything
         raise LsnError(
@@ -112,7 +112,7 @@ def _value(value: Any) -> Any:
     if not isinstance(value, _Array):
         return value
     if not isinstance(value.state, tuple) or len(value.state) != 5:
-        raise ValueError("an array in a form that is not known")
+        raise ValueError("an array in an unknown form")
     _, shape, kind, by_column, data = value.state
     if not isinstance(kind, _Type) or kind.name not in (b"u1", "u1") or by_column:
         raise ValueError("an array that is not rows of bytes")
@@ -130,12 +130,12 @@ SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 HEADER = b"P6 %d %d 255\n" % (SIDE, SIDE)
 LARGEST = 1 << 28
-"""Bytes of a file of an archive; CIFAR's largest are 155 MB."""
+"""Bytes that a file of an archive may have; CIFAR's largest are 155 MB."""
 
 
 @dataclass(frozen=True)
 class CifarKind:
-    """One of the two data sets: its files by role, and how a record begins."""
+    """One of the two data sets: its files by role, and the start of its records."""
 
     classes: int
     train: tuple[str, ...]
@@ -146,7 +146,7 @@ class CifarKind:
     """Bytes before the pixels of a binary record; the last is the (fine) label."""
 
     def files(self, role: str) -> tuple[str, ...]:
-        """The names of the files of ``train`` or ``test``, without an ending."""
+        """Return the names of the files of ``train`` or ``test``, without extension."""
         return self.train if role == "train" else self.test
 
 
@@ -157,18 +157,18 @@ KINDS = {
 
 
 class CifarImages:
-    """The images of one file, planar RGB; any thread may read any of them."""
+    """The images of one file, as planar RGB. Thread-safe."""
 
     def __init__(self, pixels: Bytes) -> None:
         self._pixels = pixels.reshape(-1, 3, SIDE, SIDE)
 
     @property
     def size(self) -> int:
-        """Bytes of all images."""
+        """The bytes of all images."""
         return self._pixels.size
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """Image number ``offset`` as a PPM. Raises Undecodable if there is no such image."""
+        """Return image number ``offset`` as PPM. Raises Undecodable if there is no such image."""
         if not 0 <= offset < len(self._pixels):
             raise Undecodable("no such image in its file")
         pixels: bytes = self._pixels[offset].transpose(1, 2, 0).tobytes()
@@ -176,7 +176,7 @@ class CifarImages:
 
 
 def is_cifar(path: Path, classes: int, role: str) -> bool:
-    """Whether a folder holds a file of this role, or a file is an archive. Nothing is read."""
+    """Return whether a folder contains a file of this role. A file counts as an archive; nothing is read."""
     if path.is_file():
         return True
     names = KINDS[classes].files(role)
@@ -184,20 +184,20 @@ def is_cifar(path: Path, classes: int, role: str) -> bool:
 
 
 def scan_cifar(path: Path, classes: int, role: str, names: Sequence[str]) -> list[Found]:
-    """Every image of ``train`` or ``test`` in a folder or archive, labelled by ``names`` in label order.
+    """List the images of ``train`` or ``test`` in a folder or archive; ``names`` are the classes by label.
 
     Raises LsnError for a file that is missing, damaged, or of another shape. No code in a pickle is run.
     """
-    kind, found = KINDS[classes], []
-    with _files(path) as open_one:
+    kind, images = KINDS[classes], []
+    with _open_files(path) as open_file:
         for name in kind.files(role):
-            labels, pixels = _read(open_one, path, name, kind)
+            labels, pixels = _read(open_file, path, name, kind)
             content = CifarImages(pixels)
             for number, label in enumerate(labels):
                 key = f"{names[label]}/{name}-{number:05d}"
                 size = len(HEADER) + PIXELS
-                found.append(Found(key, names[label], str(path), number, size, content, f"{name}#{number}"))
-    return found
+                images.append(Found(key, names[label], str(path), number, size, content, f"{name}#{number}"))
+    return images
 
 
 class _Opener:
@@ -205,7 +205,7 @@ class _Opener:
 
     def __init__(self, folder: Path | None, tar: tarfile.TarFile | None) -> None:
         self._folder, self._tar = folder, tar
-        self._members = {} if tar is None else {one.name.rpartition("/")[2]: one for one in tar}
+        self._members = {} if tar is None else {member.name.rpartition("/")[2]: member for member in tar}
 
     def __call__(self, name: str) -> IO[bytes] | None:
         if self._folder is not None:
@@ -223,7 +223,7 @@ class _Opener:
 
 
 @contextmanager
-def _files(path: Path) -> Iterator[_Opener]:
+def _open_files(path: Path) -> Iterator[_Opener]:
     try:
         if path.is_dir():
             yield _Opener(path, None)
@@ -236,10 +236,10 @@ def _files(path: Path) -> Iterator[_Opener]:
         ) from error
 
 
-def _read(open_one: _Opener, path: Path, name: str, kind: CifarKind) -> tuple[list[int], Bytes]:
-    """The labels and pixels of one file, from its pickle or its binary form."""
+def _read(open_file: _Opener, path: Path, name: str, kind: CifarKind) -> tuple[list[int], Bytes]:
+    """Return the labels and pixels of a file, in its binary form or as a pickle."""
     where = f"{path}, {name}"
-    if file := open_one(f"{name}.bin"):
+    if file := open_file(f"{name}.bin"):
         with file:
             data = np.frombuffer(file.read(), dtype=np.uint8)
         length = kind.label_bytes + PIXELS
@@ -249,7 +249,7 @@ def _read(open_one: _Opener, path: Path, name: str, kind: CifarKind) -> tuple[li
             )
         records = data.reshape(-1, length)
         labels, pixels = records[:, kind.label_bytes - 1].tolist(), records[:, kind.label_bytes :]
-    elif file := open_one(name):
+    elif file := open_file(name):
         with file:
             content = read_plain_pickle(file, where)
         labels, pixels = content.get(kind.labels, ()), content.get("data", np.empty(0, np.uint8))
@@ -260,7 +260,7 @@ def _read(open_one: _Opener, path: Path, name: str, kind: CifarKind) -> tuple[li
             raise LsnError(f"{where}: expected {len(labels)} images of {PIXELS} bytes, found {pixels.shape}.")
     else:
         raise LsnError(f"{path} has no file '{name}' or '{name}.bin'.", "Download the archive again.")
-    if not all(isinstance(one, int) and 0 <= one < kind.classes for one in labels):
+    if not all(isinstance(label, int) and 0 <= label < kind.classes for label in labels):
         raise LsnError(f"{where}: expected labels from 0 to {kind.classes - 1}, found others.")
     return labels, np.ascontiguousarray(pixels)
 

@@ -1,13 +1,11 @@
-"""``--decode fast``: plain JPEGs by simplejpeg, about a third sooner than by Pillow, to the same pixels.
+"""``--decode fast``: simplejpeg decodes plain JPEGs in about two thirds of Pillow's time, to the same pixels.
 
-Both call libjpeg-turbo, with the same transform and the same upsampling. What is not plain goes the exact
-way, ``images.decode``: other formats, progressive, grey and CMYK JPEGs, images that are to be turned, damaged
-ones (so that the reason is the same), sizes and numbers of passes above the limits there, and what may take
-long (``images.structure``).
+Both use libjpeg-turbo with the same transform and upsampling. All other images are decoded by
+``images.decode``: other formats, progressive, grey and CMYK JPEGs, images that must be turned, damaged ones
+(so that the reason is the same), those above the limits there, and slow ones (``images.structure``).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +21,12 @@ EXIF = 0xE1  # and XMP
 BASELINE = (0xC0, 0xC1)  # sequential, Huffman
 OTHER_FRAMES = frozenset(range(0xC2, 0xD0)) - {0xC4, 0xC8, 0xCC}  # all but tables
 NO_LENGTH = frozenset({0x00, 0x01, 0xFF, *range(0xD0, 0xDA)})
-"""Markers that have no length, and what is no marker: none comes before the scan of a plain JPEG."""
+"""Markers without a length, and bytes that are no marker: a plain JPEG has none of them before its scan."""
 ORIENTATION = 0x0112
 
 
 def fast_decoder() -> Callable[[bytes], Image.Image | NDArray[np.uint8]]:
-    """A function from bytes to upright RGB: an array (H, W, 3) for a plain JPEG, else what ``decode`` gives.
+    """Return a function from bytes to upright RGB: an array (H, W, 3) of a plain JPEG, else as ``decode``.
 
     It is thread-safe and raises Undecodable as ``decode`` does. Raises Unavailable without simplejpeg.
     """
@@ -43,20 +41,19 @@ def fast_decoder() -> Callable[[bytes], Image.Image | NDArray[np.uint8]]:
     def fast(data: bytes) -> Image.Image | NDArray[np.uint8]:
         if read_structure(data).quick and is_plain(data):
             try:
-                pixels: Any = decode_jpeg(data, colorspace="RGB")
-            except Exception:  # damaged, or a sampling that it does not know: Pillow judges
+                pixels: NDArray[np.uint8] = decode_jpeg(data, colorspace="RGB")
+            except Exception:  # damaged, or an unsupported sampling: Pillow decides
                 return decode(data)
-            found: NDArray[np.uint8] = pixels
-            return found
+            return pixels
         return decode(data)
 
     return fast
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether these are the bytes of an upright, sequential JPEG of three 8-bit channels within our limits.
+    """Return whether this is an upright, sequential JPEG of three 8-bit channels within our limits.
 
-    Reads markers up to the scan, no pixels; anything odd among them is not plain.
+    Reads the markers up to the scan, no pixels; with any unusual marker the JPEG is not plain.
     """
     if not data.startswith(START_OF_IMAGE):
         return False
@@ -73,7 +70,7 @@ def is_plain(data: bytes) -> bool:
                 return False
             pixels = int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
         if kind == EXIF:
-            if seen_exif and segment.startswith(b"Exif\0\0"):  # one directory in several segments
+            if seen_exif and segment.startswith(b"Exif\0\0"):  # EXIF that is split into several segments
                 return False
             seen_exif = seen_exif or segment.startswith(b"Exif\0\0")
             if not _is_upright(segment):
@@ -83,13 +80,13 @@ def is_plain(data: bytes) -> bool:
 
 
 def _scanned(data: bytes, pixels: int) -> int:
-    """Pixels times passes at most: counted only where there is room for too many of the shortest, 8 bytes."""
+    """Return at most pixels times passes; they are counted only if too many passes of 8 bytes would fit."""
     most = len(data) // 8 * pixels
     return most if most <= MAX_SCANNED else data.count(b"\xff\xda") * pixels
 
 
 def _is_upright(segment: bytes) -> bool:
-    """Whether the content of an APP1 segment surely does not ask for a turn."""
+    """Return whether the content of an APP1 segment certainly requires no turn."""
     if not segment.startswith(b"Exif\0\0"):
         return b"Orientation" not in segment  # XMP may have it, too
     tiff = segment[6:]

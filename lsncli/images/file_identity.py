@@ -1,4 +1,4 @@
-"""What an image was when it was read, so that a verdict is acted on only while it is the same image."""
+"""The state of an image when it was read, so that files are moved only if they have not changed since."""
 
 import os
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ CHANGED = "changed since it was scored"
 
 
 class FileIdentity(NamedTuple):
-    """Which file it is, and in which state. Nobody can set ``ctime_ns`` by hand."""
+    """A file and its state. ``ctime_ns`` cannot be set by a user."""
 
     device: int
     inode: int
@@ -25,14 +25,16 @@ class FileIdentity(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Whether it is the same file with the same content; its name, links and permissions may differ."""
+        """Return whether file and content are the same; name, links and permissions may differ."""
         return self[:4] == FileIdentity.of(status)[:4]
 
 
 @dataclass(slots=True, eq=False)
 class ImageDigest:
-    """The content of one image, which remembers what was read: ``digest`` (sha256 of the encoded bytes, "" if
-    it was not read) and the ``identity`` of a file of its own."""
+    """The content of an image that records its state when it is read.
+
+    ``digest`` is the sha256 of the encoded bytes ("" before it is read), ``identity`` that of the image file.
+    """
 
     item: ImageItem
     digest: str = ""
@@ -40,11 +42,11 @@ class ImageDigest:
 
     @property
     def size(self) -> int | None:
-        """As ``Content``."""
+        """The size as in ``Content``."""
         return self.item.size if self.item.content is None else self.item.content.size
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """The encoded bytes of the image, which are remembered. Raises as ``Content`` does."""
+        """Read the encoded bytes of the image, and record digest and identity. Raises as ``Content`` does."""
         if self.item.content is None:
             data, status = read_file(self.item.path, self.item.size, self.item.mtime)
             self.identity = FileIdentity.of(status)
@@ -54,7 +56,7 @@ class ImageDigest:
         return data
 
     def read_again(self) -> bytes:
-        """The bytes that were remembered. Raises Undecodable if they are others by now, and OSError."""
+        """Read the same bytes again. Raises Undecodable if they have changed, and OSError."""
         data = read_bytes(replace(self.item, size=None, mtime=None) if self.is_file else self.item)
         if sha256(data).hexdigest() != self.digest:
             raise Undecodable(CHANGED)
@@ -62,17 +64,17 @@ class ImageDigest:
 
     @property
     def is_file(self) -> bool:
-        """Whether the image is a file of its own, which can be moved and linked."""
+        """Whether the image is a file of its own, which can be moved and linked, and not in an archive."""
         return self.item.content is None
 
 
 def with_digests(listing: Listing) -> Listing:
-    """The same listing, whose images remember what this process reads of them."""
+    """Return the listing with images that record their digest when this process reads them."""
     return replace(listing, items=tuple(replace(item, content=ImageDigest(item)) for item in listing.items))
 
 
 def digest_of(item: ImageItem) -> ImageDigest:
-    """What is known of an image of a ``witnessed`` listing. Raises Undecodable if it was never read."""
+    """Return the digest of an image in a listing ``with_digests``. Raises Undecodable if it was not read."""
     if isinstance(item.content, ImageDigest) and item.content.digest:
         return item.content
     raise Undecodable("was not read when it was scored")

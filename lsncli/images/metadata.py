@@ -1,8 +1,8 @@
-"""Copies of image files that keep the pixels and drop the metadata, for files whose metadata is broken.
+"""Remove the metadata of image files whose metadata is damaged, and keep their pixels.
 
-Pillow reads text, colour profiles and EXIF together with the pixels, and gives up on the whole file when one
-of them is damaged or too large. What is kept here decides pixels; everything else goes, apart from the
-orientation, which is read by itself. Pixel data is copied as it is: if it is damaged, decoding still fails.
+Pillow reads text, colour profiles and EXIF together with the pixels, and rejects the whole file if one of
+them is damaged or too large. The copies made here keep what determines the pixels; the orientation is
+returned separately. Pixel data is copied unchanged: if it is damaged, decoding still fails.
 """
 
 import re
@@ -21,11 +21,11 @@ PNG_XMP = b"XML:com.adobe.xmp\0\0"
 MAX_CHUNKS = 1 << 18
 """Chunks of a PNG. 89 million pixels of 8 bytes, uncompressed, are 87,000 of the 8 KiB that libpng writes."""
 MAX_SEGMENTS = 1 << 16
-"""Segments of a JPEG before its pixels, of at most 64 KiB each."""
+"""Segments of a JPEG before its pixels, each at most 64 KiB."""
 MAX_JUNK = 1 << 16
 """Bytes between two segments of a JPEG, which decoders skip one by one."""
 MAX_BLOCKS = 1 << 21
-"""Blocks of a GIF, of at most 255 bytes: 512 MiB of them."""
+"""Blocks of a GIF of at most 255 bytes, in all 512 MiB."""
 WEBP_PIXELS = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})
 WEBP_METADATA = 0x20 | 0x08 | 0x04
 """The flags of VP8X that announce a colour profile, EXIF and XMP."""
@@ -37,28 +37,28 @@ FRAMES = {
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
     **dict.fromkeys((0xC9, 0xCA), "arithmetic"),
 }
-"""The markers of a frame, and what is uncommon about it."""
+"""The markers of frames, and which coding of them is uncommon."""
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
-"""The marker of a segment that has a length; decoders skip what else is between segments."""
+"""The marker of a segment with a length; decoders skip all other bytes between segments."""
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 ITEM = re.compile(rb"(infe[\2\3]...(?:....|......))(Exif|mime)", re.DOTALL)
 """The entry of EXIF or XMP in the list of items of an AVIF or HEIC."""
 
 
 class BrokenMetadata(ValueError):
-    """Metadata that must not be believed."""
+    """Damaged metadata, which must be removed before decoding."""
 
 
 @dataclass(frozen=True)
 class Stripped:
-    """A file without metadata, and the EXIF orientation it had; 0 if it had none, or if it still has it."""
+    """A file without metadata, and its EXIF orientation; 0 if it had none, or if it is still in the file."""
 
     data: bytes
     orientation: int = 0
 
 
 def strip_metadata(data: bytes) -> Stripped | None:
-    """The image without metadata; None for a kind of file that has none to drop."""
+    """Return the image without metadata; None for formats without metadata."""
     if container_format(data):
         return _strip_items(data)
     strip = next((strip for start, strip in STRIPS.items() if data.startswith(start)), None)
@@ -67,17 +67,17 @@ def strip_metadata(data: bytes) -> Stripped | None:
 
 @dataclass(frozen=True)
 class PngChunk:
-    """A chunk of a PNG: its type and its place in the file, with length and checksum."""
+    """A chunk of a PNG: its type and its bytes in the file, including length and checksum."""
 
     kind: bytes
     start: int
     end: int
     sound: bool
-    """Whether the file holds all of it, and its checksum is right."""
+    """Whether it is complete and its checksum is right."""
 
 
 def read_png_chunks(data: bytes) -> Iterator[PngChunk]:
-    """The chunks of a PNG up to its end, at most MAX_CHUNKS."""
+    """Yield the chunks of a PNG up to its end, at most MAX_CHUNKS."""
     at, view = len(PNG_START), memoryview(data)
     for _ in range(MAX_CHUNKS):
         if at + 8 > len(data):
@@ -92,9 +92,9 @@ def read_png_chunks(data: bytes) -> Iterator[PngChunk]:
 
 
 def check_png(data: bytes) -> None:
-    """Raise Undecodable for a PNG whose pixels are damaged by its checksums, BrokenMetadata for other damage.
+    """Check the checksums of a PNG: raise Undecodable for damaged pixels, BrokenMetadata for other damage.
 
-    Pillow does not look at the checksums of pixels. A chunk that the file ends in is left for it to judge.
+    Pillow ignores the checksums of pixels. A chunk that is cut off by the end of the file is left to Pillow.
     """
     if not data.startswith(PNG_START):
         return
@@ -115,7 +115,7 @@ def _strip_png(data: bytes) -> Stripped:
     kept, exif, xmp, pixels = [PNG_START], b"", b"", "before"
     for chunk in read_png_chunks(data):
         if chunk.kind == b"IDAT":
-            if pixels == "after":  # a gap: what comes behind it would be joined to the wrong place
+            if pixels == "after":  # after a gap the data would continue at the wrong place
                 break
             pixels = "inside"
         elif pixels == "inside":
@@ -131,21 +131,23 @@ def _strip_png(data: bytes) -> Stripped:
 
 
 def read_jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment of a JPEG, one more than MAX_SEGMENTS at most; the first scan
-    reaches to the end of the file."""
+    """Yield marker, start and end of the segments of a JPEG, at most MAX_SEGMENTS + 1.
+
+    The first scan extends to the end of the file.
+    """
     at = 2
     for _ in range(MAX_SEGMENTS + 1):
-        found = MARKER.search(data, at, at + MAX_JUNK)
-        if found is None or found.start() + 4 > len(data):
+        match = MARKER.search(data, at, at + MAX_JUNK)
+        if match is None or match.start() + 4 > len(data):
             return
-        at, marker = found.start(), found[1][0]
+        at, marker = match.start(), match[1][0]
         end = len(data) if marker == START_OF_SCAN else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         yield marker, at, end
         at = end
 
 
 def unsupported_jpeg(data: bytes) -> str:
-    """Which kind of JPEG it is, if a common decoder does not know that; else empty."""
+    """Describe a JPEG of a kind that common decoders do not support; empty for others."""
     if not data.startswith(JPEG_START):
         return ""
     for marker, start, _ in read_jpeg_segments(data):
@@ -166,7 +168,7 @@ def _strip_jpeg(data: bytes) -> Stripped:
         elif marker == APP1 and content.startswith(XMP):
             xmp = content
         elif not (APP0 <= marker <= 0xEF or marker == COMMENT) or (
-            # These two say in which colour space the pixels are.
+            # These two define the colour space of the pixels.
             (marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 14)
             or (marker == ADOBE and content.startswith(b"Adobe") and len(content) >= 12)
         ):
@@ -198,7 +200,7 @@ def _strip_webp(data: bytes) -> Stripped | None:
 
 
 def _strip_gif(data: bytes) -> Stripped:
-    """The first frame alone, with its palette and its transparency."""
+    """Keep the first frame with its palette and transparency."""
     at = 13 + palette_size(data[10:11])
     kept, control = [data[:at]], b""
     while data[at : at + 1] == b"!":
@@ -206,12 +208,12 @@ def _strip_gif(data: bytes) -> Stripped:
         if data[at + 1 : at + 3] == b"\xf9\x04":
             control = data[at:end]
         at = end
-    # The frame as it is: where it ends is for the decoder to find, and all that is behind it is not read.
+    # The decoder finds the end of the frame, and does not read the bytes after it.
     return Stripped(b"".join([*kept, control, data[at:]]))
 
 
 def palette_size(flags: bytes) -> int:
-    """Bytes of a palette of a GIF, by the byte that announces it."""
+    """Return the bytes of a GIF's palette, from the byte of flags before it."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
@@ -225,19 +227,19 @@ def _end_of_blocks(data: bytes, at: int) -> int:
 
 
 def _strip_tiff(data: bytes) -> Stripped | None:
-    found = tiff.keep_pixel_tags(data)
-    return None if found is None else Stripped(found)
+    pixels = tiff.keep_pixel_tags(data)
+    return None if pixels is None else Stripped(pixels)
 
 
 def _strip_items(data: bytes) -> Stripped | None:
-    """An AVIF or HEIC whose list of items calls EXIF and XMP something that nobody reads."""
+    """Rename EXIF and XMP in the list of items of an AVIF or HEIC, so that no decoder reads them."""
     end = data.find(b"mdat")
     head = data if end < 0 else data[:end]
     return Stripped(ITEM.sub(rb"\1free", head) + data[len(head) :])
 
 
 def _orientation(exif: bytes, xmp: bytes) -> int:
-    """The orientation by EXIF, else by XMP; 0 if neither says it."""
+    """Return the orientation in EXIF, else in XMP; 0 without either."""
     match = XMP_ORIENTATION.search(xmp)
     return tiff.read_orientation(exif) or (int(match[1]) if match else 0)
 
@@ -249,4 +251,4 @@ STRIPS: dict[bytes, Callable[[bytes], Stripped | None]] = {
     b"GIF8": _strip_gif,
     **dict.fromkeys(tiff.HEADERS, _strip_tiff),
 }
-"""What removes metadata, by the first bytes of a file."""
+"""The functions that remove metadata, by the first bytes of a file."""

@@ -1,5 +1,8 @@
-"""What images a Parquet file holds (extra ``parquet``): a column of bytes, or of {bytes, path} as Hugging
-Face's datasets have them, and a column of classes beside it."""
+"""List and read the images of a Parquet file (extra ``parquet``).
+
+Images are a column of bytes, or of {bytes, path} as in Hugging Face's datasets, with a column of classes
+beside it. Read in order, each row is decoded once, and memory is bounded.
+"""
 
 import bisect
 import os
@@ -34,15 +37,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
-"""Names that are preferred where several columns could hold the images."""
+"""Column names in order of preference if several columns may contain the images."""
 
 
 def scan(path: str, columns: Columns) -> Source:
-    """List the rows of a Parquet file or URL, in their order; no image is read.
+    """List the rows of a Parquet file or URL, in order; no image is read.
 
-    A key is the number of the row and, if the file knows it, the name that the image had. Raises UsageError
-    for a file that is none, where no column, or more than one, may hold the images, or more than one the
-    classes (``columns`` names them), and for labels that are no classes; Unavailable without pyarrow.
+    A key is the number of the row and, if the file has it, the original name of the image. Raises UsageError
+    for a file that is not Parquet, if the column of images is missing or ambiguous, or that of classes
+    ambiguous (``columns`` names them), and for invalid labels; Unavailable without pyarrow.
     """
     size, mtime = _size_and_time(path)
     try:
@@ -53,11 +56,12 @@ def scan(path: str, columns: Columns) -> Source:
     except Oversized as error:
         raise UsageError(
             f"'{path}' is refused: {printable(str(error))[:300]}.",
-            f"Is it whole? Other columns are taken by '{path}#COLUMN' and {LABEL_OPTION}.",
+            f"Is it complete? Choose other columns with '{path}#COLUMN' and {LABEL_OPTION}.",
         ) from error
     except FAILURES as error:
         raise UsageError(
-            f"'{path}' cannot be read as Parquet: {printable(str(error))[:300]}.", "Is it one, and whole?"
+            f"'{path}' cannot be read as Parquet: {printable(str(error))[:300]}.",
+            "Is it a Parquet file, and complete?",
         ) from error
 
 
@@ -68,16 +72,16 @@ def _rows(file: ParquetFile, path: str, size: int, mtime: int | None, columns: C
     label = _label_column(file, images[0], columns, path) if columns.labelled else None
     names: Sequence[Any] = [None] * rows
     if len(images) == 2 and schema.field(images[0]).type.get_field_index("path") >= 0:
-        names = [one and one["path"] for one in file.values(f"{images[0]}.path")]
+        names = [value and value["path"] for value in file.values(f"{images[0]}.path")]
     values = [None] * rows if label is None else file.values(label)
-    named = () if label is None else class_label_names(schema, label)
+    class_names = () if label is None else class_label_names(schema, label)
     table = ListedTable(path, size, mtime, images)
     source = Source([])
-    known: dict[Any, str | int | None] = {}  # one string a class, not one an image
+    classes: dict[Any, str | int | None] = {}  # all images of a class share one string, to save memory
     for row, (name, value) in enumerate(zip(names, values, strict=True)):
-        key = f"{row:09d}{_shown(name)}"
-        said = repr(value) if isinstance(value, list | dict | float) else value  # what a dict can hold once
-        if said not in known:
+        key = f"{row:09d}{_name_suffix(name)}"
+        hashable = repr(value) if isinstance(value, list | dict | float) else value  # no lists, and one NaN
+        if hashable not in classes:
             try:
                 text = label_text(value)
             except ValueError as error:
@@ -86,16 +90,17 @@ def _rows(file: ParquetFile, path: str, size: int, mtime: int | None, columns: C
                     f"Name another column with {LABEL_OPTION}; {LABEL_OPTION} {NO_LABEL} leaves classes out.",
                 ) from error
             try:
-                known[said] = _class_of(text, named)
+                classes[hashable] = _to_class(text, class_names)
             except ValueError as error:
-                known[said] = None
+                classes[hashable] = None
                 source.problems.append(Problem(f"{key}#{label}", str(error), f"{path}:{key}#{label}"))
-        source.found.append(Found(key, known[said], path, row, None, table, key))
-    source.notes.append(f"images from column '{printable(images[0])}', {_said(label, schema, columns)}")
+        source.found.append(Found(key, classes[hashable], path, row, None, table, key))
+    note = _describe_classes(label, schema, columns)
+    source.notes.append(f"images from column '{printable(images[0])}', {note}")
     return source
 
 
-def _said(label: str | None, schema: "pa.Schema", columns: Columns) -> str:
+def _describe_classes(label: str | None, schema: "pa.Schema", columns: Columns) -> str:
     if label is not None:
         return f"classes from '{printable(label)}'"
     more = columns.labelled and len(schema.names) > 1
@@ -112,28 +117,29 @@ def _size_and_time(path: str) -> tuple[int, int | None]:
     return status.st_size, status.st_mtime_ns
 
 
-def _image_column(schema: "pa.Schema", wanted: str, path: str) -> tuple[str, ...]:
-    """The path to the bytes: the column, and the field in it if it is a struct."""
-    found = {field.name: one for field in schema if (one := _bytes_in(field)) is not None}
-    if wanted:
-        found = {name: one for name, one in found.items() if name == wanted}
-    if len(found) > 1:  # classes may be bytes, too
-        found = {name: one for name, one in found.items() if not is_label_name(name)} or found
-    if len(found) > 1:
-        preferred = [name for name in IMAGE_NAMES if name in found]
-        found = {name: found[name] for name in preferred[:1]} or found
-    if len(found) == 1:
-        return next(iter(found.values()))
+def _image_column(schema: "pa.Schema", requested: str, path: str) -> tuple[str, ...]:
+    """Return the path to the bytes: the column, and the field in it if it is a struct."""
+    candidates = {field.name: parts for field in schema if (parts := _bytes_path(field)) is not None}
+    if requested:
+        candidates = {name: parts for name, parts in candidates.items() if name == requested}
+    if len(candidates) > 1:  # classes may be bytes, too
+        images = {name: parts for name, parts in candidates.items() if not is_label_name(name)}
+        candidates = images or candidates
+    if len(candidates) > 1:
+        preferred = [name for name in IMAGE_NAMES if name in candidates]
+        candidates = {name: candidates[name] for name in preferred[:1]} or candidates
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
     names = printable(", ".join(schema.names))[:300]
-    if wanted:
-        raise UsageError(f"'{path}' has no column '{wanted}' of bytes, only {names}.")
+    if requested:
+        raise UsageError(f"'{path}' has no column '{requested}' of bytes, only {names}.")
     raise UsageError(
-        f"'{path}': {'several columns' if found else 'no column'} may hold images: {names}.",
-        f"Name the column of encoded images behind the file: '{path}#COLUMN'.",
+        f"'{path}': {'several columns' if candidates else 'no column'} may hold images: {names}.",
+        f"Name the column of encoded images after the file: '{path}#COLUMN'.",
     )
 
 
-def _bytes_in(field: "pa.Field") -> tuple[str, ...] | None:
+def _bytes_path(field: "pa.Field") -> tuple[str, ...] | None:
     from pyarrow import types
 
     kind = field.type
@@ -147,12 +153,12 @@ def _bytes_in(field: "pa.Field") -> tuple[str, ...] | None:
 
 
 def _label_column(file: ParquetFile, image: str, columns: Columns, path: str) -> str | None:
-    """The column of classes: the only one whose classes Hugging Face's metadata names, else by its name."""
+    """Return the column of classes: the only one with class names in the metadata, else by name."""
     schema = file.schema
     names: list[str] = list(schema.names)
-    named = [at for at, name in enumerate(names) if class_label_names(schema, name)]
-    if len(named) == 1 and not columns.label:
-        return names[named[0]]
+    with_names = [at for at, name in enumerate(names) if class_label_names(schema, name)]
+    if len(with_names) == 1 and not columns.label:
+        return names[with_names[0]]
 
     def distinct(at: int) -> bool:
         try:
@@ -166,12 +172,12 @@ def _label_column(file: ParquetFile, image: str, columns: Columns, path: str) ->
         for at, name in enumerate(names)
         if name != image and (is_label_name(name) or _may_be_classes(file, name, schema.field(at).type))
     ]
-    index = label_index(columns.label, names, named or others, f"'{path}'", distinct)
+    index = label_index(columns.label, names, with_names or others, f"'{path}'", distinct)
     return None if index is None else names[index]
 
 
 def _may_be_classes(file: ParquetFile, column: str, kind: "pa.DataType") -> bool:
-    """Whether a column of an unusual name may hold classes, by its type, or its values if they are floats."""
+    """Return whether a column of an unusual name may hold classes, by its type or the values of floats."""
     from pyarrow import types
 
     if types.is_floating(kind):
@@ -184,44 +190,44 @@ def _may_be_classes(file: ParquetFile, column: str, kind: "pa.DataType") -> bool
 
 
 def class_label_names(schema: "pa.Schema", column: str) -> tuple[str, ...]:
-    """What Hugging Face's metadata calls the numbers of a column; empty if it says nothing."""
+    """Return the class names of a column's numbers from Hugging Face's metadata; empty without them."""
     try:
         features = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         feature = features[column]
-        names = feature.get("feature", feature)["names"]  # of a list of labels, too
+        names = feature.get("feature", feature)["names"]  # "feature": the items of a list of labels
     except (ValueError, KeyError, TypeError, AttributeError):
         return ()
-    return tuple(names) if isinstance(names, list) and all(isinstance(one, str) for one in names) else ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
-def _class_of(text: str, names: tuple[str, ...]) -> str | int | None:
-    found = parse_class(text)
-    if not names or not isinstance(found, int):
-        return found
-    if found >= len(names):
-        raise ValueError(f"class {found}, but there are {len(names)} names")
-    return parse_class(names[found])
+def _to_class(text: str, names: tuple[str, ...]) -> str | int | None:
+    label = parse_class(text)
+    if not names or not isinstance(label, int):
+        return label
+    if label >= len(names):
+        raise ValueError(f"class {label}, but there are {len(names)} names")
+    return parse_class(names[label])
 
 
-def _shown(name: Any) -> str:
-    """The name that an image had, for people, behind the number of its row."""
+def _name_suffix(name: Any) -> str:
+    """Return the original name of an image, to follow the number of its row."""
     last = str(name or "").replace("\\", "/").rpartition("/")[2]
     return f"-{last}" if last and len(last) <= 200 and last.isprintable() else ""
 
 
 AHEAD = 64
-"""Rows that are gone forward to reach one in the next row group; threads ask in nearly the right order."""
+"""Rows that are read on to reach a row of the next row group; threads ask in nearly the right order."""
 HELD = 1 << 28
-"""Bytes of decoded rows that are kept for threads that come a little late; two rows always are."""
+"""Bytes of decoded rows that are kept for threads that are a little late; two rows always are."""
 MOST_HELD = 4096
-"""Rows that are kept so."""
-MOST_UNPACKED, USUAL = 1 << 30, 100
-"""Bytes that images may have together, and how many times the bytes of the file if that is more."""
+"""Rows that are kept for them."""
+MOST_UNPACKED, UNPACKED_A_BYTE = 1 << 30, 100
+"""Bytes that all images may have, or for each byte of the file if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedTable:
-    """A Parquet file or URL as it was when it was listed, and the path to its column of image bytes."""
+    """A Parquet file or URL in its state when it was listed, and the path to its column of image bytes."""
 
     path: str
     size: int
@@ -229,17 +235,17 @@ class ListedTable:
     column: tuple[str, ...]
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """The image in row ``offset``. Raises Undecodable."""
+        """Return the image in row ``offset``. Raises Undecodable."""
         return _reader(self, os.getpid()).row(offset)
 
 
-@lru_cache(maxsize=4)  # files of a listing are read one after the other; a fork opens them anew
+@lru_cache(maxsize=4)  # a listing reads its files one after the other; after a fork they are opened anew
 def _reader(table: ListedTable, _process: int) -> "_Reader":
     return _Reader(table)
 
 
 class _Reader:
-    """Goes through the rows forward, as a listing does; going back begins again at the row group."""
+    """A reader for rows in ascending order, as in a listing; to go back it starts again at the row group."""
 
     def __init__(self, table: ListedTable) -> None:
         self._table = table
@@ -247,7 +253,7 @@ class _Reader:
         self._file: ParquetFile | None = None
         self._starts = [0]
         self._damaged: dict[int, tuple[int, str]] = {}
-        """By row group: the first row that is unavailable, and why."""
+        """By row group: the first unreadable row, and the reason."""
         self._forget()
 
     def _forget(self) -> None:
@@ -256,7 +262,7 @@ class _Reader:
         self._batches: Iterator[Any] | None = None
 
     def row(self, number: int) -> bytes:
-        """The image in a row. Raises Undecodable, OSError."""
+        """Return the image in a row. Raises Undecodable, OSError."""
         with self._lock:
             self._check_unchanged()
             image = self._value(number)
@@ -268,7 +274,7 @@ class _Reader:
         return bytes(data)
 
     def _check_unchanged(self) -> None:
-        if self._table.mtime is None:  # of a URL
+        if self._table.mtime is None:  # a URL
             return
         status = os.stat(self._table.path)
         if (status.st_size, status.st_mtime_ns) != (self._table.size, self._table.mtime):
@@ -284,33 +290,33 @@ class _Reader:
         if self._batches is None or not min(self._starts[group], number - AHEAD) <= self._next <= number:
             self._forget()
             self._next = self._starts[group]
-            self._batches = self._from(file, group)
+            self._batches = self._images_from(file, group)
         try:
             while True:
                 row = next(self._batches)
-                if self._unpacked + row.nbytes > max(MOST_UNPACKED, USUAL * self._table.size):
+                if self._unpacked + row.nbytes > max(MOST_UNPACKED, UNPACKED_A_BYTE * self._table.size):
                     raise Oversized(
                         f"images of more than {self._unpacked:,} bytes in {self._table.size:,} bytes"
                     )
                 self._hold(row)
                 if number < self._next:
                     return row[0]
-        except LsnError as error:  # of a URL: another row may have more luck
+        except LsnError as error:  # of the network: the next row may succeed
             self._forget()
             raise Undecodable(error.message) from error
         except (*FAILURES, StopIteration) as error:
-            # What comes behind damage in a row group is lost; each row would find it again, from the start.
+            # All later rows of the row group are lost: remember it, or each of them would read it again.
             what = "is refused" if isinstance(error, Oversized) else "is damaged"
             reason = f"its Parquet file {what}: {printable(str(error) or 'it ends too early')[:200]}"
             damaged = self._group_of(self._next)
             self._damaged[damaged] = (self._next, reason)
             self._forget()
-            if damaged < group:  # it was only on the way
+            if damaged < group:  # an earlier row group is damaged: the row itself may be readable
                 return self._value(number)
             raise Undecodable(reason) from error
 
     def _open_at(self, number: int) -> tuple[ParquetFile, int]:
-        """The open file and the row group of a row."""
+        """Return the open file, and the row group of a row."""
         if self._file is None:
             try:
                 self._file = ParquetFile(self._table.path, self._table.size)
@@ -325,12 +331,12 @@ class _Reader:
     def _group_of(self, number: int) -> int:
         return bisect.bisect_right(self._starts, number) - 1
 
-    def _from(self, file: ParquetFile, group: int) -> Iterator["pa.Array"]:
-        """The images from the start of a row group on."""
+    def _images_from(self, file: ParquetFile, group: int) -> Iterator["pa.Array"]:
+        """Yield the images from the start of a row group on."""
         groups = range(group, len(self._starts) - 1)
         for row in file.batches(".".join(self._table.column), IMAGES, groups):
             for _ in self._table.column[1:]:
-                (row,) = row.flatten()  # a row that is null as a whole is null below, too
+                (row,) = row.flatten()  # a field of a null row is null
             yield row
 
     def _hold(self, row: "pa.Array") -> None:

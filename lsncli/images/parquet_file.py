@@ -1,5 +1,8 @@
-"""Columns of a Parquet file or URL (extra ``parquet``), read within limits: what its pages unpack to is
-checked before they are (``pages``), texts that repeat are held once, and no batch is large."""
+"""Read columns of a Parquet file or URL (extra ``parquet``) within limits.
+
+The sizes of pages are checked before they are unpacked (``parquet_pages``), repeated texts share memory, and
+batches are small.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,29 +31,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BUFFER = 1 << 20
-"""Bytes of a column that are read at once. Without it pyarrow reads a row group whole, however large."""
+"""Bytes of a column that are read at once. Without a buffer pyarrow reads whole row groups of any size."""
 REMOTE_BLOCK = 1 << 23
-"""The same where each read is a request."""
+"""Bytes per request for a URL."""
 LONGEST_CELL = 1 << 16
-"""Bytes of one text: as many as of a class beside an image in a tar."""
+"""Bytes that a text may have, as a class beside an image in a tar."""
 MOST_ROWS, BYTES_A_ROW = 1_000_000, 20
-"""Rows that any file may have, if it has as many bytes; of more rows, each takes so many bytes at least."""
+"""Rows that any file of as many bytes may have, and the fewest bytes per row in a file of more."""
 MOST_FIELDS = 200_000
-"""Columns and row groups that a footer may name."""
+"""Columns and row groups that a footer may have."""
 
 CODECS = {"LZ4": "lz4_raw"}
-"""What pyarrow calls the codecs of pages where it decompresses bytes, if not the same."""
+"""Codecs of pages that ``pyarrow.decompress`` calls by another name."""
 FAILURES = (OSError, ValueError, MemoryError, NotImplementedError, LookupError)
-"""What pyarrow raises on what it cannot read."""
+"""The errors of pyarrow for files that it cannot read."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a column may unpack to: ``page`` bytes a page, or ``real`` times its bytes in the file; and
-    ``column`` bytes in a row group, or 50 times its bytes in the file (0 = no limit).
+    """Limits for unpacking a column.
 
-    A row of lists holds ``listed`` values on average at most, which count 8 bytes each in ``column``. It is
-    read ``rows`` rows at a time.
+    A page may have ``page`` bytes, or ``real`` times its bytes in the file if that is more; a column of a row
+    group ``column`` bytes, or 50 times its bytes in the file (0 = no limit). Lists may have ``listed`` values
+    per row on average, each of which counts 8 bytes in ``column``. ``rows`` rows are read at a time.
     """
 
     page: int
@@ -61,20 +64,20 @@ class Limit:
 
 
 IMAGES = Limit(1 << 28, rows=1)
-"""One row is decoded at a time, and so only pages count: a row may be as long as its page."""
+"""One row is decoded at a time, so only pages are limited: a row may be as long as its page."""
 TEXTS = Limit(1 << 26, 1 << 26)
 DELTA_TEXTS = Limit(1 << 22, 1 << 26, real=0, rows=64)
-"""Of texts that pyarrow cannot give with a dictionary: a few bytes may repeat the longest text of a page."""
+"""For texts that pyarrow cannot read as a dictionary: a few bytes may repeat the longest text of a page."""
 FEATURES = Limit(1 << 26, 1 << 28, listed=1 << 16)
 USUAL = 50
-"""How often the bytes of a column may always unpack to."""
+"""The factor by which any column may grow when it is unpacked."""
 
 
 class ParquetFile:
     """An open file; ``file`` is pyarrow's. Reading raises FAILURES, Oversized and LsnError (of a URL)."""
 
     def __init__(self, path: str, size: int) -> None:
-        """Raises what pyarrow does for a file that is none, and Unavailable without it."""
+        """Open a file. Raises FAILURES and Oversized for an invalid file, and Unavailable without pyarrow."""
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
@@ -88,7 +91,7 @@ class ParquetFile:
             self.file = self._reader()
             rows = self.file.metadata.num_rows
             if rows > size or rows > max(MOST_ROWS, size // BYTES_A_ROW):
-                # Of damaged or hostile metadata; a million rows of nothing would take our memory.
+                # Damaged or hostile metadata: a million empty rows would fill the memory.
                 raise Oversized(f"it claims {rows:,} rows in {size:,} bytes")
         except BaseException:
             self._guard.close()
@@ -113,34 +116,34 @@ class ParquetFile:
     def batches(
         self, column: str, limit: Limit, groups: Sequence[int], *, encoded: bool = False
     ) -> Iterator["pa.Array"]:
-        """A column, or a field in one ("image.bytes"), of some row groups.
+        """Yield a column, or a field in one ("image.bytes"), of some row groups.
 
-        With ``encoded`` its texts are arrays with dictionaries.
+        With ``encoded``, texts are arrays with dictionaries.
         """
         leaves = self._watch(column, limit, groups)
         file = self._reader(self.metadata, leaves) if encoded else self.file
-        for group in groups:  # one at a time, so that none is read ahead
+        for group in groups:  # one at a time, so that pyarrow reads none ahead
             for batch in file.iter_batches(
                 limit.rows, row_groups=[group], columns=[column], use_threads=False
             ):
                 yield batch.column(0)
 
     def values(self, column: str, *, longest: int = LONGEST_CELL) -> list[Any]:
-        """A column as Python's values; equal texts of a row group are one object.
+        """Return a column as Python values; equal texts of a row group are one object.
 
         Raises Oversized for a text of more than ``longest`` bytes.
         """
-        found: list[Any] = []
-        plain = _Plain(column, longest)
+        values: list[Any] = []
+        to_python = _ToPython(column, longest)
         for group in range(self.metadata.num_row_groups):
             encoded = not self._has_deltas(column, group)
             limit = TEXTS if encoded else DELTA_TEXTS
             for batch in self.batches(column, limit, [group], encoded=encoded):
-                found += plain(batch)
-        return found
+                values += to_python(batch)
+        return values
 
     def _has_deltas(self, column: str, group: int) -> bool:
-        """Whether texts of a column say that they are encoded by what they have in common."""
+        """Return whether texts of a column are encoded as differences."""
         row_group = self.metadata.row_group(group)
         return any(
             not DELTA_NAMES.isdisjoint(row_group.column(index).encodings)
@@ -149,7 +152,7 @@ class ParquetFile:
         )
 
     def _leaves(self, column: str) -> Iterator[tuple[int, Any]]:
-        """The parts of a column that lie in the file, by their numbers."""
+        """Yield the stored columns below a column, with their numbers."""
         schema = self.metadata.schema
         for index in range(len(schema)):
             leaf = schema.column(index)
@@ -170,7 +173,7 @@ class ParquetFile:
         )
 
     def _watch(self, column: str, limit: Limit, groups: Iterable[int]) -> list[str]:
-        """Check the pages of a column from now on. Returns the paths of those parts of it that hold texts."""
+        """Check the pages of a column from now on, and return the paths of its stored columns of texts."""
         texts = []
         for index, leaf in self._leaves(column):
             if leaf.physical_type == "BYTE_ARRAY":
@@ -195,9 +198,9 @@ class ParquetFile:
 def _check(
     limit: Limit, column: str, most: int, listed: bool, levels: int, codec: str
 ) -> Callable[[Page, Callable[[], bytes]], None]:
-    """The check of the pages of a column in a row group that may have ``most`` values, ``listed`` or not.
+    """Return a check for the pages of a column in a row group, which may have ``most`` values.
 
-    They have ``levels`` kinds of levels, and are compressed by ``codec``.
+    ``listed``: values are in lists. Pages have ``levels`` kinds of levels and are compressed by ``codec``.
     """
     packed = unpacked = values = 0
 
@@ -225,7 +228,7 @@ def _check(
 
 
 def _values(page: Page, data: bytes, levels: int, codec: str) -> Iterator[bytes]:
-    """The values of a page, unpacked, without the levels before them, in each way that they may be read."""
+    """Yield the unpacked values of a page without its levels, in each way in which a reader may read them."""
     from pyarrow import decompress
 
     data = data[page.levels :]
@@ -239,12 +242,12 @@ def _values(page: Page, data: bytes, levels: int, codec: str) -> Iterator[bytes]
     except OSError:
         if page.compressed:
             raise
-        return  # nor can pyarrow unpack it, which may try where an old version of itself wrote the file
+        return  # pyarrow, which tries this for files of its old versions, fails as well
     yield data if page.kind == DATA_V2 else skip_levels(data, levels)
 
 
-class _Plain:
-    """Turns arrays into lists of Python's values."""
+class _ToPython:
+    """Converts arrays to lists of Python values."""
 
     def __init__(self, column: str, longest: int) -> None:
         self._column, self._longest = column, longest
@@ -256,7 +259,7 @@ class _Plain:
 
         kind = array.type
         if types.is_dictionary(kind):
-            texts = self._of(array.dictionary)
+            texts = self._convert_once(array.dictionary)
             return [None if index is None else texts[index] for index in array.indices.to_pylist()]
         if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             inside = iter(self(array.flatten()))
@@ -268,19 +271,19 @@ class _Plain:
             rows = zip(*parts, strict=True) if parts else ((),) * len(array)
             valid = array.is_valid().to_pylist()
             return [
-                dict(zip(names, row, strict=True)) if there else None
-                for row, there in zip(rows, valid, strict=True)
+                dict(zip(names, row, strict=True)) if is_valid else None
+                for row, is_valid in zip(rows, valid, strict=True)
             ]
         if types.is_nested(kind):
-            raise ValueError(f"column '{self._column}' is of a type that is not read, {kind}")
-        if hasattr(array, "storage"):  # of a type of somebody's own
+            raise ValueError(f"column '{self._column}' has a type that is not supported, {kind}")
+        if hasattr(array, "storage"):  # an extension type
             return self(array.storage)
         if not (types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind)):
             self._check_length(array)
         values: list[Any] = array.to_pylist()
         return values
 
-    def _of(self, dictionary: Any) -> list[Any]:
+    def _convert_once(self, dictionary: Any) -> list[Any]:
         if self._dictionary is None or not dictionary.equals(self._dictionary):
             self._dictionary, self._texts = dictionary, self(dictionary)
         return self._texts

@@ -1,9 +1,9 @@
-"""Limits on what the pages of a Parquet file unpack to, checked before they are unpacked.
+"""Check the sizes of the pages of a Parquet file before they are unpacked.
 
-A page says in its header to how many bytes it unpacks, and a reader allocates so much before it looks at the
-page. The footer says the same of a column, but nothing compares it with the pages. So every page header is
-read here first. Lengths of texts may be stored as differences, in blocks that begin with a count of all
-values: a reader allocates for so many, and a few bytes can claim billions, so these are counted, too.
+The header of a page states its unpacked size, and readers allocate that much before they read the page. The
+footer states the size of a column, but nothing compares it with the pages. So every page header is read here
+first. Lengths of texts may be stored as differences, in blocks that begin with a count of all values: readers
+allocate for that count, and a few bytes can claim billions, so these counts are checked, too.
 """
 
 import io
@@ -17,21 +17,21 @@ DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 RLE = 3
 """The usual encoding of levels."""
 HEADER, LONGEST_HEADER = 1 << 12, 1 << 24
-"""Bytes in which a header is looked for, at first and at last; it may hold the smallest and largest value."""
+"""Bytes that are read for a header, at first and at most; it may contain the smallest and largest value."""
 DEEPEST = 16
-"""Structs in one another in a header; the format has three."""
+"""Levels of nested structs in a header; the format has three."""
 
 
 class Oversized(ValueError):
-    """A page, or what it belongs to, that would unpack to more than is allowed."""
+    """A page, column or file that would unpack to more than is allowed."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the header of a page says: ``size`` are its bytes in the file, ``unpacked`` those in memory.
+    """The header of a page: ``size`` is in bytes of the file, ``unpacked`` in bytes of memory.
 
-    ``levels`` are the bytes of levels that come first, never ``compressed``, in a page of DATA_V2; ``rle``
-    says whether those of a page of DATA have their usual encoding.
+    ``levels`` are the bytes of levels at the start of a DATA_V2 page, which are never ``compressed``; ``rle``
+    is whether the levels of a DATA page have their usual encoding.
     """
 
     kind: int
@@ -47,9 +47,9 @@ class Page:
 
 @dataclass
 class ColumnChunk:
-    """The bytes ``at`` to ``end`` of a file, which are pages; ``check`` raises ValueError for one.
+    """The bytes ``at`` to ``end`` of a file, which are pages. ``check`` raises ValueError for an invalid one.
 
-    It is given a function that reads the bytes of the page.
+    Its second argument is a function that reads the bytes of the page.
     """
 
     at: int
@@ -58,9 +58,9 @@ class ColumnChunk:
 
 
 class GuardedFile(io.RawIOBase):
-    """A file whose bytes are given out only once every page header up to them was checked.
+    """A file whose bytes can be read only after every page header up to them was checked.
 
-    Reading raises ValueError for a page that a check refuses, or that does not end within its chunk.
+    Reading raises ValueError for a page that fails its check, or does not end within its chunk.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -106,9 +106,9 @@ class GuardedFile(io.RawIOBase):
 
 
 def read_pages(file: IO[bytes], start: int, stop: int, end: int) -> Iterator[Page]:
-    """The pages of a chunk that begin from ``start`` on and before ``stop``; the chunk ends at ``end``.
+    """Yield the pages that begin at ``start`` or later and before ``stop``, of a chunk that ends at ``end``.
 
-    Raises ValueError for what is no header, and for a page beyond the end.
+    Raises ValueError for an invalid header, and for a page beyond the end.
     """
     while start < stop:
         page = _page(file, start, end)
@@ -119,20 +119,20 @@ def read_pages(file: IO[bytes], start: int, stop: int, end: int) -> Iterator[Pag
 
 
 def _page(file: IO[bytes], start: int, end: int) -> Page:
-    wanted = HEADER
+    length = HEADER
     while True:
         file.seek(start)
-        data = file.read(min(wanted, end - start))
+        data = file.read(min(length, end - start))
         try:
-            return _parsed(data)
+            return _parse(data)
         except IndexError:
-            if len(data) < wanted or wanted >= LONGEST_HEADER:
+            if len(data) < length or length >= LONGEST_HEADER:
                 raise ValueError("a page without a header") from None
-            wanted *= 4
+            length *= 4
 
 
-def _parsed(data: bytes) -> Page:
-    """Raises IndexError if the header is longer than ``data``, ValueError for what is none."""
+def _parse(data: bytes) -> Page:
+    """Parse a header. Raises IndexError if it is longer than ``data``, ValueError if it is invalid."""
     fields, length = _struct(data, 0, 0)
     kind, unpacked, size = (_number(fields, at) for at in (1, 2, 3))
     inside = fields.get({DATA: 5, DICTIONARY: 7, DATA_V2: 8}.get(kind, 0), {})
@@ -157,12 +157,12 @@ def _number(fields: Mapping[int, Any], at: int) -> int:
     return value
 
 
-# Thrift's compact protocol. A field begins with a byte of its distance from the field before, and its type.
+# Thrift's compact protocol. The first byte of a field is the step from the number of the last, and its type.
 STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """The fields of a struct that are 32-bit numbers, truth values or structs, and where it ends."""
+    """Return the fields of a struct that are 32-bit numbers, truth values or structs, and its end."""
     if depth > DEEPEST:
         raise ValueError("a page without a header")
     fields: dict[int, Any] = {}
@@ -181,7 +181,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    """A value if it is a 32-bit number, a truth value or a struct, else None, and where it ends."""
+    """Return a value if it is a 32-bit number, a truth value or a struct, else None, and its end."""
     if kind in (TRUE, FALSE):
         return kind == TRUE, at
     if kind == BYTE:
@@ -202,7 +202,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of as many bytes as it needs, and where it ends. Raises IndexError behind the end."""
+    """Return a number of variable length and its end. Raises IndexError beyond the end of the data."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]
@@ -214,16 +214,16 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _signed(raw: int) -> int:
-    """A 32-bit number from its zigzag form, as a reader in C++ cuts it."""
+    """Decode a zigzag number, cut to 32 bits as readers in C++ do."""
     raw &= 0xFFFFFFFF
     return (raw >> 1) ^ -(raw & 1)
 
 
 NUMBERS, LENGTHS, PREFIXES = 5, 6, 7
-"""DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY, as page headers call them."""
+"""DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY in page headers."""
 DELTAS = frozenset({NUMBERS, LENGTHS, PREFIXES})
 DELTA_NAMES = frozenset({"DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"})
-"""What pyarrow calls those of texts."""
+"""The encodings of texts, as pyarrow calls them."""
 MOST_IN_BLOCK = 1 << 20
 
 
@@ -231,14 +231,14 @@ def check_counts(data: bytes, encoding: int, values: int) -> None:
     """Raise ValueError if the unpacked ``data`` of a page claims more than ``values`` values."""
     try:
         end = _end(data, 0, values)
-        if encoding == PREFIXES:  # the lengths of what is repeated, then those of what follows
+        if encoding == PREFIXES:  # the lengths of the prefixes, then those of the rest
             _end(data, end, values)
     except IndexError:
         raise ValueError("a page of deltas that is cut short") from None
 
 
 def skip_levels(data: bytes, levels: int) -> bytes:
-    """What follows ``levels`` runs of repetition and definition levels, each with its length before it."""
+    """Return the bytes after ``levels`` runs of repetition and definition levels, each after its length."""
     at = 0
     for _ in range(levels):
         at += 4 + int.from_bytes(data[at : at + 4], "little")
@@ -246,7 +246,7 @@ def skip_levels(data: bytes, levels: int) -> bytes:
 
 
 def _end(data: bytes, at: int, values: int) -> int:
-    """Where the deltas from ``at`` on end."""
+    """Return the end of the deltas that begin at ``at``."""
     in_block, at = read_varint(data, at)
     parts, at = read_varint(data, at)
     count, at = read_varint(data, at)

@@ -1,4 +1,4 @@
-"""Pixels of any kind to upright RGB with 8 bits: grey, 16 bits, floats, palettes, CMYK, transparency."""
+"""Convert any pixels to upright RGB of 8 bits: grey, 16 bits, floats, palettes, CMYK, transparency."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings each EXIF orientation upright; 1 is upright."""
-
+"""The transposition that turns each EXIF orientation upright; 1 is upright."""
 
 LARGEST = {"u1": 255, "i1": 127, "u2": 65535, "i2": 32767}
-"""White, by the type of whole numbers; wider ones have none of their own."""
+"""The value of white by type of integers; wider ones have none."""
 
 
 class NotFinite(ValueError):
@@ -25,46 +24,45 @@ class NotFinite(ValueError):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A loaded image as RGB; an RGB image is returned itself.
+    """Convert a loaded image to RGB; an RGB image is returned unchanged.
 
-    What is transparent shows white beneath, as on a page. CMYK of a JPEG is inverted by Pillow as Adobe means
-    it; no colour profile is applied. Raises NotFinite.
+    Transparent images are put on white. Pillow inverts CMYK of a JPEG as Adobe does; colour profiles are not
+    applied. Raises NotFinite.
     """
     mode = image.mode
     if mode == "F" or mode.startswith("I"):
         return Image.fromarray(to_eight_bits(np.asarray(image)[..., None])[..., 0]).convert("RGB")
-    if image.has_transparency_data:
+    if image.has_transparency_data:  # palettes, too: Pillow warns if they are converted to RGB directly
         return _on_white(image)
-    # A palette by way of RGBA: Pillow warns of transparency given as bytes otherwise.
     return image if mode == "RGB" else image.convert("RGB")
 
 
 def read_orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an image, 1 to 8; 0 if it is missing or damaged."""
+    """Return the EXIF orientation of an image, 1 to 8; 0 if it is missing or damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 0)
         return value if value in TURNS else 0
-    except Exception:  # a tag of any type, a directory that ends too early: the pixels are still good
+    except Exception:  # damaged metadata raises anything, and the pixels are still good
         return 0
 
 
 def turn_upright(image: Image.Image, turn: int) -> Image.Image:
-    """The image as its camera meant it to be seen, by its EXIF orientation ``turn``; 0 and 1 are upright."""
+    """Turn an image upright by its EXIF orientation ``turn``; 0 and 1 are upright."""
     return image.transpose(TURNS[turn]) if turn in TURNS else image
 
 
 def to_eight_bits(values: NDArray[np.generic], white: int = 0) -> NDArray[np.uint8]:
-    """Values (H, W, C) of any type as uint8, black at 0. Raises NotFinite.
+    """Convert values (H, W, C) of any type to uint8, with black at 0. Raises NotFinite.
 
-    Whole numbers from 0 to ``white`` are scaled to 255. Where it is 0, white is the largest number of 8 or 16
-    bits, and 65535 for wider ones. Of 16-bit colours the upper 8 bits are taken, as Pillow does. Floats in
-    [0, 1] are multiplied by 255, in [0, 255] taken as they are. Anything else (a negative number, or a larger
-    one) is stretched from its minimum to its maximum, all channels alike.
+    Integers from 0 to ``white`` are scaled to 255. If it is 0, white is the largest number of 8 or 16 bits,
+    and 65535 for wider types. 16-bit colours are cut to their upper 8 bits, as in Pillow. Floats in [0, 1]
+    are multiplied by 255, those in [0, 255] kept. Other values (negative or larger ones) are stretched from
+    their minimum to their maximum, the same for all channels.
     """
     if values.dtype == np.uint16 and values.shape[2] > 1 and white == 0:
         return (values.astype(np.uint16, copy=False) >> 8).astype(np.uint8)
     with np.errstate(invalid="ignore"):  # damaged floats hold signalling NaNs
-        low, high = float(np.min(values)), float(np.max(values))  # either is NaN or infinite if any pixel is
+        low, high = float(np.min(values)), float(np.max(values))  # one is NaN or infinite if any pixel is
     if not np.isfinite([low, high]).all():
         raise NotFinite
     if values.dtype.kind == "f":
@@ -75,7 +73,7 @@ def to_eight_bits(values: NDArray[np.generic], white: int = 0) -> NDArray[np.uin
     if not in_range:
         divisor = ((high - low) or 1.0) / 255
     grey = np.empty(values.shape, dtype=np.uint8)
-    # A row at a time: eight bytes for every pixel of a large image is too much.
+    # Row by row: float64 of a whole image would take too much memory.
     for row in range(len(values)):
         wide = values[row].astype(np.float64)
         grey[row] = np.rint((wide if in_range else wide - low) / divisor)

@@ -1,8 +1,8 @@
-"""How an image file is built, seen before it is decoded: the number of its parts, and whether it is quick.
+"""Inspect the structure of an image file before it is decoded: count its parts, and predict if it is quick.
 
-A file of sound parts can still take minutes, by their number: decoders copy metadata again for each segment,
-read a header byte by byte, or start anew for each strip. What is counted here takes time in proportion to the
-file at most, and a few microseconds for a photo.
+A file can take minutes by the number of its parts alone: decoders copy metadata again for each segment, read
+a header byte by byte, or start anew for each strip. Counting takes at most linear time, and a few
+microseconds for a photo.
 """
 
 import re
@@ -31,51 +31,51 @@ from lsncli.images.tiff_pixels import MAX_STRIPS, read_layout
 MAX_HEADER = 1 << 16
 """Bytes of a header of numbers (PPM), which Pillow reads one by one."""
 MAX_WEBP = 44_739_242
-"""Pixels of a WebP: its decoder holds up to seven copies of them, the first before Pillow knows the size."""
+"""Pixels of a WebP: its decoder keeps up to seven copies of them, the first before Pillow knows the size."""
 QUICK_BYTES, QUICK_PIXELS, QUICK_PARTS = 1 << 26, 1 << 26, 1 << 12
-"""A file within these is decoded in one or two seconds, where its format has no further way to be slow."""
+"""A file within these limits is decoded in one or two seconds, unless its format has other slow parts."""
 QUICK_WORK = 1 << 28
-"""Pixels times passes over them, or bytes of pixels, of the same."""
+"""The limit for pixels times passes, or bytes of pixels."""
 MANY_METADATA, MANY_EXIF = 1 << 10, 16
-"""Parts with metadata, and with EXIF, above which metadata is left out: the time that Pillow takes grows with
-the square of their number."""
+"""Parts with metadata, and with EXIF, above which metadata is removed: the time of Pillow grows with the
+square of their number."""
 QUICK_EXIF = 1 << 16
-"""Bytes of EXIF: older Pillows keep as much for each of its tags."""
+"""Bytes of EXIF: old versions of Pillow keep as much for each of its tags."""
 QUICK_SLOWLY = 1 << 20
-"""Pixels, or bytes, of what Pillow decodes in Python, one by one: RLE of a BMP, a PPM of other depths."""
+"""Pixels or bytes of formats that Pillow decodes in Python: RLE of a BMP, a PPM of other depths."""
 QUICK_PLAIN = 1 << 18
-"""Bytes of a plain PPM; each of its comments costs a copy of all that follows."""
+"""Bytes of a plain PPM: each comment costs a copy of the bytes after it."""
 QUICK_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
-"""Compressions of a TIFF whose decoders need no memory of their own; LZMA and Zstandard may."""
+"""Compressions of a TIFF whose decoders need no memory of their own, unlike LZMA and Zstandard."""
 STRIPS = (tiff.STRIP_OFFSETS, tiff.STRIP_SIZES, tiff.TILE_OFFSETS, tiff.TILE_SIZES)
 TABLES = frozenset({320, 347, *range(512, 522)})
-"""Tags of a palette and of JPEG, which may have many values."""
+"""The tags of palettes and JPEG tables, which may have many values."""
 COMMENTS = re.compile(rb"#[^\r\n]*")
 
 
 @dataclass(frozen=True)
 class FileStructure:
-    """What a look at the structure of a file says."""
+    """The expected cost of decoding a file."""
 
     quick: bool
-    """Whether decoding surely takes a second or two, and memory for its pixels alone."""
+    """Whether decoding takes at most a second or two, and memory for the pixels only."""
     heavy: bool = False
-    """Whether its metadata alone may take long: it is to be left out."""
+    """Whether the metadata may take long, and must be removed."""
 
 
 QUICK, WATCHED, HEAVY = FileStructure(True), FileStructure(False), FileStructure(False, heavy=True)
 
 
 def read_structure(data: bytes) -> FileStructure:
-    """How a file is built. Raises Undecodable for more parts than a sound image has."""
+    """Return the structure of a file. Raises Undecodable for more parts than a valid image has."""
     if container_format(data):
-        return WATCHED  # AVIF and HEIC hold programs more than parts: images made of images made of images
-    look = next((look for start, look in LOOKS if data.startswith(start)), None)
-    return look(data) if look else QUICK  # no decoder takes it
+        return WATCHED  # AVIF and HEIC may nest images in images, so their parts say nothing
+    inspect = next((inspect for start, inspect in INSPECTORS if data.startswith(start)), None)
+    return inspect(data) if inspect else QUICK  # no decoder accepts it
 
 
-def _quick(yes: bool) -> FileStructure:
-    return QUICK if yes else WATCHED
+def _quick_if(condition: bool) -> FileStructure:
+    return QUICK if condition else WATCHED
 
 
 def _jpeg(data: bytes) -> FileStructure:
@@ -102,8 +102,8 @@ def _jpeg(data: bytes) -> FileStructure:
         raise Undecodable(f"damaged: more than {MAX_JUNK >> 10} KiB of junk before its pixels")
     if exifs > 1 or len(data) > QUICK_BYTES or pixels > QUICK_PIXELS:
         return WATCHED
-    # A frame whose first pass holds all of its channels has no other; else each is counted.
-    return _quick(pixels * (passes or data.count(b"\xff\xda", at)) <= QUICK_WORK)
+    # A frame whose first pass has all channels has no other pass; else each pass counts.
+    return _quick_if(pixels * (passes or data.count(b"\xff\xda", at)) <= QUICK_WORK)
 
 
 def _png(data: bytes) -> FileStructure:
@@ -115,7 +115,7 @@ def _png(data: bytes) -> FileStructure:
             raise Undecodable(f"too many parts: a PNG of {MAX_CHUNKS:,} chunks or more")
         if kind not in PNG_PIXELS:
             metadata += 1
-            # EXIF as a compressed text, as ImageMagick writes it.
+            # ImageMagick writes EXIF as compressed text.
             odd |= (kind == b"eXIf" and size > QUICK_EXIF) or data.startswith(b"Raw profile", at + 8)
         elif kind == b"IEND":
             break
@@ -126,7 +126,7 @@ def _png(data: bytes) -> FileStructure:
     depth, channels = data[24:26].ljust(2, b"\x08")
     work = width * height * max(1, depth // 8) * {0: 1, 3: 1, 4: 2, 2: 3}.get(channels, 4)
     quick = count <= QUICK_PARTS and width * height <= QUICK_PIXELS and work <= QUICK_WORK
-    return _quick(quick and not odd and len(data) <= QUICK_BYTES)
+    return _quick_if(quick and not odd and len(data) <= QUICK_BYTES)
 
 
 def _gif(data: bytes) -> FileStructure:
@@ -145,16 +145,16 @@ def _gif(data: bytes) -> FileStructure:
         return HEAVY
     sizes = [int.from_bytes(data[place : place + 2], "little") for place in (6, 8, at + 5, at + 7)]
     pixels = max(sizes[0], sizes[2]) * max(sizes[1], sizes[3])
-    # Anything else than a frame is skipped byte by byte.
-    return _quick(data[at : at + 1] == b"," and pixels <= QUICK_PIXELS and len(data) <= QUICK_BYTES)
+    # Decoders skip anything but a frame byte by byte.
+    return _quick_if(data[at : at + 1] == b"," and pixels <= QUICK_PIXELS and len(data) <= QUICK_BYTES)
 
 
 def _webp(data: bytes) -> FileStructure:
     if data[8:12] != b"WEBP":
-        return QUICK  # some other kind of RIFF
+        return QUICK  # RIFF of another kind
     width, height = _webp_size(data)
     if width * height > MAX_WEBP:
-        raise Undecodable(f"too large: a WebP of {width} x {height} pixels, at most {MAX_WEBP:,} are decoded")
+        raise Undecodable(f"too large: a WebP of {width} x {height} pixels; at most {MAX_WEBP:,} are decoded")
     at, count, exif = 12, 0, 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -164,11 +164,11 @@ def _webp(data: bytes) -> FileStructure:
             raise Undecodable(f"too many parts: a WebP of {MAX_CHUNKS:,} chunks or more")
         at += 8 + size + size % 2
     small = 0 < width * height <= QUICK_PIXELS // 2 and len(data) <= QUICK_BYTES
-    return _quick(small and count <= QUICK_PARTS and exif <= QUICK_EXIF)
+    return _quick_if(small and count <= QUICK_PARTS and exif <= QUICK_EXIF)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk; zeros if it does not say."""
+    """Return width and height from the first chunk; zeros if it has none."""
     kind, content = data[12:16], data[20:30]
     if len(content) < 10:
         return 0, 0
@@ -184,30 +184,30 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 def _bmp(data: bytes) -> FileStructure:
     old = int.from_bytes(data[14:18], "little") == 12
-    places = ((18, 20), (20, 22)) if old else ((18, 22), (22, 26))
-    width, height = (abs(int.from_bytes(data[a:b], "little", signed=not old)) for a, b in places)
+    fields = ((18, 20), (20, 22)) if old else ((18, 22), (22, 26))
+    width, height = (abs(int.from_bytes(data[a:b], "little", signed=not old)) for a, b in fields)
     run_lengths = not old and int.from_bytes(data[30:34], "little") in (1, 2)
     most = QUICK_SLOWLY if run_lengths else QUICK_PIXELS
-    return _quick(width * height <= most and (not run_lengths or len(data) <= QUICK_SLOWLY))
+    return _quick_if(width * height <= most and (not run_lengths or len(data) <= QUICK_SLOWLY))
 
 
 def _pnm(data: bytes) -> FileStructure:
     needed = 3 if data[1:2] in b"14" else 4
     for size in (512, MAX_HEADER):
         numbers = COMMENTS.sub(b" ", data[:size]).split(None, needed)
-        # The last number may go on behind what was looked at.
+        # The last number may continue beyond the bytes that were split.
         if len(numbers) > needed or len(data) <= size:
             break
     else:
         raise Undecodable(f"too many parts: a header of more than {MAX_HEADER >> 10} KiB")
     try:
         width, height, white = (int(number) for number in [*numbers[1:needed], b"255"][:3])
-    except ValueError:  # no number, or of a kind that has others: a float of PFM
-        return _quick(len(data) <= QUICK_SLOWLY)
+    except ValueError:  # no number, or a float of PFM
+        return _quick_if(len(data) <= QUICK_SLOWLY)
     if data[1:2] in b"123":
-        return _quick(len(data) <= QUICK_PLAIN)
+        return _quick_if(len(data) <= QUICK_PLAIN)
     plain = white == 255 or data[1:2] == b"4" or (white == 65535 and data[1:2] == b"5")
-    return _quick(width * height <= (QUICK_PIXELS if plain else QUICK_SLOWLY))
+    return _quick_if(width * height <= (QUICK_PIXELS if plain else QUICK_SLOWLY))
 
 
 def _tiff(data: bytes) -> FileStructure:
@@ -225,10 +225,10 @@ def _tiff(data: bytes) -> FileStructure:
     work = area * layout.channels * layout.bits // 8
     few = max(page.count(tag) for tag in tiff.PIXEL_TAGS - TABLES) <= QUICK_PARTS
     few = few and page.bytes_of_values <= len(data)
-    return _quick(few and area <= QUICK_PIXELS and work <= QUICK_WORK)
+    return _quick_if(few and area <= QUICK_PIXELS and work <= QUICK_WORK)
 
 
-LOOKS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], FileStructure]], ...] = (
+INSPECTORS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], FileStructure]], ...] = (
     (JPEG_START, _jpeg),
     (PNG_START, _png),
     (b"GIF8", _gif),
@@ -237,4 +237,4 @@ LOOKS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes], FileStructure]],
     (tuple(b"P" + kind for kind in (b"1", b"2", b"3", b"4", b"5", b"6", b"f", b"0", b"y")), _pnm),
     ((*tiff.HEADERS, b"MM\x2a\x00", b"II\x00\x2a", b"MM\x2b\x00", b"II\x00\x2b"), _tiff),
 )
-"""What looks at a file, by its first bytes: all that Pillow may take for an image."""
+"""The functions that inspect files, by their first bytes: all that Pillow may accept."""

@@ -1,4 +1,4 @@
-"""The first directory of a TIFF, which EXIF data is, too: its tags, and a copy with those of pixels alone."""
+"""Read the tags in the first directory of a TIFF or of EXIF data, and copy a TIFF with pixel tags only."""
 
 import struct
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 HEADERS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 """Byte order, and whether it is a BigTIFF."""
 NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}
-"""The types of whole numbers, as ``struct`` names them."""
+"""The types of integers, as ``struct`` names them."""
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 13: 4}
-"""Bytes of a value of each type; of those that are missing 8."""
+"""Bytes of a value of each type; 8 for all others."""
 MAX_ENTRIES = 4096
 MAX_VALUES = 1 << 20
-"""Values that are read of one tag; a strip or tile is a value."""
+"""Values of a tag that are read; each strip or tile is a value."""
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 FILL_ORDER, STRIP_OFFSETS, ORIENTATION, CHANNELS, ROWS_PER_STRIP, STRIP_SIZES = 266, 273, 274, 277, 278, 279
@@ -39,18 +39,18 @@ PIXEL_TAGS = frozenset(
         *(529, 530, 531, 532),  # YCbCr
     }
 )
-"""Without these the pixels cannot be read, or would be others."""
+"""The tags that determine the pixels."""
 
 
 @dataclass(frozen=True)
 class TagEntry:
-    """A tag as it is stored: type, number of values, and where they begin in the file."""
+    """A stored tag: type, number of values, and their offset in the file."""
 
     kind: int
     count: int
     at: int
     raw: bytes
-    """The entry itself, 12 bytes or 20."""
+    """The entry itself, of 12 or 20 bytes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Directory:
     entries: dict[int, TagEntry]
 
     def values(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """The whole numbers of a tag; ``default`` if it is missing, of another type, or not all there."""
+        """Return the integers of a tag; ``default`` if it is missing, incomplete or of another type."""
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in NUMBERS or not 0 < entry.count <= MAX_VALUES:
             return default
@@ -73,21 +73,21 @@ class Directory:
         return struct.unpack_from(form, self.data, entry.at)
 
     def count(self, tag: int) -> int:
-        """How many values a tag claims to have."""
+        """Return the number of values that a tag claims to have."""
         return self.entries[tag].count if tag in self.entries else 0
 
     @property
     def bytes_of_values(self) -> int:
-        """Bytes that the values of all tags take. More than the file has means that they overlap."""
+        """The bytes of the values of all tags. If they are more than the file has, values overlap."""
         return sum(entry.count * SIZES.get(entry.kind, 8) for entry in self.entries.values())
 
     def value(self, tag: int, default: int = 0) -> int:
-        """The first number of a tag."""
+        """Return the first number of a tag."""
         return self.values(tag, (default,))[0]
 
 
 def count_tags(data: bytes) -> int:
-    """How many tags the first directory of a TIFF claims to have; 0 if there is none."""
+    """Return the number of tags that the first directory of a TIFF claims to have; 0 without one."""
     if data[:4] not in HEADERS:
         return 0
     order, big = HEADERS[data[:4]]
@@ -100,7 +100,7 @@ def count_tags(data: bytes) -> int:
 
 
 def read_directory(data: bytes) -> Directory | None:
-    """The first directory of a TIFF or of EXIF data; None if there is none that can be read."""
+    """Read the first directory of a TIFF or of EXIF data; None if it is missing or damaged."""
     if data[:4] not in HEADERS:
         return None
     order, big = HEADERS[data[:4]]
@@ -120,20 +120,20 @@ def read_directory(data: bytes) -> Directory | None:
             if number * bytes_each > inline:
                 (place,) = struct.unpack_from(offset, data, place)
             entries.setdefault(tag, TagEntry(kind, number, place, data[start : start + size]))
-    except (struct.error, OverflowError):  # it ends too early, or points out of the file
+    except (struct.error, OverflowError):  # it is cut short, or points out of the file
         return None
     return Directory(data, order, big, entries)
 
 
 def read_orientation(exif: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 0 if it is missing or cannot be read."""
+    """Return the EXIF orientation, 1 to 8; 0 if it is missing or damaged."""
     directory = read_directory(exif)
     value = directory.value(ORIENTATION) if directory else 0
     return value if 1 <= value <= 8 else 0
 
 
 def keep_pixel_tags(data: bytes) -> bytes | None:
-    """The same file with a directory of PIXEL_TAGS only, and no further pages; None if it cannot be read."""
+    """Return the first page of a TIFF with PIXEL_TAGS only; None if it cannot be read."""
     directory = read_directory(data)
     if directory is None:
         return None

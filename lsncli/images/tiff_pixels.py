@@ -1,8 +1,8 @@
-"""TIFF pixels that Pillow does not read or reads wrongly: signed numbers, floats, 12, 16, 32 and 64 bits.
+"""Decode TIFF pixels that Pillow cannot read or reads wrongly: signed integers, floats, 12 to 64 bits.
 
-Pillow knows some of these layouts, in one byte order or uncompressed, and takes others for unsigned, for
-white on black, or for bytes in the other order. Here libtiff (through Pillow) only decompresses: it gets each
-strip or tile as rows of bytes, and what the bytes mean is worked out by the tags.
+Pillow supports some of these layouts, in one byte order or uncompressed, and reads others as unsigned, as
+inverted, or in the wrong byte order. Here libtiff (through Pillow) only decompresses each strip or tile as
+rows of bytes; the tags determine their meaning.
 """
 
 import io
@@ -23,7 +23,7 @@ from lsncli.images.read import Undecodable
 
 MIXED, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3
 PACKED = (1, 2, 4, 12)
-"""Bits of values that share bytes."""
+"""Bit depths of values that share bytes."""
 FORMATS = {
     UNSIGNED: ("u", (*PACKED, 8, 16, 32, 64)),
     SIGNED: ("i", (8, 16, 32, 64)),
@@ -42,17 +42,17 @@ PHOTOMETRICS = {
 }
 SEPARATE = 2
 BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
-"""Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+"""Compressions of any bytes: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 KNOWN_COMPRESSIONS = BYTEWISE | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677, 50001}
-"""Those that libtiff may decompress."""
+"""The compressions that libtiff may support."""
 DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
 ASSOCIATED, UNASSOCIATED = 1, 2
 PREDICTED = BYTEWISE - {1, 32773}
-"""Those of them that a predictor may come before; elsewhere its tag says nothing."""
+"""The compressions that support a predictor; for others its tag is ignored."""
 MAX_STRIPS = 1 << 19
 """Strips or tiles: 89 million pixels in the smallest tiles are 350,000."""
 BAND, STRIPS_AT_ONCE = 1 << 26, 1 << 12
-"""Bytes and strips that are decompressed at a time, but a whole strip: at most twice 89 million bytes."""
+"""Bytes and strips that are decompressed at a time, at least one strip: up to twice 89 million bytes."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,22 @@ class SampleLayout:
 
     @property
     def wide(self) -> bool:
-        """Whether Pillow is no help with it. It reads up to 8 bits, and 16 bits of plain grey and RGB."""
+        """Whether Pillow cannot read it. It reads up to 8 bits, and 16 bits of plain grey and RGB."""
         if self.kind == UNSIGNED and self.bits <= 8:
             return False
-        whole = self.kind == UNSIGNED and self.bits == 16
+        unsigned = self.kind == UNSIGNED and self.bits == 16
         grey = self.photometric == BLACK_IS_ZERO and self.channels == 1
-        return not (whole and (grey or (self.photometric == RGB and self.planar != SEPARATE)))
+        return not (unsigned and (grey or (self.photometric == RGB and self.planar != SEPARATE)))
 
     @property
     def predictor(self) -> int:
-        """What is stored of a value: 1, itself, or one of the two kinds of differences."""
+        """The predictor: 1 (none), or one of the two kinds of differences."""
         compression = self.page.value(tiff.COMPRESSION, 1)
         return self.page.value(tiff.PREDICTOR, 1) if compression in PREDICTED else 1
 
     @property
     def mode(self) -> str:
-        """Pillow's mode of 8 bits for it; empty for what is not supported here."""
+        """The Pillow mode of 8 bits for it; empty for an unsupported layout."""
         extra, compression = self.page.value(tiff.EXTRA_SAMPLES), self.page.value(tiff.COMPRESSION, 1)
         mode = {WHITE_IS_ZERO: "L", BLACK_IS_ZERO: "L", RGB: "RGB", CMYK: "CMYK"}.get(self.photometric, "")
         known = mode and compression in BYTEWISE and self.bits in FORMATS.get(self.kind, ("", ()))[1]
@@ -106,13 +106,13 @@ class SampleLayout:
         spare = self.channels - len(mode)
         if not known or not predictable or not 0 <= spare <= len(self.page.values(tiff.EXTRA_SAMPLES)):
             return ""
-        # Alpha has a scale of its own only where numbers have one.
+        # Alpha has a defined scale only for unsigned integers.
         scaled = self.kind == UNSIGNED and self.bits <= 16 and mode != "CMYK"
         return mode + "A" if scaled and spare and extra in (ASSOCIATED, UNASSOCIATED) else mode
 
 
 def read_layout(data: bytes) -> SampleLayout | None:
-    """The layout of a TIFF's first page; None if it is no TIFF, or its tags do not make sense."""
+    """Read the layout of the first page of a TIFF; None if it is no TIFF, or its tags are inconsistent."""
     page = tiff.read_directory(data)
     if page is None:
         return None
@@ -133,16 +133,16 @@ def read_layout(data: bytes) -> SampleLayout | None:
 
 
 def unsupported_tiff(data: bytes, unknown: bool) -> str:
-    """The layout of a TIFF, if that is why it cannot be read; else empty. ``unknown``: Pillow says so."""
+    """Describe the layout of a TIFF that is not supported, ``unknown`` to Pillow or its codec; else empty."""
     layout = read_layout(data)
     compression = layout.page.value(tiff.COMPRESSION, 1) if layout else 1
     return str(layout) if layout and (unknown or compression not in KNOWN_COMPRESSIONS) else ""
 
 
 def decode_wide(layout: SampleLayout) -> Image.Image:
-    """The page as an 8-bit image, by the rules of ``modes.eight_bits``; not yet turned upright.
+    """Decode the page as an 8-bit image by the rules of ``pixel_modes.to_eight_bits``, not turned upright.
 
-    Raises Undecodable for what is not supported, too large or cut short, and NotFinite.
+    Raises Undecodable for a layout that is not supported, too large or cut short, and NotFinite.
     """
     mode = layout.mode
     if not mode:
@@ -158,7 +158,7 @@ def decode_wide(layout: SampleLayout) -> Image.Image:
 
 
 def _samples(layout: SampleLayout) -> NDArray[np.generic]:
-    """Values (H, W, C) of the page, in native byte order."""
+    """Return the values (H, W, C) of the page in native byte order."""
     page, (tall, across) = layout.page, layout.tile
     planes = layout.channels if layout.planar == SEPARATE else 1
     together = layout.channels // planes
@@ -176,13 +176,13 @@ def _samples(layout: SampleLayout) -> NDArray[np.generic]:
         sizes = (tall * row_bytes,) * needed
     if min(len(offsets), len(sizes)) < needed:
         raise Undecodable("damaged: its list of strips is too short")
-    # One large strip is read as many, so as not to copy it whole.
+    # Read one large strip in bands, so as not to copy it whole.
     if plain and rows == columns == 1 and tall * row_bytes > BAND:
         tall, whole = BAND // row_bytes or 1, tall
         rows = ceil(whole / tall)
         offsets = tuple(offset + n * tall * row_bytes for offset in offsets[:planes] for n in range(rows))
         sizes = (tall * row_bytes,) * len(offsets)
-    # No compression makes twice as much of anything; what claims more would only cost memory.
+    # No compression doubles the size of its input; larger claims would only cost memory.
     most = tall * row_bytes if plain else 2 * tall * row_bytes + 1024
     values = np.empty((layout.height, layout.width, layout.channels), dtype)
     at_once = max(1, min(STRIPS_AT_ONCE, BAND // (tall * row_bytes)))
@@ -193,23 +193,23 @@ def _samples(layout: SampleLayout) -> NDArray[np.generic]:
             # Tiles are whole, but the last strip ends with the image.
             last = tall if layout.tiled else layout.height - numbers[-1] * tall
             shape = ((len(numbers) - 1) * tall + min(tall, last), row_bytes)
-            places = [(offsets[first + n], min(sizes[first + n], most)) for n in numbers]
-            pieces = [page.data[offset : offset + size] for offset, size in places]
+            ranges = [(offsets[first + n], min(sizes[first + n], most)) for n in numbers]
+            pieces = [page.data[offset : offset + size] for offset, size in ranges]
             if not all(pieces) or (plain and sum(map(len, pieces)) < shape[0] * row_bytes):
                 raise Undecodable("truncated: the file ends inside its pixels")
-            decoded = _meaning(_decompressed(page, pieces, shape, tall), layout, dtype, together)
+            decoded = _to_values(_decompress(page, pieces, shape, tall), layout, dtype, together)
             for place, number in enumerate(numbers):
                 y, x = number // columns * tall, number % columns * across
                 part = decoded[place * tall : (place + 1) * tall]
-                room = values[y : y + tall, x : x + across, plane * together : (plane + 1) * together]
-                room[...] = part[: room.shape[0], : room.shape[1]]
+                target = values[y : y + tall, x : x + across, plane * together : (plane + 1) * together]
+                target[...] = part[: target.shape[0], : target.shape[1]]
     return values
 
 
-def _decompressed(
+def _decompress(
     page: tiff.Directory, pieces: list[bytes], shape: tuple[int, int], tall: int
 ) -> NDArray[np.uint8]:
-    """The bytes (rows, bytes of a row) of strips of ``tall`` rows each, as libtiff decompresses them."""
+    """Decompress strips of ``tall`` rows each by libtiff, and return bytes (rows, bytes of a row)."""
     compression, fill = page.value(tiff.COMPRESSION, 1), page.value(tiff.FILL_ORDER, 1)
     if (compression, fill) == (1, 1):
         return np.frombuffer(b"".join(pieces), np.uint8, shape[0] * shape[1]).reshape(shape)
@@ -243,30 +243,30 @@ def _grey_tiff(pieces: list[bytes], tags: list[tuple[int, list[int]]]) -> bytes:
     return b"".join([header, body, count, entries, bytes(4), behind])
 
 
-def _meaning(
+def _to_values(
     rows: NDArray[np.uint8], layout: SampleLayout, dtype: np.dtype[np.generic], together: int
 ) -> NDArray[np.generic]:
-    """Rows of bytes as values (rows, W, C) in native byte order, with the predictor undone."""
+    """Convert rows of bytes to values (rows, W, C) in native byte order, and undo the predictor."""
     order, predictor = layout.page.order, layout.predictor
     across, size = layout.tile[1], dtype.itemsize
     if layout.bits in PACKED:
-        values = _unpacked(rows, layout.bits)[:, : across * together]
+        values = _unpack(rows, layout.bits)[:, : across * together]
         return values.reshape(len(rows), across, together)
     if predictor == FLOAT_DIFFERENCES:
-        # Bytes of a row lie most significant first, plane by plane, each as the difference to the one before.
+        # A row has its most significant bytes first, plane by plane, each as the difference to the last.
         summed = rows.reshape(len(rows), -1, together).cumsum(axis=1, dtype=np.uint8)
         planes = summed.reshape(len(rows), size, across * together)
         rows, order = np.ascontiguousarray(planes.transpose(0, 2, 1)), ">"
     values = rows.reshape(len(rows), -1).view(np.dtype(order + dtype.str[1:])).astype(dtype)
     values = values.reshape(len(rows), across, together)
     if predictor == DIFFERENCES:
-        whole = values.view(f"u{size}")
-        np.cumsum(whole, axis=1, dtype=whole.dtype, out=whole)
+        unsigned = values.view(f"u{size}")
+        np.cumsum(unsigned, axis=1, dtype=unsigned.dtype, out=unsigned)
     return values
 
 
-def _unpacked(rows: NDArray[np.uint8], bits: int) -> NDArray[Any]:
-    """Values of ``bits`` bits, the first in the highest, each row from a new byte."""
+def _unpack(rows: NDArray[np.uint8], bits: int) -> NDArray[Any]:
+    """Unpack values of ``bits`` bits, the first in the highest bits; each row starts at a new byte."""
     if bits == 12:
         padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 3))).astype(np.uint16)
         first, middle, last = (padded[:, n::3] for n in range(3))
