@@ -1,4 +1,4 @@
-"""Bring features from other programs into a store, and take them out again.
+"""Import features of other programs into a store, and export them.
 
-In: ``.npz``, ``.npy``, ``.safetensors``, ``.csv`` or ``.parquet``. Out: a split; or the other way round.
+In: ``.npz``, ``.npy``, ``.safetensors``, ``.csv`` or ``.parquet``. Out: a split; and in the other direction.
 """

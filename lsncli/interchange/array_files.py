@@ -1,4 +1,4 @@
-"""Tables as NumPy and safetensors files."""
+"""Read and write feature tables as NumPy files, and read safetensors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,36 +17,36 @@ from lsncli.interchange.tables import FeatureTable, checked_read, load_array, to
 from lsncli.types import Failure
 
 OURS = frozenset({"features", "keys", "classes", "failure_keys", "failure_reasons", "text", "text_classes"})
-"""Arrays of a .npz that hold no labels, whatever their names sound like."""
+"""Arrays of a .npz that never hold labels."""
 
 
 def read_npy(path: Path, label_column: str) -> FeatureTable:
-    """Features alone."""
+    """Read features without labels or keys."""
     if label_column not in ("", NO_LABEL):
         raise UsageError(
-            f"{path} holds features alone, and no '{label_column}'.", f"Leave {LABEL_OPTION} out."
+            f"{path} holds features only, and no '{label_column}'.", f"Leave {LABEL_OPTION} out."
         )
     return FeatureTable(to_floats(path, checked_read(path, lambda: load_array(path))))
 
 
 def write_npy(path: Path, table: FeatureTable) -> None:
-    """Features alone."""
+    """Write the features only."""
     with whole(path) as file:
-        # Into a file as such NumPy writes by C, which does not say when the last bytes find the disk full.
+        # NumPy writes to a real file by C functions, which ignore an error of the last bytes on a full disk.
         np.save(SimpleNamespace(write=file.write), table.features, allow_pickle=False)
 
 
 def read_npz(path: Path, label_column: str) -> FeatureTable:
-    """Arrays ``features`` and any of ``labels`` (or another usual name), ``keys``, ``classes``,
+    """Read the arrays ``features`` and optionally ``labels`` (or another usual name), ``keys``, ``classes``,
     ``failure_keys``, ``failure_reasons``, ``text`` and ``text_classes``."""
     arrays = checked_read(path, lambda: load_array(path))
     if not isinstance(arrays, dict):
-        raise LsnError(f"{path} is not a file of named arrays, whatever its name says.")
+        raise LsnError(f"{path} is not a file of named arrays, in spite of its name.")
     return _from_arrays(path, arrays, label_column)
 
 
 def write_npz(path: Path, table: FeatureTable) -> None:
-    """Everything, under the names that ``read_npz`` reads."""
+    """Write the whole table, under the names that ``read_npz`` reads."""
     arrays: dict[str, Any] = {
         "features": table.features,
         "labels": table.labels,
@@ -62,9 +62,9 @@ def write_npz(path: Path, table: FeatureTable) -> None:
 
 
 def read_safetensors(path: Path, label_column: str) -> FeatureTable:
-    """Tensors ``features``, ``labels`` and ``text``; safetensors cannot hold keys or names.
+    """Read the tensors ``features``, ``labels`` and ``text``; safetensors cannot hold keys or names.
 
-    bfloat16 and 8-bit floats, which NumPy lacks, are widened to float32 without loss.
+    bfloat16 and 8-bit floats, which NumPy lacks, are converted to float32 without loss.
     """
     return _from_arrays(path, checked_read(path, lambda: _tensors(path)), label_column)
 
@@ -95,12 +95,12 @@ def _from_arrays(path: Path, arrays: dict[str, Any], label_column: str) -> Featu
             raise LsnError(f"{path}: expected one dimension of '{name}', found {arrays[name].shape}.")
         return tuple(str(value) for value in arrays[name].tolist())
 
-    one_a_row = [
+    per_row = [
         name
         for name, array in arrays.items()
         if name not in OURS and array.shape[:1] == arrays["features"].shape[:1] and array.dtype.kind != "f"
     ]
-    plausible = [name for name in arrays if name not in OURS and (is_label_name(name) or name in one_a_row)]
+    plausible = [name for name in arrays if name not in OURS and (is_label_name(name) or name in per_row)]
     label = "labels" if "labels" in arrays and not label_column else None
     label = label or choose_label_column(path, plausible, label_column, lambda name: arrays[name].tolist())
     keys, reasons = texts("failure_keys") or (), texts("failure_reasons") or ()

@@ -1,4 +1,4 @@
-"""Features of other tools come into a store, and a split goes out, as .npz, .npy, .parquet or .csv."""
+"""Import features of other tools into a store, and export a split, as .npz, .npy, .parquet or .csv."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +20,9 @@ from lsncli.types import UNLABELLED, Fingerprint, Float64Array, FloatArray, Labe
 
 HALF_MAX = float(np.finfo(np.float16).max)
 AT_ONCE = 1 << 14
-"""Rows that are compared with their float16 at once."""
+"""Rows that are compared with their float16 form at once."""
 MOST_CLASSES = 1_000_000
-"""Classes that numbers without names may stand for; a larger number is no class."""
+"""Classes that numbers without names may have; a larger number is no class."""
 
 
 def import_features(
@@ -43,18 +43,18 @@ def import_features(
     """Store features (N, D) that another tool computed with the model ``model_name``.
 
     ``features_file`` is .npy, .npz or .safetensors (arrays ``features``, ``labels``, ``keys``, ``classes``,
-    ``text``), .parquet or .csv (``features`` as lists, or one column a feature; ``label``, ``key``). Labels,
-    keys and class names in files of their own win over those inside it: numbers or class names in .npy or
-    one a line. Missing labels mean unlabelled, missing keys become row numbers, missing class names the
-    numbers of the classes. ``label_column`` says which column or array holds the labels, in ``labels_file``
-    if there is one. ``text_file`` holds one text feature (D,) a class. Features are stored as float16: rows
-    whose direction that changes (LOST) are refused. ``remark`` is told which columns were taken.
-    The store is bound to the name: features imported under another are refused (FingerprintMismatch).
-    Raises LsnError for shapes or values that cannot be right, UsageError, also for two classes whose names
-    differ in nothing that a text encoder reads, and Unavailable without pyarrow.
+    ``text``), .parquet or .csv (``features`` as lists, or one column per feature; ``label``, ``key``).
+    Labels, keys and class names in files of their own (.npy, or one per line) replace those in
+    ``features_file``. Without labels the images are unlabelled; missing keys become row numbers, and missing
+    class names the class numbers. ``label_column`` is the column of the labels, in ``labels_file`` if given.
+    ``text_file`` has one text feature (D,) per class. Features are stored as float16: rows whose direction
+    would change (LOST) are refused. ``remark`` is called with the columns that were used.
+    A store has one model name: features imported under another are refused (FingerprintMismatch).
+    Raises LsnError for invalid shapes or values, UsageError, also for two classes whose names are one text to
+    a text encoder, and Unavailable without pyarrow.
     """
     table = read_table(features_file, NO_LABEL if labels_file else label_column)
-    features = _halved(table.features, features_file)
+    features = _to_float16(table.features, features_file)
     keys = read_lines(keys_file) if keys_file else table.keys
     raw_labels, note = table.labels, f"{features_file.name}: {table.note}" if table.note else ""
     if labels_file:
@@ -77,8 +77,8 @@ def import_features(
     )
     text, text_classes = table.text, table.text_classes or classes or names
     if text_file:
-        inside = read_table(text_file, NO_LABEL)
-        text, text_classes = inside.features, inside.classes or text_classes
+        text_table = read_table(text_file, NO_LABEL)
+        text, text_classes = text_table.features, text_table.classes or text_classes
     if text is not None and len(text) != len(text_classes):
         raise LsnError(f"Expected text features of {len(text_classes)} classes, found {len(text)} rows.")
     check_distinct(content.classes, where=str(classes_file or labels_file or features_file))
@@ -89,9 +89,9 @@ def import_features(
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names in the order of their labels, from .npy or from a file that ``names.class_names`` reads.
+    """Read class names in the order of their labels, from .npy or a file that ``class_names`` reads.
 
-    Keys must be the labels, 0 to C - 1. Raises LsnError for a broken .npy, else UsageError.
+    Keys must be the labels, 0 to C - 1. Raises LsnError for a damaged .npy, UsageError for other files.
     """
     if path.suffix.lower() == ".npy":
         return read_lines(path)
@@ -100,10 +100,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def export_features(store: Path, split: str, out_file: Path) -> None:
-    """Write a split as .npz (everything), .parquet or .csv (rows and class names) or .npy (features alone).
+    """Write a split as .npz (everything), .parquet or .csv (rows and class names) or .npy (features only).
 
-    The three with labels come back through ``import_features`` exactly as they were. Raises UsageError for
-    another extension, Unavailable for .parquet without pyarrow.
+    ``import_features`` reads the three with labels back without changes. Raises UsageError for another
+    extension, Unavailable for .parquet without pyarrow.
     """
     content = read_split(store, split)
     text = read_text(store)
@@ -122,9 +122,9 @@ def export_features(store: Path, split: str, out_file: Path) -> None:
 
 
 def imported_fingerprint(model_name: str, dim: int, logit_scale: float) -> Fingerprint:
-    """The fingerprint of features that were imported: their model's name is all that is known of it."""
+    """Return the fingerprint of imported features, which contains no more than the name of their model."""
     if not model_name.strip():
-        raise UsageError("--model: name the model that made these features; any name of yours will do.")
+        raise UsageError("--model: name the model that computed these features; you may choose any name.")
     if not logit_scale > 0:
         raise UsageError(f"--logit-scale: expected a number above 0 (CLIP: 100), found {logit_scale}.")
     return Fingerprint(
@@ -142,13 +142,13 @@ def imported_fingerprint(model_name: str, dim: int, logit_scale: float) -> Finge
     )
 
 
-def _halved(features: FloatArray, path: Path) -> FloatArray:
-    """Features as float16. Raises LsnError if that would lose more than precision."""
+def _to_float16(features: FloatArray, path: Path) -> FloatArray:
+    """Convert features to float16. Raises LsnError if more than precision would be lost."""
     if features.ndim != 2 or 0 in features.shape[1:]:
         raise LsnError(f"{path}: expected features (rows, dimension), found the shape {features.shape}.")
-    bad = int((~np.isfinite(features)).any(axis=1).sum())
-    if bad:
-        raise LsnError(f"{path}: {bad} of {len(features)} rows hold NaN or infinity.")
+    invalid = int((~np.isfinite(features)).any(axis=1).sum())
+    if invalid:
+        raise LsnError(f"{path}: {invalid} of {len(features)} rows hold NaN or infinity.")
     zero = int((~features.any(axis=1)).sum())
     if zero:
         raise LsnError(
@@ -158,8 +158,8 @@ def _halved(features: FloatArray, path: Path) -> FloatArray:
     largest = float(np.abs(features).max(initial=0))
     if largest > HALF_MAX:
         raise LsnError(
-            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}), in "
-            "which features are stored.",
+            f"{path}: the largest feature is {largest:.4g}, more than float16 holds ({HALF_MAX:.0f}), the "
+            "type of stored features.",
             SCALE.format(_factor(largest)),
         )
     half = features.astype(np.float16)
@@ -172,7 +172,7 @@ def _halved(features: FloatArray, path: Path) -> FloatArray:
         raise LsnError(
             f"{path}: features are stored as float16, which changes the direction of {lost.sum()} of "
             f"{len(features)} rows (cosine down to {cosines.min():.6f}): their values are too small for it.",
-            SCALE.format(factor) if helps else "They are tiny beside other rows: leave those rows out.",
+            SCALE.format(factor) if helps else "They are tiny compared with other rows: leave them out.",
         )
     return half
 
@@ -181,36 +181,36 @@ SCALE = "Multiply the features of every split by one factor, such as {:.17g}: co
 
 
 def _factor(largest: float) -> float:
-    """The power of two that brings the largest value to 512 or more, below 1024: amid float16's range."""
+    """Return the power of two that scales the largest value to [512, 1024), the middle of float16's range."""
     return float(2.0 ** (9 - np.floor(np.log2(largest))))
 
 
 def _cosines(features: FloatArray, half: FloatArray) -> Float64Array:
-    """The cosine (N,) of every row with its rounded form; 0 for a row that is rounded to zero."""
-    found = np.empty(len(features))
+    """Return the cosine (N,) of every row with its rounded form; 0 for a row that is rounded to zero."""
+    cosines = np.empty(len(features))
     for start in range(0, len(features), AT_ONCE):
         exact, rounded = (rows[start : start + AT_ONCE].astype(np.float64) for rows in (features, half))
-        exact /= np.abs(exact).max(axis=1, keepdims=True)  # squares of tiny numbers would vanish, too
+        exact /= np.abs(exact).max(axis=1, keepdims=True)  # squares of tiny numbers would underflow
         lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(rounded, axis=1)
-        found[start : start + AT_ONCE] = (exact * rounded).sum(axis=1) / np.where(lengths > 0, lengths, 1)
-    return found
+        cosines[start : start + AT_ONCE] = (exact * rounded).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+    return cosines
 
 
 def _labels(
     raw: tuple[str, ...] | Labels | None, classes: tuple[str, ...] | None, rows: int
 ) -> tuple[Labels, tuple[str, ...]]:
-    """Labels as indices, and the class names they index; ``raw`` are indices or class names, "" neither."""
+    """Return labels as indices, and their class names; ``raw`` has indices or names, "" for no class."""
     if raw is None:
         return np.full(rows, UNLABELLED, dtype=np.int32), classes or ()
     if len(raw) != rows:
-        raise LsnError(f"Expected {rows} labels, one a row of features, found {len(raw)}.")
+        raise LsnError(f"Expected {rows} labels, one per row of features, found {len(raw)}.")
     if isinstance(raw, tuple):
         if not _are_numbers(set(raw) - {""}, classes):
             return _from_names(raw, classes)
         try:
             raw = np.array([int(value) if value else UNLABELLED for value in raw], dtype=np.int32)
         except OverflowError as error:
-            raise LsnError("A label is larger than any class number can be.") from error
+            raise LsnError("A label is too large for a class number.") from error
     count = len(classes) if classes is not None else int(raw.max(initial=UNLABELLED)) + 1
     if len(raw) and (raw.min() < UNLABELLED or raw.max() >= count):
         raise LsnError(f"Expected labels in -1..{count - 1}, found {raw.min()}..{raw.max()}.")
@@ -223,23 +223,24 @@ def _labels(
 
 
 def _are_numbers(values: set[str], classes: tuple[str, ...] | None) -> bool:
-    """Whether labels are class numbers and no names.
+    """Return whether labels are class numbers and not names.
 
-    Text stays text: "007" is a number only if there are class names, none of which it is, and no other label
-    is the same number.
+    Text like "007" is a number only if there are class names, it is none of them, and no other label is the
+    same number.
     """
     if all(map(is_number, values)):
         return True
-    if classes is None or values & {*classes} or not all(one.isascii() and one.isdecimal() for one in values):
+    if classes is None or values & {*classes}:
         return False
-    return len({*map(int, values)}) == len(values)
+    digits = all(value.isascii() and value.isdecimal() for value in values)
+    return digits and len({*map(int, values)}) == len(values)
 
 
 def _from_names(raw: tuple[str, ...], classes: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
-    without = {name for name in raw if not name or (name.startswith("-") and is_number(name))}
+    no_class = {name for name in raw if not name or (name.startswith("-") and is_number(name))}
     if classes is None:
-        classes = tuple(sorted({*raw} - without))
-    number = {name: label for label, name in enumerate(classes)} | dict.fromkeys(without, UNLABELLED)
+        classes = tuple(sorted({*raw} - no_class))
+    number = {name: label for label, name in enumerate(classes)} | dict.fromkeys(no_class, UNLABELLED)
     unknown = next((name for name in raw if name not in number), None)
     if unknown is not None:
         raise LsnError(f"The label '{unknown}' is not among the {len(classes)} class names.")

@@ -1,4 +1,4 @@
-"""Labels of imported features: which column holds them, and files that hold nothing else."""
+"""Read labels of imported features: choose their column in a table, and read files of labels."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ TEXTS = (".csv", ".tsv")
 
 
 def label_texts(path: Path, name: str, values: Iterable[Any]) -> tuple[str, ...]:
-    """A column of labels as texts, "" where a row has none. Raises LsnError that names the row."""
+    """Return a column of labels as texts, "" for rows without one. Raises LsnError that names the row."""
     texts: list[str] = []
     for row, value in enumerate(values):
         try:
@@ -40,9 +40,9 @@ def label_texts(path: Path, name: str, values: Iterable[Any]) -> tuple[str, ...]
 def choose_label_column(
     path: Path, names: Sequence[str], asked: str, values: Callable[[str], Sequence[Any]]
 ) -> str | None:
-    """The one of ``names`` that holds labels; None if there is none or "none" is asked for.
+    """Return the column in ``names`` that holds labels; None if there is none or "none" is requested.
 
-    Raises UsageError where more than one may, or the one asked for is missing.
+    Raises UsageError if the column is ambiguous, or the requested one is missing.
     """
 
     def distinct(at: int) -> bool:
@@ -56,11 +56,11 @@ def choose_label_column(
 def read_labels(
     path: Path, column: str, keys: tuple[str, ...] | None, rows: int
 ) -> tuple[tuple[str, ...], str]:
-    """The labels in a file, one for each of ``rows`` features, and a note on how they were taken.
+    """Read one label for each of ``rows`` features, and return them with a note on the columns used.
 
-    The file is .npy (1-dimensional), .json (a list), .csv or .tsv, or text with one a line; an empty one is
-    no label. A .csv with a column of keys is joined by ``keys``. Raises LsnError for values that are no
-    labels and for other keys, UsageError for a column that is missing or ambiguous.
+    The file is .npy (1-dimensional), .json (a list), .csv or .tsv, or text with one label per line; an empty
+    one means no class. A .csv with a column of keys is joined by ``keys``. Raises LsnError for invalid labels
+    and for other keys, UsageError for a column that is missing or ambiguous.
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
@@ -77,15 +77,15 @@ def read_labels(
             raise LsnError(f"{path}: expected a JSON list of labels.")
         return label_texts(path, path.name, values), ""
     if suffix in TEXTS:
-        cells = _cells(path, text)
+        cells = _read_cells(path, text)
         if any(len(row) > 1 for row in cells):
             return _from_cells(path, [row for row in cells if any(row)], column, keys)
         return _from_lines(path, [row[0].strip() if row else "" for row in cells], column, rows)
     return _from_lines(path, [line.strip() for line in text.split("\n")], column, rows)
 
 
-def _cells(path: Path, text: str) -> list[list[str]]:
-    """The rows of a .csv or .tsv, by the separator that makes all of them equally long."""
+def _read_cells(path: Path, text: str) -> list[list[str]]:
+    """Return the rows of a .csv or .tsv, split by the separator that gives them equal lengths."""
 
     def rows(separator: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator[0]))
@@ -97,7 +97,7 @@ def _cells(path: Path, text: str) -> list[list[str]]:
 
 
 def _from_lines(path: Path, lines: list[str], column: str, rows: int) -> tuple[tuple[str, ...], str]:
-    """Labels of which some may be empty; lines behind the last row may be empty, too."""
+    """Return labels from lines; some may be empty, also after the last row."""
     note = ""
     filled = [line for line in lines if line]
     if len(filled) == rows + 1 and (is_label_name(filled[0]) or filled[0] == column):
@@ -113,13 +113,13 @@ def _from_lines(path: Path, lines: list[str], column: str, rows: int) -> tuple[t
 def _from_cells(
     path: Path, cells: list[list[str]], column: str, keys: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], str]:
-    """Labels out of a table: of the rows in their order, or joined by a column of keys."""
+    """Return the labels in a table, in the order of rows or joined by a column of keys."""
     names = cells[0]
     header = any(is_label_name(name) or is_path_name(name) or (column and name == column) for name in names)
     if not header and not column:
         raise UsageError(
-            f"{path}: expected one label a line or a header, found {len(names)} columns without one.",
-            f"Say which column holds the labels: {LABEL_OPTION} NUMBER.",
+            f"{path}: expected one label per line or a header, found {len(names)} columns without a header.",
+            f"Name the column of labels: {LABEL_OPTION} NUMBER.",
         )
     if not header:
         label = column_index(column, None, len(names), str(path), LABEL_OPTION)
@@ -139,12 +139,12 @@ def _from_cells(
     if keys is None or key is None:
         return labels, note
     by_key = {cell_at(row, key): text for row, text in zip(body, labels, strict=True)}
-    missing = [one for one in keys if one not in by_key]
+    missing = [name for name in keys if name not in by_key]
     if missing or len(by_key) != len(keys) or len(body) != len(keys):
         first = f"'{printable(missing[0])}' is missing" if missing else "some are repeated or of no row"
         raise LsnError(
             f"{path}, column '{printable(names[key])}': expected the keys of the {len(keys)} features, each "
             f"once, but {first}.",
-            "Give the labels alone, one a line, if they are in the order of the features.",
+            "Give the labels only, one per line, if they are in the order of the features.",
         )
-    return tuple(by_key[one] for one in keys), f"{note}, joined by '{printable(names[key])}'"
+    return tuple(by_key[name] for name in keys), f"{note}, joined by '{printable(names[key])}'"

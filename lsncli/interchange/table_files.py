@@ -1,4 +1,4 @@
-"""Tables as CSV and Parquet: one row an image, class names beside the labels."""
+"""Read and write feature tables as CSV and Parquet: one row per image, class names beside the labels."""
 
 import csv
 import json
@@ -23,15 +23,15 @@ from lsncli.interchange.tables import FeatureTable, check_cells, checked_read, t
 from lsncli.types import UNLABELLED, Failure, FloatArray
 
 BESIDE = ("key", "label", "class")
-"""Columns that ``write_csv`` writes beside features: a label is the number of its class."""
+"""The columns that ``write_csv`` writes beside features: a label is the number of its class."""
 FEATURE = re.compile(r"f\d+")
 FIRST_LINES = 1 << 20
-"""Characters in which the first two lines of a CSV are looked for."""
+"""Characters that the first two lines of a CSV may have."""
 
 
 @dataclass(frozen=True)
-class _Form:
-    """How a CSV is written: separator, decimal mark, and the names of its columns (None = no header)."""
+class _Dialect:
+    """The format of a CSV: separator, decimal mark, and the names of its columns (None = no header)."""
 
     separator: str
     decimal: str
@@ -39,16 +39,16 @@ class _Form:
 
 
 def read_csv(path: Path, label_column: str) -> FeatureTable:
-    """Columns ``f0``, ``f1``, ... or else all that hold numbers; beside them labels and keys.
+    """Read features from the columns ``f0``, ``f1``, ..., or else all columns of numbers; labels and keys.
 
     Without a header, all columns are features.
     """
     import pandas as pd
 
-    form = _form(path)
+    dialect = _detect_dialect(path)
 
     def load() -> pd.DataFrame:
-        names = form.names or []
+        names = dialect.names or []
         numbered = any(map(FEATURE.fullmatch, names))
         texts = [
             name
@@ -57,24 +57,24 @@ def read_csv(path: Path, label_column: str) -> FeatureTable:
         ]
         return pd.read_csv(
             path,
-            sep=form.separator,
-            decimal=form.decimal,
-            header="infer" if form.names is not None else None,
+            sep=dialect.separator,
+            decimal=dialect.decimal,
+            header="infer" if dialect.names is not None else None,
             dtype=dict.fromkeys(texts, "object"),
-            # A key or a class may be called NA, null or nothing at all: only numbers can be missing.
+            # A key or a class may be called NA, null or "": only numbers can be missing.
             keep_default_na=False,
             encoding_errors="surrogateescape",
         )
 
     frame = checked_read(path, load)
-    if form.names is None:
+    if dialect.names is None:
         frame.columns = [f"f{at}" for at in range(len(frame.columns))]
         return replace(_from_frame(path, frame, label_column, {}), note="no header, all columns are features")
     return _from_frame(path, frame, label_column, {})
 
 
-def _form(path: Path) -> _Form:
-    """Told from the first two lines. Raises LsnError for a header that seems to be data."""
+def _detect_dialect(path: Path) -> _Dialect:
+    """Detect the format from the first two lines. Raises LsnError for a header that seems to be data."""
 
     def load() -> tuple[str, str]:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -87,12 +87,12 @@ def _form(path: Path) -> _Form:
     names: list[str] = next(iter(checked_read(path, lambda: [*csv.reader([first], delimiter=separator)])), [])
     numeric = [name for name in names if _is_number(name.replace(",", ".") if decimal == "," else name)]
     if numeric == [str(at) for at in range(len(numeric))]:  # none, or the numbers that pandas writes
-        return _Form(separator, decimal, names)
+        return _Dialect(separator, decimal, names)
     if len(numeric) == len(names):
-        return _Form(separator, decimal, None)
+        return _Dialect(separator, decimal, None)
     raise LsnError(
         f"{path}: expected names of columns in line 1, found numbers such as '{printable(numeric[0])}'.",
-        "Begin the file with a line that names its columns: key,label,f0,f1,...",
+        "Start the file with the names of its columns: key,label,f0,f1,...",
     )
 
 
@@ -105,19 +105,19 @@ def _is_number(text: str) -> bool:
 
 
 def _is_beside(name: str, names: Sequence[str]) -> bool:
-    """Whether a column's name says that it holds labels or keys, and no feature; x and y are features."""
+    """Return whether a column holds labels or keys by its name; a pair x and y are features."""
     if plain_name(name) == "y" and "x" in map(plain_name, names):
         return False
     return is_label_name(name) or is_path_name(name) or _is_index(name)
 
 
 def _is_index(name: str) -> bool:
-    """Whether a column is the index that pandas writes: without a name, or ``__index_level_0__``."""
+    """Return whether a column is the index that pandas writes: without a name, or ``__index_level_0__``."""
     return plain_name(name) in ("", "unnamed0", "indexlevel0")
 
 
 def write_csv(path: Path, table: FeatureTable) -> None:
-    """Every row with all its digits. A class without a row leaves no trace; failures and text neither."""
+    """Write every row with all digits. Classes without a row, failures and text features are not written."""
     classes = table.classes or ()
     with whole_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
@@ -128,8 +128,8 @@ def write_csv(path: Path, table: FeatureTable) -> None:
 
 
 def read_parquet(path: Path, label_column: str) -> FeatureTable:
-    """A column ``features`` of lists, or columns as in a CSV. Raises Unavailable without pyarrow."""
-    _parquet()
+    """Read a column ``features`` of lists, or columns as in a CSV. Raises Unavailable without pyarrow."""
+    _import_parquet()
 
     def load() -> tuple[Any, Any, FloatArray | None]:
         size = path.stat().st_size
@@ -138,21 +138,21 @@ def read_parquet(path: Path, label_column: str) -> FeatureTable:
             return _columns(path, file)
 
     schema, beside, features = checked_read(path, load)
-    ours = (schema.metadata or {}).get(b"lsn")
-    known = checked_read(path, lambda: validation.parse_json(ours)) if ours else {}
-    named = {name: class_label_names(schema, name) for name in schema.names}
-    classes_of: dict[str, Sequence[str]] = {name: classes for name, classes in named.items() if classes}
-    if known.get("classes") is not None:
-        classes_of["label"] = known["classes"]
+    encoded = (schema.metadata or {}).get(b"lsn")
+    metadata = checked_read(path, lambda: validation.parse_json(encoded)) if encoded else {}
+    names_by_column = {name: class_label_names(schema, name) for name in schema.names}
+    classes_of: dict[str, Sequence[str]] = {name: names for name, names in names_by_column.items() if names}
+    if metadata.get("classes") is not None:
+        classes_of["label"] = metadata["classes"]
     if features is not None:
         table = _table(path, beside, features, label_column, classes_of)
     else:
         table = _from_frame(path, beside, label_column, classes_of)
-    return replace(table, failures=tuple(starmap(Failure, known.get("failures", ()))))
+    return replace(table, failures=tuple(starmap(Failure, metadata.get("failures", ()))))
 
 
 def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, FloatArray | None]:
-    """The schema, all columns as a frame, and apart from it a column ``features`` of lists."""
+    """Return the schema, all columns as a frame, and a column ``features`` of lists as an array."""
     import pandas as pd
     import pyarrow as pa
     from pyarrow import types
@@ -163,7 +163,7 @@ def _columns(path: Path, file: ParquetFile) -> tuple[Any, Any, FloatArray | None
     features = None
     for field in file.schema:
         if field.name == "features" and _is_list(field.type):
-            blocks = [_block(one) for one in file.batches(field.name, FEATURES, groups) if len(one)]
+            blocks = [_to_array(batch) for batch in file.batches(field.name, FEATURES, groups) if len(batch)]
             empty = np.empty((0, getattr(field.type, "list_size", 0)))
             features = to_floats(path, np.concatenate(blocks) if blocks else empty)
         elif field.name in index:
@@ -182,8 +182,8 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def _block(lists: Any) -> Any:
-    """Lists of one length as an array (rows, length). Raises ValueError for others."""
+def _to_array(lists: Any) -> Any:
+    """Convert lists of one length to an array (rows, length). Raises ValueError for different lengths."""
     from pyarrow import compute
 
     lengths = compute.list_value_length(lists)
@@ -193,34 +193,34 @@ def _block(lists: Any) -> Any:
 
 
 def write_parquet(path: Path, table: FeatureTable) -> None:
-    """Every row; class names and failures in the metadata. Raises Unavailable without pyarrow."""
-    parquet = _parquet()
+    """Write every row, with class names and failures in the metadata. Raises Unavailable without pyarrow."""
+    parquet = _import_parquet()
     import pyarrow as pa
 
     dim = table.features.shape[1]
-    # Half floats are new in Parquet and rare in its readers; float32 holds each of them exactly.
+    # Few readers of Parquet support float16; float32 holds the same values.
     flat = pa.array(table.features.astype(np.float32).ravel())
     try:
         keys = pa.array(table.keys or (), pa.string())
     except UnicodeEncodeError as error:
         raise LsnError(
-            f"{path}: Parquet holds UTF-8 only, and a key is not ({error.object!r}).", "Export .npz or .csv."
+            f"{path}: Parquet holds UTF-8 only, and the key {error.object!r} is not.", "Export .npz or .csv."
         ) from error
     columns = {
         "key": keys,
         "label": pa.array(_labels(table), pa.int32()),
         "features": pa.FixedSizeListArray.from_arrays(flat, dim),
     }
-    known = {
+    metadata = {
         "classes": table.classes,
         "failures": [[failure.key, failure.reason] for failure in table.failures],
     }
-    table_of = pa.table(columns).replace_schema_metadata({"lsn": json.dumps(known)})
+    arrow_table = pa.table(columns).replace_schema_metadata({"lsn": json.dumps(metadata)})
     with whole(path) as file:
-        parquet.write_table(table_of, file)
+        parquet.write_table(arrow_table, file)
 
 
-def _parquet() -> Any:
+def _import_parquet() -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -241,62 +241,62 @@ def _from_frame(
     frame.columns = names
     numbered = [name for name in names if FEATURE.fullmatch(name)]
     numbered.sort(key=lambda name: int(name[1:]))
-    plain = [
+    numeric = [
         name
         for name in names
         if not _is_beside(name, names) and name != label_column and frame[name].dtype.kind in "fiu"
     ]
-    taken = ["features"] if "features" in names else numbered or plain
+    chosen = ["features"] if "features" in names else numbered or numeric
     if "features" in names:
         lists = frame["features"]
         features = to_floats(path, checked_read(path, lambda: np.stack([np.asarray(row) for row in lists])))
-    elif taken:
-        features = to_floats(path, frame[taken].to_numpy())
+    elif chosen:
+        features = to_floats(path, frame[chosen].to_numpy())
     else:
-        found = ", ".join(names) or "none"
-        raise LsnError(f"{path}: expected a column 'features' or columns f0, f1, ..., found {found}.")
-    return _table(path, frame.drop(columns=taken), features, label_column, classes_of)
+        columns = ", ".join(names) or "none"
+        raise LsnError(f"{path}: expected a column 'features' or columns f0, f1, ..., found {columns}.")
+    return _table(path, frame.drop(columns=chosen), features, label_column, classes_of)
 
 
 def _table(
     path: Path, beside: Any, features: FloatArray, label_column: str, classes_of: Mapping[str, Sequence[str]]
 ) -> FeatureTable:
-    """The table of ``features`` and of what a frame holds beside them.
+    """Return a table of ``features`` with the labels and keys in a frame of the other columns.
 
-    ``classes_of`` are the class names that the file knows for a column of labels.
+    ``classes_of`` are the class names in the file by column of labels.
     """
     names = list(beside.columns)
     usual = [name for name in names if is_label_name(name)]
     classes: Sequence[str] | None = None
-    if set(usual) == {"label", "class"} and not label_column:  # as we write them: a number and its name
+    if set(usual) == {"label", "class"} and not label_column:  # written by us: a number and its name
         label: str | None = "label"
-        labels, named = (label_texts(path, name, beside[name].tolist()) for name in ("label", "class"))
-        classes = _classes(path, labels, named)
+        labels, class_names = (label_texts(path, name, beside[name].tolist()) for name in ("label", "class"))
+        classes = _classes(path, labels, class_names)
     else:
-        wanted = (*usual, label_column)
+        preferred = (*usual, label_column)
         others = [
             name
             for name in names
-            if name in wanted or beside[name].dtype.kind != "f" or all_whole(beside[name].tolist())
+            if name in preferred or beside[name].dtype.kind != "f" or all_whole(beside[name].tolist())
         ]
         label = choose_label_column(path, others, label_column, lambda name: list(beside[name]))
         labels = () if label is None else label_texts(path, label, beside[label].tolist())
     if label is not None:
         classes = classes_of.get(label, classes)
     key = _key_column(beside[[name for name in names if name != label]])
-    said = [f"labels from '{printable(label)}'"] if label is not None else []
-    said += [f"keys from '{printable(key)}'"] if key is not None else []
+    notes = [f"labels from '{printable(label)}'"] if label is not None else []
+    notes += [f"keys from '{printable(key)}'"] if key is not None else []
     return FeatureTable(
         features=features,
         labels=None if label is None else labels,
         keys=None if key is None else tuple(map(_key, beside[key].tolist())),
         classes=None if classes is None else tuple(classes),
-        note=", ".join(said) if {label, key} - {"label", "key", None} else "",
+        note=", ".join(notes) if {label, key} - {"label", "key", None} else "",
     )
 
 
 def _key_column(beside: Any) -> str | None:
-    """The column of keys: ``key``, else one of a usual name, or an index, without repetitions."""
+    """Return the column of keys: ``key``, else one of a usual name, or an index, if its values are unique."""
     names = list(beside.columns)
     if "key" in names:
         return "key"
@@ -306,16 +306,16 @@ def _key_column(beside: Any) -> str | None:
 
 
 def _key(value: Any) -> str:
-    """A key as text; a whole number that a missing value turned into a float is whole again."""
+    """Return a key as text; integers that pandas made floats, for a missing value, become integers again."""
     if value is None or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _classes(path: Path, labels: Sequence[str], named: Sequence[str]) -> tuple[str, ...]:
-    """Class names by number, from rows that have both; a number without a row is its own name."""
+def _classes(path: Path, labels: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return class names by number, from rows with both; a number without a row is its own name."""
     pairs: dict[int, str] = {}
-    for label, name in zip(labels, named, strict=True):
+    for label, name in zip(labels, names, strict=True):
         if not label.removeprefix("-").isdecimal():
             raise LsnError(f"{path}: beside a column 'class', expected whole-number labels, found '{label}'.")
         number = int(label)

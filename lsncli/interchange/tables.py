@@ -1,4 +1,4 @@
-"""Feature tables in the formats of other tools. Nothing here can execute what a file holds: no pickles."""
+"""Read and write feature tables in the formats of other tools. Pickles, which can run code, are refused."""
 
 import zipfile
 from collections.abc import Callable
@@ -30,7 +30,7 @@ WRITERS: dict[str, str] = {
 }
 
 MOST_CELLS, CELLS_A_BYTE = 1 << 27, 8
-"""Numbers in a table, or for each byte of its file if that is more."""
+"""Numbers that a table may have, or for each byte of its file if that is more."""
 MOST_ARRAYS = 1000
 MOST_UNPACKED, UNPACKED_A_BYTE = 1 << 28, 50
 """Bytes that the arrays of a .npz may have, or for each byte of the file if that is more."""
@@ -40,10 +40,10 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """What a file may hold: features (N, D), and beside them labels (numbers or class names; "" = none),
+    """The content of a file: features (N, D), and optionally labels (numbers or class names; "" = no class),
     keys, class names, failures and text features (C, D) of ``text_classes``; None = not in the file.
 
-    ``note`` says, for people, which columns were taken."""
+    ``note`` names the columns that were used, for users."""
 
     features: FloatArray
     labels: Labels | tuple[str, ...] | None = None
@@ -56,7 +56,7 @@ class FeatureTable:
 
 
 def read_table(path: Path, label_column: str = "") -> FeatureTable:
-    """Read a table in the format that the file's extension says (a key of READERS).
+    """Read a table in the format of the file's extension (a key of READERS).
 
     ``label_column`` names the column or array of labels; "none" leaves them out. Raises
     LsnError for a file that is missing or damaged, UsageError for another extension and for a column that is
@@ -65,7 +65,7 @@ def read_table(path: Path, label_column: str = "") -> FeatureTable:
     if path.suffix.lower() in PICKLES:
         raise UsageError(
             f"{path}: a pickle can run code when it is opened, so it never is.",
-            "Convert it where it was made: "
+            "Convert it with the program that wrote it: "
             "numpy.savez('features.npz', features=x.float().numpy(), labels=..., keys=...).",
         )
     table: FeatureTable = _by_extension(path, READERS)(path, label_column)
@@ -73,7 +73,7 @@ def read_table(path: Path, label_column: str = "") -> FeatureTable:
 
 
 def write_table(path: Path, table: FeatureTable) -> None:
-    """Write a table in the format that the file's extension says (a key of WRITERS).
+    """Write a table in the format of the file's extension (a key of WRITERS).
 
     Raises LsnError if it cannot be written, UsageError and Unavailable as ``read_table`` does.
     """
@@ -85,7 +85,7 @@ def write_table(path: Path, table: FeatureTable) -> None:
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """Texts or numbers from a file: .npy (1-dimensional), .json (a list), or one a line."""
+    """Read texts or numbers from a file: .npy (1-dimensional), .json (a list), or text with one per line."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         values = checked_read(path, lambda: load_array(path))
@@ -102,7 +102,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
 
 
 def checked_read(path: Path, read: Callable[[], Any]) -> Any:
-    """The result of ``read``; every way in which a file can be broken becomes one sentence."""
+    """Return the result of ``read``, and raise LsnError for any error of a damaged file."""
     try:
         return read()
     except FileNotFoundError as error:
@@ -111,13 +111,13 @@ def checked_read(path: Path, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # zipfile, struct, json, pandas and arrow have errors of their own
         text = " ".join(str(error).split()) or type(error).__name__
-        hint = "Object arrays are pickles and never opened: save plain numbers." if "pickle" in text else ""
+        hint = "Object arrays are pickles, which are refused: save plain numbers." if "pickle" in text else ""
         raise LsnError(f"{path} cannot be read: {text}.", hint) from error
 
 
 def load_array(path: Path) -> Any:
-    """The array in a .npy file, or the file of arrays that a .npz is, read whole; never a pickle."""
-    with open(path, "rb") as file:  # NumPy itself leaves a broken file open
+    """Read the array of a .npy file, or the arrays of a .npz by name; pickles are refused."""
+    with open(path, "rb") as file:  # NumPy would leave a damaged file open
         if zipfile.is_zipfile(file):
             _check_members(file, path.stat().st_size)
         file.seek(0)
@@ -129,7 +129,7 @@ def _check_members(file: IO[bytes], size: int) -> None:
     """Raise ValueError for a .npz of too many arrays, or of arrays that unpack to too much."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-    unpacked = sum(one.file_size for one in members)
+    unpacked = sum(member.file_size for member in members)
     if len(members) > MOST_ARRAYS:
         raise ValueError(f"it holds {len(members):,} arrays, and {MOST_ARRAYS:,} are allowed")
     if unpacked > max(MOST_UNPACKED, UNPACKED_A_BYTE * size):
@@ -143,12 +143,12 @@ def check_cells(cells: int, size: int) -> None:
 
 
 def to_floats(path: Path, value: Any) -> FloatArray:
-    """An array of floats of at least their own precision. Raises LsnError for anything but numbers."""
+    """Convert numbers to an array of floats without loss of precision. Raises LsnError for other values."""
     array = np.asarray(value)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.size:
         raise LsnError(
             f"{path}: expected numbers, found 2-byte values of a type that NumPy lacks, such as bfloat16.",
-            "Convert them to float32 where they were made (PyTorch: x.float()), or save them as safetensors.",
+            "Convert them to float32 before saving (PyTorch: x.float()), or save them as safetensors.",
         )
     if array.dtype.kind not in "fiu" and array.size:
         raise LsnError(f"{path}: expected numbers, found {array.dtype}.")
@@ -156,8 +156,8 @@ def to_floats(path: Path, value: Any) -> FloatArray:
 
 
 def _by_extension(path: Path, table: dict[str, str]) -> Callable[..., Any]:
-    found = table.get(path.suffix.lower())
-    if found is None:
+    reference = table.get(path.suffix.lower())
+    if reference is None:
         raise UsageError(f"{path}: expected a file ending in {', '.join(table)}, found '{path.suffix}'.")
-    function: Callable[..., Any] = load(found)
+    function: Callable[..., Any] = load(reference)
     return function

@@ -289,7 +289,7 @@ def test_wider_numbers_become_half(tmp_path: Path, dtype: type) -> None:
         ({"features": np.array([[1, np.nan]])}, "1 of 1 rows hold NaN or infinity"),
         ({"features": np.array([[7e4, 1]])}, "largest feature is 7e.04, more than float16 holds"),
         ({"features": np.array([[0, 0], [1, 0]])}, "1 of 2 rows are zero"),
-        ({"features": FEATURES, "labels": LABELS[:5]}, "Expected 6 labels, one a row of features, found 5"),
+        ({"features": FEATURES, "labels": LABELS[:5]}, "Expected 6 labels, one per row of features, found 5"),
         ({"features": FEATURES, "labels": LABELS - 1}, r"Expected labels in -1\.\.1, found -2\.\.1"),
         ({"features": FEATURES, "labels": np.full(6, 2**40)}, "larger than any class number"),
         ({"features": FEATURES, "labels": LABELS, "classes": np.array(["a"])}, r"Expected labels in -1\.\.0"),
