@@ -172,7 +172,9 @@ def _to_float16(features: FloatArray, path: Path) -> FloatArray:
         raise LsnError(
             f"{path}: features are stored as float16, which changes the direction of {lost.sum()} of "
             f"{len(features)} rows (cosine down to {cosines.min():.6f}): their values are too small for it.",
-            SCALE.format(factor) if helps else "They are tiny compared with other rows: leave them out.",
+            SCALE.format(factor)
+            if helps
+            else "They are tiny compared with other rows: leave those rows out.",
         )
     return half
 

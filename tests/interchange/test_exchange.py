@@ -291,7 +291,7 @@ def test_wider_numbers_become_half(tmp_path: Path, dtype: type) -> None:
         ({"features": np.array([[0, 0], [1, 0]])}, "1 of 2 rows are zero"),
         ({"features": FEATURES, "labels": LABELS[:5]}, "Expected 6 labels, one per row of features, found 5"),
         ({"features": FEATURES, "labels": LABELS - 1}, r"Expected labels in -1\.\.1, found -2\.\.1"),
-        ({"features": FEATURES, "labels": np.full(6, 2**40)}, "larger than any class number"),
+        ({"features": FEATURES, "labels": np.full(6, 2**40)}, "too large for a class number"),
         ({"features": FEATURES, "labels": LABELS, "classes": np.array(["a"])}, r"Expected labels in -1\.\.0"),
         (
             {"features": FEATURES, "labels": np.array(list("aaabbb")), "classes": np.array(["a"])},
@@ -588,7 +588,7 @@ def test_labels_in_a_csv_of_their_own(tmp_path: Path) -> None:
         brought("file_name,label\ny,1\nz,0\n")
     with pytest.raises(UsageError, match="'label', 'variety'"):
         brought("label,variety\n1,a\n0,b\n")
-    with pytest.raises(UsageError, match="found 2 columns without one"):
+    with pytest.raises(UsageError, match="found 2 columns without a header"):
         brought("a,1\nb,0\n")
     with pytest.raises(UsageError, match="no column of labels"):
         brought("file_name,width\nx,1\ny,0\n")
