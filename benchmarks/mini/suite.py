@@ -69,9 +69,9 @@ COLUMNS: dict[str, Column] = {
 
 def _sides(benchmark: OpenSet) -> dict[str, list[list[str]]]:
     """``id`` names of every split; ``ood`` names where they are not simply the other classes."""
-    sides = {"id": [list(split.inside) for split in benchmark.splits]}
+    sides = {"id": [list(split.id_names) for split in benchmark.splits]}
     if benchmark.ood_classes != benchmark.id_classes:
-        sides["ood"] = [list(split.outside) for split in benchmark.splits]
+        sides["ood"] = [list(split.ood_names) for split in benchmark.splits]
     return sides
 
 

@@ -202,7 +202,7 @@ def _id(key: str, entry: IdEntry, where: str, suite: Suite) -> IdSet:
         _wrong(where, "rest", "the set of the OOD classes where there are splits, and only there", entry.rest)
     if entry.splits:
         splits = open_set(_one_of(where, "splits", entry.splits, open_sets())).splits
-        choices = tuple(ClassChoice(split.inside, split.inside, split.outside) for split in splits)
+        choices = tuple(ClassChoice(split.id_names, split.id_names, split.ood_names) for split in splits)
     else:
         choices = (_choice(where, entry.classes, suite.sets[entry.test]),)
         check_distinct(choices[0].names, where=f"{where}, classes")

@@ -1,4 +1,4 @@
 """Say why one image got its verdict.
 
-In: an image, a detector. Out: parts of its score, nearest training images, maps of where prompts look.
+In: an image, a detector. Out: the parts of its score, the nearest training images, heat maps of prompts.
 """

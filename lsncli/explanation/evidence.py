@@ -1,4 +1,4 @@
-"""Evidence for and against one image: likely classes, its verdict, parts of its score, similar images."""
+"""Explain the verdict on one image: likely classes, the parts of its score, and similar images."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from lsncli.store.format import Split
 from lsncli.types import UNLABELLED, Float64Array, FloatArray, Head, unit
 
 ROWS = 256
-"""Features compared at a time with ``CHUNK`` stored rows: 16 MB of cosines."""
+"""Features that are compared at a time with ``CHUNK`` stored rows: 16 MB of cosines."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A stored image: its key, which comes from anywhere and is not to be shown as it is; its class, empty if
-    it has none; and its cosine with the image asked about."""
+    """A stored image: its key (untrusted text, not to be printed as it is), its class ("" if unlabelled), and
+    its cosine with the explained image."""
 
     key: str
     class_name: str
@@ -35,24 +35,23 @@ class Neighbour:
 
 
 def find_nearest(split: Split, features: FloatArray, count: int) -> list[tuple[Neighbour, ...]]:
-    """The ``count`` images of ``split``, or all if there are fewer, with the largest cosine, largest first,
-    for each row of raw ``features`` (N, D).
+    """Return the ``count`` images of ``split`` with the largest cosine to each row of ``features`` (N, D).
 
-    Exact and in float64, in some 100 MB beside the split whatever its size. Raises LsnError for features of
-    another width, and for rows that are not finite.
+    The largest comes first; a smaller split gives all its images. Exact, in float64; memory is about 100 MB
+    beside the split. Raises LsnError for features of another width, and for rows that are not finite.
     """
-    width, kept = split.features.shape[1], max(0, min(count, len(split.labels)))
+    width, size = split.features.shape[1], max(0, min(count, len(split.labels)))
     check_features(features, width)
     queries = unit(features)
-    best = np.full((len(queries), kept), -np.inf)
-    rows = np.zeros((len(queries), kept), dtype=np.int64)
-    for start in range(0, len(split.labels) if kept else 0, CHUNK):
+    best = np.full((len(queries), size), -np.inf)
+    rows = np.zeros((len(queries), size), dtype=np.int64)
+    for start in range(0, len(split.labels) if size else 0, CHUNK):
         part = split.features[start : start + CHUNK]
         check_features(part, width)
         bank = unit(part)
         for at in range(0, len(queries), ROWS):
             block = slice(at, at + ROWS)
-            best[block], rows[block] = _merged(best[block], rows[block], queries[block] @ bank.T, start)
+            best[block], rows[block] = _merge(best[block], rows[block], queries[block] @ bank.T, start)
     order = np.argsort(-best, axis=1, kind="stable")
     return [
         tuple(_neighbour(split, int(rows[at, place]), float(best[at, place])) for place in order[at])
@@ -63,35 +62,39 @@ def find_nearest(split: Split, features: FloatArray, count: int) -> list[tuple[N
 def nearest_by_row(
     sets: Sequence[ScoredSet], shown: Sequence[Collection[int]], split: Split, count: int
 ) -> tuple[Mapping[int, tuple[Neighbour, ...]], ...]:
-    """The ``count`` nearest images of ``split`` by row, for the ``shown`` rows of each set that has features.
+    """Return the ``count`` nearest images of ``split`` by row, for the ``shown`` rows of each set.
 
-    An image of ``split`` is not its own neighbour.
+    A set without features has none. An image of ``split`` is not its own neighbour.
     """
-    found: list[Mapping[int, tuple[Neighbour, ...]]] = []
-    for one, chosen in zip(sets, shown, strict=True):
+    neighbours: list[Mapping[int, tuple[Neighbour, ...]]] = []
+    for scored, chosen in zip(sets, shown, strict=True):
         rows = sorted(chosen)
-        if one.features is None or not rows:
-            found.append({})
+        if scored.features is None or not rows:
+            neighbours.append({})
             continue
-        own = {row: one.names[row] for row in rows} if one.names and one.name == split.name else {}
-        made = find_nearest(split, one.features[rows], count + bool(own))
+        own = {row: scored.names[row] for row in rows} if scored.names and scored.name == split.name else {}
+        nearest = find_nearest(split, scored.features[rows], count + bool(own))
         others = (
-            [each for each in like if each.key != own.get(row)] for row, like in zip(rows, made, strict=True)
+            [neighbour for neighbour in candidates if neighbour.key != own.get(row)]
+            for row, candidates in zip(rows, nearest, strict=True)
         )
-        found.append({row: tuple(like[:count]) for row, like in zip(rows, others, strict=True)})
-    return tuple(found)
+        neighbours.append({row: tuple(near[:count]) for row, near in zip(rows, others, strict=True)})
+    return tuple(neighbours)
 
 
-def _merged(
+def _merge(
     best: Float64Array, rows: NDArray[np.int64], cosines: Float64Array, start: int
 ) -> tuple[Float64Array, NDArray[np.int64]]:
-    """The k largest of ``best`` (N, k), of ``rows``, and of ``cosines`` (N, M), from row ``start`` on."""
-    kept = best.shape[1]
-    everything = np.concatenate([best, cosines], axis=1)
-    place = np.argpartition(-everything, kept - 1, axis=1)[:, :kept]
-    before = np.take_along_axis(rows, np.minimum(place, kept - 1), 1)
-    found = np.where(place < kept, before, place - kept + start)
-    return np.take_along_axis(everything, place, 1), found
+    """Return the k largest of ``best`` (N, k) and ``cosines`` (N, M), and their rows.
+
+    ``rows`` are those of ``best``; ``cosines`` begin at row ``start``.
+    """
+    size = best.shape[1]
+    candidates = np.concatenate([best, cosines], axis=1)
+    largest = np.argpartition(-candidates, size - 1, axis=1)[:, :size]
+    before = np.take_along_axis(rows, np.minimum(largest, size - 1), 1)
+    merged = np.where(largest < size, before, largest - size + start)
+    return np.take_along_axis(candidates, largest, 1), merged
 
 
 def _neighbour(split: Split, row: int, cosine: float) -> Neighbour:
@@ -100,13 +103,13 @@ def _neighbour(split: Split, row: int, cosine: float) -> Neighbour:
 
 
 HELD_OUT = 1000
-"""At most so many held-out ID images say how unusual a score is."""
+"""The most held-out ID images with which a score is compared."""
 
 
 @dataclass(frozen=True)
 class LikelyClass:
-    """A class, its probability among all classes (softmax of the logits, at the model's own temperature), and
-    the cosine of its positive prompt with the image."""
+    """A class, its probability (softmax of the logits at the model's temperature), and the cosine of its
+    positive prompt with the image."""
 
     name: str
     probability: float
@@ -115,8 +118,8 @@ class LikelyClass:
 
 @dataclass(frozen=True)
 class Measure:
-    """The score, one of its parts, or gamma, and the fraction of held-out ID images that have less; None
-    where these are unavailable."""
+    """The score, one of its parts, or gamma, and the fraction of held-out ID images below it; None without
+    such images."""
 
     name: str
     value: float
@@ -125,8 +128,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A verdict, what a table calls the detector, and the numbers behind it: the score, what the positive and
-    the negative prompts say where it is their sum, and gamma."""
+    """A verdict, the name of the detector in tables, and the numbers of the verdict: the score, its positive
+    and negative part if it is their sum, and gamma."""
 
     verdict: Verdict
     label: str
@@ -142,10 +145,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Reasons:
-    """The likeliest classes first; a judgement if there is a detector; the nearest images of ``split``."""
+    """The most likely classes first; the evidence if there is a detector; the nearest images of ``split``."""
 
     likely: tuple[LikelyClass, ...]
-    judgement: Evidence | None
+    evidence: Evidence | None
     nearest: tuple[Neighbour, ...]
     split: str = ""
 
@@ -163,40 +166,41 @@ def explain_verdict(
     count: int = 5,
     device: str = "cpu",
 ) -> Reasons:
-    """What ``head`` and ``detector`` say of an image, and the ``count`` images of ``split`` most like it.
+    """Explain the verdict on an image by ``detector``, likely classes of ``head`` and its nearest images.
 
-    The verdict is that of ``lsn score``, to the bit: features are rounded as stored ones are. ``detector``
-    and ``split`` must be of the model ``backbone``; ``held_out`` are the detector's scores of held-out ID
-    images. Raises LsnError if the image gives no features, and as the detector's method does.
+    The verdict equals that of ``lsn score`` bit for bit: features are rounded as stored ones are.
+    ``detector`` and ``split``, whose ``count`` nearest images are returned, must be of the model
+    ``backbone``; ``held_out`` are the detector's scores of held-out ID images. Raises LsnError if the image
+    has no features, and as the detector's method does.
     """
-    features = _features(path, image, backbone)
-    judgement = None
+    features = _encode(path, image, backbone)
+    evidence = None
     if detector is not None:
         (verdict,) = detect_function(detector, lambda: backbone, device)([path], features)
-        judgement = Evidence(verdict, detector.label, _measures(verdict, held_out))
-    found = find_nearest(split, features, count)[0] if split is not None else ()
-    return Reasons(likely_classes(head, features, top), judgement, found, split.name if split else "")
+        evidence = Evidence(verdict, detector.label, _measures(verdict, held_out))
+    nearest = find_nearest(split, features, count)[0] if split is not None else ()
+    return Reasons(likely_classes(head, features, top), evidence, nearest, split.name if split else "")
 
 
 def held_out_scores(work: Workspace, scorer: Scorer, split: Split) -> VerdictArrays | None:
-    """Scores of held-out ID rows of ``split``, evenly taken; None where they are unavailable.
+    """Return the scores of evenly chosen held-out ID rows of ``split``; None if they are unavailable.
 
-    That is where other images or classes are in the split than prompts learned from, none was held out, or
-    every row would cost a pass of the text tower.
+    They are if the split has other images or classes than the prompts were learned from, if no image was held
+    out, or if every row would need a pass of the text tower.
     """
     head = scorer.detector.head
     if head.conditional or not split.classes or not set(split.classes) <= set(head.classes):
         return None
     try:
         features = known_rows(work, split).held_out.features
-    except LsnError:  # how unusual a score is, is a help; its absence must not cost the rest
+    except LsnError:  # the comparison is optional: the explanation goes on without it
         return None
     step = max(1, -(-len(features) // HELD_OUT))
     return scorer.features(features[::step]) if len(features) else None
 
 
 def likely_classes(head: Head, features: FloatArray, top: int) -> tuple[LikelyClass, ...]:
-    """The ``top`` likeliest classes of one image with raw ``features`` (1, D), likeliest first."""
+    """Return the ``top`` most likely classes of one image with raw ``features`` (1, D), in order."""
     cosines = positive_cosines(head, features)[0]
     values = logits(head, features)[0]
     values = np.exp(values - values.max())
@@ -205,8 +209,8 @@ def likely_classes(head: Head, features: FloatArray, top: int) -> tuple[LikelyCl
     return tuple(LikelyClass(head.classes[at], float(shares[at]), float(cosines[at])) for at in order)
 
 
-def _features(path: str, image: Image, backbone: Backbone) -> FloatArray:
-    """Raw features (1, D), float16."""
+def _encode(path: str, image: Image, backbone: Backbone) -> FloatArray:
+    """Return raw features (1, D) as float16."""
     pixels = backbone.preprocess(image)[None]
     batch = encode_batch(Batch(0, 1, pixels, (path,), np.array([UNLABELLED], np.int32), ()), backbone)
     if batch.failures:
@@ -215,15 +219,16 @@ def _features(path: str, image: Image, backbone: Backbone) -> FloatArray:
 
 
 def _measures(verdict: Verdict, held_out: VerdictArrays | None) -> tuple[Measure, ...]:
-    scores, yes, no = (
+    scores, positive, negative = (
         (held_out.scores, held_out.positive, held_out.negative) if held_out else (None, None, None)
     )
     assert verdict.score is not None
     assert verdict.threshold is not None
-    found = [_measure("score", verdict.score, scores)]
+    measures = [_measure("score", verdict.score, scores)]
     if verdict.positive is not None and verdict.negative is not None:
-        found += [_measure("positive", verdict.positive, yes), _measure("negative", verdict.negative, no)]
-    return (*found, _measure("gamma", verdict.threshold, scores))
+        measures.append(_measure("positive", verdict.positive, positive))
+        measures.append(_measure("negative", verdict.negative, negative))
+    return (*measures, _measure("gamma", verdict.threshold, scores))
 
 
 def _measure(name: str, value: float, others: Float64Array | None) -> Measure:

@@ -1,4 +1,4 @@
-"""Where positive and negative prompts look in one image (the paper's Figure 2)."""
+"""Heat maps of positive and negative prompts in one image (the paper's Figure 2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,12 @@ from lsncli.types import Float64Array, Head, unit
 
 @dataclass(frozen=True, eq=False)
 class PromptMap:
-    """Where one prompt looks: ``weights`` (h, w) are not negative and sum to one, or to zero if nothing in
-    the image speaks for the prompt. ``negative`` is the number of the set of negative prompts, from 1, or 0
-    for the positive prompt; ``cosine`` is that of the prompt with the image."""
+    """The heat map of one prompt.
+
+    ``weights`` (h, w) are not negative and sum to one, or to zero if no part of the image supports the
+    prompt. ``negative`` is the number of the set of negative prompts, from 1, or 0 for the positive prompt;
+    ``cosine`` is that of the prompt with the image.
+    """
 
     name: str
     negative: int
@@ -36,9 +39,9 @@ class PromptMap:
 
     @property
     def peak(self) -> tuple[float, float] | None:
-        """The centre of the heaviest cell, (x, y) as fractions of what the model sees, from the top left.
+        """The centre (x, y) of the heaviest cell, as fractions of the model's input from the top left.
 
-        None if there is no weight.
+        None if all weights are zero.
         """
         if not self.weights.any():
             return None
@@ -47,21 +50,21 @@ class PromptMap:
         return (column + 0.5) / width, (row + 0.5) / height
 
     def overlap(self, other: "PromptMap") -> float:
-        """The weight two looks share, 0 (apart) to 1 (the same): the sum of the smaller of both."""
+        """Return the weight that two maps share, 0 (disjoint) to 1 (equal): the sum of their minimum."""
         return float(np.minimum(self.weights, other.weights).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """An image as the model sees it, (H, W, 3) uint8, the predicted class, and the looks of its prompts."""
+    """The model's input as an image (H, W, 3) uint8, the predicted class, and the heat maps of prompts."""
 
     seen: NDArray[np.uint8]
     predicted: str
-    looks: tuple[PromptMap, ...]
+    maps: tuple[PromptMap, ...]
 
 
 def read_image(path: Path) -> Image:
-    """The one image at ``path``, RGB. Raises UsageError if it is not one, LsnError if it cannot be read."""
+    """Read the image at ``path`` as RGB. Raises UsageError if it is not one image, LsnError if damaged."""
     items = list_images([path], columns=Columns(labelled=False)).items
     if len(items) != 1:
         raise UsageError(f"'{path}': expected one image, found {len(items)}.", "Name the image itself.")
@@ -74,32 +77,33 @@ def read_image(path: Path) -> Image:
 def try_explain(
     backbone: Backbone, head: Head, image: Image, names: Sequence[str], predicted: str
 ) -> tuple[Explanation, str]:
-    """``explain``, and nothing; or, where prompts or tower cannot be looked into, no looks and why not.
+    """Call ``explain``, and return its result and ""; or an explanation without maps and the reason.
 
-    ``predicted`` is the class to name then. Raises UsageError for an unknown class.
+    Some prompts and image towers have no maps; then the predicted class is ``predicted``. Raises UsageError
+    for an unknown class.
     """
     check_classes(head, names)
     try:
         return explain(backbone, head, image, names), ""
     except LsnError as error:
-        picture = _picture(backbone.preprocess(image), backbone)
+        picture = _to_picture(backbone.preprocess(image), backbone)
         return Explanation(picture, predicted, ()), f"There are no heat maps: {error}"
 
 
 def check_classes(head: Head, names: Sequence[str]) -> None:
-    """UsageError for the first of ``names`` that is no class of ``head``."""
+    """Raise UsageError for the first of ``names`` that is no class of ``head``."""
     for name in names:
         if name not in head.classes:
             raise UsageError(f"--class: expected one of the {len(head.classes)} classes, found '{name}'.")
 
 
 def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] = ()) -> Explanation:
-    """The looks of the predicted class's prompts, and of the classes ``names``: the positive one first.
+    """Compute the heat maps of the prompts of the predicted class and of the classes ``names``.
 
-    A prompt's direction is its text feature less the mean of all classes' (of the same set): what sets the
-    class apart, for what texts have in common takes all of an image alike. With one class it is the text
-    feature. See ``backbones.relevance`` for what is computed of it. Raises UsageError for an unknown class or
-    a tower that lsn cannot look into, LsnError for prompts that depend on the image.
+    The positive prompt of a class comes first. The direction of a prompt is its text feature minus the mean
+    over all classes of the same set: what all texts share is relevant to the whole image alike. With one
+    class it is the text feature. See ``backbones.relevance`` for the computation. Raises UsageError for an
+    unknown class or an unsupported tower, LsnError for prompts that depend on the image.
     """
     sets, model = _directions(head), with_relevance(backbone)
     pixels = backbone.preprocess(image)
@@ -108,44 +112,44 @@ def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] =
     if not np.isfinite(features).all():
         raise LsnError("The features of this image are not finite.", "Use --precision fp32.")
     predicted = head.classes[int(positive_cosines(head, features)[0].argmax())]
-    wanted = list(dict.fromkeys([predicted, *names]))
-    check_classes(head, wanted)
-    rows = [head.classes.index(name) for name in wanted]
+    shown = list(dict.fromkeys([predicted, *names]))
+    check_classes(head, shown)
+    rows = [head.classes.index(name) for name in shown]
     directions = np.concatenate([centred[rows] for _, centred in sets])
-    maps = model.relevance(pixels[None], torch.from_numpy(directions).float()).double().numpy()
-    looks = []
+    relevance = model.relevance(pixels[None], torch.from_numpy(directions).float()).double().numpy()
+    maps = []
     for number, (text, _) in enumerate(sets):
         cosines = (unit(features) @ text.T)[0]
         for at, row in enumerate(rows):
-            weights = _shares(maps[number * len(rows) + at])
-            looks.append(PromptMap(wanted[at], number, float(cosines[row]), weights))
-    looks.sort(key=lambda look: (wanted.index(look.name), look.negative))
-    return Explanation(_picture(pixels, backbone), predicted, tuple(looks))
+            weights = _normalize(relevance[number * len(rows) + at])
+            maps.append(PromptMap(shown[at], number, float(cosines[row]), weights))
+    maps.sort(key=lambda prompt_map: (shown.index(prompt_map.name), prompt_map.negative))
+    return Explanation(_to_picture(pixels, backbone), predicted, tuple(maps))
 
 
 def _directions(head: Head) -> list[tuple[Float64Array, Float64Array]]:
-    """Unit text features (C, D) and directions (C, D): of the positive prompts, then of each negative set."""
+    """Return text features and directions (C, D) of the positive prompts, then of each negative set."""
     if not isinstance(head.weights, np.ndarray) or callable(head.negative):
         raise LsnError(
-            "Where CoCoOp prompts look is not known: they change with the image.",
+            "CoCoOp prompts have no heat maps: they change with the image.",
             "Take --head hand, or learn with --learner coop.",
         )
     sets = [head.weights, *(() if head.negative is None else head.negative)]
-    found = []
+    directions = []
     for text in sets:
         features = np.asarray(text, dtype=np.float64)
         shared = features.mean(axis=0) if len(features) > 1 else 0.0
-        found.append((features, unit(features - shared)))
-    return found
+        directions.append((features, unit(features - shared)))
+    return directions
 
 
-def _shares(relevance: Float64Array) -> Float64Array:
+def _normalize(relevance: Float64Array) -> Float64Array:
     total = relevance.sum()
     return relevance / total if total > 0 else np.zeros_like(relevance)
 
 
-def _picture(pixels: torch.Tensor, backbone: Backbone) -> NDArray[np.uint8]:
-    """Preprocessed ``pixels`` (3, H, W) as a picture again."""
+def _to_picture(pixels: torch.Tensor, backbone: Backbone) -> NDArray[np.uint8]:
+    """Undo the normalization of preprocessed ``pixels`` (3, H, W), and return them as (H, W, 3) uint8."""
     mean, std = (
         torch.tensor(v)[:, None, None] for v in (backbone.fingerprint.mean, backbone.fingerprint.std)
     )

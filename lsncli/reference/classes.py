@@ -1,4 +1,10 @@
-"""The class lists of the published benchmarks: names, WordNet ids, which folder belongs to which class."""
+"""The class lists of the published benchmarks, and the class splits of the open-set benchmarks of Table 3.
+
+The splits are those of ZOC (Esmaeilpour et al., AAAI 2022; github.com/sesmae/ZOC), by name. The k-th split of
+CIFAR100 has the k-th twenty classes of the alphabet as ID; those of Tiny-ImageNet are from Class Anchor
+Clustering. CIFAR+10 has one ID side and five OOD sides; CIFAR+50 is one split (the paper's "average of 5" has
+one value there).
+"""
 
 import json
 import re
@@ -16,7 +22,7 @@ WNID = re.compile(r"n\d{8}(?=$|[_\- ])")
 
 @dataclass(frozen=True)
 class ImageClass:
-    """One class: the name that prompts use, its WordNet id and WordNet's own name ("" where it has none)."""
+    """One class: the name for prompts, its WordNet id, and its name in WordNet ("" without one)."""
 
     name: str
     wnid: str = ""
@@ -24,7 +30,7 @@ class ImageClass:
 
     @property
     def key(self) -> str:
-        """What tells it from other classes: the WordNet id, else the name."""
+        """The unique key of the class: its WordNet id, else its name."""
         return self.wnid or self.name
 
 
@@ -41,24 +47,24 @@ class ClassList:
     @property
     def published_names(self) -> tuple[str, ...]:
         """The names as MCM and CLIP use them. ImageNet-1k has "missile" and "sunglasses" twice."""
-        return tuple(one.name for one in self.classes)
+        return tuple(item.name for item in self.classes)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The same, but of two classes of one name each goes by its WordNet name ("missile", "projectile"):
-        equal names would make two equal text features."""
-        seen = Counter(self.published_names)
-        return tuple(one.wordnet if seen[one.name] > 1 else one.name for one in self.classes)
+        """The published names, with WordNet names for classes that share one ("missile", "projectile"):
+        equal names would have equal text features."""
+        counts = Counter(self.published_names)
+        return tuple(item.wordnet if counts[item.name] > 1 else item.name for item in self.classes)
 
     @cached_property
     def by_key(self) -> Mapping[str, str]:
-        """Name by WordNet id; by itself where classes have none."""
-        return {one.key: name for one, name in zip(self.classes, self.names, strict=True)}
+        """The names by ``ImageClass.key``."""
+        return {item.key: name for item, name in zip(self.classes, self.names, strict=True)}
 
     def key_of(self, folder: str) -> str | None:
-        """The key of the class that a folder holds, None if it is not of this list.
+        """Return the key of a folder's class, or None if it is not in this list.
 
-        A folder is named by the WordNet id, alone or before a name (``n01440764_tench``), or by the name with
+        The name of a folder is the WordNet id, alone or before a name (``n01440764_tench``), or the name with
         spaces or underscores.
         """
         wnid = WNID.match(folder)
@@ -66,17 +72,17 @@ class ClassList:
         return key if key in self.by_key else None
 
     def names_of(self, folders: Iterable[str]) -> dict[str, str]:
-        """Name by folder, of the folders that are classes of this list."""
+        """Return the names by folder, for folders that are classes of this list."""
         keys = {folder: self.key_of(folder) for folder in folders}
         return {folder: self.by_key[key] for folder, key in keys.items() if key is not None}
 
 
 @cache
 def class_list(key: str) -> ClassList:
-    """One of ``class_lists()``. Raises UsageError for another key.
+    """Return the class list of a key in ``class_lists()``. Raises UsageError for another key.
 
     imagenet1k: the clean names of MCM (Ming et al., NeurIPS 2022), which are CLIP's. imagenet100: the classes
-    of Appendix C.0.1 of the LSN paper with those names; NPOS has other hundred classes. imagenet10 and
+    of Appendix C.0.1 of the LSN paper with these names; NPOS uses another hundred classes. imagenet10 and
     imagenet20: MCM's, with its prompt names. tinyimagenet: WordNet's names. dtd: the 47 textures.
     """
     known = _class_lists()
@@ -86,7 +92,7 @@ def class_list(key: str) -> ClassList:
 
 
 def class_lists() -> tuple[str, ...]:
-    """The keys of all class lists."""
+    """Return the keys of all class lists."""
     return tuple(_class_lists())
 
 
@@ -105,15 +111,15 @@ def _class_lists() -> dict[str, list[list[str]]]:
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """The names of the classes that are ID, in the order of their labels, and of those that are OOD."""
+    """The names of the ID classes in the order of their labels, and of the OOD classes."""
 
-    inside: tuple[str, ...]
-    outside: tuple[str, ...]
+    id_names: tuple[str, ...]
+    ood_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class OpenSet:
-    """One benchmark: its splits, and the class lists (keys of ``class_list``) of its two sides."""
+    """An open-set benchmark: its splits, and the class lists (keys of ``class_list``) of its two sides."""
 
     key: str
     title: str
@@ -124,7 +130,7 @@ class OpenSet:
 
 
 class _StoredSplits(TypedDict):
-    """A benchmark in splits.json: names by split; no ``ood`` where it is simply every other class."""
+    """A benchmark in splits.json: names by split; without ``ood`` all other classes are OOD."""
 
     title: str
     id_classes: str
@@ -135,23 +141,23 @@ class _StoredSplits(TypedDict):
 
 @cache
 def open_set(key: str) -> OpenSet:
-    """One of ``open_sets()``. Raises UsageError for another key."""
+    """Return the benchmark of a key in ``open_sets()``. Raises UsageError for another key."""
     known = _splits()
     if key not in known:
         raise UsageError(f"There are no class splits '{key}'.", f"Expected one of {', '.join(known)}.")
-    found = known[key]
-    insides = [tuple(names) for names in found["id"]]
-    if "ood" in found:
-        outsides = [tuple(names) for names in found["ood"]]
+    stored = known[key]
+    id_names = [tuple(names) for names in stored["id"]]
+    if "ood" in stored:
+        ood_names = [tuple(names) for names in stored["ood"]]
     else:
-        every = class_list(found["ood_classes"]).names
-        outsides = [tuple(name for name in every if name not in names) for names in insides]
-    splits = tuple(ClassSplit(*sides) for sides in zip(insides, outsides, strict=True))
-    return OpenSet(key, found["title"], found["id_classes"], found["ood_classes"], splits)
+        every = class_list(stored["ood_classes"]).names
+        ood_names = [tuple(name for name in every if name not in names) for names in id_names]
+    splits = tuple(ClassSplit(*sides) for sides in zip(id_names, ood_names, strict=True))
+    return OpenSet(key, stored["title"], stored["id_classes"], stored["ood_classes"], splits)
 
 
 def open_sets() -> tuple[str, ...]:
-    """The keys of all benchmarks, in the order of Table 3."""
+    """Return the keys of all open-set benchmarks, in the order of Table 3."""
     return tuple(_splits())
 
 

@@ -1,4 +1,4 @@
-"""The published image sets: how many images and classes, where they come from, how to lay them out."""
+"""The published image sets: their numbers of images and classes, sources, and layouts."""
 
 import tomllib
 from dataclasses import dataclass
@@ -8,37 +8,37 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class Dataset:
-    """One image set of a suite. None = any number."""
+    """An image set of a suite. None = any number."""
 
     name: str
-    """Of its folder, or of its .tar, below ``--data``."""
+    """The name of its folder or .tar below ``--data``."""
     title: str
     images: int | None = None
     classes: int | None = None
     per_class: int | None = None
-    """How many images every class must have."""
+    """The number of images of every class."""
     class_list: str = ""
-    """Whose folders these are, a key of ``reference.classes.class_list``; "" = any names."""
+    """The classes of its folders, a key of ``reference.classes.class_list``; "" = any names."""
     labelled: bool = True
-    """False where images are OOD as a whole: then class folders do not matter."""
+    """False for an OOD set, whose class folders are ignored."""
     source: str = ""
-    """In words: who made it, which part of it."""
+    """Its authors and the part of it, in words."""
     address: str = ""
     layout: str = ""
-    """What to do with what the address gives."""
+    """How to lay out the download."""
     note: str = ""
-    """How it differs from a published set, if it stands in for one."""
+    """How it differs from the published set that it replaces."""
     places: tuple[str, ...] = ()
-    """Where people have it below ``--data``, with braces; case, blanks, '-' and '_' do not matter."""
+    """Usual paths below ``--data``, with braces; case, blanks, '-' and '_' are ignored."""
     cifar: str = ""
-    """"train" or "test" where ``places`` may be CIFAR's own files."""
+    """"train" or "test" if ``places`` may be CIFAR's own files."""
     beside: str = ""
-    """A file that must lie beside the folder found; with ! before it, one that must not."""
+    """A file that must be beside the folder; with ! before it, one that must not."""
 
 
 @cache
 def published_datasets() -> dict[str, Dataset]:
-    """The image sets of the paper's tables, by name."""
+    """Return the image sets of the paper's tables by name."""
     content = tomllib.loads((files("lsncli.reference") / "datasets.toml").read_text(encoding="utf-8"))
     return {
         name: Dataset(name, **fields | {"places": tuple(fields.get("places", ()))})

@@ -1,4 +1,4 @@
-"""The tables of the LSN paper as data: every number as printed, from one file a table."""
+"""The tables of the LSN paper as data: every number as printed, from one file per table."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,21 +11,21 @@ from lsncli.errors import UsageError
 SOURCE = "Nie et al., Out-of-Distribution Detection with Negative Prompts, ICLR 2024"
 
 NUMBERS = (1, 2, 3, 4, 5, 7, 8, 9, 10, 11)
-"""The tables there are. Table 6 lists class splits; its page is missing from the source text."""
+"""The tables with numbers. Table 6 lists class splits; its page is missing from the source text."""
 
 MARKS = {
     "*": "quoted from the method's own paper, or reproduced by the authors of LSN; they print * and ⋆ for "
     "these, the source text has * for both",
 }
-"""What the signs behind the names of rows mean (caption of Table 1)."""
+"""The meaning of the marks after the names of rows (caption of Table 1)."""
 
 MISSING = "-"
-"""What the paper prints where it has no number."""
+"""Printed in place of a missing number."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a column of numbers measures: its short title, and which numbers are better."""
+    """The quantity in a column: its short title, and whether higher or lower numbers are better."""
 
     title: str
     higher_is_better: bool
@@ -42,10 +42,10 @@ classified correctly, by positive prompts alone. All in percent."""
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One column of numbers: ``metric`` (a key of ``METRICS``) on ``group``.
+    """A column of numbers: ``metric`` (a key of ``METRICS``) on ``group``.
 
-    ``group`` is the data set over the column ("iNaturalist"), "Average", or empty for what concerns the ID
-    set alone. ``key`` is unique in a table: "iNaturalist/fpr95", "Average/auroc", "id_accuracy".
+    ``group`` is the data set above the column ("iNaturalist"), "Average", or empty for metrics of the ID set
+    only. ``key`` is unique in a table: "iNaturalist/fpr95", "Average/auroc", "id_accuracy".
     """
 
     group: str
@@ -55,11 +55,10 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A line of a table: percent by column key, as printed; a key is absent where no number is printed.
+    """A row of a table: percent by column key, as printed; missing numbers have no key.
 
-    ``name`` is unique in its table and has no ``marks`` ("*"), which follow it in print. ``bold`` are the
-    keys of the numbers that are best of their column, among the rows of the same ``section`` ("" for a
-    table in one piece).
+    ``name`` is unique in its table, without the ``marks`` ("*") that follow it in print. ``bold`` are the
+    keys of the best numbers of their column among the rows of the same ``section`` ("" without sections).
     """
 
     name: str
@@ -71,7 +70,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table: its number in the paper, its caption, ID set and backbone in words, columns and rows."""
+    """A table: its number in the paper, caption, ID set, backbone, columns and rows."""
 
     number: int
     title: str
@@ -83,10 +82,10 @@ class PublishedTable:
 
 
 def load_table(number: int) -> PublishedTable:
-    """Table ``number`` of the paper.
+    """Load table ``number`` of the paper.
 
-    The source text shows no bold type, so ``bold`` is computed, by ``with_bold``. Raises UsageError for a
-    number that is not in ``NUMBERS``.
+    The source text has no bold type, so ``with_bold`` computes it. Raises UsageError for a number that is not
+    in ``NUMBERS``.
     """
     if number not in NUMBERS:
         known = ", ".join(map(str, NUMBERS))
@@ -109,32 +108,32 @@ def load_table(number: int) -> PublishedTable:
 
 
 def parse_column(key: str) -> PublishedColumn:
-    """The column that a key names: "GROUP/METRIC", or "METRIC" for a column without a group."""
+    """Return the column of a key: "GROUP/METRIC", or "METRIC" for a column without a group."""
     group, _, metric = key.rpartition("/")
     return PublishedColumn(group, metric, key)
 
 
 def _row(line: Mapping[str, Any], columns: tuple[PublishedColumn, ...]) -> PublishedRow:
     printed = zip(columns, line["values"], strict=True)
-    values = {one.key: float(value) for one, value in printed if value != MISSING}
+    values = {column.key: float(value) for column, value in printed if value != MISSING}
     return PublishedRow(
         line["name"], tuple(line.get("marks", ())), values, frozenset(), line.get("section", "")
     )
 
 
 def with_bold(rows: Iterable[PublishedRow], columns: Iterable[PublishedColumn]) -> tuple[PublishedRow, ...]:
-    """The rows with ``bold`` set to what is best of its column and section; all of them where several tie.
+    """Return the rows with ``bold`` set to the best numbers of their column and section, including ties.
 
-    A number that nothing compares with, the only one of its column and section, is not bold.
+    The only number of its column and section is not bold.
     """
     rows = tuple(rows)
     best = {}
-    for one in columns:
-        choose = max if METRICS[one.metric].higher_is_better else min
+    for key, metric in ((column.key, METRICS[column.metric]) for column in columns):
+        choose = max if metric.higher_is_better else min
         for section in {row.section for row in rows}:
-            found = [row.values[one.key] for row in rows if row.section == section and one.key in row.values]
-            if len(found) > 1:
-                best[section, one.key] = choose(found)
+            values = [row.values[key] for row in rows if row.section == section and key in row.values]
+            if len(values) > 1:
+                best[section, key] = choose(values)
     return tuple(
         replace(
             row,

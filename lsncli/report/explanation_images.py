@@ -116,12 +116,12 @@ class Entry:
 def numbers(found: "Reasons", width: int) -> list[Panel]:
     """Panels of ``width`` and of one height: the verdict, if there is one, classes, training images."""
     blocks: list[tuple[str, str, list[Entry]]] = []
-    if found.judgement is not None:
+    if found.evidence is not None:
         entries = [
             Entry(one.name, f"{one.value:.6f}", one.below or 0.0, _rank(one.below))
-            for one in found.judgement.measures
+            for one in found.evidence.measures
         ]
-        blocks.append((found.judgement.sentence, found.judgement.label, entries))
+        blocks.append((found.evidence.sentence, found.evidence.label, entries))
     entries = [Entry(one.name, f"{one.probability:.1%}", one.probability) for one in found.likely]
     blocks.append(("Most like", "probability among the classes", entries))
     if found.nearest:
@@ -172,8 +172,8 @@ def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -
     """
     names: list[str] = []
     seen: Panel = (panel(found.seen), (stem, "as the model sees it"))
-    rows: dict[str, list[Panel]] = {} if found.looks else {"": [seen]}
-    for look in found.looks:
+    rows: dict[str, list[Panel]] = {} if found.maps else {"": [seen]}
+    for look in found.maps:
         names.append(unique_stem(f"{stem}.{look.name}-{look.prompt}", names))
         made = overlay(found.seen, look.weights)
         save(made, folder / f"{names[-1]}.png")
@@ -196,13 +196,13 @@ def _write_numbers(path: Path, found: "Explanation", why: "Reasons") -> None:
             "peak": look.peak,
             "weights": look.weights.tolist(),
         }
-        for look in found.looks
+        for look in found.maps
     ]
     everything = {
         "predicted": found.predicted,
-        "detector": why.judgement.label if why.judgement else None,
+        "detector": why.evidence.label if why.evidence else None,
         "verdict": next(iter(verdict_rows(why)), None),
-        "measures": [dict(vars(one)) for one in why.judgement.measures] if why.judgement else [],
+        "measures": [dict(vars(one)) for one in why.evidence.measures] if why.evidence else [],
         "classes": likely_rows(why),
         "split": why.split,
         "nearest": nearest_rows(why),

@@ -75,7 +75,7 @@ def show(
 
 def sections(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> list[Section]:
     """The tables that have rows, the verdict first."""
-    judged = why.judgement
+    judged = why.evidence
     measures = [dict(vars(one)) for one in judged.measures] if judged else []
     title, label = (judged.sentence, printable(judged.label)) if judged else ("", "")
     every = [
@@ -99,11 +99,11 @@ def records(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> Rows
 
 def verdict_rows(why: "Reasons") -> Rows:
     """The verdict as one row, named as ``lsn score`` names it; ``below`` is the score's. None for none."""
-    if why.judgement is None:
+    if why.evidence is None:
         return []
-    fields = dict(vars(why.judgement.verdict))
+    fields = dict(vars(why.evidence.verdict))
     shown = {"class": fields["predicted"]} | {key: fields[key] for key in VERDICT if key in fields}
-    return [shown | {"below": why.judgement.measures[0].below}]
+    return [shown | {"below": why.evidence.measures[0].below}]
 
 
 def likely_rows(why: "Reasons") -> Rows:
@@ -118,7 +118,7 @@ def nearest_rows(why: "Reasons") -> Rows:
 
 def look_rows(found: "Explanation", files: Sequence[Path]) -> Rows:
     """A row a look; its overlap is with the positive prompt of the same class."""
-    positive = {look.name: look for look in found.looks if not look.negative}
+    positive = {look.name: look for look in found.maps if not look.negative}
     return [
         {
             "class": look.name,
@@ -129,5 +129,5 @@ def look_rows(found: "Explanation", files: Sequence[Path]) -> Rows:
             "overlap": look.overlap(positive[look.name]) if look.negative else None,
             "file": str(file),
         }
-        for look, file in zip(found.looks, files, strict=True)
+        for look, file in zip(found.maps, files, strict=True)
     ]

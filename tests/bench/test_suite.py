@@ -116,7 +116,7 @@ def test_the_mini_suites_table_3_is_the_published_protocol() -> None:
         assert mini.ids[group.id] == paper.ids[group.id]
         splits = open_set(group.id).splits
         assert [(one.inside, one.outside) for one in mini.ids[group.id].choices] == [
-            (split.inside, split.outside) for split in splits
+            (split.id_names, split.ood_names) for split in splits
         ]
     assert mini.sets["cifar10-test"] == published_datasets()["cifar10-test"]
     assert mini.sets["cifar10-train"].images == 10000

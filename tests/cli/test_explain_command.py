@@ -142,7 +142,7 @@ def test_cocoop_prompts_have_reasons_but_no_maps(lsn, tiny_backbone, tmp_path) -
     done = lsn("explain", tmp_path / "red.png", *words, "--format", "json")
     assert len(of("verdict", done)) == 1
     assert of("prompt", done) == []
-    assert "There are no heat maps: Where CoCoOp prompts look is not known" in done.err
+    assert "There are no heat maps: CoCoOp prompts have no heat maps" in done.err
     with Image.open(tmp_path / "red.explain.png") as sheet:
         assert sheet.width == 10 + 3 * 346
     assert lsn("explain", tmp_path / "red.png", *words, "--class", "hen").code == 2

@@ -29,24 +29,24 @@ def test_the_predicted_class_comes_first_with_its_positive_and_negative_prompts(
     other = CLASSES[(best + 1) % 3]
     found = explain(tiny_backbone, given, photo(), [other, other])
     assert found.predicted == CLASSES[best]
-    assert [(look.name, look.prompt) for look in found.looks] == [
+    assert [(look.name, look.prompt) for look in found.maps] == [
         (name, prompt)
         for name in (CLASSES[best], other)
         for prompt in ("positive", "negative 1", "negative 2")
     ]
-    for look in found.looks:
+    for look in found.maps:
         text = given.negative[look.negative - 1] if look.negative else given.weights
         assert look.cosine == pytest.approx(features @ text[CLASSES.index(look.name)], abs=1e-6)
         assert look.weights.shape == (2, 2)
         assert (look.weights >= 0).all()
         assert look.weights.sum() == pytest.approx(1) or not look.weights.any()
         assert look.overlap(look) == pytest.approx(look.weights.sum())
-    assert any(look.weights.any() for look in found.looks)
+    assert any(look.weights.any() for look in found.maps)
 
 
 def test_maps_are_those_of_what_sets_a_class_apart(tiny_backbone) -> None:
     given = head(0)
-    (look,) = explain(tiny_backbone, given, photo()).looks
+    (look,) = explain(tiny_backbone, given, photo()).maps
     row = CLASSES.index(look.name)
     centred = given.weights[row] - given.weights.mean(axis=0)
     pixels = tiny_backbone.preprocess(photo())[None]
@@ -58,7 +58,7 @@ def test_what_texts_have_in_common_does_not_count(tiny_backbone) -> None:
     given = head(0)
     shared = np.random.default_rng(6).normal(size=32) * 3
     shifted = Head(CLASSES, given.weights + shared)
-    plain, moved = (explain(tiny_backbone, one, photo(), CLASSES).looks for one in (given, shifted))
+    plain, moved = (explain(tiny_backbone, one, photo(), CLASSES).maps for one in (given, shifted))
     for name in CLASSES:
         one, other = (next(look for look in looks if look.name == name) for looks in (plain, moved))
         np.testing.assert_allclose(one.weights, other.weights, rtol=1e-3, atol=1e-5)
@@ -66,7 +66,7 @@ def test_what_texts_have_in_common_does_not_count(tiny_backbone) -> None:
 
 def test_one_class_alone_can_be_looked_for(tiny_backbone) -> None:
     found = explain(tiny_backbone, Head(("cat",), head().weights[:1]), photo())
-    assert [look.name for look in found.looks] == ["cat"]
+    assert [look.name for look in found.maps] == ["cat"]
 
 
 def test_the_picture_is_what_the_model_sees(tiny_backbone) -> None:

@@ -45,13 +45,13 @@ def test_the_verdict_is_that_of_lsn_score(made, tiny_backbone) -> None:
     head, split = head_from(detector.head, lambda: tiny_backbone), read_split(work.features, "train")
     image = decode(path.read_bytes())
     why = explain_verdict(str(path), image, tiny_backbone, head, detector=detector, split=split, count=4)
-    assert why.judgement.verdict == verdict
-    assert why.judgement.label == detector.label
-    names = [one.name for one in why.judgement.measures]
-    values = [one.value for one in why.judgement.measures]
+    assert why.evidence.verdict == verdict
+    assert why.evidence.label == detector.label
+    names = [one.name for one in why.evidence.measures]
+    values = [one.value for one in why.evidence.measures]
     assert names == ["score", "positive", "negative", "gamma"]
     assert values == [verdict.score, verdict.positive, verdict.negative, detector.threshold.gamma]
-    assert {one.below for one in why.judgement.measures} == {None}
+    assert {one.below for one in why.evidence.measures} == {None}
     assert why.likely[0].name == verdict.predicted
     assert (len(why.nearest), why.split) == (4, "train")
     features = unit(tiny_backbone.encode(tiny_backbone.preprocess(image)[None]))
@@ -62,9 +62,9 @@ def test_the_sentence_says_on_which_side_of_gamma_the_score_is(made, tiny_backbo
     _, detector, path = made
     head, image = head_from(detector.head, lambda: tiny_backbone), decode(path.read_bytes())
     for shift, sentence in ((0.5, "OOD: the score is 0.5"), (-0.25, "ID: the score is 0.25")):
-        score = explain_verdict("a", image, tiny_backbone, head, detector=detector).judgement.verdict.score
+        score = explain_verdict("a", image, tiny_backbone, head, detector=detector).evidence.verdict.score
         moved = replace(detector, threshold=replace(detector.threshold, gamma=score + shift))
-        found = explain_verdict("a", image, tiny_backbone, head, detector=moved).judgement
+        found = explain_verdict("a", image, tiny_backbone, head, detector=moved).evidence
         assert found.sentence.startswith(sentence)
         assert found.sentence.endswith(f"{'below' if shift > 0 else 'above'} gamma")
         assert found.verdict.is_ood == (shift > 0)
@@ -74,7 +74,7 @@ def test_without_detector_and_store_there_are_classes_alone(tiny_backbone, made)
     _, detector, path = made
     head = head_from(detector.head, lambda: tiny_backbone)
     why = explain_verdict("a", decode(path.read_bytes()), tiny_backbone, head, top=2)
-    assert (why.judgement, why.nearest, why.split, len(why.likely)) == (None, (), "", 2)
+    assert (why.evidence, why.nearest, why.split, len(why.likely)) == (None, (), "", 2)
 
 
 def test_probabilities_are_a_softmax_of_logits() -> None:
@@ -98,7 +98,7 @@ def test_where_a_score_stands_is_counted_among_held_out_images(made, tiny_backbo
     head = head_from(detector.head, lambda: tiny_backbone)
     why = explain_verdict(
         "a", decode(path.read_bytes()), tiny_backbone, head, detector=detector, held_out=held_out
-    ).judgement
+    ).evidence
     for one, others in zip(
         why.measures,
         (held_out.scores, held_out.positive, held_out.negative, held_out.scores),
@@ -127,7 +127,7 @@ def test_a_score_without_parts_is_shown_without_them(made, tiny_backbone) -> Non
     other = make_detector(work, parse_method("mcm:positive"), model=lambda: tiny_backbone)
     work.detector.write_bytes(saved)
     head = head_from(other.head, lambda: tiny_backbone)
-    found = explain_verdict("a", decode(path.read_bytes()), tiny_backbone, head, detector=other).judgement
+    found = explain_verdict("a", decode(path.read_bytes()), tiny_backbone, head, detector=other).evidence
     assert [one.name for one in found.measures] == ["score", "gamma"]
 
 

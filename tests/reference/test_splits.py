@@ -26,39 +26,39 @@ def test_counts_are_the_protocols(key: str) -> None:
     number, inside, outside = COUNTS[key]
     found = open_set(key)
     assert len(found.splits) == number
-    assert {(len(split.inside), len(split.outside)) for split in found.splits} == {(inside, outside)}
+    assert {(len(split.id_names), len(split.ood_names)) for split in found.splits} == {(inside, outside)}
     assert len(set(found.splits)) == number
 
 
 @pytest.mark.parametrize(("key", "split"), ALL)
 def test_sides_are_classes_of_their_lists_and_never_meet(key: str, split: ClassSplit) -> None:
     found = open_set(key)
-    assert set(split.inside) <= set(class_list(found.id_classes).names)
-    assert set(split.outside) <= set(class_list(found.ood_classes).names)
-    assert not set(split.inside) & set(split.outside)
-    for names in (split.inside, split.outside):
+    assert set(split.id_names) <= set(class_list(found.id_classes).names)
+    assert set(split.ood_names) <= set(class_list(found.ood_classes).names)
+    assert not set(split.id_names) & set(split.ood_names)
+    for names in (split.id_names, split.ood_names):
         assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("key", ["cifar10", "cifar100", "tinyimagenet"])
 def test_every_class_of_one_list_is_on_one_side(key: str) -> None:
     every = set(class_list(key).names)
-    assert all(set(split.inside) | set(split.outside) == every for split in open_set(key).splits)
+    assert all(set(split.id_names) | set(split.ood_names) == every for split in open_set(key).splits)
 
 
 def test_known_first_rows() -> None:
     def first(key: str) -> tuple[str, ...]:
-        return open_set(key).splits[0].inside
+        return open_set(key).splits[0].id_names
 
     assert first("cifar10") == ("airplane", "automobile", "truck", "horse", "cat", "bird")
     assert first("cifar100") == class_list("cifar100").names[:20]
     assert first("tinyimagenet")[:4] == ("potpie", "kimono", "school bus", "go-kart")
-    assert open_set("cifar+10").splits[0].outside[:3] == ("lion", "hamster", "cockroach")
-    assert open_set("cifar+50").splits[0].outside[:3] == ("beaver", "dolphin", "otter")
+    assert open_set("cifar+10").splits[0].ood_names[:3] == ("lion", "hamster", "cockroach")
+    assert open_set("cifar+50").splits[0].ood_names[:3] == ("beaver", "dolphin", "otter")
 
 
 def test_cifar_100s_twenties_are_the_alphabet_in_order() -> None:
-    names = [name for split in open_set("cifar100").splits for name in split.inside]
+    names = [name for split in open_set("cifar100").splits for name in split.id_names]
     assert tuple(names) == class_list("cifar100").names
 
 
@@ -76,8 +76,8 @@ def test_cifar_plus_has_the_four_vehicles_and_no_vehicle_outside() -> None:
     }
     for key in ("cifar+10", "cifar+50"):
         for split in open_set(key).splits:
-            assert split.inside == ("airplane", "automobile", "ship", "truck")
-            assert not vehicles & set(split.outside)
+            assert split.id_names == ("airplane", "automobile", "ship", "truck")
+            assert not vehicles & set(split.ood_names)
 
 
 def test_another_name_is_refused_with_those_there_are() -> None:

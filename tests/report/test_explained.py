@@ -47,7 +47,7 @@ def test_people_get_a_table_each_with_what_there_is() -> None:
         "Nearest images of the split train",
         "Where the prompts look",
     ]
-    assert [one.title for one in sections(replace(FOUND, looks=()), BARE, [])] == ["Most like"]
+    assert [one.title for one in sections(replace(FOUND, maps=()), BARE, [])] == ["Most like"]
 
 
 @pytest.mark.parametrize("name", ["table", "md", "tex"])
@@ -130,7 +130,7 @@ def test_json_holds_everything_even_names_that_are_no_text(tmp_path) -> None:
 
 
 def test_without_looks_the_picture_and_the_numbers_remain(tmp_path) -> None:
-    assert write_looks(tmp_path, "a", replace(FOUND, looks=()), BARE) == []
+    assert write_looks(tmp_path, "a", replace(FOUND, maps=()), BARE) == []
     found = json.loads((tmp_path / "a.explain.json").read_text())
     assert (found["maps"], found["verdict"], found["nearest"]) == ([], None, [])
     with Image.open(tmp_path / "a.explain.png") as sheet:

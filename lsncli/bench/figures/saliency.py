@@ -121,7 +121,7 @@ def _explained(request: Request, score: ScoreJob, suite_work: SuiteWorkspace) ->
         if split.keys[at] in images:
             own = split.classes[split.labels[at]]
             seen = explain(backbone, head, images[split.keys[at]], [own])
-            yield ClassImage(split.keys[at], own, replace(seen, looks=_of_class(seen, own)))
+            yield ClassImage(split.keys[at], own, replace(seen, maps=_of_class(seen, own)))
 
 
 def _check_images(suite_work: SuiteWorkspace, name: str) -> None:
@@ -134,12 +134,12 @@ def _check_images(suite_work: SuiteWorkspace, name: str) -> None:
 
 
 def _of_class(seen: Explanation, name: str) -> tuple[PromptMap, ...]:
-    return tuple(look for look in seen.looks if look.name == name)
+    return tuple(look for look in seen.maps if look.name == name)
 
 
 def _rows(one: ClassImage) -> Iterator[Record]:
-    positive = one.found.looks[0]
-    for look in one.found.looks:
+    positive = one.found.maps[0]
+    for look in one.found.maps:
         yield {
             "path": one.path,
             "class": one.own,
@@ -154,7 +154,7 @@ def _rows(one: ClassImage) -> Iterator[Record]:
 
 def _panel(one: ClassImage) -> MapPanel:
     title = one.own if one.own == one.found.predicted else f"{one.own} (taken for {one.found.predicted})"
-    maps = tuple((f"{look.prompt}, cosine {look.cosine:.3f}", look.weights) for look in one.found.looks)
+    maps = tuple((f"{look.prompt}, cosine {look.cosine:.3f}", look.weights) for look in one.found.maps)
     return MapPanel(title, one.found.seen, maps)
 
 

@@ -132,7 +132,7 @@ def _looks(report: "Report") -> dict[int, list[list[str]]]:
             if row not in looks:
                 continue
             found[before + place] = []
-            for look in looks[row].looks:
+            for look in looks[row].maps:
                 image = explanation_images.overlay(looks[row].seen, look.weights)
                 image.thumbnail((SIDE, SIDE))
                 buffer = io.BytesIO()
