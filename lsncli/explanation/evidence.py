@@ -54,7 +54,7 @@ def find_nearest(split: Split, features: FloatArray, count: int) -> list[tuple[N
             best[block], rows[block] = _merge(best[block], rows[block], queries[block] @ bank.T, start)
     order = np.argsort(-best, axis=1, kind="stable")
     return [
-        tuple(_neighbour(split, int(rows[at, place]), float(best[at, place])) for place in order[at])
+        tuple(_neighbour(split, int(rows[at, nearest]), float(best[at, nearest])) for nearest in order[at])
         for at in range(len(queries))
     ]
 

@@ -112,7 +112,7 @@ def check_png(data: bytes) -> None:
 
 
 def _strip_png(data: bytes) -> Stripped:
-    kept, exif, xmp, pixels = [PNG_START], b"", b"", "before"
+    parts, exif, xmp, pixels = [PNG_START], b"", b"", "before"
     for chunk in read_png_chunks(data):
         if chunk.kind == b"IDAT":
             if pixels == "after":  # after a gap the data would continue at the wrong place
@@ -122,12 +122,12 @@ def _strip_png(data: bytes) -> Stripped:
             pixels = "after"
         content = data[chunk.start + 8 : chunk.end - 4] if chunk.sound else b""
         if chunk.kind in PNG_PIXELS:
-            kept.append(data[chunk.start : chunk.end])
+            parts.append(data[chunk.start : chunk.end])
         elif chunk.kind == b"eXIf":
             exif = content
         elif chunk.kind == b"iTXt" and content.startswith(PNG_XMP):
             xmp = content
-    return Stripped(b"".join(kept), _orientation(exif, xmp))
+    return Stripped(b"".join(parts), _orientation(exif, xmp))
 
 
 def read_jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -160,7 +160,7 @@ def unsupported_jpeg(data: bytes) -> str:
 
 
 def _strip_jpeg(data: bytes) -> Stripped:
-    kept, exif, xmp = [data[:2]], b"", b""
+    parts, exif, xmp = [data[:2]], b"", b""
     for marker, start, end in read_jpeg_segments(data):
         content = data[start + 4 : end]
         if marker == APP1 and content.startswith(EXIF):
@@ -172,14 +172,14 @@ def _strip_jpeg(data: bytes) -> Stripped:
             (marker == APP0 and content.startswith(b"JFIF\0") and len(content) >= 14)
             or (marker == ADOBE and content.startswith(b"Adobe") and len(content) >= 12)
         ):
-            kept.append(data[start:end])
-    return Stripped(b"".join(kept), _orientation(exif, xmp))
+            parts.append(data[start:end])
+    return Stripped(b"".join(parts), _orientation(exif, xmp))
 
 
 def _strip_webp(data: bytes) -> Stripped | None:
     if data[8:12] != b"WEBP":
         return None
-    kept, exif, xmp, at = [], b"", b"", 12
+    parts, exif, xmp, at = [], b"", b"", 12
     for _ in range(MAX_CHUNKS):
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if len(kind) < 4:
@@ -189,27 +189,27 @@ def _strip_webp(data: bytes) -> Stripped | None:
             chunk = data[at:end]
             if kind == b"VP8X" and len(chunk) > 8:
                 chunk = chunk[:8] + bytes([chunk[8] & ~WEBP_METADATA]) + chunk[9:]
-            kept.append(chunk)
+            parts.append(chunk)
         elif kind == b"EXIF" and end <= len(data):
             exif = data[at + 8 : at + 8 + size].removeprefix(EXIF)
         elif kind == b"XMP ":
             xmp = data[at + 8 : at + 8 + size]
         at = end
-    body = b"WEBP" + b"".join(kept)
+    body = b"WEBP" + b"".join(parts)
     return Stripped(b"RIFF" + len(body).to_bytes(4, "little") + body, _orientation(exif, xmp))
 
 
 def _strip_gif(data: bytes) -> Stripped:
     """Keep the first frame with its palette and transparency."""
     at = 13 + palette_size(data[10:11])
-    kept, control = [data[:at]], b""
+    parts, control = [data[:at]], b""
     while data[at : at + 1] == b"!":
         end = _end_of_blocks(data, at + 2)
         if data[at + 1 : at + 3] == b"\xf9\x04":
             control = data[at:end]
         at = end
     # The decoder finds the end of the frame, and does not read the bytes after it.
-    return Stripped(b"".join([*kept, control, data[at:]]))
+    return Stripped(b"".join([*parts, control, data[at:]]))
 
 
 def palette_size(flags: bytes) -> int:

@@ -285,15 +285,15 @@ class RangeFile(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         """Read as a file does. Raises Unfetchable, which is no OSError: readers would call that damage."""
         left = max(0, self._size - self._position)
-        wanted = left if size is None or size < 0 else min(size, left)
+        count = left if size is None or size < 0 else min(size, left)
         at = self._position - self._start
-        if not 0 <= at <= len(self._held) - wanted:
-            length = min(max(wanted, self._block), left)
+        if not 0 <= at <= len(self._held) - count:
+            length = min(max(count, self._block), left)
             self._held, self._start, at = fetch_range(self._url, self._position, length), self._position, 0
             if len(self._held) < length:
                 raise Unfetchable(CHANGED)
-        self._position += wanted
-        return self._held[at : at + wanted]
+        self._position += count
+        return self._held[at : at + count]
 
     def readinto(self, buffer: Any) -> int:
         data = self.read(len(buffer))

@@ -122,7 +122,7 @@ def _png(data: bytes) -> FileStructure:
         at += 12 + size
     if metadata > MANY_METADATA:
         return HEAVY
-    width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
     depth, channels = data[24:26].ljust(2, b"\x08")
     work = width * height * max(1, depth // 8) * {0: 1, 3: 1, 4: 2, 2: 3}.get(channels, 4)
     quick = count <= QUICK_PARTS and width * height <= QUICK_PIXELS and work <= QUICK_WORK
@@ -143,7 +143,7 @@ def _gif(data: bytes) -> FileStructure:
                 break
     if count > QUICK_PARTS:
         return HEAVY
-    sizes = [int.from_bytes(data[place : place + 2], "little") for place in (6, 8, at + 5, at + 7)]
+    sizes = [int.from_bytes(data[start : start + 2], "little") for start in (6, 8, at + 5, at + 7)]
     pixels = max(sizes[0], sizes[2]) * max(sizes[1], sizes[3])
     # Decoders skip anything but a frame byte by byte.
     return _quick_if(data[at : at + 1] == b"," and pixels <= QUICK_PIXELS and len(data) <= QUICK_BYTES)

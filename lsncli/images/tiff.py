@@ -115,11 +115,11 @@ def read_directory(data: bytes) -> Directory | None:
         at, size = first + struct.calcsize(counts), struct.calcsize(fields) + inline
         for start in range(at, at + size * count, size):
             tag, kind, number = struct.unpack_from(fields, data, start)
-            place = start + size - inline
+            position = start + size - inline
             bytes_each = struct.calcsize("=" + NUMBERS[kind]) if kind in NUMBERS else 8
             if number * bytes_each > inline:
-                (place,) = struct.unpack_from(offset, data, place)
-            entries.setdefault(tag, TagEntry(kind, number, place, data[start : start + size]))
+                (position,) = struct.unpack_from(offset, data, position)
+            entries.setdefault(tag, TagEntry(kind, number, position, data[start : start + size]))
     except (struct.error, OverflowError):  # it is cut short, or points out of the file
         return None
     return Directory(data, order, big, entries)
@@ -137,7 +137,7 @@ def keep_pixel_tags(data: bytes) -> bytes | None:
     directory = read_directory(data)
     if directory is None:
         return None
-    kept = sorted((tag, entry.raw) for tag, entry in directory.entries.items() if tag in PIXEL_TAGS)
+    entries = sorted((tag, entry.raw) for tag, entry in directory.entries.items() if tag in PIXEL_TAGS)
     count, offset = (directory.order + code for code in (("Q", "Q") if directory.big else ("H", "I")))
     start = len(data) + len(data) % 2
     header = data[: 8 if directory.big else 4] + struct.pack(offset, start)
@@ -145,8 +145,8 @@ def keep_pixel_tags(data: bytes) -> bytes | None:
         [
             header,
             data[len(header) :].ljust(start - len(header), b"\0"),
-            struct.pack(count, len(kept)),
-            *(raw for _, raw in kept),
+            struct.pack(count, len(entries)),
+            *(raw for _, raw in entries),
             bytes(struct.calcsize(offset)),
         ]
     )

@@ -198,9 +198,9 @@ def _samples(layout: SampleLayout) -> NDArray[np.generic]:
             if not all(pieces) or (plain and sum(map(len, pieces)) < shape[0] * row_bytes):
                 raise Undecodable("truncated: the file ends inside its pixels")
             decoded = _to_values(_decompress(page, pieces, shape, tall), layout, dtype, together)
-            for place, number in enumerate(numbers):
+            for row, number in enumerate(numbers):
                 y, x = number // columns * tall, number % columns * across
-                part = decoded[place * tall : (place + 1) * tall]
+                part = decoded[row * tall : (row + 1) * tall]
                 target = values[y : y + tall, x : x + across, plane * together : (plane + 1) * together]
                 target[...] = part[: target.shape[0], : target.shape[1]]
     return values

@@ -38,7 +38,7 @@ def label_texts(path: Path, name: str, values: Iterable[Any]) -> tuple[str, ...]
 
 
 def choose_label_column(
-    path: Path, names: Sequence[str], asked: str, values: Callable[[str], Sequence[Any]]
+    path: Path, names: Sequence[str], requested: str, values: Callable[[str], Sequence[Any]]
 ) -> str | None:
     """Return the column in ``names`` that holds labels; None if there is none or "none" is requested.
 
@@ -49,7 +49,7 @@ def choose_label_column(
         column = values(names[at])
         return len(column) > MANY and len(set(map(str, column))) == len(column)
 
-    index = label_index(asked, names, range(len(names)), str(path), distinct)
+    index = label_index(requested, names, range(len(names)), str(path), distinct)
     return None if index is None else names[index]
 
 
