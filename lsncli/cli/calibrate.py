@@ -82,9 +82,9 @@ class CalibrateOptions:
 def calibrate(arguments: CalibrateOptions) -> None:
     """Set the threshold gamma of a method on held-out ID rows; writes detector.safetensors.
 
-    With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs the workspace's
-    detector keeps its method, and only gamma is set anew, with those images: they must be of your classes,
-    and none that the prompts learned from.
+    With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs, the workspace's
+    detector keeps its method and gamma is set on these images: they must be of your classes, and none that
+    the prompts learned from.
     """
     from lsncli.artefacts.detector import save_detector
 
@@ -120,8 +120,8 @@ def _check_options(arguments: CalibrateOptions) -> None:
     if arguments.images:
         if arguments.method is not None or arguments.split is not None:
             raise UsageError(
-                "Images set the threshold of the detector that there is: --method and --split do not go with "
-                "them.",
+                "Images set the threshold of the existing detector: --method and --split cannot be combined "
+                "with them.",
                 "Run `lsn calibrate --method ...` first, then `lsn calibrate PATH`.",
             )
         check_model(arguments.context, arguments.classes)

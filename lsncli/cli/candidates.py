@@ -18,7 +18,7 @@ COLUMNS = [
     Column("images", "Images", digits=0),
     Column("words", "Words", digits=0),
     Column("words_per_image", "Words/image", digits=1),
-    Column("resumed", "Found done", digits=0),
+    Column("resumed", "Resumed", digits=0),
 ]
 
 

@@ -64,8 +64,8 @@ def datasets(
 ) -> None:
     """List the image sets that the tables of a suite need, or check those that are there.
 
-    `lsn datasets verify` opens no image: it counts folders and the index of tars, names every difference, and
-    ends with 1 if there is one.
+    `lsn datasets verify` opens no image: it counts files in folders and tars, lists every difference, and
+    exits with 1 if there is one.
     """
     from lsncli.bench.suite_toml import load_suite
 

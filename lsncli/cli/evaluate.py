@@ -56,8 +56,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--method",
-            help="SCORE[:HEAD][,SETTING=VALUE...], repeatable; 'all' takes every score the store is enough "
-            "for. A few quick ones if left out.",
+            help="SCORE[:HEAD][,SETTING=VALUE...], repeatable; 'all' takes every score whose needs the "
+            "store meets. A few quick ones if left out.",
         ),
     ] = None,
     train: Annotated[

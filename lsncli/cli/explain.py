@@ -21,22 +21,22 @@ DETECTOR = "detector"
 
 
 def explain(
-    image: Annotated[Path, typer.Argument(help="The image to look into.", metavar="IMAGE")],
+    image: Annotated[Path, typer.Argument(help="The image to explain.", metavar="IMAGE")],
     classes: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Also look for this class, repeatable; the predicted one is always."),
+        typer.Option("--class", help="Also explain this class, repeatable; the predicted one always is."),
     ] = None,
     head: Annotated[
         str | None,
         typer.Option(
-            help="Prompts: detector (its own), positive (learned), hand or ensemble; the first there is."
+            help="Prompts: detector (its own), positive (learned), hand or ensemble; the first available."
         ),
     ] = None,
     train: Annotated[
         str, typer.Option(help="Split of the training images, whose classes hand-written prompts name.")
     ] = "train",
-    top: Annotated[int, typer.Option(min=1, help="Show so many of the likeliest classes.")] = 5,
-    nearest: Annotated[int, typer.Option(min=0, help="Show so many of the nearest training images.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of likeliest classes to show.")] = 5,
+    nearest: Annotated[int, typer.Option(min=0, help="Number of nearest training images to show.")] = 5,
     to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path("."),
     timeout: options.Timeout = None,
     image_timeout: options.ImageTimeout = None,
@@ -47,14 +47,14 @@ def explain(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say why an image is ID or OOD: the score and its parts, classes, training images, where prompts look.
+    """Explain why an image is ID or OOD: the score and its parts, classes, training images, heat maps.
 
     Writes NAME.explain.png, a sheet of the numbers and all maps, one picture a map, and NAME.explain.json.
     Attention weighted by gradients for ViTs, Grad-CAM for convolutional models. Brighter = more of what
     speaks for the prompt against the other classes' prompts. Peaks are fractions from the top left of what
     the model sees; "shared" is the weight that a negative prompt's map has in common with the positive one's.
-    Probabilities are among the classes, so they say nothing of an image that is of none. In csv, json and
-    jsonl the column "what" says what a row is.
+    Probabilities compare the classes, so they mean nothing for an image of none. In csv, json and jsonl the
+    column "what" tells what a row is.
     """
     from lsncli.detection.scored_sets import Scorer
     from lsncli.device import pick_device

@@ -50,8 +50,8 @@ class NegationOptions:
         list[Path] | None,
         typer.Argument(help="Images, folders, lists or tars; the --split if left out.", metavar="SOURCE"),
     ] = None
-    split: Annotated[str, typer.Option(help="Stored split to ask about.")] = "test"
-    train: Annotated[str, typer.Option(help="Split whose classes are asked about.")] = "train"
+    split: Annotated[str, typer.Option(help="Stored split to test on.")] = "test"
+    train: Annotated[str, typer.Option(help="Split whose classes are tested.")] = "train"
     classes: Annotated[
         Path | None, ONLY_READ, typer.Option(help="Other class names: a text file, one a line.")
     ] = None
@@ -59,7 +59,7 @@ class NegationOptions:
     no: Annotated[str, typer.Option(help='The "not" description.')] = "not a photo of a {}"
     top: Annotated[int, typer.Option(min=1, help="Classes that the table shows.")] = 20
     each: Annotated[
-        bool, typer.Option("--each", help="One row an image and class instead: both cosines.")
+        bool, typer.Option("--each", help="One row for each image and class instead, with both cosines.")
     ] = False
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the counts: FILE.png or FILE.svg, numbers in FILE.csv.")
@@ -109,7 +109,7 @@ def understands_not(arguments: NegationOptions) -> None:
     if arguments.sources:
         backbone = model_for(workspace, arguments.model, arguments.pretrained, None, arguments.device)
     elif arguments.model is not None:
-        raise UsageError("--model is for SOURCE; a stored split is asked about with the store's model.")
+        raise UsageError("--model is for SOURCE; a stored split is tested with the store's model.")
     else:
         backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
     quiet = arguments.quiet
@@ -193,7 +193,7 @@ def _check_failures(failures: "list[Failure]", total: int, allowed: float, quiet
         return
     first = f"{printable(failures[0].key)}: {failures[0].reason}"
     say(f"{len(failures)} images could not be used, such as {first}.", quiet=quiet, style="yellow")
-    check_failures(len(failures), total, allowed, hint="All others were asked.")
+    check_failures(len(failures), total, allowed, hint="All others were tested.")
 
 
 def class_rows(counts: "ChoiceCounts") -> list[dict[str, object]]:

@@ -35,7 +35,7 @@ Yes = Annotated[
     bool,
     typer.Option(
         "--yes",
-        help="Do it. Without, nothing is touched: see what would be done.",
+        help="Do it. Without it, only show what would be done.",
         allow_from_autoenv=False,  # must be typed for each run
         rich_help_panel=PANEL,
     ),
@@ -114,7 +114,8 @@ def undo(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="The lsn-undo-*.jsonl that lsn score left in DIR; of several the last first.", metavar="FILE"
+            help="The lsn-undo-*.jsonl that lsn score wrote to DIR; of several, the last is undone first.",
+            metavar="FILE",
         ),
     ],
     unsigned: Annotated[
@@ -128,7 +129,7 @@ def undo(
     ] = False,
     yes: Annotated[
         bool,
-        typer.Option("--yes", help="Of --unsigned: do it.", allow_from_autoenv=False),
+        typer.Option("--yes", help="With --unsigned: do it.", allow_from_autoenv=False),
     ] = False,
     format: options.Format = "table",
     output: options.Output = None,

@@ -13,7 +13,9 @@ from lsncli.errors import LsnError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
 
-app = typer.Typer(help="Look into the feature store, check it, import and export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Inspect the feature store, check it, import and export features.", no_args_is_help=True
+)
 
 
 @app.command(cls=Configured)
@@ -65,9 +67,9 @@ def info(
 
 @app.command(cls=Configured)
 def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet = False) -> None:
-    """Check every split: checksums, counts, labels, finite features, unique keys; 1 if not sound.
+    """Check every split: checksums, counts, labels, finite features, unique keys; exit with 1 if not sound.
 
-    Also the parts of splits that are not finished.
+    The parts of unfinished splits are checked, too.
     """
     from lsncli.store.merge import unfinished_splits
     from lsncli.store.reader import read_fingerprint
@@ -100,7 +102,7 @@ def merge(
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
-    """Finish a split from its parts, all of which must be there, whole and of one extraction; 1 if not.
+    """Finish a split from its parts, which must all be complete and of one extraction; exit with 1 if not.
 
     Without --copy the rows stay in part files beside the store, in features.h5.rows: nothing is copied, and
     both belong together. With --copy, a split that was merged so before is written into the store.
@@ -123,7 +125,7 @@ def import_split(
     source: Annotated[
         Path, typer.Argument(help="Features (N, D): .npy, .npz, .safetensors, .parquet, .csv or .tsv.")
     ],
-    model: Annotated[str, typer.Option(help="Name of the model that made them.")],
+    model: Annotated[str, typer.Option(help="Name of the model that computed them.")],
     split: Annotated[str, typer.Option(help="Name of the new split.")] = "train",
     labels: Annotated[
         Path | None, ONLY_READ, typer.Option(help="Labels (N,): .npy, .json, .csv, or text, one a line.")
@@ -142,7 +144,7 @@ def import_split(
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
-    """Bring in features made elsewhere, so that they can be evaluated like our own.
+    """Import features computed elsewhere, to evaluate them like our own.
 
     They are stored as float16; features whose direction that would change are refused, with a factor to scale
     them by.

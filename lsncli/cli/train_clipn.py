@@ -38,12 +38,12 @@ def train_no(
     tower: Annotated[
         Path | None,
         ONLY_READ,
-        typer.Option(help="A learned no-tower.safetensors: make the head, learn nothing."),
+        typer.Option(help="A trained no-tower.safetensors: only make the head."),
     ] = None,
     yes: Annotated[
         Path | None,
         ONLY_READ,
-        typer.Option(help="Text features (C, D) made elsewhere (.npy, .npz, ...), with --no."),
+        typer.Option(help="Text features (C, D) computed elsewhere (.npy, .npz, ...), with --no."),
     ] = None,
     no: Annotated[
         Path | None, ONLY_READ, typer.Option("--no", help="Their 'no' features, (C, D) or as .npy (K, C, D).")
@@ -51,7 +51,7 @@ def train_no(
     split: Annotated[str, typer.Option(help="Split whose classes the head is for.")] = "train",
     templates: Annotated[
         Literal["ensemble", "hand"],
-        typer.Option(help="What is read for a class: OpenAI's 80 templates, or 'a photo of a ...'."),
+        typer.Option(help="Prompts of each class: OpenAI's 80 templates, or 'a photo of a ...'."),
     ] = "ensemble",
     epochs: Annotated[
         int, typer.Option(help="Passes over the pairs.", rich_help_panel=train_prompts.SCHEDULE)
@@ -84,8 +84,8 @@ def train_no(
     """Learn a "no" text encoder from image-caption pairs (CLIPN), then make its head for your classes.
 
     Image encoder and text encoder stay as they are; writes no-tower.safetensors and clipn.head.safetensors.
-    With --tower, or --yes and --no, only the head. An interrupted training goes on when the same command is
-    typed again.
+    With --tower, or --yes and --no, only the head. An interrupted training resumes when the same command is
+    run again.
     """
     from lsncli.artefacts.heads import load_no_tower
     from lsncli.interchange.tables import read_table

@@ -75,7 +75,7 @@ class HeadOptions:
     ] = None
     resume: Annotated[
         bool,
-        typer.Option("--resume/--restart", help="Go on with an interrupted tuning.", rich_help_panel=TUNING),
+        typer.Option("--resume/--restart", help="Resume an interrupted tuning.", rich_help_panel=TUNING),
     ] = True
     seed: Annotated[int, typer.Option(help="Equal seeds give equal steps.", rich_help_panel=TUNING)] = 0
     classes: Annotated[

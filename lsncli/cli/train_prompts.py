@@ -24,7 +24,7 @@ PROMPTS, LOSS, SCHEDULE = "Prompts", "Loss", "Schedule"
 
 Resume = Annotated[
     bool,
-    typer.Option("--resume/--restart", help="Go on with an interrupted training.", rich_help_panel=SCHEDULE),
+    typer.Option("--resume/--restart", help="Resume an interrupted training.", rich_help_panel=SCHEDULE),
 ]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal prompts.")]
 
@@ -46,7 +46,7 @@ class PromptOptions:
     ] = "coop"
     shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None
     val_fraction: Annotated[
-        float, typer.Option(help="Fraction of each class kept from learning, to set the threshold.")
+        float, typer.Option(help="Fraction of each class that is held out to set the threshold.")
     ] = 0.2
     sets: Annotated[
         int | None,
@@ -125,7 +125,7 @@ class PromptOptions:
     device: options.Device = "auto"
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(help="Of the text tower; fp32 is exact. (fp32)", rich_help_panel=MODEL_PANEL),
+        typer.Option(help="Precision of the text tower; fp32 is exact. (fp32)", rich_help_panel=MODEL_PANEL),
     ] = None
     kernel: Annotated[
         Literal["auto", "torch", "onednn"],
@@ -225,7 +225,7 @@ def how_to_resume(checkpoint: Path) -> Callable[[], str]:
 
     def message() -> str:
         if checkpoint.is_file():
-            return "The same command goes on from the last epoch."
+            return "The same command resumes after the last epoch."
         return "No epoch was kept yet; run the same command again."
 
     return message
@@ -284,7 +284,7 @@ def train_pos(arguments: PromptOptions) -> None:
     """Learn one context shared by all classes (Eq. 2-4), then calibrate a CoOp + MCM detector.
 
     Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
-    An interrupted training goes on when the same command is typed again.
+    An interrupted training resumes when the same command is run again.
     """
     learn("positive", arguments, following="lsn train-neg")
 
@@ -294,6 +294,6 @@ def train_neg(arguments: PromptOptions) -> None:
     """Learn K sets of class-specific negative contexts (Eq. 5-8), then calibrate an LSN detector.
 
     Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
-    An interrupted training goes on when the same command is typed again.
+    An interrupted training resumes when the same command is run again.
     """
     learn("negative", arguments, following="lsn score ./images")

@@ -23,9 +23,9 @@ def resume_point(
     if stored is None:
         return None
     if stored.run == run:
-        remark(f"Going on after epoch {len(stored.checkpoint.history)} of {epochs}, found in {path}.")
+        remark(f"Resuming after epoch {len(stored.checkpoint.history)} of {epochs}, from {path}.")
         return stored.checkpoint
-    remark(f"{path} was of a training with other settings, rows or model; this one starts anew.")
+    remark(f"{path} is of a training with other settings, rows or model; this one starts anew.")
     remove(path)
     return None
 

@@ -198,6 +198,6 @@ def _batches(
                 first = batch.failures[0]
                 raise LsnError(
                     f"{first.key} could be read before the training, but no longer: {first.reason}.",
-                    "Bring it back and type the same command again; it goes on from the last epoch.",
+                    "Restore it and run the same command again; it resumes after the last epoch.",
                 )
             yield batch.pixels, torch.tensor(labels[batch.start : batch.stop])

@@ -80,8 +80,8 @@ def test_class_names_and_good_images_make_a_calibrated_detector(lsn, folder, tin
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--method", "mcm"], "--method and --split do not go with them"),
-        (["--split", "train"], "--method and --split do not go with them"),
+        (["--method", "mcm"], "--method and --split cannot be combined"),
+        (["--split", "train"], "--method and --split cannot be combined"),
         (["--model", "mini"], "--model goes with --classes"),
         (["--classes", "a,,b", "--model", "TINY"], "A class has an empty name"),
     ],

@@ -56,7 +56,7 @@ def test_an_interrupted_training_goes_on(lsn, work, monkeypatch) -> None:
     monkeypatch.setattr(learner, "run_epoch", interrupted)
     done = lsn(*words)
     assert done.code == 130
-    assert "Interrupted. The same command goes on from the last epoch." in done.err
+    assert "Interrupted. The same command resumes after the last epoch." in done.err
     done = lsn(*words)
     assert done.code == 0
-    assert "Going on after epoch 1 of 3" in done.err
+    assert "Resuming after epoch 1 of 3" in done.err

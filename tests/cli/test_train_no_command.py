@@ -106,7 +106,7 @@ def test_an_interrupted_training_says_how_to_go_on(lsn, work, pairs, monkeypatch
     monkeypatch.setattr(clipn, "objective", interrupted)
     done = lsn("train-no", pairs, *QUICK)
     assert done.code == 130
-    assert "Interrupted. The same command goes on from the last epoch." in done.err
+    assert "Interrupted. The same command resumes after the last epoch." in done.err
     done = lsn("train-no", pairs, *QUICK)
     assert done.code == 0
-    assert "Going on after epoch 1 of 2" in done.err
+    assert "Resuming after epoch 1 of 2" in done.err

@@ -194,11 +194,11 @@ def test_an_unfinished_training_goes_on_or_starts_again(lsn, work, monkeypatch) 
     monkeypatch.setattr(learner, "run_epoch", interrupted)
     done = lsn(*words)
     assert done.code == 130
-    assert done.err.startswith("Interrupted. The same command goes on from the last epoch.")
+    assert done.err.startswith("Interrupted. The same command resumes after the last epoch.")
     assert (work / "positive.safetensors").read_bytes() == expected  # that of before
     checkpoint = (work / "positive.unfinished.safetensors").read_bytes()
     done = lsn(*words)
-    assert done.err.startswith("Going on after epoch 2 of 4, found in lsn-work/positive.unfinished")
+    assert done.err.startswith("Resuming after epoch 2 of 4, from lsn-work/positive.unfinished")
     assert (work / "positive.safetensors").read_bytes() == expected
     (work / "positive.unfinished.safetensors").write_bytes(checkpoint)
     done = lsn(*words, "--restart")

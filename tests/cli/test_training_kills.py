@@ -38,12 +38,12 @@ def test_kills_at_any_moment_change_no_byte(report) -> None:
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(report, kind: str) -> None:
     found = report[kind]["ctrl_c"]
     assert found["code"] == 130
-    assert "Interrupted. The same command goes on from the last epoch." in found["said"]
+    assert "Interrupted. The same command resumes after the last epoch." in found["said"]
     assert "Traceback" not in found["said"]
     assert found["kept"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_run_after_ctrl_c_goes_on(report, kind: str) -> None:
-    assert "Going on after epoch " in report[kind]["ctrl_c"]["next"]
+    assert "Resuming after epoch " in report[kind]["ctrl_c"]["next"]
     assert f"{kind}.unfinished.safetensors" in report[kind]["ctrl_c"]["next"]

@@ -115,7 +115,7 @@ class Trial:
         return counts
 
     def resumed(self) -> bool:
-        return "Going on after epoch" in self.log.read_text(errors="replace")
+        return "Resuming after epoch" in self.log.read_text(errors="replace")
 
     def interrupted(self) -> dict[str, object]:
         """Ctrl-C once an epoch is kept: the exit code, what it said, and what the next run says."""

@@ -83,7 +83,7 @@ def test_an_interrupted_training_goes_on_only_with_the_same_loss(work, tiny_back
             train_dualcoop(work, tiny_backbone, plan, QUICK, kernel="torch", progress=progress)
         assert work.checkpoint("dualcoop").is_file()
 
-    for loss, said in ((Asymmetric(), "Going on after epoch 1 of 3"), (Asymmetric(clip=0.1), "starts anew")):
+    for loss, said in ((Asymmetric(), "Resuming after epoch 1 of 3"), (Asymmetric(clip=0.1), "starts anew")):
         interrupt()
         remarks: list[str] = []
         train_dualcoop(work, tiny_backbone, plan, QUICK, loss, kernel="torch", remark=remarks.append)

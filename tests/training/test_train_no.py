@@ -124,7 +124,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(work, tiny_backbone, t
     assert work.checkpoint("clipn").is_file()
     remarks: list[str] = []
     learned(work, tiny_backbone, path, remark=remarks.append)
-    assert remarks[0].startswith("Going on after epoch 1 of 2")
+    assert remarks[0].startswith("Resuming after epoch 1 of 2")
     assert work.no_tower.read_bytes() == expected
 
 

@@ -89,12 +89,10 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(made, tiny_backbone, 
     trainer.interrupted(after=4)  # of 9 steps: 24 rows in batches of 8, three epochs
     assert trainer.left == sorted([*before, f"{settings.kind}.unfinished.safetensors"])
     trainer.interrupted(after=8)
-    assert trainer.remarks == [
-        f"Going on after epoch 1 of 3, found in {trainer.work.checkpoint(settings.kind)}."
-    ]
+    assert trainer.remarks == [f"Resuming after epoch 1 of 3, from {trainer.work.checkpoint(settings.kind)}."]
     assert trainer.ticks[0] == (3, "resumed")
     assert trainer.run() == expected
-    assert trainer.remarks[0].startswith("Going on after epoch 2 of 3, ")
+    assert trainer.remarks[0].startswith("Resuming after epoch 2 of 3, ")
     assert sum(n for n, _ in trainer.ticks) == 9
     assert not trainer.work.checkpoint(settings.kind).exists()
     assert trainer.run() == expected  # finished is finished: from the start
@@ -143,7 +141,7 @@ def test_the_kernel_of_the_checkpoint_is_kept_though_the_self_test_ends_otherwis
     trainer.interrupted(after=7)
     monkeypatch.setattr(kernels, "_onednn_leads", lambda width, threads: True)
     assert trainer.run() == expected
-    assert trainer.remarks[0].startswith("Going on after epoch 2 of 3, ")
+    assert trainer.remarks[0].startswith("Resuming after epoch 2 of 3, ")
 
 
 def test_positive_and_negative_trainings_do_not_take_each_others_checkpoint(made, tiny_backbone) -> None:
@@ -154,7 +152,7 @@ def test_positive_and_negative_trainings_do_not_take_each_others_checkpoint(made
     Trainer(trainer.work, tiny_backbone, POS).run()
     assert trainer.work.checkpoint("negative").is_file()
     trainer.run()
-    assert trainer.remarks[0].startswith("Going on after epoch 1 of 3, ")  # the positive prompts are the same
+    assert trainer.remarks[0].startswith("Resuming after epoch 1 of 3, ")  # the positive prompts are the same
 
 
 def test_a_damaged_checkpoint_says_how_to_go_on(made, tiny_backbone) -> None:

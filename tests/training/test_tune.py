@@ -137,7 +137,7 @@ def test_an_interrupted_training_goes_on_to_the_same_tower(tmp_path, planned, mo
     assert work.checkpoint("tower").is_file()
     assert not work.tower.exists()
     again = tuned(tmp_path / "cut", planned, settings, remark=said.append)
-    assert "Going on after epoch 4 of 6" in said[0]
+    assert "Resuming after epoch 4 of 6" in said[0]
     assert again.tower.read_bytes() == whole.tower.read_bytes()
     assert again.trained.head.history == whole.trained.head.history
     assert not work.checkpoint("tower").exists()
