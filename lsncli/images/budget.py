@@ -11,7 +11,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.images.item import MAX_BYTES
+
+MAX_BYTES = 1 << 29
+"""Encoded bytes that are read of one image: six for each of the pixels that are decoded at most."""
 
 SECONDS = "LSN_REMOTE_TIMEOUT"
 """The environment variable for the time limit of a fetch; worker processes inherit it."""

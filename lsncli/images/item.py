@@ -13,6 +13,7 @@ from shlex import quote
 from typing import Protocol
 
 from lsncli.console import printable
+from lsncli.images.budget import MAX_BYTES as MAX_BYTES
 from lsncli.types import Failure
 
 EXTENSIONS = frozenset(
@@ -34,9 +35,6 @@ SYSTEM = frozenset(
     }
 )
 """Folders of macOS, Windows, Linux and network storage (Synology, QNAP), in lower case."""
-
-MAX_BYTES = 1 << 29
-"""Encoded bytes that are read of one image: six for each of the pixels that are decoded at most."""
 
 
 class Content(Protocol):
