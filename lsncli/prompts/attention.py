@@ -1,9 +1,9 @@
-"""Causal attention of packed prompts that share their beginning, with its gradient written out.
+"""Causal attention of packed prompts with a shared prefix, with an explicit gradient.
 
-A query of class c sees the start of text (a constant of the frozen tower), the shared prefix, and its own
-class's rows up to itself. Classes with equally many rows of their own form a bucket: one regular batch, in
-which nothing is padded. Separating the heads takes a copy anyway; the same copy brings the rows of each
-bucket together. Queries, keys, values and attention weights are all that is kept for the gradient.
+A query of class c attends to the start of text (a constant of the frozen tower), the shared prefix, and its
+own class's rows up to itself. Classes with the same number of own rows form a bucket: a regular batch without
+padding. Separating the heads takes a copy anyway; the same copy gathers the rows of each bucket. Only
+queries, keys, values and attention weights are saved for the gradient.
 """
 
 from collections.abc import Sequence
@@ -17,44 +17,44 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bucket:
-    """n classes with R rows of their own each. The shared prefix is a bucket, too, as one class of P rows."""
+    """A batch of n classes with R own rows each; the shared prefix is one, too, as a class of P rows."""
 
     prefix: int
-    """How many rows of the prefix are seen before one's own: P, but 0 in the bucket of the prefix."""
+    """Number of prefix rows before the own ones: P, but 0 in the bucket of the prefix."""
     rows: Tensor
-    """(n, R) where the keys and values of each class lie among all T packed rows."""
+    """(n, R) indices of the keys and values of each class among all T packed rows."""
     asking: Tensor
-    """(n, Q) where its queries lie among the Tq that are given: one for every row, or only for the end."""
+    """(n, Q) indices of its queries among the Tq given ones: one for every row, or only for the end."""
     mask: Tensor
-    """(Q, 1 + prefix + R) additive: 0 where a query sees the start of text, prefix, own row; else -inf."""
+    """(Q, 1 + prefix + R) additive: 0 where a query attends (start, prefix, own rows so far), else -inf."""
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """The buckets of G groups of rows with H heads, and how rows are put in their order and back.
+    """The buckets of G groups of rows with H heads, and the permutations that sort rows by bucket and back.
 
-    In order, bucket comes after bucket: queries as (G, H, n, Q) rows of width d = W / H, keys and values as
-    (2, G, H, n, R). B = G * H * n is the batch of a bucket.
+    Sorted by bucket, queries are (G, H, n, Q) rows of width d = W / H, keys and values (2, G, H, n, R).
+    B = G * H * n is the batch size of a bucket.
     """
 
     buckets: tuple[Bucket, ...]
     shared: tuple[int, int, int]
-    """(2, G * H, P): keys and values of the prefix, the first rows in order."""
+    """(2, G * H, P): keys and values of the prefix, the first sorted rows."""
     asking: tuple[tuple[int, int], ...]
     """(B, Q) of each bucket."""
     rows: tuple[tuple[int, int], ...]
     """(B, R) of each bucket, once for keys and once for values."""
     queries: Tensor
-    """(G * H * Tq,) for each place in order the row of (G, Tq, H) that belongs there."""
+    """(G * H * Tq,) permutation that sorts the rows of (G, Tq, H) by bucket."""
     queries_back: Tensor
     """The inverse permutation."""
     keys: Tensor
-    """(2 * G * H * T,) the same for keys and values in (G, T, 2, H)."""
+    """(2 * G * H * T,) permutation for keys and values in (G, T, 2, H)."""
     keys_back: Tensor
 
 
 def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> AttentionPlan:
-    """Every packed row lies in one bucket. That of the prefix, if there is a prefix, is the first."""
+    """Plan the attention of ``buckets``, which contain each packed row once, that of the prefix first."""
     queries = _order([bucket.asking for bucket in buckets], groups, heads, parts=1)
     keys = _order([bucket.rows for bucket in buckets], groups, heads, parts=2)
     batches = [groups * heads * len(bucket.rows) for bucket in buckets]
@@ -72,7 +72,10 @@ def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> AttentionPlan:
 
 
 def attend(q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
-    """Queries (G, Tq, W), keys and values (G, T, 2 W), start of text (2, H, 1, W / H) -> (G, Tq, W)."""
+    """Compute attention (G, Tq, W) of queries (G, Tq, W) over keys and values (G, T, 2 W).
+
+    ``start`` (2, H, 1, W / H) is the key and value of the start of text.
+    """
     out: Tensor = _Attention.apply(q, kv, start, plan)  # type: ignore[no-untyped-call]
     return out
 
@@ -89,34 +92,34 @@ class _Attention(torch.autograd.Function):
         shared = torch.cat([start, _of_prefix(kv, plan)], dim=2)
         shared_k, shared_v = shared.unbind()
         out = torch.empty_like(q)
-        kept = []
-        pieces = (_of_queries(q, plan), *_of_keys(kv, plan), _of_queries(out, plan))
-        for bucket, x, k, v, own_out in zip(plan.buckets, *pieces, strict=True):
+        saved = []
+        views = (_of_queries(q, plan), *_of_keys(kv, plan), _of_queries(out, plan))
+        for bucket, x, k, v, own_out in zip(plan.buckets, *views, strict=True):
             scores = _products(x, shared_k[:, : 1 + bucket.prefix], k)
             weights = scores.add_(bucket.mask).softmax(-1)
             _sums(weights, shared_v[:, : 1 + bucket.prefix], v, out=own_out)
-            kept += [x, k, v, weights]
-        ctx.save_for_backward(shared, *kept)
+            saved += [x, k, v, weights]
+        ctx.save_for_backward(shared, *saved)
         return out.index_select(0, plan.queries_back).view(ctx.shapes[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        shared, *kept = ctx.saved_tensors
+        shared, *saved = ctx.saved_tensors
         plan: AttentionPlan = ctx.plan
         width = shared.shape[-1]
         shared_k, shared_v = shared.unbind()
         d_out = _gather(gradients[0], plan.queries, width)
         d_q, d_kv = torch.empty_like(d_out), d_out.new_empty(len(plan.keys), width)
-        # The bucket of the prefix comes first and writes its own part; what others see of it is added.
+        # The bucket of the prefix comes first and writes its own gradient; those of other buckets are added.
         d_prefix_k, d_prefix_v = _of_prefix(d_kv, plan).unbind()
-        pieces = (
-            *(kept[i::4] for i in range(4)),
+        views = (
+            *(saved[i::4] for i in range(4)),
             _of_queries(d_out, plan),
             _of_queries(d_q, plan),
             *_of_keys(d_kv, plan),
         )
-        for bucket, x, k, v, weights, d, d_x, d_k, d_v in zip(plan.buckets, *pieces, strict=True):
-            # Softmax: dS = A (dA - sum dA A), the sum running over everything a query sees.
+        for bucket, x, k, v, weights, d, d_x, d_k, d_v in zip(plan.buckets, *views, strict=True):
+            # Softmax: dS = A (dA - sum dA A), the sum over everything that a query attends to.
             d_weights = _products(d, shared_v[:, : 1 + bucket.prefix], v)
             d_scores = d_weights.sub_((d_weights * weights).sum(-1, keepdim=True)).mul_(weights)
             _sums(d_scores, shared_k[:, : 1 + bucket.prefix], k, out=d_x)
@@ -129,9 +132,9 @@ class _Attention(torch.autograd.Function):
 
 
 def _products(x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
-    """Of queries (B, Q, d) with shared keys (G * H, S, d) and own ones (B, R, d): (B, Q, S + R).
+    """Products (B, Q, S + R) of queries (B, Q, d) with shared keys (G * H, S, d) and own keys (B, R, d).
 
-    What is shared is one product of the queries of all classes.
+    The shared keys take one product with the queries of all classes.
     """
     batch, asking, width = x.shape
     on_shared = torch.bmm(x.view(len(shared), -1, width), shared.mT).view(batch, asking, shared.shape[1])
@@ -139,7 +142,7 @@ def _products(x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
 
 
 def _sums(weights: Tensor, shared: Tensor, own: Tensor, out: Tensor) -> None:
-    """Sums of shared (G * H, S, d) and own rows (B, R, d) with weights (B, Q, S + R), into (B, Q, d)."""
+    """Write the weighted sums of shared (G * H, S, d) and own rows (B, R, d) into ``out`` (B, Q, d)."""
     on_shared, on_own = weights.split([shared.shape[1], own.shape[1]], dim=-1)
     together = out.view(len(shared), -1, out.shape[-1])
     torch.bmm(on_shared.reshape(*together.shape[:2], shared.shape[1]), shared, out=together)
@@ -147,7 +150,7 @@ def _sums(weights: Tensor, shared: Tensor, own: Tensor, out: Tensor) -> None:
 
 
 def _transposed_sums(weights: Tensor, x: Tensor, prefix: int, d_prefix: Tensor, out: Tensor) -> None:
-    """The gradient of ``_sums`` in its rows: own ones (B, R, d) are written, those of a prefix added to."""
+    """Gradient of ``_sums`` in its rows: own ones (B, R, d) are written, those of the prefix added."""
     if prefix:  # the start of text is a constant
         on_prefix = weights[..., 1 : 1 + prefix].reshape(len(d_prefix), -1, prefix)
         d_prefix.baddbmm_(on_prefix.mT, x.view(len(d_prefix), -1, x.shape[-1]))
@@ -155,17 +158,17 @@ def _transposed_sums(weights: Tensor, x: Tensor, prefix: int, d_prefix: Tensor, 
 
 
 def _gather(x: Tensor, order: Tensor, width: int) -> Tensor:
-    """(G, rows, ...) -> (len(order), d), the heads apart."""
+    """Gather (G, rows, ...) into (len(order), d), heads separated."""
     return x.reshape(-1, width).index_select(0, order)
 
 
 def _of_queries(x: Tensor, plan: AttentionPlan) -> list[Tensor]:
-    """Rows in order as views (B, Q, d), one for each bucket."""
+    """Views (B, Q, d) of sorted rows, one for each bucket."""
     return _views(x, plan.asking)
 
 
 def _of_keys(x: Tensor, plan: AttentionPlan) -> tuple[list[Tensor], list[Tensor]]:
-    """Keys and values in order as views (B, R, d), one of each for each bucket."""
+    """Views (B, R, d) of sorted keys and values, one of each for each bucket."""
     views = _views(x, plan.rows)
     return views[::2], views[1::2]
 
@@ -176,19 +179,19 @@ def _views(x: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 
 def _of_prefix(kv: Tensor, plan: AttentionPlan) -> Tensor:
-    """Keys and values of the prefix as a view (2, G * H, P, d) of rows in order."""
+    """View (2, G * H, P, d) of the keys and values of the prefix in sorted rows."""
     return kv[: prod(plan.shared)].view(*plan.shared, kv.shape[-1])
 
 
-def _order(places: Sequence[Tensor], groups: int, heads: int, parts: int) -> Tensor:
-    """Numbers of the rows of (G, T, parts, H), so that bucket comes after bucket as (parts, G, H, n, R)."""
-    total = sum(each.numel() for each in places)
-    numbers = torch.arange(groups * total * parts * heads, device=places[0].device)
+def _order(indices: Sequence[Tensor], groups: int, heads: int, parts: int) -> Tensor:
+    """Permutation of the rows of (G, T, parts, H) into (parts, G, H, n, R), bucket after bucket."""
+    total = sum(each.numel() for each in indices)
+    numbers = torch.arange(groups * total * parts * heads, device=indices[0].device)
     numbers = numbers.view(groups, total, parts, heads).permute(2, 0, 3, 1)
-    return torch.cat([numbers[..., each.flatten()].flatten() for each in places])
+    return torch.cat([numbers[..., each.flatten()].flatten() for each in indices])
 
 
 def _inverse(order: Tensor) -> Tensor:
-    back = torch.empty_like(order)
-    back[order] = torch.arange(len(order), device=order.device)
-    return back
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order), device=order.device)
+    return inverse

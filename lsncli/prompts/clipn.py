@@ -1,11 +1,11 @@
-"""CLIPN: a copy of the text encoder, with learnable "no" prompts, learns to say what is not in an image.
+"""CLIPN: a copy of the text encoder with learnable "no" prompts, trained to describe what an image lacks.
 
 Wang et al., "CLIPN for zero-shot OOD detection: teaching CLIP to say no", ICCV 2023; code: xmed-lab/CLIPN.
 
-The "no" encoder starts as CLIP's text encoder, all of whose weights are learned; P "no" prompts, (L, W) each
-and zero at first, are added to the token embeddings of a text. A caption takes one of the P or their mean, at
-random, and a text that is only read takes the mean. Image encoder and "yes" text encoder are frozen, so that
-their features are made once, without the random crops (at least 90 % of the area) of the authors' loader.
+The "no" encoder starts as CLIP's text encoder, and all its weights are trained. P "no" prompts, (L, W) each
+and zero at first, are added to the token embeddings of a text: in training one of the P or their mean, at
+random; otherwise the mean. Image encoder and "yes" text encoder are frozen, so that their features are
+computed once, without the random crops (at least 90 % of the area) of the authors' loader.
 """
 
 import math
@@ -23,21 +23,21 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 
 EPSILON = 1e-4
-"""Keeps the gradient of the distance in TSO finite at the start, where both encoders are the same."""
+"""Keeps the gradient of the distance in TSO finite at the start, where both encoders are equal."""
 
 Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class TextFunction:
-    """A text encoder as a function of its weights; made in ``backbones/text.py``."""
+    """A text encoder as a function of its weights; created in ``backbones/text.py``."""
 
     weights: dict[str, Tensor]
-    """The encoder's own, float32: all that text features depend on."""
+    """The encoder's weights, float32: all that text features depend on."""
     tokenize: Callable[[Sequence[str]], Tensor]
-    """N texts -> ids (N, L) on the device; what is too long is cut, as CLIP's training does."""
+    """N texts -> ids (N, L) on the device; long texts are truncated, as in CLIP's training."""
     run: Callable[[Weights, Tensor, Tensor], Tensor]
-    """Weights, ids (N, L) and what is added to their embeddings, (N, L, W) -> features (N, D), raw."""
+    """Weights, ids (N, L) and an addend of their embeddings (N, L, W) -> features (N, D), not normalised."""
     width: int
     longest: int
     device: torch.device
@@ -45,15 +45,15 @@ class TextFunction:
 
 @dataclass(frozen=True)
 class NoSettings:
-    """How a "no" encoder learns; the defaults are the paper's and its code's (2048 = 4 GPUs x 512)."""
+    """Training settings of a "no" encoder; defaults of the paper and its code (2048 = 4 GPUs x 512)."""
 
     prompts: int = 16
     epochs: int = 10
     batch_size: int = 2048
     rate: float = 3e-4
-    """Of AdamW (0.9, 0.98, 1e-6), falling to zero over the steps by half a cosine."""
+    """Learning rate of AdamW (0.9, 0.98, 1e-6); it falls to zero along half a cosine over the steps."""
     weight_decay: float = 0.2
-    """Not of biases and norms."""
+    """Not applied to biases and norms."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class NoSettings:
 
 
 def binary_opposite(images: Tensor, yes: Tensor, no: Tensor, scale: float) -> Tensor:
-    """Image-text binary-opposite loss (ITBO) of N >= 2 pairs of unit features (N, D).
+    """Return the image-text binary-opposite loss (ITBO) of N >= 2 pairs of unit features (N, D).
 
     With q_ij = exp(s x_i no_j) / (exp(s x_i yes_j) + exp(s x_i no_j)), the probability that "no caption j" is
     the one that fits image i: -1/N sum_i log(1 - q_ii) - 1/(N (N - 1)) sum_(i != j) log q_ij.
@@ -79,16 +79,17 @@ def binary_opposite(images: Tensor, yes: Tensor, no: Tensor, scale: float) -> Te
 
 
 def semantic_opposite(yes: Tensor, no: Tensor) -> Tensor:
-    """Text semantic-opposite loss (TSO), 1/N sum_i (2 - |yes_i - no_i|), of unit features (N, D).
+    """Return the text semantic-opposite loss (TSO), 1/N sum_i (2 - |yes_i - no_i|), of unit features (N, D).
 
-    It is 0 where the two are opposite. The distance is taken of its square plus 1e-4, as the authors do.
+    It is 0 where the two are opposite. The distance is the root of its square plus 1e-4, as in the authors'
+    code.
     """
     squares = 2 - 2 * (yes * no).sum(-1) + EPSILON
     return (2 - squares.sqrt()).mean()
 
 
 def objective(images: Tensor, yes: Tensor, no: Tensor, scale: float) -> Tensor:
-    """ITBO + TSO of one batch; the authors' code halves it, which AdamW does not notice."""
+    """Return ITBO + TSO of one batch; the authors' code halves it, which makes no difference to AdamW."""
     return binary_opposite(images, yes, no, scale) + semantic_opposite(yes, no)
 
 
@@ -96,11 +97,11 @@ PROMPTS = "no-prompts"
 """The name of the "no" prompts among the weights."""
 
 CHUNK = 64
-"""Captions whose gradient is in memory at a time."""
+"""Number of captions whose activations are in memory at a time."""
 
 
 def steps(pairs: int, settings: NoSettings) -> int:
-    """How many steps ``learn_no`` takes."""
+    """Return the number of steps of ``learn_no``."""
     return settings.epochs * len(_batches(torch.arange(pairs), settings.batch_size))
 
 
@@ -108,18 +109,21 @@ def steps(pairs: int, settings: NoSettings) -> int:
 def text_rows(
     encoder: TextFunction, weights: Weights, texts: Sequence[str], progress: ProgressCallback = silent
 ) -> Tensor:
-    """Unit features (N, D) of texts, on the device; ``weights`` may lack "no" prompts. Ticks once a text."""
-    nothing = torch.zeros(1, encoder.longest, encoder.width, device=encoder.device)
-    added = weights[PROMPTS].mean(0, keepdim=True) if PROMPTS in weights else nothing
-    found = []
+    """Return unit features (N, D) of texts, on the device; ``weights`` may lack "no" prompts.
+
+    ``progress`` counts texts.
+    """
+    zeros = torch.zeros(1, encoder.longest, encoder.width, device=encoder.device)
+    added = weights[PROMPTS].mean(0, keepdim=True) if PROMPTS in weights else zeros
+    features = []
     with threads_for(encoder.width):
         for first in range(0, len(texts), CHUNK):
             ids = encoder.tokenize(texts[first : first + CHUNK])
-            found.append(
+            features.append(
                 normalize(encoder.run(_encoders(weights), ids, added.expand(len(ids), -1, -1)), dim=-1)
             )
             progress(len(ids))
-    return torch.cat(found)
+    return torch.cat(features)
 
 
 def learn_no(
@@ -135,12 +139,13 @@ def learn_no(
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
 ) -> tuple[dict[str, Tensor], tuple[float, ...]]:
-    """Learn from N pairs: unit features of images and of captions by the "yes" encoder, (N, D), and captions.
+    """Train the "no" encoder on N pairs: unit features of images and of captions (N, D), and the captions.
 
-    More than ``chunk`` captions in a batch are encoded twice: once for the features, and piece by piece again
-    for the exact gradient. A last batch of one pair is left out: it has no foreign caption. Returns the
-    weights, ``PROMPTS`` among them, and the mean loss of each epoch's steps; the same for a seed on one
-    machine, resumed or not. Raises LsnError for fewer than 2 pairs or divergence.
+    ``yes`` are the caption features of the frozen encoder. More than ``chunk`` captions in a batch are
+    encoded twice: once for the features, and in chunks again for the exact gradient. A last batch of one
+    pair is skipped, since it has no other caption. Returns the weights, including ``PROMPTS``, and the mean
+    loss of each epoch; deterministic for a seed on one machine, resumed or not. Raises LsnError for fewer
+    than 2 pairs or divergence.
     """
     if len(captions) < 2:
         raise LsnError(f"A 'no' encoder learns from at least 2 image-caption pairs, found {len(captions)}.")
@@ -169,8 +174,8 @@ def learn_no(
                 which = torch.randint(settings.prompts + 1, (len(rows),), generator=generator)
                 optimizer.zero_grad(set_to_none=True)
                 batch = _Batch(encoder, weights, [captions[row] for row in rows.tolist()], which, chunk)
-                here = rows.to(encoder.device)
-                loss = batch.backward(partial(objective, images[here], yes[here], scale=scale))
+                indices = rows.to(encoder.device)
+                loss = batch.backward(partial(objective, images[indices], yes[indices], scale=scale))
                 if not math.isfinite(loss):
                     raise LsnError(f"Training diverged: the loss became {loss}.", "Use a lower --rate.")
                 optimizer.step()
@@ -185,7 +190,7 @@ def learn_no(
 
 @dataclass(frozen=True)
 class _Batch:
-    """The captions of a step with the number of the "no" prompt that each takes (P = the mean)."""
+    """The captions of a step, with the index of the "no" prompt of each (P: the mean)."""
 
     encoder: TextFunction
     weights: dict[str, Tensor]
@@ -194,22 +199,22 @@ class _Batch:
     chunk: int
 
     def backward(self, loss_of: Callable[[Tensor], Tensor]) -> float:
-        """Add the gradient of the loss of all features (N, D) to that of the weights; the loss."""
+        """Add the gradient of the loss of all features (N, D) to the weights; return the loss."""
         if len(self.captions) <= self.chunk:
-            loss = loss_of(next(self._pieces()))
+            loss = loss_of(next(self._chunks()))
             loss.backward()
             return float(loss.detach())
         with torch.no_grad():
-            features = torch.cat(list(self._pieces()))
+            features = torch.cat(list(self._chunks()))
         features.requires_grad_()
         loss = loss_of(features)
         (gradient,) = torch.autograd.grad(loss, features)
-        for piece, part in zip(self._pieces(), gradient.split(self.chunk), strict=True):
-            piece.backward(part)
+        for chunk, part in zip(self._chunks(), gradient.split(self.chunk), strict=True):
+            chunk.backward(part)
         return float(loss.detach())
 
-    def _pieces(self) -> Iterator[Tensor]:
-        """Unit "no" features of ``chunk`` captions at a time."""
+    def _chunks(self) -> Iterator[Tensor]:
+        """Yield the unit "no" features of ``chunk`` captions at a time."""
         for first in range(0, len(self.captions), self.chunk):
             part = slice(first, first + self.chunk)
             prompts = self.weights[PROMPTS]

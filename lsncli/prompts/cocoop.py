@@ -1,7 +1,7 @@
-"""CoCoOp: prompts that depend on the image. A small network shifts every context vector by what it sees.
+"""CoCoOp: prompts that depend on the image, whose context vectors a small network shifts.
 
 Zhou et al., "Conditional prompt learning for vision-language models", CVPR 2022: V_x(l_c) = [v_1 + pi(x) ...
-v_M + pi(x), w_c], pi(x) the meta-net. Every image needs a text pass over all classes of its own.
+v_M + pi(x), w_c], pi(x) the meta-net. Every image needs its own text pass over all classes.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,23 @@ META = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
 """The tensors of K meta-nets: (K, h, D), (K, h), (K, W, h) and (K, W)."""
 
 MEMORY = 1 << 30
-"""Bytes (``activation_bytes``) that the text passes of some images may take at a time."""
+"""Largest memory (``activation_bytes``) of the text passes of a batch of images."""
 
 CPU_MEMORY = 1 << 26
-"""On a CPU more images at a time are slower, because their activations leave the cache: with the mini model
-and 100 classes, 128 images at a time take 1.5 times as long each as 4."""
+"""The same on a CPU, where larger batches are slower because activations leave the cache: with the mini model
+and 100 classes, an image takes 1.5 times as long in a batch of 128 as in one of 4."""
 
 
 def shift(meta: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """pi(x) = A relu(B x + b) + a (K, B, W): what each of K meta-nets adds for unit ``images`` (B, D)."""
+    """Return pi(x) = A relu(B x + b) + a (K, B, W) of K meta-nets for unit ``images`` (B, D)."""
     hidden = torch.einsum("khd,bd->kbh", meta["hidden.weight"], images) + meta["hidden.bias"][:, None]
     return torch.einsum("kwh,kbh->kbw", meta["out.weight"], hidden.relu()) + meta["out.bias"][:, None]
 
 
 def conditioned(contexts: Tensor, shift: Tensor) -> Tensor:
-    """Contexts (K, M, W) or (K, C, M, W) of every image (K * B, [C,] M, W): set by set, in the images' order.
+    """Return the contexts of every image (K * B, [C,] M, W), ordered by set, then image.
+
+    ``contexts`` are (K, M, W) or (K, C, M, W).
 
     ``shift`` (K, B, W) is added to every context vector.
     """
@@ -52,10 +54,10 @@ def conditional_cosines(
     *,
     ensemble: bool = False,
 ) -> CosineFunction:
-    """A function from raw features (N, D) to cosines (K, N, C) with the prompts of K contexts for each image.
+    """Return a function from raw features (N, D) to cosines (K, N, C) with the prompts of each image.
 
     With ``ensemble`` a class is represented by the unit mean of its K unit text features: cosines (N, C). Any
-    number of rows is encoded piece by piece, as many images at a time as ``memory`` bytes allow. float64, but
+    number of rows is encoded in chunks, as many images at a time as ``memory`` bytes allow. float64, but
     text features are the tower's float32: rounding differs by 1e-7 or so with the number of images at a time.
     """
     contexts = contexts.to(tower.device)
@@ -76,11 +78,11 @@ def conditional_cosines(
     @torch.no_grad()
     def cosines(features: FloatArray) -> Float64Array:
         images = torch.from_numpy(unit(features))
-        found = np.empty((1 if ensemble else sets, len(images), classes))
+        cosines_of_sets = np.empty((1 if ensemble else sets, len(images), classes))
         with threads_for(tower.vocabulary.width):
             for first in range(0, len(images), at_once):
                 part = images[first : first + at_once].to(tower.device, wide)
-                found[:, first : first + at_once] = of(part).cpu().numpy()
-        return found[0] if ensemble else found
+                cosines_of_sets[:, first : first + at_once] = of(part).cpu().numpy()
+        return cosines_of_sets[0] if ensemble else cosines_of_sets
 
     return cosines

@@ -1,12 +1,12 @@
-"""DualCoOp: a positive and a negative context learned as a pair, by an asymmetric loss.
+"""DualCoOp: a positive and a negative context, trained as a pair with an asymmetric loss.
 
 Sun et al., "DualCoOp: fast adaptation to multi-label recognition with limited annotations", NeurIPS 2022;
-code: sunxm2357/DualCoOp. The pair are two sets of prompts of ``learner.learn``: set 0 says that a class is in
-the image, set 1 that it is not.
+code: sunxm2357/DualCoOp. The pair is two sets of prompts of ``learner.learn``: set 0 for "the class is in the
+image", set 1 for "it is not".
 
-Its authors give every class regions of its own: 20 cos for each region, a softmax of the positive ones over
-the regions as their weights, and 5 times the weighted sum. A store has one feature an image, the global one:
-a single region has the weight 1, so that both factors stay, as their product, the scale 100 (tau = 0.01).
+The authors weight image regions per class: 20 cos for each region, a softmax of the positive ones over the
+regions as weights, and 5 times the weighted sum. A store has one global feature per image: a single region
+has the weight 1, so that the product of both factors remains, the scale 100 (tau = 0.01).
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ DUAL = PromptSettings(sets=2, warmup=1, batch_size=32)
 """The authors' configuration: 16 + 16 shared vectors, SGD 0.002, 50 epochs, the first at 1e-5."""
 
 FIXED = ("kind", "learner", "sets", "turns")
-"""Settings that make the pair a pair."""
+"""Settings that define the pair and cannot be changed."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,21 @@ class Asymmetric:
             raise UsageError(f"--clip: expected a fraction from 0 to below 1, found {self.clip}.")
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of ``logits`` (2, B, C), positive first, with labels (B,)."""
+        """Return the loss of ``logits`` (2, B, C), positive first, with labels (B,)."""
         margin = logits[POSITIVE] - logits[NEGATIVE]
         absent = (torch.sigmoid(-margin) + self.clip).clamp(max=1)
         with torch.no_grad():
-            weight_here = torch.sigmoid(-margin) ** self.gamma_pos
-            weight_elsewhere = (1 - absent) ** self.gamma_neg
+            weight_own = torch.sigmoid(-margin) ** self.gamma_pos
+            weight_other = (1 - absent) ** self.gamma_neg
         own = one_hot(labels, margin.shape[1]).bool()
-        # A product with zero instead of a choice would be NaN where the other side is infinite.
-        gain = torch.where(
-            own, weight_here * logsigmoid(margin), weight_elsewhere * absent.clamp(min=1e-6).log()
-        )
+        # ``where`` instead of products with 0 and 1, which would be NaN where the other side is infinite.
+        gain = torch.where(own, weight_own * logsigmoid(margin), weight_other * absent.clamp(min=1e-6).log())
         return -gain.sum(dim=1).mean()
 
 
-def dual_settings(**given: Any) -> PromptSettings:
-    """``DUAL`` with every given (not None) value in place of its own; UsageError for an invalid one."""
-    settings = replace(DUAL, **{name: value for name, value in given.items() if value is not None})
+def dual_settings(**options: Any) -> PromptSettings:
+    """Return ``DUAL`` with every option that is not None replaced. Raises UsageError for an invalid value."""
+    settings = replace(DUAL, **{name: value for name, value in options.items() if value is not None})
     check(settings)
     if any(getattr(settings, name) != getattr(DUAL, name) for name in FIXED):
         raise UsageError(f"DualCoOp learns a pair of contexts: {', '.join(FIXED)} cannot be chosen.")

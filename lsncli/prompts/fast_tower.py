@@ -1,16 +1,15 @@
-"""The causal CLIP text transformer with everything done once that can be done once. Exact to rounding.
+"""The causal CLIP text transformer without redundant computation. Exact up to rounding.
 
-Learned prompts need the tower's gradient with respect to a few input vectors, nothing else. So, against
-running all 77 positions of every class's prompt through the model:
+Learned prompts only need the tower's gradient with respect to a few input vectors. So, compared with running
+all 77 positions of every class's prompt through the model:
 
-* the start of text sees only itself: its keys and values in every layer are constants of the tower;
-* tokens that all prompts share in front (a shared context) are computed once, and every class reads their
-  keys;
-* nothing behind the end of a text is computed, and texts are packed, not padded, in the linear layers;
+* the start of text attends only to itself: its keys and values in every layer are constants of the tower;
+* tokens at the start of all prompts (a shared context) are computed once, and every class uses their keys;
+* nothing after the end of a text is computed, and texts are packed, not padded, in the linear layers;
 * in the first layer, queries, keys and values of frozen tokens are constants, too;
-* in the last layer only the end of each text asks and passes on.
+* in the last layer only the end of each text has a query.
 
-The arithmetic falls to a twentieth for a shared context and to a quarter for class-specific ones.
+The number of operations falls to a twentieth for a shared context and to a quarter for class-specific ones.
 """
 
 from collections.abc import Sequence
@@ -28,13 +27,13 @@ from lsncli.prompts.packing import Activation, Linear, Norm, Weights, pack, pack
 QUICK = 1.702
 
 SAVED_WIDTHS = 15
-"""What a packed row costs in a layer at the peak of a step, in multiples of the width, as measured: residual
-stream, queries, keys, values, the wide activation (4), attention weights, and what the allocator adds."""
+"""Memory of a packed row in a layer at the peak of a step, in multiples of the width, as measured: residual
+stream, queries, keys, values, the wide activation (4), attention weights, and allocator overhead."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A block whose linear layers are bound to a kernel, and what the start of text has in it."""
+    """A block whose linear layers are bound to a kernel, with its constants of the start of text."""
 
     norm1: Norm
     q: LinearMap
@@ -49,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class FastTower:
-    """See the module. Make one with ``fast_tower``."""
+    """The text tower of this module. Create it with ``fast_tower``."""
 
     vocabulary: Vocabulary
     weights: Weights
@@ -58,14 +57,16 @@ class FastTower:
 
     @property
     def path(self) -> str:
+        """``fast`` and the linear kernel."""
         return f"fast ({self.kernel})"
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.weights.positions.device
 
     def encoder(self, layout: PromptLayout) -> Encoder:
-        """Contexts -> unit text features; see ``tower.Encoder``."""
+        """Return the function from contexts to unit text features; see ``layout.Encoder``."""
         positions = self.weights.positions
         packing = pack(layout, self.device, positions.dtype)
         prefix_positions = positions[1 : 1 + len(packing.prefix)]
@@ -77,11 +78,11 @@ class FastTower:
             words = embedding[[max(token, 0) for token in packing.prefix]]
 
         def plans_of(groups: int) -> tuple[AttentionPlan, AttentionPlan]:
-            """For all layers but the last, and for the last."""
+            """Plans for all layers but the last, and for the last."""
             heads = self.weights.heads
             return plan(packing.all_rows, groups, heads), plan(packing.ends_only, groups, heads)
 
-        plans = {1: plans_of(1)}  # most passes have one group; others are added when they come
+        plans = {1: plans_of(1)}  # most passes have one group; other plans are added on demand
 
         def encode(contexts: Tensor) -> Tensor:
             contexts = contexts.to(positions.dtype)
@@ -112,7 +113,7 @@ class FastTower:
         return encode
 
     def activation_bytes(self, layout: PromptLayout) -> int:
-        """About how many bytes one context of ``layout`` keeps for its gradient."""
+        """Estimate the bytes that one context of ``layout`` saves for its gradient."""
         floats = packed_rows(layout) * len(self.layers) * SAVED_WIDTHS * self.vocabulary.width
         return floats * self.weights.positions.element_size()
 
@@ -122,7 +123,7 @@ class FastTower:
 
     def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
         attended = attend(q, kv, layer.start, plan)
-        return _behind_attention(layer, x, attended, self.weights.activation)
+        return _after_attention(layer, x, attended, self.weights.activation)
 
     def _project(self, x: Tensor) -> Tensor:
         projection = self.weights.projection
@@ -139,7 +140,7 @@ def fast_tower(vocabulary: Vocabulary, weights: Weights, kernel: str = "auto") -
 
 @torch.no_grad()
 def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
-    """The start of text (1, 1, W) attends to itself alone, so attention hands on its value."""
+    """Bind the layers; the start of text (1, 1, W) attends only to itself, so attention returns its value."""
     layers = []
     for block in weights.blocks:
         inside = _norm(start, block.norm1)
@@ -160,26 +161,25 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
             start=key_and_value,
         )
         value = key_and_value[1].view(1, 1, -1)
-        start = _behind_attention(layer, start, value, weights.activation)
+        start = _after_attention(layer, start, value, weights.activation)
         layers.append(layer)
     return tuple(layers)
 
 
-def _behind_attention(layer: Layer, x: Tensor, attended: Tensor, activation: Activation) -> Tensor:
+def _after_attention(layer: Layer, x: Tensor, attended: Tensor, activation: Activation) -> Tensor:
     x = x + layer.out(attended)
     wide = layer.up(_norm(x, layer.norm2))
     return x + layer.down(gelu(wide) if activation == "gelu" else silu(wide))
 
 
 def _parts(layer: Linear, first: int) -> tuple[Linear, Linear]:
-    """A layer with its outputs divided in two."""
+    """Split the outputs of a layer in two."""
     biases = (None, None) if layer.bias is None else (layer.bias[:first], layer.bias[first:])
     return Linear(layer.weight[:first], biases[0]), Linear(layer.weight[first:], biases[1])
 
 
 def _silu_form(up: Linear, down: Linear) -> tuple[Linear, Linear]:
-    """OpenAI's QuickGELU, x sigmoid(1.702 x), is silu(1.702 x) / 1.702: the factors go into the layers
-    around.
+    """Fold the factors of QuickGELU, x sigmoid(1.702 x) = silu(1.702 x) / 1.702, into the adjacent layers.
 
     torch computes silu and its gradient in one pass over memory.
     """
@@ -188,7 +188,7 @@ def _silu_form(up: Linear, down: Linear) -> tuple[Linear, Linear]:
 
 
 def _prefix(tokens: Sequence[int], words: Tensor, contexts: Tensor) -> Tensor:
-    """The shared rows (G, P, W): frozen words, or vectors of a shared context."""
+    """Return the shared rows (G, P, W): frozen words, or vectors of a shared context."""
     if not any(token < 0 for token in tokens):
         return words.expand(len(contexts), -1, -1)
     rows = [

@@ -1,14 +1,11 @@
-"""Which routine multiplies by a frozen matrix: torch's own linear layer or oneDNN's.
+"""Kernels for the product with a frozen matrix: torch's linear layer or oneDNN with packed weights.
 
-Only the input of a frozen layer needs a gradient. On CPUs where torch's BLAS runs below what the processor
-can do (Intel MKL on AMD's) oneDNN with packed weights is up to twice as fast; elsewhere the two are level.
-So a short self-test decides, unless a kernel is named. It asks for a clear lead, because the two differ in
-the last bits of a sum and equal seeds should give equal prompts; the kernel is written into the artefact.
+Only the input of a frozen layer needs a gradient. On CPUs where torch's BLAS is slow (Intel MKL on AMD
+processors) oneDNN with packed weights is up to twice as fast; elsewhere the two are level. So a short
+benchmark decides, unless a kernel is named. It requires a clear lead, because the two differ in the last bits
+of a sum and equal seeds should give equal prompts; the kernel is recorded in the artefact.
 
-Multiplying by a frozen matrix with oneDNN, its weights packed once into the layout that it computes in.
-
-The operators are torch's own, used by its compiler, but not a public interface: ``works`` tries them before
-anything relies on them.
+The oneDNN operators are those of torch's compiler, not a public interface: ``works`` tests them before use.
 """
 
 import statistics
@@ -26,7 +23,7 @@ from lsncli.errors import Unavailable, UsageError
 from lsncli.prompts.packing import Linear
 
 Then = Literal["none", "gelu", "tanh_gelu", "silu"]
-"""What is applied to a product before it leaves the cache."""
+"""The function that is fused with a product."""
 
 _THEN: dict[Then, tuple[str, str]] = {
     "none": ("none", ""),
@@ -37,13 +34,13 @@ _THEN: dict[Then, tuple[str, str]] = {
 
 
 def pack(weight: Tensor) -> Tensor:
-    """A matrix (out, in), float32 on the CPU, as ``multiply`` wants it: a copy as large as the matrix."""
+    """Pack a matrix (out, in), float32 on the CPU, for ``multiply``: a copy as large as the matrix."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return packed
 
 
 def multiply(x: Tensor, packed: Tensor, bias: Tensor | None, then: Then = "none") -> Tensor:
-    """then(x A^T + b) of (..., in)."""
+    """Return then(x A^T + b) (..., out) of x (..., in)."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(
         x.contiguous(), packed, bias, _THEN[then][0], [], _THEN[then][1]
     )
@@ -51,7 +48,7 @@ def multiply(x: Tensor, packed: Tensor, bias: Tensor | None, then: Then = "none"
 
 
 def multiply_and_add(x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:
-    """x A^T + b + y."""
+    """Return x A^T + b + y."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
         x.contiguous(), y.contiguous(), packed, bias, "add"
     )
@@ -60,7 +57,7 @@ def multiply_and_add(x: Tensor, packed: Tensor, bias: Tensor | None, y: Tensor) 
 
 @cache
 def works() -> bool:
-    """Whether the operators are there and right."""
+    """Return whether the operators exist and compute correctly."""
     x, weight = torch.linspace(-1, 1, 3 * 8).view(3, 8), torch.linspace(-1, 2, 5 * 8).view(5, 8)
     bias, product = weight[:, 0].contiguous(), x @ weight.T
     expected: dict[Then, Tensor] = {
@@ -71,12 +68,12 @@ def works() -> bool:
     }
     try:
         packed = pack(weight)
-        found = [multiply(x, packed, None), multiply_and_add(x, packed, bias, product)]
-        found += [multiply(x, packed, bias, then) for then in expected]
+        results = [multiply(x, packed, None), multiply_and_add(x, packed, bias, product)]
+        results += [multiply(x, packed, bias, then) for then in expected]
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
-    right = [product, product + bias + product, *expected.values()]
-    return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, right, strict=True))
+    correct = [product, product + bias + product, *expected.values()]
+    return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(results, correct, strict=True))
 
 
 KERNELS = ("auto", "torch", "onednn")
@@ -85,32 +82,32 @@ LinearMap = Callable[[Tensor], Tensor]
 """(..., in) -> (..., out), differentiable in its input alone."""
 
 LEAD = 1.25
-"""How many times faster oneDNN must be in the self-test to be taken."""
+"""How many times faster oneDNN must be in the benchmark to be used."""
 
 
 def pick_kernel(name: str, width: int, device: torch.device, dtype: torch.dtype) -> str:
-    """``torch`` or ``onednn`` for a tower of this width; ``auto`` measures.
+    """Return ``torch`` or ``onednn`` for a tower of this width; ``auto`` measures both.
 
-    Raises UsageError for an unknown name, Unavailable if oneDNN is asked for but cannot serve this device and
+    Raises UsageError for an unknown name, Unavailable if ``onednn`` does not support this device and
     precision.
     """
     if name not in KERNELS:
         raise UsageError(f"--kernel: expected one of {', '.join(KERNELS)}, found '{name}'.")
-    able = device.type == "cpu" and dtype == torch.float32 and works()
-    if name == "onednn" and not able:
+    supported = device.type == "cpu" and dtype == torch.float32 and works()
+    if name == "onednn" and not supported:
         raise Unavailable(
             f"The kernel 'onednn' does not work here: it needs a CPU, float32 and torch with oneDNN; "
             f"found {device.type}, {str(dtype).removeprefix('torch.')}.",
             "Use --kernel auto.",
         )
     if name == "auto":
-        worth = able and width >= NARROW  # small matrices are level, and a race among equals decides nothing
+        worth = supported and width >= NARROW  # small matrices are equally fast with both
         return "onednn" if worth and _onednn_leads(width, torch.get_num_threads()) else "torch"
     return name
 
 
 def linear_map(layer: Linear, kernel: str) -> LinearMap:
-    """The layer as a function of its input."""
+    """Return the layer as a function of its input, computed by ``kernel``."""
     if kernel == "torch":
         return lambda x: linear(x, layer.weight, layer.bias)
     forward, backward = pack(layer.weight), pack(layer.weight.T.contiguous())
@@ -137,7 +134,7 @@ class _OneDnn(torch.autograd.Function):
 
 @cache
 def _onednn_leads(width: int, _threads: int, rows: int = 400, rounds: int = 9) -> bool:
-    """Whether oneDNN is clearly faster on the widest layer of a tower: medians of alternating runs."""
+    """Benchmark the widest layer of a tower: return whether oneDNN is clearly faster, by medians."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4 * width, width, generator=generator)
     x = torch.randn(rows, width, generator=generator)

@@ -1,13 +1,13 @@
-"""What a prompt is made of: frozen words and learned vectors, for every class.
+"""Prompt layouts: the frozen words and learned vectors of the prompt of every class.
 
-Eq. 2 of the paper writes V(l_c) = [v_1 ... v_M, w_c]. Between the start and the end of text stand the
+Eq. 2 of the paper writes V(l_c) = [v_1 ... v_M, w_c]. Between the start and the end of text are the
 context and "<class name>." with the full stop that CoOp and the authors of LSN use (Zhou et al., "Learning
-to prompt for vision-language models", IJCV 2022). The name may also stand in the middle or in front, or be
+to prompt for vision-language models", IJCV 2022). The name may also be in the middle or in front, or be
 left out.
 
 The frozen text tower g is one protocol with two implementations. ``fast_tower.FastTower`` computes what a
 causal CLIP text transformer computes with a twentieth of the work; ``plain_tower.PlainTower`` runs any other
-text encoder as it is. ``backbones/text.py`` decides by inspection which one serves a model.
+text encoder unchanged. ``backbones/text.py`` inspects the model and selects one.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,24 +27,25 @@ Position = Literal["end", "middle", "front"]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How a text becomes tokens, and tokens become vectors."""
+    """The tokenizer and the token embeddings of a text tower."""
 
     tokenize: Callable[[str], list[int]]
     """Token ids of a text without start and end of text."""
     start: tuple[int, ...]
-    """What every text begins with: CLIP's start of text; nothing for SigLIP."""
+    """Tokens at the start of every text: CLIP's start of text; none for SigLIP."""
     end: tuple[int, ...]
     embedding: Tensor
     """(vocabulary, W) float32."""
     longest: int
-    """The number of tokens the tower has positions for, start and end of text included."""
+    """The largest number of tokens, start and end of text included."""
 
     @property
     def width(self) -> int:
+        """W, the dimension of token embeddings."""
         return self.embedding.shape[1]
 
     def embed(self, ids: Sequence[int]) -> Tensor:
-        """Token ids -> (len(ids), W) embeddings, without positions."""
+        """Return the embeddings (len(ids), W) of token ids, without positions."""
         return self.embedding[torch.as_tensor(list(ids), dtype=torch.long, device=self.embedding.device)]
 
 
@@ -55,10 +56,10 @@ class PromptLayout:
     prompts: tuple[Prompt, ...]
     length: int = 0
     specific: bool = False
-    """Whether every class has a context of its own (C, M, W) or all share one (M, W)."""
+    """Whether contexts are class-specific (C, M, W) or shared (M, W)."""
 
     def part(self, first: int, last: int) -> "PromptLayout":
-        """The same for the classes ``first`` to ``last`` (exclusive)."""
+        """Return the layout of the classes ``first`` to ``last`` (exclusive)."""
         return PromptLayout(self.prompts[first:last], self.length, self.specific)
 
 
@@ -71,10 +72,10 @@ def context_layout(
     names: bool = True,
     specific: bool = False,
 ) -> PromptLayout:
-    """Prompts with a learned context of ``length`` vectors before, around or behind each class name.
+    """Return prompts with a learned context of ``length`` vectors before, around or after each class name.
 
-    Raises LsnError if a prompt does not fit the tower, UsageError for a shared context without names: then
-    all classes would have the same prompt.
+    Raises LsnError if a prompt is too long for the tower, UsageError for a shared context without names,
+    which would give all classes the same prompt.
     """
     if not names and not specific:
         raise UsageError(
@@ -98,7 +99,7 @@ def context_layout(
 
 
 def text_layout(vocabulary: Vocabulary, texts: Sequence[str]) -> PromptLayout:
-    """Plain texts, such as "a photo of a tench". Raises LsnError for one that does not fit the tower."""
+    """Return the layout of plain texts, such as "a photo of a tench". Raises LsnError if one is too long."""
     prompts = []
     for text in texts:
         prompt = (*vocabulary.start, *vocabulary.tokenize(text), *vocabulary.end)
@@ -116,7 +117,7 @@ def _check_length(prompt: Prompt, vocabulary: Vocabulary, what: str) -> None:
 
 
 Encoder = Callable[[Tensor], Tensor]
-"""Contexts to unit text features (G, C, D) in float32, differentiable in the contexts.
+"""Contexts -> unit text features (G, C, D) in float32, differentiable in the contexts.
 
 G contexts at a time (sets, or images in CoCoOp): (G, M, W) shared by all classes or (G, C, M, W)
 class-specific, as the layout says; (1, 0, W) for plain texts.
@@ -124,24 +125,26 @@ class-specific, as the layout says; (1, 0, W) for plain texts.
 
 
 class TextTower(Protocol):
-    """A frozen text encoder that takes vectors where words would stand."""
+    """A frozen text encoder that accepts vectors in place of word embeddings."""
 
     @property
     def path(self) -> str:
-        """``fast`` or ``plain``, and the linear kernel where there is a choice, such as "fast (onednn)"."""
+        """``fast`` with the linear kernel, or ``plain`` with the reason, such as "fast (onednn)"."""
 
     @property
     def kernel(self) -> str:
         """``torch`` or ``onednn``."""
 
     @property
-    def vocabulary(self) -> Vocabulary: ...
+    def vocabulary(self) -> Vocabulary:
+        """Tokenizer and token embeddings."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Device of the weights."""
 
     def encoder(self, layout: PromptLayout) -> Encoder:
-        """Everything about ``layout`` that does not depend on the contexts, computed once."""
+        """Return the function from contexts to unit text features, with its constants computed."""
 
     def activation_bytes(self, layout: PromptLayout) -> int:
-        """About how many bytes one context of ``layout`` keeps for its gradient."""
+        """Estimate the bytes that one context of ``layout`` saves for its gradient."""

@@ -1,12 +1,12 @@
-"""Learn prompts, positive or negative, CoOp or CoCoOp, any number of sets: one loop for all of them.
+"""Train prompts, positive or negative, CoOp or CoCoOp, any number of sets, in one loop.
 
 CoOp: Zhou et al., "Learning to prompt for vision-language models", IJCV 2022; CoCoOp: "Conditional prompt
 learning for vision-language models", CVPR 2022; both on stored features, without augmentation, as in LSN's
 Appendix D.
 
-Positive prompts minimise Eq. 4. K sets of negative prompts minimise Eq. 8: in the paper (Algorithm 1) all in
-every step, the sum of their Eq. 5 losses plus lambda times Eq. 7; in the authors' code they take turns
-inside an epoch, while the text features of the others stay as they were.
+Positive prompts minimise Eq. 4. K sets of negative prompts minimise Eq. 8: in the paper (Algorithm 1) all
+sets in every step, the sum of their Eq. 5 losses plus lambda times Eq. 7; in the authors' code they take
+turns within an epoch, while the text features of the others are fixed.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from lsncli.prompts.text_features import bounded, new_contexts
 from lsncli.types import Float64Array, Rows, unit
 
 MEMORY = 4 << 30
-"""Bytes that the text pass of a step may keep for its gradient before it is cut into chunks."""
+"""Bytes that the text pass of a step may save for its gradient before it is split into chunks."""
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Logits (K, B, C) of all sets and labels (B,) to the loss of a batch."""
@@ -37,12 +37,12 @@ META_REDUCTION = 16
 
 @dataclass(frozen=True)
 class LearnedContexts:
-    """Learned contexts and what the frozen text tower makes of them."""
+    """Learned contexts and their text features."""
 
     contexts: Tensor
     """(K, M, W), or (K, C, M, W) class-specific; float32 on the CPU."""
     meta: dict[str, Tensor]
-    """CoCoOp's K meta-nets (``conditional.META``); empty for CoOp."""
+    """CoCoOp's K meta-nets (``cocoop.META``); empty for CoOp."""
     text: Float64Array | None
     """Unit text features (K, C, D); None for CoCoOp, where they depend on the image."""
     history: tuple[float, ...]
@@ -61,11 +61,11 @@ def learn(
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
 ) -> LearnedContexts:
-    """Learn on labelled rows; deterministic for a seed on one machine, resumed or not.
+    """Train prompts on labelled rows; deterministic for a seed on one machine, resumed or not.
 
-    ``objective`` takes the place of the cross-entropy of Eq. 4 and 5. ``progress`` is called once a step,
-    ``on_epoch`` with the state after every epoch. Raises LsnError for bad rows, too long prompts or
-    divergence, UsageError for settings that do not go together.
+    ``objective`` replaces the cross-entropy of Eq. 4 and 5. ``progress`` is called once a step, ``on_epoch``
+    with the state after every epoch. Raises LsnError for invalid rows, prompts that are too long or
+    divergence, UsageError for incompatible settings.
     """
     generator = seeded(settings.seed)
     layout = settings_layout(tower, classes, settings)
@@ -77,8 +77,8 @@ def learn(
         restore(resume, sets.named(), optimizer, generator)
         history = resume.history
         progress(len(history) * steps(len(rows), settings) // settings.epochs, "resumed")
-    everyone = range(settings.sets)
-    turns = [(k,) for k in everyone] if settings.turns else [tuple(everyone)]
+    all_sets = range(settings.sets)
+    turns = [(k,) for k in all_sets] if settings.turns else [tuple(all_sets)]
     fit = objective or partial(classification, double_softmax=settings.double_softmax)
     for epoch in range(len(history), settings.epochs):
         for group in optimizer.param_groups:
@@ -88,13 +88,13 @@ def learn(
         if on_epoch is not None:
             on_epoch(snapshot(sets.named(), optimizer, generator, history))
     with torch.no_grad():
-        text = None if sets.conditional else as_units(sets.features(everyone))
-    learned = {name: sets.stacked(name, everyone).detach().cpu() for name in sets.parameters}
+        text = None if sets.conditional else as_units(sets.features(all_sets))
+    learned = {name: sets.stacked(name, all_sets).detach().cpu() for name in sets.parameters}
     return LearnedContexts(learned.pop("contexts"), learned, text, history)
 
 
 def settings_layout(tower: TextTower, classes: Sequence[str], settings: PromptSettings) -> PromptLayout:
-    """The prompts that ``settings`` describe."""
+    """Return the prompt layout of ``settings``."""
     return context_layout(
         tower.vocabulary,
         classes,
@@ -106,19 +106,19 @@ def settings_layout(tower: TextTower, classes: Sequence[str], settings: PromptSe
 
 
 def steps(rows: int, settings: PromptSettings) -> int:
-    """How many steps ``learn`` takes, for a progress bar."""
+    """Return the number of steps of ``learn``, for a progress bar."""
     turns = settings.sets if settings.turns else 1
     return settings.epochs * turns * -(-rows // settings.batch_size)
 
 
 def as_units(text: Tensor) -> Float64Array:
-    """Text features as float64 unit rows on the CPU."""
+    """Return text features as float64 unit rows on the CPU."""
     return unit(text.detach().cpu().double().numpy())
 
 
 @dataclass(frozen=True)
 class _Sets:
-    """The parameters of K sets of prompts, each a leaf of its own so that sets can learn in turns."""
+    """The parameters of K sets of prompts, each a separate leaf, so that sets can be trained in turns."""
 
     parameters: dict[str, list[Tensor]]
     encode: Encoder
@@ -134,7 +134,7 @@ class _Sets:
         return torch.stack([self.parameters[name][k] for k in which])
 
     def features(self, which: Sequence[int], images: Tensor | None = None) -> Tensor:
-        """Unit text features (k, C, D) of some sets; (k, B, C, D) if they depend on unit images (B, D)."""
+        """Return unit text features (k, C, D), or (k, B, C, D) if they depend on unit images (B, D)."""
         contexts = self.stacked("contexts", which)
         if not self.conditional or images is None:
             return self.encode(contexts)
@@ -156,14 +156,14 @@ def _new_sets(
     if settings.learner == "cocoop":
         start |= _new_meta(settings.sets, dim, tower.vocabulary.width, generator)
     parameters = {
-        name: [one.to(tower.device).clone().requires_grad_() for one in every]
-        for name, every in start.items()
+        name: [tensor.to(tower.device).clone().requires_grad_() for tensor in tensors]
+        for name, tensors in start.items()
     }
     return _Sets(parameters, bounded(tower, layout, memory))
 
 
 def _new_meta(sets: int, dim: int, width: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """K two-layer networks, uniform within 1 / sqrt(inputs) as torch initialises linear layers."""
+    """Initialise K two-layer networks, uniform within 1 / sqrt(inputs) as torch's linear layers."""
     hidden = max(1, dim // META_REDUCTION)
     shapes = {
         "hidden.weight": (hidden, dim),
@@ -181,8 +181,7 @@ def _new_meta(sets: int, dim: int, width: int, generator: torch.Generator) -> di
 def _loss(
     sets: _Sets, turn: Sequence[int], settings: PromptSettings, objective: Objective
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Eq. 4 or Eq. 8 of the sets whose turn it is; the others, if the orthogonality term needs them, are
-    constants."""
+    """Return Eq. 4 or Eq. 8 as a function of a batch; sets that are not in ``turn`` are constants."""
     others = [k for k in range(settings.sets) if k not in turn] if settings.weight else []
     fixed: Tensor | None = None
     if others and not sets.conditional:
@@ -198,7 +197,7 @@ def _loss(
             return fit + settings.weight * orthogonality(text, settings.orthogonality)
         with torch.no_grad():
             rest = sets.features(others, images) if fixed is None else fixed
-        every = torch.cat([text, rest])
-        return fit + settings.weight * orthogonality(every, settings.orthogonality, own=0)
+        combined = torch.cat([text, rest])
+        return fit + settings.weight * orthogonality(combined, settings.orthogonality, own=0)
 
     return loss_of

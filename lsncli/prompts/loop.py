@@ -1,5 +1,4 @@
-"""What every learner needs of a training loop: rows in memory, shuffled batches, rates, a state that can be
-kept."""
+"""The training loop of all learners: shuffled batches, optimisers, learning rates and checkpoints."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +21,11 @@ WARMUP_RATE = 1e-5
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that the epochs still to come depend on: parameters, optimiser, random state, and the losses so
-    far."""
+    """The state after an epoch: parameters, optimiser, random state and losses."""
 
     tensors: dict[str, Tensor]
     history: tuple[float, ...]
-    """Mean training loss of each epoch done."""
+    """Mean training loss of each finished epoch."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class TrainingRows:
     generator: torch.Generator
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch: every row once, in a fresh random order."""
+        """Yield the batches of one epoch: every row once, in a new random order."""
         order = torch.randperm(len(self.labels), generator=self.generator).to(self.labels.device)
         for rows in torch.split(order, self.size):
             yield self.images[rows], self.labels[rows]
@@ -49,7 +47,7 @@ class TrainingRows:
 def batches(
     rows: Rows, classes: int, size: int, generator: torch.Generator, device: torch.device
 ) -> TrainingRows:
-    """Put rows on the device. Raises LsnError for no rows or labels outside 0 .. classes - 1."""
+    """Move rows to the device. Raises LsnError for no rows or labels outside 0 .. classes - 1."""
     if len(rows) == 0:
         raise LsnError(
             "Training needs labelled rows; found none.", "Extract a folder with a folder per class."
@@ -69,9 +67,9 @@ def run_epoch(
     loss_of: Callable[[Tensor, Tensor], Tensor],
     progress: ProgressCallback,
 ) -> float:
-    """One pass over the rows, one step a batch; returns the mean loss over rows.
+    """Train for one pass over the rows, one step per batch; return the mean loss over rows.
 
-    Raises LsnError when the loss stops being finite.
+    Raises LsnError if the loss is not finite.
     """
     total = 0.0
     rate = optimizer.param_groups[0]["lr"]
@@ -89,7 +87,7 @@ def run_epoch(
 
 
 def make_optimizer(parameters: list[Tensor], settings: PromptSettings) -> torch.optim.Optimizer:
-    """The settings' optimiser. A parameter without a gradient is left alone in a step, its momenta, too."""
+    """Return the settings' optimiser. A step skips parameters without a gradient and their momenta."""
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.rate)
     return torch.optim.SGD(
@@ -98,10 +96,11 @@ def make_optimizer(parameters: list[Tensor], settings: PromptSettings) -> torch.
 
 
 def rate_at(epoch: int, settings: PromptSettings) -> float:
-    """The rate of an epoch, counted from 0: half a cosine from the full rate towards zero, as in CoOp.
+    """Return the learning rate of an epoch, counted from 0.
 
-    Warm-up epochs come before the cosine and are not part of it, again as in CoOp. A closed form, not a
-    recurrence: a resumed run has the same rates to the bit.
+    It falls along half a cosine from the full rate towards zero, as in CoOp. Warm-up epochs come before the
+    cosine and are not part of it, again as in CoOp. A closed form, not a recurrence, so that a resumed run
+    has bit-identical rates.
     """
     if epoch < settings.warmup:
         return WARMUP_RATE
@@ -116,7 +115,7 @@ def snapshot(
     generator: torch.Generator,
     history: tuple[float, ...],
 ) -> Checkpoint:
-    """A copy of the state after an epoch."""
+    """Copy the state after an epoch."""
     tensors = {name: tensor.detach() for name, tensor in parameters.items()} | {
         f"optimizer.{index}.{name}": value
         for index, state in optimizer.state_dict()["state"].items()
@@ -134,7 +133,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:
-    """The inverse of ``snapshot``. Raises LsnError if the checkpoint is of other parameters."""
+    """Restore the state of a ``snapshot``. Raises LsnError if the checkpoint has other parameters."""
     tensors = checkpoint.tensors
     state: dict[int, dict[str, Any]] = {}
     try:

@@ -1,10 +1,10 @@
-"""How the prompts of a layout are packed into rows: what they share once, names without padding.
+"""Pack the prompts of a layout into rows: the shared prefix once, and no padding.
 
-Behind a causal mask equal beginnings have equal values in every layer, so the tokens that all prompts start
-with are computed once. The rows of all prompts then lie one behind the other: shared prefix, learned own
-rows, frozen own rows. For attention, classes are put together by how many rows of their own they have.
+With a causal mask, equal prefixes have equal activations in every layer, so the tokens that all prompts
+start with are computed once. The packed rows are the shared prefix, then learned own rows, then frozen own
+rows. For attention, classes are grouped by their number of own rows.
 
-The weights of a causal CLIP text transformer are plain tensors here (``Weights``).
+The weights of a causal CLIP text transformer are plain tensors (``Weights``).
 """
 
 from collections import defaultdict
@@ -23,28 +23,28 @@ MASKED = float("-inf")
 
 @dataclass(frozen=True)
 class Packing:
-    """Row by row: which vector stands where, and the buckets for attention. The start of text has no row."""
+    """The vector and position of every packed row, and attention buckets; none for the start of text."""
 
     prefix: Prompt
-    """The shared tokens behind the start of text."""
+    """The shared tokens after the start of text."""
     learned: Tensor
-    """For each learned own row the vector it takes: j of a shared context, or c * M + j of a class's own."""
+    """The vector index of each learned own row: j of a shared context, or c * M + j if class-specific."""
     learned_positions: Tensor
     frozen: Tensor
     """Token ids of the frozen own rows."""
     frozen_positions: Tensor
     all_rows: tuple[Bucket, ...]
-    """The prefix, if there is one, then classes with ever more rows of their own; every row asks."""
+    """The prefix, if any, then classes by their number of own rows; every row has a query."""
     ends_only: tuple[Bucket, ...]
-    """For the last layer, where only the end of each text asks."""
+    """For the last layer, where only the end of each text has a query."""
     ends: Tensor
-    """(C,) packed row of the end of each text."""
+    """(C,) index of the packed row of the end of each text."""
 
 
 def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.float32) -> Packing:
-    """Prompts must begin with one start-of-text token and end with the token that is read.
+    """Pack a layout whose prompts begin with one start-of-text token and end with the token that is read.
 
-    Masks are of ``dtype``, the tower's own.
+    Masks have ``dtype``, that of the tower.
     """
 
     def on(values: list[int] | list[list[int]]) -> Tensor:
@@ -56,21 +56,21 @@ def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.
     rows = [(c, i, prompt[i]) for c, prompt in enumerate(prompts) for i in range(shared, len(prompt))]
     learned = [row for row in rows if row[2] < 0]
     frozen = [row for row in rows if row[2] >= 0]
-    place = {(c, position): prefix + i for i, (c, position, _) in enumerate(learned + frozen)}
-    alike: dict[int, list[int]] = defaultdict(list)
+    index = {(c, position): prefix + i for i, (c, position, _) in enumerate(learned + frozen)}
+    by_length: dict[int, list[int]] = defaultdict(list)
     for c, prompt in enumerate(prompts):
-        alike[len(prompt) - shared].append(c)
+        by_length[len(prompt) - shared].append(c)
 
     def bucket(before: int, rows: Tensor) -> Bucket:
         length = rows.shape[1]
         mask = torch.full((length, 1 + before + length), MASKED, dtype=dtype, device=device)
-        mask = mask.triu(2 + before)  # a row sees itself and what comes before it
+        mask = mask.triu(2 + before)  # a row attends to itself and to earlier rows
         return Bucket(prefix=before, rows=rows, asking=rows, mask=mask)
 
     all_rows = [bucket(0, on([list(range(prefix))]))] if prefix else []
     ends_only = [replace(each, asking=each.asking[:, :0], mask=each.mask[:0]) for each in all_rows]
-    for length, classes in sorted(alike.items()):
-        own = on([[place[c, shared + i] for i in range(length)] for c in classes])
+    for length, classes in sorted(by_length.items()):
+        own = on([[index[c, shared + i] for i in range(length)] for c in classes])
         each = bucket(prefix, own)
         all_rows.append(each)
         ends_only.append(replace(each, asking=on(classes)[:, None], mask=each.mask[-1:]))
@@ -82,18 +82,18 @@ def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.
         frozen_positions=on([position for _, position, _ in frozen]),
         all_rows=tuple(all_rows),
         ends_only=tuple(ends_only),
-        ends=on([place[c, len(prompt) - 1] for c, prompt in enumerate(prompts)]),
+        ends=on([index[c, len(prompt) - 1] for c, prompt in enumerate(prompts)]),
     )
 
 
 def packed_rows(layout: PromptLayout) -> int:
-    """How many rows ``pack`` gives: the shared prefix once, and the own rows of every class."""
+    """Return the number of packed rows: the shared prefix once, and the own rows of every class."""
     shared = _shared(layout)
     return shared - 1 + sum(len(prompt) - shared for prompt in layout.prompts)
 
 
 def _shared(layout: PromptLayout) -> int:
-    """How many tokens all prompts start with, the start of text included and the last of any left out."""
+    """Return the number of leading tokens that all prompts share; the last token of a prompt never counts."""
     prompts = layout.prompts
     limit = min(map(len, prompts)) - 1
     alike = [
@@ -138,7 +138,7 @@ class TextBlock:
 
 @dataclass(frozen=True)
 class Weights:
-    """A whole tower: positions are added to token embeddings, the answer is read at the end of text."""
+    """The weights of a text tower: positions are added to token embeddings, the end of text is the output."""
 
     positions: Tensor
     """(longest prompt, W)."""

@@ -1,11 +1,12 @@
-"""The settings of prompt learning, and the presets: the paper, the authors' code, and two of our own.
+"""Settings, presets and losses of prompt learning (Eq. 3-8 of the paper).
 
-The losses of prompt learning, Eq. 3-8, as the paper writes them and as the authors' code computes them.
+Presets: the paper, the authors' code, and two of our own. Losses: as in the paper and as in the authors'
+code.
 
 LSN: Nie et al., "Out-of-Distribution Detection with Negative Prompts", ICLR 2024; code: junz-debug/lsn.
 The two differ (docs/decisions/0003-two-modes.md):
 
-* the paper takes the cross-entropy of one softmax; the code hands the softmax to a cross-entropy that
+* the paper takes the cross-entropy of one softmax; the code passes the softmax to a cross-entropy that
   applies a second one, so that its loss never falls below log(1 + (C - 1) / e);
 * the paper sums |cos| over classes and pairs of sets (Eq. 7); the code takes a mean of signed cosines.
 """
@@ -25,8 +26,7 @@ Orthogonality = Literal["sum", "mean", "signed"]
 
 
 def logits(images: Tensor, text: Tensor, kind: Kind, tau: float) -> Tensor:
-    """What the softmax of Eq. 3 (positive: cos / tau) or Eq. 6 (negative: (1 - cos) / tau) is taken of, (K,
-    B, C).
+    """Return the logits (K, B, C) of Eq. 3 (positive: cos / tau) or Eq. 6 (negative: (1 - cos) / tau).
 
     ``images`` (B, D) and ``text``, unit: (K, C, D), or (K, B, C, D) where prompts depend on the image
     (CoCoOp).
@@ -37,20 +37,20 @@ def logits(images: Tensor, text: Tensor, kind: Kind, tau: float) -> Tensor:
 
 
 def classification(logits: Tensor, labels: Tensor, *, double_softmax: bool) -> Tensor:
-    """Eq. 4 and 5: cross-entropy of ``logits`` (K, B, C) with labels (B,), mean over images, summed over
-    sets.
+    """Return Eq. 4 and 5: cross-entropy of ``logits`` (K, B, C), mean over images, summed over sets.
 
-    A negative loss is small when the negative prompt of an image's own class matches the image least of all.
+    ``labels`` are (B,). A negative loss is small when the negative prompt of an image's own class matches
+    the image least of all.
     """
     values = logits.softmax(-1) if double_softmax else logits
-    return torch.stack([cross_entropy(one, labels) for one in values]).sum()
+    return torch.stack([cross_entropy(of_set, labels) for of_set in values]).sum()
 
 
 def orthogonality(text: Tensor, form: Orthogonality, own: int | None = None) -> Tensor:
-    """Eq. 7 over pairs i < j of K sets of unit text features (K, ..., C, D); 0 for one set.
+    """Return Eq. 7 over pairs i < j of K sets of unit text features (K, ..., C, D); 0 for one set.
 
     "sum": sum over classes and pairs of |cos|, as the paper writes it; "mean": the mean over classes and
-    pairs of |cos|; "signed": the mean of cos, as the code has it. With ``own`` only that set's
+    pairs of |cos|; "signed": the mean of cos, as in the code. With ``own`` only that set's
     pairs count. Image-conditional features (K, B, C, D) are averaged over the B images.
     """
     count = len(text)
@@ -72,7 +72,7 @@ Learner = Literal["coop", "cocoop"]
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """Everything that decides which prompts are learned, but the tower, the rows and the classes.
+    """The settings of prompt learning: all that it depends on except tower, rows and classes.
 
     The defaults are CoOp's positive prompts as in Appendix D of the paper.
     """
@@ -81,18 +81,18 @@ class PromptSettings:
     mode: Mode = "paper"
     """The preset that these settings started from."""
     learner: Learner = "coop"
-    """CoCoOp adds to every context vector what a small network makes of the image."""
+    """``cocoop`` shifts every context vector by a small network of the image features."""
     sets: int = 1
-    """K prompts for every class."""
+    """K, the number of prompts for every class."""
     specific: bool = False
-    """A context of its own for every class, or one shared by all."""
+    """Whether every class has its own context, or all share one."""
     names: bool = True
     position: Position = "end"
-    """Where the class name stands."""
+    """The position of the class name."""
     length: int = 16
-    """M vectors in a context."""
+    """M, the number of vectors in a context."""
     init: str = ""
-    """Words that contexts start from; empty for random vectors."""
+    """Words whose embeddings initialise contexts; empty for random vectors."""
     tau: float = 0.01
     """Temperature of Eq. 3 or Eq. 6."""
     double_softmax: bool = False
@@ -100,7 +100,7 @@ class PromptSettings:
     """Lambda of Eq. 8, the weight of the orthogonality term."""
     orthogonality: Orthogonality = "sum"
     turns: bool = False
-    """Sets learn one after the other inside an epoch, not all in every step."""
+    """Whether sets are trained one after the other within an epoch, not all in every step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     rate: float = 0.002
     momentum: float = 0.9
@@ -116,8 +116,7 @@ class PromptSettings:
     """Of the frozen text tower; contexts and losses are always float32."""
     seed: int = 0
     score: dict[str, Any] = field(default_factory=dict)
-    """The settings of the LSN score that belong to these negative prompts, where they are not its
-    defaults."""
+    """Settings of the LSN score for these negative prompts that are not its defaults."""
 
 
 _POSITIVE = PromptSettings()
@@ -158,23 +157,23 @@ _COCOOP_SCHEDULE: dict[str, Any] = {"epochs": 10, "batch_size": 1}
 """Appendix D: positive contexts of 4 vectors; 10 epochs of single images."""
 
 
-def preset(kind: Kind, mode: str = "paper", learner: str = "coop", **given: Any) -> PromptSettings:
-    """The settings of a preset with every given (not None) value in place of its own.
+def preset(kind: Kind, mode: str = "paper", learner: str = "coop", **options: Any) -> PromptSettings:
+    """Return the settings of a preset with every option that is not None replaced.
 
     Raises UsageError for an unknown name or an invalid value.
     """
     _check_choice("mode", mode, MODES)
     _check_choice("learner", learner, get_args(Learner))
-    settings = next(made for name, made in PRESETS[kind].items() if name == mode)
+    settings = next(values for name, values in PRESETS[kind].items() if name == mode)
     if learner == "cocoop":
         settings = replace(settings, learner="cocoop", **_COCOOP[kind], **_COCOOP_SCHEDULE)
-    changed = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    changed = replace(settings, **{name: value for name, value in options.items() if value is not None})
     check(changed)
     return changed
 
 
 def check(settings: PromptSettings) -> None:
-    """UsageError for an invalid value."""
+    """Raise UsageError for an invalid value."""
     for name, kind in get_type_hints(PromptSettings).items():
         if get_origin(kind) is Literal:
             _check_choice(name, getattr(settings, name), get_args(kind))
@@ -198,5 +197,5 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _option(name: str) -> str:
-    """The option of the command line that sets a field."""
+    """Return the command-line option of a field."""
     return "--context-length" if name == "length" else f"--{name.replace('_', '-')}"

@@ -1,9 +1,9 @@
-"""Text features of any number of classes in bounded memory, with exact gradients: two passes, chunk by chunk.
+"""Text features of any number of classes in bounded memory, with exact gradients, in two passes over chunks.
 
-The first pass computes features and keeps nothing else. When the gradient of the loss with respect to the
-features is known, the second computes each chunk again, this time with what its gradient needs. Nothing is
-approximated: the gradient of a sum of chunks is the sum of their gradients. Chunks cost one more forward
-pass, and only where all at once would not fit.
+The first pass computes features without saving activations. Once the gradient of the loss with respect to
+the features is known, the second pass recomputes each chunk with the activations for its gradient. Nothing
+is approximated: the gradient of a sum of chunks is the sum of their gradients. Chunking costs one more
+forward pass, and only where the whole layout does not fit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, Vocabulary, 
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """The features of some groups and some classes."""
+class _Chunk:
+    """The features of a slice of the groups and a slice of the classes."""
 
     groups: slice
     classes: slice
@@ -28,30 +28,30 @@ class _Piece:
 
 
 def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> Encoder:
-    """An encoder of ``layout`` that keeps at most about ``memory`` bytes for its gradient.
+    """Return an encoder of ``layout`` that saves at most about ``memory`` bytes for its gradient.
 
     Classes are split if one context with all of them does not fit, contexts (sets, images) if all at once do
-    not. One class of one context is the least there is, whatever it needs.
+    not. The smallest chunk is one class of one context, whatever it needs.
     """
     need = tower.activation_bytes(layout)
     count = len(layout.prompts)
-    chunks = min(count, -(-need // max(1, memory)))
-    edges = [round(i * count / chunks) for i in range(chunks + 1)]
+    parts = min(count, -(-need // max(1, memory)))
+    edges = [round(i * count / parts) for i in range(parts + 1)]
     encoders = [
         (slice(first, last), tower.encoder(layout.part(first, last))) for first, last in pairwise(edges)
     ]
-    at_once = max(1, memory // max(1, -(-need // chunks)))
+    at_once = max(1, memory // max(1, -(-need // parts)))
 
     def encode(contexts: Tensor) -> Tensor:
         groups = len(contexts)
-        if chunks == 1 and groups <= at_once:
+        if parts == 1 and groups <= at_once:
             return encoders[0][1](contexts)
-        pieces = [
-            _Piece(slice(first, first + at_once), classes, run)
+        chunks = [
+            _Chunk(slice(first, first + at_once), classes, run)
             for first in range(0, groups, at_once)
             for classes, run in encoders
         ]
-        work = _Pieces(pieces, layout.specific, (groups, count))
+        work = _Chunks(chunks, layout.specific, (groups, count))
         features: Tensor = _TwoPass.apply(contexts, work)  # type: ignore[no-untyped-call]
         return features
 
@@ -59,29 +59,29 @@ def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> Encoder:
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    pieces: list[_Piece]
+class _Chunks:
+    chunks: list[_Chunk]
     specific: bool
     shape: tuple[int, int]
 
-    def of(self, contexts: Tensor) -> Iterator[tuple[_Piece, Tensor]]:
-        """Each piece with the contexts it needs, as a view."""
-        for piece in self.pieces:
-            part = contexts[piece.groups]
-            yield piece, part[:, piece.classes] if self.specific else part
+    def of(self, contexts: Tensor) -> Iterator[tuple[_Chunk, Tensor]]:
+        """Yield each chunk with a view of the contexts that it needs."""
+        for chunk in self.chunks:
+            part = contexts[chunk.groups]
+            yield chunk, part[:, chunk.classes] if self.specific else part
 
 
 class _TwoPass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, contexts: Tensor, pieces: _Pieces) -> Tensor:
+    def forward(ctx: Any, contexts: Tensor, chunks: _Chunks) -> Tensor:
         ctx.save_for_backward(contexts)
-        ctx.pieces = pieces
+        ctx.chunks = chunks
         features: Tensor | None = None
-        for piece, part in pieces.of(contexts):
-            found = piece.encode(part)
+        for chunk, part in chunks.of(contexts):
+            encoded = chunk.encode(part)
             if features is None:
-                features = found.new_empty(*pieces.shape, found.shape[-1])
-            features[piece.groups, piece.classes] = found
+                features = encoded.new_empty(*chunks.shape, encoded.shape[-1])
+            features[chunk.groups, chunk.classes] = encoded
         assert features is not None  # a layout has classes
         return features
 
@@ -89,12 +89,12 @@ class _TwoPass(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (contexts,) = ctx.saved_tensors
         total = torch.zeros_like(contexts)
-        pieces: _Pieces = ctx.pieces
-        for (piece, part), (_, sum_of_part) in zip(pieces.of(contexts), pieces.of(total), strict=True):
+        chunks: _Chunks = ctx.chunks
+        for (chunk, part), (_, sum_of_part) in zip(chunks.of(contexts), chunks.of(total), strict=True):
             leaf = part.detach().requires_grad_()
             with torch.enable_grad():
-                features = piece.encode(leaf)
-            (gradient,) = torch.autograd.grad(features, leaf, gradients[0][piece.groups, piece.classes])
+                features = chunk.encode(leaf)
+            (gradient,) = torch.autograd.grad(features, leaf, gradients[0][chunk.groups, chunk.classes])
             sum_of_part += gradient
         return total, None
 
@@ -103,16 +103,16 @@ INIT_STD = 0.02
 """Standard deviation of a random context vector, as in CoOp."""
 
 TEXT_MEMORY = 1 << 28
-"""Bytes for the activations of plain texts at a time."""
+"""Largest memory in bytes for the activations of plain texts."""
 
 
 def new_contexts(
     vocabulary: Vocabulary, shape: tuple[int, ...], words: str, generator: torch.Generator
 ) -> Tensor:
-    """Contexts (K, M, W) or (K, C, M, W) of the given ``shape`` (K, [C,] M), float32 on the CPU.
+    """Initialise contexts (K, M, W) or (K, C, M, W) of ``shape`` (K, [C,] M), float32 on the CPU.
 
     Random with standard deviation 0.02, or the embeddings of ``words``, which must be M tokens. Several sets
-    from the same words get that much noise, too: equal sets would have equal gradients and stay equal.
+    from the same words get this noise, too: equal sets would have equal gradients and stay equal.
     Raises UsageError if the words are not M tokens.
     """
     noise = torch.randn(*shape, vocabulary.width, generator=generator) * INIT_STD
@@ -129,6 +129,6 @@ def new_contexts(
 
 @torch.no_grad()
 def text_features(tower: TextTower, texts: Sequence[str]) -> Tensor:
-    """Unit text features (N, D) of plain texts, such as "a photo of a tench"."""
-    nothing = torch.empty(1, 0, tower.vocabulary.width, device=tower.device)
-    return bounded(tower, text_layout(tower.vocabulary, texts), TEXT_MEMORY)(nothing)[0]
+    """Return unit text features (N, D) of plain texts, such as "a photo of a tench"."""
+    no_contexts = torch.empty(1, 0, tower.vocabulary.width, device=tower.device)
+    return bounded(tower, text_layout(tower.vocabulary, texts), TEXT_MEMORY)(no_contexts)[0]

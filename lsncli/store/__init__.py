@@ -1,7 +1,8 @@
-"""The feature store: one HDF5 file of image features, bound to one model. README.md is its format.
+"""The feature store: one HDF5 file with the image features of one model. README.md specifies the format.
 
-In: rows, labels, keys, failures and the model's fingerprint. Out: the same, checked; memory-mapped if large.
+It stores rows, labels, keys, failures and the model's fingerprint. Reading verifies them; large splits are
+memory-mapped.
 """
 
 NO_VERIFY = "LSN_NO_VERIFY"
-"""The variable of `lsn --no-verify`: stores are read without comparing them with their checksums."""
+"""Environment variable of `lsn --no-verify`: stores are read without verifying their checksums."""

@@ -1,8 +1,10 @@
-"""HDF5 with care: nothing but plain groups, contiguous numbers and short attributes is ever read, a file is
-replaced whole or not at all, and every error is one sentence.
+"""Read and write HDF5 files safely.
 
-Texts are bytes in a dataset, each text ended by NUL, and not HDF5's strings of variable length: those lie in
-a "global heap", and HDF5 2.0 was seen to loop for ever on a damaged one. This is also smaller and faster.
+Only plain groups, contiguous arrays and short attributes are read, files are replaced atomically, and every
+error is one sentence. Large datasets are memory-mapped.
+
+Texts are bytes in a dataset, each text followed by NUL. HDF5's own strings of variable length lie in a
+"global heap", and HDF5 2.0 was seen to loop for ever on a damaged one. This is also smaller and faster.
 """
 
 import os
@@ -25,7 +27,7 @@ from lsncli.store.format import to_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ALIGNED = {"alignment_threshold": 65536, "alignment_interval": 64}
-"""Large datasets begin where any processor likes to find numbers, so that they can be used where they lie."""
+"""Large datasets are aligned, so that they can be memory-mapped."""
 BLOCK = 65536  # rows read or written at a time
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # what h5py raises on broken files
 WRITE_ERRORS = (OSError, RuntimeError)
@@ -33,8 +35,10 @@ WRITE_ERRORS = (OSError, RuntimeError)
 
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """Open a file of ours to read. Raises LsnError for a file that is missing, foreign or damaged, also
-    when the damage only shows while it is read."""
+    """Open an HDF5 file for reading.
+
+    Raises LsnError for a file that is missing, damaged or no HDF5 file.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(len(SIGNATURE))
@@ -48,7 +52,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
         what = "is empty" if not head else "is not an HDF5 file"
         raise LsnError(f"{path} {what}, so it is no feature store.", "Is it the right file?")
     try:
-        # A store is never changed in place, so HDF5's own locks (which fail on some file systems) are moot.
+        # HDF5's own locks fail on some file systems; a store is never changed in place and needs none.
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except READ_ERRORS as error:
@@ -56,7 +60,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
 
 
 def damaged_error(path: Path | str, error: Exception) -> LsnError:
-    """The sentence for an error that h5py met while reading."""
+    """Return the LsnError for an error that h5py raised while reading."""
     cut = "its end is missing" if "truncated file" in str(error) else " ".join(str(error).split())
     return LsnError(
         f"The feature store {path} is damaged: {cut}.", "Restore it from a copy, or extract again."
@@ -64,44 +68,44 @@ def damaged_error(path: Path | str, error: Exception) -> LsnError:
 
 
 def write_error(path: Path, error: Exception) -> LsnError:
-    """The sentence for an error that h5py or the system met while writing.
+    """Return the LsnError for an error that h5py or the system raised while writing.
 
-    Of HDF5's own sentences, which tell of file descriptors and buffers, only what the system said is kept.
+    HDF5's messages are about file descriptors and buffers; only the system's reason is taken from them.
     """
-    said = re.search(r"error message = '([^']+)'", str(error))
-    text = said[1] if said else getattr(error, "strerror", None) or " ".join(str(error).split())
+    reason = re.search(r"error message = '([^']+)'", str(error))
+    text = reason[1] if reason else getattr(error, "strerror", None) or " ".join(str(error).split())
     return LsnError(f"{path} could not be written: {text}.", "Is the disk full or read-only?")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file that takes the place of ``path`` when the block ends well, and never exists otherwise.
+    """Write an HDF5 file that replaces ``path`` atomically when the block succeeds.
 
-    Temp file in the same folder, fsync, rename, fsync of the folder: after a crash there is the old file
-    or the new one. The caller holds a lock, so one temp name is enough and a leftover is overwritten.
-    Ctrl-C is held back: HDF5 calls ``_Written``, and an interrupt raised there would be lost, or worse, the
-    write that it was to do.
+    Temporary file in the same folder, fsync, rename, fsync of the folder: after a crash either the old file
+    or the new one exists. The caller holds a lock, so one temporary name is enough and a leftover is
+    overwritten. Ctrl-C is deferred: HDF5 calls ``_FileWriter``, and an interrupt raised there, or the write
+    itself, would be lost. Raises LsnError if the file cannot be written.
     """
     path = Path(os.path.realpath(path))
     with held_back():
         try:
             with whole(path, mode="w+b", buffering=0, temporary=f"{path.name}.tmp") as opened:
-                written = _Written(cast(FileIO, opened))
+                writer = _FileWriter(cast(FileIO, opened))
                 try:
-                    with h5py.File(written, "w", **ALIGNED) as file:
+                    with h5py.File(writer, "w", **ALIGNED) as file:
                         yield file
                 finally:
-                    written.check()
+                    writer.check()
         except WRITE_ERRORS as error:
             raise write_error(path, error) from error
 
 
-class _Written:
-    """A new file that HDF5 writes through, so that no failed write goes unnoticed.
+class _FileWriter:
+    """File object through which HDF5 writes, so that no failed write goes unnoticed.
 
-    HDF5 writes some data when an object is let go, where h5py can tell nobody that it failed: on a full disk
-    a torn file looked finished. So nothing fails here. The first error is kept, what comes after it is
-    dropped, and ``check`` raises it.
+    HDF5 writes some data when an object is deallocated, where h5py cannot report an error: on a full disk
+    a torn file looked complete. So no method raises. The first error is kept, later writes are ignored, and
+    ``check`` raises it.
     """
 
     def __init__(self, file: FileIO) -> None:
@@ -109,7 +113,7 @@ class _Written:
         self._error: OSError | None = None
         self.read, self.readinto, self.seek, self.tell = file.read, file.readinto, file.seek, file.tell
 
-    def __repr__(self) -> str:  # what h5py takes for the name of the file
+    def __repr__(self) -> str:  # h5py uses it as the name of the file
         return str(self._file.name)
 
     def write(self, data: memoryview) -> int:
@@ -130,7 +134,7 @@ class _Written:
         return size
 
     def flush(self) -> None:
-        """There is no buffer."""
+        """Do nothing: there is no buffer."""
 
     def check(self) -> None:
         """Raise OSError if a write has failed."""
@@ -139,34 +143,37 @@ class _Written:
 
 
 def group_at(parent: h5py.Group, name: str) -> h5py.Group:
-    """The group ``name`` lying directly in ``parent``; no soft or external link is followed."""
-    found = _child(parent, name)
-    if not isinstance(found, h5py.Group):
+    """Return the group ``name`` directly in ``parent``. Raises LsnError for a soft or external link."""
+    child = _child(parent, name)
+    if not isinstance(child, h5py.Group):
         raise LsnError(f"{_where(parent, name)} is not a group.")
-    return found
+    return child
 
 
 def dataset_at(parent: h5py.Group, name: str, dtype: str, ndim: int) -> h5py.Dataset:
-    """A contiguous dataset of exactly ``dtype`` ('<f2', '<f4', '<i4' or '|u1') with ``ndim`` axes."""
-    found = _child(parent, name)
+    """Return a contiguous dataset of exactly ``dtype`` ('<f2', '<f4', '<i4' or '|u1') with ``ndim`` axes.
+
+    Raises LsnError for anything else, and for a dataset whose values are not in the file.
+    """
+    dataset = _child(parent, name)
     where = _where(parent, name)
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(dataset, h5py.Dataset):
         raise LsnError(f"{where} is not a dataset.")
-    plist = found.id.get_create_plist()
+    plist = dataset.id.get_create_plist()
     if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
         raise LsnError(f"{where} is virtual, external, chunked or compressed; expected contiguous data.")
-    if found.dtype != np.dtype(dtype) or found.ndim != ndim:
+    if dataset.dtype != np.dtype(dtype) or dataset.ndim != ndim:
         raise LsnError(
-            f"{where}: expected {ndim}-dimensional {dtype}, found {found.ndim}-dimensional {found.dtype}."
+            f"{where}: expected {ndim}-dimensional {dtype}, found {dataset.ndim}-dimensional {dataset.dtype}."
         )
     # A shape is only a claim: without its bytes in the file it could ask for any amount of memory.
-    if found.size and found.id.get_storage_size() != found.size * found.dtype.itemsize:
-        raise LsnError(f"{where} claims {found.shape} values that are not in the file.")
-    return found
+    if dataset.size and dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
+        raise LsnError(f"{where} claims {dataset.shape} values that are not in the file.")
+    return dataset
 
 
 def texts_at(parent: h5py.Group, name: str) -> tuple[str, ...]:
-    """A dataset of texts; bytes that are not UTF-8 come back as surrogates, as in file names."""
+    """Read a dataset of texts; bytes that are not UTF-8 become surrogates, as in file names."""
     stored = dataset_at(parent, name, "|u1", 1)[()].tobytes()
     if stored and not stored.endswith(b"\0"):
         raise LsnError(f"{_where(parent, name)}: the last text has no end.")
@@ -174,7 +181,7 @@ def texts_at(parent: h5py.Group, name: str) -> tuple[str, ...]:
 
 
 def write_texts(group: h5py.Group, name: str, values: Sequence[str]) -> None:
-    """Store texts, in UTF-8, each ended by NUL. Raises LsnError for a text that holds one itself."""
+    """Write texts in UTF-8, each followed by NUL. Raises LsnError for a text that contains NUL."""
     joined = b"".join(to_bytes(value) + b"\0" for value in values)
     if joined.count(b"\0") != len(values):
         raise LsnError(f"{_where(group, name)}: a text holds a NUL character.")
@@ -182,12 +189,12 @@ def write_texts(group: h5py.Group, name: str, values: Sequence[str]) -> None:
 
 
 def attribute(group: h5py.Group | h5py.File, name: str, kind: type[Any]) -> Any:
-    """A text (``str``) or a whole number (``int``) that is stored in the group itself."""
+    """Read a text (``str``) or integer (``int``) attribute. Raises LsnError if there is none of this type."""
     if name not in group.attrs:
         raise LsnError(f"{group.file.filename}, {group.name}: the attribute '{name}' is missing.")
     stored = group.attrs.get_id(name)
-    wanted = "S" if kind is str else "i"
-    if stored.dtype.kind != wanted or stored.shape != ():
+    expected = "S" if kind is str else "i"
+    if stored.dtype.kind != expected or stored.shape != ():
         raise LsnError(
             f"{group.file.filename}, {group.name}: the attribute '{name}' is not of the type {kind.__name__}."
         )
@@ -196,7 +203,7 @@ def attribute(group: h5py.Group | h5py.File, name: str, kind: type[Any]) -> Any:
 
 
 def write_attribute(group: h5py.Group | h5py.File, name: str, text: str) -> None:
-    """Store a text of less than 64 KiB, at its own length, in the group itself."""
+    """Write a text of less than 64 KiB as an attribute of its own length."""
     encoded = to_bytes(text)
     dtype = h5py.string_dtype("utf-8", max(1, len(encoded)))
     group.attrs.create(name, np.bytes_(encoded), dtype=dtype)
@@ -216,15 +223,15 @@ def _where(parent: h5py.Group, name: str) -> str:
 
 
 MAPPED = 1 << 26
-"""Datasets of more bytes than these are not read into memory."""
+"""Datasets of at least this many bytes are memory-mapped."""
 
 
 def read_or_map(dataset: h5py.Dataset) -> NDArray[Any]:
-    """All values of a contiguous dataset: in memory, or where they lie on the disk if they are many.
+    """Return all values of a contiguous dataset: read into memory, or memory-mapped if it is large.
 
-    Those that are mapped take no memory of their own: the system reads what is looked at and forgets it when
-    it needs the room. Writing to them changes nothing on the disk. That works because a store is never
-    changed in place: when it is replaced, the old file lives on for those who have it open.
+    A mapped array takes no memory of its own: the system reads pages on access and drops them under memory
+    pressure. Writing to it changes nothing on the disk (copy on write). This is safe because a store is
+    never changed in place: when it is replaced, the old file stays valid for processes that have it open.
     """
     offset = dataset.id.get_offset()
     if dataset.nbytes < MAPPED or offset is None or offset % dataset.dtype.itemsize:
@@ -236,7 +243,7 @@ def read_or_map(dataset: h5py.Dataset) -> NDArray[Any]:
 
 
 class LazyTexts(Sequence[str]):
-    """A tuple of texts that are read when they are asked for: ``data`` holds each of them, ended by NUL."""
+    """A tuple of texts that is decoded on first access from ``data``: the texts, each followed by NUL."""
 
     def __init__(self, data: NDArray[np.uint8], count: int) -> None:
         self._data, self._count = data, count
@@ -262,7 +269,7 @@ class LazyTexts(Sequence[str]):
 
 
 def lazy_texts_at(parent: h5py.Group, name: str) -> LazyTexts:
-    """As ``texts_at``, but only their number is looked at."""
+    """Return a dataset of texts like ``texts_at``, decoded on first access; only their number is read."""
     data = read_or_map(dataset_at(parent, name, "|u1", 1))
     if len(data) and data[-1]:
         raise LsnError(f"{parent.file.filename}, {parent.name.rstrip('/')}/{name}: the last text has no end.")

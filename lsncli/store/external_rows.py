@@ -1,7 +1,7 @@
-"""A split whose rows lie in part files beside the store: what the store says of them, and how they are read.
+"""Splits with external rows: their rows are in part files next to the store.
 
-They are plain files of rows in ``<store>.rows/<folder>/``, each named with its count and checksum. HDF5's own
-virtual datasets would show fill values, and no error, where such a file is missing.
+The part files are in ``<store>.rows/<folder>/``; the store has the name, row count and checksum of each.
+HDF5's virtual datasets would give fill values, and no error, where such a file is missing.
 """
 
 import os
@@ -35,7 +35,7 @@ LOST_HINT = "Bring back the folder that belongs to the store, or extract the spl
 
 @dataclass(frozen=True)
 class RowFile:
-    """A part file by its name, with the count and the checksum of its rows."""
+    """A part file: its name, its number of rows and their checksum."""
 
     name: str
     rows: int
@@ -43,18 +43,18 @@ class RowFile:
 
 
 def has_external_rows(group: h5py.Group) -> bool:
-    """Whether the rows of the split in ``group`` lie in part files."""
+    """Return whether the rows of the split in ``group`` are in part files."""
     return "files" in group
 
 
 def rows_folder(store: Path) -> Path:
-    """Where the part files of all splits of a store lie: beside it, and not beside a link to it."""
+    """Return the folder of the part files of all splits of a store, next to the target of any link to it."""
     store = Path(os.path.realpath(store))
     return store.with_name(store.name + ".rows")
 
 
 def folder_of(group: h5py.Group) -> str:
-    """The name of the folder of a split's part files. Raises LsnError for one that cannot be."""
+    """Read the name of the folder of a split's part files. Raises LsnError for an invalid name."""
     name: str = attribute(group, "folder", str)
     if not FOLDER.fullmatch(name):
         raise LsnError(f"{group.file.filename}, {group.name}: '{name}' is no name of a folder of rows.")
@@ -62,41 +62,41 @@ def folder_of(group: h5py.Group) -> str:
 
 
 def row_files(group: h5py.Group) -> list[RowFile]:
-    """The part files of a split in the order of their rows. Raises LsnError for a list that cannot be."""
+    """Read the list of a split's part files, in row order. Raises LsnError for an invalid list."""
     inside = group_at(group, "files")
     names, checksums = texts_at(inside, "names"), texts_at(inside, "checksums")
     rows = dataset_at(inside, "rows", "<i4", 1)[()].tolist()
     plain = all(FILE.fullmatch(name) for name in names)
     if not len(names) == len(checksums) == len(rows) or not plain or min(rows, default=0) < 0:
         raise LsnError(f"{group.file.filename}, {inside.name} is damaged: it names no part files.")
-    return [RowFile(*one) for one in zip(names, rows, checksums, strict=True)]
+    return [RowFile(*entry) for entry in zip(names, rows, checksums, strict=True)]
 
 
 def fill_row_files(group: h5py.Group, folder: str, dim: int, files: Sequence[RowFile]) -> None:
-    """Write down the part files of a split."""
+    """Write the list of a split's part files."""
     inside = group.create_group("files")
-    write_texts(inside, "names", [one.name for one in files])
-    inside.create_dataset("rows", data=np.array([one.rows for one in files], dtype="<i4"))
-    write_texts(inside, "checksums", [one.checksum for one in files])
+    write_texts(inside, "names", [file.name for file in files])
+    inside.create_dataset("rows", data=np.array([file.rows for file in files], dtype="<i4"))
+    write_texts(inside, "checksums", [file.checksum for file in files])
     write_attribute(group, "folder", folder)
     group.attrs["dim"] = np.int64(dim)
 
 
 def rows_in_blocks(group: h5py.Group) -> Iterator[RowBatch]:
-    """The rows of a split or chunk, at most BLOCK at a time, wherever they lie."""
+    """Yield the rows of a split or chunk, external or not, at most BLOCK at a time."""
     return read_external_rows(group) if has_external_rows(group) else inline_rows(group)
 
 
 def row_paths(group: h5py.Group) -> list[Path]:
-    """The part files of a split by their paths, in the order of their rows."""
+    """Return the paths of a split's part files, in the order of their rows."""
     folder = rows_folder(Path(group.file.filename)) / folder_of(group)
     return [folder / file.name for file in row_files(group)]
 
 
 def read_external_rows(group: h5py.Group, *, check: bool = True) -> Iterator[RowBatch]:
-    """The rows of a split in part files, each file's once they match its checksum (unless not to ``check``).
+    """Yield the external rows of a split, verified against their checksums unless ``check`` is False.
 
-    Raises LsnError, naming it, for a file that is missing, torn or not the one the store was made with.
+    Raises LsnError, naming the file, if one is missing, torn or not the one the store refers to.
     """
     dim = attribute(group, "dim", int)
     for path, file in zip(row_paths(group), row_files(group), strict=True):
@@ -107,7 +107,7 @@ def read_external_rows(group: h5py.Group, *, check: bool = True) -> Iterator[Row
 
 
 def read_row_file(path: Path, rows: int, checksum: str | None) -> list[RowBatch]:
-    """The rows of one file. Raises LsnError unless they are so many and match ``checksum`` (None: any do)."""
+    """Read one part file. Raises LsnError unless it has ``rows`` rows with the ``checksum``, if given."""
     if not path.is_file():
         raise LsnError(f"{path}, which holds {rows} rows of a split, is missing.", LOST_HINT)
     with reading(path) as file:
@@ -124,7 +124,7 @@ def read_row_file(path: Path, rows: int, checksum: str | None) -> list[RowBatch]
 
 
 def inline_rows(group: h5py.Group) -> Iterator[RowBatch]:
-    """The rows that lie in ``group`` itself, at most BLOCK at a time (the keys are read at once)."""
+    """Yield the rows that are in ``group`` itself, at most BLOCK at a time (all keys are read at once)."""
     features, labels = dataset_at(group, "features", "<f2", 2), dataset_at(group, "labels", "<i4", 1)
     keys = texts_at(group, "keys")
     if not len(features) == len(labels) == len(keys):

@@ -1,4 +1,4 @@
-"""What a split of a store is, what makes it valid, and its checksum (see README.md)."""
+"""Splits and chunks: their fields, their validation and their checksums (see README.md)."""
 
 import hashlib
 import re
@@ -16,26 +16,31 @@ from lsncli.types import UNLABELLED, Failure, Fingerprint, FloatArray, Labels, R
 
 FORMAT = "lsn-features"
 FORMAT_VERSION = 1
-EXTERNAL_ROWS_VERSION = 2  # of a store in which some split lies in part files: older readers do not know them
-SOURCE_BYTES = 32768  # an HDF5 attribute ends at 64 KiB
+EXTERNAL_ROWS_VERSION = 2  # of a store with external rows, which older versions cannot read
+SOURCE_BYTES = 32768  # an HDF5 attribute has at most 64 KiB
 MAX_COSINE_LOSS = 1e-6
-"""How far the cosine of a feature and its float16 may be from 1. Rounding to 11 bits costs at most 1.2e-7;
-what costs more is values that float16 holds with fewer bits (below 6.1e-5) or not at all (below 3e-8)."""
+"""Largest allowed difference from 1 of the cosine between a feature and its float16 version.
+
+Rounding to 11 bits costs at most 1.2e-7. More is lost by values that float16 stores with fewer bits (below
+6.1e-5) or not at all (below 3e-8)."""
 RowBatch = tuple[FloatArray, Labels, Sequence[str]]
-"""Some rows: features (n, D), labels (n,), keys."""
+"""A batch of rows: features (n, D), labels (n,), keys."""
 
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
 def shortest_safe_length(dim: int) -> float:
-    """The length from which on no feature (dim,) loses more than LOST by values too small for float16."""
+    """Return the norm above which no feature (dim,) loses more than MAX_COSINE_LOSS in float16."""
     return float(2.0**-25 * np.sqrt(dim / (2 * MAX_COSINE_LOSS)))
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """What became of the items ``start`` to ``stop`` of a listing: ``features`` (n, D) float16, ``labels``
-    (n,) and ``keys`` of those that could be encoded, ``failures`` of the others."""
+    """The encoded items ``start`` to ``stop`` of a listing.
+
+    ``features`` (n, D) float16, ``labels`` (n,) and ``keys`` of the items that could be encoded, and the
+    ``failures`` of the others.
+    """
 
     start: int
     stop: int
@@ -47,9 +52,12 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split: ``features`` (N, D) float16 raw (not normalised), ``labels`` (N,) int32 indexing
-    ``classes`` (-1 = unlabelled), unique ``keys``, the ``failures``, a description of the ``source`` and
-    the digest of the ``listing`` it was made from ("" where there was none)."""
+    """A named set of rows with its classes and failures.
+
+    ``features`` (N, D) float16, not normalised; ``labels`` (N,) int32, indices into ``classes`` (-1:
+    unlabelled); unique ``keys``; the ``failures``; a description of the ``source``; the digest of its
+    ``listing`` ("" if there was none).
+    """
 
     name: str
     features: FloatArray
@@ -62,13 +70,13 @@ class Split:
 
     @cached_property
     def rows(self) -> Rows:
-        """Features and labels, for everything that computes."""
+        """Features and labels."""
         return Rows(self.features, self.labels)
 
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """What can be said of a split without reading its rows."""
+    """The description of a split: all but its rows."""
 
     name: str
     rows: int
@@ -83,7 +91,7 @@ class SplitInfo:
 def check_split_name(name: str) -> None:
     """Raise UsageError unless ``name`` is 1 to 64 letters, digits, '-', '_' or '.'.
 
-    Not only dots, which are folders, and not ``*.lock``, which is where the lock of a split lies.
+    Names of dots alone are folders, and ``*.lock`` is the lock file of a split: both are refused.
     """
     if not SPLIT_NAME.fullmatch(name) or not name.strip(".") or name.endswith(".lock"):
         raise UsageError(
@@ -92,12 +100,12 @@ def check_split_name(name: str) -> None:
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8, with the undecodable bytes of file names as they were (surrogateescape)."""
+    """Encode as UTF-8; undecodable bytes of file names are restored (surrogateescape)."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def is_storable(text: str) -> bool:
-    """Whether ``text`` comes back as it was: no NUL, no surrogate that is not an escaped byte."""
+    """Return whether ``text`` survives storage: no NUL, no surrogate that is not an escaped byte."""
     try:
         return "\0" not in text and to_bytes(text).decode("utf-8", "surrogateescape") == text
     except UnicodeEncodeError:
@@ -105,61 +113,61 @@ def is_storable(text: str) -> bool:
 
 
 class Checksum:
-    """sha256 over the sha256s of the features' bytes, the labels' bytes and the keys (each ended by NUL).
+    """The checksum of rows: sha256 of the sha256s of features, labels and keys (each followed by NUL).
 
-    The three run side by side so that rows can be added in blocks.
+    The three are updated in parallel, so that rows can be added in blocks.
     """
 
     def __init__(self) -> None:
-        self._parts = (hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
+        self._digests = (hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
 
     def add(self, features: FloatArray, labels: Labels, keys: Sequence[str]) -> None:
         """Add rows: ``features`` (n, D), ``labels`` (n,), ``keys`` n."""
-        of_features, of_labels, of_keys = self._parts
+        of_features, of_labels, of_keys = self._digests
         of_features.update(np.ascontiguousarray(features, dtype="<f2").data)
         of_labels.update(np.ascontiguousarray(labels, dtype="<i4").data)
         of_keys.update(b"".join(to_bytes(key) + b"\0" for key in keys))
 
     def hexdigest(self) -> str:
-        """The checksum of all rows so far, hexadecimal."""
-        return joined_digest(part.digest() for part in self._parts)
+        """Return the checksum of all rows added so far, hexadecimal."""
+        return joined_digest(digest.digest() for digest in self._digests)
 
 
 def joined_digest(parts: Iterable[bytes]) -> str:
-    """The checksum of rows from the sha256 of features, labels and keys, hexadecimal."""
+    """Return the checksum of rows from the sha256 digests of features, labels and keys, hexadecimal."""
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def digest_texts(texts: Iterable[str]) -> str:
-    """sha256 over texts, each ended by NUL, hexadecimal."""
+    """Return the sha256 of texts, each followed by NUL, hexadecimal."""
     return hashlib.sha256(b"".join(to_bytes(text) + b"\0" for text in texts)).hexdigest()
 
 
 def metadata_checksum(info: SplitInfo, fingerprint: Fingerprint) -> str:
-    """The checksum of what is said of a split besides its rows, and of the model that made them."""
-    failures = (text for one in info.failures for text in (one.key, one.reason))
+    """Return the checksum of a split's description and of the model of its features."""
+    failures = (text for failure in info.failures for text in (failure.key, failure.reason))
     counts = (str(info.rows), str(len(info.classes)), str(len(info.failures)))
     texts = (*info.classes, *failures, info.source, info.listing, info.created_by)
     return digest_texts((fingerprint.to_json(), info.name, *counts, *texts))
 
 
 def text_checksum(classes: Sequence[str], features: FloatArray) -> str:
-    """The checksum of text features (C, D) and their classes."""
+    """Return the checksum of text features (C, D) and their classes."""
     return digest_texts(
         (hashlib.sha256(np.ascontiguousarray(features, dtype="<f4").data).hexdigest(), *classes)
     )
 
 
 class RowCheck:
-    """What is wrong with rows that come block by block; ``classes`` is how many labels there may be."""
+    """Validate rows block by block; ``classes`` is the number of classes."""
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
-        self._labels: list[int] = []  # the lowest and the highest
+        self._labels: list[int] = []  # lowest and highest
         self._bad = self._zero = 0
 
     def add(self, features: FloatArray, labels: Labels) -> None:
-        """Look at some rows: ``features`` (n, D), ``labels`` (n,)."""
+        """Add rows: ``features`` (n, D), ``labels`` (n,)."""
         if len(labels):
             seen = (*self._labels, int(labels.min()), int(labels.max()))
             self._labels = [min(seen), max(seen)]
@@ -167,23 +175,23 @@ class RowCheck:
         self._zero += int((~features.any(axis=1)).sum())
 
     def problems(self) -> list[str]:
-        """A sentence for everything that was found."""
-        found = []
+        """Return a sentence for each problem."""
+        problems = []
         if self._labels and (self._labels[0] < UNLABELLED or self._labels[1] >= self._classes):
             low, high = self._labels
-            found.append(f"labels must lie in -1..{self._classes - 1}, found {low}..{high}")
+            problems.append(f"labels must lie in -1..{self._classes - 1}, found {low}..{high}")
         if self._bad:
-            found.append(f"{self._bad} rows are not finite")
+            problems.append(f"{self._bad} rows are not finite")
         if self._zero:
-            found.append(f"{self._zero} rows are all zero")
-        return found
+            problems.append(f"{self._zero} rows are all zero")
+        return problems
 
 
 def split_problems(split: Split, dim: int) -> list[str]:
-    """Everything that is wrong with a split whose model gives ``dim`` features, a sentence each."""
-    found = _shape_problems(split, dim)
-    if found:
-        return found
+    """Validate a split of features of ``dim`` dimensions: return a sentence for each problem."""
+    problems = _shape_problems(split, dim)
+    if problems:
+        return problems
     check = RowCheck(len(split.classes))
     # One block at a time: a mask of a million rows would be as large as the features.
     for start in range(0, len(split.features), 65536):
@@ -200,20 +208,20 @@ def text_problems(
     source: str,
     listing: str,
 ) -> list[str]:
-    """Everything that is wrong with the texts of a split, a sentence each."""
-    found = []
+    """Validate the texts of a split: return a sentence for each problem."""
+    problems = []
     for what, texts in (("key", keys), ("class", classes)):
         if len(set(texts)) < len(texts):
             repeated, count = Counter(texts).most_common(1)[0]
-            found.append(f"the {what} {repeated!r} occurs {count} times")
+            problems.append(f"the {what} {repeated!r} occurs {count} times")
     if len(source.encode("utf-8", "replace")) > SOURCE_BYTES:
-        found.append(f"the source must be at most {SOURCE_BYTES} bytes long")
+        problems.append(f"the source must be at most {SOURCE_BYTES} bytes long")
     of_failures = (text for failure in failures for text in (failure.key, failure.reason))
     for text in chain(keys, classes, of_failures, (source, listing)):
         if not is_storable(text):
-            found.append(f"{text!r} holds a character that cannot be stored")
+            problems.append(f"{text!r} holds a character that cannot be stored")
             break
-    return found
+    return problems
 
 
 def _shape_problems(split: Split, dim: int) -> list[str]:

@@ -1,7 +1,7 @@
-"""Check that stored content is what was written. Rows are read once for that, not by every command.
+"""Verify that the content of a store is what was written. Rows are verified once, not by every command.
 
-A split whose rows match their checksum is remembered by the identity of its files (device, inode, size, times
-of change): in this process, and for large splits beside the store in ``<store>.checked``.
+A split whose rows match their checksum is remembered by the identity of its files (device, inode, size,
+modification times): in this process, and for large splits in ``<store>.checked`` next to the store.
 """
 
 import hashlib
@@ -31,38 +31,38 @@ from lsncli.store.format import (
 from lsncli.types import Fingerprint, FloatArray
 
 CHANGED_ROWS = "the checksum does not match: the rows were changed after they were written"
-CHANGED_ABOUT = "what is said of it (classes, failures, source) was changed after it was written"
+CHANGED_ABOUT = "its description (classes, failures, source) was changed after it was written"
 CHANGED_TEXT = "Text features: they were changed after they were written."
 REPAIR = (
     "Restore the store from a copy, or extract or import the split again with --overwrite; "
     "`lsn --no-verify` reads it as it is."
 )
 SETTLED = 2_000_000_000
-"""Nanoseconds without a change after which another change gets another time, on any file system."""
+"""Nanoseconds after a change from which on another change gets another time, on any file system."""
 BUFFER = 1 << 22
-"""Bytes that are read and hashed at a time."""
+"""Bytes read and hashed at a time."""
 MARK = 65
 """Bytes of a line in ``<store>.checked``."""
 REMEMBERED = 64
-"""Entries in ``<store>.checked``; the oldest go first. Each machine that shares a store has its own."""
+"""Entries in ``<store>.checked``; the oldest are dropped. Each machine that shares a store has its own."""
 
 _known: set[str] = set()
 
 
 def is_verifying() -> bool:
-    """Whether content is checked when it is read."""
+    """Return whether content is verified when it is read."""
     return os.environ.get(NO_VERIFY, "").lower() in ("", "0", "false", "no")
 
 
 def stored_about(group: h5py.Group) -> str:
-    """The checksum ``about`` of a split, or of text features; "" in a store of before lsn wrote one."""
+    """Read the checksum ``about`` of a split or of text features; "" in a store of an older version."""
     return attribute(group, "about", str) if "about" in group.attrs else ""
 
 
 def contents_checksum(file: h5py.File, fingerprint: str) -> str:
-    """The checksum of what a store has: its fingerprint, which splits, and whether there are text features.
+    """Return the checksum of a store's contents: fingerprint, names of the splits, presence of text features.
 
-    Without it a damaged name would make a split, or the text features, disappear without a word.
+    Without it a damaged name would make a split, or the text features, disappear without an error.
     """
     return digest_texts(
         (fingerprint, *sorted(group_at(file, "splits")), *(["/text"] if "text" in file else []))
@@ -70,7 +70,7 @@ def contents_checksum(file: h5py.File, fingerprint: str) -> str:
 
 
 def checksum_of_splits(splits: h5py.Group) -> str:
-    """The checksum of the checksums of all splits."""
+    """Return the checksum of the checksums of all splits."""
     names = sorted(splits)
     return digest_texts(
         text for name in names for text in (name, attribute(group_at(splits, name), "checksum", str))
@@ -78,7 +78,7 @@ def checksum_of_splits(splits: h5py.Group) -> str:
 
 
 def index_problems(file: h5py.File) -> list[str]:
-    """What is wrong with the fingerprint and the list of splits, a sentence each."""
+    """Verify the fingerprint and the list of splits: return a sentence for each problem."""
     stated = attribute(file, "fingerprint", str)
     problems = []
     if attribute(file, "digest", str) != Fingerprint.from_json(stated).digest:
@@ -89,7 +89,7 @@ def index_problems(file: h5py.File) -> list[str]:
 
 
 def metadata_problems(group: h5py.Group, info: SplitInfo, fingerprint: Fingerprint) -> list[str]:
-    """What is wrong with the description of a split, the rows unread."""
+    """Verify the description of a split without its rows: return a sentence for each problem."""
     if info.dim != fingerprint.dim:
         return [f"features must be ({info.rows}, {fingerprint.dim}), found ({info.rows}, {info.dim})"]
     about = stored_about(group)
@@ -97,21 +97,21 @@ def metadata_problems(group: h5py.Group, info: SplitInfo, fingerprint: Fingerpri
 
 
 def is_text_changed(group: h5py.Group, classes: Sequence[str], features: FloatArray) -> bool:
-    """Whether text features, or their classes, are not those that were written."""
+    """Return whether text features or their classes were changed after they were written."""
     about = stored_about(group)
     return bool(about) and about != text_checksum(classes, features)
 
 
 def raise_first(where: str, problems: Iterable[str]) -> None:
-    """Raise LsnError with the first of ``problems``, if there is one."""
+    """Raise LsnError with the first of ``problems``, if any."""
     for problem in problems:
         raise LsnError(f"{where}: {problem.removesuffix('.')}.", REPAIR)
 
 
 class SplitCheck:
-    """The check of one split's rows. ``due`` says whether they have to be read for it.
+    """The verification of one split's rows; ``due`` is whether it is still necessary.
 
-    Make one before the rows are read: it notes the identity of the files.
+    Create it before the rows are read: it records the identity of the files.
     """
 
     def __init__(self, group: h5py.Group, name: str) -> None:
@@ -120,20 +120,26 @@ class SplitCheck:
         self._checksum = attribute(group, "checksum", str)
         stats = [os.fstat(group.file.id.get_vfd_handle())]
         if has_external_rows(group):
-            # A missing file is named when it is read.
+            # Reading reports a missing file.
             stats += [os.stat(path) for path in row_paths(group) if path.exists()]
         numbers = (
             str(number)
-            for one in stats
-            for number in (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns)
+            for status in stats
+            for number in (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
         )
         self._mark = digest_texts((name, self._checksum, *numbers))
-        changed = max(max(one.st_mtime_ns, one.st_ctime_ns) for one in stats)
+        changed = max(max(status.st_mtime_ns, status.st_ctime_ns) for status in stats)
         self._settled = time.time_ns() - changed >= SETTLED
         self.due = is_verifying() and not self._is_known()
 
     def check(self, group: h5py.Group, split: Split) -> None:
-        """Compare all rows with their checksum. Raises LsnError."""
+        """Verify all rows against their checksum. Raises LsnError if they differ."""
         if self.due:
             if rows_checksum(group, split) != self._checksum:
                 raise_first(self._where, [CHANGED_ROWS])
@@ -146,17 +152,17 @@ class SplitCheck:
         if not self._settled:
             return
         _known.add(self._mark)
-        if size >= MAPPED:  # smaller ones are read in no time
+        if size >= MAPPED:  # smaller ones are read quickly
             marks = [*_read_marks(self._store), self._mark][-REMEMBERED:]
-            with suppress(LsnError):  # a folder that cannot be written costs time, and nothing else
+            with suppress(LsnError):  # a read-only folder only costs time
                 write_own(_marks_path(self._store), "".join(f"{mark}\n" for mark in marks).encode())
 
 
 def rows_checksum(group: h5py.Group, split: Split) -> str:
-    """The checksum of a split's rows.
+    """Return the checksum of a split's rows.
 
-    Rows in the store are read for it anew, block by block: to look at those that are mapped would take as
-    much memory as they have bytes.
+    Rows in the store are read again, block by block: hashing the memory-mapped array would load all of it
+    into memory.
     """
     if has_external_rows(group):
         checksum = Checksum()
@@ -186,7 +192,7 @@ def _marks_path(store: Path) -> Path:
 def _read_marks(store: Path) -> list[str]:
     path = _marks_path(store)
     try:
-        if not path.is_file():  # whatever lies there may be a stranger's
+        if not path.is_file():  # it may be a pipe or a device
             return []
         with path.open("rb") as file:
             return file.read(REMEMBERED * MARK).decode("ascii", "replace").split()

@@ -1,6 +1,6 @@
-"""Finish a split from its parts: all of them are there, whole and of this plan, or nothing is written.
+"""Merge the parts of a split into the store: all parts exist and are valid, or nothing is written.
 
-Also says what is unfinished beside a store: how many parts are made, and which of them cannot be used.
+Also lists the unfinished splits of a store: how many of their parts exist, and which of them are unusable.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +32,9 @@ RERUN_HINT = "Run the same `lsn extract` again: it makes what is missing."
 
 
 def existing_parts(folder: Path, plan: ExtractionPlan) -> list[int]:
-    """The parts that are there, by name: whether they are sound shows when they are read.
+    """Return the indices of the parts that exist, by file name; their content is not read.
 
-    It takes as long as there are files, however many parts a plan that was altered speaks of.
+    The time depends on the number of files, not on the number of parts in a plan that may have been altered.
     """
     try:
         names = [match for path in folder.iterdir() if (match := CHUNK_NAME.fullmatch(path.name))]
@@ -45,22 +45,25 @@ def existing_parts(folder: Path, plan: ExtractionPlan) -> list[int]:
 
 
 def has_all_parts(folder: Path, plan: ExtractionPlan) -> bool:
-    """Whether every part is there, by name."""
+    """Return whether every part exists, by file name."""
     return len(existing_parts(folder, plan)) == plan.parts
 
 
 def read_parts(folder: Path, plan: ExtractionPlan) -> list[CommittedChunk]:
-    """Every part of ``plan``, rows unread. Raises LsnError, naming it, if one is missing, torn or foreign."""
-    made = set(existing_parts(folder, plan))
-    if missing := plan.parts - len(made):
-        first = islice((index for index in range(plan.parts) if index not in made), 5)
+    """Read every part of ``plan`` without its rows.
+
+    Raises LsnError, naming the part, if one is missing, torn or of another plan.
+    """
+    existing = set(existing_parts(folder, plan))
+    if missing := plan.parts - len(existing):
+        first = islice((index for index in range(plan.parts) if index not in existing), 5)
         names = ", ".join(map(str, first)) + (", ..." if missing > 5 else "")
         raise LsnError(f"{missing} of {plan.parts} parts in {folder} are not made yet: {names}.", RERUN_HINT)
     return [read_part(folder, plan, index) for index in range(plan.parts)]
 
 
 def read_part(folder: Path, plan: ExtractionPlan, index: int) -> CommittedChunk:
-    """One part, rows unread. Raises LsnError, naming it, if it is torn or foreign."""
+    """Read one part without its rows. Raises LsnError, naming it, if it is torn or of another plan."""
     start, stop = plan.borders(index)
     try:
         return read_chunk(chunk_path(folder, start, stop), start, stop, plan)
@@ -69,55 +72,59 @@ def read_part(folder: Path, plan: ExtractionPlan, index: int) -> CommittedChunk:
 
 
 def remove_unsound_parts(folder: Path, plan: ExtractionPlan, remark: Callable[[str], None]) -> bool:
-    """Remove every part that cannot be used, so that it is made again; ``remark`` gets a sentence for each.
-    Whether there was one."""
+    """Remove every unusable part; return whether parts are missing now.
+
+    ``remark`` is called with a sentence for each damaged file.
+    """
     for index in range(plan.parts):
         sound_chunks(folder, plan, *plan.borders(index), remark)
     return not has_all_parts(folder, plan)
 
 
 def finished_info(
-    split: str, plan: ExtractionPlan, about: SplitMetadata, parts: Sequence[CommittedChunk]
+    split: str, plan: ExtractionPlan, metadata: SplitMetadata, parts: Sequence[CommittedChunk]
 ) -> SplitInfo:
-    """The finished split, but for its rows. Problems of the listing come before failures of its items."""
+    """Return the description of the finished split. Listing problems come before failures of its items."""
     failures = [failure for part in parts for failure in part.failures]
     return SplitInfo(
         name=split,
         rows=sum(part.rows for part in parts),
         dim=plan.dim,
-        classes=about.classes,
-        failures=(*about.problems, *failures),
-        source=about.source,
+        classes=metadata.classes,
+        failures=(*metadata.problems, *failures),
+        source=metadata.source,
         listing=plan.listing,
         created_by=CREATOR,
     )
 
 
-def finish_split(store: Path, split: str, plan: ExtractionPlan, about: SplitMetadata) -> SplitInfo:
-    """Write the split into the store, part by part, and remove the parts; the caller has claimed it.
+def finish_split(store: Path, split: str, plan: ExtractionPlan, metadata: SplitMetadata) -> SplitInfo:
+    """Write the split into the store, part by part, and remove the parts; the caller holds ``split_lock``.
 
-    Raises LsnError, naming it, if a part is missing, torn or foreign, and as ``write_split`` does; the parts
-    then stay.
+    Raises LsnError, naming the part, if one is missing, torn or of another plan, and as ``write_split``; the
+    parts then stay.
     """
     parts = read_parts(parts_folder(store, split), plan)
-    info = finished_info(split, plan, about, parts)
+    info = finished_info(split, plan, metadata, parts)
 
     def fill(group: h5py.Group) -> None:
         fill_split(group, info, _rows(parts))
 
-    put_split(store, split, about.fingerprint, fill, replace=about.replace, wait=FINISH_WAIT)
+    put_split(store, split, metadata.fingerprint, fill, replace=metadata.replace, wait=FINISH_WAIT)
     remove_parts(store, split)
     return info
 
 
-def finish_external_split(store: Path, split: str, plan: ExtractionPlan, about: SplitMetadata) -> SplitInfo:
-    """The same, but the rows stay in the part files, which move beside the store: every row is read once, to
-    check it, and none is written.
+def finish_external_split(
+    store: Path, split: str, plan: ExtractionPlan, metadata: SplitMetadata
+) -> SplitInfo:
+    """Finish the split with external rows: as ``finish_split``, but its part files move next to the store.
 
-    The folder is named by the rows' checksum, so that part files of other rows never take their place.
+    Every row is read once, to verify it, and none is written. The folder is named by the checksum of the
+    rows, so that part files of other rows never replace them.
     """
     parts = read_parts(parts_folder(store, split), plan)
-    info = finished_info(split, plan, about, parts)
+    info = finished_info(split, plan, metadata, parts)
     checksum = Checksum()
     for block in _rows(parts):
         checksum.add(*block)
@@ -125,22 +132,24 @@ def finish_external_split(store: Path, split: str, plan: ExtractionPlan, about: 
     folder = f"{split}-{total[:16]}"
     files = [RowFile(part.path.name, part.rows, part.checksum) for part in parts]
 
-    def fill(group: h5py.Group) -> None:  # under the store's lock: nobody removes the folder as unused
+    def fill(
+        group: h5py.Group,
+    ) -> None:  # under the store's lock, so that the folder is not removed as unused
         for part in parts:
             target = rows_folder(store) / folder / part.path.name
             place_whole(part.path, target, temporary=f"{target.name}.tmp")
         sync(rows_folder(store) / folder)
         fill_external_split(group, info, folder, files, total)
 
-    put_split(store, split, about.fingerprint, fill, replace=about.replace, wait=FINISH_WAIT)
+    put_split(store, split, metadata.fingerprint, fill, replace=metadata.replace, wait=FINISH_WAIT)
     remove_parts(store, split)
     return info
 
 
 def gather_split(store: Path, split: str) -> SplitInfo:
-    """Write a split that lies in part files into the store itself, as an extraction would have.
+    """Move the external rows of a split into the store; the bytes are those of a direct extraction.
 
-    Raises LsnError if it lies there already, or a file is missing or was changed.
+    Raises LsnError if the rows are in the store already, or a file is missing or was changed.
     """
     with open_store(store) as file:
         fingerprint, group = fingerprint_of(file), group_at(group_at(file, "splits"), split)
@@ -162,7 +171,7 @@ def _rows(parts: Sequence[CommittedChunk]) -> Iterator[RowBatch]:
 
 @dataclass(frozen=True)
 class UnfinishedSplit:
-    """A split in the making: ``made`` of its ``parts`` are there, with ``problems``, a sentence each."""
+    """An unfinished split: ``made`` of its ``parts`` exist, with ``problems``, a sentence each."""
 
     split: str
     parts: int
@@ -171,40 +180,43 @@ class UnfinishedSplit:
 
 
 def unfinished_splits(store: Path) -> list[UnfinishedSplit]:
-    """Every split in the making, sorted by name; the rows of every part are read and checked.
+    """Return every unfinished split, sorted by name, after reading and verifying all rows of its parts.
 
-    Counts, checksums, and that each row is finite and not zero. Never raises for what is damaged.
+    Verifies counts, checksums, and that each row is finite and not zero. Damage is reported, never raised.
     """
     folder = parts_folder(store, "x").parent
     names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return [one for one in (_look(store, name) for name in names) if one is not None]
+    splits = (_unfinished(store, name) for name in names)
+    return [split for split in splits if split is not None]
 
 
-def _look(store: Path, split: str) -> UnfinishedSplit | None:
+def _unfinished(store: Path, split: str) -> UnfinishedSplit | None:
     folder = parts_folder(store, split)
     try:
         stored = read_plan(folder)
         if stored is None:
-            return None  # removed a moment ago, or about to be planned
+            return None  # just removed, or not planned yet
         plan, classes = stored.plan, read_metadata(folder).classes
     except LsnError as error:
         return UnfinishedSplit(split, 0, 0, (error.message,))
     made = existing_parts(folder, plan)
-    problems = tuple(problem for index in made for problem in _of_part(folder, plan, index, classes))
+    problems = tuple(problem for index in made for problem in _part_problems(folder, plan, index, classes))
     return UnfinishedSplit(split, plan.parts, len(made), problems)
 
 
-def _of_part(folder: Path, plan: ExtractionPlan, index: int, classes: tuple[str, ...]) -> list[str]:
-    found: list[str] = []
+def _part_problems(folder: Path, plan: ExtractionPlan, index: int, classes: tuple[str, ...]) -> list[str]:
+    problems: list[str] = []
     rows = 0
     try:
         part = read_part(folder, plan, index)
         for features, labels, keys in chunk_rows(part):
             rows += len(keys)
-            problems = split_problems(Split("part", features, labels, tuple(keys), classes), plan.dim)
-            found += [f"Part {index} of {plan.parts}: {problem}." for problem in problems]
+            split = Split("part", features, labels, tuple(keys), classes)
+            problems += [
+                f"Part {index} of {plan.parts}: {problem}." for problem in split_problems(split, plan.dim)
+            ]
     except LsnError as error:
         return [error.message]
     if rows != part.rows:
-        found.append(f"Part {index} of {plan.parts}: expected {part.rows} rows, found {rows}.")
-    return found
+        problems.append(f"Part {index} of {plan.parts}: expected {part.rows} rows, found {rows}.")
+    return problems

@@ -1,8 +1,8 @@
-"""One part of an unfinished split. It grows by chunks, so that a killed process loses seconds and not hours.
+"""Parts of an unfinished split, committed in chunks, so that a killed process loses seconds and not hours.
 
-Whoever works on a part holds its lock. Chunks ``rows-<start>-<stop>.h5`` are committed by temporary file,
-fsync and rename, and believed only if they are sound; when the part is whole they become one. What it holds
-does not depend on where they were cut.
+A process that works on a part holds its lock. Chunks ``rows-<start>-<stop>.h5`` are committed by temporary
+file, fsync and rename, and used only if they are valid. The chunks of a complete part are merged into one,
+whose content does not depend on their borders.
 """
 
 import json
@@ -44,36 +44,36 @@ class CommittedChunk:
 
 
 def chunk_path(folder: Path, start: int, stop: int) -> Path:
-    """Where the items ``start`` to ``stop`` lie."""
+    """Return the path of the chunk of the items ``start`` to ``stop``."""
     return folder / f"rows-{start:012d}-{stop:012d}.h5"
 
 
 def write_chunk(
     folder: Path, batches: Sequence[Chunk], plan: ExtractionPlan, seconds: Seconds
 ) -> CommittedChunk:
-    """Bring consecutive batches to the disk as one chunk. Raises LsnError if that is not possible."""
-    rows = [(one.features, one.labels, one.keys) for one in batches]
-    if len(rows) > 1:  # small writes, and half-precision ones, are slow one by one
+    """Write consecutive batches as one chunk. Raises LsnError if that is not possible."""
+    rows = [(batch.features, batch.labels, batch.keys) for batch in batches]
+    if len(rows) > 1:  # many small writes of half-precision numbers are slow
         features, labels, keys = zip(*rows, strict=True)
-        joined = tuple(key for some in keys for key in some)
-        rows = [(np.concatenate(features), np.concatenate(labels), joined)]
-    failures = tuple(failure for one in batches for failure in one.failures)
-    count = sum(len(one.labels) for one in batches)
+        all_keys = tuple(key for part in keys for key in part)
+        rows = [(np.concatenate(features), np.concatenate(labels), all_keys)]
+    failures = tuple(failure for batch in batches for failure in batch.failures)
+    count = sum(len(batch.labels) for batch in batches)
     return _write(folder, batches[0].start, batches[-1].stop, count, rows, failures, plan, seconds)
 
 
 def join_chunks(
     folder: Path, chunks: Sequence[CommittedChunk], plan: ExtractionPlan, seconds: Seconds
 ) -> CommittedChunk:
-    """Make one chunk of consecutive ones, which stay. Raises LsnError if one is no longer sound."""
-    failures = tuple(failure for one in chunks for failure in one.failures)
-    count = sum(one.rows for one in chunks)
-    blocks = (block for one in chunks for block in chunk_rows(one))
+    """Merge consecutive chunks into a new one; the old ones stay. Raises LsnError if one is damaged."""
+    failures = tuple(failure for chunk in chunks for failure in chunk.failures)
+    count = sum(chunk.rows for chunk in chunks)
+    blocks = (block for chunk in chunks for block in chunk_rows(chunk))
     return _write(folder, chunks[0].start, chunks[-1].stop, count, blocks, failures, plan, seconds)
 
 
 def chunk_rows(chunk: CommittedChunk) -> Iterator[RowBatch]:
-    """The rows of a chunk, once all of them match its checksum. Raises LsnError if they do not."""
+    """Yield the rows of a chunk after verifying them. Raises LsnError if they differ from their checksum."""
     checksum = Checksum()
     with reading(chunk.path) as file:
         blocks = list(inline_rows(file))
@@ -90,14 +90,17 @@ def chunk_rows(chunk: CommittedChunk) -> Iterator[RowBatch]:
 def sound_chunks(
     folder: Path, plan: ExtractionPlan, start: int, stop: int, remark: Callable[[str], None]
 ) -> list[CommittedChunk]:
-    """The sound chunks that follow one another from item ``start`` to at most ``stop``; every other chunk
-    that begins between them is removed, and ``remark`` gets a sentence for each that is damaged."""
+    """Return the valid chunks that continue one another from item ``start`` to at most ``stop``.
+
+    Every other chunk that begins between them is removed; ``remark`` is called with a sentence for each
+    damaged one.
+    """
     by_start: dict[int, list[tuple[int, Path]]] = {}
-    there = []
+    paths = []
     for path in folder.iterdir():
         match = CHUNK_NAME.fullmatch(path.name)
         if match and start <= int(match[1]) < stop:
-            there.append(path)
+            paths.append(path)
             if path.suffix == ".h5":
                 by_start.setdefault(int(match[1]), []).append((int(match[2]), path))
     chunks: list[CommittedChunk] = []
@@ -105,20 +108,20 @@ def sound_chunks(
     while candidates := by_start.get(at):
         fitting = [(end, path) for end, path in sorted(candidates, reverse=True) if end <= stop]
         sound = (_sound_chunk(path, at, end, plan, remark) for end, path in fitting)
-        chunk = next((one for one in sound if one is not None), None)
+        chunk = next((chunk for chunk in sound if chunk is not None), None)
         if chunk is None:
             break
         chunks.append(chunk)
         at = chunk.stop
     kept = {chunk.path for chunk in chunks}
-    for path in there:
+    for path in paths:
         if path not in kept:
             path.unlink()
     return chunks
 
 
 def read_chunk(path: Path, start: int, stop: int, plan: ExtractionPlan) -> CommittedChunk:
-    """The chunk at ``path``, its rows unread. Raises LsnError unless it is whole and of this plan."""
+    """Read a chunk without its rows. Raises LsnError unless it is complete and of this plan."""
     with reading(path) as file:
         if attribute(file, "plan", str) != plan.digest:
             raise LsnError(f"{path} is of another extraction.", "Run the same `lsn extract` again.")
@@ -139,7 +142,7 @@ def read_chunk(path: Path, start: int, stop: int, plan: ExtractionPlan) -> Commi
 def _sound_chunk(
     path: Path, start: int, stop: int, plan: ExtractionPlan, remark: Callable[[str], None]
 ) -> CommittedChunk | None:
-    """The chunk at ``path``, None if it is torn or not one of this plan: then it is done again."""
+    """Read and verify a chunk; None if it is torn or of another plan: its items are then encoded again."""
     try:
         chunk = read_chunk(path, start, stop, plan)
         rows = sum(len(labels) for _, labels, _ in chunk_rows(chunk))
@@ -185,9 +188,9 @@ def _about(
     checksum: str,
     seconds: str,
 ) -> str:
-    """The checksum of all that a chunk says besides its rows, its place in the listing among it."""
+    """Return the checksum of a chunk's metadata, including its range of the listing."""
     numbers = (str(start), str(stop), str(rows))
-    texts = (text for one in failures for text in (one.key, one.reason))
+    texts = (text for failure in failures for text in (failure.key, failure.reason))
     return digest_texts((plan.digest, *numbers, checksum, seconds, *texts))
 
 
@@ -203,21 +206,21 @@ NO_TIME = Seconds()
 
 
 class Part:
-    """A part being made, by one thread at a time. Make one with ``Part.open``."""
+    """A part in progress, used by one thread at a time. Create it with ``Part.open``."""
 
     def __init__(self, folder: Path, plan: ExtractionPlan, index: int, commit_seconds: float) -> None:
         self._folder, self._plan, self._index = folder, plan, index
         self._commit_seconds = commit_seconds
         self.start, self.stop = plan.borders(index)
         self.damaged: list[str] = []
-        """A sentence for every chunk that was found damaged, and is made again."""
+        """A sentence for every damaged chunk, whose items are encoded again."""
         self._chunks = sound_chunks(folder, plan, self.start, self.stop, self.damaged.append)
         self._buffer: list[Chunk] = []
         self._buffered = Seconds()
         self.wrote = 0.0
-        """Seconds of writing since the part was opened."""
+        """Seconds spent writing since the part was opened."""
         self.unrecorded = 0.0
-        """Those of them that no chunk tells of: a chunk cannot know how long it will take to write."""
+        """The seconds of writing that no chunk records: a chunk cannot record its own write."""
         self._last_commit = time.monotonic()
 
     @classmethod
@@ -231,11 +234,10 @@ class Part:
         commit_seconds: float = COMMIT_SECONDS,
         wait: float = 0.0,
     ) -> Iterator["Part"]:
-        """Begin or resume part ``index`` of ``plan``, which lies in ``folder``; leaving the block, however,
-        commits what was added.
+        """Begin or resume part ``index`` of the ``plan`` in ``folder``; leaving the block commits it.
 
-        Raises LsnError if another process works on this part for ``wait`` seconds, or the folder is no longer
-        of this plan.
+        Raises LsnError if another process works on this part for ``wait`` seconds, or the folder now belongs
+        to another plan.
         """
         check_plan(folder, plan)
         with locked(folder / f"part-{index:06d}", wait=wait):
@@ -248,7 +250,7 @@ class Part:
 
     @property
     def next_item(self) -> int:
-        """The index of the first item that is not committed; all of the part before it are."""
+        """The first item that is not committed; all items of the part before it are."""
         return self._chunks[-1].stop if self._chunks else self.start
 
     @property
@@ -258,14 +260,13 @@ class Part:
 
     @property
     def chunks(self) -> tuple[CommittedChunk, ...]:
-        """What is committed: one chunk once the part is complete and the block is left."""
+        """The committed chunks; a single one after a complete part is closed."""
         return tuple(self._chunks)
 
     def add(self, chunk: Chunk, seconds: Seconds = NO_TIME) -> None:
-        """Take a batch that continues the last one, and what it cost by stage; commits every
-        ``commit_seconds`` or 65,536 rows.
+        """Add the next batch, with its ``seconds`` by stage; commits every ``commit_seconds`` or 65,536 rows.
 
-        Raises LsnError if it does not continue it, or does not end at a border of batches.
+        Raises LsnError if the batch does not continue the last one, or does not end at a batch border.
         """
         expected = self._buffer[-1].stop if self._buffer else self.next_item
         at_border = chunk.stop % self._plan.batch_size == 0 or chunk.stop == self._plan.items
@@ -281,9 +282,9 @@ class Part:
             self.commit()
 
     def commit(self) -> None:
-        """Bring everything added so far to the disk, as one chunk; a whole part is made one chunk.
+        """Write everything added so far as one chunk; the chunks of a complete part are merged.
 
-        Ctrl-C waits for its end: what is on the disk and what is noted here must not part.
+        Ctrl-C is deferred meanwhile, so that the files and this object stay consistent.
         """
         with held_back():
             self._commit()
@@ -297,15 +298,15 @@ class Part:
             seconds = sum((chunk.seconds for chunk in self._chunks), Seconds(write=self.unrecorded))
             self.unrecorded = 0.0
             with self._writing():
-                whole = join_chunks(self._folder, self._chunks, self._plan, seconds)
-                joined, self._chunks = self._chunks, [whole]
-                for chunk in joined:
+                merged = join_chunks(self._folder, self._chunks, self._plan, seconds)
+                old, self._chunks = self._chunks, [merged]
+                for chunk in old:
                     chunk.path.unlink()
         self._last_commit = time.monotonic()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Measure a write; it does not begin unless the folder is still ours."""
+        """Measure a write. Raises LsnError before it if the folder belongs to another plan."""
         check_plan(self._folder, self._plan)
         began = time.monotonic()
         yield

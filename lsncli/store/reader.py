@@ -1,4 +1,4 @@
-"""Read a store: its model, what splits it has, and one split whole."""
+"""Read a store: its model, its splits, and the rows of one split."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,19 +41,19 @@ from lsncli.types import Failure, Fingerprint, FloatArray
 
 @contextmanager
 def open_store(path: Path, *, check: bool = True) -> Iterator[h5py.File]:
-    """The store at ``path``, of a version that this program reads. Raises LsnError.
+    """Open a store for reading. Raises LsnError for another format or an unknown version.
 
-    ``check`` refuses one whose fingerprint or list of splits is not what was written.
+    With ``check`` it also raises LsnError if the fingerprint or the list of splits was changed.
     """
     with reading(path) as file:
         try:
-            found = attribute(file, "format", str)
+            format_name = attribute(file, "format", str)
         except LsnError:
-            found = "none"
-        if found != FORMAT:
+            format_name = "none"
+        if format_name != FORMAT:
             raise LsnError(
                 f"{path} is an HDF5 file of another program: expected the format '{FORMAT}', "
-                f"found '{found}'.",
+                f"found '{format_name}'.",
                 "Is it the right file?",
             )
         version = attribute(file, "format_version", int)
@@ -69,36 +69,35 @@ def open_store(path: Path, *, check: bool = True) -> Iterator[h5py.File]:
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
-    """The model that made the features. Raises LsnError."""
+    """Read the fingerprint of the features' model. Raises LsnError."""
     with open_store(path) as file:
         return fingerprint_of(file)
 
 
 def list_splits(path: Path) -> dict[str, SplitInfo]:
-    """Every split by name, sorted, without reading rows. Raises LsnError, also for a changed description."""
+    """Read the description of every split, by name, sorted. Raises LsnError, also for a changed one."""
     with open_store(path) as file:
         return {name: _checked_info(file, name) for name in sorted(group_at(file, "splits"))}
 
 
 def find_split(path: Path, name: str) -> SplitInfo | None:
-    """One split without reading rows, None if it is not in the store. The other splits may be damaged."""
+    """Read the description of one split; None if it is not in the store. Other splits may be damaged."""
     with open_store(path) as file:
         return _checked_info(file, name) if name in group_at(file, "splits") else None
 
 
 def read_split(path: Path, name: str) -> Split:
-    """One split, once its rows match their checksum (``integrity``: they are read for that only once).
+    """Read a split and verify its rows (only once for unchanged files, see ``integrity``).
 
-    Raises LsnError for content that is not what was written, and, naming the splits there are, if it is not
-    in the store.
+    Raises LsnError for content that was changed, and for an unknown name, listing the splits of the store.
     """
     check_split_name(name)
     with open_store(path) as file:
         splits = group_at(file, "splits")
         if name not in splits:
-            there = ", ".join(sorted(splits)) or "none"
+            names = ", ".join(sorted(splits)) or "none"
             raise LsnError(
-                f"{path} has no split '{name}'; there are: {there}.",
+                f"{path} has no split '{name}'; there are: {names}.",
                 f"Name another one, or add it with `lsn extract DIR --split {name}` or `lsn store import`.",
             )
         _checked_info(file, name)
@@ -110,9 +109,9 @@ def read_split(path: Path, name: str) -> Split:
 
 
 def read_checksums(path: Path) -> dict[str, str]:
-    """The recorded checksum of every split by name: equal ones are equal features, labels and keys.
+    """Read the recorded checksum of every split, by name; equal checksums mean equal rows.
 
-    No rows are read; ``verify`` does, and compares.
+    No rows are read: ``verify`` compares them.
     """
     with open_store(path) as file:
         splits = group_at(file, "splits")
@@ -125,7 +124,7 @@ def read_checksums(path: Path) -> dict[str, str]:
 
 
 def read_text(path: Path) -> tuple[tuple[str, ...], FloatArray] | None:
-    """Class names and their imported text features (C, D) float32, or None if there are none."""
+    """Read class names and their imported text features (C, D) float32; None if there are none."""
     with open_store(path) as file:
         text = text_of(file)
         if text is not None and is_verifying() and is_text_changed(group_at(file, "text"), *text):
@@ -134,12 +133,12 @@ def read_text(path: Path) -> tuple[tuple[str, ...], FloatArray] | None:
 
 
 def fingerprint_of(file: h5py.File) -> Fingerprint:
-    """The fingerprint of an open store."""
+    """Return the fingerprint of an open store."""
     return Fingerprint.from_json(attribute(file, "fingerprint", str))
 
 
 def _checked_info(file: h5py.File, name: str) -> SplitInfo:
-    """The description of a split. Raises LsnError for one that is not what was written."""
+    """Read and verify the description of a split. Raises LsnError for a changed one."""
     group = group_at(group_at(file, "splits"), name)
     info = info_of(group, name)
     if is_verifying():
@@ -148,11 +147,11 @@ def _checked_info(file: h5py.File, name: str) -> SplitInfo:
 
 
 def info_of(group: h5py.Group, name: str) -> SplitInfo:
-    """The description of the split in ``group``. Raises LsnError if its row counts contradict each other."""
+    """Read the description of the split in ``group``. Raises LsnError for contradictory row counts."""
     rows = attribute(group, "rows_committed", int)
     if has_external_rows(group):
         dim = attribute(group, "dim", int)
-        counts = {"rows in its files": sum(one.rows for one in row_files(group))}
+        counts = {"rows in its files": sum(file.rows for file in row_files(group))}
     else:
         features = dataset_at(group, "features", "<f2", 2)
         dim = features.shape[1]
@@ -173,10 +172,10 @@ def info_of(group: h5py.Group, name: str) -> SplitInfo:
 
 
 def split_of(group: h5py.Group, name: str, *, check: bool) -> Split:
-    """The whole split in ``group``; ``check`` compares the rows of part files with their checksums."""
+    """Read the split in ``group``; ``check`` verifies the checksums of external rows."""
     info = info_of(group, name)
     if has_external_rows(group):
-        return _gathered(group, info, check)
+        return _split_of_files(group, info, check)
     keys = lazy_texts_at(group, "keys")
     if len(keys) != info.rows:
         raise LsnError(
@@ -194,13 +193,13 @@ def split_of(group: h5py.Group, name: str, *, check: bool) -> Split:
     )
 
 
-def _gathered(group: h5py.Group, info: SplitInfo, check: bool) -> Split:
-    """A split whose rows lie in part files, one file at a time."""
+def _split_of_files(group: h5py.Group, info: SplitInfo, check: bool) -> Split:
+    """Read a split with external rows, one file at a time."""
     features, labels = np.empty((info.rows, info.dim), np.float16), np.empty(info.rows, np.int32)
     keys: list[str] = []
-    for some, of_them, names in read_external_rows(group, check=check):
+    for file_features, file_labels, names in read_external_rows(group, check=check):
         where = slice(len(keys), len(keys) + len(names))
-        features[where], labels[where] = some, of_them
+        features[where], labels[where] = file_features, file_labels
         keys.extend(names)
     return Split(
         info.name, features, labels, tuple(keys), info.classes, info.failures, info.source, info.listing
@@ -208,7 +207,7 @@ def _gathered(group: h5py.Group, info: SplitInfo, check: bool) -> Split:
 
 
 def failures_of(group: h5py.Group) -> tuple[Failure, ...]:
-    """The recorded failures of the split in ``group``."""
+    """Read the failures of the split in ``group``."""
     failures = group_at(group, "failures")
     keys, reasons = texts_at(failures, "keys"), texts_at(failures, "reasons")
     if len(keys) != len(reasons):
@@ -219,7 +218,7 @@ def failures_of(group: h5py.Group) -> tuple[Failure, ...]:
 
 
 def text_of(file: h5py.File) -> tuple[tuple[str, ...], FloatArray] | None:
-    """The text features of an open store."""
+    """Read class names and text features (C, D) of an open store; None if there are none."""
     if "text" not in file:
         return None
     group = group_at(file, "text")

@@ -1,6 +1,6 @@
-"""An unfinished split on disk, ``<store>.parts/<split>/``: its plan, what is needed to finish it, its parts.
+"""The folder of an unfinished split, ``<store>.parts/<split>/``: its plan, its metadata and its parts.
 
-The plan says what the extraction set out to do, so that nothing else is mixed into it.
+The plan identifies the extraction, so that parts of another one are never mixed in.
 """
 
 import json
@@ -22,22 +22,22 @@ from lsncli.types import Failure, Fingerprint
 from lsncli.validation import parse_json, validate
 
 PART_ROWS = 65536
-"""Items of a part unless told otherwise: half a minute of a GPU, and a file of 64 MiB at D = 512."""
+"""Default number of items of a part: half a minute of a GPU, and a file of 64 MiB at D = 512."""
 MAX_PLAN_BYTES = 1 << 20
-"""Of plan.json: a thousand times what it takes."""
+"""Largest size of plan.json, a thousand times the usual one."""
 PLAN_ERRORS = (OSError, ValueError, KeyError, TypeError)
-"""What reading a damaged or hostile plan raises."""
+"""Exceptions of reading a damaged or hostile plan."""
 MAX_SHOWN = 120
-"""Characters of a value, and values, that a message shows."""
+"""Largest number of characters of a value, and of values, in a message."""
 OVERWRITE_HINT = "Finish it with the same arguments, or start again with --overwrite."
 
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What an extraction set out to do. Chunks of one plan are never mixed with those of another.
+    """The inputs and options of an extraction. Chunks of different plans are never mixed.
 
     Part k is the items [k P, (k + 1) P) of the listing, P = ``part_rows``, a multiple of ``batch_size``: no
-    batch crosses a border, so it does not matter who makes which part, or when.
+    batch crosses a border, so the result does not depend on which process encodes which part, or when.
     """
 
     listing: str  # digest
@@ -50,50 +50,53 @@ class ExtractionPlan:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the sha256 over all of it; every chunk carries them."""
+        """The first 16 hexadecimal digits of the sha256 of all fields; every chunk has them."""
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def parts(self) -> int:
-        """How many parts there are."""
+        """The number of parts."""
         return -(-self.items // self.part_rows)
 
     def borders(self, index: int) -> tuple[int, int]:
-        """The first item of part ``index``, and the first one behind it."""
+        """Return the first item of part ``index``, and the first one after it."""
         return index * self.part_rows, min((index + 1) * self.part_rows, self.items)
 
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """``plan.json``: the plan, whether it began with ``--overwrite``, and which run of which processes wrote
-    it last ("" for one process, which has nobody to tell)."""
+    """The content of ``plan.json``: the plan and how it was started.
+
+    ``overwrite`` is whether it began with ``--overwrite``; ``launch`` identifies the run of several processes
+    that wrote it last ("" for a single process).
+    """
 
     plan: ExtractionPlan
     overwrite: bool
     launch: str
 
 
-def part_rows_for(batch_size: int, wanted: int = 0) -> int:
-    """``wanted`` items a part; for 0 the largest multiple of ``batch_size`` up to PART_ROWS.
+def part_rows_for(batch_size: int, requested: int = 0) -> int:
+    """Return the items per part: ``requested``, or for 0 a multiple of ``batch_size`` up to PART_ROWS.
 
-    Raises UsageError for invalid numbers, such as no multiple of ``batch_size``.
+    Raises UsageError for a number that is invalid or no multiple of ``batch_size``.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size: expected 1 or more, found {batch_size}.")
-    fitting = max((wanted or PART_ROWS) // batch_size, 1) * batch_size
-    if wanted and fitting != wanted:
+    fitting = max((requested or PART_ROWS) // batch_size, 1) * batch_size
+    if requested and fitting != requested:
         raise UsageError(
-            f"--part-rows: expected a multiple of the batch size ({batch_size}), found {wanted}.",
+            f"--part-rows: expected a multiple of the batch size ({batch_size}), found {requested}.",
             f"Give --part-rows {fitting}, for example.",
         )
     return fitting
 
 
 def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Callable[[str], None]) -> bool:
-    """Whether what lies in ``folder`` has to go before ``plan`` can begin.
+    """Return whether the content of ``folder`` must be removed before ``plan`` can begin.
 
-    It stays if it is of this very plan, begun in the same way; ``remark`` gets a sentence if it goes since
-    its plan is damaged. Raises LsnError if it is of another plan and ``overwrite`` does not allow to lose it.
+    It is kept if it has the same plan, started in the same way. ``remark`` is called with a sentence if its
+    plan is damaged. Raises LsnError if it has another plan and ``overwrite`` is False.
     """
     try:
         stored = _read(folder)
@@ -101,14 +104,14 @@ def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Ca
     except FileNotFoundError:
         return folder.exists()
     except PLAN_ERRORS:
-        # A plan that cannot be read belongs to nothing that could be resumed.
+        # Without a readable plan nothing can be resumed.
         remark(f"Warning: {folder / 'plan.json'} is damaged: the extraction starts anew.")
         return True
-    wanted = asdict(plan)
-    differing = sorted(name for name in {*wanted, *stored} if wanted.get(name) != stored.get(name))
+    new = asdict(plan)
+    differing = sorted(name for name in {*new, *stored} if new.get(name) != stored.get(name))
     if differing and not overwrite:
         changes = "; ".join(
-            f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(wanted.get(name))}"
+            f"{name.replace('_', ' ')} was {_short(stored.get(name))}, is {_short(new.get(name))}"
             for name in differing[:MAX_SHOWN]
         )
         raise LsnError(
@@ -119,13 +122,13 @@ def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Ca
 
 
 def _short(value: object) -> str:
-    """A value of a plan for a message; the start of a sha256 is enough to see that it differs."""
+    """Shorten a value of a plan for a message; the start of a sha256 is enough to show a difference."""
     text = re.sub(r"([0-9a-f]{12})[0-9a-f]{20,}", r"\1...", str(value))
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
 def read_plan(folder: Path) -> StoredPlan | None:
-    """The plan in ``folder``, None if there is none. Raises LsnError for one that cannot be believed."""
+    """Read the plan in ``folder``; None if there is none. Raises LsnError for a damaged one."""
     try:
         stored = _read(folder)
         overwrite, launch = validate(bool, stored.pop("overwrite")), validate(str, stored.pop("launch"))
@@ -139,7 +142,7 @@ def read_plan(folder: Path) -> StoredPlan | None:
 
 
 def check_plan(folder: Path, plan: ExtractionPlan) -> None:
-    """Raise LsnError if ``folder`` no longer belongs to ``plan``: whoever goes on would harm another."""
+    """Raise LsnError if ``folder`` no longer belongs to ``plan``: writing would damage another extraction."""
     stored = read_plan(folder)
     if stored is None or stored.plan.digest != plan.digest:
         raise LsnError(
@@ -154,7 +157,7 @@ def write_plan(folder: Path, plan: ExtractionPlan, overwrite: bool, launch: str 
 
 
 def check_no_link(folder: Path) -> None:
-    """Raise LsnError for a symbolic link in the place of a folder of parts: what it leads to is not ours."""
+    """Raise LsnError if the folder of parts is a symbolic link, whose target may belong to somebody else."""
     if folder.is_symlink():
         raise LsnError(
             f"{folder} {LINK}: expected the folder in which `lsn extract` keeps its parts.",
@@ -169,7 +172,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _checked(stored: dict[str, Any]) -> ExtractionPlan:
-    """A plan of which everything is of the right kind and size. Raises ValueError or TypeError."""
+    """Return a plan whose fields are valid. Raises ValueError or TypeError."""
     plan = validate(ExtractionPlan, stored, "the plan")
     if (
         plan.items < 0
@@ -181,14 +184,16 @@ def _checked(stored: dict[str, Any]) -> ExtractionPlan:
 
 
 MAX_METADATA_BYTES = 1 << 30
-"""Of split.json: it has a line for every class, and for everything that could not be listed."""
-FINISH_WAIT = 60.0  # seconds to wait for another writer of the store: hours of work depend on it
+"""Largest size of split.json, which has a line for every class and every listing problem."""
+FINISH_WAIT = 60.0  # seconds to wait for another writer of the store, since hours of work depend on it
 
 
 @dataclass(frozen=True)
 class SplitMetadata:
-    """What the finished split says besides its rows: the model, class names, what could not be listed, where
-    the images came from; and whether it takes the place of another."""
+    """The description of the finished split: model, class names, listing problems and source.
+
+    ``replace`` is whether it replaces a split of the same name.
+    """
 
     fingerprint: Fingerprint
     classes: tuple[str, ...]
@@ -198,22 +203,23 @@ class SplitMetadata:
 
 
 def parts_folder(store: Path, split: str) -> Path:
-    """Where the parts of an unfinished split lie."""
+    """Return the folder of the parts of an unfinished split."""
     return store.with_name(store.name + ".parts") / split
 
 
 @contextmanager
 def split_lock(store: Path, split: str, *, shared: bool = False, wait: float = 0.0) -> Iterator[Path]:
-    """Keep others off a split; gives the folder of its parts. Raises LsnError if somebody works on it.
+    """Hold the lock of an unfinished split; yields the folder of its parts.
 
-    ``shared`` keeps off only those who want it alone, for whom it waits so many seconds.
+    A ``shared`` lock excludes only exclusive ones. Waits ``wait`` seconds, then raises LsnError if another
+    process holds the lock.
     """
     folder = parts_folder(store, split)
     try:
         with locked(folder, shared=shared, wait=wait):
             yield folder
     finally:
-        with suppress(OSError):  # unless something is unfinished, here or for another split
+        with suppress(OSError):  # unless this or another split is unfinished
             folder.parent.rmdir()
 
 
@@ -225,10 +231,11 @@ def prepare_staging(
     overwrite: bool,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """The folder for the parts of ``plan``, where nothing of another plan is left; the caller has claimed it.
+    """Return the folder for the parts of ``plan``, without parts of another plan.
 
-    ``overwrite`` starts again, unless what is unfinished is this very plan begun with ``overwrite``. If its
-    plan is damaged, ``remark`` gets a sentence. Raises LsnError if another plan is unfinished here.
+    The caller holds ``split_lock``. ``overwrite`` starts again, unless the unfinished extraction is this
+    plan started with ``overwrite``. ``remark`` is called with a sentence if its plan is damaged. Raises
+    LsnError if another plan is unfinished.
     """
     check_split_name(split)
     folder = parts_folder(store, split)
@@ -237,29 +244,27 @@ def prepare_staging(
     return folder
 
 
-def write_staging(folder: Path, plan: ExtractionPlan, about: SplitMetadata, *, launch: str = "") -> None:
-    """Write down what is being made; the plan comes last, since those who wait for it go on then."""
-    write_metadata(folder, about)
+def write_staging(folder: Path, plan: ExtractionPlan, metadata: SplitMetadata, *, launch: str = "") -> None:
+    """Write metadata and plan; the plan comes last, since waiting processes continue when it exists."""
+    write_metadata(folder, metadata)
     stored = read_plan(folder)
     if stored is None or stored.launch != launch:
-        write_plan(folder, plan, about.replace, launch)
+        write_plan(folder, plan, metadata.replace, launch)
 
 
-def write_metadata(folder: Path, about: SplitMetadata) -> None:
+def write_metadata(folder: Path, metadata: SplitMetadata) -> None:
     """Write ``split.json``. Raises LsnError if that is not possible."""
-    fields = asdict(about)
+    fields = asdict(metadata)
     fields["checksum"] = _checksum(fields)
     write_own(folder / "split.json", (json.dumps(fields, indent=1) + "\n").encode())
 
 
 def read_metadata(folder: Path) -> SplitMetadata:
-    """What ``split.json`` says. Raises LsnError."""
+    """Read ``split.json``. Raises LsnError for a damaged one."""
     path = folder / "split.json"
     try:
-        stored = validate(
-            dict[str, Any], parse_json(read_own(path, MAX_METADATA_BYTES).decode()), "split.json"
-        )
-        stated = stored.pop("checksum", None)  # an older lsn wrote none
+        stored = validate(dict[str, Any], parse_json(read_own(path, MAX_METADATA_BYTES).decode()), "split.json")
+        stated = stored.pop("checksum", None)  # absent in files of older versions
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")
         return validate(SplitMetadata, stored, "split.json")
@@ -274,11 +279,11 @@ def _checksum(fields: Mapping[str, Any]) -> str:
 
 
 def remove_parts(store: Path, split: str) -> None:
-    """Forget whatever is unfinished for a split; the caller has claimed it."""
+    """Remove the unfinished parts of a split; the caller holds ``split_lock``. Raises LsnError."""
     folder = parts_folder(store, split)
     check_no_link(folder)
     try:
-        # The plan goes first: chunks without one are never believed.
+        # The plan is removed first: chunks without one are never used.
         (folder / "plan.json").unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Whether a store is what it claims to be, to the last bit."""
+"""Verify a whole store, to the last bit."""
 
 from pathlib import Path
 
@@ -19,35 +19,37 @@ from lsncli.store.reader import fingerprint_of, info_of, open_store, text_of
 from lsncli.types import Fingerprint
 
 MAX_DEPTH = 8
-"""Groups in one another; ours have three."""
+"""Deepest allowed nesting of groups; a store has three levels."""
 
 
 def verify(path: Path) -> list[str]:
-    """Everything that is wrong with the store at ``path``, one sentence each; empty if it is sound.
+    """Verify the store at ``path``: return a sentence for each problem, none for a valid store.
 
-    Checks links and dataset kinds, the digest of the fingerprint, and of every split its counts, checksum,
-    labels and keys and that each row is finite and not zero. Never raises for a bad store.
+    Checks links and dataset kinds, the digest of the fingerprint, and for every split its counts, checksum,
+    labels and keys, and that each row is finite and not zero. Never raises for a damaged store.
     """
-    found: list[str] = []
+    problems: list[str] = []
     try:
         with open_store(path, check=False) as file:
-            found += _links(file) + index_problems(file)
+            problems += _link_problems(file) + index_problems(file)
             fingerprint = fingerprint_of(file)
             splits = group_at(file, "splits")
             for name in sorted(splits):
-                found += [f"Split '{name}': {problem}." for problem in _of_split(splits, name, fingerprint)]
-            found += _of_text(file, fingerprint)
+                problems += [
+                    f"Split '{name}': {problem}." for problem in _split_problems(splits, name, fingerprint)
+                ]
+            problems += _text_problems(file, fingerprint)
     except LsnError as error:
-        found.append(error.message)
-    return found
+        problems.append(error.message)
+    return problems
 
 
-def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[str]:
+def _split_problems(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[str]:
     try:
         check_split_name(name)
         group = group_at(splits, name)
         stored, info = attribute(group, "checksum", str), info_of(group, name)
-        described = metadata_problems(group, info, fingerprint)
+        changed = metadata_problems(group, info, fingerprint)
         checksum, check, keys = Checksum(), RowCheck(len(info.classes)), list[str]()
         for block in rows_in_blocks(group):
             checksum.add(*block)
@@ -56,15 +58,15 @@ def _of_split(splits: h5py.Group, name: str, fingerprint: Fingerprint) -> list[s
     except LsnError as error:
         return [error.message.removesuffix(".")]
     if info.dim != fingerprint.dim:
-        return described
-    found = check.problems()
-    found += text_problems(keys, info.classes, info.failures, info.source, info.listing)
+        return changed
+    problems = check.problems()
+    problems += text_problems(keys, info.classes, info.failures, info.source, info.listing)
     if checksum.hexdigest() != stored:
-        found.append(CHANGED_ROWS)
-    return found + described
+        problems.append(CHANGED_ROWS)
+    return problems + changed
 
 
-def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
+def _text_problems(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
     try:
         text = text_of(file)
         changed = text is not None and is_text_changed(group_at(file, "text"), *text)
@@ -73,38 +75,37 @@ def _of_text(file: h5py.File, fingerprint: Fingerprint) -> list[str]:
     if text is None:
         return []
     classes, features = text
-    found = []
+    problems = []
     if features.shape[1] != fingerprint.dim:
-        found.append(f"Text features: expected dimension {fingerprint.dim}, found {features.shape[1]}.")
+        problems.append(f"Text features: expected dimension {fingerprint.dim}, found {features.shape[1]}.")
     if not (features == features).all() or (abs(features) == float("inf")).any():
-        found.append("Text features: some are not finite.")
+        problems.append("Text features: some are not finite.")
     if len(set(classes)) < len(classes):
-        found.append("Text features: a class occurs twice.")
+        problems.append("Text features: a class occurs twice.")
     if changed:
-        found.append(CHANGED_TEXT)
-    return found
+        problems.append(CHANGED_TEXT)
+    return problems
 
 
-def _links(group: h5py.Group) -> list[str]:
-    """Every soft or external link, and groups that lie deeper than any of ours; each object is visited once,
-    so circles end."""
-    found: list[str] = []
-    todo, seen = [(group, "", 0)], set()
-    while todo:
-        here, path, depth = todo.pop()
-        if depth > MAX_DEPTH:  # to find one takes HDF5 as many steps as it is deep
-            found.append(
+def _link_problems(group: h5py.Group) -> list[str]:
+    """Find links and groups that are too deep; each object is visited once, so cycles end."""
+    problems: list[str] = []
+    stack, seen = [(group, "", 0)], set()
+    while stack:
+        parent, path, depth = stack.pop()
+        if depth > MAX_DEPTH:  # HDF5 takes as many steps to open a group as it is deep
+            problems.append(
                 f"{path} lies {depth} groups deep, and nothing in a store lies deeper than {MAX_DEPTH}."
             )
             continue
-        for name in here:
+        for name in parent:
             where = f"{path}/{name}"
-            if not isinstance(here.get(name, getlink=True), h5py.HardLink):
-                found.append(f"{where} is a link to somewhere else.")
+            if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+                problems.append(f"{where} is a link to somewhere else.")
                 continue
-            child = here[name]
+            child = parent[name]
             address = h5py.h5o.get_info(child.id).addr
             if isinstance(child, h5py.Group) and address not in seen:
                 seen.add(address)
-                todo.append((child, where, depth + 1))
-    return found
+                stack.append((child, where, depth + 1))
+    return problems

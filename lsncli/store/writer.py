@@ -1,7 +1,7 @@
 """Write a store.
 
-It is always written whole, in one canonical order, into a new file that then takes the old one's place: equal
-content gives equal bytes, and a reader never sees half a store.
+A store is always written completely, in one canonical order, into a new file that then replaces the old one:
+equal content gives equal bytes, and a reader never sees an incomplete store.
 """
 
 import shutil
@@ -53,7 +53,7 @@ from lsncli.types import Failure, Fingerprint, FloatArray
 
 
 def fill_split(group: h5py.Group, info: SplitInfo, blocks: Iterable[RowBatch], checksum: str = "") -> None:
-    """Write a split whose rows come in ``blocks``, with its own checksum unless one is given."""
+    """Write a split from ``blocks`` of rows; ``checksum`` replaces the computed one if given."""
     computed = fill_rows(group, info.rows, info.dim, blocks)
     fill_metadata(group, info, checksum or computed)
 
@@ -61,13 +61,13 @@ def fill_split(group: h5py.Group, info: SplitInfo, blocks: Iterable[RowBatch], c
 def fill_external_split(
     group: h5py.Group, info: SplitInfo, folder: str, files: Sequence[RowFile], checksum: str
 ) -> None:
-    """Write a split whose rows lie in part files."""
+    """Write a split with external rows."""
     fill_row_files(group, folder, info.dim, files)
     fill_metadata(group, info, checksum)
 
 
 def fill_metadata(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
-    """Write what is said of a split besides its rows."""
+    """Write the description of a split."""
     write_texts(group, "classes", info.classes)
     fill_failures(group, info.failures)
     group.attrs["rows_committed"] = np.int64(info.rows)
@@ -78,13 +78,13 @@ def fill_metadata(group: h5py.Group, info: SplitInfo, checksum: str) -> None:
 
 
 def fill_rows(group: h5py.Group, rows: int, dim: int, blocks: Iterable[RowBatch]) -> str:
-    """Write ``rows`` rows of ``dim`` features that come in ``blocks``; returns their checksum."""
+    """Write ``rows`` rows of ``dim`` features from ``blocks``; return their checksum."""
     features = group.create_dataset("features", shape=(rows, dim), dtype="<f2")
     labels = group.create_dataset("labels", shape=(rows,), dtype="<i4")
     keys: list[str] = []
     checksum = Checksum()
     for block in blocks:
-        if keys:  # it may be hours of copying
+        if keys:  # copying may take hours
             signals.check()
         start, stop = len(keys), len(keys) + len(block[2])
         if stop > start:
@@ -109,7 +109,7 @@ __all__ = ["locked", "put_split", "write_split", "write_text"]
 CREATOR = f"lsn {__version__}"
 
 Text = tuple[tuple[str, ...], FloatArray, str]
-"""Text features: classes, features (C, D), and the checksum that is copied with them ("" for a new one)."""
+"""Text features: classes, features (C, D), and the checksum to copy ("" to compute it)."""
 
 DIFFERENCES = {
     "dim": "dimensions",
@@ -120,7 +120,7 @@ DIFFERENCES = {
     "interpolation": "interpolation",
     "resize_mode": "resizing",
 }
-"""Fields of a fingerprint that tell people more than a digest, and what to call them."""
+"""Fields of a fingerprint that messages compare, and their display names."""
 
 Fill = Callable[[h5py.Group], None]
 """Writes the content of a group."""
@@ -129,7 +129,7 @@ Fill = Callable[[h5py.Group], None]
 def write_split(
     path: Path, split: Split, fingerprint: Fingerprint, *, replace: bool = False, wait: float = 0.0
 ) -> None:
-    """Add a split to the store at ``path``, which is made if need be; the other splits stay.
+    """Add a split to the store at ``path``, which is created if necessary; other splits are kept.
 
     ``wait`` is how many seconds to wait for another writer.
 
@@ -158,24 +158,24 @@ def write_split(
 
 
 def write_text(path: Path, classes: Sequence[str], features: FloatArray, *, replace: bool = False) -> None:
-    """Give an existing store the text features (C, D) of ``classes``.
+    """Write the text features (C, D) of ``classes`` into an existing store.
 
     Raises LsnError for a store that has others already (unless ``replace``), and for features that do not
     match the classes or the store, or are not finite.
     """
     with locked(path):
         with open_store(path) as old:
-            fingerprint, there = fingerprint_of(old), text_of(old)
+            fingerprint, present = fingerprint_of(old), text_of(old)
         dim = fingerprint.dim
         wide = np.asarray(features, dtype="<f4")
         if wide.shape != (len(classes), dim) or not np.isfinite(wide).all():
             raise LsnError(
                 f"Text features: expected finite numbers ({len(classes)}, {dim}), found {wide.shape}."
             )
-        same = there is not None and there[0] == tuple(classes) and np.array_equal(there[1], wide)
+        same = present is not None and present[0] == tuple(classes) and np.array_equal(present[1], wide)
         if same:
             return
-        if there is not None and not replace:
+        if present is not None and not replace:
             raise LsnError(f"{path} has other text features already.", "Replace them with --overwrite.")
         with replacing(path) as new:
             _write_store(new, path, fingerprint, {}, (tuple(classes), wide, ""))
@@ -184,7 +184,7 @@ def write_text(path: Path, classes: Sequence[str], features: FloatArray, *, repl
 def put_split(
     path: Path, name: str, fingerprint: Fingerprint, fill: Fill, *, replace: bool, wait: float = 0.0
 ) -> None:
-    """Write the store at ``path`` again with one split more (or another one), whose group ``fill`` fills.
+    """Rewrite the store at ``path`` with a split added or replaced, whose group ``fill`` writes.
 
     Errors and ``wait`` as for ``write_split``.
     """
@@ -205,20 +205,21 @@ def put_split(
         remove_unused_rows(path)
 
 
-def check_same_model(path: Path, stored: Fingerprint, wanted: Fingerprint) -> None:
+def check_same_model(path: Path, stored: Fingerprint, expected: Fingerprint) -> None:
     """Raise FingerprintMismatch unless both are the same model."""
-    if stored.digest != wanted.digest:
+    if stored.digest != expected.digest:
         raise FingerprintMismatch(
-            f"The store {path} holds features of {stored}, not of {wanted}{_differences(stored, wanted)}.",
+            f"The store {path} holds features of {stored}, "
+            f"not of {expected}{_differences(stored, expected)}.",
             "Give each model a workspace of its own (--work DIR); --overwrite replaces a split, not a model.",
         )
 
 
-def _differences(stored: Fingerprint, wanted: Fingerprint) -> str:
-    """In what two models of one name differ, for a message; "" where the names do."""
-    if stored.model != wanted.model:
+def _differences(stored: Fingerprint, expected: Fingerprint) -> str:
+    """Describe in a message how two models of one name differ; "" if their names differ."""
+    if stored.model != expected.model:
         return ""
-    pairs = [(name, getattr(stored, name), getattr(wanted, name)) for name in DIFFERENCES]
+    pairs = [(name, getattr(stored, name), getattr(expected, name)) for name in DIFFERENCES]
     differing = [f"{DIFFERENCES[name]} {old}, not {new}" for name, old, new in pairs if old != new]
     return f": {'; '.join(differing)}" if differing else ""
 
@@ -244,7 +245,9 @@ def _write_store(
                 fill(group)
                 if "about" not in group.attrs:
                     write_attribute(group, "about", metadata_checksum(info_of(group, name), fingerprint))
-            except WRITE_ERRORS as error:  # not an error of ``before``, which is open to be read here
+            except (
+                WRITE_ERRORS
+            ) as error:  # inside the block, so that it is not taken for a read error of ``before``
                 raise write_error(path, error) from error
     if any(has_external_rows(splits[name]) for name in splits):
         new.attrs.modify("format_version", np.int64(EXTERNAL_ROWS_VERSION))
@@ -258,12 +261,12 @@ def _write_store(
 
 
 def _text_to_copy(old: h5py.File) -> Text | None:
-    found = text_of(old)
-    return None if found is None else (*found, stored_about(group_at(old, "text")))
+    text = text_of(old)
+    return None if text is None else (*text, stored_about(group_at(old, "text")))
 
 
 def _copy_of(old: h5py.Group, name: str) -> Fill:
-    """Copies a split in the canonical order. Its checksums go along as they are: damage stays visible."""
+    """Copy a split in the canonical order; checksums stay unchanged, so that damage remains visible."""
     info, checksum, about = info_of(old, name), attribute(old, "checksum", str), stored_about(old)
 
     def fill(group: h5py.Group) -> None:
@@ -278,7 +281,7 @@ def _copy_of(old: h5py.Group, name: str) -> Fill:
 
 
 def remove_unused_rows(path: Path) -> None:
-    """Remove part files that no split of the store names any more; whoever calls holds its lock."""
+    """Remove part files that no split of the store refers to; the caller holds the lock of the store."""
     folder = rows_folder(path)
     if not folder.exists():
         return
@@ -286,8 +289,8 @@ def remove_unused_rows(path: Path) -> None:
         splits = group_at(file, "splits")
         groups = [group_at(splits, name) for name in splits]
         used = {folder_of(group) for group in groups if has_external_rows(group)}
-    for one in folder.iterdir():
-        if one.name not in used and FOLDER.fullmatch(one.name):
-            shutil.rmtree(one, ignore_errors=True)
+    for subfolder in folder.iterdir():
+        if subfolder.name not in used and FOLDER.fullmatch(subfolder.name):
+            shutil.rmtree(subfolder, ignore_errors=True)
     with suppress(OSError):
         folder.rmdir()

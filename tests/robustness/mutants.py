@@ -68,7 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {
             "external_rows": ("merge", "parts"),
             "format": ("format", "golden", "verify"),
             "integrity": ("integrity",),
-            "mapped": ("mapped", "reader"),
+            "mapped": ("container", "reader"),
             "merge": ("merge", "parts"),
             "part": ("parts", "writer"),
             "reader": ("reader", "writer", "integrity"),
@@ -101,7 +101,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("scores/lsn", "@dataclass(frozen=False)"): FROZEN,
     ("store/format", "@dataclass(frozen=False)"): FROZEN,
     ("store/format", "@dataclass(frozen=False, eq=False)"): FROZEN,
-    ("store/mapped", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
+    ("store/container", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
     (
         "store/staging",
         "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work depend on it",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lsncli.store.container import _Written
+from lsncli.store.container import _FileWriter
 
 
 class Full(FileIO):
@@ -17,7 +17,7 @@ class Full(FileIO):
 
 def test_a_file_gets_the_length_that_hdf5_asks_for(tmp_path: Path) -> None:
     with FileIO(tmp_path / "f", "w+") as file:
-        written = _Written(file)
+        written = _FileWriter(file)
         assert written.write(memoryview(b"abc")) == 3
         assert written.truncate(100) == 100
         written.check()
@@ -28,7 +28,7 @@ def test_a_length_that_the_disk_refuses_is_said_at_the_end_and_nothing_is_writte
     tmp_path: Path,
 ) -> None:
     with Full(tmp_path / "f", "w+") as file:
-        written = _Written(file)
+        written = _FileWriter(file)
         assert written.truncate(100) == 100
         assert written.write(memoryview(b"abc")) == 3
         with pytest.raises(OSError, match="No space left"):
@@ -38,7 +38,7 @@ def test_a_length_that_the_disk_refuses_is_said_at_the_end_and_nothing_is_writte
 
 def test_after_a_failed_write_the_length_stays(tmp_path: Path) -> None:
     with FileIO(tmp_path / "f", "w+") as file:
-        written = _Written(file)
+        written = _FileWriter(file)
         written.write(memoryview(b"abc"))
         written._error = OSError(28, "No space left on device")
         assert written.truncate(100) == 100

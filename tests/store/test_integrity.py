@@ -13,7 +13,7 @@ from part_samples import ABOUT, PLAN, make, planned
 from store_samples import fingerprint, same, split
 
 from lsncli.errors import LsnError
-from lsncli.store import NO_VERIFY, integrity, mapped
+from lsncli.store import NO_VERIFY, container, integrity
 from lsncli.store.external_rows import rows_folder
 from lsncli.store.merge import finish_external_split
 from lsncli.store.reader import (
@@ -54,7 +54,7 @@ def flip_a_row(store: Path, name: str = "train") -> None:
 @pytest.fixture(params=["in memory", "mapped"])
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "mapped":
-        monkeypatch.setattr(mapped, "MAPPED", 0)
+        monkeypatch.setattr(container, "MAPPED", 0)
 
 
 @pytest.mark.usefixtures("where")

@@ -184,17 +184,17 @@ def test_a_write_that_fails_anywhere_is_said_and_leaves_the_old_store(
     path = tmp_path / "f.h5"
     write_split(path, split(), fingerprint())
     before, said = path.read_bytes(), set[str]()
-    full = container._Written.write
+    full = container._FileWriter.write
     for writes in range(1000):
         left = [writes]
 
-        def write(self: container._Written, data: memoryview, left: list[int] = left) -> int:
+        def write(self: container._FileWriter, data: memoryview, left: list[int] = left) -> int:
             left[0] -= 1
             if left[0] < 0:
                 self._error = OSError(28, "No space left on device")
             return full(self, data)
 
-        monkeypatch.setattr(container._Written, "write", write)
+        monkeypatch.setattr(container._FileWriter, "write", write)
         try:
             write_split(path, split("other", rows=40), fingerprint())
             break
