@@ -1,4 +1,4 @@
-"""The two consoles and the progress bar: stdout is data, stderr is everything else."""
+"""The two consoles and the progress bar: data on stdout, everything else on stderr."""
 
 import os
 import re
@@ -29,26 +29,25 @@ ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
 
 
 class ProgressCallback(Protocol):
-    """Call it with the number of items just done; ``note`` replaces the text behind the bar."""
+    """Callback with the number of items just processed; ``note`` replaces the text after the bar."""
 
     def __call__(self, step: int, note: str = "") -> None: ...
 
 
 def silent(step: int, note: str = "") -> None:
-    """A ``ProgressCallback`` that shows nothing, for use as a library."""
+    """Show nothing: the default ``ProgressCallback`` of library functions."""
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters, line breaks and lone surrogates escaped as Python would, and with the
-    credentials of URLs hidden.
+    """Escape control characters, line breaks and lone surrogates in ``text``, and hide credentials of URLs.
 
-    File names come from anywhere: none of them may move the cursor, break a line or colour a terminal.
+    File names are untrusted: none of them may move the cursor, break a line or colour a terminal.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(text))
 
 
 def say(message: str, *, quiet: bool = False, style: str = "") -> None:
-    """One line of information on stderr."""
+    """Print a line of information on stderr."""
     if not quiet:
         err.print(escape(masked(message)), style=style or None)
 
@@ -63,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def remarks(quiet: bool) -> Callable[[str], None]:
-    """How a command says what the library remarks: a line each, made printable, warnings in yellow."""
+    """Return a callback that prints the library's remarks, a line each, warnings in yellow."""
     return lambda text: say(
         printable(text), quiet=quiet, style="yellow" if text.startswith("Warning") else ""
     )
@@ -71,8 +70,10 @@ def remarks(quiet: bool) -> Callable[[str], None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Within the block nothing reaches stdout and stderr but what ``err`` shows: neither what libraries print
-    nor what their threads in C++ write."""
+    """Suppress all output in the block except that of ``err``.
+
+    Output of libraries is suppressed, too, including that of their C++ threads.
+    """
     shown, out_before, err_before = os.dup(2), os.dup(1), (sys.stdout, sys.stderr)
     for stream in err_before:
         stream.flush()
@@ -99,7 +100,7 @@ def only_ours() -> Iterator[None]:
 def progress_bar(
     label: str, total: int | None, *, done: int = 0, quiet: bool = False
 ) -> Iterator[ProgressCallback]:
-    """A bar with counts and ETA on stderr; nothing at all when quiet or not on a terminal."""
+    """Show a progress bar with counts and remaining time on stderr, unless quiet or not on a terminal."""
     if quiet or not err.is_terminal:
         yield silent
         return

@@ -1,7 +1,7 @@
-"""Ctrl-C (and SIGTERM where it is to end a run well), held back while it could not be heard or would do harm.
+"""Defer Ctrl-C (and SIGTERM) where an interrupt would be lost or do harm.
 
-Python raises KeyboardInterrupt wherever the main thread happens to be. Within a callback of HDF5, or of an
-object that is let go, it is printed and forgotten, or turns into a SystemError.
+Python raises KeyboardInterrupt wherever the main thread happens to be. In a callback of HDF5, or in a
+finaliser, it is printed and ignored, or turned into a SystemError.
 """
 
 import _thread
@@ -15,25 +15,27 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _terminations: list[int] = []
 SOON = 0.01
-"""Seconds after which a lost interrupt comes again."""
+"""Seconds after which a lost interrupt is raised again."""
 
 _came: list[int] = []
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A signal that comes within the block is answered when the block is left, and at no other moment.
+    """Defer signals that arrive in the block until its end.
 
-    Blocks may lie in one another; the outermost counts. In other threads than the main one there is nothing
-    to do, for no signal is answered there.
+    Blocks may be nested; the outermost counts. Does nothing outside the main thread, which alone handles
+    signals.
     """
     if not _here():
         yield
         return
-    found = {number: signal.getsignal(number) for number in SIGNALS}
-    # What is not callable ends the process at once or is ignored; neither is for Python to hold back.
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    # Handlers that are not callable end the process at once or ignore the signal.
     before: dict[int, Callable[[int, FrameType | None], object]] = {
-        number: one for number, one in found.items() if callable(one) and one is not _remember
+        number: handler
+        for number, handler in handlers.items()
+        if callable(handler) and handler is not _remember
     }
     for number in before:
         signal.signal(number, _remember)
@@ -51,10 +53,10 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def noticed() -> Iterator[list[int]]:
-    """Within the block Ctrl-C raises KeyboardInterrupt, as ever, and is noted in the list: a library may make
-    another error of one that came in its callbacks. One that was lost there comes again.
+    """Record every Ctrl-C of the block in the yielded list, besides raising KeyboardInterrupt as usual.
 
-    Where somebody else answers Ctrl-C, or it is ignored, nothing changes and nothing is noted.
+    A library may turn an interrupt in its callbacks into another error; one that was lost there is raised
+    again. Does nothing if Ctrl-C has another handler or is ignored.
     """
     came: list[int] = []
 
@@ -91,21 +93,23 @@ def noticed() -> Iterator[list[int]]:
 
 
 def check() -> None:
-    """Leave a long block that holds signals back. Raises KeyboardInterrupt if one came."""
+    """Raise KeyboardInterrupt if a signal was deferred: an exit from a long ``held_back`` block."""
     if _came and _here():
         raise KeyboardInterrupt
 
 
 def hear_termination() -> None:
-    """From now on SIGTERM, by which torchrun, Slurm and Ray end a process, ends this one as Ctrl-C does: it
-    commits first. In other threads than the main one, where no handler can be set, nothing happens."""
+    """Make SIGTERM raise KeyboardInterrupt, so that the process commits its work before it ends.
+
+    torchrun, Slurm and Ray end processes by SIGTERM. Does nothing outside the main thread.
+    """
     if _here():
         signal.signal(signal.SIGTERM, _terminate)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block SIGTERM raises KeyboardInterrupt, unless somebody else handles it or it is ignored."""
+    """Make SIGTERM raise KeyboardInterrupt in the block, unless it has another handler or is ignored."""
     _terminations.clear()
     if not _here() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -118,7 +122,7 @@ def terminable() -> Iterator[None]:
 
 
 def terminated() -> bool:
-    """Whether SIGTERM came, since the last ``terminable`` block began."""
+    """Return whether SIGTERM arrived since the last ``terminable`` block began."""
     return bool(_terminations)
 
 
@@ -128,7 +132,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 def _here() -> bool:
-    """Whether this is the main thread, the only one that answers signals."""
+    """Return whether this is the main thread, the only one that handles signals."""
     return threading.current_thread() is threading.main_thread()
 
 

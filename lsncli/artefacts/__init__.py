@@ -1,4 +1,4 @@
-"""Keep what was learned on disk: prompts, heads and calibrated detectors as safetensors with JSON metadata.
+"""Artefacts on disk: prompts, heads and calibrated detectors as safetensors files with JSON metadata.
 
 In: what training or calibration made. Out: a file with a format version; older versions are read or named.
 """

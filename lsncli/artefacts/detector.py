@@ -1,4 +1,4 @@
-"""A calibrated detector on disk: with the model, ``detector.safetensors`` is all that scoring needs."""
+"""Calibrated detectors on disk: ``detector.safetensors`` and the model are all that scoring needs."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
-from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named, unnamed
+from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named_arrays, split_arrays
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, LearnedArrays
 from lsncli.validation import validate
@@ -21,7 +21,7 @@ HINT = (
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What the images looked like that set gamma: what later images are compared with.
+    """Statistics of the images that gamma was calibrated on, to compare later images with.
 
     ``side`` (the shorter one, in pixels) and ``sharpness`` (``detection.drift``) are the 5 %, 50 % and 95 %
     quantiles; ``ood`` is the fraction of the images that gamma rejects.
@@ -35,26 +35,26 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class SavedDetector:
-    """A score, what its classifier head is made from, and the threshold gamma of Eq. 1."""
+    """A score, the parts of its classifier head, and the threshold gamma of Eq. 1."""
 
     method: str
     """The name of the score."""
     label: str
-    """What a table calls it, such as "CoCoOp + LSN"."""
+    """Display name, such as "CoCoOp + LSN"."""
     settings: dict[str, Any]
     head_name: str
-    """Where the head came from, such as ``hand`` or ``positive``."""
+    """Origin of the head, such as ``hand`` or ``positive``."""
     head: HeadSource
     fingerprint: Fingerprint
     threshold: Threshold
     learned: LearnedArrays = field(default_factory=dict)
-    """What the score learned from training rows, such as KNN's bank of them."""
+    """Arrays that the score learned from training rows, such as the bank of KNN."""
     seen: ImageStatistics | None = None
-    """None where gamma was set with stored features, or with nothing."""
+    """None if gamma was calibrated on stored features, or not at all."""
 
     @property
     def basis(self) -> str:
-        """What its verdicts rest on: method, classes, model, gamma."""
+        """Describe the detector: method, classes, model, gamma."""
         return (
             f"{self.label} on {len(self.head.classes)} classes with {self.fingerprint.model}; "
             f"gamma {self.threshold.gamma:.6f} {self.threshold.basis}"
@@ -62,12 +62,12 @@ class SavedDetector:
 
 
 def save_detector(path: Path, detector: SavedDetector) -> None:
-    """Write a detector, to the bit what gamma was set with: rounded text features would move the scores."""
+    """Write a detector bit for bit: rounded text features would change the scores."""
     arrays: Arrays = {}
     settings: dict[str, Any] = {}
     for name, text in (("weights", detector.head.weights), ("negative", detector.head.negative)):
         if isinstance(text, Conditional):
-            arrays |= named(text.contexts, text.meta, f"{name}.")
+            arrays |= named_arrays(text.contexts, text.meta, f"{name}.")
             settings[name] = text.settings
         elif text is not None:
             arrays[name] = text
@@ -90,7 +90,7 @@ def save_detector(path: Path, detector: SavedDetector) -> None:
 
 
 def load_detector(path: Path) -> SavedDetector:
-    """Read a detector; raises LsnError as ``read_artefact`` does."""
+    """Read a detector. Raises LsnError as ``read_artefact``."""
     arrays, fields = read_artefact(path, "detector", HINT)
     with complete(path, HINT):
         conditional = validate(dict[str, dict[str, Any]], fields["conditional"], "conditional")
@@ -123,7 +123,7 @@ def load_detector(path: Path) -> SavedDetector:
 
 
 def _check_shapes(head: HeadSource) -> None:
-    """ValueError unless what the head is made from is of as many classes as it names."""
+    """Raise ValueError unless the parts of the head have as many classes as it names."""
     count = len(head.classes)
     if not count:
         raise ValueError("no classes")
@@ -143,4 +143,4 @@ def _check_shapes(head: HeadSource) -> None:
 def _text(name: str, arrays: Arrays, conditional: dict[str, Any]) -> HeadText:
     if name not in conditional:
         return np.asarray(arrays[name], dtype=np.float64)
-    return Conditional(*unnamed(arrays, conditional=True, prefix=f"{name}."), conditional[name])
+    return Conditional(*split_arrays(arrays, conditional=True, prefix=f"{name}."), conditional[name])

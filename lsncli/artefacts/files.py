@@ -1,4 +1,4 @@
-"""One safetensors file with JSON metadata, written atomically: the form of every learned artefact.
+"""Artefact files: safetensors with JSON metadata, written atomically.
 
 The format is ``format`` = "lsn-<kind>", its ``format_version``, and one metadata entry a field, each a JSON
 text. A ``checksum`` over all of it makes damage a sentence instead of other numbers. safetensors holds no
@@ -31,7 +31,7 @@ from lsncli.types import content
 from lsncli.validation import parse_json, validate
 
 UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, AttributeError)
-"""What safetensors raises; the last two for a type of numbers that numpy does not have."""
+"""Exceptions of safetensors; the last two for number types that numpy lacks."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class ArtefactFormat:
     """
 
     version: int = 2
-    """What is written. Since 2 a file without a checksum is damaged."""
+    """The version that is written. From 2 on a file without a checksum is damaged."""
     reads: tuple[int, ...] = (1,)
-    """Older versions that are read, too."""
+    """Older versions that can be read."""
     names: tuple[str, ...] = ()
-    """Fields and arrays that tell those from still older files, which have the same number."""
+    """Fields and arrays that distinguish these from older files with the same number."""
 
 
 FORMS = {
@@ -54,10 +54,10 @@ FORMS = {
     "negative-prompts": ArtefactFormat(names=("contexts",)),
     "detector": ArtefactFormat(version=3, reads=(2,), names=("head",)),
 }
-"""The formats of the kinds that have changed; the others are as ``ArtefactFormat()``."""
+"""Formats of the kinds that have changed; the others have ``ArtefactFormat()``."""
 
 OURS = ("format", "format_version", "created_by", "checksum")
-"""Metadata that is no field of what was written."""
+"""Metadata that is no field of the artefact."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -65,7 +65,7 @@ Arrays = dict[str, NDArray[Any]]
 def write_artefact(
     path: Path, kind: str, arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]
 ) -> None:
-    """Write ``arrays`` and JSON-able ``fields`` to ``path`` by temporary file, fsync and rename.
+    """Write ``arrays`` and JSON-able ``fields`` to ``path`` atomically.
 
     Equal content gives equal bytes. Raises LsnError if the file cannot be written; an old one then stays.
     """
@@ -81,7 +81,7 @@ def write_artefact(
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there. Raises LsnError."""
+    """Remove a file if it exists. Raises LsnError."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -89,7 +89,7 @@ def remove(path: Path) -> None:
 
 
 def read_artefact(path: Path, kind: str, hint: str, again: str = "") -> tuple[Arrays, dict[str, Any]]:
-    """The arrays and fields of an artefact of this kind.
+    """Read the arrays and fields of an artefact of this kind.
 
     Raises LsnError if the file is missing (with ``hint``: how to make one), broken, of another kind, written
     by a newer lsn or in a form that is no longer read (with ``again``: how to make it again).
@@ -128,7 +128,7 @@ def read_artefact(path: Path, kind: str, hint: str, again: str = "") -> tuple[Ar
 
 @contextmanager
 def complete(path: Path, hint: str) -> Iterator[None]:
-    """Turn a field or an array that is missing or not what it should be into an LsnError."""
+    """Turn errors of missing or invalid fields and arrays into LsnErrors."""
     try:
         yield
     except (LookupError, TypeError, ValueError) as error:
@@ -136,7 +136,7 @@ def complete(path: Path, hint: str) -> Iterator[None]:
 
 
 def _checksum(arrays: Arrays, metadata: Mapping[str, str]) -> str:
-    """sha256 over everything in a file, in an order of its own."""
+    """Return the sha256 of the content of a file, in a fixed order."""
     parts = [
         json.dumps(metadata, sort_keys=True),
         *(f"{name} {content(arrays[name])}" for name in sorted(arrays)),
@@ -145,12 +145,12 @@ def _checksum(arrays: Arrays, metadata: Mapping[str, str]) -> str:
 
 
 def form_of(kind: str) -> ArtefactFormat:
-    """The format of a kind of artefact."""
+    """Return the format of a kind of artefact."""
     return FORMS.get(kind, ArtefactFormat())
 
 
 def _canonical(data: bytes) -> bytes:
-    """The same safetensors file with a sorted header: safetensors itself writes metadata in random order.
+    """Sort the header of a safetensors file: safetensors writes metadata in random order.
 
     A file is an 8-byte length, a JSON header padded with spaces to a multiple of 8, and the arrays.
     """
@@ -166,20 +166,20 @@ HINT = "Start again with --restart."
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint, and (JSON-able) which training it belongs to."""
+    """A checkpoint and the (JSON-able) identity of its training."""
 
     run: dict[str, Any]
     checkpoint: Checkpoint
 
 
 def save_checkpoint(path: Path, run: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint at ``path``; ``run`` (JSON-able) tells which training it belongs to."""
+    """Write the checkpoint at ``path``; ``run`` (JSON-able) identifies its training. Raises LsnError."""
     arrays = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
     write_artefact(path, KIND, arrays, {"run": run, "history": checkpoint.history})
 
 
 def load_checkpoint(path: Path) -> StoredCheckpoint | None:
-    """What ``save_checkpoint`` wrote, None if there is nothing. Raises LsnError for a damaged file."""
+    """Read a checkpoint; None if there is none. Raises LsnError for a damaged file."""
     if not path.is_file():
         return None
     arrays, fields = read_artefact(path, KIND, HINT)

@@ -19,12 +19,12 @@ COMMANDS = {
     "dualcoop": "lsn train-head --kind dualcoop",
     "clipn": "lsn train-no",
 }
-"""What makes a head of each kind."""
+"""The command that trains each kind of head."""
 
 
 @dataclass(frozen=True)
 class LearnedHead:
-    """A classifier with fixed weights, as ``types.Head`` wants it, and all that is needed to trust it."""
+    """A classifier with fixed weights for ``types.Head``, and its provenance."""
 
     kind: str
     """A key of ``COMMANDS``; methods name the head by it."""
@@ -36,17 +36,17 @@ class LearnedHead:
     """(C, D)."""
     settings: dict[str, Any]
     held_out: HeldOut | None = None
-    """The rows it was *not* trained on; None where no row of the store was used."""
+    """The rows that it was *not* trained on; None if no row of the store was used."""
     bias: Float64Array | None = None
     """(C,)."""
     negative: Float64Array | None = None
-    """Its own "no" text features, (K, C, D) unit."""
+    """Its "no" text features (K, C, D), unit."""
     history: tuple[float, ...] = ()
-    """Mean training loss of each epoch, where there were epochs."""
+    """Mean training loss of each epoch, if there were epochs."""
 
 
 def save_head(path: Path, head: LearnedHead) -> None:
-    """Write a head, to the bit; raises LsnError as ``write_artefact`` does."""
+    """Write a head bit for bit. Raises LsnError as ``write_artefact``."""
     arrays: Arrays = {"weights": head.weights}
     arrays |= {} if head.bias is None else {"bias": head.bias}
     arrays |= {} if head.negative is None else {"negative": head.negative}
@@ -63,7 +63,7 @@ def save_head(path: Path, head: LearnedHead) -> None:
 
 
 def load_head(path: Path, kind: str) -> LearnedHead:
-    """Read a head of ``kind``; raises LsnError as ``read_artefact`` does."""
+    """Read a head of ``kind``. Raises LsnError as ``read_artefact``."""
     hint = f"Run `{COMMANDS[kind]}` first."
     arrays, fields = read_artefact(path, "head", hint)
     with complete(path, hint):
@@ -101,22 +101,22 @@ HINT = "Run `lsn train-no PAIRS` first."
 
 @dataclass(frozen=True)
 class NoTower:
-    """All weights of the encoder, its "no" prompts among them, and what is needed to trust or repeat them."""
+    """The weights of the encoder, including its "no" prompts, and their provenance."""
 
     fingerprint: Fingerprint
-    """Of the model whose text encoder it was."""
+    """Fingerprint of the model whose text encoder it was."""
     weights: dict[str, NDArray[np.float32]]
     settings: dict[str, Any]
     pairs: int
-    """Image-caption pairs that it learned from."""
+    """Number of image-caption pairs that it was trained on."""
     failures: tuple[Failure, ...]
-    """Pairs that could not be used."""
+    """Number of pairs that could not be used."""
     history: tuple[float, ...]
     """Mean training loss of each epoch."""
 
 
 def save_no_tower(path: Path, tower: NoTower) -> None:
-    """Write an encoder, to the bit; raises LsnError as ``write_artefact`` does."""
+    """Write an encoder bit for bit. Raises LsnError as ``write_artefact``."""
     fields = {
         "fingerprint": tower.fingerprint.to_json(),
         "settings": tower.settings,
@@ -128,7 +128,7 @@ def save_no_tower(path: Path, tower: NoTower) -> None:
 
 
 def load_no_tower(path: Path) -> NoTower:
-    """Read an encoder; raises LsnError as ``read_artefact`` does."""
+    """Read an encoder. Raises LsnError as ``read_artefact``."""
     arrays, fields = read_artefact(path, "no-tower", HINT)
     with complete(path, HINT):
         return NoTower(

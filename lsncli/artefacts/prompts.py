@@ -16,12 +16,12 @@ from lsncli.validation import validate
 COMMANDS: dict[Kind, str] = {"positive": "lsn train-pos", "negative": "lsn train-neg"}
 
 SETTINGS: dict[str, Any] = {"learner": str, "position": str, "names": bool, "score": dict[str, Any]}
-"""The settings that others go by, and what they are."""
+"""Settings that others depend on, and their types."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Which labelled rows no prompt was trained on: how to find them again."""
+    """The labelled rows that no prompt was trained on, and how to select them again."""
 
     split: str
     rows: str
@@ -37,14 +37,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Conditional:
-    """CoCoOp prompts: what the text tower needs to make them for an image."""
+    """CoCoOp prompts: the input of the text tower to encode them for an image."""
 
     contexts: NDArray[np.float32]
     """(K, M, W), or (K, C, M, W) class-specific."""
     meta: dict[str, NDArray[np.float32]]
-    """K meta-nets, as ``prompts.conditional.shift`` takes them."""
+    """K meta-nets, as in ``prompts.cocoop.shift``."""
     settings: dict[str, Any]
-    """Those of the prompts; the layout follows from ``position``, ``names`` and ``specific``."""
+    """Settings of the prompts; ``position``, ``names`` and ``specific`` define the layout."""
 
 
 HeadText = Float64Array | Conditional
@@ -53,13 +53,13 @@ HeadText = Float64Array | Conditional
 
 @dataclass(frozen=True)
 class HeadSource:
-    """What a ``Head`` is made from: as it is, or with the text tower's help."""
+    """The parts of a ``Head``: complete, or to be encoded by the text tower."""
 
     classes: tuple[str, ...]
     scale: float
     """CLIP's logit scale; 1 for a linear probe."""
     weights: HeadText
-    """Or the rows (C, D) of a linear probe."""
+    """The rows (C, D) of a linear probe, instead of text features."""
     negative: HeadText | None
     bias: Float64Array | None = None
 
@@ -71,26 +71,26 @@ class HeadSource:
 
 @dataclass(frozen=True)
 class LearnedPrompts:
-    """Contexts, their text features, and all that is needed to trust or repeat them."""
+    """Contexts, their text features, and their provenance."""
 
     kind: Kind
     fingerprint: Fingerprint
     classes: tuple[str, ...]
     contexts: NDArray[np.float32]
-    """K of them: (K, M, W), or (K, C, M, W) class-specific."""
+    """K contexts: (K, M, W), or (K, C, M, W) class-specific."""
     meta: dict[str, NDArray[np.float32]]
     """K meta-nets of CoCoOp; empty for CoOp."""
     text: Float64Array | None
     """Unit text features (K, C, D); None for CoCoOp, whose prompts depend on the image."""
     settings: dict[str, Any]
-    """Every setting, among them ``learner``: "coop" or "cocoop"."""
+    """All settings, including ``learner``: "coop" or "cocoop"."""
     history: tuple[float, ...]
     """Mean training loss of each epoch."""
     held_out: HeldOut
 
     @property
     def head_text(self) -> HeadText:
-        """The part of a head that these prompts are.
+        """Return these prompts as a part of a head.
 
         Several positive prompts a class are an ensemble (Radford et al., ICML 2021): a class is represented
         by the unit mean of its K unit text features; with CoCoOp, by that mean for each image. Sets of
@@ -102,8 +102,8 @@ class LearnedPrompts:
 
 
 def save_prompts(path: Path, prompts: LearnedPrompts) -> None:
-    """Write a prompts artefact; text features are kept in float32, the tower's own precision."""
-    arrays = named(prompts.contexts, prompts.meta)
+    """Write a prompts artefact; text features are stored in float32, the tower's precision."""
+    arrays = named_arrays(prompts.contexts, prompts.meta)
     if prompts.text is not None:
         arrays["text"] = prompts.text.astype(np.float32)
     fields = {
@@ -117,7 +117,7 @@ def save_prompts(path: Path, prompts: LearnedPrompts) -> None:
 
 
 def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
-    """Read a prompts artefact; raises LsnError as ``read_artefact`` does."""
+    """Read a prompts artefact. Raises LsnError as ``read_artefact``."""
     again = f"Learn the prompts again with `{COMMANDS[kind]}`."
     arrays, fields = read_artefact(path, f"{kind}-prompts", f"Run `{COMMANDS[kind]}` first.", again)
     with complete(path, again):
@@ -125,7 +125,7 @@ def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
         for name, kind_of in SETTINGS.items():
             if name in settings:
                 validate(kind_of, settings[name], name)
-        contexts, meta = unnamed(arrays, conditional=settings["learner"] == "cocoop")
+        contexts, meta = split_arrays(arrays, conditional=settings["learner"] == "cocoop")
         prompts = LearnedPrompts(
             kind=kind,
             fingerprint=Fingerprint.from_json(fields["fingerprint"]),
@@ -141,21 +141,23 @@ def load_prompts(path: Path, kind: Kind) -> LearnedPrompts:
         return prompts
 
 
-def named(contexts: NDArray[np.float32], meta: dict[str, NDArray[np.float32]], prefix: str = "") -> Arrays:
-    """Contexts and meta-nets under the names that they have in a file."""
+def named_arrays(
+    contexts: NDArray[np.float32], meta: dict[str, NDArray[np.float32]], prefix: str = ""
+) -> Arrays:
+    """Return contexts and meta-nets by their names in the file."""
     return {f"{prefix}contexts": contexts} | {f"{prefix}meta.{key}": array for key, array in meta.items()}
 
 
-def unnamed(
+def split_arrays(
     arrays: Arrays, *, conditional: bool, prefix: str = ""
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """The inverse of ``named``; KeyError for an array that is missing."""
+    """Return the inverse of ``named_arrays``. Raises KeyError for a missing array."""
     meta = {key: arrays[f"{prefix}meta.{key}"] for key in META} if conditional else {}
     return arrays[f"{prefix}contexts"], meta
 
 
 def check_shapes(classes: tuple[str, ...], contexts: NDArray[np.float32], text: Float64Array | None) -> None:
-    """ValueError unless contexts and text features are of as many prompts, for these classes."""
+    """Raise ValueError unless contexts and text features match in number and classes."""
     sets = len(contexts)
     if contexts.ndim == 4 and contexts.shape[1] != len(classes):
         raise ValueError(f"contexts of {contexts.shape[1]} classes, not {len(classes)}")

@@ -77,43 +77,47 @@ DECODING = ("exact", "fast")
 
 
 class Backbone(Protocol):
-    """A frozen image encoder: all that extraction and most scores need. What more a model can do is optional:
-    ``TextEncoder``, ``Differentiable``, ``Explainable``, ``Tunable``."""
+    """A frozen image encoder, as extraction and most scores need it.
+
+    Optional capabilities: ``TextEncoder``, ``Differentiable``, ``Explainable``, ``Tunable``.
+    """
 
     @property
-    def fingerprint(self) -> Fingerprint: ...
+    def fingerprint(self) -> Fingerprint:
+        """Model, weights and preprocessing."""
 
     @property
     def device(self) -> "torch.device":
-        """Where it computes."""
+        """Device of the weights."""
 
     def preprocess(self, image: "Picture") -> "torch.Tensor":
-        """An RGB image, or an array (H, W, 3) of uint8 -> (3, H, W) float32; safe to call from many threads.
+        """Preprocess an RGB image or an array (H, W, 3) uint8 to (3, H, W) float32; thread-safe.
 
         The pixels of the model's own preprocessing, or fast ones (``preprocessing``) if the fingerprint's
         ``decode`` is "fast".
         """
 
     def encode(self, pixels: "torch.Tensor") -> NDArray[np.float16]:
-        """(B, 3, H, W) float32 -> raw (not normalised) image features (B, D)."""
+        """Encode pixels (B, 3, H, W) float32 to image features (B, D), not normalised."""
 
 
 class TextEncoder(Protocol):
     """A backbone with a text encoder whose features are compared with its image features."""
 
     @property
-    def fingerprint(self) -> Fingerprint: ...
+    def fingerprint(self) -> Fingerprint:
+        """Model, weights and preprocessing."""
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> "TextTower":
-        """The text encoder as prompt learning needs it, in ``precision`` and by a linear ``kernel``.
+        """Return the text encoder for prompt learning, in ``precision`` and with a linear ``kernel``.
 
-        Raises LsnError if no vector can stand where a word would, UsageError for a kernel it has not.
+        Raises LsnError if it accepts no vectors in place of words, UsageError for a kernel it lacks.
         """
 
     def text_function(self) -> "TextFunction":
-        """The text encoder as a function of its weights, to learn another one from.
+        """Return the text encoder as a function of its weights, to train a copy.
 
-        Raises LsnError if nothing can be added to the embeddings of words.
+        Raises LsnError if nothing can be added to the word embeddings.
         """
 
     def text_ids(self, texts: Sequence[str]) -> Sequence[tuple[int, ...]]:
@@ -124,18 +128,19 @@ class Differentiable(Protocol):
     """A backbone whose features have gradients."""
 
     def differentiable(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(B, 3, H, W) float32 -> the same features (B, D) in float32 on the model's device, with gradients
-        with respect to the pixels.
+        """Encode pixels (B, 3, H, W) float32 to float32 features (B, D) with gradients.
+
+        The features are those of ``encode``, on the model's device, differentiable in the pixels.
 
         Computed in float32 whatever the image tower's precision: gradients of small losses vanish in fp16.
         """
 
 
 class Explainable(Differentiable, Protocol):
-    """A backbone that can say where in an image it sees something."""
+    """A backbone with relevance maps for its features."""
 
     def relevance(self, pixels: "torch.Tensor", directions: "torch.Tensor") -> "torch.Tensor":
-        """Where an image (1, 3, H, W) supports the cosine with each of ``directions`` (T, D): (T, h, w).
+        """Return maps (T, h, w) of where an image (1, 3, H, W) supports its cosine with T directions.
 
         ``directions`` are unit text features. Maps are not negative and not normalised, over the last grid
         of the image tower, float32 on the CPU; how: ``relevance.py``. Raises UsageError for an architecture
@@ -147,18 +152,18 @@ class Tunable(Protocol):
     """A backbone whose image tower can be fine-tuned."""
 
     def image_tower(self, tune: "Tune") -> "ImageTower":
-        """A copy of the image tower whose last blocks, or all of it, can be fine-tuned.
+        """Return a copy of the image tower whose last blocks, or all of it, can be fine-tuned.
 
         Raises UsageError for half precision or an architecture whose last blocks are not known.
         """
 
 
 class NoText(UsageError):
-    """A text encoder is needed, and the model has none."""
+    """The model has no text encoder, but one is needed."""
 
 
 def with_text(backbone: Backbone) -> TextEncoder:
-    """The same model as one that encodes texts. Raises NoText if it does not."""
+    """Return the model as a ``TextEncoder``. Raises NoText if it is none."""
     if not _has(backbone, "text_tower", "text_function"):
         raise NoText(
             f"This needs a text encoder, and the model {backbone.fingerprint.model} has none.",
@@ -169,7 +174,7 @@ def with_text(backbone: Backbone) -> TextEncoder:
 
 
 def with_gradients(backbone: Backbone) -> Differentiable:
-    """The same model as one whose features have gradients. Raises UsageError if they have none."""
+    """Return the model as ``Differentiable``. Raises UsageError if it is not."""
     if not _has(backbone, "differentiable"):
         raise UsageError(
             f"This needs gradients of the features, and the model {backbone.fingerprint.model} gives none.",
@@ -179,7 +184,7 @@ def with_gradients(backbone: Backbone) -> Differentiable:
 
 
 def with_relevance(backbone: Backbone) -> Explainable:
-    """The same model as one that can be looked into. Raises UsageError if it cannot."""
+    """Return the model as ``Explainable``. Raises UsageError if it is not."""
     if not _has(backbone, "differentiable", "relevance"):
         raise UsageError(
             f"The model {backbone.fingerprint.model} does not say where in an image it sees something.",
@@ -189,7 +194,7 @@ def with_relevance(backbone: Backbone) -> Explainable:
 
 
 def with_image_tower(backbone: Backbone) -> Tunable:
-    """The same model as one that can be fine-tuned. Raises UsageError if it cannot."""
+    """Return the model as ``Tunable``. Raises UsageError if it is not."""
     if not _has(backbone, "image_tower"):
         raise UsageError(
             f"--tune: the image tower of the model {backbone.fingerprint.model} is not fine-tuned.",
@@ -199,17 +204,17 @@ def with_image_tower(backbone: Backbone) -> Tunable:
 
 
 def _has(backbone: Backbone, *methods: str) -> bool:
-    # Not isinstance of a protocol that can be checked at runtime: that does not ask __getattr__ of a wrapper.
+    # hasattr, not isinstance of a runtime-checkable protocol, which ignores __getattr__ of a wrapper.
     return all(hasattr(backbone, method) for method in methods)
 
 
 def text_ids_of(backbone: Backbone) -> Callable[[Sequence[str]], Sequence[tuple[int, ...]]] | None:
-    """How a model reads texts, as ids: equal ids are one text to it. None for one without a text encoder."""
+    """Return the model's function from texts to token ids, equal for equal texts; None without one."""
     return cast(TextEncoder, backbone).text_ids if _has(backbone, "text_ids") else None
 
 
 def loader_of(model: str) -> tuple[str, ...]:
-    """Return what loads ``model``, as ``module:function``; nothing for imported features."""
+    """Return the loader of ``model`` as ``module:function``; empty for imported features."""
     return () if model.startswith(IMPORTED) else (_kind(model).load,)
 
 
@@ -229,10 +234,10 @@ def load_backbone(
 
     ``model`` is ``mini``, ``ARCHITECTURE``, ``ARCHITECTURE:TAG``, ``hf-hub:ORG/NAME`` or ``local-dir:PATH``
     of open_clip, ``blip:FOLDER`` or ``blip:ORG/NAME``, or ``KIND`` or ``KIND:...`` of another row;
-    ``pretrained`` is a tag or a checkpoint file and wins over what stands behind the colon. ``precision`` is
-    the image tower's, ``decode`` "exact" or "fast" (pixels within 2 of 255 grey levels, sooner). Raises
-    UsageError for unknown names, and for a model that has no fast pixels; Unavailable where weights, or a
-    package that the kind needs, are unavailable.
+    ``pretrained`` is a tag or a checkpoint file and takes precedence over the part after the colon.
+    ``precision`` is the image tower's, ``decode`` "exact" or "fast" (pixels within 2 of 255 grey levels,
+    faster). Raises UsageError for unknown names, and for a model without fast pixels; Unavailable where
+    weights, or a package that the kind needs, are unavailable.
     """
     if decode not in DECODING:
         raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")
@@ -245,7 +250,7 @@ def load_backbone(
 
 
 def load_untrained(model: str, *, device: str = "auto") -> Backbone | None:
-    """Make a model's architecture with random weights, to measure speed; None if its name is no architecture.
+    """Create an architecture with random weights, to measure speed; None if ``model`` names none.
 
     Raises UsageError for an unknown name.
     """
@@ -257,7 +262,7 @@ def load_untrained(model: str, *, device: str = "auto") -> Backbone | None:
 def load_again(
     fingerprint: Fingerprint, *, pretrained: str = "", device: str = "auto", what: str = "features"
 ) -> Backbone:
-    """The model that made something, loaded again and checked; ``pretrained`` if its file has moved.
+    """Load the model of ``fingerprint`` again and verify it; ``pretrained`` if its file has moved.
 
     Raises FingerprintMismatch (exit code 4) if the weights found now are not those of ``fingerprint``.
     """

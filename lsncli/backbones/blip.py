@@ -37,7 +37,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD  # noqa:
 from open_clip.tokenizer import HFTokenizer  # noqa: E402
 
 LENGTH = 35
-"""Tokens of a text at most, start and end included: BLIP reads no longer ones when it learns retrieval."""
+"""Tokens of a text at most, start and end included: BLIP is trained for retrieval with this limit."""
 
 WORDS = "text_encoder.embeddings.word_embeddings.weight"
 WHY_PLAIN = "an encoder of transformers"
@@ -46,7 +46,7 @@ HINT = "Give a folder or a hub name such as blip:Salesforce/blip-itm-base-coco."
 
 @dataclass(frozen=True)
 class Blip:
-    """A loaded BLIP; the image tower in the asked precision, the text tower in float32."""
+    """A loaded BLIP; the image tower in the requested precision, the text tower in float32."""
 
     fingerprint: Fingerprint
     model: Any
@@ -57,22 +57,22 @@ class Blip:
     dtype: torch.dtype
 
     def preprocess(self, image: Picture) -> Tensor:
-        """BLIP's own: squashed to a square by bicubic interpolation, normalised; (3, H, W) float32."""
+        """Resize an image to a square (bicubic) and normalise it, as BLIP does: (3, H, W) float32."""
         return self.transform(image)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> NDArray[np.float16]:
-        """(B, 3, H, W) float32 -> image features (B, D) float16, projected but not normalised."""
+        """Encode pixels (B, 3, H, W) float32 to projected features (B, D) float16, not normalised."""
         features: Tensor = self.vision(pixels.to(self.device, self.dtype))
         return features.half().cpu().numpy()
 
     def differentiable(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> image features (B, D) float32, with gradients; see ``Backbone``."""
+        """Encode pixels (B, 3, H, W) to float32 features (B, D) with gradients; see ``Differentiable``."""
         features: Tensor = in_float32(self.vision, pixels.to(self.device, torch.float32))
         return features
 
     def relevance(self, pixels: Tensor, directions: Tensor) -> Tensor:
-        """Where an image supports its cosines with directions (T, D); see ``relevance.token_relevance``."""
+        """Return where an image supports its cosines with (T, D); see ``relevance.token_relevance``."""
         whole: Any = self.model
         config, block = whole.config.vision_config, whole.vision_model.encoder.layers[-1]
         side: int = config.image_size // config.patch_size
@@ -80,11 +80,11 @@ class Blip:
         return token_relevance(self.vision, block, 1, (side, side), *given).cpu()
 
     def text_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The token ids of each text; see ``OpenClip.text_ids``."""
+        """Return the token ids of each text; see ``OpenClip.text_ids``."""
         return [tuple(row) for row in self.tokenizer(list(texts)).tolist()]
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
-        """BERT on the plain path; UsageError for a ``kernel`` that it has not."""
+        """Return BERT as a plain tower. Raises UsageError for another ``kernel`` than torch's."""
         if kernel not in ("auto", "torch"):
             raise UsageError(
                 f"--kernel {kernel}: this text tower takes the plain path ({WHY_PLAIN}), where only 'torch' "
@@ -99,7 +99,7 @@ class Blip:
         return PlainTower(vocabulary, run, tokens.pad, tokens.tokenize("photo")[0], WHY_PLAIN)
 
     def text_function(self) -> TextFunction:
-        """BERT as a function of its weights, less those of its cross-attention: a text does not use them."""
+        """Return BERT as a function of its weights except cross-attention, which texts do not use."""
         tower = _TextTower(self.model, read_tokens(self.tokenizer, LENGTH).pad)
         every = {name: one.detach().float() for name, one in tower.named_parameters()}
         weights = {name: one for name, one in every.items() if ".crossattention." not in name}
@@ -117,7 +117,7 @@ class Blip:
 
 
 def load(model: str, pretrained: str, device: str, precision: str) -> Blip:
-    """Load ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` wins over what stands behind the colon.
+    """Load ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` overrides the part after the colon.
 
     The logit scale is 1 / temperature as the configuration has it: checkpoints of the retrieval model come
     without the learned temperature. Raises UsageError if nothing is named, Unavailable without transformers
@@ -149,7 +149,7 @@ def load(model: str, pretrained: str, device: str, precision: str) -> Blip:
 
 
 def _from_transformers(where: str) -> tuple[Any, Any]:
-    """The model in full, and its tokenizer."""
+    """Load the complete model and its tokenizer."""
     try:
         from transformers import BlipForImageTextRetrieval
     except ImportError as error:
@@ -179,7 +179,7 @@ def _from_transformers(where: str) -> tuple[Any, Any]:
 
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
-    """No report and no bars of loading: what is wrong becomes an error of ours."""
+    """Suppress loading reports and progress bars, and turn errors into LsnErrors."""
     from transformers.utils import logging as theirs
 
     logger, bars = logging.getLogger("transformers"), theirs.is_progress_bar_enabled()
@@ -207,7 +207,7 @@ class _ImageTower(nn.Module):
 
 
 class _TextTower(nn.Module):
-    """Token ids, and the vectors to take for them -> projected class token."""
+    """Token ids and their embeddings -> projected class token."""
 
     def __init__(self, model: Any, pad: int) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class _TextTower(nn.Module):
 
 
 def _text_run(tower: _TextTower, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
-    """The tower in ``dtype``; its weights in the model stay as they are."""
+    """Run the tower in ``dtype``; the weights of the model stay unchanged."""
     tensors = (*tower.named_parameters(), *tower.named_buffers())
     frozen = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors}
 

@@ -1,6 +1,6 @@
-"""Words that a caption decoder proposes for an image: open_clip's CoCa, decoded greedily as ZOC decodes.
+"""Propose words for an image with a caption decoder: open_clip's CoCa, decoded greedily as in ZOC.
 
-open_clip's own ``CoCa.generate`` returns captions alone, not what else each step held likely, and needs
+open_clip's own ``CoCa.generate`` returns captions alone, not the likely tokens of each step, and needs
 transformers. One greedy step is one call of the model's forward, so neither is needed here.
 """
 
@@ -18,13 +18,15 @@ DEFAULT_CAPTIONER = "coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k"
 """Finetuned on COCO's captions, which ZOC's decoder was trained on."""
 
 WORD = re.compile(r"[^\W\d_]{2,}")
-"""A word to name things with: letters, at least two of them; CLIP's tokens end at hyphens and apostrophes."""
+"""A word that can name a thing, of two letters or more; CLIP's tokens end at hyphens and apostrophes."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """The greedy caption of an image, and the words that were likely on the way, each once, likely first
-    within a step."""
+    """The greedy caption of an image and the likely words of its steps.
+
+    Each word occurs once; within a step the likeliest come first.
+    """
 
     text: str
     words: tuple[str, ...]
@@ -32,22 +34,22 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captioner:
-    """A CoCa and how its decoder is read."""
+    """A CoCa and its decoding settings."""
 
     coca: openclip.OpenClip
     top: int
     """Tokens of each step that become candidates, if they are words."""
     steps: int
-    """Decoding steps at most."""
+    """Largest number of decoding steps."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides about the words of an image."""
+        """All that the words of an image depend on."""
         return {"captioner": self.coca.fingerprint.digest, "top": self.top, "steps": self.steps}
 
     @torch.inference_mode()
     def captions(self, pixels: Tensor) -> list[Caption]:
-        """One caption an image of ``pixels`` (B, 3, H, W), preprocessed by ``coca.preprocess``.
+        """Return one caption for each image of ``pixels`` (B, 3, H, W), preprocessed by ``coca.preprocess``.
 
         From the start of text the likeliest token is taken ``steps`` times; each step's ``top`` likeliest
         tokens are kept until an image's caption has ended (the end of text was the likeliest).

@@ -1,4 +1,4 @@
-"""What ``--model`` can name, and how its text encoder is computed: told from configurations alone."""
+"""List the models that ``--model`` accepts and their text towers, from configurations alone."""
 
 import json
 from collections.abc import Mapping
@@ -29,28 +29,28 @@ BLIP = tuple(
 
 @dataclass(frozen=True)
 class Architecture:
-    """One model, with whatever weights."""
+    """A model architecture and its available weights."""
 
     name: str
     dim: int | None = None
-    """D of the features; this and what follows is None where only a loaded model knows it."""
+    """D of the features; this and the following fields are None if only a loaded model has them."""
     image_size: int | None = None
     """Pixels of a side."""
     text: str | None = None
-    """Width x layers of the text encoder; None, too, where transformers has it."""
+    """Width x layers of the text encoder; None also for encoders of transformers."""
     why_plain: str | None = None
-    """Why its text encoder takes the plain path; empty if it takes the fast one."""
+    """The reason for a plain text tower; empty for the fast one."""
     models: tuple[str, ...] = ()
-    """What ``--model`` understands: one NAME:TAG for each set of weights. None: bring a checkpoint."""
+    """Values of ``--model``: one NAME:TAG for each set of weights. Empty: a checkpoint is required."""
 
     @property
     def text_path(self) -> str | None:
-        """``fast``, or ``plain`` and why: as ``TextTower.path`` says it, but for the kernel."""
+        """``fast``, or ``plain`` and the reason: ``TextTower.path`` without the kernel."""
         return f"plain ({self.why_plain})" if self.why_plain else None if self.why_plain is None else "fast"
 
 
 def architectures(pattern: str = "") -> dict[str, list[Architecture]]:
-    """The architectures of every kind of ``BACKBONES`` with ``pattern`` in their name, in any case.
+    """Return the architectures of every kind of ``BACKBONES`` whose name contains ``pattern``, in any case.
 
     Raises UsageError if there is none.
     """
@@ -60,29 +60,29 @@ def architectures(pattern: str = "") -> dict[str, list[Architecture]]:
         else [Architecture(name, models=(name,))] * _fits(pattern, name)
         for name, kind in BACKBONES.items()
     }
-    found = {name: listed for name, listed in known.items() if listed}
-    if not found:
+    matching = {name: listed for name, listed in known.items() if listed}
+    if not matching:
         raise UsageError(
             f"No architecture has '{pattern}' in its name.",
             "`lsn models` lists all; hf-hub:ORG/NAME and local-dir:PATH work without being listed.",
         )
-    return found
+    return matching
 
 
 def open_clip_architectures(pattern: str = "") -> list[Architecture]:
-    """The paper's, then all others of open_clip."""
+    """Return the paper's architectures, then all others of open_clip."""
     names = [*PAPER, *(name for name in open_clip.list_models() if name not in PAPER)]
     return [_open_clip(name) for name in names if _fits(pattern, name)]
 
 
 def mini_architectures(pattern: str = "") -> list[Architecture]:
-    """The one that comes with lsn."""
+    """Return the bundled architecture."""
     text = (files("lsncli.backbones") / "mini_weights" / "open_clip_config.json").read_text(encoding="utf-8")
     return [_architecture("mini", json.loads(text)["model_cfg"], ("mini",))] * _fits(pattern, "mini")
 
 
 def blip_architectures(pattern: str = "") -> list[Architecture]:
-    """The released models; another, from a folder, may have other sizes."""
+    """Return the released architecture; one from a folder may have other sizes."""
     return [Architecture("blip", 256, 384, "768 x 12", WHY_PLAIN, BLIP)] * _fits(pattern, "blip")
 
 

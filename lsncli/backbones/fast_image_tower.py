@@ -1,4 +1,4 @@
-"""The image tower of CLIP on a CPU: open_clip's vision transformer, with less work. Exact to rounding.
+"""The image tower of CLIP on a CPU: open_clip's transformer with fewer operations, exact up to rounding.
 
 Against the model's own forward:
 
@@ -32,21 +32,21 @@ from open_clip.transformer import (  # noqa: E402  (needs a torchvision that imp
 )
 
 ROWS = 1600
-"""Tokens that are computed together: more are not faster, and activations grow with them."""
+"""Tokens per batch: more are not faster, and activations grow with them."""
 
 Forward = Callable[[Tensor], Tensor]
 """Pixels (B, 3, H, W) -> raw image features (B, D)."""
 
 
 def image_forward(tower: nn.Module) -> Forward:
-    """The fast forward of a frozen tower if it is known and on a CPU in float32, else the tower's own."""
+    """Return the fast forward of a frozen tower if it is supported and on a CPU in float32, else its own."""
     if is_known(tower) and kernels.works():
         return FastImageTower(tower)
     return lambda pixels: pooled(tower(pixels))
 
 
 def is_known(tower: nn.Module) -> bool:
-    """Whether ``FastImageTower`` computes what this module does: every part by its exact class."""
+    """Return whether ``FastImageTower`` supports this module, by the exact class of every part."""
     parts: Any = tower
     if type(tower) is not VisionTransformer or parts.attn_pool is not None or parts.pool_type == "none":
         return False
@@ -93,7 +93,7 @@ class PackedLinear:
         return kernels.multiply(x, self.weight, self.bias, then)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Its product with x, and y."""
+        """Return the product with x, plus y."""
         return kernels.multiply_and_add(x, self.weight, self.bias, y)
 
 
@@ -103,7 +103,7 @@ class ImageBlock:
 
     norm1: nn.LayerNorm
     qkv: tuple[PackedLinear, ...]
-    """Queries, keys and values in one; in the last block queries apart, where one token asks."""
+    """Queries, keys and values in one; in the last block queries separately, for the class token alone."""
     out: PackedLinear
     norm2: nn.LayerNorm
     up: PackedLinear
@@ -112,9 +112,12 @@ class ImageBlock:
 
 
 class FastImageTower:
-    """See the module. Weights are packed when pixels first come: commands that only read texts have no use
-    for them. They are as large as the linear layers (ViT-B 324 MiB), beside the model's own, which gradients
-    and fine-tuning need."""
+    """The image tower of this module.
+
+    Weights are packed when the first pixels arrive, since commands that only encode texts do not need them.
+    They are as large as the linear layers (ViT-B 324 MiB), in addition to the model's own, which gradients
+    and fine-tuning need.
+    """
 
     def __init__(self, tower: nn.Module) -> None:
         parts: Any = tower
@@ -126,7 +129,7 @@ class FastImageTower:
         self._blocks: tuple[ImageBlock, ...] = ()
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> raw image features (B, D); from any thread."""
+        """Encode pixels (B, 3, H, W) to features (B, D), not normalised; thread-safe."""
         blocks = self._packed()
         return torch.cat([self._features(some, blocks) for some in pixels.split(self._at_once)])
 
@@ -153,7 +156,7 @@ class FastImageTower:
         return x if tower.proj is None else x @ tower.proj
 
     def _tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 1 + patches, W): the class token and patches at their positions."""
+        """(B, 1 + patches, W): class token and patches with position embeddings."""
         tower = self._tower
         patches = tower.conv1(pixels).flatten(2).mT
         x = torch.cat([tower.class_embedding.expand(len(pixels), 1, -1), patches], dim=1)
@@ -161,7 +164,7 @@ class FastImageTower:
         return x if isinstance(tower.ln_pre, nn.Identity) else _norm(x, tower.ln_pre)
 
     def _attended(self, block: ImageBlock, x: Tensor) -> Tensor:
-        """(B, T, W) of every token, or (B, 1, W) of the class token where only that asks."""
+        """(B, T, W) of every token, or (B, 1, W) of the class token if only that has a query."""
         first, *others = block.qkv
         if others:
             asking = [first(x[:, :1])]

@@ -31,10 +31,10 @@ from lsncli.console import ESCAPE, printable
 
 @contextmanager
 def patient_only_online() -> Iterator[None]:
-    """Inside, the hub is taken as offline if its host has no address, and no library logs anything.
+    """Treat the hub as offline in the block if its host has no address, and suppress library logs.
 
-    Otherwise its client tries ten times, for the better part of a minute and twenty lines, before it says so.
-    What is in its cache is found all the same. Behind a proxy, which resolves names itself, nothing changes.
+    Its client would otherwise retry ten times, for most of a minute and twenty lines of log. Cached files are
+    still found. Behind a proxy, which resolves names itself, nothing changes.
     """
     loggers = [logging.getLogger(), logging.getLogger("huggingface_hub")]
     levels = [logger.level for logger in loggers]
@@ -65,7 +65,7 @@ _library: torch.library.Library | None = None  # its schemas vanish when it is c
 
 
 def ensure_torchvision() -> None:
-    """Make ``import torchvision`` work; does nothing where it already does."""
+    """Make ``import torchvision`` work, if necessary."""
     global _library
     try:
         importlib.import_module("torchvision")
@@ -95,23 +95,23 @@ SIZES = re.compile(
 
 
 def load_reason(error: Exception) -> str:
-    """What to say of an error that was raised while weights were loaded, without a full stop."""
+    """Describe an error of loading weights in a clause without a full stop."""
     text = ESCAPE.sub("", str(error))
     if "Weights only load failed" in text:
-        return _of_pickle(text)
+        return _pickle_reason(text)
     if "in loading state_dict" in text:
-        return _of_state(str(error))
+        return _state_reason(str(error))
     if isinstance(error, (KeyError, EOFError)) or not text.strip():  # what torch raises on any other file
         return cleaned(f"it is cut short, or no file of tensors ({type(error).__name__} {text}".strip()) + ")"
     return cleaned(text)
 
 
 def cleaned(text: str) -> str:
-    """A text of a library on one line, without escape codes, cut after ``LONGEST`` characters."""
+    """Clean a library's text: one line, no escape codes, at most ``LONGEST`` characters."""
     return printable(shorten(ESCAPE.sub("", text), LONGEST, placeholder=" ...")).rstrip(" .")
 
 
-def _of_pickle(text: str) -> str:
+def _pickle_reason(text: str) -> str:
     unsafe = GLOBAL.search(text)
     if unsafe is None:
         return cleaned(f"it is no file of tensors: {text.rpartition('WeightsUnpickler error: ')[2]}")
@@ -121,8 +121,8 @@ def _of_pickle(text: str) -> str:
     )
 
 
-def _of_state(text: str) -> str:
-    """Weights that are missing, unknown or of another shape: how many, and the first of each kind."""
+def _state_reason(text: str) -> str:
+    """Describe missing, unknown and misshapen weights: the number and the first of each kind."""
     parts = []
     for what, pattern in KEYS.items():
         line = pattern.search(text)

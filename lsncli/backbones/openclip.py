@@ -40,7 +40,7 @@ OFFLINE_HINT = "With no network, give a local checkpoint with --pretrained FILE,
 
 @dataclass(frozen=True)
 class OpenClip:
-    """A loaded open_clip model; the image tower in the asked precision, the text tower in float32."""
+    """A loaded open_clip model; the image tower in the requested precision, the text tower in float32."""
 
     fingerprint: Fingerprint
     model: nn.Module
@@ -49,47 +49,50 @@ class OpenClip:
     device: torch.device
     dtype: torch.dtype
     forward: Forward
-    """The image tower, by ``fastimage`` where that knows it."""
+    """The image tower, in its fast form where ``fast_image_tower`` supports it."""
 
     def preprocess(self, image: Picture) -> Tensor:
-        """Resize, centre crop, normalise: (3, H, W) float32, the pixels of open_clip's own evaluation
-        transform, unless the fingerprint says ``fast``."""
+        """Resize, centre crop and normalise an image to (3, H, W) float32.
+
+        The pixels are those of open_clip's evaluation transform, unless the fingerprint's ``decode`` is
+        "fast".
+        """
         return self.transform(image)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> NDArray[np.float16]:
-        """(B, 3, H, W) float32 -> raw image features (B, D) float16."""
+        """Encode pixels (B, 3, H, W) float32 to image features (B, D) float16, not normalised."""
         return self.forward(pixels.to(self.device, self.dtype)).half().cpu().numpy()
 
     def differentiable(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> raw image features (B, D) float32, with gradients; see ``Backbone``."""
+        """Encode pixels (B, 3, H, W) to float32 features (B, D) with gradients; see ``Differentiable``."""
         tower: Any = self.model.visual
         return pooled(in_float32(tower, pixels.to(self.device, torch.float32)))
 
     def relevance(self, pixels: Tensor, directions: Tensor) -> Tensor:
-        """Where an image supports its cosines with directions (T, D); see ``relevance.relevance``."""
+        """Return where an image supports its cosines with directions (T, D); see ``relevance.relevance``."""
         given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
         return relevance(self.model.visual, *given).cpu()  # type: ignore[arg-type]
 
     def text_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The token ids of each text as the model reads it: equal ids are one text to the model."""
+        """Return the token ids of each text; equal ids are the same text to the model."""
         return [tuple(row) for row in self.tokenizer(list(texts)).tolist()]
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
-        """The text encoder for prompt learning; see ``text.text_tower``."""
+        """Return the text encoder for prompt learning; see ``text.text_tower``."""
         return text_tower(self.model, self.tokenizer, precision=precision, kernel=kernel)
 
     def image_tower(self, tune: Tune) -> ImageTower:
-        """A copy of the image tower to be fine-tuned; see ``imagetower.image_tower``."""
+        """Return a copy of the image tower to fine-tune; see ``trainable_image_tower.image_tower``."""
         return image_tower(self.model, self.fingerprint, tune)
 
     def text_function(self) -> TextFunction:
-        """The text encoder as a function of its weights; see ``text.text_function``."""
+        """Return the text encoder as a function of its weights; see ``text.text_function``."""
         return text_function(self.model, self.tokenizer)
 
 
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
-    """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``, each also behind ``open_clip:``.
+    """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``, each also after ``open_clip:``.
 
     A checkpoint file as ``pretrained`` takes the place of the weights that a hub name or a folder brings.
 
@@ -118,7 +121,7 @@ def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
 
 
 def untrained(model: str, device: str) -> OpenClip | None:
-    """Make ``ARCHITECTURE[:TAG]`` with random weights; None for a name that only its weights explain."""
+    """Create ``ARCHITECTURE[:TAG]`` with random weights; None for names such as ``hf-hub:...``."""
     name = model.removeprefix("open_clip:").partition(":")[0]
     if name in ("hf-hub", "local-dir"):
         return None
@@ -129,7 +132,7 @@ def untrained(model: str, device: str) -> OpenClip | None:
 def create(
     model: str, name: str, weights: str, device: str, precision: str, **tokenizer_options: str
 ) -> OpenClip:
-    """Make open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), place and cast it."""
+    """Create open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), move and cast it."""
     where, dtype = pick_device(device), pick_dtype(precision)
     brings_weights = ":" in name
     with clear_errors(f"{model}:{weights}" if weights else model, weights):
@@ -165,7 +168,7 @@ def create(
 
 
 def kept_preprocessing(weights: str) -> dict[str, Any]:
-    """The preprocessing that a checkpoint of ours (``lsn train-head --tune``) was tuned with.
+    """Read the preprocessing that a checkpoint of ours (``lsn train-head --tune``) was tuned with.
 
     Options of open_clip; none for anything else. Without them, a file would get the architecture's usual
     pixels, and some tags have others. Raises Unavailable for one of a newer lsn, or a damaged one.
@@ -230,17 +233,17 @@ def check_name(name: str, weights: str) -> None:
 
 
 def architecture_of(name: str, tag: str) -> str:
-    """``name``, or its twin if the weights ``tag`` were trained with the other activation."""
+    """Return ``name``, or its variant if the weights ``tag`` were trained with the other activation."""
     quick = bool(open_clip.get_model_config(name).get("quick_gelu", False))
     trained_quick = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
     twin = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
-    # Where open_clip has no architecture of the other kind, its table of tags is what is incomplete.
+    # Where open_clip has no such variant, its table of tags is incomplete.
     return twin if quick != trained_quick and twin in open_clip.list_models() else name
 
 
 @contextmanager
 def clear_errors(model: str, weights: str) -> Iterator[None]:
-    """Turn what open_clip and the hub raise into one sentence, and keep their log lines away."""
+    """Turn errors of open_clip and the hub into one-sentence LsnErrors, and suppress their log lines."""
     try:
         with patient_only_online():
             yield
@@ -265,14 +268,14 @@ def clear_errors(model: str, weights: str) -> Iterator[None]:
 
 
 def in_float32(module: nn.Module, pixels: Tensor) -> Any:
-    """The module's own forward, computed in float32 whatever precision its weights are stored in."""
+    """Run the module's forward in float32, whatever the precision of its weights."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     wide = {name: t.float() if t.is_floating_point() else t for name, t in tensors}
     return functional_call(module, wide, (pixels,))
 
 
 def weights_digest(model: nn.Module) -> str:
-    """sha256 over names, shapes and float32 bytes of every weight, in order of name."""
+    """Return the sha256 of names, shapes and float32 bytes of every weight, sorted by name."""
     digest = sha256()
     for name, tensor in sorted(model.state_dict().items()):
         array = tensor.detach().cpu().contiguous()
@@ -282,7 +285,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def load_mini(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
-    """Load the bundled weights, or the checkpoint file ``pretrained`` of the same architecture.
+    """Load the bundled mini model, or the checkpoint file ``pretrained`` of the same architecture.
 
     Raises UsageError for anything else but "" or ``bundled``, Unavailable for a file that does not fit.
     """

@@ -1,4 +1,4 @@
-"""From RGB pixels to what an image tower sees: resize, centre crop, normalise; exactly, or fast.
+"""Preprocess RGB pixels for an image tower: resize, centre crop, normalise; exactly, or fast.
 
 Exact pixels are open_clip's own to the bit, without the detours of its transform: Pillow resizes, numpy does
 the arithmetic. Fast ones are resized by torch's antialiased filter for bytes, some four times as quick as
@@ -64,7 +64,7 @@ class Preprocessing:
         return torch.from_numpy(normalised(planes, self.mean, self.std))
 
     def decoding_fast(self) -> "Preprocessing":
-        """The same with pixels within 2 grey levels, sooner."""
+        """Return the fast variant, whose pixels differ by at most 2 grey levels."""
         return replace(self, fast=True)
 
     def _resized_size(self, height: int, width: int) -> Size:
@@ -76,7 +76,7 @@ class Preprocessing:
         return side, int(side * width / height)
 
     def _resized_fast(self, array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-        """(H, W, 3) -> (3, h, w)."""
+        """Preprocess pixels (H, W, 3) to (3, h, w)."""
         height, width, _ = array.shape
         # As a view with channels last, the layout that torch's code for bytes is written for.
         planes = torch.from_numpy(array).permute(2, 0, 1)[None]
@@ -93,7 +93,7 @@ class Preprocessing:
 def preprocessing_of(
     transform: Callable[[Any], Tensor], config: Mapping[str, Any]
 ) -> Callable[[Any], Tensor]:
-    """``transform``, open_clip's own for ``config``, in our form where the two are the same.
+    """Return ``transform``, open_clip's own for ``config``, as a ``Preprocessing`` where the two are equal.
 
     Whether they are is seen on a few images; any other transform is returned itself.
     """
@@ -116,7 +116,7 @@ Model = TypeVar("Model")
 
 
 def decoding_fast(backbone: Model) -> Model:
-    """The same model with fast pixels, and a fingerprint that says so. Raises UsageError if it has none."""
+    """Return the model with fast pixels and such a fingerprint. Raises UsageError if it has none."""
     exact: Any = backbone
     if not isinstance(getattr(exact, "transform", None), Preprocessing):
         raise UsageError(
@@ -128,7 +128,7 @@ def decoding_fast(backbone: Model) -> Model:
 
 
 def shape_of(picture: Picture) -> Size:
-    """Height and width."""
+    """Return height and width."""
     if isinstance(picture, Image.Image):
         return picture.height, picture.width
     return picture.shape[0], picture.shape[1]
@@ -137,7 +137,7 @@ def shape_of(picture: Picture) -> Size:
 def normalised(
     planes: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> NDArray[np.float32]:
-    """(3, H, W) of 0 to 255 -> float32, (x / 255 - mean) / std in this order: the bits of torchvision's."""
+    """Normalise (3, H, W) uint8 to float32: (x / 255 - mean) / std, bit-identical to torchvision."""
     found = np.empty(planes.shape, dtype=np.float32)
     for plane, values, middle, spread in zip(found, planes, mean, std, strict=True):
         np.copyto(plane, values)
@@ -149,7 +149,7 @@ def normalised(
 
 @cache
 def pillow_takes_height_first() -> bool:
-    """Whether this Pillow resizes the height first where that loses more pixels than twice the width does.
+    """Return whether this Pillow resizes the height first where that removes over twice as many pixels.
 
     Pillow 13 began to. Clipping to bytes between the two makes the order visible where contrasts are hard.
     """

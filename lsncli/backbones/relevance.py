@@ -1,4 +1,4 @@
-"""Where in an image the cosine with a text comes from: activations and gradients of the image tower's end.
+"""Relevance maps: the parts of an image that support the cosine with a text, from the tower's last layers.
 
 Three ways, by what the end of the tower is. All give non-negative maps over the tower's last grid:
 
@@ -32,7 +32,7 @@ Reduce = Callable[[Tensor, Tensor], Tensor]
 
 
 def relevance(tower: nn.Module, pixels: Tensor, directions: Tensor) -> Tensor:
-    """Maps (T, h, w) of what in ``pixels`` (1, 3, H, W) supports the cosine with each of T directions.
+    """Return maps (T, h, w) of where ``pixels`` (1, 3, H, W) support the cosines with T directions.
 
     ``tower`` is an image tower of open_clip and computes in float32 whatever its precision; ``directions``
     (T, D) are unit text features. Maps are not negative, zero where nothing supports the cosine, and not
@@ -61,7 +61,7 @@ def token_relevance(
     pixels: Tensor,
     directions: Tensor,
 ) -> Tensor:
-    """``relevance`` of a transformer by gradient times activation of the tokens that enter its last block.
+    """Return ``relevance`` of a transformer: gradient times activation of the input of its last block.
 
     ``prefix`` tokens stand before those of the ``grid`` of patches.
     """
@@ -108,7 +108,7 @@ def _of_timm(tower: nn.Module, pixels: Tensor, directions: Tensor) -> Tensor:
 
 
 class _Split(nn.Module):
-    """A timm tower that puts its last feature map into ``seen`` on the way."""
+    """Run a timm tower and store its last feature map in ``seen``."""
 
     def __init__(self, tower: nn.Module, seen: list[Tensor]) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _Split(nn.Module):
 
 
 def _maps(tower: nn.Module, pixels: Tensor, directions: Tensor, seen: list[Tensor], reduce: Reduce) -> Tensor:
-    """Run the tower, which fills ``seen`` with one activation, and go back to it from every cosine."""
+    """Run the tower, which fills ``seen`` with one activation, and backpropagate every cosine to it."""
     tensors = (*tower.named_parameters(), *tower.named_buffers())
     wide = {name: t.detach().float() if t.is_floating_point() else t for name, t in tensors}
     with torch.enable_grad():
@@ -137,13 +137,13 @@ def _maps(tower: nn.Module, pixels: Tensor, directions: Tensor, seen: list[Tenso
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """Where the graph begins: what lies before costs no memory."""
+    """Start the graph here: earlier layers cost no memory."""
     return tensor.detach().requires_grad_()
 
 
 @contextmanager
 def _output(module: nn.Module) -> Iterator[list[Tensor]]:
-    """What ``module`` answers, as a leaf."""
+    """Make the output of ``module`` a leaf."""
     seen: list[Tensor] = []
 
     def hook(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _output(module: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _input(module: nn.Module) -> Iterator[list[Tensor]]:
-    """What ``module`` is given, as a leaf."""
+    """Make the input of ``module`` a leaf."""
     seen: list[Tensor] = []
 
     def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -175,7 +175,7 @@ def _input(module: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _attention(attn: Any) -> Iterator[list[Tensor]]:
-    """The attention (B, heads, N, N) of a MultiheadAttention, as a leaf: torch's own kernel hides it."""
+    """Make the attention (B, heads, N, N) of a MultiheadAttention a leaf: torch's kernel hides it."""
     seen: list[Tensor] = []
 
     def hook(module: Any, args: Any, _kwargs: Any, _output: Any) -> Any:

@@ -25,22 +25,22 @@ ensure_torchvision()
 from open_clip.tokenizer import get_clean_fn  # noqa: E402  (needs a torchvision that imports)
 
 PROBES = ("A photo of a cat.", "dog")
-"""Texts on which our layout must give the tokenizer's own ids."""
+"""Texts for which our layout must give the tokenizer's own ids."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text is ``start``, its words, ``end``, and ``pad`` up to full length."""
+    """The token layout of a text: ``start``, its words, ``end``, and ``pad`` up to full length."""
 
     tokenize: Callable[[str], list[int]]
-    """The ids of the words alone. Raises LsnError for a text that spells out a start or an end."""
+    """Return the ids of the words alone. Raises LsnError for a text that contains a start or end token."""
     start: tuple[int, ...]
     end: tuple[int, ...]
     pad: int
 
 
 def read_tokens(tokenizer: Any, length: int) -> Tokens:
-    """Read the layout off one of open_clip's tokenizers, and check it on two texts of ``length`` tokens.
+    """Derive the layout from one of open_clip's tokenizers, and check it on two texts of ``length`` tokens.
 
     Raises LsnError if texts are laid out in another way, for then no vector can stand where a word would.
     """
@@ -61,13 +61,13 @@ def read_tokens(tokenizer: Any, length: int) -> Tokens:
 
 
 def _clip(tokenizer: Any) -> Tokens:
-    """CLIP's byte pairs; open_clip fills up with 0, which is also the "!" within a word."""
+    """Layout of CLIP's byte pairs; open_clip pads with 0, which is also the "!" within a word."""
     start, end = (tokenizer.sot_token_id,), (tokenizer.eot_token_id,)
     return Tokens(_words(tokenizer.encode, start + end), start, end, 0)
 
 
 def _transformers(tokenizer: Any) -> Tokens:
-    """A tokenizer of transformers inside: what it puts around words is seen by leaving it out."""
+    """Layout of a transformers tokenizer, found by tokenizing with and without special tokens."""
     inner = tokenizer.tokenizer
     # open_clip's older class for SigLIP has the one cleaning built in, the newer a setting.
     clean = tokenizer.clean_fn if hasattr(tokenizer, "clean_fn") else get_clean_fn("canonicalize")
@@ -97,16 +97,16 @@ def _words(encode: Callable[[str], list[int]], special: tuple[int, ...]) -> Call
 
 
 DEFAULT_LENGTH = 77
-"""Tokens of a text where neither encoder nor tokenizer says."""
+"""Default text length where neither encoder nor tokenizer has one."""
 
 ORDINARY = "a photo"
-"""Its first token can hold a place: it is no start, no end, no padding."""
+"""Its first token serves as placeholder: it is no start, end or padding."""
 
 
 def text_tower(
     model: nn.Module, tokenizer: Any, *, precision: str = "fp32", kernel: str = "auto"
 ) -> TextTower:
-    """The frozen text encoder of an open_clip ``CLIP``, ``CustomTextCLIP`` or ``CoCa``, in ``precision``.
+    """Return the frozen text encoder of an open_clip model in ``precision``.
 
     The model is left as it is. Raises LsnError if no vector can be put where a word would stand, UsageError
     for a ``kernel`` that the plain path cannot use.
@@ -129,7 +129,7 @@ def text_tower(
 
 
 def text_function(model: nn.Module, tokenizer: Any) -> TextFunction:
-    """The text encoder of the same models as a function of all its weights, in float32.
+    """Return the text encoder of the same models as a function of all its weights, in float32.
 
     The model is left as it is. Raises LsnError if nothing can be added to the token embeddings.
     """
@@ -161,7 +161,7 @@ def text_function(model: nn.Module, tokenizer: Any) -> TextFunction:
 
 
 def _embedding(tower: Any) -> nn.Embedding:
-    """The module that turns token ids into vectors: open_clip's, or that of transformers."""
+    """Return the embedding module, of open_clip or transformers."""
     found = getattr(tower, "token_embedding", None)
     if found is None and hasattr(getattr(tower, "transformer", None), "get_input_embeddings"):
         found = tower.transformer.get_input_embeddings()
@@ -175,7 +175,7 @@ def _embedding(tower: Any) -> nn.Embedding:
 
 @torch.no_grad()
 def _vectors(embedding: nn.Embedding) -> Tensor:
-    """(vocabulary, W) float32: what the module answers for each token; some scale their weights."""
+    """Return the embedding (vocabulary, W) float32 of each token by the module; some scale their weights."""
     if type(embedding) is nn.Embedding:
         return embedding.weight.detach().float()
     every: Tensor = embedding(torch.arange(embedding.num_embeddings, device=embedding.weight.device))
@@ -183,14 +183,14 @@ def _vectors(embedding: nn.Embedding) -> Tensor:
 
 
 def _longest(tower: Any, tokenizer: Any) -> int:
-    """Tokens of a full prompt. transformers' encoders have room for more than they were trained with."""
+    """Return the length of a full prompt; transformers supports more than its encoders were trained with."""
     of_tower = tower.context_length if hasattr(tower, "token_embedding") else None
     longest: int = of_tower or getattr(tokenizer, "context_length", None) or DEFAULT_LENGTH
     return longest
 
 
 def _placeholder(tower: Any, tokens: Tokens) -> int:
-    """A word's token that no encoder can take for the place to read at, nor for padding."""
+    """Return a word token that no encoder takes for the output position or padding."""
     pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
     token, special = tokens.tokenize(ORDINARY)[0], (*tokens.start, *tokens.end)
     reads_here = pool == "argmax" and token >= max(special, default=0)
@@ -203,7 +203,7 @@ def _placeholder(tower: Any, tokens: Tokens) -> int:
 
 
 class _EncodeText(nn.Module):
-    """The model's own text features, not normalised, as a module's forward."""
+    """The model's text features, not normalised, as a module's forward."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class _EncodeText(nn.Module):
 
 
 def _run(model: nn.Module, embedding: nn.Embedding, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
-    """The model's own forward in ``dtype``, with given vectors as the answer of its embedding."""
+    """Run the model's forward in ``dtype`` with given embeddings."""
     encode_text = _EncodeText(model)
     part = "model.text." if hasattr(model, "text") else "model."
     frozen = {
@@ -236,7 +236,7 @@ def _run(model: nn.Module, embedding: nn.Embedding, dtype: torch.dtype) -> Calla
 
 
 def _weights(tower: Any, dtype: torch.dtype) -> Weights:
-    """Everything behind the token embeddings, detached and cast."""
+    """Return all weights after the token embeddings, detached and cast."""
 
     def cast(tensor: Tensor | None) -> Any:
         return None if tensor is None else tensor.detach().to(dtype)
@@ -276,7 +276,7 @@ def _weights(tower: Any, dtype: torch.dtype) -> Weights:
 
 
 def openai_templates() -> tuple[Callable[[str], str], ...]:
-    """The 80 templates of CLIP's ImageNet notebook (Radford et al., ICML 2021), as open_clip carries them."""
+    """The 80 templates of CLIP's ImageNet notebook (Radford et al., ICML 2021), as in open_clip."""
     ensure_torchvision()
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 

@@ -1,4 +1,4 @@
-"""Which way a text encoder is computed, decided by what it is: a built module, or a configuration alone.
+"""Choose the text tower of an encoder, fast or plain, from its module or its configuration.
 
 ``prompts.fast`` computes one kind of encoder, CLIP's own: a transformer with a causal mask over byte pairs,
 read at the end of the text. Everything else runs as it is (``prompts.plain``).
@@ -23,10 +23,10 @@ CUSTOM_BLOCKS = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inn
 
 @dataclass(frozen=True)
 class TextFacts:
-    """What decides about the path; the defaults are those of CLIP, which the fast tower computes."""
+    """The facts that the choice depends on; the defaults are those of CLIP, which the fast tower supports."""
 
     foreign: bool = False
-    """Not open_clip's text transformer; then the other facts say nothing."""
+    """Whether it is not open_clip's text transformer; then the other facts are unused."""
     causal: bool = True
     pooling: str = ""
     """Empty where the answer is read at the end of the text, else open_clip's name for the place; a class
@@ -39,7 +39,7 @@ class TextFacts:
 
     @property
     def why_plain(self) -> str:
-        """Why the encoder takes the plain path, as a clause; empty if it takes the fast one."""
+        """The reason for the plain tower, as a clause; empty for the fast one."""
         if self.foreign:
             return "an encoder of transformers"
         reasons = {
@@ -54,7 +54,7 @@ class TextFacts:
 
 
 def facts_of_config(config: Mapping[str, Any]) -> TextFacts:
-    """The facts from a configuration of open_clip, with its own defaults for what is not said."""
+    """Return the facts from a configuration of open_clip, with its defaults for missing fields."""
     text = CLIPTextCfg(**config["text_cfg"])
     if text.hf_model_name:
         return TextFacts(foreign=True)
@@ -71,7 +71,7 @@ def facts_of_config(config: Mapping[str, Any]) -> TextFacts:
 
 
 def facts_of_module(model: nn.Module, tokenizer: Any) -> TextFacts:
-    """The facts from a model of open_clip and its tokenizer, by looking at each part."""
+    """Return the facts from a model of open_clip and its tokenizer, by inspecting each part."""
     tower: Any = getattr(model, "text", model)
     if not isinstance(getattr(tower, "transformer", None), Transformer):
         return TextFacts(foreign=True)
@@ -115,12 +115,12 @@ def _activation(module: nn.Module) -> str:
 
 
 def _is_causal(mask: torch.Tensor | None) -> bool:
-    """Whether an additive mask (L, L) hides exactly what comes later."""
+    """Return whether an additive mask (L, L) is causal."""
     return mask is not None and torch.equal(mask, torch.full_like(mask, float("-inf")).triu(1))
 
 
 def _is_standard(tower: Any, blocks: list[Any]) -> bool:
-    """Whether every part is of the class whose arithmetic the fast tower knows, with all its weights."""
+    """Return whether every part has a class that the fast tower supports, with all its weights."""
     norms = [tower.ln_final] + [norm for block in blocks for norm in (block.ln_1, block.ln_2)]
     return (
         type(tower.token_embedding) is nn.Embedding

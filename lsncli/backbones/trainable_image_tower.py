@@ -1,4 +1,4 @@
-"""A copy of an image tower that can be fine-tuned, and the checkpoint that it becomes."""
+"""A trainable copy of an image tower, and its checkpoint."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -34,26 +34,26 @@ class ImageTower:
 
     module: nn.Module
     parameters: dict[str, Tensor]
-    """Those that are tuned, by their name in the whole model; what lies before them runs without a graph."""
+    """The tuned parameters, by their name in the whole model; earlier layers run without a graph."""
     fingerprint: Fingerprint
-    """Of the model that it was copied from."""
+    """Fingerprint of the model that it was copied from."""
     others: dict[str, Tensor]
     """The rest of the model's state: the text tower."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float32, on the tower's device -> raw image features (B, D)."""
+        """Encode pixels (B, 3, H, W) float32, on the tower's device, to features (B, D), not normalised."""
         return pooled(self.module(pixels))
 
     @property
     def model(self) -> str:
-        """What --model has to say beside --pretrained FILE, when the file holds ``state``."""
+        """Return the --model for --pretrained FILE, if the file contains ``state``."""
         known = self.fingerprint
         # A folder has the configuration, which a checkpoint has not.
         return f"local-dir:{known.pretrained}" if known.model == "local-dir" else known.model
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What ``openclip.load`` has to know of a checkpoint's pixels, JSON-able."""
+        """The preprocessing that ``openclip.load`` needs for the checkpoint, JSON-able."""
         known = self.fingerprint
         return {
             "image_mean": known.mean,
@@ -63,13 +63,13 @@ class ImageTower:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """The whole model's state dict as it is now, copied to the CPU."""
+        """Return the current state dict of the whole model, copied to the CPU."""
         mine = {VISUAL + name: tensor for name, tensor in self.module.state_dict().items()}
         return {name: tensor.detach().cpu().clone() for name, tensor in (self.others | mine).items()}
 
 
 def image_tower(model: nn.Module, fingerprint: Fingerprint, tune: Tune) -> ImageTower:
-    """A copy of the model's image tower of which only the parts that ``tune`` names want gradients.
+    """Return a copy of the model's image tower in which only the parts named by ``tune`` have gradients.
 
     Raises UsageError for half precision, in which small steps are lost, and for an architecture whose last
     blocks are not known.
@@ -87,7 +87,7 @@ def image_tower(model: nn.Module, fingerprint: Fingerprint, tune: Tune) -> Image
 
 
 def pooled(answer: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The image features in what an image tower answers; CoCa's gives those of every patch beside them."""
+    """Return the image features of a tower's output; CoCa's also has those of every patch."""
     return answer[0] if isinstance(answer, tuple) else answer
 
 

@@ -61,10 +61,10 @@ SCORES |= additions("lsncli.scores", SCORES)
 
 
 def load_score(name: str, **settings: object) -> Score:
-    """The score ``name`` of ``SCORES`` with ``settings`` in place of its defaults.
+    """Return the score ``name`` of ``SCORES`` with ``settings`` in place of its defaults.
 
     Raises UsageError for an unknown name (listing the names), and for an unknown setting, a wrong type
-    or an impossible value (listing the settings).
+    or an invalid value (listing the settings).
     """
     kinds = score_settings(name)
     described = ", ".join(f"{key} ({_describe(kind)}, {default})" for key, (kind, default) in kinds.items())
@@ -83,19 +83,19 @@ def load_score(name: str, **settings: object) -> Score:
 
 
 def score_settings(name: str) -> dict[str, tuple[Any, object]]:
-    """Each setting of the score ``name``: its type (float, int or a Literal) and its default."""
+    """Return each setting of the score ``name``: its type (float, int or a Literal) and its default."""
     cls = _class(name)
     hints = get_type_hints(cls)
     return {field.name: (hints[field.name], field.default) for field in fields(cls)}
 
 
 def ready(score: Score, head: Head, train: Rows | None = None, device: str = "cpu") -> Scorer:
-    """The scorer of ``score``, fitted to ``train``; raises as ``fit`` and ``scorer`` do."""
+    """Fit ``score`` to ``train`` and return its scorer. Raises as ``fit`` and ``scorer``."""
     return score.scorer(head, score.fit(head, train, device), device)
 
 
 def forms_of(name: str) -> tuple[str, ...]:
-    """The forms that the score ``name`` comes in, its setting ``form``; none for most."""
+    """Return the values of the setting ``form`` of the score ``name``; empty for most scores."""
     kind, _ = score_settings(name).get("form", (None, None))
     return get_args(kind)
 
@@ -103,22 +103,22 @@ def forms_of(name: str) -> tuple[str, ...]:
 def score_in_chunks(
     scorer: Scorer, features: FloatArray, chunk: int = 8192, progress: ProgressCallback = silent
 ) -> Float64Array:
-    """The scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``progress`` counts them.
+    """Return the scores (N,) of raw ``features`` (N, D), ``chunk`` rows at a time; ``progress`` counts rows.
 
-    The default keeps the logits of 1,000 classes to 64 MB whatever N is. Only ``len(features)`` and row
-    slices are used, so a memory-mapped array or an HDF5 dataset is read piece by piece.
+    The default limits the logits of 1,000 classes to 64 MB whatever N is. Only ``len(features)`` and row
+    slices are used, so a memory-mapped array or an HDF5 dataset is read in chunks.
     """
     if chunk < 1:
         raise UsageError(f"The chunk must be at least 1 row, found {chunk}.")
     scores = np.empty(len(features), dtype=np.float64)
     for start in range(0, len(scores), chunk):
-        found = scores[start : start + chunk] = scorer(features[start : start + chunk])
-        progress(len(found))
+        part = scores[start : start + chunk] = scorer(features[start : start + chunk])
+        progress(len(part))
     return scores
 
 
 def chunk_of(*heads: Head) -> int:
-    """Rows to score at a time with ``heads``: few where each costs a text pass, so that progress is seen."""
+    """Return the chunk size for ``heads``: small where each row costs a text pass, to show progress."""
     return 64 if any(head.conditional for head in heads) else 8192
 
 

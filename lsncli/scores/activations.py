@@ -1,4 +1,4 @@
-"""What the scores that reshape activations share: percentiles of training activations, energy of a layer."""
+"""Shared parts of the scores that reshape activations: percentiles of activations, energy of a layer."""
 
 import math
 
@@ -14,7 +14,7 @@ HALF = 1 << 15
 
 
 def between(least: float, most: float, **settings: float) -> None:
-    """UsageError for the first setting that is not a number from ``least`` to ``most``, both included."""
+    """Raise UsageError for a setting that is not a number from ``least`` to ``most``, both included."""
     for name, value in settings.items():
         if not least <= value <= most:
             raise UsageError(
@@ -23,7 +23,7 @@ def between(least: float, most: float, **settings: float) -> None:
 
 
 def activation_percentile(features: FloatArray, percent: float) -> float:
-    """The ``percent``-th percentile (0 to 100) of all N x D entries of the unit rows of raw ``features``.
+    """Return the ``percent``-th percentile (0 to 100) of all N x D entries of unit ``features``.
 
     Exact, interpolated between neighbours as ``numpy.percentile`` does, in two passes over the rows: a
     histogram finds the bin that holds the two entries of that rank, the second pass keeps and sorts only the
@@ -47,7 +47,7 @@ def activation_percentile(features: FloatArray, percent: float) -> float:
 
 
 def layer_energy(activations: Float64Array, weights: Float64Array, bias: Float64Array) -> Float64Array:
-    """log sum_c exp(w_c . a + b_c) (N,) of each row a of ``activations`` (N, D); w (C, D), b (C,)."""
+    """Return log sum_c exp(w_c . a + b_c) (N,) of each row a of ``activations`` (N, D); w (C, D), b (C,)."""
     return log_sum_exp(activations @ weights.T + bias)
 
 

@@ -23,7 +23,7 @@ class Arpl(ReciprocalPoints):
 
     The prompts do not matter.
 
-    What frozen features change: as for RPL, features have length sqrt(D) (ours; the margin of 1 is then of
+    Changes for frozen features: as for RPL, features have length sqrt(D) (ours; the margin of 1 is then of
     the size of d). The product, not divided by D, makes cross-entropy learn at the published temperature 1.
     The second part of the paper, confusing samples from a GAN (ARPL+CS), needs images and is left out.
 
@@ -40,11 +40,11 @@ class Arpl(ReciprocalPoints):
     REDUCED: ClassVar[str] = "the image tower stays frozen; points are trained in its features, no GAN"
 
     def loss(self, features: Tensor, labels: Tensor, points: Tensor, radius: Tensor) -> Tensor:
-        """``arpl_loss`` with the settings."""
+        """Return ``arpl_loss`` with the settings of the score."""
         return arpl_loss(features, labels, points, radius, temperature=self.temperature, weight=self.weight)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer against the points; the weights of ``head`` do not matter."""
+        """Return the scorer against the points; the weights of ``head`` do not matter."""
         points = torch.from_numpy(learned["points"]).double()
 
         def score(features: FloatArray) -> Float64Array:
@@ -54,7 +54,7 @@ class Arpl(ReciprocalPoints):
 
 
 def arpl_logits(features: Tensor, points: Tensor) -> Tensor:
-    """(N, C): mean squared distance minus product, of features (N, D) and points (C, D)."""
+    """Return logits (N, C): mean squared distance minus product, of features (N, D) and points (C, D)."""
     dim = features.shape[1]
     squares = features.square().sum(dim=1, keepdim=True) + points.square().sum(dim=1)
     return squares / dim - (1 + 2 / dim) * (features @ points.T)  # one product serves both terms
@@ -63,7 +63,7 @@ def arpl_logits(features: Tensor, points: Tensor) -> Tensor:
 def arpl_loss(
     features: Tensor, labels: Tensor, points: Tensor, radius: Tensor, *, temperature: float, weight: float
 ) -> Tensor:
-    """Cross-entropy of the logits, and by how much own distances exceed the radius less a margin of 1."""
+    """Return the cross-entropy plus the weighted excess of own distances over the radius minus 1."""
     own = (features - points[labels]).square().mean(dim=1)
     excess = (own - radius + 1.0).relu().mean()
     return cross_entropy(arpl_logits(features, points) / temperature, labels) + weight * excess

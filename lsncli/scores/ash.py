@@ -52,7 +52,7 @@ class Ash(Score):
             raise UsageError(f"The setting 'form' must be 'p', 'b' or 's', found {self.form!r}.")
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
         weights, bias = linear_layer(head, "ash")
 
         def score(features: FloatArray) -> Float64Array:

@@ -38,7 +38,7 @@ class Clipn(Score):
     HEAD: ClassVar[str] = "clipn"
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``, whose ``negative`` must be there and depend on no image"""
+        """Return the scorer for ``head``. Raises LsnError unless its ``negative`` prompts are fixed."""
         linear_layer(head, "clipn")
         check_negative(head, "clipn")
         if not isinstance(head.negative, np.ndarray):

@@ -49,7 +49,7 @@ class Dice(Score):
         return {"kept": contribution > np.percentile(contribution, self.percentile)}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head`` with the weights that stay."""
+        """Return the scorer for ``head`` with the weights that stay."""
         weights, bias = linear_layer(head, "dice")
         sparse = weights * learned["kept"]
 

@@ -39,7 +39,7 @@ class DualCoOp(Score):
         positive(tau=self.tau)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``, whose ``negative`` must be there"""
+        """Return the scorer for ``head``. Raises LsnError if it has no ``negative`` prompts."""
         check_negative(head, "dualcoop")
 
         def score(features: FloatArray) -> Float64Array:

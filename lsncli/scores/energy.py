@@ -25,7 +25,7 @@ class Energy(Score):
         positive(tau=self.tau)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
 
         def score(features: FloatArray) -> Float64Array:
             return self.tau * log_sum_exp(logits(head, features) / self.tau)

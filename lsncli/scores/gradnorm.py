@@ -37,7 +37,7 @@ class GradNorm(Score):
         positive(tau=self.tau)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
 
         def score(features: FloatArray) -> Float64Array:
             pull = logits(head, features) / self.tau

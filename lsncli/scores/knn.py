@@ -34,7 +34,7 @@ class Knn(Score):
         positive(k=self.k)
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """The bank: ``train.features`` as they are, float16 stays float16.
+        """Return the bank: ``train.features`` unchanged, float16 stays float16.
 
         Raises LsnError without training rows, or with fewer than ``k``.
         """
@@ -44,7 +44,7 @@ class Knn(Score):
         return {"bank": train.features}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer against the bank; on CUDA the neighbours are searched there."""
+        """Return the scorer against the bank; on CUDA the neighbours are searched there."""
         bank = learned["bank"]
 
         def distance(rows: Float64Array, cosine: Float64Array, places: NDArray[np.intp]) -> Float64Array:

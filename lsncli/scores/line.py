@@ -64,7 +64,7 @@ class Line(Score):
         }
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head`` with the masks of each predicted class."""
+        """Return the scorer for ``head`` with the masks of each predicted class."""
         weights, bias = linear_layer(head, "line")
         contribution, threshold = learned["contribution"], learned["threshold"]
         neurons = contribution > np.percentile(contribution, self.p_a, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""LSN: learned positive prompts say yes, learned negative prompts say no."""
+"""LSN: learned positive prompts for what an image shows, learned negative prompts for what it does not."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,7 +41,7 @@ class Lsn(Score):
         MinCm(self.tau_bar, self.form)  # refuses invalid values
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``, whose ``negative`` must be there"""
+        """Return the scorer for ``head``. Raises LsnError if it has no ``negative`` prompts."""
         check_negative(head, "lsn")
 
         def score(features: FloatArray) -> Float64Array:
@@ -51,7 +51,7 @@ class Lsn(Score):
         return score
 
     def parts(self, head: Head, features: FloatArray) -> tuple[Float64Array, Float64Array]:
-        """What the positive and what the negative prompts of ``head`` say of raw ``features``, (N,) each.
+        """Return the terms (N,) of the positive and of the negative prompts of ``head`` for raw ``features``.
 
         Their sum is the score; higher = more ID in both, so the second is below zero where Eq. 14 subtracts.
         """

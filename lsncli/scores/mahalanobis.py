@@ -11,7 +11,7 @@ from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
 LEAST = 1e-3
-"""The least weight of the identity where a covariance has to be mended."""
+"""The least weight of the identity where a covariance is regularised."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Mahalanobis(Score):
     PROMPTS: ClassVar[bool] = False
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """Learns "centre" m (D,), "whitening" A (D, D) with A A^T = Sigma^-1, "means" (mu_c - m) A (C, D).
+        """Learn "centre" m (D,), "whitening" A (D, D) with A A^T = Sigma^-1, "means" (mu_c - m) A (C, D).
 
         Raises LsnError without labelled training rows of every class, and if no two rows of a class
         (for "total": no two rows) differ.
@@ -66,12 +66,12 @@ class Mahalanobis(Score):
                 "Use more than one training image a class, or covariance=total.",
             )
         if len(rows) < len(counts) + 2 * len(values) or not above_rounding(values)[0]:
-            values = _mended(values, fourth / len(rows), len(rows))
+            values = _shrunk(values, fourth / len(rows), len(rows))
         whitening = vectors / np.sqrt(values)
         return {"centre": centre, "whitening": whitening, "means": (means - centre) @ whitening}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer from the learned means; as many distances at a time as there are classes."""
+        """Return the scorer from the learned means; as many distances at a time as there are classes."""
         centre, whitening, means = learned["centre"], learned["whitening"], learned["means"]
         squares = (means**2).sum(axis=1)
 
@@ -85,11 +85,11 @@ class Mahalanobis(Score):
         return score
 
 
-def _mended(values: Float64Array, fourth: float, rows: int) -> Float64Array:
+def _shrunk(values: Float64Array, fourth: float, rows: int) -> Float64Array:
     """Eigenvalues (D,) of Ledoit and Wolf's estimate from ``rows`` rows x; ``fourth`` is the mean ||x||^4."""
     mean, energy = values.mean(), (values**2).sum()
     noise = (fourth - energy) / rows  # expected squared error of the covariance, and
     spread = energy - len(values) * mean**2  # its squared distance from a multiple of the identity
     weight = float(np.clip(noise / spread, LEAST, 1.0)) if spread > 0 else 1.0
-    mended: Float64Array = (1 - weight) * values + weight * mean
-    return mended
+    shrunk: Float64Array = (1 - weight) * values + weight * mean
+    return shrunk

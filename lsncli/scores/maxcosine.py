@@ -33,7 +33,7 @@ class MaxCosine(Score):
     """
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
         rows = head.weights
         if isinstance(rows, np.ndarray):
             lengths = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -19,7 +19,7 @@ class MaxLogit(Score):
     """
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
 
         def score(features: FloatArray) -> Float64Array:
             largest: Float64Array = logits(head, features).max(axis=1)

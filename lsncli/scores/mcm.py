@@ -26,7 +26,7 @@ class Mcm(Score):
         positive(tau=self.tau)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
 
         def score(features: FloatArray) -> Float64Array:
             return max_softmax(positive_cosines(head, features) / self.tau)

@@ -15,13 +15,13 @@ Form = Literal["paper", "official", "logit"]
 
 @dataclass(frozen=True)
 class MinCm(Score):
-    """What K sets of negative prompts say by themselves; higher = more ID.
+    """The evidence of K sets of negative prompts alone; higher = more ID.
 
     Formula, with n^k_c the cosine with the k-th negative prompt of class c:
 
     * form "paper" (Eq. 13): -1/K sum_k min_c softmax_c(n^k / tau_bar), in [-1/C, 0];
     * form "official": 1/K sum_k max_c softmax_c((1 - n^k) / tau_bar), in [1/C, 1];
-    * form "logit" (ours): -1/K sum_k min_c n^k_c / tau_bar, what Eq. 13 is without its normaliser.
+    * form "logit" (ours): -1/K sum_k min_c n^k_c / tau_bar, Eq. 13 without its normaliser.
 
     It is high where some class's "not" does not fit the image. The rows neg-* of the paper's Table 5; the
     positive prompts only name the predicted class.
@@ -42,13 +42,13 @@ class MinCm(Score):
             raise UsageError(f"The form must be {' or '.join(get_args(Form))}, found '{self.form}'.")
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``, whose ``negative`` must be there"""
+        """Return the scorer for ``head``. Raises LsnError if it has no ``negative`` prompts."""
         check_negative(head, "mincm")
         return lambda features: evidence(head, features, self.tau_bar, self.form)
 
 
 def evidence(head: Head, features: FloatArray, tau_bar: float, form: Form) -> Float64Array:
-    """What the negative prompts of ``head`` add to the score (N,) of each row of raw ``features``."""
+    """Return the term (N,) of the negative prompts of ``head`` for each row of raw ``features``."""
     if form == "logit":
         sets = [-cosine.min(axis=1) / tau_bar for cosine in negative_cosines(head, features)]
     elif form == "paper":

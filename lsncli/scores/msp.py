@@ -20,7 +20,7 @@ class Msp(Score):
     """
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``."""
+        """Return the scorer for ``head``."""
 
         def score(features: FloatArray) -> Float64Array:
             return max_softmax(logits(head, features))

@@ -50,7 +50,7 @@ class NegLabel(Score):
         )
 
     def inputs(self) -> str:
-        """See ``Score``."""
+        """Return the required input; see ``Score.inputs``."""
         return "vocabulary"
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:

@@ -56,7 +56,7 @@ class NnGuide(Score):
         return {"bank": features, "energy": energy}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer against the bank; on CUDA the neighbours are searched there."""
+        """Return the scorer against the bank; on CUDA the neighbours are searched there."""
 
         def mean(_rows: Float64Array, similarity: Float64Array, _places: NDArray[np.intp]) -> Float64Array:
             found: Float64Array = similarity.mean(axis=1)

@@ -45,14 +45,14 @@ class Npos(Score):
     row are its edge; Gaussian noise is added to ``pick`` of them, and of ``candidates`` sums of each the
     ``keep`` that are farthest from the class stay.
 
-    What frozen features change. They train the last blocks of the tower; here it is a linear map x + A x of
+    Changes for frozen features. They train the last blocks of the tower; here it is a linear map x + A x of
     the features, which is what a change of the tower's projection can do. k and ``select`` are out of a
     queue of 1,000 rows, and shrink in proportion for a smaller class. ``noise`` is relative to the feature's
-    length (theirs, 0.1 in each of 512 coordinates, is some 0.2 of the length of raw ViT-B/16 features); f and
-    o are scaled to length one, lest g tell them by length. Outliers are fresh in every epoch, not in every
-    step. Their ``logits_compute`` divides features by the length of the *whole batch*, so that a score hangs
-    on the images beside it; here every row by its own. (In training LogitNorm undoes the difference.) g only
-    shapes f: the published score does not use it.
+    length (theirs, 0.1 in each of 512 coordinates, is some 0.2 of the length of raw ViT-B/16 features); f
+    and o are scaled to length one, so that g cannot tell them apart by length. Outliers are fresh in every
+    epoch, not in every step. Their ``logits_compute`` divides features by the length of the *whole batch*,
+    so that a score depends on the other images of its batch; here every row by its own. (In training
+    LogitNorm undoes the difference.) g only shapes f: the published score does not use it.
 
     On one CPU core at 512 dimensions: 2 s for 10 classes x 128 shots, some 5 min for 1,000 x 128;
     epochs are fewer where they would take over 40,000 steps (``training.STEPS``).
@@ -152,7 +152,7 @@ class Npos(Score):
         )
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``, whose weights must be fixed."""
+        """Return the scorer for ``head``, whose weights must be fixed."""
         weights, bias = linear_layer(head, "npos")
         adaptor = learned["adaptor"].astype(np.float64)
 

@@ -45,11 +45,11 @@ class Odin(Score):
             raise UsageError(f"The setting 'eps' must be a finite number of at least 0, found {self.eps}.")
 
     def inputs(self) -> str:
-        """See ``Score``."""
+        """Return the required input; see ``Score.inputs``."""
         return "pixels" if self.eps > 0 else ""
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head``; of features of perturbed images where ``eps`` > 0."""
+        """Return the scorer for ``head``; of features of perturbed images where ``eps`` > 0."""
 
         def score(features: FloatArray) -> Float64Array:
             return max_softmax(logits(head, features) / self.tau)

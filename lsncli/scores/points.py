@@ -1,4 +1,4 @@
-"""Reciprocal points: what RPL and ARPL share, one trained point a class for all that is not that class."""
+"""Reciprocal points, the base of RPL and ARPL: a trained point per class for all that is not that class."""
 
 import math
 from abc import abstractmethod
@@ -52,10 +52,10 @@ class ReciprocalPoints(Score):
 
     @abstractmethod
     def loss(self, features: Tensor, labels: Tensor, points: Tensor, radius: Tensor) -> Tensor:
-        """Of scaled features (B, D), labels (B,), points (C, D) and the radius ()."""
+        """Return the loss of scaled features (B, D), labels (B,), points (C, D) and the radius ()."""
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """``points`` (C, D), float32; the radius is of use to the loss alone."""
+        """Train ``points`` (C, D), float32; the radius is used by the loss alone."""
         rows = class_rows(head, train, self.NAME)
         where, generator = pick_device(device), seeded(self.seed)
         dim = rows.features.shape[1]
@@ -73,12 +73,12 @@ class ReciprocalPoints(Score):
         return to_keep(points=points)
 
     def scaled(self, features: FloatArray, points: Tensor) -> Tensor:
-        """Raw features (N, D) at the length at which points were trained, in float64."""
+        """Scale raw features (N, D) to the length used in training, in float64."""
         check_features(features, points.shape[1])
         return torch.from_numpy(self.scale * math.sqrt(points.shape[1]) * unit(features))
 
 
 def mean_squares(features: Tensor, points: Tensor) -> Tensor:
-    """(N, C): the mean over coordinates of the squared difference of features (N, D) and points (C, D)."""
+    """Return mean squared differences (N, C) over coordinates of features (N, D) and points (C, D)."""
     squares = features.square().sum(dim=1, keepdim=True) + points.square().sum(dim=1)
     return (squares - 2 * features @ points.T) / features.shape[1]

@@ -44,7 +44,7 @@ class React(Score):
         return {"clip": np.array([activation_percentile(rows.features, self.percentile)])}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head`` with the activations cut at ``clip``."""
+        """Return the scorer for ``head`` with the activations cut at ``clip``."""
         weights, bias = linear_layer(head, "react")
 
         def score(features: FloatArray) -> Float64Array:

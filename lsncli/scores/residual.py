@@ -44,13 +44,13 @@ class Residual(Score):
             raise UsageError(f"The setting 'dim' must be 0 (the published rule) or more, found {self.dim}.")
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """The principal subspace, see ``subspace``; LsnError without training rows or fixed weights."""
+        """Learn the ``subspace``. Raises LsnError without training rows or fixed weights."""
         weights, bias = linear_layer(head, "residual")
         rows = training_rows(train, "residual", weights.shape[1])
         return subspace("residual", self.dim, weights, bias, rows)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer from the learned subspace."""
+        """Return the scorer from the learned subspace."""
 
         def score(features: FloatArray) -> Float64Array:
             check_features(features, len(learned["origin"]))
@@ -60,7 +60,7 @@ class Residual(Score):
 
 
 def subspace(name: str, dim: int, weights: Float64Array, bias: Float64Array, rows: Rows) -> LearnedArrays:
-    """What the score ``name`` learns from ``rows``: "origin" u (D,) and "complement" N (D, D - ``dim``).
+    """Learn "origin" u (D,) and "complement" N (D, D - ``dim``) from ``rows`` for the score ``name``.
 
     ``weights`` W (C, D) and ``bias`` b (C,) are the head's; ``dim`` 0 is the published rule. Raises LsnError
     for a ``dim`` of D or more, and if the rows span no more than ``dim`` directions: then no row has a
@@ -89,13 +89,13 @@ def subspace(name: str, dim: int, weights: Float64Array, bias: Float64Array, row
 
 
 def published_dim(size: int) -> int:
-    """The dimensions of the principal subspace for features of ``size`` dimensions in ViM's code."""
+    """Return the dimensions of the principal subspace for features of ``size`` dimensions in ViM's code."""
     if size >= 2048:
         return 1000
     return 512 if size >= 768 else size // 2
 
 
 def residual_norms(learned: LearnedArrays, features: Float64Array) -> Float64Array:
-    """||N^T (x - u)|| (N,) of unit ``features`` (N, D)."""
+    """Return ||N^T (x - u)|| (N,) of unit ``features`` (N, D)."""
     norms: Float64Array = np.linalg.norm((features - learned["origin"]) @ learned["complement"], axis=1)
     return norms

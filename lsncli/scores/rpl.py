@@ -16,7 +16,7 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 class Rpl(ReciprocalPoints):
     """S(x) = max_c d_c, d_c = |z - p_c|^2 / D the mean squared distance to the reciprocal point of class c.
 
-    Formula: z = ``scale`` sqrt(D) x, x the unit feature; the point p_c stands for all that is not class c, so
+    Formula: z = ``scale`` sqrt(D) x, x the unit feature; the point p_c represents all that is not class c, so
     that images of c are far from it, and an OOD image is near all points; higher = more ID. Points and
     radius R are trained on ID rows with
 
@@ -25,7 +25,7 @@ class Rpl(ReciprocalPoints):
     ``form`` "distance" is the paper's score; "softmax" is what their repository passes on as logits,
     max_c softmax_c(d). The prompts do not matter.
 
-    What frozen features change. Published features come from a network that chooses their size. Mean squared
+    Changes for frozen features. Published features come from a network that chooses their size. Mean squared
     distances of *unit* features are at most 4 / D for points of the same length, and cross-entropy at
     temperature 1 stays at log C to three digits. Hence (both ours) features of length sqrt(D), which have a
     mean square of one as batch-normalised ones have, and temperature 0.03, at which cross-entropy of training
@@ -47,11 +47,11 @@ class Rpl(ReciprocalPoints):
     REDUCED: ClassVar[str] = "the image tower stays frozen; points are trained in its features"
 
     def loss(self, features: Tensor, labels: Tensor, points: Tensor, radius: Tensor) -> Tensor:
-        """``rpl_loss`` with the settings."""
+        """Return ``rpl_loss`` with the settings of the score."""
         return rpl_loss(features, labels, points, radius, temperature=self.temperature, weight=self.weight)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer against the points; the weights of ``head`` do not matter."""
+        """Return the scorer against the points; the weights of ``head`` do not matter."""
         points = torch.from_numpy(learned["points"]).double()
 
         def score(features: FloatArray) -> Float64Array:

@@ -17,17 +17,17 @@ NEEDS = {
     "pixels": "the images",
     "candidates": "candidate labels",
 }
-"""What a score may ask for besides features and a head, in words."""
+"""Inputs that a score may need besides features and a head, in words."""
 
 
 class Score(ABC):
     """A method: a frozen dataclass of its settings; the docstring gives formula, paper, source, defaults.
 
-    ``NEEDS`` are the keys of ``score.NEEDS`` that it cannot do without. ``REDUCED`` says in a few words what
-    a form that works on stored features leaves out of the published method; empty if nothing. ``HEAD`` is the
-    head it takes when the user names none; empty for the learned positive prompts if it needs negative ones,
-    else the hand-written prompt. ``PROMPTS`` says whether the score depends on prompts, positive or negative:
-    one that does not works for models without a text encoder, too.
+    ``NEEDS`` are the keys of ``score.NEEDS`` that it requires. ``REDUCED`` describes what the form for stored
+    features leaves out of the published method; empty if nothing. ``HEAD`` is the default head; empty for the
+    learned positive prompts if the score needs negative ones, else the hand-written prompt. ``PROMPTS`` is
+    whether the score depends on prompts, positive or negative; one that does not also works for models
+    without a text encoder.
     """
 
     NEEDS: ClassVar[frozenset[str]] = frozenset()
@@ -36,26 +36,27 @@ class Score(ABC):
     PROMPTS: ClassVar[bool] = True
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """Learn from training rows whose labels index ``head.classes``; nothing, unless a score says what.
+        """Learn from training rows whose labels index ``head.classes``; by default nothing.
 
         Raises LsnError if something in ``NEEDS`` is missing.
         """
         return {}
 
     def inputs(self) -> str:
-        """What it looks at besides stored features and the head, with these settings: a row of
-        ``methods.inputs.INPUTS``; empty for nothing."""
+        """Return the input besides stored features and head: a row of ``methods.inputs.INPUTS``, or empty."""
         return ""
 
     @abstractmethod
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The function from raw features to scores; ``learned`` is what ``fit`` gave for this head.
+        """Return the function from raw features (N, D) to scores (N,); ``learned`` is the result of ``fit``.
 
-        ``device`` is where scores that are worth it compute. Raises LsnError if something in ``NEEDS`` is
+        ``device`` is used by scores that gain from a GPU. Raises LsnError if something in ``NEEDS`` is
         missing.
         """
 
     def parts(self, head: Head, features: FloatArray) -> tuple[Float64Array, Float64Array] | None:
-        """What the positive and what the negative prompts say of raw ``features``: (N,) and (N,), whose sum
-        is the score; None for a score that is no such sum."""
+        """Return the positive and the negative term of the score of raw ``features``, (N,) each.
+
+        None for a score that is no such sum.
+        """
         return None

@@ -44,7 +44,7 @@ class Vim(Score):
         return learned | {"alpha": np.array([largest / residual])}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer from the learned subspace."""
+        """Return the scorer from the learned subspace."""
 
         def score(features: FloatArray) -> Float64Array:
             energy = log_sum_exp(logits(head, features))

@@ -46,7 +46,7 @@ class Vos(Score):
     likely, fresh in every step, from as many random classes as a batch has rows at most. They are drawn
     exactly without the other samples (``outliers.unlikeliest``).
 
-    What frozen features change. The published network learns from random weights; here the head starts from
+    Changes for frozen features. The published network learns from random weights; here the head starts from
     CLIP's text or the linear probe. Features are of length one, and outliers are scaled to it. No queue of
     1,000 features a class: features stand still, and Gaussians are of all training rows. Variances of unit
     features are below 1 / D, where their + 0.0001 would be a large part: ``ridge`` is relative to the mean
@@ -136,7 +136,7 @@ class Vos(Score):
         return to_keep(weights=weights, bias=bias, energy=energy)
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer of the trained head; ``head`` itself no longer matters."""
+        """Return the scorer of the trained head; ``head`` itself no longer matters."""
         weights = learned["weights"].astype(np.float64)
         energy = np.maximum(learned["energy"].astype(np.float64), 0) + FLOOR
         shift = learned["bias"] + np.log(energy)

@@ -40,7 +40,7 @@ class Zoc(Score):
     REDUCED: ClassVar[str] = "candidates from CoCa or your own lists, not from ZOC's BERT decoder"
 
     def inputs(self) -> str:
-        """See ``Score``."""
+        """Return the required input; see ``Score.inputs``."""
         return "candidates"
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:

@@ -185,7 +185,8 @@ def _checked(stored: dict[str, Any]) -> ExtractionPlan:
 
 MAX_METADATA_BYTES = 1 << 30
 """Largest size of split.json, which has a line for every class and every listing problem."""
-FINISH_WAIT = 60.0  # seconds to wait for another writer of the store, since hours of work depend on it
+FINISH_WAIT = 60.0
+"""Seconds to wait for another writer of the store; hours of work depend on it."""
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     **{
         f"store/{name}": tuple(f"{STORE}/test_{one}.py" for one in own)
         for name, own in {
-            "container": ("container", "reader", "writer"),
+            "container": ("container", "mapped", "reader", "writer"),
             "external_rows": ("merge", "parts"),
             "format": ("format", "golden", "verify"),
             "integrity": ("integrity",),
-            "mapped": ("container", "reader"),
             "merge": ("merge", "parts"),
             "part": ("parts", "writer"),
             "reader": ("reader", "writer", "integrity"),
@@ -104,7 +103,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("store/container", "MAPPED = 1 << 25"): "from which size on arrays are mapped; what is read is the same",
     (
         "store/staging",
-        "FINISH_WAIT = 59.0  # seconds to wait for another writer of the store: hours of work depend on it",
+        "FINISH_WAIT = 59.0",
     ): "how long another writer is waited for; no promise names the seconds",
     (
         "scores/neighbours",
