@@ -97,13 +97,13 @@ def test_other_threads_may_use_it() -> None:
 
 def test_a_write_of_hdf5_is_never_cut_by_it(tmp_path, monkeypatch) -> None:
     """Within HDF5's calls to write it was a SystemError, or forgotten and the write with it."""
-    original = container._Written.write
+    original = container._FileWriter.write
 
-    def struck(self: container._Written, data: memoryview) -> int:
+    def struck(self: container._FileWriter, data: memoryview) -> int:
         ctrl_c()
         return original(self, data)
 
-    monkeypatch.setattr(container._Written, "write", struck)
+    monkeypatch.setattr(container._FileWriter, "write", struck)
     path = tmp_path / "file.h5"
     values = np.arange(1000, dtype="<f4")
     with pytest.raises(KeyboardInterrupt), container.replacing(path) as file:
