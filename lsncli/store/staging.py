@@ -264,7 +264,9 @@ def read_metadata(folder: Path) -> SplitMetadata:
     """Read ``split.json``. Raises LsnError for a damaged one."""
     path = folder / "split.json"
     try:
-        stored = validate(dict[str, Any], parse_json(read_own(path, MAX_METADATA_BYTES).decode()), "split.json")
+        stored = validate(
+            dict[str, Any], parse_json(read_own(path, MAX_METADATA_BYTES).decode()), "split.json"
+        )
         stated = stored.pop("checksum", None)  # absent in files of older versions
         if stated is not None and stated != _checksum(stored):
             raise ValueError("changed after it was written")
