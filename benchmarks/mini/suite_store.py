@@ -12,8 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lsncli.bench.extraction import Extract
-from lsncli.bench.features import extract_set
+from lsncli.bench.extraction import Extract, extract_set
 from lsncli.bench.subsets import Subset
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import SuiteWorkspace

@@ -1,4 +1,4 @@
-"""What is left to do for a table, and how long that takes on this machine: counts times measured speeds."""
+"""The jobs that are left of a table and their time on this machine: units of work times measured speeds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from shlex import quote
 from typing import Any
 
 from lsncli.bench.jobs import TableRow
-from lsncli.bench.plan import BenchPlan, Job, conditional_sets
-from lsncli.bench.progress import Rates
+from lsncli.bench.plan import BenchPlan, Job, count_conditional_sets
+from lsncli.bench.runner import Rates
 from lsncli.bench.speeds import Speeds
 from lsncli.console import duration
 from lsncli.report.formats import Column
@@ -32,13 +32,13 @@ FOR_PEOPLE = [
     Column("work", "Work left"),
     Column("time", "Time here"),
 ]
-"""``blocked`` jobs wait for images; their work and time count all the same."""
+"""``blocked`` jobs wait for images; the work and the time of all others include theirs."""
 
 FOR_FIGURES = [*FOR_PEOPLE, Column("seconds", "Seconds", digits=0)]
 
 LONG_SECONDS = 86400.0
 LONG_PASSES = 10_000_000
-"""A training from which on it is named: by its time, or by its text passes where no time is known."""
+"""Trainings from here on get a remark: by time, or by text passes if the time is unknown."""
 
 ASSUMED = (
     "Estimated from earlier jobs of the same kind where there are some, else from the probe: one process, "
@@ -50,7 +50,7 @@ KINDS = ("extract", "learn", "score")
 
 @dataclass(frozen=True)
 class JobCost:
-    """A job that is left, in units that people know; None where the size or the time is not known."""
+    """A job with its size in a known unit and its seconds; None if unknown."""
 
     job: Job
     units: int | None
@@ -58,8 +58,8 @@ class JobCost:
     seconds: float | None
 
 
-def costs_of(plan: BenchPlan, speeds: Speeds) -> list[JobCost]:
-    """Every job of a plan. Times are those of earlier jobs of the same kind, else of the probe."""
+def estimate_costs(plan: BenchPlan, speeds: Speeds) -> list[JobCost]:
+    """Return the costs of every job of a plan, from earlier jobs of the same kind or from the probe."""
     rates = Rates(plan.suite_work.timings)
     return [_cost(plan, job, rates, speeds) for job in plan.jobs()]
 
@@ -68,7 +68,7 @@ def _cost(plan: BenchPlan, job: Job, rates: Rates, speeds: Speeds) -> JobCost:
     units, unit = _units(plan, job)
     if job.done:
         return JobCost(job, 0, unit, 0.0)
-    known = rates.guess(job.label, job.units)
+    known = rates.estimate(job.label, job.units)
     return JobCost(job, units, unit, known if known is not None else _probed(plan, job, speeds))
 
 
@@ -77,7 +77,7 @@ def _units(plan: BenchPlan, job: Job) -> tuple[int | None, str]:
         return job.units, "images"
     if job.learning is not None:
         return job.units, "text passes" if job.learning.settings else "images"
-    if job.score is not None and not conditional_sets(job.score):
+    if job.score is not None and not count_conditional_sets(job.score):
         return plan.rows_of(job.score), "images"
     return job.units, "text passes"
 
@@ -95,30 +95,30 @@ def _probed(plan: BenchPlan, job: Job, speeds: Speeds) -> float | None:
         return None
     if job.learning is not None:
         return speeds.learning(job.model, job.learning, rows, classes)
-    line = job.score.line
-    train = rows if line.looks_at_rows else 0
-    return speeds.scoring(job.model, job.score.method, line.learnings, train, scored, classes)
+    row = job.score.row
+    train = rows if row.fits_rows else 0
+    return speeds.scoring(job.model, job.score.method, row.learnings, train, scored, classes)
 
 
-def total(costs: Iterable[JobCost]) -> float | None:
-    """Seconds of all; None if one is not known."""
-    seconds = [one.seconds for one in costs]
-    return None if None in seconds else sum(one for one in seconds if one is not None)
+def total_seconds(costs: Iterable[JobCost]) -> float | None:
+    """Return the seconds of all jobs; None if one is unknown."""
+    seconds = [cost.seconds for cost in costs]
+    return None if None in seconds else sum(each for each in seconds if each is not None)
 
 
-def rows_of(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
-    """A row for every label of jobs: what is left of it and how long that takes."""
+def cost_rows(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
+    """Return a row for every label of jobs: what is left and how long it takes."""
     groups: dict[tuple[str, str], list[JobCost]] = {}
-    for one in sorted(costs, key=lambda one: KINDS.index(one.job.kind)):
-        groups.setdefault((one.job.kind, one.job.label), []).append(one)
+    for cost in sorted(costs, key=lambda each: KINDS.index(each.job.kind)):
+        groups.setdefault((cost.job.kind, cost.job.label), []).append(cost)
     return [_row(kind, label.removeprefix(f"{kind} "), group) for (kind, label), group in groups.items()]
 
 
-def with_total(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
-    """``rows_of`` and what every stage takes, for people."""
-    rows = [row | {"what": row["what"].removesuffix(" by the model")} for row in rows_of(costs)]
+def cost_rows_with_totals(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
+    """Return ``cost_rows`` with a sum for each stage, for people."""
+    rows = [row | {"what": row["what"].removesuffix(" by the model")} for row in cost_rows(costs)]
     for kind in KINDS:
-        stage = [one for one in costs if one.job.kind == kind]
+        stage = [cost for cost in costs if cost.job.kind == kind]
         if stage:
             rows.append(_row("in all", kind, stage))
     rows.append(_row("in all", "", costs) | {"work": ""})
@@ -126,10 +126,10 @@ def with_total(costs: Sequence[JobCost]) -> list[dict[str, Any]]:
 
 
 def _row(kind: str, what: str, group: Sequence[JobCost]) -> dict[str, Any]:
-    jobs, seconds = [one.job for one in group], total(group)
-    known = [one.units for one in group if one.units is not None]
+    jobs, seconds = [cost.job for cost in group], total_seconds(group)
+    known = [cost.units for cost in group if cost.units is not None]
     units = sum(known) if len(known) == len(group) else None
-    names = {one.unit for one in group if one.units}
+    names = {cost.unit for cost in group if cost.units}
     unit = next(iter(names)) if len(names) == 1 else ""
     return {
         "kind": kind,
@@ -139,15 +139,15 @@ def _row(kind: str, what: str, group: Sequence[JobCost]) -> dict[str, Any]:
         "blocked": sum(bool(job.blocked) for job in jobs),
         "units": units,
         "unit": unit,
-        "work": f"{count(units)} {unit}" if units and unit else "",
+        "work": f"{format_count(units)} {unit}" if units and unit else "",
         "seconds": seconds,
         "time": "" if seconds is None else duration(seconds),
-        "unknown": sum(one.seconds is None for one in group),
+        "unknown": sum(cost.seconds is None for cost in group),
     }
 
 
-def count(number: int) -> str:
-    """A number as people say it: 12,800 or 38.4 million."""
+def format_count(number: int) -> str:
+    """Return a number as 12,800 or 38.4 million."""
     for size, name in ((1e9, "billion"), (1e6, "million")):
         if number >= size:
             return f"{number / size:.1f} {name}"
@@ -157,92 +157,92 @@ def count(number: int) -> str:
 def remarks(
     plan: BenchPlan, costs: Sequence[JobCost], fast: Sequence[TableRow], speeds: Speeds, command: str
 ) -> list[str]:
-    """What takes days, and what to do instead: another mode where that helps, or only the other rows.
+    """Return sentences about trainings that take days, with alternatives: another mode, or other rows only.
 
-    ``fast`` are the same lines in mode fast, ``command`` is what measures the table, without ``--rows``.
+    ``fast`` are the same rows in mode fast; ``command`` measures the table, without ``--rows``.
     """
-    long = [one for one in costs if one.job.learning is not None and _is_long(one)]
+    long = [cost for cost in costs if cost.job.learning is not None and _is_long(cost)]
     if not long:
         return []
     by_label: dict[str, list[JobCost]] = {}
-    for one in long:
-        by_label.setdefault(one.job.label, []).append(one)
+    for cost in long:
+        by_label.setdefault(cost.job.label, []).append(cost)
     names: dict[str, None] = {}
-    said = []
+    sentences = []
     for group in by_label.values():
         rows = _rows_that_learn(plan, group[0])
         names |= dict.fromkeys(rows)
-        said.append(_remark(plan, group, rows, fast, speeds))
-    rest = [line for line in dict.fromkeys(score.line.name for score in plan.scores) if line not in names]
+        sentences.append(_remark(plan, group, rows, fast, speeds))
+    rest = [name for name in dict.fromkeys(score.row.name for score in plan.scores) if name not in names]
     if rest:
-        kept = [one for one in costs if _for_rows(plan, one, rest)]
-        seconds = total(kept)
+        seconds = total_seconds(cost for cost in costs if _is_for_rows(plan, cost, rest))
         takes = f" ({duration(seconds)})" if seconds is not None else ""
         options = " ".join(f"--rows {quote(name)}" for name in rest)
-        said.append(f"Only the other rows{takes}: {command} {options}")
-    return said
+        sentences.append(f"Only the other rows{takes}: {command} {options}")
+    return sentences
 
 
-def _is_long(one: JobCost) -> bool:
-    if one.seconds is None:
-        return one.unit == "text passes" and (one.units or 0) >= LONG_PASSES
-    return one.seconds >= LONG_SECONDS
+def _is_long(cost: JobCost) -> bool:
+    if cost.seconds is None:
+        return cost.unit == "text passes" and (cost.units or 0) >= LONG_PASSES
+    return cost.seconds >= LONG_SECONDS
 
 
 def _rows_that_learn(plan: BenchPlan, cost: JobCost) -> list[str]:
     """The rows that wait for trainings of this label."""
-    found = [
-        score.line.name
+    names = [
+        score.row.name
         for score in plan.scores
-        for learning in score.line.learnings
-        if learning == cost.job.learning and score.line.model == cost.job.model
+        for learning in score.row.learnings
+        if learning == cost.job.learning and score.row.model == cost.job.model
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def _remark(
     plan: BenchPlan, group: Sequence[JobCost], rows: Sequence[str], fast: Sequence[TableRow], speeds: Speeds
 ) -> str:
-    seconds, passes = total(group), sum(one.units or 0 for one in group)
+    seconds, passes = total_seconds(group), sum(cost.units or 0 for cost in group)
     takes = f", {duration(seconds)} here" if seconds is not None else ""
-    text = f"{', '.join(rows)}: to learn {group[0].job.learning} takes {count(passes)} text passes{takes}."
-    less, time = 0, 0.0
-    for one in group:
-        score, learning = one.job.score, one.job.learning
+    work = f"{format_count(passes)} text passes{takes}"
+    text = f"{', '.join(rows)}: to learn {group[0].job.learning} takes {work}."
+    fast_passes, fast_seconds = 0, 0.0
+    for cost in group:
+        score, learning = cost.job.score, cost.job.learning
         if score is None or learning is None:
             continue
         other = next(
             (
                 each
-                for line in fast
-                if line.name == score.line.name
-                for each in line.learnings
+                for row in fast
+                if row.name == score.row.name
+                for each in row.learnings
                 if each.kind == learning.kind
             ),
             learning,
         )
         trained, classes = plan.train_rows(score) or 0, plan.classes(score) or 0
-        less += other.work(trained, classes)
-        time += speeds.learning(one.job.model, other, trained, classes) or 0.0
-    if less < passes:
-        shorter = f", {duration(time)}" if seconds is not None else ""
-        return f"{text} With --mode fast: {count(less)}{shorter}."
+        fast_passes += other.work(trained, classes)
+        fast_seconds += speeds.learning(cost.job.model, other, trained, classes) or 0.0
+    if fast_passes < passes:
+        shorter = f", {duration(fast_seconds)}" if seconds is not None else ""
+        return f"{text} With --mode fast: {format_count(fast_passes)}{shorter}."
     settings = group[0].job.learning.settings if group[0].job.learning else None
     if settings is not None and settings.learner == "cocoop":
         text += " --mode fast does not shorten it: CoCoOp learns from one image at a time in every mode."
     return f"{text} Fewer `shots` in a suite of your own shorten it in proportion."
 
 
-def _for_rows(plan: BenchPlan, cost: JobCost, rows: Sequence[str]) -> bool:
-    """Whether a job is needed for some of ``rows``."""
-    scores = [score for score in plan.scores if score.line.name in rows]
+def _is_for_rows(plan: BenchPlan, cost: JobCost, rows: Sequence[str]) -> bool:
+    """Whether some of ``rows`` need a job."""
+    scores = [score for score in plan.scores if score.row.name in rows]
     if cost.job.kind == "score":
         return cost.job.score in scores
     if cost.job.learning is not None:
         return any(
-            learning == cost.job.learning and score.line.model == cost.job.model
+            learning == cost.job.learning and score.row.model == cost.job.model
             for score in scores
-            for learning in score.line.learnings
+            for learning in score.row.learnings
         )
     return any(
         cost.job.what == str(plan.extraction(score, name)) for score in scores for name in score.missing

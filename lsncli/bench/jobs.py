@@ -1,6 +1,6 @@
-"""The jobs of a table: which scores are measured on which splits, with what learned and by which model.
+"""The jobs of a table: which row is measured on which split, from which seed.
 
-Results are known by digests of everything that they depend on.
+The key of a result is a digest of everything that the result depends on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ from lsncli.store.format import SplitInfo
 from lsncli.store.reader import list_splits, read_checksums, read_fingerprint
 
 CODE = (
-    "lsncli.bench.measure:scored",
-    "lsncli.bench.measure:numbers_of",
+    "lsncli.bench.measure:score_splits",
+    "lsncli.bench.measure:result_numbers",
     "lsncli.bench.suite_workspace:same_backbone",
 )
-"""What makes numbers of given features and prompts, beside the score, its inputs and the model."""
+"""The code that computes results from features and prompts, beside the score, its inputs and the model."""
 
 IN_THE_KEY = (
     Backbone,
@@ -42,32 +42,32 @@ IN_THE_KEY = (
     "lsncli.methods.spec:LEARNER_LABELS",
     "lsncli.methods.spec:SCORE_LABELS",
     "lsncli.bench.jobs:ScoreJob",
-    "lsncli.bench.measure:lay_out_words",
+    "lsncli.bench.measure:write_candidates",
 )
-"""What ``CODE`` uses and what changes no number, or has a key of its own."""
+"""Definitions that ``CODE`` uses and that change no result, or are in the key by their content."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a table and how it is measured."""
+    """A row of a table with the splits it is measured on."""
 
     name: str
     """As the published table prints it, without marks."""
     method: str
     """As ``lsn eval --method`` takes it."""
-    places: tuple[TaskSplit, ...]
+    splits: tuple[TaskSplit, ...]
     learnings: tuple[LearningSpec, ...] = ()
     shots: int | None = None
-    """Training rows of each class for a score that learns from rows; None for all that are not held out."""
+    """Training rows per class for a score that is fitted; None for all that are not held out."""
     model: str = ""
-    """Empty for the suite's."""
+    """Empty for the model of the suite."""
     vocabulary: str = ""
-    """A class list or a file of words, from which every image's words are chosen."""
+    """A class list or a file of words, from which candidates are chosen for each image."""
     unavailable: str = ""
-    """Why this suite cannot measure it; empty if it can."""
+    """Why the suite cannot measure it; empty if it can."""
 
     def method_from(self, seed: int) -> Method:
-        """The method; a score that draws at random takes the seed, unless one is named.
+        """Return the method; a score with a random part takes the seed, unless its settings have one.
 
         Raises UsageError for an invalid method.
         """
@@ -77,35 +77,35 @@ class TableRow:
         return method
 
     @property
-    def looks_at_rows(self) -> bool:
-        """Whether its score learns from training rows by itself."""
+    def fits_rows(self) -> bool:
+        """Whether its score is fitted to training rows."""
         return self.method_from(0).learns_from_rows
 
     def supplied(self, work: Workspace) -> bool:
-        """Whether the user left in the workspace what an unavailable line lacks: a head, words for images."""
-        names = dict.fromkeys(name for place in self.places for name in place.tested)
-        files = self.outside(work, list(names))
+        """Whether the workspace holds what an unavailable row lacks: an imported head, candidates."""
+        names = dict.fromkeys(name for split in self.splits for name in split.tested)
+        files = self.external_files(work, list(names))
         return bool(files) and all(path.is_file() for path in files)
 
-    def outside(self, work: Workspace, sets: Sequence[str]) -> list[Path]:
-        """Files that no job makes: imported heads, words for the images of ``sets``."""
+    def external_files(self, work: Workspace, sets: Sequence[str]) -> list[Path]:
+        """Return the files that no job writes: imported heads, candidates for the images of ``sets``."""
         method, files = self.method_from(0), []
-        if method.head in COMMANDS and method.head not in [one.kind for one in self.learnings]:
+        if method.head in COMMANDS and method.head not in [learning.kind for learning in self.learnings]:
             files.append(work.head(method.head))
         if "candidates" in method.needs and not self.vocabulary:
             files += [work.candidates(name) for name in sets]
         return files
 
     def seeds(self, count: int) -> range:
-        """``count`` seeds, but one where nothing is drawn."""
-        return range(count if self.learnings or self.looks_at_rows else 1)
+        """Return ``count`` seeds, or one seed if nothing is random."""
+        return range(count if self.learnings or self.fits_rows else 1)
 
 
 @dataclass(frozen=True)
 class StoreSnapshot:
-    """What a store says of itself without its rows: the model and its digest, the sets, their checksums.
+    """The metadata of a store: the model and its fingerprint, the sets and their checksums.
 
-    For sets that are not there yet everything is empty: what depends on them has a provisional key.
+    All of it is empty before the first extraction; keys of results are provisional then.
     """
 
     model: str
@@ -114,120 +114,122 @@ class StoreSnapshot:
     checksums: Mapping[str, str]
 
     def part(self, part: ClassSubset) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        """What its rows depend on: the checksum of their set, the classes, and what those are called."""
+        """Return what the rows of a part depend on: the checksum of the set, the classes and their names."""
         return self.checksums.get(part.set, ""), self.classes(part), part.names
 
     def classes(self, part: ClassSubset) -> tuple[str, ...]:
-        """The named ones, else those of the set."""
+        """Return the classes of a part: its own, else those of the stored set."""
         known = self.sets.get(part.set)
         return part.classes or (known.classes if known else ())
 
     def rows(self, part: ClassSubset) -> int | None:
-        """About how many; None for a set that is not there."""
+        """Return about how many rows a part has; None for a set that is not stored."""
         known = self.sets.get(part.set)
         if known is None:
             return None
         return round(known.rows * len(part.classes or known.classes) / max(1, len(known.classes)))
 
 
-def stored(store: Path) -> StoreSnapshot:
-    """Raises LsnError for a store that cannot be read."""
-    if not store.is_file():
+def snapshot_store(path: Path) -> StoreSnapshot:
+    """Return the metadata of a store, empty without a file. Raises LsnError if it cannot be read."""
+    if not path.is_file():
         return StoreSnapshot("", "", {}, {})
-    model = read_fingerprint(store)
-    return StoreSnapshot(model.model, model.digest, list_splits(store), read_checksums(store))
+    model = read_fingerprint(path)
+    return StoreSnapshot(model.model, model.digest, list_splits(path), read_checksums(path))
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """A job: one line at one place from one seed, on all OOD sets of the place."""
+    """A job: score one row on one split from one seed, with all OOD sets of the split."""
 
-    line: TableRow
-    place: TaskSplit
+    row: TableRow
+    split: TaskSplit
     seed: int
-    there: StoreSnapshot
+    store: StoreSnapshot
     work: Workspace
 
     def __str__(self) -> str:
-        return f"{self.line.name} on {self.place}, seed {self.seed}"
+        return f"{self.row.name} on {self.split}, seed {self.seed}"
 
     @cached_property
     def method(self) -> Method:
-        """Raises UsageError for an invalid method."""
-        return self.line.method_from(self.seed)
+        """The method with its seed. Raises UsageError if it is invalid."""
+        return self.row.method_from(self.seed)
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """The word list of the line; empty if it has none. Raises UsageError if it cannot be read."""
-        return read_vocabulary(self.line.vocabulary) if self.line.vocabulary else ()
+        """The word list of the row, or empty. Raises UsageError if it cannot be read."""
+        return read_vocabulary(self.row.vocabulary) if self.row.vocabulary else ()
 
     @property
     def word_list(self) -> str:
-        """Digest of what decides about the words of an image; empty if they are not chosen from a list."""
+        """Digest of what the candidates of an image depend on; empty without a word list."""
         if not self.words:
             return ""
-        code = code_of(propose, *loader_of(self.there.model), without=(Backbone, Workspace))
+        code = code_of(propose, *loader_of(self.store.model), without=(Backbone, Workspace))
         return digest("words", code, self.words, TOP)[:16]
 
     @cached_property
     def code(self) -> str:
-        """Digest of the code that makes its numbers."""
+        """Digest of the code that computes its results."""
         score = load_score(self.method.score, **self.method.settings)
         inputs = [INPUTS[name]] if (name := score.inputs()) else []
-        return code_of(*CODE, type(score), *inputs, *loader_of(self.there.model), without=IN_THE_KEY)
+        return code_of(*CODE, type(score), *inputs, *loader_of(self.store.model), without=IN_THE_KEY)
 
     @property
     def missing(self) -> list[str]:
-        """Sets that are not stored yet."""
-        return [name for name in self.place.sets if name not in self.there.sets]
+        """The sets that are not stored yet."""
+        return [name for name in self.split.sets if name not in self.store.sets]
 
     @cached_property
     def learned(self) -> dict[str, tuple[LearningSpec, str]]:
-        """What must have been learned, by kind: the learning and its key."""
-        train = self.there.part(self.place.known)
-        found = {}
-        for one in self.line.learnings:
-            key = one.key(self.there.model, self.there.fingerprint, train, self.seed)
-            if one.kind == "clipn":
-                key = digest(key, _content(self.work.no_tower))[:32]
-            found[one.kind] = one, key
-        return found
+        """What must be learned before, by kind: the learning and its key."""
+        train = self.store.part(self.split.known)
+        learned = {}
+        for learning in self.row.learnings:
+            key = learning.key(self.store.model, self.store.fingerprint, train, self.seed)
+            if learning.kind == "clipn":
+                key = digest(key, _content_digest(self.work.no_tower))[:32]
+            learned[learning.kind] = learning, key
+        return learned
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """The key of the result on each OOD set."""
-        there = self.there
+        """The key of the result for each OOD set."""
+        store = self.store
         common = digest(
             self.code,
-            there.fingerprint,
+            store.fingerprint,
             str(self.method),
-            there.classes(self.place.known),
-            self.place.known.names,
+            store.classes(self.split.known),
+            self.split.known.names,
             self._rows(),
-            there.part(self.place.test),
+            store.part(self.split.test),
             {kind: key for kind, (_, key) in self.learned.items()},
-            self._found() | ({"vocabulary": self.word_list} if self.words else {}),
+            self._file_digests() | ({"vocabulary": self.word_list} if self.words else {}),
         )
-        parts = self.place.ood.items()
-        return {name: digest("result", common, there.part(part))[:32] for name, part in parts}
+        parts = self.split.ood.items()
+        return {name: digest("result", common, store.part(part))[:32] for name, part in parts}
 
     def _rows(self) -> tuple[str | float | None, ...]:
-        """What the training rows that the score itself looks at depend on; empty if it looks at none."""
-        if not self.line.looks_at_rows:
+        """What the training rows of a fitted score depend on; empty if the score is not fitted."""
+        if not self.row.fits_rows:
             return ()
-        return self.there.checksums.get(self.place.known.set, ""), HELD_OUT, self.line.shots, self.seed
+        return self.store.checksums.get(self.split.known.set, ""), HELD_OUT, self.row.shots, self.seed
 
-    def _found(self) -> dict[str, str]:
-        """Digests of files in the suite's workspace that no job makes: imported heads, words for images."""
-        return {path.name: _content(path) for path in self.line.outside(self.work, self.place.tested)}
+    def _file_digests(self) -> dict[str, str]:
+        """Digests of the files that no job writes, by name."""
+        return {
+            path.name: _content_digest(path) for path in self.row.external_files(self.work, self.split.tested)
+        }
 
 
-def _content(path: Path) -> str:
+def _content_digest(path: Path) -> str:
     """sha256 of a file; empty if there is none."""
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def lines_of(
+def table_rows(
     suite: Suite,
     table: TableSpec,
     *,
@@ -236,53 +238,55 @@ def lines_of(
     mode: str = "",
     model: str = "",
 ) -> tuple[TableRow, ...]:
-    """The lines of a table, or those named by ``rows``; at most ``splits`` splits of every ID set.
+    """Return the rows of a table, or those named by ``rows``, with at most ``splits`` splits of each ID set.
 
-    ``mode`` takes the place of the mode of every learning. ``model`` takes the place of the suite's model, of
-    the only model of a table, and of one of the same architecture that a row names. Raises UsageError for a
-    row that is not there, for invalid settings and for less than one split.
+    ``mode`` replaces the mode of every learning. ``model`` replaces the model of the suite, the only model of
+    a table, and a row's model of the same architecture. Raises UsageError for an unknown row, for invalid
+    settings and for less than one split.
     """
     if splits is not None and splits < 1:
         raise UsageError(f"--splits: expected 1 or more, found {splits}.")
-    names = {plain(row.name): row for row in table.rows}
-    unknown = [name for name in rows if plain(name) not in names]
+    names = {normalise_name(row.name): row for row in table.rows}
+    unknown = [name for name in rows if normalise_name(name) not in names]
     if unknown:
         known = ", ".join(f"'{row.name}'" for row in table.rows)
         raise UsageError(
             f"--rows: table {table.key} of the suite '{suite.name}' has no row '{unknown[0]}'.",
             f"Expected one of {known}.",
         )
-    chosen = [names[plain(name)] for name in dict.fromkeys(rows)] or list(table.rows)
-    return tuple(_line(suite, table, row, splits, mode, model) for row in table.rows if row in chosen)
+    chosen = [names[normalise_name(name)] for name in dict.fromkeys(rows)] or list(table.rows)
+    return tuple(_table_row(suite, table, row, splits, mode, model) for row in table.rows if row in chosen)
 
 
-def _line(
+def _table_row(
     suite: Suite, table: TableSpec, row: RowSpec, splits: int | None, mode: str, model: str
 ) -> TableRow:
-    alone = {one.model for one in table.rows} == {row.model} and not row.unavailable
+    alone = {other.model for other in table.rows} == {row.model} and not row.unavailable
     same = row.model == suite.model or _architecture(row.model) == _architecture(model)
-    given = bool(model) and (alone or same)
-    name = model if given else row.model
+    replaced = bool(model) and (alone or same)
+    name = model if replaced else row.model
     return TableRow(
         name=row.name,
         method=row.method,
-        places=_places(suite, table.groups, row, splits),
+        splits=_task_splits(suite, table.groups, row, splits),
         learnings=tuple(_learning(step, row.shots, mode) for step in row.learn),
         shots=row.shots,
         model="" if name == (model or suite.model) else name,
         vocabulary=row.vocabulary,
-        unavailable="" if given else row.unavailable,
+        unavailable="" if replaced else row.unavailable,
     )
 
 
-def _places(suite: Suite, groups: Sequence[Group], row: RowSpec, splits: int | None) -> tuple[TaskSplit, ...]:
-    """Those of the row's ID set against every OOD set; or those of every group's ID set against its rest."""
-    found: list[TaskSplit] = []
+def _task_splits(
+    suite: Suite, groups: Sequence[Group], row: RowSpec, splits: int | None
+) -> tuple[TaskSplit, ...]:
+    """The splits of the row's ID set with every OOD set, or of each group's ID set with its other classes."""
+    task_splits: list[TaskSplit] = []
     outside = {group.name: ClassSubset(group.ood) for group in groups if group.ood}
     if outside:
         ids = suite.ids[row.id]
-        found += [
-            _place(ids, ids.title, number, choice, outside)
+        task_splits += [
+            _task_split(ids, ids.title, number, choice, outside)
             for number, choice in enumerate(ids.choices[:splits])
         ]
     for group in groups:
@@ -290,11 +294,13 @@ def _places(suite: Suite, groups: Sequence[Group], row: RowSpec, splits: int | N
             ids = suite.ids[group.id]
             for number, choice in enumerate(ids.choices[:splits]):
                 rest = {f"{len(choice.outside)} other classes": ClassSubset(ids.rest, choice.outside)}
-                found.append(_place(ids, group.name, number, choice, rest))
-    return tuple(found)
+                task_splits.append(_task_split(ids, group.name, number, choice, rest))
+    return tuple(task_splits)
 
 
-def _place(ids: IdSet, name: str, number: int, choice: ClassChoice, ood: dict[str, ClassSubset]) -> TaskSplit:
+def _task_split(
+    ids: IdSet, name: str, number: int, choice: ClassChoice, ood: dict[str, ClassSubset]
+) -> TaskSplit:
     test = ClassSubset(ids.test, choice.inside, choice.names if choice.names != choice.inside else ())
     return TaskSplit(name, number, replace(test, set=ids.train) if ids.train else None, test, ood)
 
@@ -303,8 +309,8 @@ def _learning(step: Step, shots: int | None, mode: str) -> LearningSpec:
     settings = dict(step.settings)
     if step.kind in ("positive", "negative"):
         settings |= {"mode": mode} if mode else {}
-        made = preset("positive" if step.kind == "positive" else "negative", **settings)
-        return LearningSpec(step.kind, made, shots)
+        prompts = preset("positive" if step.kind == "positive" else "negative", **settings)
+        return LearningSpec(step.kind, prompts, shots)
     return LearningSpec(step.kind, dual_settings(**settings) if step.kind == "dualcoop" else None, shots)
 
 
@@ -312,16 +318,16 @@ def _architecture(model: str) -> str:
     return model.partition(":")[0].removesuffix("-quickgelu")
 
 
-def plain(name: str) -> str:
-    """A row's name as users type it: case, blanks and "(ours)" do not matter."""
+def normalise_name(name: str) -> str:
+    """Return a row's name for comparison: without case, blanks and "(ours)"."""
     return "".join(name.casefold().replace("(ours)", "").split())
 
 
 def check_methods(suite: Suite, table: TableSpec) -> None:
-    """Raise UsageError, naming suite, table and row, for an invalid method or setting, and for
-    a method that looks at what the row does not learn or at images that its ID set does not have.
+    """Raise UsageError for an invalid method or setting; the message names suite, table and row.
 
-    A row that is unavailable may lack those.
+    A method must not need what the row does not learn, or training images that its ID set does not have,
+    unless the row is unavailable.
     """
     for row in table.rows:
         try:
@@ -343,7 +349,7 @@ def _check_step(step: Step) -> None:
             dual_settings(**step.settings)
         elif step.settings:
             raise UsageError(f"expected no settings for a head, found '{next(iter(step.settings))}'.")
-    except TypeError as error:  # no such setting, or a value of another kind
+    except TypeError as error:  # an unknown setting, or a value of another type
         raise UsageError(
             f"learn '{step.name}': {error}.", "Settings are those of `lsn train-pos`."
         ) from error
@@ -352,7 +358,7 @@ def _check_step(step: Step) -> None:
 
 
 def _missing(suite: Suite, row: RowSpec) -> str:
-    """What the method of a row lacks, in words; empty if nothing."""
+    """What the method of a row lacks, as a clause; empty if nothing."""
     method = parse_method(row.method)
     needed = {method.head} & {"positive", *COMMANDS}
     if "negative" in method.needs and method.head not in COMMANDS:

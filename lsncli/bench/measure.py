@@ -1,7 +1,4 @@
-"""Measure one row of a table on one split: score, compute metrics, and record them with their provenance.
-
-Words for every image of a row's sets are chosen from a word list once for a set, before it is scored.
-"""
+"""Measure one row of a table on one split: score, compute metrics, and record them with their provenance."""
 
 import math
 import time
@@ -32,12 +29,12 @@ from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.validation import parse_json
 
 
-def lay_out_words(score: ScoreJob, heads: Heads, progress: ProgressCallback = silent) -> None:
-    """Write the candidates of every set that ``score`` looks at and that has none yet.
+def write_candidates(score: ScoreJob, heads: Heads, progress: ProgressCallback = silent) -> None:
+    """Write the candidates of every set of ``score`` that has none yet, chosen from its word list.
 
-    ``heads`` are bound to the word list of the score. ``progress`` counts images. Raises as ``propose`` does.
+    ``heads`` are bound to that word list. ``progress`` counts images. Raises as ``propose`` does.
     """
-    missing = [name for name in score.place.tested if not heads.work.candidates(name).is_file()]
+    missing = [name for name in score.split.tested if not heads.work.candidates(name).is_file()]
     if not missing:
         return
     features = WordFeatures(heads.tower)
@@ -66,32 +63,32 @@ def measure(
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> list[Record]:
-    """Records of ``score`` on the OOD sets ``names`` of its place, metrics as fractions.
+    """Return the records of ``score`` for the OOD sets ``names`` of its split; metrics are fractions.
 
-    ``about`` goes into each. What the line learns must have been learned. ``progress`` counts rows scored.
-    Raises LsnError if the method cannot be measured here.
+    ``about`` goes into each record. Prompts and heads must have been learned. ``progress`` counts scored
+    rows. Raises LsnError if the method cannot be measured.
     """
     began = time.perf_counter()
-    found, heads = scored(score, names, work, task, model, device=device, progress=progress)
-    one = found.methods[0]
+    evaluation, heads = score_splits(score, names, work, task, model, device=device, progress=progress)
+    prepared = evaluation.methods[0]
     common = {
         **about,
-        "row": score.line.name,
-        "id": score.place.id,
-        "train_set": score.place.train.image_set if score.place.train else "",
-        "test_set": score.place.test.image_set,
-        "split": score.place.split,
+        "row": score.row.name,
+        "id": score.split.id,
+        "train_set": score.split.train.image_set if score.split.train else "",
+        "test_set": score.split.test.image_set,
+        "split": score.split.number,
         "seed": score.seed,
         "method": str(score.method),
-        "settings": one.resolved.settings,
-        "vocabulary": Path(score.line.vocabulary).name,
+        "settings": prepared.resolved.settings,
+        "vocabulary": Path(score.row.vocabulary).name,
         "learned": {
-            kind: {"key": key, **_described(heads, kind)} for kind, (_, key) in score.learned.items()
+            kind: {"key": key, **_training_facts(heads, kind)} for kind, (_, key) in score.learned.items()
         },
         "classes": len(task.train.classes),
-        "train_rows": 0 if one.train is None else len(one.train),
+        "train_rows": 0 if prepared.train is None else len(prepared.train),
         "model": str(read_fingerprint(work.features)),
-        "fingerprint": score.there.fingerprint,
+        "fingerprint": score.store.fingerprint,
         "device": device,
         "lsn": __version__,
         "revision": revision(),
@@ -103,14 +100,14 @@ def measure(
             **common,
             "key": score.keys[name],
             "ood": name,
-            "ood_set": score.place.ood[name].image_set,
+            "ood_set": score.split.ood[name].image_set,
             **numbers,
         }
-        for name, numbers in numbers_of(found, task, names).items()
+        for name, numbers in result_numbers(evaluation, task, names).items()
     ]
 
 
-def scored(
+def score_splits(
     score: ScoreJob,
     names: Sequence[str],
     work: RowWorkspace,
@@ -120,28 +117,28 @@ def scored(
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> tuple[Evaluation, Heads]:
-    """The evaluation of the one method of ``score`` on the OOD sets ``names``, and the heads it stands on.
+    """Evaluate the method of ``score`` on the OOD sets ``names``; return the evaluation and the heads.
 
-    Scores that were computed before come from the cache. Raises as ``measure`` does.
+    Scores are cached. Raises as ``measure`` does.
     """
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
-    place = replace(work, files=files, words=score.word_list)
-    rows = task.rows(score.line.shots, score.seed).train if score.line.looks_at_rows else task.train.rows
-    heads = Heads(place, task.train.classes, model, Cache(work.cache), rows)
+    row_work = replace(work, files=files, words=score.word_list)
+    rows = task.rows(score.row.shots, score.seed).train if score.row.fits_rows else task.train.rows
+    heads = Heads(row_work, task.train.classes, model, Cache(work.cache), rows)
     if score.words:
-        lay_out_words(score, heads, progress)
-    one = prepare_method(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
+        write_candidates(score, heads, progress)
+    prepared = prepare_method(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)
     splits = (task.test, *(task.ood[name] for name in names))
     for split in splits:
-        load_cached_scores(one, split, classify=split is task.test)
-    found = evaluate(EvaluationPlan((one,), (), task.test, splits[1:]), progress)
-    if found.failed:
-        raise LsnError(found.failed[0][1])
-    return found, heads
+        load_cached_scores(prepared, split, classify=split is task.test)
+    evaluation = evaluate(EvaluationPlan((prepared,), (), task.test, splits[1:]), progress)
+    if evaluation.failed:
+        raise LsnError(evaluation.failed[0][1])
+    return evaluation, heads
 
 
-def _described(heads: Heads, kind: str) -> dict[str, Any]:
-    """The settings of what was learned, and how its training went."""
+def _training_facts(heads: Heads, kind: str) -> dict[str, Any]:
+    """Settings and last loss of learned prompts."""
     if kind == "positive":
         return {"settings": heads.positive.settings, "loss": heads.positive.history[-1]}
     if kind == "negative":
@@ -149,16 +146,17 @@ def _described(heads: Heads, kind: str) -> dict[str, Any]:
     return {}
 
 
-def numbers_of(found: Evaluation, task: EvalTask, names: Sequence[str]) -> dict[str, Record]:
-    by_split = {one.ood: one for one in found.results if one.ood != AVERAGE}
+def result_numbers(evaluation: Evaluation, task: EvalTask, names: Sequence[str]) -> dict[str, Record]:
+    """Return the metrics for the OOD sets ``names`` as fractions, with the numbers of images."""
+    by_split = {result.ood: result for result in evaluation.results if result.ood != AVERAGE}
     numbers = {}
     for name in names:
-        one = by_split[task.ood[name].name]
-        accuracy = one.id_accuracy
+        result = by_split[task.ood[name].name]
+        accuracy = result.id_accuracy
         numbers[name] = {
-            **{metric: getattr(one.metrics, metric) for metric in METRICS},
+            **{metric: getattr(result.metrics, metric) for metric in METRICS},
             "id_accuracy": None if math.isnan(accuracy) else accuracy,
-            "n_id": one.metrics.n_id,
-            "n_ood": one.metrics.n_ood,
+            "n_id": result.metrics.n_id,
+            "n_ood": result.metrics.n_ood,
         }
     return numbers

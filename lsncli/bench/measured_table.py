@@ -1,6 +1,6 @@
-"""A measured table: results as mean and spread, beside the published numbers, with its footnotes.
+"""A measured table: mean and spread of the results beside the published numbers, and footnotes.
 
-Footnotes say whose images, which models, how often.
+Footnotes name the images, the models and the number of seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from shlex import quote
 
-from lsncli.bench.jobs import ScoreJob, check_methods, lines_of
+from lsncli.bench.jobs import ScoreJob, check_methods, table_rows
 from lsncli.bench.plan import BenchPlan, make_plan
 from lsncli.bench.results import Record, mean_and_spread
 from lsncli.bench.runner import Run, run
@@ -20,27 +20,27 @@ from lsncli.reference.published import NUMBERS, PublishedColumn, PublishedTable,
 from lsncli.reference.published import load_table as load_table
 
 
-def papers_own(suite: Suite, name: str) -> bool:
-    """Whether a set of the suite is one of the paper's."""
+def is_published_set(suite: Suite, name: str) -> bool:
+    """Return whether a set of the suite is one of the paper's sets."""
     return name in published_datasets() and name in suite.sets
 
 
-def stand_ins(suite: Suite, spec: TableSpec, names: Sequence[str]) -> list[str]:
-    """What takes the place of the paper's images."""
+def list_stand_ins(suite: Suite, spec: TableSpec, names: Sequence[str]) -> list[str]:
+    """Return descriptions of the images that replace the paper's."""
     chosen = dict.fromkeys(row.id for row in spec.rows if row.id and row.name in names)
     ids = [suite.ids[name] for name in chosen]
-    found = [f"ID: {one.title}" for one in ids if not papers_own(suite, one.test)]
-    return found + [
+    id_sets = [f"ID: {each.title}" for each in ids if not is_published_set(suite, each.test)]
+    return id_sets + [
         f"{group.name}: {suite.sets[group.ood].title}"
         for group in spec.groups
-        if group.ood and not papers_own(suite, group.ood)
+        if group.ood and not is_published_set(suite, group.ood)
     ]
 
 
-def notes_of(suite: Suite, spec: TableSpec, records: Sequence[Record], names: Sequence[str]) -> list[str]:
-    """A paragraph each."""
+def footnotes(suite: Suite, spec: TableSpec, records: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """Return the footnotes of the rows ``names``, a paragraph each."""
     notes = [suite.note.strip(), spec.note.strip()]
-    if stands := stand_ins(suite, spec, names):
+    if stands := list_stand_ins(suite, spec, names):
         notes.append(f"Measured on stand-ins. {'; '.join(stands)}.")
     noted = sorted((row.note.strip(), row.name) for row in spec.rows if row.note and row.name in names)
     for note, rows in groupby(noted, lambda pair: pair[0]):
@@ -71,18 +71,18 @@ class Cell:
     """One number of a measured table, in percent; None where there is none."""
 
     mean: float | None = None
-    """Over ``n`` values, one for each split and seed (of an average: of the same over all groups)."""
+    """Mean of ``n`` values, one for each split and seed; an average first averages the groups of each."""
     spread: float | None = None
-    """Their standard deviation (n - 1)."""
+    """Standard deviation of the values (n - 1)."""
     n: int = 0
     of: int = 0
-    """How many there are when everything is measured."""
+    """Number of values when everything is measured."""
     published: float | None = None
     difference: float | None = None
-    """Measured less published; None where the images are not the paper's."""
+    """Measured minus published; None if the images are not the paper's."""
     why_missing: str = ""
     command: str = ""
-    """What to type to fill the cell; empty where the reason says what is needed first."""
+    """The command that fills the cell; empty if the reason says what is needed first."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,16 @@ class MeasuredTable:
     rows: Mapping[str, Mapping[str, Cell]]
     published: PublishedTable | None
     notes: tuple[str, ...]
-    """What belongs under it: data, stand-ins, models, seeds, dates."""
+    """Footnotes: images, stand-ins, models, seeds, dates."""
     records: tuple[Record, ...]
-    """What it was folded from, each once."""
+    """The records that it summarises, each once."""
     command: str = ""
-    """What measures it, without ``--rows``."""
+    """The command that measures it, without ``--rows``."""
 
 
-def fold(
-    suite: Suite, spec: TableSpec, run: Run, plan: BenchPlan, command: str, names: Sequence[str]
-) -> MeasuredTable:
-    """The rows ``names`` of a table from the results that are known to ``plan``."""
+def summarise(suite: Suite, spec: TableSpec, run: Run, command: str, names: Sequence[str]) -> MeasuredTable:
+    """Return the rows ``names`` of a table, summarised from the results in ``plan.known``."""
+    plan = run.plan
     number = int(spec.key) if spec.key.isdecimal() else 0
     printed = load_table(number) if number in NUMBERS else None
     columns = _columns(spec, printed)
@@ -117,41 +116,43 @@ def fold(
     for row in spec.rows:
         if row.name not in names:
             continue
-        scores = [score for score in plan.scores if score.line.name == row.name]
-        used |= {key: plan.known[key] for one in scores for key in one.keys.values() if key in plan.known}
-        values = next((one.values for one in printed.rows if one.name == row.name), {}) if printed else {}
+        scores = [score for score in plan.scores if score.row.name == row.name]
+        used |= {key: plan.known[key] for score in scores for key in score.keys.values() if key in plan.known}
+        published = (
+            next((each.values for each in printed.rows if each.name == row.name), {}) if printed else {}
+        )
         why = plan.skipped.get(row.name, "") or next(
-            (run.failed[str(one)] for one in scores if str(one) in run.failed), NOT_YET
+            (run.failed[str(score)] for score in scores if str(score) in run.failed), NOT_YET
         )
         ids = [row.id] if row.id else [group.id for group in spec.groups]
-        own = all(papers_own(suite, suite.ids[name].test) for name in ids)
+        own = all(is_published_set(suite, suite.ids[name].test) for name in ids)
         rows[row.name] = {
-            one.key: _cell(
-                _values(one, scores, plan.known, spec.groups),
-                values.get(one.key),
-                own and _same_images(suite, one, spec.groups),
+            column.key: _cell(
+                _values(column, scores, plan.known, spec.groups),
+                published.get(column.key),
+                own and _same_images(suite, column, spec.groups),
                 why,
                 "" if row.name in plan.skipped else f"{command} --rows {quote(row.name)}",
             )
-            for one in columns
+            for column in columns
         }
     records = tuple(used.values())
     return MeasuredTable(
         spec.key,
         spec.title or (printed.title if printed else ""),
         suite.name,
-        bool(stand_ins(suite, spec, names)),
+        bool(list_stand_ins(suite, spec, names)),
         columns,
         rows,
         printed,
-        tuple(notes_of(suite, spec, records, names)),
+        tuple(footnotes(suite, spec, records, names)),
         records,
         command,
     )
 
 
 def _columns(spec: TableSpec, printed: PublishedTable | None) -> tuple[PublishedColumn, ...]:
-    """As published; else both metrics of every group, of their average, and the accuracy."""
+    """The columns as published; else both metrics of every group and of the average, and the accuracy."""
     names = [group.name for group in spec.groups]
     if printed is not None and {one.group for one in printed.columns} - {"", AVERAGE} == set(names):
         return printed.columns
@@ -163,45 +164,45 @@ def _columns(spec: TableSpec, printed: PublishedTable | None) -> tuple[Published
 
 
 Values = list[dict[tuple[int, int], float | None]]
-"""For every group the values by split and seed; None where one is not measured."""
+"""For every group the values by split and seed; None for a value that is not measured."""
 
 
 def _values(
-    one: PublishedColumn, scores: Sequence[ScoreJob], known: Mapping[str, Record], groups: Sequence[Group]
+    column: PublishedColumn, scores: Sequence[ScoreJob], known: Mapping[str, Record], groups: Sequence[Group]
 ) -> Values:
-    found: Values = []
+    groups_values: Values = []
     for group in groups:
-        if one.group not in ("", AVERAGE, group.name):
+        if column.group not in ("", AVERAGE, group.name):
             continue
         values: dict[tuple[int, int], float | None] = {}
         for score in scores:
-            if group.id and score.place.id != group.name:
+            if group.id and score.split.id != group.name:
                 continue
             for ood, key in score.keys.items():
                 if group.id or ood == group.name:
-                    values[score.place.split, score.seed] = known.get(key, {}).get(one.metric)
-        found.append(values)
-    return found
+                    values[score.split.number, score.seed] = known.get(key, {}).get(column.metric)
+        groups_values.append(values)
+    return groups_values
 
 
 def _cell(values: Values, published: float | None, same: bool, why: str, command: str) -> Cell:
-    """Mean and spread of what is measured; a group or an average lacks nothing or says what."""
-    wanted = sum(len(one) for one in values)
-    there = [[100 * value for value in one.values() if value is not None] for one in values]
-    count = sum(map(len, there))
-    if not there or not all(there):
-        return Cell(of=wanted, published=published, why_missing=why, command=command)
-    if all(one.keys() == values[0].keys() for one in values) and count == wanted:
-        rows = zip(*([value or 0.0 for value in one.values()] for one in values), strict=True)
+    """Mean and spread of the values that are measured, in percent; a reason if some are missing."""
+    total = sum(map(len, values))
+    measured = [[100 * value for value in group.values() if value is not None] for group in values]
+    count = sum(map(len, measured))
+    if not measured or not all(measured):
+        return Cell(of=total, published=published, why_missing=why, command=command)
+    if all(group.keys() == values[0].keys() for group in values) and count == total:
+        rows = zip(*([value or 0.0 for value in group.values()] for group in values), strict=True)
         mean, spread = mean_and_spread([100 * sum(row) / len(row) for row in rows])
     else:
-        mean, spread = mean_and_spread([mean_and_spread(one)[0] for one in there])[0], None
-    missing = f"{count} of {wanted} measured" if count < wanted else ""
+        mean, spread = mean_and_spread([mean_and_spread(group)[0] for group in measured])[0], None
+    missing = f"{count} of {total} measured" if count < total else ""
     missing += f": {why}" if missing and why != NOT_YET else ""
     return Cell(
         mean=mean,
         spread=spread,
-        n=min(map(len, there)),
+        n=min(map(len, measured)),
         of=max(map(len, values)),
         published=published,
         difference=mean - published if same and published is not None else None,
@@ -210,13 +211,13 @@ def _cell(values: Values, published: float | None, same: bool, why: str, command
     )
 
 
-def _same_images(suite: Suite, one: PublishedColumn, groups: Sequence[Group]) -> bool:
-    """Whether what a column tells ID from are the paper's images."""
-    chosen = [group for group in groups if one.group in (AVERAGE, group.name)]
-    return all(papers_own(suite, group.ood or suite.ids[group.id].rest) for group in chosen)
+def _same_images(suite: Suite, column: PublishedColumn, groups: Sequence[Group]) -> bool:
+    """Whether the OOD images of a column are the paper's."""
+    chosen = [group for group in groups if column.group in (AVERAGE, group.name)]
+    return all(is_published_set(suite, group.ood or suite.ids[group.id].rest) for group in chosen)
 
 
-def measured(
+def measure_table(
     suite: Suite,
     spec: TableSpec,
     *,
@@ -236,16 +237,15 @@ def measured(
     dry: bool = False,
     quiet: bool = False,
 ) -> tuple[MeasuredTable, BenchPlan]:
-    """Measure what is missing of a table (nothing if ``dry``) and fold what is known; the plan has the jobs.
+    """Measure what is missing of a table (nothing if ``dry``); return the table and the plan with its jobs.
 
-    ``named`` are suite and table as the user wrote them (their own names otherwise), for commands that
-    fill cells in. ``data`` is the folder of the images; without it, features must be in the workspace
-    ``work`` already. ``rows`` are names of rows, ``seeds`` and ``splits`` how many; ``mode``, ``model`` and
-    ``pretrained`` take the place of the suite's. Raises UsageError as ``lines_of`` does, and LsnError if
-    another process works on the suite.
+    ``named`` are suite and table as the user wrote them, for the commands in cells. ``data`` is the folder of
+    the images; without it the features must be in the workspace ``work``. ``rows`` are names of rows,
+    ``seeds`` and ``splits`` are counts; ``mode``, ``model`` and ``pretrained`` replace those of the suite.
+    Raises UsageError as ``table_rows`` does, and LsnError if another process works on the suite.
     """
     check_methods(suite, spec)
-    lines = lines_of(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
+    chosen = table_rows(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
     used = model or suite.model
     bundle = suite.features if used == suite.model and not pretrained else None
     suite_work = SuiteWorkspace(
@@ -254,9 +254,9 @@ def measured(
     about = {"suite": suite.name, "table": spec.key}
     count = suite.seeds if seeds is None else seeds
     if dry:
-        done = Run(suite_work, about, make_plan(suite_work, lines, count))
+        this_run = Run(suite_work, about, make_plan(suite_work, chosen, count))
     else:
-        done = run(suite_work, lines, about=about, seeds=count, jobs=jobs, quiet=quiet)
+        this_run = run(suite_work, chosen, about=about, seeds=count, jobs=jobs, quiet=quiet)
     written = named or (suite.name, spec.key)
     given: dict[str, object] = {
         "table": written[1],
@@ -268,5 +268,5 @@ def measured(
     given |= {"pretrained": pretrained, "seeds": seeds, "splits": splits}
     options = (f"--{name} {quote(str(value))}" for name, value in given.items() if value)
     command = " ".join(["lsn bench", *options])
-    table = fold(suite, spec, done, done.plan, command, [line.name for line in lines])
-    return table, done.plan
+    table = summarise(suite, spec, this_run, command, [row.name for row in chosen])
+    return table, this_run.plan

@@ -1,6 +1,4 @@
-"""Print a measured table, or a plan, with its footnotes: rows for ``report.formats``, measured beside
-published.
-"""
+"""A measured table in every output format: measured beside published numbers, with footnotes for people."""
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
@@ -15,7 +13,7 @@ from lsncli.report.formats import FORMATS, Column, target
 Record = dict[str, Any]
 
 PARTS = ("measured", "spread", "published", "difference")
-"""What is said of one number, in percent."""
+"""What a cell holds, in percent."""
 
 TIDY = [
     Column("suite", "Suite"),
@@ -29,11 +27,11 @@ TIDY = [
     Column("why_missing", "Why missing", wide=True),
     Column("command", "Command", wide=True),
 ]
-"""csv, json and jsonl: one number a row."""
+"""Columns of formats for programs: one number per row."""
 
 
-def tidy(table: MeasuredTable) -> Iterator[Record]:
-    """One number a row, in percent; without one, why and the command that makes it."""
+def to_rows(table: MeasuredTable) -> Iterator[Record]:
+    """Yield a row for each number, in percent; a missing number has the reason and the command to type."""
     for name, cells in table.rows.items():
         for column in table.columns:
             cell = cells[column.key]
@@ -51,27 +49,33 @@ def tidy(table: MeasuredTable) -> Iterator[Record]:
             }
 
 
-def wide(table: MeasuredTable) -> tuple[list[Record], list[Column]]:
-    """One row a row of the table: the average first, every column with spread, published and difference."""
-    order = sorted(table.columns, key=lambda one: one.group != AVERAGE)
-    columns = [Column(f"{one.key}/{part}", f"{one.key} {part}", digits=2) for one in order for part in PARTS]
+def to_wide_rows(table: MeasuredTable) -> tuple[list[Record], list[Column]]:
+    """Return one row per row of the table: the average first, each column with its parts, in percent."""
+    order = sorted(table.columns, key=lambda column: column.group != AVERAGE)
+    columns = [
+        Column(f"{each.key}/{part}", f"{each.key} {part}", digits=2) for each in order for part in PARTS
+    ]
     rows = [
         {
             "table": table.key,
             "row": name,
-            **{f"{one.key}/{part}": value for one in order for part, value in _parts(cells[one.key]).items()},
+            **{
+                f"{each.key}/{part}": value
+                for each in order
+                for part, value in _parts(cells[each.key]).items()
+            },
         }
         for name, cells in table.rows.items()
     ]
     return rows, [Column("table", "Table"), Column("row", "Methods"), *columns]
 
 
-def people(table: MeasuredTable, *, every: bool = False) -> tuple[list[Record], list[Column]]:
-    """A line for every row on its average; with ``every``, or without an average, on every group."""
-    groups = [name for name, _ in groupby(table.columns, lambda one: one.group) if name]
+def to_display_rows(table: MeasuredTable, *, every: bool = False) -> tuple[list[Record], list[Column]]:
+    """Return a line per row with its average, or per group with ``every`` or without an average."""
+    groups = [name for name, _ in groupby(table.columns, lambda column: column.group) if name]
     if AVERAGE in groups:
         groups = [AVERAGE, *(name for name in groups if name != AVERAGE)] if every else [AVERAGE]
-    metrics = list(dict.fromkeys(one.metric for one in table.columns if one.group or len(groups) == 1))
+    metrics = list(dict.fromkeys(each.metric for each in table.columns if each.group or len(groups) == 1))
     rows: list[Record] = []
     for name, cells in table.rows.items():
         for group in groups:
@@ -84,12 +88,12 @@ def people(table: MeasuredTable, *, every: bool = False) -> tuple[list[Record], 
     columns = [Column("row", "Methods", wide=True)]
     columns += [Column("group", "Data")] if len(groups) > 1 else []
     for metric in metrics:
-        columns += _people_columns(metric, rows)
+        columns += _metric_columns(metric, rows)
     return rows, [*columns, Column("n", "n", digits=0)]
 
 
-def _people_columns(metric: str, rows: list[Record]) -> list[Column]:
-    """Only those that hold a number, but always the measured one."""
+def _metric_columns(metric: str, rows: list[Record]) -> list[Column]:
+    """The columns of a metric that hold a number, and always the measured one."""
     about = METRICS[metric]
     titles = {
         "measured": about.title + ("↑" if about.higher_is_better else "↓"),
@@ -105,23 +109,23 @@ def _people_columns(metric: str, rows: list[Record]) -> list[Column]:
 
 
 def headline(table: MeasuredTable) -> str:
-    """Which table, measured on what; the paper's caption only where it is true of the images."""
+    """Return the title: table and suite, and the paper's caption unless images are stand-ins."""
     caption = f": {table.title}" if table.title and not table.stand_in else ""
     return f"Table {table.key} measured on the suite '{table.suite}'{caption}"
 
 
 def footer(table: MeasuredTable) -> list[str]:
-    """What belongs under a table: why numbers are missing and what makes them, then the notes."""
-    found: dict[str, dict[str, str]] = {}
+    """Return the paragraphs under a table: why numbers are missing, how to fill them in, footnotes."""
+    reasons: dict[str, dict[str, str]] = {}
     for name, cells in table.rows.items():
         missing = [cell for cell in cells.values() if cell.why_missing]
         if missing:
-            found.setdefault(missing[0].why_missing, {})[name] = missing[0].command
-    return [_missing(why, rows) for why, rows in found.items()] + list(table.notes)
+            reasons.setdefault(missing[0].why_missing, {})[name] = missing[0].command
+    return [_missing(why, rows) for why, rows in reasons.items()] + list(table.notes)
 
 
 def _missing(why: str, rows: Mapping[str, str]) -> str:
-    """One reason for all rows that have it, and one command: that of the row, or of the whole table."""
+    """A reason with its rows, and the command for the row or the whole table."""
     command = next(iter(rows.values()))
     if len(rows) > 1:
         command = command.partition(" --rows ")[0]
@@ -133,20 +137,19 @@ def _parts(cell: Cell) -> dict[str, float | None]:
     return dict(zip(PARTS, (cell.mean, cell.spread, cell.published, cell.difference), strict=True))
 
 
-def show(
+def print_table(
     table: MeasuredTable, format_name: str, output: Path | None = None, *, wide_rows: bool = False
 ) -> None:
     """Write a measured table to stdout or to ``output``, in percent.
 
-    Formats for people show a row's average (with ``wide_rows`` every group of columns), and under the table
-    what numbers were measured on. The others hold one number a row, or with ``wide_rows`` one row a row of
-    the table. Raises as ``render``.
+    Formats for people show a row's average (every group with ``wide_rows``), and footnotes. The others hold
+    one number per row, or with ``wide_rows`` one row per row of the table. Raises as ``render``.
     """
     form = FORMATS[format_name]
     if form.people:
-        rows, columns = people(table, every=wide_rows)
+        rows, columns = to_display_rows(table, every=wide_rows)
     else:
-        rows, columns = wide(table) if wide_rows else (list(tidy(table)), TIDY)
+        rows, columns = to_wide_rows(table) if wide_rows else (list(to_rows(table)), TIDY)
     with target(output, format_name) as file:
         form.write(rows, columns, file, headline(table))
         if form.people:

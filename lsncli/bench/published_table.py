@@ -43,7 +43,7 @@ DIGITS = 2
 Record = dict[str, Any]
 
 
-def shown(row: PublishedRow, column: PublishedColumn) -> str:
+def format_value(row: PublishedRow, column: PublishedColumn) -> str:
     """A number with the paper's digits, or the paper's dash where the row has none."""
     value = row.values.get(column.key)
     return MISSING if value is None else f"{value:.{DIGITS}f}"
@@ -59,7 +59,7 @@ def sections(rows: tuple[PublishedRow, ...]) -> list[tuple[PublishedRow, ...]]:
     return [tuple(inside) for _, inside in groupby(rows, lambda one: one.section)]
 
 
-def tidy(table: PublishedTable) -> Iterator[Record]:
+def to_rows(table: PublishedTable) -> Iterator[Record]:
     """One number a row, in percent; numbers that the paper leaves out have none."""
     for row in table.rows:
         for column in table.columns:
@@ -75,7 +75,7 @@ def tidy(table: PublishedTable) -> Iterator[Record]:
                 }
 
 
-def wide(table: PublishedTable) -> Iterator[Record]:
+def to_wide_rows(table: PublishedTable) -> Iterator[Record]:
     """One row a row of the table, in percent; None where the paper leaves a number out."""
     for row in table.rows:
         yield {
@@ -87,7 +87,7 @@ def wide(table: PublishedTable) -> Iterator[Record]:
         }
 
 
-def record(table: PublishedTable) -> Record:
+def to_record(table: PublishedTable) -> Record:
     """The whole table as one JSON object; ``values`` in percent, None where the paper leaves a number out."""
     return {
         "table": table.number,
@@ -133,7 +133,7 @@ def footer(table: PublishedTable) -> list[str]:
     ]
 
 
-def listing() -> Iterator[Record]:
+def list_tables() -> Iterator[Record]:
     """What tables there are."""
     for number in NUMBERS:
         one = load_table(number)
@@ -151,7 +151,7 @@ GAP = 2
 Group = tuple[str, tuple[PublishedColumn, ...]]
 
 
-def render_table(
+def print_table(
     table: PublishedTable, format_name: str, output: Path | None = None, *, wide_rows: bool = False
 ) -> None:
     """Write a table to stdout or to ``output``.
@@ -169,7 +169,9 @@ def render_table(
                 rows_of.Column(one.key, f"{one.group} {_arrowed(one)}".strip(), DIGITS)
                 for one in table.columns
             ]
-            rows = ({**one, "row": _name(row)} for one, row in zip(wide(table), table.rows, strict=True))
+            rows = (
+                {**one, "row": _name(row)} for one, row in zip(to_wide_rows(table), table.rows, strict=True)
+            )
             form.write(rows, [rows_of.Column("row", NAMES), *columns], file, headline(table))
             file.writelines(form.paragraph(printable(paragraph)) for paragraph in footer(table))
         else:
@@ -185,7 +187,7 @@ def has_rows(format_name: str) -> bool:
 def _rows(
     table: PublishedTable, typed: bool, wide_rows: bool
 ) -> tuple[Iterable[Record], list[rows_of.Column]]:
-    found: Iterable[Record] = wide(table) if wide_rows else tidy(table)
+    found: Iterable[Record] = to_wide_rows(table) if wide_rows else to_rows(table)
     if not typed:
         found = (
             {key: f"{value:.{DIGITS}f}" if isinstance(value, float) else value for key, value in one.items()}
@@ -202,7 +204,7 @@ def _rows(
 
 def write_object(table: PublishedTable, file: TextIO) -> None:
     """Write a table as one JSON object with everything."""
-    file.write(json.dumps(record(table), indent=1) + "\n")
+    file.write(json.dumps(to_record(table), indent=1) + "\n")
 
 
 def write_blocks(table: PublishedTable, file: TextIO) -> None:
@@ -237,7 +239,7 @@ def blocks(table: PublishedTable, room: int) -> list[list[Group]]:
 def _widths(group: Group, table: PublishedTable) -> list[int]:
     """Characters of each column of numbers; one stands between two of them."""
     return [
-        max(len(METRICS[column.metric].title), *(len(shown(row, column)) for row in table.rows))
+        max(len(METRICS[column.metric].title), *(len(format_value(row, column)) for row in table.rows))
         for column in group[1]
     ]
 
@@ -263,7 +265,7 @@ def _numbers(row: PublishedRow, group: Group, table: PublishedTable) -> Text:
     text = Text()
     for column, size in zip(group[1], _widths(group, table), strict=True):
         text.append(" " if text else "")
-        text.append(shown(row, column).rjust(size), style="bold" if column.key in row.bold else "")
+        text.append(format_value(row, column).rjust(size), style="bold" if column.key in row.bold else "")
     return text
 
 
@@ -293,7 +295,8 @@ def _markdown(table: PublishedTable) -> Iterator[str]:
     yield "|---|" + "---:|" * len(table.columns) + "\n"
     for row in table.rows:
         cells = (
-            f"**{shown(row, one)}**" if one.key in row.bold else shown(row, one) for one in table.columns
+            f"**{format_value(row, one)}**" if one.key in row.bold else format_value(row, one)
+            for one in table.columns
         )
         yield markdown_line([markdown_text(_name(row)), *cells])
     for paragraph in footer(table):
@@ -315,7 +318,7 @@ def _latex(table: PublishedTable) -> Iterator[str]:
         yield "\\midrule\n"
         for row in section:
             cells = (
-                f"\\textbf{{{shown(row, one)}}}" if one.key in row.bold else shown(row, one)
+                f"\\textbf{{{format_value(row, one)}}}" if one.key in row.bold else format_value(row, one)
                 for one in table.columns
             )
             name = latex_text(row.name) + "".join(

@@ -1,8 +1,8 @@
-"""Results on disk: one JSON line each, appended and flushed at once, read back by key.
+"""Results on the disk: JSON Lines, each record appended and flushed at once, and read back by key.
 
-A line is a measured method on one OOD set: ``suite``, ``table``, ``row``, ``id``, ``ood``, ``split``,
-``seed``, the metrics as fractions, what it was made with, and ``key``, a digest of all that its numbers hang
-on. A line with the key of something wanted answers it, whichever table it was measured for.
+A record is a measured method on one OOD set: ``suite``, ``table``, ``row``, ``id``, ``ood``, ``split``,
+``seed``, the metrics as fractions, provenance, and ``key``, a digest of everything that the metrics depend
+on. A record serves every table that needs a result with its key.
 """
 
 import json
@@ -22,19 +22,19 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Results:
-    """The file ``path``; it need not be there yet."""
+    """A file of records. It may be missing."""
 
     path: Path
 
     def read(self) -> dict[str, Record]:
-        """The records by key, the last one of a key. Lines that are not whole records are skipped."""
+        """Return the records by key, the last one for each key. Incomplete lines are skipped."""
         return {record["key"]: record for record in self.lines() if isinstance(record.get("key"), str)}
 
     def lines(self) -> Iterator[Record]:
-        """Every whole line that is a JSON object. Raises LsnError if the file cannot be read."""
+        """Yield every complete line that is a JSON object. Raises LsnError if the file cannot be read."""
         if not self.path.is_file():
             return
-        with _explained(self.path, "read"):
+        with _named_errors(self.path, "read"):
             content = self.path.read_bytes()
         # What follows the last line end was being written when a process was killed.
         for line in content[: content.rfind(b"\n") + 1].splitlines():
@@ -46,12 +46,12 @@ class Results:
                 yield record
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines and wait until they are on the disk; a line that a kill cut short gives way to them.
+        """Append records and wait until they are on the disk; a last line that a kill cut short is removed.
 
         Raises LsnError if the file cannot be written.
         """
         data = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records).encode("ascii")
-        with _explained(self.path, "written"):
+        with _named_errors(self.path, "written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
                 _drop_torn_line(file.fileno())
@@ -61,19 +61,19 @@ class Results:
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the standard deviation of a sample (n - 1); None of a single value."""
+    """Return the mean, and the standard deviation of a sample (n - 1) or None for a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def _drop_torn_line(handle: int) -> None:
-    """Cut the file off behind its last line end."""
+    """Truncate the file after its last line end."""
     end = size = os.fstat(handle).st_size
     while end:
         start = max(0, end - 4096)
         os.lseek(handle, start, os.SEEK_SET)
-        found = os.read(handle, end - start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
+        newline = os.read(handle, end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
             break
         end = start
     if end < size:
@@ -81,7 +81,7 @@ def _drop_torn_line(handle: int) -> None:
 
 
 @contextmanager
-def _explained(path: Path, what: str) -> Iterator[None]:
+def _named_errors(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -75,7 +75,7 @@ def stored_subset(name: str, info: SplitInfo, image_set: str) -> Subset | None:
     return next((one for one in (named, every) if one.split == name), None)
 
 
-def images_a_class(shots: int | None) -> int | None:
+def images_per_class(shots: int | None) -> int | None:
     """How many images of a class give ``shots`` to learn from beside those held out; None for all."""
     if shots is None:
         return None
@@ -85,7 +85,7 @@ def images_a_class(shots: int | None) -> int | None:
     return count
 
 
-def names_of(layout: DatasetLayout, known: Dataset | None) -> Mapping[str, str]:
+def names_by_folder(layout: DatasetLayout, known: Dataset | None) -> Mapping[str, str]:
     """The names of the classes that a layout has, by folder; folders of no published class are left out.
 
     Raises UsageError for two folders of one class.
@@ -104,7 +104,7 @@ def list_subset(subset: Subset, layout: DatasetLayout, known: Dataset | None) ->
     only = None
     if subset.classes:
         wanted = set(subset.classes)
-        only = [folder for folder, name in names_of(layout, known).items() if name in wanted]
+        only = [folder for folder, name in names_by_folder(layout, known).items() if name in wanted]
     listing = layout.listing(only)
     if subset.each is None:
         return listing
@@ -128,7 +128,7 @@ def expected_images(subset: Subset, known: Dataset | None) -> int | None:
     return round(classes * (each if subset.each is None else min(each, subset.each)))
 
 
-def lacking(classes: Sequence[str], layout: DatasetLayout, known: Dataset | None) -> list[str]:
+def missing_classes(classes: Sequence[str], layout: DatasetLayout, known: Dataset | None) -> list[str]:
     """The names among ``classes`` that have no folder."""
-    there = set(names_of(layout, known).values())
+    there = set(names_by_folder(layout, known).values())
     return [name for name in classes if name not in there]

@@ -1,7 +1,7 @@
-"""What the rows of a table learn, kept on disk under a digest of everything that decides it.
+"""Trainings for the rows of a table; each result is a file named by a digest of everything it depends on.
 
-Rows that learn the same from the same split learn it once; the five ID splits of CIFAR+10 are one. Training
-runs one job after the other, or several at a time in processes of one thread each.
+Rows that learn the same from the same split share one training; so do the five ID splits of CIFAR+10.
+Trainings run one after the other, or in parallel in processes of one thread each.
 """
 
 import multiprocessing
@@ -37,28 +37,28 @@ from lsncli.training.linear_probe import linear_head
 from lsncli.training.prompts import TrainingData, learn_resumably, learned_prompts, train_dualcoop
 
 CODE = (Loader, "lsncli.bench.suite_workspace:same_backbone")
-"""What makes prompts and heads of given features, beside the learner and the model."""
+"""The code that prompts and heads depend on, beside the learner and the model."""
 
 
 @dataclass(frozen=True)
 class LearningSpec:
-    """Prompts or a head: the ``kind``, a key of ``LEARNERS``, and what is learned by."""
+    """What to learn: the ``kind`` of prompts or head, a key of ``LEARNERS``, and the settings."""
 
     kind: str
     settings: PromptSettings | None = None
-    """None where there is nothing to choose: a linear probe, CLIPN's head."""
+    """None for a kind without settings: a linear probe, CLIPN's head."""
     shots: int | None = None
-    """Training rows of each class; None for all that are not held out."""
+    """Training rows per class; None for all that are not held out."""
 
     def key(self, model: str, fingerprint: str, train: Sequence[str | tuple[str, ...]], seed: int) -> str:
-        """Digest of model, rows, classes, settings and code; ``train`` is what the rows depend on."""
+        """Return a digest of model, rows, classes, settings, code; ``train`` is what the rows depend on."""
         chosen = asdict(self.settings) if self.settings else {}
         rule = (HELD_OUT, self.shots, seed)
         code = code_of(LEARNERS[self.kind], *CODE, *loader_of(model), without=IN_THE_KEY)
         return digest("learned", code, fingerprint, train, rule, self.kind, chosen)[:32]
 
     def work(self, rows: int, classes: int) -> int:
-        """What the seconds grow with: steps times texts, or rows."""
+        """Return the units of work: steps times texts, or rows."""
         rows = min(rows, classes * (self.shots or rows))
         if self.settings is None:
             return rows
@@ -68,7 +68,7 @@ class LearningSpec:
         return steps(rows, self.settings) * texts
 
     def __str__(self) -> str:
-        """The kind, the preset, and what differs from it."""
+        """Return the kind, the preset and the settings that differ from it."""
         if self.settings is None:
             return f"{self.kind} head"
         chosen = asdict(self.settings)
@@ -80,20 +80,20 @@ class LearningSpec:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A job: one learning on the rows of one place; the outcome goes to ``place.files[kind]``."""
+    """A job: learn from the rows of one split; the result goes to ``workspace.files[kind]``."""
 
     learning: LearningSpec
     seed: int
-    place: RowWorkspace
+    workspace: RowWorkspace
     device: str
 
     def plan(self, task: EvalTask) -> TrainingData:
-        """The rows to learn from."""
+        """Return the rows to learn from."""
         return TrainingData(task.train, task.rows(self.learning.shots, self.seed))
 
     @property
     def settings(self) -> PromptSettings:
-        """With the seed. Raises LsnError for a kind that needs settings and has none."""
+        """The settings with the seed. Raises LsnError if there are none."""
         settings = self.learning.settings
         if settings is None:
             raise LsnError(f"Expected settings to learn {self.learning.kind} prompts by, found none.")
@@ -101,41 +101,43 @@ class TrainingJob:
 
 
 IN_THE_KEY = (Backbone, LearningSpec, check_distinct)
-"""What learners use and what is in the key by its content, or changes no number."""
+"""Definitions that learners use and that are in the key by their content, or change no result."""
 
 
 def learn(
     training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback = silent
 ) -> None:
-    """Learn, and write the outcome whole or not at all; prompts go on from their last epoch after a kill.
+    """Learn, and write the result atomically; prompts resume from their last epoch after a kill.
 
     Raises LsnError if the rows or the settings cannot be learned from.
     """
     LEARNERS[training.learning.kind](training, task, model, progress)
-    training.place.checkpoint(training.learning.kind).unlink(missing_ok=True)
+    training.workspace.checkpoint(training.learning.kind).unlink(missing_ok=True)
 
 
 def _prompts(training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback) -> None:
     kind, settings, plan = training.learning.kind, training.settings, training.plan(task)
     backbone = model()
     tower, learned = learn_resumably(
-        training.place.checkpoint(kind), backbone, plan, settings, progress=progress
+        training.workspace.checkpoint(kind), backbone, plan, settings, progress=progress
     )
-    save_prompts(training.place.prompts(kind), learned_prompts(backbone, tower, plan, learned, settings))
+    save_prompts(training.workspace.prompts(kind), learned_prompts(backbone, tower, plan, learned, settings))
 
 
 def _dual(training: TrainingJob, task: EvalTask, model: LoadBackbone, progress: ProgressCallback) -> None:
-    train_dualcoop(training.place, model(), training.plan(task), training.settings, progress=progress)
+    train_dualcoop(training.workspace, model(), training.plan(task), training.settings, progress=progress)
 
 
 def _linear(training: TrainingJob, task: EvalTask, _model: LoadBackbone, _progress: ProgressCallback) -> None:
     plan, device = training.plan(task), pick_device(training.device)
-    head, _ = linear_head(plan.split, plan.rows, read_fingerprint(training.place.features), device=device)
-    save_head(training.place.head(training.learning.kind), head)
+    head, _ = linear_head(plan.split, plan.rows, read_fingerprint(training.workspace.features), device=device)
+    save_head(training.workspace.head(training.learning.kind), head)
 
 
 def _clipn(training: TrainingJob, task: EvalTask, model: LoadBackbone, _progress: ProgressCallback) -> None:
-    write_tower_head(training.place, model(), load_no_tower(training.place.no_tower), task.train.classes)
+    write_tower_head(
+        training.workspace, model(), load_no_tower(training.workspace.no_tower), task.train.classes
+    )
 
 
 LEARNERS: Mapping[str, Callable[[TrainingJob, EvalTask, LoadBackbone, ProgressCallback], None]] = {
@@ -149,18 +151,18 @@ LEARNERS: Mapping[str, Callable[[TrainingJob, EvalTask, LoadBackbone, ProgressCa
 
 @dataclass(frozen=True)
 class PoolTask:
-    """A training with all that a process needs to do it by itself."""
+    """A training with everything that a process needs to run it."""
 
     training: TrainingJob
-    where: TaskSplit
+    split: TaskSplit
     path: Path
-    """The file that the outcome goes to."""
+    """The file of the result."""
     pretrained: str
 
-    def do(self, progress: ProgressCallback = silent) -> float:
-        """Learn; returns the seconds it took. Raises LsnError as ``learn`` does."""
-        began, store = time.perf_counter(), self.training.place.features
-        task = loader(store).load(self.where)
+    def run(self, progress: ProgressCallback = silent) -> float:
+        """Learn and return the seconds it took. Raises LsnError as ``learn`` does."""
+        began, store = time.perf_counter(), self.training.workspace.features
+        task = shared_loader(store).load(self.split)
         learn(
             self.training, task, lambda: same_backbone(store, self.pretrained, self.training.device), progress
         )
@@ -169,25 +171,25 @@ class PoolTask:
 
 @dataclass(frozen=True)
 class PoolResult:
-    """What became of it: the seconds it took, or why it failed."""
+    """The outcome of a task: the seconds it took, or why it failed."""
 
-    work: PoolTask
+    task: PoolTask
     seconds: float = 0.0
     error: str = ""
 
 
 @lru_cache(maxsize=1)
-def loader(store: Path) -> Loader:
-    """Shared by the jobs of a process that follow each other."""
+def shared_loader(store: Path) -> Loader:
+    """Return the loader that consecutive jobs of a process share."""
     return Loader(store)
 
 
 @contextmanager
-def learning(todo: Sequence[PoolTask], jobs: int) -> Iterator[Iterator[PoolResult]]:
-    """Learn everything; each comes as soon as its outcome is on the disk.
+def run_trainings(todo: Sequence[PoolTask], jobs: int) -> Iterator[Iterator[PoolResult]]:
+    """Run trainings; yield an iterator of their results, each as soon as its file is written.
 
-    Several jobs start at once, whatever is done inside before the first of them is asked for, and end in any
-    order; one at a time learns when it is asked for. Raises LsnError if a process was killed.
+    With several ``jobs`` all trainings start on entry and finish in any order; with one, each runs when the
+    iterator asks for it. Raises LsnError if a process was killed.
     """
     if jobs < 2 or not todo:
         yield map(_attempt, todo)
@@ -201,7 +203,7 @@ def learning(todo: Sequence[PoolTask], jobs: int) -> Iterator[Iterator[PoolResul
             futures = [pool.submit(_attempt, work) for work in todo]
         yield (future.result() for future in as_completed(futures))
     except KeyboardInterrupt:
-        for process in multiprocessing.active_children():  # after SIGTERM they have heard of nothing
+        for process in multiprocessing.active_children():  # SIGTERM reached the parent only
             process.terminate()
         raise
     except BrokenProcessPool as error:
@@ -226,15 +228,15 @@ def _one_thread() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _attempt(work: PoolTask) -> PoolResult:
+def _attempt(task: PoolTask) -> PoolResult:
     try:
-        return PoolResult(work, work.do())
+        return PoolResult(task, task.run())
     except LsnError as error:
-        return PoolResult(work, error=str(error))
+        return PoolResult(task, error=str(error))
 
 
 def _start(parent: int) -> None:
-    """One thread of torch, and an end when the parent has been killed: nobody would wait for the outcome."""
+    """Use one thread of torch, and exit when the parent was killed: nobody would read the result."""
     import torch
 
     torch.set_num_threads(1)

@@ -118,17 +118,17 @@ def bench(
     What is measured is kept: a run that was interrupted goes on, and the same again is instant. Numbers that
     are missing say why, and which command fills them in. Formats for programs hold one number a row.
     """
-    from lsncli.bench.published_table import listing
+    from lsncli.bench.published_table import list_tables
 
     _check(table, figure, plots, shots, published, dry_run)
     if table is None and figure is None:
-        render(listing(), LISTING, format, output)
+        render(list_tables(), LISTING, format, output)
         return
     if published and table is not None:
         _show_published(table, wide, format, output)
         return
-    from lsncli.bench.measured_table import measured
-    from lsncli.bench.measured_view import show
+    from lsncli.bench.measured_table import measure_table
+    from lsncli.bench.measured_view import print_table
     from lsncli.bench.suite_toml import load_suite
 
     chosen = load_suite(suite)
@@ -155,17 +155,17 @@ def bench(
         _draw(figure, request, format, output)
         return
     spec = _spec(table or "", chosen)
-    found, plan = measured(
+    found, plan = measure_table(
         chosen, spec, named=(suite, table or ""), rows=rows or (), **given, dry=dry_run, quiet=quiet
     )
     if dry_run:
-        from lsncli.bench.jobs import lines_of
+        from lsncli.bench.jobs import table_rows
 
-        fast = lines_of(chosen, spec, rows=rows or (), splits=splits, mode="fast", model=model)
+        fast = table_rows(chosen, spec, rows=rows or (), splits=splits, mode="fast", model=model)
         title = f"Table {spec.key} on the suite '{chosen.name}'"
         _show_costs(plan, fast, found.command, title, format, output, quiet)
         return
-    show(found, format, output, wide_rows=wide)
+    print_table(found, format, output, wide_rows=wide)
     if plots is not None:
         from lsncli.bench.figures.request import draw_rows
 
@@ -222,9 +222,9 @@ def _show_costs(
     from lsncli.bench.speeds import Speeds
 
     speeds = Speeds(plan.suite_work, quiet=quiet)
-    costs = use.costs_of(plan, speeds)
+    costs = use.estimate_costs(plan, speeds)
     people = FORMATS[format].people
-    rows = use.with_total(costs) if people else use.rows_of(costs)
+    rows = use.cost_rows_with_totals(costs) if people else use.cost_rows(costs)
     render(rows, use.FOR_PEOPLE if people else use.FOR_PROGRAMS, format, output, title)
     for reason in speeds.reasons.values():
         say(printable(f"No times: {reason}"), quiet=quiet)
@@ -248,7 +248,7 @@ def _draw(number: int, request: "Request", format: options.FormatName, output: P
 
 
 def _show_published(text: str, wide: bool, format: options.FormatName, output: Path | None) -> None:
-    from lsncli.bench.published_table import has_rows, render_table
+    from lsncli.bench.published_table import has_rows, print_table
 
     if not text.isdecimal():
         known = ", ".join(map(str, facts.NUMBERS))
@@ -259,4 +259,4 @@ def _show_published(text: str, wide: bool, format: options.FormatName, output: P
             f"--wide with --published: expected a --format of rows ({known}), found {format}.",
             "Leave it out.",
         )
-    render_table(facts.load_table(int(text)), format, output, wide_rows=wide)
+    print_table(facts.load_table(int(text)), format, output, wide_rows=wide)

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from bench_samples import write_suite
 
-from lsncli.bench import progress as rates
-from lsncli.bench.features import published_names
-from lsncli.bench.jobs import lines_of
-from lsncli.bench.plan import Job
-from lsncli.bench.progress import Progress
+from lsncli.bench import runner as rates
+from lsncli.bench.extraction import write_class_names
+from lsncli.bench.jobs import table_rows
 from lsncli.bench.results import Results
+from lsncli.bench.runner import Progress
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.suite_workspace import RowWorkspace
 from lsncli.bench.tasks import ClassSubset, Loader, TaskSplit
-from lsncli.bench.training_jobs import LearningSpec, learning
+from lsncli.bench.training_jobs import LearningSpec, run_trainings
 from lsncli.console import duration
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.class_names import class_names
@@ -135,46 +134,46 @@ def test_a_place_without_training_images_has_classes_and_nothing_to_learn_from(s
 
 def test_rows_are_named_as_users_type_them(tmp_path: Path) -> None:
     suite = load_suite(str(write_suite(tmp_path, "mini")))
-    lines = lines_of(suite, suite.table("mine"), rows=["coop+lsn", "mcm"])
-    assert [line.name for line in lines] == ["MCM", "CoOp + LSN (ours)"]
+    rows = table_rows(suite, suite.table("mine"), rows=["coop+lsn", "mcm"])
+    assert [row.name for row in rows] == ["MCM", "CoOp + LSN (ours)"]
     with pytest.raises(UsageError, match="no row 'CoOpp'"):
-        lines_of(suite, suite.table("mine"), rows=["CoOpp"])
+        table_rows(suite, suite.table("mine"), rows=["CoOpp"])
 
 
 def test_a_mode_and_a_model_take_the_place_of_the_suites(tmp_path: Path) -> None:
     suite = load_suite(str(write_suite(tmp_path, "mini")))
-    lines = {one.name: one for one in lines_of(suite, suite.table("mine"), mode="paper", model="RN50:x")}
+    lines = {one.name: one for one in table_rows(suite, suite.table("mine"), mode="paper", model="RN50:x")}
     positive = lines["CoOp"].learnings[0].settings
     assert positive is not None
     assert (positive.mode, positive.rate, positive.epochs) == ("paper", 0.002, 2)
     assert lines["elsewhere"].unavailable == ""  # the user's model is of the architecture it lacks
     assert lines["elsewhere"].model == lines["MCM"].model == ""
-    other = {one.name: one for one in lines_of(suite, suite.table("mine"), model="ViT-B-32:x")}
+    other = {one.name: one for one in table_rows(suite, suite.table("mine"), model="ViT-B-32:x")}
     assert other["elsewhere"].unavailable == "There are no weights."
 
 
 def test_table_3_has_five_splits_but_for_cifar_50() -> None:
     mini = load_suite("mini")
-    (line,) = lines_of(mini, mini.table(3), rows=["MCM"])
-    counts = {name: sum(place.id == name for place in line.places) for name in ("CIFAR10", "CIFAR+50")}
+    (row,) = table_rows(mini, mini.table(3), rows=["MCM"])
+    counts = {name: sum(place.id == name for place in row.splits) for name in ("CIFAR10", "CIFAR+50")}
     assert counts == {"CIFAR10": 5, "CIFAR+50": 1}
-    assert len(lines_of(mini, mini.table(3), rows=["MCM"], splits=1)[0].places) == 5
-    first = line.places[0]
+    assert len(table_rows(mini, mini.table(3), rows=["MCM"], splits=1)[0].splits) == 5
+    first = row.splits[0]
     assert set(first.test.classes).isdisjoint(first.ood["4 other classes"].classes)
     with pytest.raises(UsageError, match="--splits"):
-        lines_of(mini, mini.table(3), splits=0)
+        table_rows(mini, mini.table(3), splits=0)
 
 
 def test_an_unavailable_line_is_measured_when_the_user_supplied_what_it_lacks(tmp_path: Path) -> None:
     paper = load_suite("paper")
-    (line,) = lines_of(paper, paper.table(3), rows=["ZOC"])
-    line = replace(line, places=line.places[:1])
+    (row,) = table_rows(paper, paper.table(3), rows=["ZOC"])
+    row = replace(row, splits=row.splits[:1])
     work = RowWorkspace(tmp_path)
-    assert not line.supplied(work)
+    assert not row.supplied(work)
     path = work.candidates("cifar10-test@rest")
     path.parent.mkdir()
     path.write_text("")
-    assert line.supplied(work)
+    assert row.supplied(work)
 
 
 def test_a_row_sees_only_what_was_learned_for_it(tmp_path: Path) -> None:
@@ -188,10 +187,9 @@ def test_estimates_are_the_median_of_earlier_jobs(tmp_path: Path) -> None:
     timings = Results(tmp_path / "t.jsonl")
     timings.append([{"label": "a", "units": 10, "seconds": one} for one in (10.0, 20.0, 90.0)])
     known = rates.Rates(timings)
-    assert known.guess("a", 5) == 10.0
-    assert known.guess("b", 5) is None
-    assert known.guess("a", None) is None
-    assert known.seconds(Job("learn", "x", "a", 5, done=True)) == 0.0
+    assert known.estimate("a", 5) == 10.0
+    assert known.estimate("b", 5) is None
+    assert known.estimate("a", None) is None
 
 
 def test_progress_tells_what_is_left(tmp_path: Path) -> None:
@@ -205,9 +203,9 @@ def test_progress_tells_what_is_left(tmp_path: Path) -> None:
     progress = Progress(
         {"one": ("a", 10), "two": ("a", 20)}, rates.Rates(Results(tmp_path / "t")), progress, True
     )
-    progress.now("one")
-    progress.over("one", 10, 30.0)
-    progress.now("two")
+    progress.start("one")
+    progress.finish("one", 10, 30.0)
+    progress.start("two")
     assert notes[0] == "one"
     assert notes[-1] == "two; about 60 s left"
     assert sum(ticks) == 1
@@ -240,11 +238,11 @@ def test_what_is_learned_hangs_on_model_rows_settings_and_seed() -> None:
 def test_folders_of_a_published_set_get_its_class_names(tmp_path: Path) -> None:
     known = Dataset("s", "S", class_list="tinyimagenet")
     folders = ("n02124075", "n03992509_potters_wheel")
-    path = published_names(tmp_path / "names" / "s.json", folders, known)
+    path = write_class_names(tmp_path / "names" / "s.json", folders, known)
     assert class_names(folders, path) == ("Egyptian cat", "potter's wheel")
-    assert published_names(tmp_path / "t.json", (*folders, "else"), known) is None
-    assert published_names(tmp_path / "t.json", folders, replace(known, labelled=False)) is None
-    assert published_names(tmp_path / "t.json", folders, None) is None
+    assert write_class_names(tmp_path / "t.json", (*folders, "else"), known) is None
+    assert write_class_names(tmp_path / "t.json", folders, replace(known, labelled=False)) is None
+    assert write_class_names(tmp_path / "t.json", folders, None) is None
 
 
 class Doomed:
@@ -258,6 +256,6 @@ class Doomed:
 def test_a_killed_process_is_an_error_in_a_sentence() -> None:
     with (
         pytest.raises(LsnError, match="A process that learned prompts was killed"),
-        learning([Doomed(), Doomed()], 2) as finished,  # type: ignore[list-item]
+        run_trainings([Doomed(), Doomed()], 2) as finished,  # type: ignore[list-item]
     ):
         list(finished)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lsncli.bench import published_table as bench_render
-from lsncli.bench.published_table import blocks, groups, headline, listing, render_table, sections
+from lsncli.bench.published_table import blocks, groups, headline, list_tables, print_table, sections
 from lsncli.reference.published import (
     MARKS,
     METRICS,
@@ -33,7 +33,7 @@ def rendered(tmp_path: Path):
 
     def run(what: int | PublishedTable, form: str, **options: bool) -> str:
         path = tmp_path / "out"
-        render_table(load_table(what) if isinstance(what, int) else what, form, path, **options)
+        print_table(load_table(what) if isinstance(what, int) else what, form, path, **options)
         return path.read_text(encoding="utf-8")
 
     return run
@@ -97,7 +97,7 @@ def test_the_best_are_bold_on_a_terminal(monkeypatch) -> None:
     )
     monkeypatch.setattr(bench_render, "out", screen)
     monkeypatch.setattr(report_render, "out", screen)
-    render_table(load_table(9), "table")
+    print_table(load_table(9), "table")
     bold = []
     for line in screen.file.getvalue().splitlines():  # type: ignore[attr-defined]
         text = Text.from_ansi(line)
@@ -253,12 +253,12 @@ def test_names_from_anywhere_cannot_break_a_table(rendered) -> None:
 
 def test_stdout_and_a_file_get_the_same(rendered, capsys) -> None:
     for form in (name for name, one in report_render.FORMATS.items() if not one.binary):
-        render_table(load_table(3), form)
+        print_table(load_table(3), form)
         assert capsys.readouterr().out == rendered(3, form)
 
 
 def test_the_listing_names_every_table() -> None:
-    found = list(listing())
+    found = list(list_tables())
     assert [one["table"] for one in found] == list(NUMBERS)
     assert [f"Table {one['table']}: {one['title']}" for one in found] == [
         headline(load_table(n)) for n in NUMBERS

@@ -12,9 +12,16 @@ from cli_runner import exit_code
 
 from lsncli.backbones import BACKBONES
 from lsncli.bench import speeds as speeds_module
-from lsncli.bench.costs import costs_of, count, remarks, rows_of, total, with_total
-from lsncli.bench.jobs import lines_of
-from lsncli.bench.measured_table import measured
+from lsncli.bench.costs import (
+    cost_rows,
+    cost_rows_with_totals,
+    estimate_costs,
+    format_count,
+    remarks,
+    total_seconds,
+)
+from lsncli.bench.jobs import table_rows
+from lsncli.bench.measured_table import measure_table
 from lsncli.bench.plan import BenchPlan, make_plan
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite_toml import load_suite
@@ -44,16 +51,17 @@ class Fixed:
 
 def paper(number: int, work: Path, **given: Any) -> BenchPlan:
     suite = load_suite("paper")
-    return measured(suite, suite.table(number), work=work, device="cpu", dry=True, quiet=True, **given)[1]
+    spec = suite.table(number)
+    return measure_table(suite, spec, work=work, device="cpu", dry=True, quiet=True, **given)[1]
 
 
 def fast(number: int):
     suite = load_suite("paper")
-    return lines_of(suite, suite.table(number), mode="fast")
+    return table_rows(suite, suite.table(number), mode="fast")
 
 
 def units(plan: BenchPlan) -> dict[str, int | None]:
-    return {row["what"]: row["units"] for row in rows_of(costs_of(plan, Fixed()))}  # type: ignore[arg-type]
+    return {row["what"]: row["units"] for row in cost_rows(estimate_costs(plan, Fixed()))}  # type: ignore[arg-type]
 
 
 def test_the_work_of_table_1_is_known_in_a_fresh_workspace(tmp_path: Path) -> None:
@@ -75,14 +83,14 @@ def test_the_work_of_table_2_is_known_too(tmp_path: Path) -> None:
 
 def test_no_cost_is_unknown_where_speeds_are_measured(tmp_path: Path) -> None:
     for number in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11):
-        costs = costs_of(paper(number, tmp_path), Fixed())  # type: ignore[arg-type]
+        costs = estimate_costs(paper(number, tmp_path), Fixed())  # type: ignore[arg-type]
         assert all(one.seconds is not None for one in costs)
-        assert total(costs) == pytest.approx(sum(row["seconds"] for row in rows_of(costs)))
-        assert all(row["unknown"] == 0 for row in rows_of(costs))
+        assert total_seconds(costs) == pytest.approx(sum(row["seconds"] for row in cost_rows(costs)))
+        assert all(row["unknown"] == 0 for row in cost_rows(costs))
 
 
 def test_people_get_units_and_the_time_of_every_stage(tmp_path: Path) -> None:
-    rows = with_total(costs_of(paper(1, tmp_path), Fixed()))  # type: ignore[arg-type]
+    rows = cost_rows_with_totals(estimate_costs(paper(1, tmp_path), Fixed()))  # type: ignore[arg-type]
     negative = next(row for row in rows if row["what"] == "negative, CoCoOp, paper")
     assert (negative["work"], negative["time"]) == ("38.4 million text passes", "4.4 days")
     stages = {row["what"]: row["time"] for row in rows if row["kind"] == "in all"}
@@ -102,13 +110,13 @@ def test_times_have_the_unit_that_people_take(seconds: float, text: str) -> None
 
 def test_numbers_are_said_as_people_say_them() -> None:
     numbers = (12_800, 38_400_000, 3_840_000_000)
-    assert [count(one) for one in numbers] == ["12,800", "38.4 million", "3.8 billion"]
+    assert [format_count(one) for one in numbers] == ["12,800", "38.4 million", "3.8 billion"]
 
 
 def test_what_takes_days_is_named_with_what_to_do_instead(tmp_path: Path) -> None:
     plan = paper(1, tmp_path)
     speeds: Any = Fixed()
-    said = remarks(plan, costs_of(plan, speeds), fast(1), speeds, "lsn bench --table 1 --suite paper")
+    said = remarks(plan, estimate_costs(plan, speeds), fast(1), speeds, "lsn bench --table 1 --suite paper")
     assert said[0] == (
         "CoCoOp, CoCoOp + LSN (ours): to learn positive, CoCoOp, paper takes 12.8 million text passes, "
         "35.6 h here. --mode fast does not shorten it: CoCoOp learns from one image at a time in every mode. "
@@ -128,7 +136,7 @@ def test_what_takes_days_is_named_with_what_to_do_instead(tmp_path: Path) -> Non
 def test_what_is_in_mode_fast_already_is_not_told_to_use_it(tmp_path: Path) -> None:
     plan = paper(2, tmp_path, mode="fast", rows=["CoOp + LSN"])
     speeds: Any = Fixed()
-    said = remarks(plan, costs_of(plan, speeds), fast(2), speeds, "lsn")
+    said = remarks(plan, estimate_costs(plan, speeds), fast(2), speeds, "lsn")
     assert said
     assert not [text for text in said if "--mode fast" in text or "CoCoOp" in text]
     assert "Fewer `shots`" in said[0]
@@ -139,8 +147,8 @@ def test_without_a_model_what_is_long_is_named_by_its_passes(tmp_path: Path) -> 
     none: Any = SimpleNamespace(
         images=lambda *_: None, learning=lambda *_: None, scoring=lambda *_: None, reasons={"": "no weights"}
     )
-    costs = costs_of(plan, none)
-    assert total(costs) is None
+    costs = estimate_costs(plan, none)
+    assert total_seconds(costs) is None
     said = "\n".join(remarks(plan, costs, fast(2), none, "lsn bench --table 2"))
     assert "takes 3.8 billion text passes." in said
     assert "here" not in said
@@ -149,7 +157,7 @@ def test_without_a_model_what_is_long_is_named_by_its_passes(tmp_path: Path) -> 
 def test_a_table_that_takes_no_days_needs_no_remark(tmp_path: Path) -> None:
     plan = paper(1, tmp_path, rows=["MCM", "VOS"])
     speeds: Any = Fixed()
-    assert remarks(plan, costs_of(plan, speeds), fast(1), speeds, "lsn") == []
+    assert remarks(plan, estimate_costs(plan, speeds), fast(1), speeds, "lsn") == []
 
 
 @pytest.fixture
@@ -233,8 +241,8 @@ def test_times_of_earlier_jobs_come_first(tmp_path: Path) -> None:
     plan.suite_work.timings.append(
         [{"what": "x", "label": "extract by ViT-B-16-quickgelu:openai on cpu", "units": 10, "seconds": 20.0}]
     )
-    again = make_plan(plan.suite_work, lines_of(suite, suite.table(1), rows=["MCM"]))
-    rows = {row["kind"]: row["seconds"] for row in rows_of(costs_of(again, Fixed()))}  # type: ignore[arg-type]
+    again = make_plan(plan.suite_work, table_rows(suite, suite.table(1), rows=["MCM"]))
+    rows = {row["kind"]: row["seconds"] for row in cost_rows(estimate_costs(again, Fixed()))}  # type: ignore[arg-type]
     assert rows["extract"] == pytest.approx(2.0 * (5_000 + 35_640))
 
 

@@ -10,8 +10,8 @@ from bench_samples import run_suite, write_images, write_suite
 
 from lsncli.bench import figures
 from lsncli.bench.figures import choices, shots
-from lsncli.bench.figures.request import FigureResult, Request, draw_rows, pictures, spread_rows
-from lsncli.bench.measured_table import measured
+from lsncli.bench.figures.request import FigureResult, Request, draw_rows, load_pictures, spread_rows
+from lsncli.bench.measured_table import measure_table
 from lsncli.bench.suite_toml import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation
@@ -246,9 +246,9 @@ def test_figure_2_learns_and_looks(bench) -> None:
 
 
 def once_dry(*args, dry: bool, **given):
-    """``measured``, where nothing may be learned."""
+    """``measure_table``, where nothing may be learned."""
     assert dry
-    return measured(*args, dry=dry, **given)
+    return measure_table(*args, dry=dry, **given)
 
 
 def test_figure_2_needs_images_before_it_learns_and_fixed_prompts(bench, tmp_path, monkeypatch) -> None:
@@ -292,8 +292,10 @@ def test_pictures_that_are_broken_or_gone_are_left_out(bench) -> None:
     source = bench.data / "in-test"
     (source / "class_0" / "broken.png").write_bytes(b"no image")
     try:
-        found = pictures(FolderLayout(source), ["class_0/0.png", "class_0/broken.png", "class_0/gone.png"])
+        found = load_pictures(
+            FolderLayout(source), ["class_0/0.png", "class_0/broken.png", "class_0/gone.png"]
+        )
     finally:
         (source / "class_0" / "broken.png").unlink()
     assert list(found) == ["class_0/0.png"]
-    assert pictures(None, ["x"]) == {}
+    assert load_pictures(None, ["x"]) == {}

@@ -8,8 +8,8 @@ import pytest
 from bench_samples import run_suite, write_suite
 
 from lsncli.bench import costs, measured_view
-from lsncli.bench.measured_table import Cell, _cell, measured, papers_own
-from lsncli.bench.measured_view import show
+from lsncli.bench.measured_table import Cell, _cell, is_published_set, measure_table
+from lsncli.bench.measured_view import print_table
 from lsncli.bench.results import mean_and_spread
 from lsncli.bench.suite_toml import load_suite
 
@@ -60,14 +60,14 @@ def test_numbers_on_other_images_have_no_difference() -> None:
 
 def test_stand_ins_are_told_from_the_papers_images() -> None:
     mini = load_suite("mini")
-    assert papers_own(mini, "cifar10-test")
-    assert not papers_own(mini, "plants-flowers")
+    assert is_published_set(mini, "cifar10-test")
+    assert not is_published_set(mini, "plants-flowers")
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 7, 8, 9, 10, 11])
 def test_every_table_of_the_mini_suite_has_the_papers_rows_and_numbers(number: int, tmp_path: Path) -> None:
     mini = load_suite("mini")
-    table, plan = measured(mini, mini.table(number), work=tmp_path, dry=True)
+    table, plan = measure_table(mini, mini.table(number), work=tmp_path, dry=True)
     assert table.published is not None
     assert [column.key for column in table.columns] == [one.key for one in table.published.columns]
     for row in table.published.rows:
@@ -77,12 +77,12 @@ def test_every_table_of_the_mini_suite_has_the_papers_rows_and_numbers(number: i
         } == row.values
         assert all(cell.why_missing for cell in cells.values())
         assert all(bool(cell.command) != (row.name in plan.skipped) for cell in cells.values())
-        assert (row.name in plan.skipped) == (row.name not in {one.line.name for one in plan.scores})
+        assert (row.name in plan.skipped) == (row.name not in {one.row.name for one in plan.scores})
 
 
 def test_only_table_3_of_the_mini_suite_is_on_the_papers_images(tmp_path: Path) -> None:
     mini = load_suite("mini")
-    tables = {key: measured(mini, spec, work=tmp_path, dry=True)[0] for key, spec in mini.tables.items()}
+    tables = {key: measure_table(mini, spec, work=tmp_path, dry=True)[0] for key, spec in mini.tables.items()}
     assert [key for key, table in tables.items() if not table.stand_in] == ["3"]
 
 
@@ -91,11 +91,11 @@ def test_what_people_see_fits_a_hundred_columns(tmp_path: Path, capsys) -> None:
 
     mini = load_suite("mini")
     for key, spec in mini.tables.items():
-        table, plan = measured(mini, spec, work=tmp_path, dry=True)
-        rows, columns = measured_view.people(table)
+        table, plan = measure_table(mini, spec, work=tmp_path, dry=True)
+        rows, columns = measured_view.to_display_rows(table)
         render(rows, columns, "table", title=measured_view.headline(table))
         slow = SimpleNamespace(images=lambda *_: 0.01, learning=lambda *_: 1e9, scoring=lambda *_: 1e9)
-        render(costs.with_total(costs.costs_of(plan, slow)), costs.FOR_PEOPLE, "table")
+        render(costs.cost_rows_with_totals(costs.estimate_costs(plan, slow)), costs.FOR_PEOPLE, "table")
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= 100, key
         assert "…" not in shown, key
@@ -103,11 +103,11 @@ def test_what_people_see_fits_a_hundred_columns(tmp_path: Path, capsys) -> None:
 
 def test_csv_has_one_number_a_row_and_wide_has_every_column(tmp_path: Path) -> None:
     mini = load_suite("mini")
-    table, _ = measured(mini, mini.table(1), work=tmp_path, dry=True)
-    rows = list(measured_view.tidy(table))
+    table, _ = measure_table(mini, mini.table(1), work=tmp_path, dry=True)
+    rows = list(measured_view.to_rows(table))
     assert len(rows) == len(table.rows) * len(table.columns)
     assert rows[0]["published"] == 18.13
-    wide, columns = measured_view.wide(table)
+    wide, columns = measured_view.to_wide_rows(table)
     assert [row["row"] for row in wide] == list(table.rows)
     assert wide[0]["Average/fpr95/published"] == 32.58
     assert columns[2].key == "Average/fpr95/measured"  # the average first
@@ -129,9 +129,9 @@ def test_a_cell_without_a_number_says_what_fills_it(tmp_path: Path, tiny_model: 
 @pytest.mark.parametrize("wide_rows", [False, True])
 def test_every_format_shows_every_row(tmp_path: Path, format_name: str, wide_rows: bool) -> None:
     mini = load_suite("mini")
-    table, _ = measured(mini, mini.table(1), work=tmp_path, dry=True)
+    table, _ = measure_table(mini, mini.table(1), work=tmp_path, dry=True)
     file = tmp_path / "out"
-    show(table, format_name, file, wide_rows=wide_rows)
+    print_table(table, format_name, file, wide_rows=wide_rows)
     text = file.read_text()
     assert all(name in text for name in ("MCM", "CoCoOp + LSN", "32.58"))
     if format_name in ("table", "md", "tex"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from paper_datasets import lay_out
 
-from lsncli.bench.measured_table import MeasuredTable, measured
+from lsncli.bench.measured_table import MeasuredTable, measure_table
 from lsncli.bench.plan import BenchPlan
 from lsncli.bench.suite_toml import load_suite
 from lsncli.prompts import settings
@@ -49,7 +49,7 @@ def run(
     number: int, work: Path, data: Path | None, model: str, **given: Any
 ) -> tuple[MeasuredTable, BenchPlan]:
     suite = load_suite("paper")
-    return measured(
+    return measure_table(
         suite, suite.table(number), work=work, data=data, model=model, device="cpu", quiet=True, **given
     )
 
@@ -134,7 +134,7 @@ def test_records_name_the_image_sets(done) -> None:
 
 def test_missing_classes_are_named_before_anything_is_extracted(data, tmp_path, tiny_model, capsys) -> None:
     suite = load_suite("paper")
-    found, plan = measured(
+    found, plan = measure_table(
         suite, suite.table(1), work=tmp_path, data=data, model=tiny_model, device="cpu", rows=["MCM"]
     )
     said = " ".join(capsys.readouterr().err.split())

@@ -182,8 +182,8 @@ def still_done(done, work: Path) -> dict[str, bool]:
     """Which rows a dry run finds done."""
     rows = ["MCM", "MSP", "CoOp", "CoOp + LSN", "two"]
     _, plan = run_suite(done.suite, work, rows=rows, dry=True)
-    assert {score.line.name for score in plan.scores} == {"MCM", "MSP", "CoOp", "CoOp + LSN (ours)", "two"}
-    return {score.line.name: plan.done(score) for score in plan.scores}
+    assert {score.row.name for score in plan.scores} == {"MCM", "MSP", "CoOp", "CoOp + LSN (ours)", "two"}
+    return {score.row.name: plan.done(score) for score in plan.scores}
 
 
 def test_results_are_done_until_code_changes_that_they_depend_on(done) -> None:
@@ -235,7 +235,7 @@ def test_no_code_makes_a_number_that_is_not_in_its_key(done, tmp_path, monkeypat
     def roots_of_lesson(job) -> list:
         return [*training_jobs.CODE, training_jobs.LEARNERS[job.learning.kind]]
 
-    scored = watched("scored", measure.scored, roots_of_score, jobs.IN_THE_KEY)
+    scored = watched("scored", measure.score_splits, roots_of_score, jobs.IN_THE_KEY)
     learned = watched("learned", training_jobs.learn, roots_of_lesson, training_jobs.IN_THE_KEY)
     monkeypatch.setattr(measure, "scored", scored)
     monkeypatch.setattr(training_jobs, "learn", learned)

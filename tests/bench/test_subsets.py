@@ -12,9 +12,9 @@ from bench_samples import png
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsncli.bench.jobs import lines_of
-from lsncli.bench.measured_table import measured
-from lsncli.bench.subsets import Subset, expected_images, images_a_class, list_subset, stored_subset
+from lsncli.bench.jobs import table_rows
+from lsncli.bench.measured_table import measure_table
+from lsncli.bench.subsets import Subset, expected_images, images_per_class, list_subset, stored_subset
 from lsncli.bench.suite_toml import load_suite
 from lsncli.bench.tasks import HELD_OUT
 from lsncli.errors import LsnError
@@ -40,7 +40,7 @@ SUBSETS = st.builds(
 
 @given(st.integers(1, 400))
 def test_so_many_images_of_a_class_give_the_shots_and_no_fewer_do(shots: int) -> None:
-    count = images_a_class(shots)
+    count = images_per_class(shots)
     assert count is not None
 
     def learned_from(images: int) -> int:
@@ -54,8 +54,8 @@ def test_so_many_images_of_a_class_give_the_shots_and_no_fewer_do(shots: int) ->
 
 
 def test_the_papers_shots_need_160_images_of_a_class() -> None:
-    assert images_a_class(128) == 160
-    assert images_a_class(None) is None
+    assert images_per_class(128) == 160
+    assert images_per_class(None) is None
 
 
 @given(SUBSETS)
@@ -226,7 +226,7 @@ def noise(tmp_path_factory, tiny_model) -> Path:
 
 def run(root: Path, table: str, work: Path, data: str = "data", **given):
     suite = load_suite(str(root / "noise.toml"))
-    return measured(
+    return measure_table(
         suite,
         suite.table(table),
         work=work,
@@ -338,6 +338,6 @@ def test_images_that_changed_are_not_taken_for_known(noise: Path, tmp_path: Path
 
 def test_lines_of_the_paper_name_the_classes_that_they_need() -> None:
     suite = load_suite("paper")
-    (line,) = lines_of(suite, suite.table(1), rows=["MCM"])
-    assert line.places[0].test.image_set == "imagenet-val"
-    assert len(line.places[0].test.classes) == 100
+    (row,) = table_rows(suite, suite.table(1), rows=["MCM"])
+    assert row.splits[0].test.image_set == "imagenet-val"
+    assert len(row.splits[0].test.classes) == 100

@@ -13,11 +13,11 @@ from lsncli.bench.figures.request import (
     FigureResult,
     Record,
     Request,
-    paths,
-    pictures,
-    planned,
+    describe_costs,
+    extract_sets,
+    figure_paths,
+    load_pictures,
     spread_rows,
-    stored_sets,
 )
 from lsncli.bench.suite_workspace import SuiteWorkspace, same_backbone
 from lsncli.errors import LsnError
@@ -108,11 +108,11 @@ def draw(request: Request, number: int) -> FigureResult:
     _, plan = request.measure(spec, dry=True)
     if not plan.scores:
         raise LsnError(f"Table {spec.key} has no row that this suite can measure.")
-    part = plan.scores[0].place.test
-    suite_work, plan = stored_sets(request, spec, [part.set])
+    part = plan.scores[0].split.test
+    suite_work, plan = extract_sets(request, spec, [part.set])
     title = f"Figure {number} on the suite '{request.suite.name}': {request.suite.sets[part.image_set].title}"
     if request.dry:
-        return planned(title, [plan])
+        return describe_costs(title, [plan])
     store = suite_work.workspace("").features
     stored = read_split(store, part.set)
     split = part.of(stored, part.set)
@@ -123,7 +123,7 @@ def draw(request: Request, number: int) -> FigureResult:
     yes, no = cosines(split.features, pair.yes), cosines(split.features, pair.no)
     asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
     scale = read_fingerprint(store).logit_scale
-    png, svg, numbers = paths(request, f"figure{number}")
+    png, svg, numbers = figure_paths(request, f"figure{number}")
     plot((png, svg), _panels(suite_work, split, part.image_set, asked, scale), title)
     write_numbers(numbers, _rows(split, asked, scale))
     return FigureResult(
@@ -219,7 +219,7 @@ def _panels(
     suite_work: SuiteWorkspace, split: Split, set_name: str, asked: list[Answered], scale: float
 ) -> list[Panel]:
     rows = spread_rows(split, SHOWN)
-    seen = pictures(suite_work.images(set_name), [split.keys[row] for row in rows])
+    seen = load_pictures(suite_work.images(set_name), [split.keys[row] for row in rows])
     return [
         Panel(
             name=split.classes[split.labels[row]],

@@ -1,7 +1,7 @@
 """Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
 
 from lsncli.backbones import with_text
-from lsncli.bench.figures.request import FigureResult, Request, paths, planned, stored_sets
+from lsncli.bench.figures.request import FigureResult, Request, describe_costs, extract_sets, figure_paths
 from lsncli.bench.suite import Group, TableSpec
 from lsncli.bench.suite_workspace import same_backbone
 from lsncli.errors import UsageError
@@ -36,17 +36,17 @@ def draw(request: Request, number: int) -> FigureResult:
     """
     spec = request.table("1")
     group = _group(spec, number)
-    suite_work, plan = stored_sets(request, spec, [group.ood])
+    suite_work, plan = extract_sets(request, spec, [group.ood])
     about = request.suite.sets[group.ood]
     title = f"Figure {number} on the suite '{request.suite.name}': {about.title}"
     if request.dry:
-        return planned(title, [plan])
+        return describe_costs(title, [plan])
     store = suite_work.workspace("").features
     split = read_split(store, group.ood)
     names = class_list(CLASSES).names
     tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
     found = use.count_choices(use.encode_descriptions(tower, names), [use.labelled_features(split, names)])
-    png, svg, numbers = paths(request, f"figure{number}")
+    png, svg, numbers = figure_paths(request, f"figure{number}")
     for path in (png, svg):
         negation_plot.plot(path, found, use.YES, use.NO)
     row = {

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from lsncli.bench.costs import FOR_FIGURES, costs_of, rows_of
-from lsncli.bench.features import extract_set
+from lsncli.bench.costs import FOR_FIGURES, cost_rows, estimate_costs
+from lsncli.bench.extraction import extract_set
 from lsncli.bench.jobs import ScoreJob
-from lsncli.bench.measure import scored
-from lsncli.bench.measured_table import MeasuredTable, measured
+from lsncli.bench.measure import score_splits
+from lsncli.bench.measured_table import MeasuredTable, measure_table
 from lsncli.bench.plan import BenchPlan
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import Suite, TableSpec
 from lsncli.bench.suite_workspace import SuiteWorkspace, same_backbone
-from lsncli.bench.training_jobs import loader
+from lsncli.bench.training_jobs import shared_loader
 from lsncli.console import progress_bar, say
 from lsncli.device import pick_device
 from lsncli.errors import LsnError, UsageError
@@ -44,7 +44,7 @@ class Request:
     named: str
     """The suite as the user wrote it."""
     given: dict[str, Any]
-    """What ``measured`` takes besides suite, table and rows: work, data, seeds, model and so on."""
+    """What ``measure_table`` takes besides suite, table and rows: work, data, seeds, model and so on."""
     spec: TableSpec | None = None
     """The table whose sets and rows are taken; None for the paper's own."""
     rows: Sequence[str] = ()
@@ -69,7 +69,7 @@ class Request:
 
     def measure(self, spec: TableSpec, *, dry: bool = False) -> tuple[MeasuredTable, BenchPlan]:
         """Every row of ``spec``; what is known already is not measured again."""
-        return measured(
+        return measure_table(
             self.suite,
             spec,
             named=(self.named, spec.key),
@@ -101,14 +101,14 @@ class FigureResult:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def paths(request: Request, name: str) -> tuple[Path, Path, Path]:
+def figure_paths(request: Request, name: str) -> tuple[Path, Path, Path]:
     """The picture as png and svg, and its numbers as csv."""
     base = f"{name}-{request.suite.name}" if request.suite.name else name
     png, svg, numbers = (request.to / f"{base}.{ending}" for ending in ("png", "svg", "csv"))
     return png, svg, numbers
 
 
-def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[SuiteWorkspace, BenchPlan]:
+def extract_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[SuiteWorkspace, BenchPlan]:
     """Make the features of the stored splits ``names`` of a table, unless they are there.
 
     The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.
@@ -131,9 +131,9 @@ def stored_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tupl
     return plan.suite_work, plan
 
 
-def planned(title: str, plans: Iterable[BenchPlan]) -> FigureResult:
+def describe_costs(title: str, plans: Iterable[BenchPlan]) -> FigureResult:
     """What would be done, and its cost."""
-    rows = [row for plan in plans for row in rows_of(costs_of(plan, Speeds(plan.suite_work)))]
+    rows = [row for plan in plans for row in cost_rows(estimate_costs(plan, Speeds(plan.suite_work)))]
     return FigureResult(title, rows, FOR_FIGURES)
 
 
@@ -144,7 +144,7 @@ def spread_rows(split: Split, count: int) -> list[int]:
     return [int(np.flatnonzero(split.labels == label)[0]) for label in chosen]
 
 
-def pictures(source: DatasetLayout | None, keys: Sequence[str]) -> dict[str, Image]:
+def load_pictures(source: DatasetLayout | None, keys: Sequence[str]) -> dict[str, Image]:
     """The images of ``keys`` in a set, RGB; those that are not there or broken are left out."""
     if source is None:
         return {}
@@ -166,11 +166,11 @@ def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Pat
     """
     todo = [score for score in plan.scores if score.seed == 0 and score.keys and plan.done(score)]
     written: list[Path] = []
-    several = {score.place.id for score in todo if score.place.split}
+    several = {score.split.id for score in todo if score.split.number}
     with progress_bar("figures", len(todo), quiet=quiet) as progress:
-        for score in sorted(todo, key=lambda one: (one.line.model, str(one.place))):  # a place is read once
-            where = str(score.place) if score.place.id in several else score.place.id
-            name = unique_stem(f"{score.line.name} on {where}", [path.stem for path in written])
+        for score in sorted(todo, key=lambda one: (one.row.model, str(one.split))):  # a place is read once
+            where = str(score.split) if score.split.id in several else score.split.id
+            name = unique_stem(f"{score.row.name} on {where}", [path.stem for path in written])
             written.append(_draw_row(plan, score, folder, name, where))
             progress(1, str(score))
     return written
@@ -178,10 +178,10 @@ def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Pat
 
 def _draw_row(plan: BenchPlan, score: ScoreJob, folder: Path, name: str, where: str) -> Path:
     suite_work = plan.suite_work
-    work, weights = suite_work.workspace(score.line.model), suite_work.weights(score.line.model)
+    work, weights = suite_work.workspace(score.row.model), suite_work.weights(score.row.model)
     device = str(pick_device(suite_work.device))
-    task = loader(work.features).load(score.place)
-    found, _ = scored(
+    task = shared_loader(work.features).load(score.split)
+    found, _ = score_splits(
         score,
         list(score.keys),
         work,
@@ -191,5 +191,5 @@ def _draw_row(plan: BenchPlan, score: ScoreJob, folder: Path, name: str, where: 
     )
     scores = found.methods[0].scores
     outside = {ood: scores[split.name] for ood, split in task.ood.items()}
-    title = f"{score.line.name} ({score.method}), ID: {where}"
-    return draw_scores(folder, name, title, score.place.id, scores[task.test.name], outside)
+    title = f"{score.row.name} ({score.method}), ID: {where}"
+    return draw_scores(folder, name, title, score.split.id, scores[task.test.name], outside)

@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsncli.bench.figures.request import FigureResult, Record, Request, paths, pictures, planned, spread_rows
-from lsncli.bench.jobs import ScoreJob, plain
+from lsncli.bench.figures.request import (
+    FigureResult,
+    Record,
+    Request,
+    describe_costs,
+    figure_paths,
+    load_pictures,
+    spread_rows,
+)
+from lsncli.bench.jobs import ScoreJob, normalise_name
 from lsncli.bench.suite import RowSpec, TableSpec
 from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
 from lsncli.errors import LsnError, UsageError
@@ -65,14 +73,14 @@ def draw(request: Request, number: int) -> FigureResult:
     _, plan = request.measure(spec, dry=True)
     title = f"Figure {number} on the suite '{request.suite.name}': {row.name}"
     if request.dry:
-        return planned(title, [plan])
+        return describe_costs(title, [plan])
     if not plan.scores:
         raise LsnError(f"The row '{row.name}' cannot be measured: {row.unavailable}")
-    _check_images(plan.suite_work, plan.scores[0].place.test.image_set)  # before hours of learning
+    _check_images(plan.suite_work, plan.scores[0].split.test.image_set)  # before hours of learning
     _, plan = request.measure(spec)
     score = plan.scores[0]
     found = list(_explained(request, score, plan.suite_work))
-    png, svg, numbers = paths(request, f"figure{number}")
+    png, svg, numbers = figure_paths(request, f"figure{number}")
     rows = [line for one in found for line in _rows(one)]
     plot((png, svg), [_panel(one) for one in found], title)
     write_numbers(numbers, [column.key for column in COLUMNS], rows)
@@ -85,11 +93,11 @@ def draw(request: Request, number: int) -> FigureResult:
 
 
 def _row(spec: TableSpec, request: Request) -> RowSpec:
-    wanted = {plain(name) for name in request.rows}
+    wanted = {normalise_name(name) for name in request.rows}
     for row in spec.rows:
         kinds = {step.kind: step.settings.get("learner", "coop") for step in row.learn}
         fits = {"positive", "negative"} <= set(kinds) and set(kinds.values()) == {"coop"}
-        if fits and (not wanted or plain(row.name) in wanted):
+        if fits and (not wanted or normalise_name(row.name) in wanted):
             return row
     raise UsageError(
         f"Figure 2: table {spec.key} has no such row that learns positive and negative prompts by CoOp.",
@@ -99,22 +107,22 @@ def _row(spec: TableSpec, request: Request) -> RowSpec:
 
 def _explained(request: Request, score: ScoreJob, suite_work: SuiteWorkspace) -> Iterator[ClassImage]:
     """The test images and what the row's prompts see in them."""
-    work, part = suite_work.workspace(score.line.model), score.place.test
+    work, part = suite_work.workspace(score.row.model), score.split.test
     name, split = part.image_set, part.of(read_split(work.features, part.set), part.set)
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         raise LsnError(
-            f"The prompts of '{score.line.name}' are not learned.",
+            f"The prompts of '{score.row.name}' are not learned.",
             f"`lsn bench --table {request.table('1').key} --suite {request.named}` says why.",
         )
     chosen = spread_rows(split, SHOWN)
-    images = pictures(suite_work.images(name), [split.keys[at] for at in chosen])
+    images = load_pictures(suite_work.images(name), [split.keys[at] for at in chosen])
     if not images:
         layout = suite_work.images(name)
         where = layout.path if layout else suite_work.data
         raise LsnError(f"{where} does not hold the images that the features of '{name}' are of.")
-    backbone = same_backbone(work.features, suite_work.weights(score.line.model), suite_work.device)
+    backbone = same_backbone(work.features, suite_work.weights(score.row.model), suite_work.device)
     bound = replace(work, files=files)
     head = make_head(bound, "positive", split.classes, negatives=True, model=lambda: backbone)
     for at in chosen:

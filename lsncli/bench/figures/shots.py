@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsncli.bench.costs import costs_of, rows_of
-from lsncli.bench.figures.request import FigureResult, Record, Request, paths, planned
-from lsncli.bench.jobs import plain
+from lsncli.bench.costs import cost_rows, estimate_costs
+from lsncli.bench.figures.request import FigureResult, Record, Request, describe_costs, figure_paths
+from lsncli.bench.jobs import normalise_name
 from lsncli.bench.measured_table import AVERAGE, Cell, MeasuredTable
 from lsncli.bench.speeds import Speeds
 from lsncli.bench.suite import RowSpec, Suite, TableSpec
@@ -83,9 +83,9 @@ def draw(request: Request, number: int) -> FigureResult:
         lines = [
             {"shots": k, **row}
             for k, plan in zip(shots, plans, strict=True)
-            for row in rows_of(costs_of(plan, speeds))
+            for row in cost_rows(estimate_costs(plan, speeds))
         ]
-        head = planned(title, ())
+        head = describe_costs(title, ())
         return replace(head, rows=lines, columns=[Column("shots", "Images a class", digits=0), *head.columns])
     tables = {}
     for k, one in zip(shots, specs, strict=True):
@@ -93,7 +93,7 @@ def draw(request: Request, number: int) -> FigureResult:
         tables[k] = request.measure(one)[0]
     found = [*_measured_rows(rows, tables), *_published_rows(rows)]
     stand_in = any(table.stand_in for table in tables.values())
-    png, svg, numbers = paths(request, f"figure{number}")
+    png, svg, numbers = figure_paths(request, f"figure{number}")
     plot((png, svg), [one for one in found if not stand_in or one["source"] == "measured"], title)
     write_numbers(numbers, [*(column.key for column in COLUMNS), "why_missing"], found)
     return FigureResult(
@@ -125,8 +125,8 @@ def _rows(request: Request) -> tuple[TableSpec, list[ShotsRow]]:
 
 
 def _chosen(wanted: Sequence[str], names: Sequence[str]) -> bool:
-    asked = {plain(one) for one in wanted}
-    return not asked or any(plain(name) in asked for name in names)
+    asked = {normalise_name(one) for one in wanted}
+    return not asked or any(normalise_name(name) in asked for name in names)
 
 
 def _usual_shots(suite: Suite, rows: Sequence[ShotsRow]) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from lsncli.bench.figures.request import FigureResult, Request, planned
+from lsncli.bench.figures.request import FigureResult, Request, describe_costs
 from lsncli.errors import LsnError
 from lsncli.prompts.settings import Kind, classification, logits
 from lsncli.report import plots
@@ -168,7 +168,7 @@ def draw(request: Request, number: int) -> FigureResult:
     """
     title = f"Figure {number}: what a negative classifier sees"
     if request.dry:
-        return planned(title, ())
+        return describe_costs(title, ())
     learned = run()
     holds = claims(learned)
     wrong = [claim for claim, true in holds.items() if not true]
