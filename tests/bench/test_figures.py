@@ -255,7 +255,7 @@ def test_figure_2_needs_images_before_it_learns_and_fixed_prompts(bench, tmp_pat
     ask(bench, 2)
     with pytest.raises(LsnError, match="there is no --data DIR"):
         ask(bench, 2, tmp_path, options={"data": None})
-    monkeypatch.setattr("lsncli.bench.figures.request.measured", once_dry)
+    monkeypatch.setattr("lsncli.bench.figures.request.measure_table", once_dry)
     with pytest.raises(LsnError, match=r"no .*in-test\.tar or folder"):
         ask(bench, 2, tmp_path, options={"data": tmp_path})
     with pytest.raises(UsageError, match="by CoOp"):

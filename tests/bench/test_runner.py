@@ -237,7 +237,7 @@ def test_no_code_makes_a_number_that_is_not_in_its_key(done, tmp_path, monkeypat
 
     scored = watched("scored", measure.score_splits, roots_of_score, jobs.IN_THE_KEY)
     learned = watched("learned", training_jobs.learn, roots_of_lesson, training_jobs.IN_THE_KEY)
-    monkeypatch.setattr(measure, "scored", scored)
+    monkeypatch.setattr(measure, "score_splits", scored)
     monkeypatch.setattr(training_jobs, "learn", learned)
     for features in done.work.glob("bench/*/*/features.h5"):
         target = tmp_path / features.relative_to(done.work)
