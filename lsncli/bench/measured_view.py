@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsncli.bench.measured_table import AVERAGE, Cell, MeasuredTable
 from lsncli.console import printable
 from lsncli.reference.published import METRICS
 from lsncli.report.formats import FORMATS, Column, target
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Record = dict[str, Any]
 
@@ -47,6 +50,13 @@ def to_rows(table: MeasuredTable) -> Iterator[Record]:
                 "why_missing": cell.why_missing,
                 "command": cell.command,
             }
+
+
+def to_frame(table: MeasuredTable) -> "DataFrame":
+    """Return a measured table as a DataFrame, one number per row in percent, with the columns of ``TIDY``."""
+    from pandas import DataFrame
+
+    return DataFrame(list(to_rows(table)), columns=[column.key for column in TIDY])
 
 
 def to_wide_rows(table: MeasuredTable) -> tuple[list[Record], list[Column]]:

@@ -63,7 +63,7 @@ def explain(
     from lsncli.images.listing import named
     from lsncli.images.remote import as_url
     from lsncli.report.explanation_images import write_looks
-    from lsncli.report.explanation_tables import show
+    from lsncli.report.explanation_tables import print_explanation
 
     options.set_timeouts(timeout, image_timeout)
     workspace, resolved_device = Workspace(work), str(pick_device(device))
@@ -90,7 +90,7 @@ def explain(
     )
     explanation, problem = try_explain(backbone, prompts, picture, classes or (), evidence.likely[0].name)
     files = write_looks(to, name, explanation, evidence)
-    show(explanation, evidence, files, format, output)
+    print_explanation(explanation, evidence, files, format, output)
     if problem:
         say(problem, quiet=quiet, style="yellow")
     if detector is not None and detector.threshold.doubt:

@@ -1,4 +1,4 @@
-"""An explanation of one image in words and numbers: tables for people, one list of rows for programs."""
+"""An explanation of one image: tables for people, one list of rows for programs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 
-NUMBERS = [
+MEASURES = [
     Column("value", "Value", digits=6),
     Column("below", "Held-out ID below it, %", digits=0, percent=True),
 ]
@@ -28,7 +28,7 @@ NEAREST = [
     Column("class", "Class"),
     Column("cosine", "Cosine", digits=4),
 ]
-LOOKS = [
+MAPS = [
     Column("class", "Class"),
     Column("prompt", "Prompt"),
     Column("cosine", "Cosine", digits=4),
@@ -41,16 +41,16 @@ ALL = [
     Column(key, key)
     for key in dict.fromkeys(
         ["what", "class", "probability", "cosine", *VERDICT, "key", "prompt"]
-        + [column.key for column in LOOKS]
+        + [column.key for column in MAPS]
         + ["file"]
     )
 ]
-"""What programs get. ``what`` says what a row is: verdict, class, nearest or prompt; a row has the columns
-that are about that, and None in the others."""
+"""Columns for programs. ``what`` is verdict, class, nearest or prompt; a row has None in the columns of the
+others."""
 
 
 @dataclass(frozen=True)
-class Section:
+class TitledTable:
     """A table with its title."""
 
     title: str
@@ -58,37 +58,37 @@ class Section:
     rows: Rows
 
 
-def show(
+def print_explanation(
     found: "Explanation", why: "Reasons", files: Sequence[Path], format_name: str, output: Path | None
 ) -> None:
-    """Write it to stdout or ``output``; ``files`` are the pictures of the looks. Raises as ``render``."""
+    """Write an explanation to stdout or ``output``; ``files`` are its heat maps. Raises as ``render``."""
     form = FORMATS[format_name]
     if not form.people:
-        render(records(found, why, files), ALL, format_name, output)
+        render(to_rows(found, why, files), ALL, format_name, output)
         return
     with target(output, format_name) as file:
-        for number, one in enumerate(sections(found, why, files)):
+        for number, table in enumerate(titled_tables(found, why, files)):
             if form.heading:
-                file.write("\n" * bool(number) + form.heading(one.title))
-            form.write(one.rows, one.columns, file, one.title)
+                file.write("\n" * bool(number) + form.heading(table.title))
+            form.write(table.rows, table.columns, file, table.title)
 
 
-def sections(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> list[Section]:
-    """The tables that have rows, the verdict first."""
+def titled_tables(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> list[TitledTable]:
+    """Return the tables that have rows, the verdict first."""
     judged = why.evidence
     measures = [dict(vars(one)) for one in judged.measures] if judged else []
     title, label = (judged.sentence, printable(judged.label)) if judged else ("", "")
-    every = [
-        Section(title, [Column("name", label), *NUMBERS], measures),
-        Section("Most like", LIKELY, likely_rows(why)),
-        Section(f"Nearest images of the split {why.split}", NEAREST, nearest_rows(why)),
-        Section("Where the prompts look", LOOKS, look_rows(found, files)),
+    tables = [
+        TitledTable(title, [Column("name", label), *MEASURES], measures),
+        TitledTable("Most like", LIKELY, likely_rows(why)),
+        TitledTable(f"Nearest images of the split {why.split}", NEAREST, nearest_rows(why)),
+        TitledTable("Where the prompts look", MAPS, look_rows(found, files)),
     ]
-    return [one for one in every if one.rows]
+    return [table for table in tables if table.rows]
 
 
-def records(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> Rows:
-    """The same as rows of ``ALL``."""
+def to_rows(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> Rows:
+    """Return an explanation as rows with the columns ``ALL``."""
     return [
         *({"what": "verdict", **row} for row in verdict_rows(why)),
         *({"what": "class", **row} for row in likely_rows(why)),
@@ -98,7 +98,7 @@ def records(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> Rows
 
 
 def verdict_rows(why: "Reasons") -> Rows:
-    """The verdict as one row, named as ``lsn score`` names it; ``below`` is the score's. None for none."""
+    """Return the verdict as one row with the names of ``lsn score``, or no row without a detector."""
     if why.evidence is None:
         return []
     fields = dict(vars(why.evidence.verdict))
@@ -107,18 +107,18 @@ def verdict_rows(why: "Reasons") -> Rows:
 
 
 def likely_rows(why: "Reasons") -> Rows:
-    """A row a class."""
+    """Return a row for each likely class."""
     return [{"class": one.name, "probability": one.probability, "cosine": one.cosine} for one in why.likely]
 
 
 def nearest_rows(why: "Reasons") -> Rows:
-    """A row a training image."""
+    """Return a row for each training image."""
     return [{"key": one.key, "class": one.class_name, "cosine": one.cosine} for one in why.nearest]
 
 
 def look_rows(found: "Explanation", files: Sequence[Path]) -> Rows:
-    """A row a look; its overlap is with the positive prompt of the same class."""
-    positive = {look.name: look for look in found.maps if not look.negative}
+    """Return a row for each prompt; its overlap is with the positive prompt of the same class."""
+    positive = {look.name: look for look in found.looks if not look.negative}
     return [
         {
             "class": look.name,

@@ -107,6 +107,8 @@ def test_csv_has_one_number_a_row_and_wide_has_every_column(tmp_path: Path) -> N
     rows = list(measured_view.to_rows(table))
     assert len(rows) == len(table.rows) * len(table.columns)
     assert rows[0]["published"] == 18.13
+    frame = measured_view.to_frame(table)
+    assert (frame.columns[0], len(frame), frame["published"][0]) == ("suite", len(rows), 18.13)
     wide, columns = measured_view.to_wide_rows(table)
     assert [row["row"] for row in wide] == list(table.rows)
     assert wide[0]["Average/fpr95/published"] == 32.58

@@ -13,7 +13,7 @@ from lsncli.explanation.evidence import Evidence, LikelyClass, Measure, Neighbou
 from lsncli.explanation.saliency import Explanation, PromptMap
 from lsncli.report import explanation_images as drawing
 from lsncli.report.explanation_images import numbers, write_looks
-from lsncli.report.explanation_tables import records, sections, show
+from lsncli.report.explanation_tables import print_explanation, titled_tables, to_rows
 
 HOSTILE = "=1+1\x1b[31m\n\udcff.jpg"
 LOOKS = (
@@ -40,19 +40,19 @@ FILES = ["p.png", "n1.png", "n2.png"]
 
 
 def test_people_get_a_table_each_with_what_there_is() -> None:
-    titles = [one.title for one in sections(FOUND, WHY, FILES)]
+    titles = [one.title for one in titled_tables(FOUND, WHY, FILES)]
     assert titles == [
         "OOD: the score is 0.050000 below gamma",
         "Most like",
         "Nearest images of the split train",
         "Where the prompts look",
     ]
-    assert [one.title for one in sections(replace(FOUND, maps=()), BARE, [])] == ["Most like"]
+    assert [one.title for one in titled_tables(replace(FOUND, maps=()), BARE, [])] == ["Most like"]
 
 
 @pytest.mark.parametrize("name", ["table", "md", "tex"])
 def test_tables_hold_the_numbers_and_no_name_breaks_out(tmp_path, name) -> None:
-    show(FOUND, WHY, FILES, name, tmp_path / "out")
+    print_explanation(FOUND, WHY, FILES, name, tmp_path / "out")
     text = (tmp_path / "out").read_text()
     for value in ("0.200000", "-0.100000", "75.0", "0.9000", "CoOp + LSN"):
         assert value in text
@@ -65,7 +65,7 @@ def test_tables_hold_the_numbers_and_no_name_breaks_out(tmp_path, name) -> None:
 
 
 def test_programs_get_one_list_of_rows_of_the_same_columns(tmp_path) -> None:
-    show(FOUND, WHY, FILES, "json", tmp_path / "out")
+    print_explanation(FOUND, WHY, FILES, "json", tmp_path / "out")
     rows = json.loads((tmp_path / "out").read_text())
     kinds = [row["what"] for row in rows]
     assert kinds == ["verdict", "class", "class", "nearest", "nearest", "prompt", "prompt", "prompt"]
@@ -80,12 +80,12 @@ def test_programs_get_one_list_of_rows_of_the_same_columns(tmp_path) -> None:
     assert (cat["class"], cat["probability"], cat["cosine"], cat["score"]) == ("cat", 0.75, 0.3, None)
     assert [row["overlap"] for row in rows[5:]] == [None, 0.75, 0.0]
     assert (rows[7]["peak_x"], rows[6]["peak_x"], rows[6]["file"]) == (None, 0.75, "n1.png")
-    show(FOUND, WHY, FILES, "csv", tmp_path / "out.csv")
+    print_explanation(FOUND, WHY, FILES, "csv", tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         cells = list(csv.DictReader(file))
     assert list(cells[0]) == list(rows[0])
     assert cells[3]["key"].startswith("'=1+1")
-    assert [row["what"] for row in records(FOUND, BARE, FILES)] == ["class"] * 2 + ["prompt"] * 3
+    assert [row["what"] for row in to_rows(FOUND, BARE, FILES)] == ["class"] * 2 + ["prompt"] * 3
 
 
 def test_the_sheet_begins_with_the_numbers(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""The figures of the paper that can be computed, one file each; and those of a measured table."""
+"""The figures of the paper that can be computed, one module each."""
 
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ FIGURES = {
     11: "lsncli.bench.figures.counts:draw",
     12: "lsncli.bench.figures.counts:draw",
 }
-"""By number: a function of a Request and the number that returns what was Drawn."""
+"""By number: a function of a ``Request`` and the number that returns a ``FigureResult``."""
 
 
 def check_number(number: int) -> None:
-    """UsageError for a figure that is not in ``FIGURES``."""
+    """Raise UsageError for a figure that is not in ``FIGURES``."""
     if number not in FIGURES:
         known = ", ".join(map(str, FIGURES))
         raise UsageError(
@@ -34,11 +34,11 @@ def check_number(number: int) -> None:
 
 
 def draw_figure(number: int, request: "Request") -> "FigureResult":
-    """Measure what a figure shows, as far as it is not known, and draw it into ``request.to``.
+    """Measure what is missing of a figure and draw it into ``request.to``.
 
-    Raises UsageError for another number, or a suite that lacks what the figure is about; LsnError if its data
-    are not there.
+    Raises UsageError for an unknown number, or a suite without the table of the figure; LsnError if data are
+    missing.
     """
     check_number(number)
-    drawn: FigureResult = load(FIGURES[number])(request, number)
-    return drawn
+    result: FigureResult = load(FIGURES[number])(request, number)
+    return result

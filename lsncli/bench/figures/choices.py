@@ -1,4 +1,4 @@
-"""Figures 3, 4 and 8: two texts, one image, and which of them the model chooses, with and without "not"."""
+"""Figures 3, 4 and 8: which of two texts the model chooses for an image, with and without "not"."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHOWN = 4
-"""Images in the picture; the shares are of all images of the set."""
+"""Images in the picture; shares are of all images of the set."""
 
 COLUMNS = [
     Column("question", "Question", wide=True),
@@ -61,9 +61,9 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Option:
-    """One text for every image: with "not" or without, about the classes ``of`` (N,).
+    """A text for every image, with or without "not", about the classes ``of`` (N,).
 
-    ``template`` says whose classes these are: the image's "own", an "other" or a "third".
+    ``template`` names these classes: the "own" of the image, an "other" or a "third".
     """
 
     template: str
@@ -73,7 +73,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """Two texts: by the paper CLIP chooses ``expected`` (0 or 1); ``right`` is true, if just one is."""
+    """Two texts, of which CLIP chooses ``expected`` (0 or 1) by the paper; ``right`` is None if none is."""
 
     name: str
     options: tuple[Option, Option]
@@ -83,7 +83,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Pair:
-    """A question, its two texts and their probabilities."""
+    """A question, its two texts and their probabilities for one image."""
 
     question: str
     texts: tuple[str, str]
@@ -92,7 +92,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Panel:
-    """An image, its class and what it was asked; None where the picture is not at hand."""
+    """An image with its class and its questions; ``picture`` is None if it is missing."""
 
     name: str
     picture: "Image | None"
@@ -100,7 +100,7 @@ class Panel:
 
 
 def draw(request: Request, number: int) -> FigureResult:
-    """Ask every ID test image of Table 1 (or ``request.spec``) and draw a few with their probabilities.
+    """Compare two texts for every ID test image of Table 1 (or ``request.spec``); draw a few images.
 
     Other classes are drawn at random, from one seed. Raises LsnError for fewer than three classes.
     """
@@ -121,28 +121,28 @@ def draw(request: Request, number: int) -> FigureResult:
     tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
     pair = use.encode_descriptions(tower, split.classes)
     yes, no = cosines(split.features, pair.yes), cosines(split.features, pair.no)
-    asked = [_answered(one, yes, no) for one in QUESTIONS[number](split.labels, yes)]
+    answers = [_answer(question, yes, no) for question in QUESTIONS[number](split.labels, yes)]
     scale = read_fingerprint(store).logit_scale
     png, svg, numbers = figure_paths(request, f"figure{number}")
-    plot((png, svg), _panels(suite_work, split, part.image_set, asked, scale), title)
-    write_numbers(numbers, _rows(split, asked, scale))
+    plot((png, svg), _panels(suite_work, split, part.image_set, answers, scale), title)
+    write_numbers(numbers, _rows(split, answers, scale))
     return FigureResult(
-        title, [_summary(*one) for one in asked], COLUMNS, (png, svg, numbers), _notes(request)
+        title, [_summary(*answer) for answer in answers], COLUMNS, (png, svg, numbers), _notes(request)
     )
 
 
-Answered = tuple[Question, Float64Array]
+Answer = tuple[Question, Float64Array]
 """A question and the cosines (N, 2) of all images with its two texts."""
 
 
-def _answered(question: Question, yes: Float64Array, no: Float64Array) -> Answered:
+def _answer(question: Question, yes: Float64Array, no: Float64Array) -> Answer:
     rows = np.arange(len(yes))
-    found = [(no if one.negated else yes)[rows, one.of] for one in question.options]
-    return question, np.stack(found, axis=1)
+    columns = [(no if option.negated else yes)[rows, option.of] for option in question.options]
+    return question, np.stack(columns, axis=1)
 
 
 def _others(labels: Labels, count: int) -> tuple[Labels, Labels]:
-    """For each image two classes that are not its own, and not the same."""
+    """Two different classes for each image, neither its own."""
     random = np.random.default_rng(0)
     first = random.integers(1, count, size=len(labels))
     second = random.integers(1, count - 1, size=len(labels))
@@ -216,33 +216,33 @@ def _summary(question: Question, cosine: Float64Array) -> Record:
 
 
 def _panels(
-    suite_work: SuiteWorkspace, split: Split, set_name: str, asked: list[Answered], scale: float
+    suite_work: SuiteWorkspace, split: Split, set_name: str, answers: list[Answer], scale: float
 ) -> list[Panel]:
     rows = spread_rows(split, SHOWN)
-    seen = load_pictures(suite_work.images(set_name), [split.keys[row] for row in rows])
+    images = load_pictures(suite_work.images(set_name), [split.keys[row] for row in rows])
     return [
         Panel(
             name=split.classes[split.labels[row]],
-            picture=seen.get(split.keys[row]),
-            pairs=tuple(_pair(split, one, row, scale) for one in asked),
+            picture=images.get(split.keys[row]),
+            pairs=tuple(_pair(split, answer, row, scale) for answer in answers),
         )
         for row in rows
     ]
 
 
-def _pair(split: Split, asked: Answered, row: int, scale: float) -> Pair:
-    question, cosine = asked
-    first, second = (_text(one, split.classes[one.of[row]]) for one in question.options)
-    found = _probabilities(cosine[row : row + 1], scale)[0]
-    return Pair(question.name, (first, second), (float(found[0]), float(found[1])))
+def _pair(split: Split, answer: Answer, row: int, scale: float) -> Pair:
+    question, cosine = answer
+    first, second = (_text(option, split.classes[option.of[row]]) for option in question.options)
+    likely = _probabilities(cosine[row : row + 1], scale)[0]
+    return Pair(question.name, (first, second), (float(likely[0]), float(likely[1])))
 
 
-def _rows(split: Split, asked: list[Answered], scale: float) -> Iterator[Mapping[str, object]]:
-    """One line an image and question."""
-    for question, cosine in asked:
+def _rows(split: Split, answers: list[Answer], scale: float) -> Iterator[Mapping[str, object]]:
+    """A row for each question and image."""
+    for question, cosine in answers:
         likely = _probabilities(cosine, scale)
         for row, key in enumerate(split.keys):
-            first, second = (_text(one, split.classes[one.of[row]]) for one in question.options)
+            first, second = (_text(option, split.classes[option.of[row]]) for option in question.options)
             yield {
                 "path": key,
                 "class": split.classes[split.labels[row]],
@@ -264,7 +264,7 @@ def _notes(request: Request) -> list[str]:
 
 
 def plot(paths: Sequence[Path], panels: Sequence[Panel], title: str) -> None:
-    """A row an image, a column a question. Raises LsnError if a file cannot be written."""
+    """Draw a row per image and a column per question. Raises LsnError if a file cannot be written."""
     across = len(panels[0].pairs)
     with plots.drawing():
         made: Any = plots.figure(1.9 + 3.4 * across, 0.7 + 1.5 * len(panels))
@@ -280,7 +280,7 @@ def plot(paths: Sequence[Path], panels: Sequence[Panel], title: str) -> None:
 
 
 def write_numbers(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """The numbers of all images as csv."""
+    """Write the numbers of all images as csv."""
     plots.save_numbers(path, KEYS, ([row[key] for key in KEYS] for row in rows))
 
 
@@ -296,13 +296,13 @@ def _plot_picture(axes: Any, panel: Panel) -> None:
 
 
 def _bars(axes: Any, pair: Pair) -> None:
-    """Each text above its bar; the chosen one is coloured and bold."""
+    """Draw each text above its bar; the chosen one is coloured and bold."""
     chosen = int(pair.likely[1] > pair.likely[0])
     for at, (text, likely) in enumerate(zip(pair.texts, pair.likely, strict=True)):
-        won = at == chosen
+        is_chosen = at == chosen
         axes.barh(at, 1.0, 0.34, color="#f2f2f2")
-        axes.barh(at, likely, 0.34, color=plots.ORANGE if won else LIGHT)
-        weight = "bold" if won else "normal"
+        axes.barh(at, likely, 0.34, color=plots.ORANGE if is_chosen else LIGHT)
+        weight = "bold" if is_chosen else "normal"
         axes.text(0.0, at - 0.26, f'"{plots.label(text, 46)}"', fontsize=8, weight=weight)
         axes.text(1.02, at, f"{likely:.0%}", fontsize=8, weight=weight, va="center")
     axes.set(xlim=(0, 1.15), ylim=(1.35, -0.6))

@@ -1,4 +1,4 @@
-"""What a figure is made from and what was drawn; images behind stored rows; figures of measured rows."""
+"""What all figures share: the request, the result, features and images of stored sets; plots of a table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,27 +36,27 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """A suite, where the files go, and how things are measured."""
+    """A figure to draw: the suite, the folder for the files, and the options for measuring."""
 
     suite: Suite
     to: Path
-    """Folder of the files."""
+    """Folder for the files."""
     named: str
     """The suite as the user wrote it."""
     given: dict[str, Any]
-    """What ``measure_table`` takes besides suite, table and rows: work, data, seeds, model and so on."""
+    """Options of ``measure_table``: work, data, seeds, model and so on."""
     spec: TableSpec | None = None
-    """The table whose sets and rows are taken; None for the paper's own."""
+    """The table whose sets and rows are used; None for the default of the figure."""
     rows: Sequence[str] = ()
     shots: Sequence[int] = ()
     dry: bool = False
-    """Only say what would be done."""
+    """Only list the jobs that are left."""
     quiet: bool = False
     table_named: str = ""
     """The table as the user wrote it."""
 
     def table(self, usual: str) -> TableSpec:
-        """The table asked for, else the suite's table ``usual``. Raises UsageError if there is none."""
+        """Return ``spec``, else the table ``usual`` of the suite. Raises UsageError if there is none."""
         if self.spec is not None:
             return self.spec
         if usual not in self.suite.tables:
@@ -68,7 +68,7 @@ class Request:
         return self.suite.table(usual)
 
     def measure(self, spec: TableSpec, *, dry: bool = False) -> tuple[MeasuredTable, BenchPlan]:
-        """Every row of ``spec``; what is known already is not measured again."""
+        """Measure what is missing of ``spec``; return the table and the plan."""
         return measure_table(
             self.suite,
             spec,
@@ -79,20 +79,20 @@ class Request:
         )
 
     def command(self, number: int) -> str:
-        """What draws the same figure again."""
-        said: dict[str, object] = {
+        """Return the command that draws the same figure."""
+        values: dict[str, object] = {
             "figure": number,
             "suite": self.named,
             "table": self.table_named,
             **{name: self.given.get(name) for name in ("data", "mode", "model", "pretrained", "seeds")},
         }
-        options = [f"--{name} {quote(str(value))}" for name, value in said.items() if value]
-        return " ".join(["lsn bench", *options, *(f"--shots {one}" for one in self.shots)])
+        options = [f"--{name} {quote(str(value))}" for name, value in values.items() if value]
+        return " ".join(["lsn bench", *options, *(f"--shots {number}" for number in self.shots)])
 
 
 @dataclass(frozen=True)
 class FigureResult:
-    """Rows for stdout, the files written, and what belongs under the picture."""
+    """A drawn figure: rows for stdout, the files, and notes."""
 
     title: str
     rows: Sequence[Record]
@@ -102,73 +102,73 @@ class FigureResult:
 
 
 def figure_paths(request: Request, name: str) -> tuple[Path, Path, Path]:
-    """The picture as png and svg, and its numbers as csv."""
+    """Return the paths of the png, the svg and the csv with the numbers."""
     base = f"{name}-{request.suite.name}" if request.suite.name else name
     png, svg, numbers = (request.to / f"{base}.{ending}" for ending in ("png", "svg", "csv"))
     return png, svg, numbers
 
 
 def extract_sets(request: Request, spec: TableSpec, names: Iterable[str]) -> tuple[SuiteWorkspace, BenchPlan]:
-    """Make the features of the stored splits ``names`` of a table, unless they are there.
+    """Extract the splits ``names`` of a table that are missing; return the workspace and the plan.
 
-    The plan holds the extractions that were missing. Raises LsnError for a set whose images are not there.
+    The plan holds the extractions that were missing. Raises LsnError for a set without images.
     """
     _, plan = request.measure(spec, dry=True)
-    wanted = set(names)
-    needed = tuple(one for one in plan.extracts if one.split in wanted and not one.model)
+    splits = set(names)
+    needed = tuple(job for job in plan.extracts if job.split in splits and not job.model)
     plan = replace(plan, extracts=needed, scores=())
     if request.dry or not needed:
         return plan.suite_work, plan
     with locked(plan.suite_work.results.path):
-        for one in needed:
-            if one.blocked:
+        for job in needed:
+            if job.blocked:
                 raise LsnError(
-                    f"There are {one.blocked}.",
+                    f"There are {job.blocked}.",
                     f"`lsn datasets --suite {request.named}` says what is needed.",
                 )
-            say(f"Extracting {one} ...", quiet=request.quiet)
-            extract_set(one)
+            say(f"Extracting {job} ...", quiet=request.quiet)
+            extract_set(job)
     return plan.suite_work, plan
 
 
 def describe_costs(title: str, plans: Iterable[BenchPlan]) -> FigureResult:
-    """What would be done, and its cost."""
+    """Return the jobs that are left with their costs, for a dry run."""
     rows = [row for plan in plans for row in cost_rows(estimate_costs(plan, Speeds(plan.suite_work)))]
     return FigureResult(title, rows, FOR_FIGURES)
 
 
 def spread_rows(split: Split, count: int) -> list[int]:
-    """The first row of each of ``count`` classes, spread over all classes; fewer if there are not so many."""
+    """Return the first row of each of ``count`` classes spread over all classes, or of all classes."""
     labels = np.unique(split.labels[split.labels >= 0])
     chosen = labels[np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(int)]
     return [int(np.flatnonzero(split.labels == label)[0]) for label in chosen]
 
 
 def load_pictures(source: DatasetLayout | None, keys: Sequence[str]) -> dict[str, Image]:
-    """The images of ``keys`` in a set, RGB; those that are not there or broken are left out."""
+    """Return the images of ``keys`` in a set, RGB; missing and broken ones are left out."""
     if source is None:
         return {}
-    found = {}
+    images = {}
     items = {item.key: item for item in source.listing().items if item.key in set(keys)}
     for key, item in items.items():
         try:
-            found[key] = decode(read_bytes(item))
+            images[key] = decode(read_bytes(item))
         except Undecodable:
             continue
-    return found
+    return images
 
 
 def draw_rows(plan: BenchPlan, folder: Path, *, quiet: bool = False) -> list[Path]:
-    """Draw what ``plan`` has measured from the first seed, a figure for each row and split of an ID set.
+    """Draw score histograms and ROC curves of the measured rows, from the first seed.
 
-    The png files; beside each are an svg and the numbers as csv. Scores come from the suite's cache, or are
+    Each row and split gets a png, which is returned, an svg and the numbers as csv. Scores are cached, or
     computed again. Raises LsnError if a file cannot be written or features are gone.
     """
     todo = [score for score in plan.scores if score.seed == 0 and score.keys and plan.done(score)]
     written: list[Path] = []
     several = {score.split.id for score in todo if score.split.number}
     with progress_bar("figures", len(todo), quiet=quiet) as progress:
-        for score in sorted(todo, key=lambda one: (one.row.model, str(one.split))):  # a place is read once
+        for score in sorted(todo, key=lambda each: (each.row.model, str(each.split))):  # a split is read once
             where = str(score.split) if score.split.id in several else score.split.id
             name = unique_stem(f"{score.row.name} on {where}", [path.stem for path in written])
             written.append(_draw_row(plan, score, folder, name, where))

@@ -45,7 +45,7 @@ COLUMNS = [
 
 @dataclass(frozen=True, eq=False)
 class ClassImage:
-    """An image by its path in the set, its class, and the looks of that class's prompts."""
+    """An image: its path in the set, its class, and the heat maps of the prompts of that class."""
 
     path: str
     own: str
@@ -54,7 +54,7 @@ class ClassImage:
 
 @dataclass(frozen=True, eq=False)
 class MapPanel:
-    """An image (H, W, 3) with a title, and maps (h, w), not negative, each with one of its own."""
+    """An image (H, W, 3) with a title, and titled maps (h, w) of values >= 0."""
 
     title: str
     seen: NDArray[np.uint8]
@@ -62,10 +62,10 @@ class MapPanel:
 
 
 def draw(request: Request, number: int) -> FigureResult:
-    """Learn the prompts of a row of Table 1 (or ``request.spec``) if need be, and look through them.
+    """Draw heat maps of the prompts of a row of Table 1 (or ``request.spec``); learn missing prompts.
 
     The row is the first one named, else the first that learns positive and negative prompts by CoOp. Raises
-    UsageError if there is none, LsnError if its images are not there.
+    UsageError if there is none, LsnError if its images are missing.
     """
     spec = request.table("1")
     row = _row(spec, request)
@@ -106,7 +106,7 @@ def _row(spec: TableSpec, request: Request) -> RowSpec:
 
 
 def _explained(request: Request, score: ScoreJob, suite_work: SuiteWorkspace) -> Iterator[ClassImage]:
-    """The test images and what the row's prompts see in them."""
+    """Yield test images with the heat maps of the row's prompts."""
     work, part = suite_work.workspace(score.row.model), score.split.test
     name, split = part.image_set, part.of(read_split(work.features, part.set), part.set)
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
@@ -167,7 +167,7 @@ def _panel(one: ClassImage) -> MapPanel:
 
 
 def plot(paths: Sequence[Path], panels: Sequence[MapPanel], title: str) -> None:
-    """A row an image. Raises LsnError if a file cannot be written."""
+    """Draw a row per image. Raises LsnError if a file cannot be written."""
     across = 1 + max(len(panel.maps) for panel in panels)
     with plots.drawing():
         made: Any = plots.figure(2.3 * across, 0.5 + 2.5 * len(panels))
@@ -186,5 +186,5 @@ def plot(paths: Sequence[Path], panels: Sequence[MapPanel], title: str) -> None:
 
 
 def write_numbers(path: Path, keys: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    """The numbers as csv, a line a map; what is missing is empty."""
+    """Write the numbers as csv, a line per map; missing values are empty."""
     plots.save_numbers(path, keys, ([row[key] for key in keys] for row in rows))

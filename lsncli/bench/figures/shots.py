@@ -1,4 +1,4 @@
-"""Figure 7: what prompts are worth when they are learned from few images of each class, and from more."""
+"""Figure 7: FPR95 and AUROC of prompts over the number of training images per class."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Images of each class, those that a training set does not have left out."""
+"""Images per class; numbers above those of a training set are left out."""
 
 USUAL = (
     ("4", "MCM", "MCM, nothing learned"),
@@ -31,7 +31,7 @@ USUAL = (
     ("5", "neg-specific-w name", "negative prompts"),
     ("4", "full model", "both (LSN)"),
 )
-"""The rows of the paper's Tables 4 and 5 that Figure 7 is about, and what they are called in it."""
+"""The rows of the paper's Tables 4 and 5 in Figure 7: table, row, name in the figure."""
 
 METRICS = ("fpr95", "auroc")
 
@@ -55,7 +55,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ShotsRow:
-    """A row of a table that is measured for several numbers of images; ``table`` is the paper's, or ""."""
+    """A row to measure for several numbers of images; ``table`` is a table of the paper, or ""."""
 
     row: RowSpec
     title: str
@@ -63,7 +63,7 @@ class ShotsRow:
 
     @property
     def learns(self) -> bool:
-        """Whether the number of images matters to it."""
+        """Whether it learns from training images."""
         return bool(self.row.learn) or not parse_method(self.row.method).needs.isdisjoint({"train", "labels"})
 
 
@@ -91,18 +91,18 @@ def draw(request: Request, number: int) -> FigureResult:
     for k, one in zip(shots, specs, strict=True):
         say(f"{k} image{'s' if k > 1 else ''} of each class", quiet=request.quiet)
         tables[k] = request.measure(one)[0]
-    found = [*_measured_rows(rows, tables), *_published_rows(rows)]
+    points = [*_measured_rows(rows, tables), *_published_rows(rows)]
     stand_in = any(table.stand_in for table in tables.values())
     png, svg, numbers = figure_paths(request, f"figure{number}")
-    plot((png, svg), [one for one in found if not stand_in or one["source"] == "measured"], title)
-    write_numbers(numbers, [*(column.key for column in COLUMNS), "why_missing"], found)
+    plot((png, svg), [point for point in points if not stand_in or point["source"] == "measured"], title)
+    write_numbers(numbers, [*(column.key for column in COLUMNS), "why_missing"], points)
     return FigureResult(
-        title, found, COLUMNS, (png, svg, numbers), _notes(found, tables, request.command(number))
+        title, points, COLUMNS, (png, svg, numbers), _notes(points, tables, request.command(number))
     )
 
 
 def _rows(request: Request) -> tuple[TableSpec, list[ShotsRow]]:
-    """The table whose OOD sets are taken, and its rows."""
+    """The table with the OOD sets, and the rows to measure."""
     if request.spec is None:
         spec = request.table("5")
         rows = [
@@ -130,7 +130,7 @@ def _chosen(wanted: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _usual_shots(suite: Suite, rows: Sequence[ShotsRow]) -> tuple[int, ...]:
-    """``SHOTS`` below the number that every training set has, and that number itself."""
+    """``SHOTS`` below the size of the smallest training set, and that size."""
     smallest = []
     for one in rows:
         train = suite.sets.get(suite.ids[one.row.id].train) if one.row.id else None
@@ -145,13 +145,13 @@ def _usual_shots(suite: Suite, rows: Sequence[ShotsRow]) -> tuple[int, ...]:
 
 
 def _with_shots(spec: TableSpec, rows: Sequence[ShotsRow], shots: int) -> TableSpec:
-    """The same rows, learning from ``shots`` images of each class."""
+    """The table with ``rows`` that learn from ``shots`` images per class."""
     varied = (replace(one.row, shots=shots, note="") for one in rows)
     return replace(spec, rows=tuple(varied))
 
 
 def _cells(table: MeasuredTable, name: str) -> dict[str, Cell]:
-    """FPR95 and AUROC on the average of all OOD sets, or on the only one."""
+    """FPR95 and AUROC for the average of all OOD sets, or for the only one."""
     groups = list(dict.fromkeys(one.group for one in table.columns if one.group))
     group = AVERAGE if AVERAGE in groups else groups[0]
     return {metric: table.rows[name][f"{group}/{metric}"] for metric in METRICS}
@@ -173,7 +173,7 @@ def _measured_rows(rows: Sequence[ShotsRow], tables: dict[int, MeasuredTable]) -
 
 
 def _published_rows(rows: Sequence[ShotsRow]) -> Iterator[Record]:
-    """The paper prints the figure without numbers: what its tables say of the same rows."""
+    """The same rows in the paper's tables; the figure itself is printed without numbers."""
     for one in rows:
         if one.table:
             row = next(row for row in published.load_table(int(one.table)).rows if row.name == one.row.name)
@@ -233,12 +233,12 @@ def plot(paths: Sequence[Path], rows: Sequence[Row], title: str) -> None:
 
 
 def write_numbers(path: Path, keys: Sequence[str], rows: Sequence[Row]) -> None:
-    """The numbers as csv, one line a row and number of images; what is missing is empty."""
+    """Write the numbers as csv, a line per row and number of images; missing values are empty."""
     plots.save_numbers(path, keys, ([row[key] for key in keys] for row in rows))
 
 
 def _plot_line(axes: "Axes", at: int, rows: Sequence[Row], metric: str) -> None:
-    """One row of the table: its measured points, or its level."""
+    """Draw one row of the table: its measured points, or its level."""
     learns = any(row["shots"] for row in rows)
     colour = plots.CYCLE[at % len(plots.CYCLE)] if learns else plots.GREY
     measured = [row for row in rows if row["source"] == "measured" and row[metric] is not None]
@@ -271,7 +271,7 @@ def _plot_line(axes: "Axes", at: int, rows: Sequence[Row], metric: str) -> None:
 
 
 def _scale(axes: "Axes", shots: Sequence[int]) -> None:
-    """Doublings are equally far apart; every number that was measured is named."""
+    """Set a logarithmic axis with a tick for each measured number of images."""
     axes.set_xscale("log", base=2)
     if shots:
         axes.set_xlim(shots[0] / 1.2, shots[-1] * 1.2)
