@@ -1,8 +1,8 @@
-"""How fast this machine does the work of a suite: a short measured probe, which needs no data set.
+"""The speed of this machine for the jobs of a suite: a short probe that needs no data set.
 
-Each kind of work is done for real, but little of it and on random inputs: pictures are decoded and encoded,
-prompts are learned for a few classes, scores are fitted on a few rows. What grows with the work is then
-scaled: text passes, images, rows times classes.
+The probe runs a little of each kind of work on random inputs: it decodes and encodes images, learns prompts
+for a few classes and fits scores on a few rows. Times are then scaled by text passes, images, or rows times
+classes.
 """
 
 import io
@@ -33,28 +33,27 @@ from lsncli.training.linear_probe import choose_probe
 from lsncli.types import Head, Rows, unit
 
 SECONDS = 1.5
-"""Of each measurement, once warm."""
+"""Of each measurement, after the warm-up."""
 
 BATCH = 4
-"""Images at a time on a CPU: about as fast an image as 16, and sooner done."""
+"""Batch size on a CPU: about as fast per image as 16, and done earlier."""
 
 PASSES = 8
-"""Text passes of a step of learning that is measured; more where that is quick."""
+"""Text passes of a measured training step; more if that is fast."""
 
 STEPS, MORE_STEPS = 3, 30
 MOST_CLASSES = 256
 
 SIDE = (500, 375)
-"""Of a picture: about the mean of ImageNet's."""
+"""Size of an image: about the mean of ImageNet's."""
 
 CLASSES, ROWS_A_CLASS, SCORED = 100, 4, 512
-"""What scores and linear probes are fitted on, and how many rows they score: with fewer classes, overhead
-would be all that is measured."""
+"""Training rows of scores and linear probes, and rows to score; fewer classes would measure overhead."""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One JPEG in memory, for every item of a listing."""
+    """A JPEG in memory, the content of every item of a listing."""
 
     data: bytes
 
@@ -69,23 +68,23 @@ class _Picture:
 
 
 class Speeds:
-    """What the models of a suite do in a second here; measured when first asked for, once.
+    """The speeds of a suite's models on this machine; each is measured once, on first use.
 
-    ``reasons`` says why nothing could be measured, by model.
+    ``reasons`` says why a model could not be measured.
     """
 
     def __init__(self, suite_work: SuiteWorkspace, *, quiet: bool = False) -> None:
-        self._desk, self._quiet = suite_work, quiet
+        self._workspace, self._quiet = suite_work, quiet
         self._models: dict[str, _Model | None] = {}
         self.reasons: dict[str, str] = {}
 
     def images(self, model: str) -> float | None:
-        """Images decoded and encoded a second; None where the model is missing."""
+        """Return images per second, decoded and encoded; None if the model is missing."""
         one = self._of(model)
         return one.images() if one else None
 
     def learning(self, model: str, learning: LearningSpec, rows: int, classes: int) -> float | None:
-        """Seconds to learn from so many rows of so many classes; None where the model is missing."""
+        """Return the seconds of a training; None if the model is missing."""
         one = self._of(model)
         if one is None:
             return None
@@ -102,7 +101,7 @@ class Speeds:
         rows: int,
         classes: int,
     ) -> float | None:
-        """Seconds to fit a method on ``train`` rows and score ``rows``; None where the model is missing."""
+        """Return the seconds to fit a method on ``train`` rows and score ``rows``; None without the model."""
         one = self._of(model)
         if one is None:
             return None
@@ -114,20 +113,20 @@ class Speeds:
 
     def _of(self, model: str) -> "_Model | None":
         if model not in self._models:
-            name = model or self._desk.model
+            name = model or self._workspace.model
             say(f"Measuring what {name} does in a second here (up to 20 s) ...", quiet=self._quiet)
             try:
-                self._models[model] = _Model(self._backbone(model, name), self._desk)
+                self._models[model] = _Model(self._backbone(model, name), self._workspace)
             except LsnError as error:
                 self._models[model], self.reasons[model] = None, f"{name}: {error}"
         return self._models[model]
 
     def _backbone(self, model: str, name: str) -> Backbone:
-        """The model, or where its weights are missing the same with random ones."""
+        """The model, with random weights if its own are missing."""
         try:
-            return self._desk.backbone(model)
+            return self._workspace.backbone(model)
         except Unavailable:
-            backbone = load_untrained(name, device=self._desk.device)
+            backbone = load_untrained(name, device=self._workspace.device)
             if backbone is None:
                 raise
             say(f"The weights of {name} are not here; random weights take as long.", quiet=self._quiet)
@@ -136,19 +135,19 @@ class Speeds:
 
 @dataclass(frozen=True)
 class _Score:
-    """Seconds to fit, a training row and class; and to score, a row and class (or training row)."""
+    """Seconds to fit per training row and class, and to score per row and class (or training row)."""
 
     fit: float
     score: float
     keeps_rows: bool
-    """Whether images are compared with every training row."""
+    """Whether scoring compares images with every training row."""
 
 
 class _Model:
     """The speeds of one loaded model."""
 
     def __init__(self, backbone: Backbone, suite_work: SuiteWorkspace) -> None:
-        self._backbone, self._desk = backbone, suite_work
+        self._backbone, self._workspace = backbone, suite_work
         self._random = np.random.default_rng(0)
         self.images = cache(self._images)
         self.linear = cache(self._linear)
@@ -161,13 +160,13 @@ class _Model:
         picture = _Picture(_jpeg(self._random))
         items = tuple(ImageItem(f"{n}.jpg", -1, "probe", 0, picture.size, picture) for n in range(64))
         listing = Listing(items, (), (), 0)
-        on_cpu = pick_device(self._desk.device).type == "cpu"
-        batch, workers = BATCH if on_cpu else self._desk.batch_size, self._desk.workers
+        on_cpu = pick_device(self._workspace.device).type == "cpu"
+        batch, workers = BATCH if on_cpu else self._workspace.batch_size, self._workspace.workers
         found = probe(listing, self._backbone, batch_size=batch, workers=workers, seconds=SECONDS)
         return found.images_per_second
 
     def learning(self, settings: PromptSettings) -> float:
-        """Seconds a text pass of a step of learning, for prompts of this length."""
+        """Return seconds per text pass of a training step, for prompts of this length."""
         key = settings.length, settings.precision
         if key not in self._learning:
             tower = self._tower(settings.precision)
@@ -176,7 +175,7 @@ class _Model:
         return self._learning[key]
 
     def scoring(self, settings: PromptSettings) -> float:
-        """Seconds a text pass of scoring by prompts of this length that depend on the image."""
+        """Return seconds per text pass of scoring, for prompts of this length that depend on the image."""
         key = settings.length, settings.precision
         if key not in self._scoring:
             tower = self._tower(settings.precision)
@@ -185,14 +184,14 @@ class _Model:
         return self._scoring[key]
 
     def _linear(self) -> float:
-        """Seconds a row and class of a linear probe."""
+        """Seconds per row and class of a linear probe."""
         rows, held = self._rows(CLASSES, ROWS_A_CLASS), self._rows(CLASSES, 1)
         began = time.perf_counter()
-        choose_probe(rows, held, CLASSES, pick_device(self._desk.device))
+        choose_probe(rows, held, CLASSES, pick_device(self._workspace.device))
         return (time.perf_counter() - began) / (len(rows) * CLASSES)
 
     def score(self, method: Method) -> _Score:
-        """What a method costs besides text passes."""
+        """Return the cost of a method without text passes."""
         if str(method) not in self._scores:
             self._scores[str(method)] = self._score(method)
         return self._scores[str(method)]
@@ -202,14 +201,14 @@ class _Model:
         text = unit(self._random.normal(size=(4, CLASSES, scored.shape[1])))
         head = Head(tuple(map(str, range(CLASSES))), text[0], 100.0, text[1:], np.zeros(CLASSES))
         settings = method.settings | ({"k": 50} if "k" in method.settings else {})
-        device = str(pick_device(self._desk.device))
+        device = str(pick_device(self._workspace.device))
         try:
             score = load_score(method.score, **settings)
             began = time.perf_counter()
             learned = score.fit(head, rows, device)
             fitted = time.perf_counter()
             score.scorer(head, learned, device)(scored)
-        except LsnError:  # it looks at more than features; its cosines are the least that it takes
+        except LsnError:  # it needs more than features; it takes at least the time of cosines
             return self._score(Method("mcm", "hand", {}))
         took = time.perf_counter() - fitted
         kept = any(len(one) == len(rows) for one in learned.values() if one.ndim)
@@ -224,7 +223,7 @@ class _Model:
 
 
 RowsOf = Callable[[int, int], Rows]
-"""Random rows of so many classes, so many of each."""
+"""Random rows: number of classes, rows per class."""
 
 
 def _few_names(settings: PromptSettings) -> tuple[str, ...]:
@@ -233,7 +232,7 @@ def _few_names(settings: PromptSettings) -> tuple[str, ...]:
 
 
 def _learning_seconds(tower: TextTower, settings: PromptSettings, rows_of: RowsOf) -> float:
-    """Seconds a text pass in some steps for a few classes, or for more where these take no time."""
+    """Seconds per text pass over some steps for a few classes, or for more if these are fast."""
     names = _few_names(settings)
     _, found = _learned(tower, settings, names, rows_of, STEPS)
     step = found * len(names) * settings.sets
@@ -246,7 +245,7 @@ def _learning_seconds(tower: TextTower, settings: PromptSettings, rows_of: RowsO
 def _learned(
     tower: TextTower, settings: PromptSettings, names: Sequence[str], rows_of: RowsOf, count: int
 ) -> tuple[LearnedContexts, float]:
-    """What ``count`` steps learn, and seconds a text pass; the first step warms up and does not count."""
+    """Contexts after ``count`` steps, and seconds per text pass without the first step, which warms up."""
     taken: list[float] = []
     short = replace(settings, epochs=1, warmup=0, turns=False)
     wanted = count * short.batch_size
@@ -260,7 +259,7 @@ def _learned(
 
 
 def _scoring_seconds(tower: TextTower, settings: PromptSettings, rows_of: RowsOf) -> float:
-    """Seconds a text pass where images are scored by prompts that depend on them."""
+    """Seconds per text pass of scoring by prompts that depend on the image."""
     names = _few_names(settings)
     learned, _ = _learned(tower, settings, names, rows_of, 1)
     layout = settings_layout(tower, names, settings)
@@ -274,7 +273,7 @@ def _scoring_seconds(tower: TextTower, settings: PromptSettings, rows_of: RowsOf
 
 
 def _jpeg(random: np.random.Generator) -> bytes:
-    """A picture of random patches, as large as a photo and about as hard to decode."""
+    """A JPEG of random patches with the size and the decoding time of a photo."""
     patches = random.integers(0, 256, size=(SIDE[1] // 8, SIDE[0] // 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(patches).resize(SIDE, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)

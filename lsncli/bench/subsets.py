@@ -1,8 +1,8 @@
-"""Which images of a set a table looks at: some classes, some images of each, chosen the same everywhere.
+"""The images of a set that a table uses: some classes, some images per class, the same on every machine.
 
-ImageNet-100 from 128 shots needs 16,000 of ImageNet's 1.28 million training images. A subset is a split of
-its own in the suite's store, under a name that says all of it, and never changes: what was learned from it
-stays known when a later table adds other images.
+ImageNet-100 with 128 shots needs 16,000 of ImageNet's 1.28 million training images. A subset is a separate
+split in the store of the suite, with a name that identifies it, and never changes: prompts learned from it
+stay valid when another table adds images.
 """
 
 import re
@@ -23,7 +23,7 @@ from lsncli.types import UNLABELLED
 
 NAME = re.compile(r"(?P<set>.+)\.(?:all|(?P<each>\d+)-(?P<seed>\d+))\.[0-9a-f]{12}")
 LONGEST = 30
-"""Characters of a set's name in the name of a split of it."""
+"""Most characters of a set's name in the name of its splits."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Subset:
 
     @property
     def whole(self) -> bool:
-        """Whether it is every image of the set."""
+        """Whether it is the whole set."""
         return not self.classes and self.each is None
 
     @property
     def split(self) -> str:
-        """Its name in the store: the set's own if it is the whole set."""
+        """The name of its split in the store; that of the set for the whole set."""
         if self.whole:
             return self.set
         how = "all" if self.each is None else f"{self.each}-{self.seed}"
@@ -51,32 +51,32 @@ class Subset:
         return f"{short_name(self.set)}.{how}.{code}"
 
     def __str__(self) -> str:
-        """As people call it: the set, and what is taken of it."""
-        said = [f"{len(self.classes)} classes"] if self.classes else []
-        said += [f"{self.each} images of each class"] if self.each else []
-        said += [f"seed {self.seed}"] if self.each and self.seed else []
-        return f"{self.set} ({', '.join(said)})" if said else self.set
+        """Return the set and what is taken of it, for messages."""
+        parts = [f"{len(self.classes)} classes"] if self.classes else []
+        parts += [f"{self.each} images of each class"] if self.each else []
+        parts += [f"seed {self.seed}"] if self.each and self.seed else []
+        return f"{self.set} ({', '.join(parts)})" if parts else self.set
 
 
 def short_name(name: str) -> str:
-    """A set's name as its splits begin: cut, with a digest, where it is too long for a store."""
+    """Return the prefix of the names of a set's splits: a long name is cut and gets a digest."""
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def stored_subset(name: str, info: SplitInfo, image_set: str) -> Subset | None:
-    """What part of ``image_set`` a stored split is; None if it is of another set."""
+    """Return the subset of ``image_set`` that a stored split holds; None if it is of another set."""
     if name == image_set:
         return Subset(image_set)
-    found = NAME.fullmatch(name)
-    if found is None or found["set"] != short_name(image_set):
+    match = NAME.fullmatch(name)
+    if match is None or match["set"] != short_name(image_set):
         return None
-    each, seed = (int(found["each"]), int(found["seed"])) if found["each"] else (None, 0)
+    each, seed = (int(match["each"]), int(match["seed"])) if match["each"] else (None, 0)
     named, every = (Subset(image_set, classes, each, seed) for classes in (info.classes, ()))
-    return next((one for one in (named, every) if one.split == name), None)
+    return next((subset for subset in (named, every) if subset.split == name), None)
 
 
 def images_per_class(shots: int | None) -> int | None:
-    """How many images of a class give ``shots`` to learn from beside those held out; None for all."""
+    """Return how many images per class leave ``shots`` for training after holding out; None for all."""
     if shots is None:
         return None
     count = shots + 1
@@ -86,7 +86,7 @@ def images_per_class(shots: int | None) -> int | None:
 
 
 def names_by_folder(layout: DatasetLayout, known: Dataset | None) -> Mapping[str, str]:
-    """The names of the classes that a layout has, by folder; folders of no published class are left out.
+    """Return the class names of a layout by folder, without folders of no published class.
 
     Raises UsageError for two folders of one class.
     """
@@ -96,15 +96,15 @@ def names_by_folder(layout: DatasetLayout, known: Dataset | None) -> Mapping[str
 
 
 def list_subset(subset: Subset, layout: DatasetLayout, known: Dataset | None) -> Listing:
-    """The images of a subset. Only folders of its classes are looked into.
+    """List the images of a subset; only the folders of its classes are read.
 
-    Which images are taken depends on the seed, the class folder and the image's own name alone
-    (``take_shots``), so more images of a class include the fewer. Raises LsnError if they have no classes.
+    The choice depends on the seed, the class folder and the name of the image (``take_shots``), so a larger
+    subset includes the smaller. Raises LsnError if the images have no classes.
     """
     only = None
     if subset.classes:
-        wanted = set(subset.classes)
-        only = [folder for folder, name in names_by_folder(layout, known).items() if name in wanted]
+        classes = set(subset.classes)
+        only = [folder for folder, name in names_by_folder(layout, known).items() if name in classes]
     listing = layout.listing(only)
     if subset.each is None:
         return listing
@@ -116,7 +116,7 @@ def list_subset(subset: Subset, layout: DatasetLayout, known: Dataset | None) ->
 
 
 def expected_images(subset: Subset, known: Dataset | None) -> int | None:
-    """How many images a subset has by the published counts; None where they say nothing."""
+    """Return how many images a subset has by the published counts; None if unknown."""
     if known is None or known.images is None:
         return None
     if subset.whole:
@@ -129,6 +129,6 @@ def expected_images(subset: Subset, known: Dataset | None) -> int | None:
 
 
 def missing_classes(classes: Sequence[str], layout: DatasetLayout, known: Dataset | None) -> list[str]:
-    """The names among ``classes`` that have no folder."""
-    there = set(names_by_folder(layout, known).values())
-    return [name for name in classes if name not in there]
+    """Return the names among ``classes`` that have no folder."""
+    names = set(names_by_folder(layout, known).values())
+    return [name for name in classes if name not in names]

@@ -1,4 +1,4 @@
-"""A suite: on which images, with which model and by which methods the rows of a table are measured.
+"""A suite: the images, the model and the methods of the rows of its tables.
 
 ``lsncli.bench.suite_toml`` reads one from a TOML file; docs/suites.md explains the keys.
 """
@@ -13,15 +13,15 @@ from lsncli.reference.datasets import Dataset
 
 Kind = Literal["positive", "negative", "linear", "dualcoop", "clipn"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""What can be learned for a row: prompts, or a head."""
+"""Kinds of prompts and heads that a row can learn."""
 
 
 @dataclass(frozen=True)
 class ClassChoice:
-    """One split of an ID set: which classes of its stored sets play ID and which OOD.
+    """One split of an ID set: its ID and OOD classes.
 
-    ``inside`` are names of the stored sets, () = all; ``names`` what prompts call the same classes, in the
-    same order; ``outside`` are the classes of ``IdSet.rest`` that are OOD.
+    ``inside`` are the ID classes by their stored names, () = all; ``names`` are their names in prompts, in
+    the same order; ``outside`` are the classes of ``IdSet.rest`` that are OOD.
     """
 
     inside: tuple[str, ...] = ()
@@ -31,22 +31,22 @@ class ClassChoice:
 
 @dataclass(frozen=True)
 class IdSet:
-    """What plays ID: images to learn from and to test on, and which of their classes."""
+    """An ID set: training and test images, and their classes."""
 
     key: str
     title: str
     train: str
-    """A set; "" where there is nothing to learn from."""
+    """A set; "" without training images."""
     test: str
     rest: str = ""
-    """The set of the classes that are OOD, where a split names them; else ""."""
+    """The set with the OOD classes of splits; else ""."""
     choices: tuple[ClassChoice, ...] = (ClassChoice(),)
     """One for each split."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to learn: a name, one of ``KINDS``, and settings as ``lsn train-pos|train-neg`` have them."""
+    """Something to learn: a name, one of ``KINDS``, and settings as of ``lsn train-pos|train-neg``."""
 
     name: str
     kind: Kind
@@ -56,8 +56,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of columns of a table ("iNaturalist"): an OOD set against the row's ID set, or an ID set whose
-    other classes are OOD (``id`` with ``ood`` "")."""
+    """A group of columns ("iNaturalist"): an OOD set for the row's ID set, or an ID set with its OOD classes
+    (``id``, with ``ood`` "")."""
 
     name: str
     ood: str = ""
@@ -73,18 +73,18 @@ class RowSpec:
     method: str
     """As ``lsn eval --method`` takes it."""
     learn: tuple[Step, ...]
-    """What must be learned before, in this order; one of a kind."""
+    """What to learn, in this order; one of each kind."""
     model: str
     id: str
-    """The row's ID set; "" where the groups have their own."""
+    """The ID set; "" if the groups have their own."""
     shots: int | None
-    """At most so many training images of each class; None for all."""
+    """Training images per class; None for all."""
     vocabulary: str = ""
-    """Where a score asks for words for each image: a class list or a file of words to choose from."""
+    """A class list or a file of words, from which candidates are chosen for each image."""
     note: str = ""
-    """How it differs from the published row, if it does."""
+    """How it differs from the published row."""
     unavailable: str = ""
-    """Why this suite cannot measure it, if it cannot; with a model of the user's own it runs all the same."""
+    """Why the suite cannot measure it; with the user's own model it runs all the same."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Suite:
-    """All of it. ``stand_in`` says that its images are not those of the paper, ``note`` belongs under every
-    table that is measured on it."""
+    """A suite. ``stand_in``: its images are not the paper's; ``note`` is a footnote of all its tables."""
 
     name: str
     title: str
@@ -116,28 +115,28 @@ class Suite:
     steps: Mapping[str, Step]
     tables: Mapping[str, TableSpec]
     folder: Path
-    """Of the suite's file: what it names lies beside it."""
+    """Folder of the suite file; paths in it are relative to this folder."""
     features: Path | None = None
-    """A store that came with the suite: features of some of its sets by its model."""
+    """A store that came with the suite: features of some sets by its model."""
 
     def table(self, key: str | int) -> TableSpec:
-        """Raises UsageError for a table that the suite does not have."""
+        """Return a table. Raises UsageError if the suite has none of this key."""
         if str(key) not in self.tables:
             known = ", ".join(self.tables) or "none"
             raise UsageError(f"The suite '{self.name}' has no table {key}.", f"Expected one of {known}.")
         return self.tables[str(key)]
 
     def needs(self, table: TableSpec) -> tuple[str, ...]:
-        """The names of the image sets that a table is measured on, each once."""
+        """Return the names of the image sets of a table, each once."""
         names: list[str] = []
-        for one in [row.id for row in table.rows] + [group.id for group in table.groups]:
-            if one:
-                ids = self.ids[one]
+        for key in [row.id for row in table.rows] + [group.id for group in table.groups]:
+            if key:
+                ids = self.ids[key]
                 names += [ids.train, ids.test, ids.rest]
         names += [group.ood for group in table.groups]
         return tuple(dict.fromkeys(filter(None, names)))
 
     def tables_by_set(self) -> dict[str, tuple[str, ...]]:
-        """For every set the keys of the tables that need it."""
+        """Return the keys of the tables that need each set."""
         needs = {key: self.needs(table) for key, table in self.tables.items()}
         return {name: tuple(key for key, sets in needs.items() if name in sets) for name in self.sets}

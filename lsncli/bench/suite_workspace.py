@@ -1,7 +1,4 @@
-"""Where a suite works: a workspace for each model, the files of results and timings, the images.
-
-A row's workspace has the suite's features, and what was learned for that row.
-"""
+"""The workspaces of a suite: one per model, with features, learned files, results and timings."""
 
 import re
 from collections.abc import Mapping
@@ -21,70 +18,70 @@ from lsncli.store.reader import list_splits, read_fingerprint
 
 @dataclass(frozen=True)
 class RowWorkspace(Workspace):
-    """``files`` are the learned prompts and heads by kind; others are not there, whatever the folder has.
+    """The workspace of a row: only the prompts and heads in ``files``, by kind, whatever the folder holds.
 
-    Heads of which the suite learns none, such as an imported one of CLIPN, are the folder's own.
+    Heads that no row learns, such as an imported one of CLIPN, come from the folder.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     words: str = ""
-    """Digest of the word list that images' words are chosen from; empty where the user left them."""
+    """Digest of the word list of the candidates; empty if the user supplied the candidates."""
 
     def prompts(self, kind: str) -> Path:
-        """Those that the row learns."""
+        """Return the path of the row's prompts."""
         return self.files.get(kind, learned_file(self, f"no-{kind}"))
 
     def head(self, kind: str) -> Path:
-        """The one that the row learns, else the workspace's."""
+        """Return the path of the row's head, else of the workspace's."""
         return self.files.get(kind) or super().head(kind)
 
     def checkpoint(self, kind: str) -> Path:
-        """Beside what is being learned: another row's training does not disturb it."""
+        """Return a path beside the result, so that trainings of other rows do not share it."""
         return self.files[kind].with_suffix(".unfinished.safetensors")
 
     def candidates(self, split: str) -> Path:
-        """Words are kept for a whole set, of which a split is a part."""
+        """Return the path of the candidates of the whole set of a split."""
         path = super().candidates(split.partition("@")[0])
         return path.parent / self.words / path.name
 
 
 def learned_file(work: Workspace, key: str) -> Path:
-    """Where what was learned under ``key`` is kept."""
+    """Return the path of the prompts or head with this key."""
     return work.folder / "learned" / f"{key}.safetensors"
 
 
 @dataclass(frozen=True)
 class SuiteWorkspace:
-    """``<work>/bench/<suite>/<model>/features.h5`` holds features, beside it lies what was learned."""
+    """Features are in ``<work>/bench/<suite>/<model>/features.h5``, learned files beside them."""
 
     work: Path
     suite: str
     model: str
-    """What ``lsn extract --model`` takes; a line of a table may ask for another."""
+    """As for ``lsn extract --model``; a row of a table may name another model."""
     data: Path | None = None
-    """Folder of the images; None if there is none."""
+    """Folder of the images, if any."""
     pretrained: str = ""
-    """Weights of ``model``; empty for those that it names."""
+    """Weights of ``model``; empty for its default."""
     device: str = "auto"
     batch_size: int = 16
     workers: int = 1
     bundle: Path | None = None
-    """A store with features by ``model`` that came with the suite."""
+    """A store that came with the suite: features by ``model``."""
     sets: Mapping[str, Dataset] = field(default_factory=dict)
-    """What the suite says of its image sets, by name."""
+    """The image sets of the suite by name."""
 
     @property
     def results(self) -> Results:
-        """All results of the suite."""
+        """The results of the suite."""
         return Results(self.work / "results" / f"{self.suite}.jsonl")
 
     @property
     def timings(self) -> Results:
-        """How long jobs took."""
+        """The times of finished jobs."""
         return Results(self.work / "bench" / self.suite / "timings.jsonl")
 
     def workspace(self, model: str) -> RowWorkspace:
-        """That of a model; the suite's for an empty name."""
+        """Return the workspace of a model; the suite's model for an empty name."""
         return RowWorkspace(
             self.work / "bench" / self.suite / re.sub(r"[^A-Za-z0-9._-]+", "-", model or self.model)
         )
@@ -95,11 +92,11 @@ class SuiteWorkspace:
         return list_splits(self.bundle) if self.bundle else {}
 
     def weights(self, model: str) -> str:
-        """``pretrained``, if this is the model it is meant for."""
+        """Return ``pretrained`` for the model of the suite, else ""."""
         return self.pretrained if model in ("", self.model) else ""
 
     def backbone(self, model: str) -> Backbone:
-        """The model, checked to be the one that made the features if there are some.
+        """Load a model. If there are features, it must be the model that made them.
 
         Raises as ``load_backbone`` and ``load_again`` do.
         """
@@ -109,7 +106,7 @@ class SuiteWorkspace:
         return load_backbone(model or self.model, pretrained=weights, device=self.device)
 
     def images(self, name: str) -> DatasetLayout | None:
-        """Where the images of a set are; None if they are not in ``data``. Looked for once."""
+        """Return the layout of a set below ``data``, or None; each set is searched once."""
         if name not in self._layouts:
             known = self.sets.get(name) or Dataset(name, title=name)
             self._layouts[name] = locate(self.data, known) if self.data else None
@@ -122,5 +119,5 @@ class SuiteWorkspace:
 
 @lru_cache(maxsize=1)
 def same_backbone(store: Path, pretrained: str, device: str) -> Backbone:
-    """The model that made the features of a store, loaded once for all jobs that follow each other."""
+    """Return the model that made the features of a store, loaded once for consecutive jobs."""
     return load_again(read_fingerprint(store), pretrained=pretrained, device=device)

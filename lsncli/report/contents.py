@@ -1,6 +1,6 @@
-"""Collect what a report shows: scored sets of images, scores of calibration, pictures and provenance.
+"""Collect the contents of a report: scored sets, calibration scores, thumbnails and provenance.
 
-Pictures are of the least ID, the borderline and the most ID images, and of some of every class.
+Thumbnails show the lowest, the borderline and the highest scores, and some images of every class.
 """
 
 import io
@@ -43,10 +43,10 @@ QUALITY = 72
 
 
 def highlights(scores: Float64Array, predicted: Labels, gamma: float, limit: int) -> NDArray[np.int64]:
-    """At most ``limit`` rows, ascending: those with the lowest scores, those nearest to ``gamma``, those with
-    the highest, and the nearest of each predicted class, in equal shares where they differ.
+    """Return at most ``limit`` rows, ascending: the lowest scores, those nearest to ``gamma``, the highest,
+    and the nearest to ``gamma`` of each predicted class, in equal shares.
 
-    More rows are a superset of fewer. Equal inputs give equal rows.
+    A larger limit gives a superset. Equal inputs give equal rows.
     """
     if len(scores) <= limit:
         return np.arange(len(scores))
@@ -66,48 +66,48 @@ def highlights(scores: Float64Array, predicted: Labels, gamma: float, limit: int
 
 
 def thumbnails(items: Sequence[ImageItem], workers: int, side: int = SIDE) -> list[bytes | None]:
-    """Small JPEGs of ``items``, in order; None for one that cannot be read (any more)."""
+    """Return small JPEGs of ``items``, in order; None for an image that cannot be read."""
 
-    def made(item: ImageItem) -> bytes | None:
+    def thumbnail(item: ImageItem) -> bytes | None:
         try:
             image = decode(read_bytes(item))
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
             return buffer.getvalue()
-        except Exception:  # a picture is a help, and whatever hinders it must not cost the report
+        except Exception:  # a missing picture must not fail the report
             return None
 
     with decode_process.threads(workers, "lsn-thumbnails") as pool:
-        return list(pool.map(made, items))
+        return list(pool.map(thumbnail, items))
 
 
 def explanations(
     items: Sequence[ImageItem], backbone: Backbone, source: HeadSource
 ) -> list[Explanation | None]:
-    """Where the prompts of each image's predicted class look; None for one that cannot be read (any more).
+    """Return the heat maps of each image's predicted class; None for an image that cannot be read.
 
     Raises as ``explain`` does.
     """
     head = head_from(source, lambda: backbone)
-    found: list[Explanation | None] = []
+    maps: list[Explanation | None] = []
     for item in items:
         try:
-            found.append(explain(backbone, head, decode(read_bytes(item))))
+            maps.append(explain(backbone, head, decode(read_bytes(item))))
         except Undecodable:
-            found.append(None)
-    return found
+            maps.append(None)
+    return maps
 
 
 LISTED = 50_000
-"""At most so many images are listed one by one; all are counted."""
+"""Most images that are listed; all are counted."""
 ALIKE = 3
-"""Nearest training images that are named of an image with a picture."""
+"""Nearest training images that an image with a picture lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class SetRequest:
-    """A set to score: listed images, or a split with where its images are (None = where it came from)."""
+    """A set to score: listed images, or a split with the folders of its images (None for its source)."""
 
     name: str
     kind: Kind
@@ -121,11 +121,11 @@ class SetRequest:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that a page shows; ``listed`` are the rows of each set that are listed, ``pictures`` JPEGs
-    by row, ``looks`` where prompts look in some of them, and ``nearest`` the training images most like them.
+    """The contents of the page. For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``looks`` with
+    the heat maps of some rows, and the ``nearest`` training images of rows with a picture.
 
-    ``calibration`` are held-out ID images, None where they are unavailable; ``same_rows`` says whether gamma
-    was set on them. ``notes`` are sentences of warning, ``facts`` provenance.
+    ``calibration`` are held-out ID images, None if unavailable; ``same_rows`` says whether gamma was set on
+    them. ``notes`` are warnings, ``facts`` is provenance.
     """
 
     detector: SavedDetector
@@ -147,7 +147,7 @@ class Report:
 def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> SetRequest:
     """List images as a set. Raises as ``list_images`` does, and LsnError if there are none."""
     source = named(paths)
-    # Only of images known to be ID the classes are compared with those predicted.
+    # Only images known to be ID have classes to compare with the predicted ones.
     columns = replace(columns, labelled=kind == "id" or bool(columns.label))
     listing = list_images(paths, columns=columns)
     check_not_empty(listing, source)
@@ -155,7 +155,7 @@ def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns =
 
 
 def want_split(work: Workspace, name: str, kind: Kind, folders: Sequence[Path] | None = None) -> SetRequest:
-    """Read a split as a set; raises as ``read_split`` does."""
+    """Read a split as a set. Raises as ``read_split`` does."""
     split = read_split(work.features, name)
     return SetRequest(name, kind, split.source, split, folders)
 
@@ -170,10 +170,10 @@ def make_report(
     explained: int = 0,
     progress: ProgressCallback = silent,
 ) -> Report:
-    """Score every set, and gather what the page shows beside the scores; ``progress`` counts images scored.
+    """Score every set and collect the contents of the page; ``progress`` counts scored images.
 
-    ``train`` is the split whose held-out rows are the calibration; at most ``pictures`` thumbnails
-    are made, and ``explained`` of them looked into.
+    ``train`` is the split whose held-out rows are the calibration. At most ``pictures`` images get a
+    thumbnail and ``explained`` of them heat maps.
     Raises FingerprintMismatch for a split of another model than the detector's, and as scoring does.
     """
     detector = scorer.detector
@@ -190,8 +190,8 @@ def make_report(
     calibration = calibration_rows(work, scorer, train)
     share = LISTED // len(sets)
     progress(0, "pictures")
-    looks, hindered = look_into(sets, scorer, explained)
-    made = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
+    looks, warnings = explain_images(sets, scorer, explained)
+    thumbs = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
     training = training_images(work, detector, train)
     return Report(
         detector=detector,
@@ -199,16 +199,16 @@ def make_report(
         calibration=calibration,
         same_rows=set_on(calibration, detector),
         listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
-        pictures=made,
+        pictures=thumbs,
         looks=looks,
-        notes=(*_notes(detector, sets), *hindered, *drift.warnings()),
+        notes=(*_notes(detector, sets), *warnings, *drift.warnings()),
         facts=tuple(_facts(detector, sets, work)),
-        nearest=nearest_by_row(sets, made, training, ALIKE) if training is not None else (),
+        nearest=nearest_by_row(sets, thumbs, training, ALIKE) if training is not None else (),
     )
 
 
 def training_images(work: Workspace, detector: SavedDetector, name: str) -> Split | None:
-    """A split of the workspace; None if it has none of this name, or features of another model."""
+    """Return a split of the workspace; None without one, or if another model made its features."""
     path = work.features
     if not path.is_file() or read_fingerprint(path).digest != detector.fingerprint.digest:
         return None
@@ -216,7 +216,7 @@ def training_images(work: Workspace, detector: SavedDetector, name: str) -> Spli
 
 
 def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> VerdictArrays | None:
-    """Scores of the held-out ID rows of a split; None if the workspace has none of this model and classes."""
+    """Return scores of the held-out rows of a split; None without such rows of this model and classes."""
     detector = scorer.detector
     if not work.features.is_file() or read_fingerprint(work.features).digest != detector.fingerprint.digest:
         return None
@@ -228,7 +228,7 @@ def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> Verdic
 
 
 def set_on(calibration: VerdictArrays | None, detector: SavedDetector) -> bool:
-    """Whether gamma was set on these rows: as many, and one of them scores a hair above gamma."""
+    """Return whether gamma was set on these rows: as many, and one of them scores just above gamma."""
     threshold = detector.threshold
     if calibration is None or len(calibration) != threshold.n:
         return False
@@ -239,46 +239,45 @@ def set_on(calibration: VerdictArrays | None, detector: SavedDetector) -> bool:
 def illustrate(
     sets: Sequence[ScoredSet], gamma: float, *, pictures: int, workers: int
 ) -> tuple[Mapping[int, bytes], ...]:
-    """Thumbnails of at most ``pictures`` images in all, by row, an equal share a set that has images."""
+    """Return thumbnails by row, at most ``pictures`` in all, in equal shares per set with images."""
     share = pictures // max(1, sum(one.items is not None for one in sets))
-    found: list[Mapping[int, bytes]] = []
+    pictures_by_set: list[Mapping[int, bytes]] = []
     for one in sets:
         if one.items is None or share == 0:
-            found.append({})
+            pictures_by_set.append({})
             continue
         rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
-        made = thumbnails([one.items[row] for row in rows], workers)
-        found.append({row: data for row, data in zip(rows, made, strict=True) if data is not None})
-    return tuple(found)
+        small = thumbnails([one.items[row] for row in rows], workers)
+        pictures_by_set.append({row: data for row, data in zip(rows, small, strict=True) if data is not None})
+    return tuple(pictures_by_set)
 
 
-def look_into(
+def explain_images(
     sets: Sequence[ScoredSet], scorer: Scorer, count: int
 ) -> tuple[tuple[Mapping[int, Explanation], ...], list[str]]:
-    """Where prompts look in at most ``count`` images, by row, an equal share a set that has images.
+    """Return heat maps by row, of at most ``count`` images in equal shares per set with images, and warnings.
 
-    What hinders it, such as a model that lsn cannot look into, is a sentence beside them and no error: all
-    images are scored by now.
+    A failure, such as a model without saliency, is a warning: all images are scored by now.
     """
     nothing: tuple[Mapping[int, Explanation], ...] = tuple({} for _ in sets)
     share = count // max(1, sum(one.items is not None for one in sets))
     if not share:
         return nothing, []
     gamma = scorer.detector.threshold.gamma
-    found: list[Mapping[int, Explanation]] = []
+    maps: list[Mapping[int, Explanation]] = []
     try:
         for one in sets:
             rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
             items = [one.items[row] for row in rows] if one.items is not None else []
-            made = explanations(items, scorer.model(), scorer.detector.head)
-            found.append({row: each for row, each in zip(rows, made, strict=False) if each is not None})
+            explained = explanations(items, scorer.model(), scorer.detector.head)
+            maps.append({row: each for row, each in zip(rows, explained, strict=False) if each is not None})
     except LsnError as error:
         return nothing, [f"There are no heat maps: {error}"]
-    return tuple(found), []
+    return tuple(maps), []
 
 
 def _notes(detector: SavedDetector, sets: Sequence[ScoredSet]) -> list[str]:
-    """What a reader should know before believing the numbers, a sentence or two each."""
+    """Warnings about the numbers and the pictures."""
     notes = [detector.threshold.doubt] if detector.threshold.doubt else []
     bare = [one.name for one in sets if one.items is None]
     if bare:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 BINS = 60
 TAIL = 0.001
-"""Fraction of the scores on either side that may lie beyond the outermost edges, in the outermost bins."""
+"""Fraction of the scores on each side that may lie beyond the edges; they count in the outermost bins."""
 
 POINTS = 1000
-"""At most so many points of a ROC curve are drawn and written."""
+"""Most points of a ROC curve that are drawn and written."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Curves:
 
 
 def curves(inside: Float64Array, outside: Float64Array, edges: Float64Array) -> Curves:
-    """What is drawn of two score arrays, higher = more ID. Raises LsnError as the metrics do."""
-    found = counts(inside, outside)
-    measured = summary(found)
-    steps = np.unique(np.linspace(0, len(found.ids) - 1, POINTS).astype(int))[::-1]
+    """Return the curves of two score arrays, higher = more ID. Raises LsnError as the metrics do."""
+    tails = counts(inside, outside)
+    measured = summary(tails)
+    steps = np.unique(np.linspace(0, len(tails.ids) - 1, POINTS).astype(int))[::-1]
     return Curves(
         edges=edges,
         inside=_fractions(inside, edges),
         outside=_fractions(outside, edges),
-        accepted=1 - found.oods[steps] / found.oods[-1],
-        kept=1 - found.ids[steps] / found.ids[-1],
+        accepted=1 - tails.oods[steps] / tails.oods[-1],
+        kept=1 - tails.ids[steps] / tails.ids[-1],
         gamma=threshold_id_positive(inside, outside),
         fpr95=measured.fpr95,
         auroc=measured.auroc,
@@ -60,8 +60,8 @@ def curves(inside: Float64Array, outside: Float64Array, edges: Float64Array) -> 
 
 
 def edges_of(scores: Sequence[Float64Array]) -> Float64Array:
-    """Equal bins (BINS + 1,) that hold all of several score arrays but their farthest ``TAIL``."""
-    ends = [np.quantile(one, [TAIL, 1 - TAIL]) for one in scores]
+    """Return the edges (BINS + 1,) of equal bins for several score arrays without their tails."""
+    ends = [np.quantile(each, [TAIL, 1 - TAIL]) for each in scores]
     low, high = min(float(end[0]) for end in ends), max(float(end[1]) for end in ends)
     if not low < high:  # all scores are equal
         low, high = low - 0.5, low + 0.5
@@ -71,10 +71,10 @@ def edges_of(scores: Sequence[Float64Array]) -> Float64Array:
 def draw_evaluation(
     folder: Path, found: "Evaluation", ood_splits: Sequence[str], progress: ProgressCallback = silent
 ) -> list[Path]:
-    """Draw every method that was evaluated into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
+    """Draw every method of an evaluation into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
 
-    The png files, in the order of ``found``; ``progress`` counts methods. Raises LsnError if a file cannot be
-    written.
+    Returns the png files in the order of the methods; ``progress`` counts methods. Raises LsnError if a
+    file cannot be written.
     """
     names: list[str] = []
     for one in found.methods:
@@ -96,8 +96,8 @@ def draw_scores(
 ) -> Path:
     """Draw the scores of one method, higher = more ID: ``inside`` against those of every OOD set.
 
-    NAME.png, which is returned, NAME.svg, NAME-histogram.csv and NAME-roc.csv. Raises LsnError if a file
-    cannot be written.
+    Writes NAME.png, which is returned, NAME.svg, NAME-histogram.csv and NAME-roc.csv. Raises LsnError if a
+    file cannot be written.
     """
     edges = edges_of([inside, *outside.values()])
     drawn = {split: curves(inside, scores, edges) for split, scores in outside.items()}
@@ -113,8 +113,8 @@ def _shown(label: str, method: str) -> str:
 
 
 def _fractions(scores: Float64Array, edges: Float64Array) -> Float64Array:
-    found = np.histogram(np.clip(scores, edges[0], edges[-1]), bins=edges)[0]
-    return found / len(scores)
+    numbers = np.histogram(np.clip(scores, edges[0], edges[-1]), bins=edges)[0]
+    return numbers / len(scores)
 
 
 def _figure(title: str, drawn: Mapping[str, Curves]) -> Any:
@@ -152,7 +152,7 @@ def _histogram(panel: Any, split: str, one: Curves) -> None:
     panel.stairs(
         one.outside, one.edges, fill=True, alpha=0.45, color=plots.ORANGE, label=plots.label(split, 24)
     )
-    # Outlines, so that the two can be told apart where they overlap, and in grey.
+    # Outlines keep the two distinct where they overlap, and in grey.
     panel.stairs(one.inside, one.edges, color=plots.BLUE, linewidth=1.0)
     panel.stairs(one.outside, one.edges, color=plots.ORANGE, linewidth=1.0, linestyle="--")
     panel.axvline(one.gamma, color=plots.GREY, linewidth=1.0)
@@ -160,7 +160,7 @@ def _histogram(panel: Any, split: str, one: Curves) -> None:
         f"FPR95 {one.fpr95:.1%}: the line keeps 95 % of ID", loc="left", fontsize=8, color=plots.GREY
     )
     panel.spines["left"].set_visible(False)
-    panel.set_yticks([])  # fractions of different bins: only the form counts
+    panel.set_yticks([])  # only the shape matters
     panel.set_ylim(bottom=0)
     panel.legend(loc="upper right", fontsize=8, handlelength=1.2)
 

@@ -1,7 +1,6 @@
-"""The pictures of `lsn explain`: heat maps over the image, a sheet of maps and numbers, and all of it as
-JSON.
+"""The pictures of `lsn explain`: heat maps over the image, a sheet of maps and numbers, and the same as JSON.
 
-Pillow alone draws them.
+Pillow draws them; matplotlib is not needed.
 """
 
 import json
@@ -29,13 +28,13 @@ MARGIN, LINE = 10, 18
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 STOPS = np.array([(0, 0, 0), (90, 20, 110), (210, 60, 60), (250, 150, 40), (255, 240, 150)], dtype=float)
-"""Colours from no weight to the most: ever brighter, so that they can be told apart without hue."""
+"""Colours from the lowest to the highest weight, with rising brightness, so that hue is not needed."""
 STRENGTH = 0.65
-"""How much of the heat shows where the weight is greatest; where there is none the picture is grey."""
+"""Opacity of the heat at the highest weight; the image is grey where the weight is 0."""
 
 
 def overlay(picture: NDArray[np.uint8], weights: Float64Array) -> Image.Image:
-    """``weights`` (h, w), not negative, as heat over ``picture`` (H, W, 3): scaled to their maximum."""
+    """Return ``weights`` (h, w), >= 0, as heat over ``picture`` (H, W, 3), scaled to their maximum."""
     plain = panel(picture)
     top = weights.max()
     level = (weights / top if top > 0 else weights).astype(np.float32)
@@ -49,15 +48,15 @@ def overlay(picture: NDArray[np.uint8], weights: Float64Array) -> Image.Image:
 
 
 def panel(picture: NDArray[np.uint8]) -> Image.Image:
-    """The picture as large as a panel; never smaller than it is."""
-    made = Image.fromarray(picture)
-    scale = max(1.0, SIDE / max(made.size))
-    return made.resize((round(made.width * scale), round(made.height * scale)), Image.Resampling.BICUBIC)
+    """Return the picture scaled up to the size of a panel."""
+    image = Image.fromarray(picture)
+    scale = max(1.0, SIDE / max(image.size))
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
 
 def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.Image:
-    """Panels in rows, each with up to two lines of text above it; those of a row have one height, and all one
-    width."""
+    """Return rows of panels, each with up to two lines of text above it. All panels have one width, and those
+    of a row one height."""
     width = rows[0][0][0].width
     heights = [row[0][0].height + MARGIN + 2 * LINE for row in rows]
     wide = width + MARGIN
@@ -83,7 +82,7 @@ def save(image: Image.Image, path: Path) -> None:
 
 
 def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float, *, end: bool = True) -> str:
-    """``text``, printable, cut with an ellipsis to ``width`` pixels: at its end, or else at its start."""
+    """Return ``text``, printable, cut with an ellipsis to ``width`` pixels at its end or at its start."""
     shown = printable(text)
     while shown and draw.textlength(shown, font) > width:
         if len(shown) == 1:
@@ -104,8 +103,8 @@ Panel = tuple[Image.Image, tuple[str, str]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A line with a text, which gives way where it is too long, and a number; a bar behind both shows
-    ``share`` (a fraction); below it a grey text, of which the end is kept."""
+    """A line with a text, cut if too long, and a number. A bar behind both shows ``share`` (a fraction);
+    ``below`` is a grey text under it, cut at its start."""
 
     text: str
     number: str
@@ -114,7 +113,7 @@ class Entry:
 
 
 def numbers(found: "Reasons", width: int) -> list[Panel]:
-    """Panels of ``width`` and of one height: the verdict, if there is one, classes, training images."""
+    """Return panels of ``width`` and one height: the verdict, if any, classes, training images."""
     blocks: list[tuple[str, str, list[Entry]]] = []
     if found.evidence is not None:
         entries = [
@@ -166,7 +165,7 @@ if TYPE_CHECKING:
 
 
 def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -> list[Path]:
-    """``STEM.explain.png``, ``STEM.explain.json`` and a picture a look; the last are returned, in order.
+    """Write ``STEM.explain.png``, ``STEM.explain.json`` and a heat map per prompt; return the heat maps.
 
     Raises LsnError if a file cannot be written.
     """
@@ -213,7 +212,7 @@ def _write_numbers(path: Path, found: "Explanation", why: "Reasons") -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold, at any depth; see ``render.plain``."""
+    """The value with ``formats.plain`` applied at any depth."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""One way to show rows: a table for people, files for programs, md / tex for papers.
+"""Output formats of rows: tables for people, files for programs, Markdown and LaTeX for papers.
 
-To add a format: a function that writes rows, in a file of its own, and a row in ``FORMATS``.
+A new format is a function that writes rows, in a file of its own, and a row in ``FORMATS``.
 """
 
 import csv
@@ -28,28 +28,28 @@ from lsncli.files import is_temporary, whole, whole_text
 Row = Mapping[str, Any]
 
 WIDTH = 100
-"""Columns of a table that goes to a file or a pipe, unless COLUMNS says otherwise."""
+"""Width in characters of a table for a file or a pipe, unless COLUMNS is set."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A field of the rows: its key (also its name in csv and json) and how people see it."""
+    """A field of the rows: its key, which csv and json show, and how people see it."""
 
     key: str
     title: str
     digits: int | None = None
-    """Digits after the point for numbers; None shows the value as it is."""
+    """Digits after the decimal point; None for a value that is no number."""
     percent: bool = False
-    """Show a fraction as percent to people; programs get the fraction."""
+    """People see a fraction as percent; programs get the fraction."""
     wide: bool = False
-    """The column that gives way when a table is too wide."""
+    """Wrapped when the table is too wide."""
     flag: bool = False
     """Holds yes or no."""
     optional: bool = False
-    """Left out of a table in which no row has it."""
+    """Omitted from a table if no row has a value."""
 
     def shown(self, value: Any) -> str:
-        """The value as people read it: escaped, rounded, empty for None and NaN."""
+        """Return a value for people: escaped, rounded, empty for None and NaN."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
         if isinstance(value, bool):
@@ -76,7 +76,7 @@ def render(
 
 
 def write_table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
-    """A table that fits the terminal, or ``width()``; long texts of wide columns are folded."""
+    """Write a table that fits the terminal, or ``width()``; texts of wide columns are wrapped."""
     rows = list(rows)
     columns = [c for c in columns if not c.optional or any(row.get(c.key) for row in rows)]
     if not columns:
@@ -91,28 +91,28 @@ def write_table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, ti
         )
     for row in rows:
         table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
-    live = next((one for one in (out, err) if file is one.file and one.is_terminal), None)
+    live = next((console for console in (out, err) if file is console.file and console.is_terminal), None)
     (live or Console(file=file, width=width())).print(table)
 
 
 def show_aside(rows: Iterable[Row], columns: Sequence[Column]) -> None:
-    """A table on stderr, for what is said beside the data."""
+    """Write a table to stderr, beside the data on stdout."""
     write_table(rows, columns, err.file, "")  # type: ignore[arg-type]
 
 
 def width() -> int:
-    """Columns of what is not written to a terminal: COLUMNS, else ``WIDTH``."""
+    """Return the width for files and pipes: COLUMNS, else ``WIDTH``."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) if columns.isdecimal() and int(columns) else WIDTH
 
 
 def write_csv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
-    """Comma-separated values, safe to open in a spreadsheet."""
+    """Write comma-separated values that are safe to open in a spreadsheet."""
     _write_separated(rows, columns, file, ",")
 
 
 def write_tsv(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
-    """The same, separated by tabs."""
+    """Write tab-separated values that are safe to open in a spreadsheet."""
     _write_separated(rows, columns, file, "\t")
 
 
@@ -131,14 +131,14 @@ def _write_separated(rows: Iterable[Row], columns: Sequence[Column], file: TextI
 
 
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""A cell that starts so is a formula, or becomes one, in one spreadsheet or another."""
+"""A cell with this start is a formula in some spreadsheet."""
 SPLITTING = frozenset("\r\t;")
-"""Not commas, but taken for the end of a cell by spreadsheets of some countries; Python before 3.13 leaves a
-carriage return unquoted, and then takes it for the end of the row."""
+"""Characters that end a cell in spreadsheets of some countries. Python before 3.13 does not quote a carriage
+return, and reads it as the end of the row."""
 
 
 def inert(cell: str) -> str:
-    """``cell`` with a ' before it if a spreadsheet would compute it; a plain number is left alone."""
+    """Return ``cell`` with a ' before it if a spreadsheet would compute it; plain numbers do not change."""
     return f"'{cell}" if cell.startswith(FORMULA) and not NUMBER.fullmatch(cell) else cell
 
 
@@ -146,19 +146,19 @@ NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII)
 
 
 def write_jsonl(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     for row in rows:
         file.write(json.dumps(_record(row, columns)) + "\n")
         file.flush()
 
 
 def write_json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
-    """One JSON array of objects."""
+    """Write a JSON array of objects."""
     file.write(json.dumps([_record(row, columns) for row in rows], indent=1) + "\n")
 
 
 def write_markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
-    """A Markdown table."""
+    """Write a Markdown table."""
 
     def line(cells: Iterable[str]) -> str:
         return markdown_line(markdown_text(cell) for cell in cells)
@@ -170,31 +170,31 @@ def write_markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO,
 
 
 MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$]|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
-"""What may begin or end something in a line of Markdown: code, emphasis, links, HTML, an entity, a cell, a
-formula, an address that becomes a link by itself."""
+"""Characters with a meaning within a line of Markdown: code, emphasis, links, HTML, entities, cells,
+formulas, addresses that become links."""
 BLOCK = re.compile(r"(\d{0,9})([-+#=.)])")
-"""What begins a list, a heading or a rule where it begins a line."""
+"""The start of a list, a heading or a rule at the start of a line."""
 
 
 def markdown_text(text: str) -> str:
-    """``text`` within a line of Markdown, such as a cell of a table: it is shown as it is, on one line."""
+    """Return ``text`` escaped for a line of Markdown, such as a cell of a table."""
     return MARKDOWN.sub(r"\\\g<0>", printable(text))
 
 
 def markdown_paragraph(text: str) -> str:
-    """``text`` as a paragraph of Markdown, with the lines that part it from what is around it."""
+    """Return ``text`` as a paragraph of Markdown, with the empty line before it."""
     line = markdown_text(text).strip()
     block = BLOCK.match(line)
     return f"\n{line if block is None else block[1] + chr(92) + line[block.end(1) :]}\n"
 
 
 def markdown_line(cells: Iterable[str]) -> str:
-    """A row of a Markdown table; the cells are Markdown."""
+    """Return a row of a Markdown table; the cells are Markdown."""
     return "| " + " | ".join(cells) + " |\n"
 
 
 def write_latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
-    """A LaTeX table with the rules of booktabs."""
+    """Write a LaTeX table with the rules of booktabs."""
 
     def line(cells: Iterable[str]) -> str:
         return latex_line(latex_text(cell) for cell in cells)
@@ -226,41 +226,40 @@ LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
 
 
 def latex_text(text: str) -> str:
-    """``text`` within a line of LaTeX: it is shown as it is."""
+    """Return ``text`` escaped for LaTeX."""
     return "".join(LATEX.get(c, c) for c in printable(text))
 
 
 def latex_line(cells: Iterable[str]) -> str:
-    """A row of a LaTeX table; the cells are LaTeX."""
+    """Return a row of a LaTeX table; the cells are LaTeX."""
     return " & ".join(cells) + " \\\\\n"
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write rows, and what commands must know of it."""
+    """An output format: its writer, and the properties that commands use."""
 
     writer: str
     """``module:function``, called with the rows, their columns, an open file and a title."""
     people: bool = False
-    """For people: commands give it the columns that matter, and sentences around them. A format for programs
-    gets every column."""
+    """For people: commands select columns and add sentences. A format for programs gets every column."""
     narrow: bool = False
-    """A row has to fit the width of a terminal."""
+    """A row must fit the width of a terminal."""
     streams: bool = False
-    """Each row is in the file before the next one is asked for."""
+    """Each row is written before the next is read."""
     typed: bool = False
-    """Numbers stay numbers. In other formats a published number is a text with the paper's digits."""
+    """Numbers stay numbers; other formats write a published number as text with the paper's digits."""
     binary: bool = False
-    """The file is binary: it needs ``--output``, and appears under its name when it is whole."""
+    """The file is binary: it needs ``--output``, and is written atomically."""
     needs: str = ""
-    """``module:function`` that raises Unavailable without the package of the writer; empty for none."""
+    """``module:function`` that raises Unavailable if the writer's package is missing; empty for none."""
     heading: Callable[[str], str] | None = None
-    """A title as a text before a table, where several go into one file; None if the writer writes it."""
+    """Title before a table, for several tables in one file; None if the writer writes it."""
     paragraph: Callable[[str], str] = lambda text: textwrap.fill(text, width(), break_long_words=False) + "\n"
-    """A sentence under a table, for people."""
+    """Paragraph under a table, for people."""
     published: str = ""
-    """``module:function`` that lays a table of the paper out, called with it and an open file; empty to write
-    its rows as any others."""
+    """``module:function`` that writes a published table, called with it and an open file; empty to write it
+    as rows."""
 
     def write(self, rows: Iterable[Row], columns: Sequence[Column], file: IO[Any], title: str) -> None:
         """Write rows into an open file."""
@@ -323,8 +322,8 @@ def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """What programs get: JSON has no NaN or infinity (None instead), UTF-8 no lone surrogate of a file name
-    (the byte as an escape instead)."""
+    """Return a value for programs: None for NaN and infinity, which JSON lacks, and an escape for a lone
+    surrogate of a file name, which UTF-8 lacks."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
@@ -332,7 +331,7 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
-    """stdout, or the file ``output``, created with its folders, open for a format.
+    """Open stdout, or the file ``output`` with its folders, for a format.
 
     Raises LsnError if it cannot be written, and as ``check``.
     """
@@ -345,10 +344,10 @@ def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
         opened = whole(output) if FORMATS[format_name].binary else whole_text(output)
         with opened as file:
             yield file
-    except BrokenPipeError:  # whoever read it has read enough
+    except BrokenPipeError:  # the reader closed the pipe
         raise
     except OSError as error:
-        # A disk that is full names no file; an error that names another one is not of the writing.
+        # A full disk names no file; an error that names another file comes from elsewhere.
         if error.filename is not None and (output is None or not _is_within(error.filename, output)):
             raise
         where = "The output" if output is None else f"--output {output}"
@@ -358,7 +357,7 @@ def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
 
 
 def _is_within(name: str | bytes | int, output: Path) -> bool:
-    """Whether ``name`` is the file ``output``, one that becomes it, or a folder that it is to lie in."""
+    """Whether ``name`` is the file ``output``, its temporary file, or one of its folders."""
     if isinstance(name, int):
         return False
     path = Path(os.fsdecode(name))

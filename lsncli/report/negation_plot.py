@@ -1,4 +1,4 @@
-"""Figures 9 to 12: how many images choose "a photo of a [class]" and how many "not ...", class by class."""
+"""A plot per class of how many images choose "a photo of a [class]" and "not a photo of a [class]"."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from lsncli.evaluation.negation import ChoiceCounts
 
 NAMED = 50
-"""With more classes than this, bars have no room for names and stand side by side as one area."""
+"""With more classes than this, bars have no names and form one area."""
 
 PICTURES = (".png", ".svg")
 
 
 def check_target(path: Path) -> None:
-    """UsageError for a file that is no picture, Unavailable without matplotlib."""
+    """Raise UsageError for a file that is no picture, Unavailable without matplotlib."""
     if path.suffix.lower() not in PICTURES:
         raise UsageError(f"--plot {path}: expected a file named *.png or *.svg.")
     plots.check_available("--plot")
 
 
 def plot(path: Path, found: "ChoiceCounts", yes: str, no: str) -> list[Path]:
-    """Draw the counts to ``path`` and write them beside it as csv; the files written.
+    """Draw the counts to ``path`` and write them beside it as csv; return both paths.
 
     Raises LsnError if a file cannot be written.
     """
@@ -54,7 +54,7 @@ def plot(path: Path, found: "ChoiceCounts", yes: str, no: str) -> list[Path]:
 
 
 def _named(axes: "Axes", found: "ChoiceCounts", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
-    """Horizontal bars, one pair a class, with its name."""
+    """Draw a pair of horizontal bars per class, with its name."""
     places = np.arange(len(order))
     axes.barh(places - 0.2, found.yes[order], 0.4, color=plots.BLUE, label="yes")
     axes.barh(places + 0.2, found.no[order], 0.4, color=plots.ORANGE, label="no")
@@ -64,7 +64,7 @@ def _named(axes: "Axes", found: "ChoiceCounts", order: np.ndarray[tuple[int], np
 
 
 def _area(axes: "Axes", found: "ChoiceCounts", order: np.ndarray[tuple[int], np.dtype[np.intp]]) -> None:
-    """A step a class: the positive description below, "not" above, together all images."""
+    """Draw a step per class: the positive description below, "not" above, together all images."""
     edges = np.arange(len(order) + 1)
     axes.stairs(found.yes[order], edges, fill=True, color=plots.BLUE, label="yes")
     total = np.full(len(order), found.images)

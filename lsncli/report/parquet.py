@@ -1,4 +1,4 @@
-"""Rows as a Parquet file (extra ``parquet``): columns of one type, written group by group as rows come."""
+"""Write rows as a Parquet file (extra ``parquet``), group by group."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -9,11 +9,11 @@ from lsncli.errors import Unavailable
 from lsncli.report.formats import Column, Row, plain
 
 GROUP = 65_536
-"""Rows held at a time."""
+"""Rows per row group."""
 
 
 def check_available() -> None:
-    """Unavailable (exit code 5) without pyarrow."""
+    """Raise Unavailable (exit code 5) without pyarrow."""
     _pyarrow()
 
 

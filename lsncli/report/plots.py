@@ -1,4 +1,4 @@
-"""What every figure shares: matplotlib without its global state, colours, safe names, png and svg files.
+"""Shared parts of all figures: matplotlib without its global state, colours, file names, png and svg.
 
 matplotlib is an extra (``plots``) and is imported when something is drawn.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
 CYCLE = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, told apart by colour-blind readers; lines also differ in their dashes."""
+"""The colours of Okabe and Ito, for colour-blind readers; lines also differ in their dashes."""
 DASHES = ("-", "--", "-.", ":")
 
 SETTINGS = {
@@ -35,7 +35,7 @@ SETTINGS = {
 
 
 def check_available(option: str) -> None:
-    """Unavailable (exit code 5) where matplotlib is not installed; ``option`` is what asked for it."""
+    """Raise Unavailable (exit code 5) without matplotlib; ``option`` is the option that needs it."""
     if find_spec("matplotlib") is None:
         raise Unavailable(
             f"{option} needs matplotlib, which is not installed.", "pip install 'lsncli[plots]'"
@@ -44,7 +44,7 @@ def check_available(option: str) -> None:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """``SETTINGS`` for what is drawn and saved inside, whatever the user's own; put back behind it."""
+    """Use ``SETTINGS`` within the block, and restore the user's settings after it."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -54,7 +54,7 @@ def drawing() -> Iterator[None]:
 
 
 def figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches, that no window and no list of open figures knows of."""
+    """Return an empty figure, in inches, outside pyplot's list of open figures."""
     from matplotlib.figure import Figure
 
     made: Figure = Figure(figsize=(width, height), layout="constrained")
@@ -62,7 +62,7 @@ def figure(width: float, height: float) -> "Figure":
 
 
 def save(made: "Figure", *paths: Path) -> None:
-    """Write a figure in the formats that the names say. Raises LsnError if a file cannot be written."""
+    """Write a figure in the formats of the file names. Raises LsnError if a file cannot be written."""
     for path in paths:
         dated = {"Date": None} if path.suffix == ".svg" else {}
         try:
@@ -75,7 +75,7 @@ def save(made: "Figure", *paths: Path) -> None:
 
 
 def save_numbers(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """The numbers of a figure as csv. Raises LsnError if the file cannot be written."""
+    """Write the numbers of a figure as csv. Raises LsnError if the file cannot be written."""
     try:
         with whole_text(path, errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -86,16 +86,16 @@ def save_numbers(path: Path, header: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def label(text: str, longest: int = 40) -> str:
-    """``text`` as a figure may show it: on one line, not too long, and with no formulas in it."""
+    """Return ``text`` for a figure: printable, on one line, at most ``longest`` characters, no formulas."""
     shown = printable(text)
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return shown.replace("$", r"\$")
 
 
 def unique_stem(text: str, taken: Iterable[str] = ()) -> str:
-    """A file name for ``text`` of letters, digits, '.', '_', '+', '=' and '-', unlike those ``taken``.
+    """Return a file name for ``text`` of letters, digits, '.', '_', '+', '=' and '-' unlike those ``taken``.
 
-    File systems that do not tell cases apart are thought of.
+    Case does not count, as in some file systems.
     """
     base = re.sub(r"[^A-Za-z0-9_.+=]+", "-", text).strip("-.")[:100] or "figure"
     used = {name.lower() for name in taken}

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: no network, no other file, and no script or style but its own."""
+"""Build the page: one HTML file without network access, other files, or foreign scripts and styles."""
 
 import base64
 import hashlib
@@ -8,17 +8,16 @@ from importlib.resources import files
 from typing import Any
 
 SCRIPTS = ("state.js", "charts.js", "gallery.js", "tables.js", "main.js")
-"""In this order they are one script."""
+"""Joined in this order into one script."""
 STYLES = ("style.css", "media.css")
-"""The page on a wide screen; then what is different on a narrow one, under a finger and on paper."""
+"""The style for wide screens, then the differences for narrow screens, touch and print."""
 
 
 def build_page(data: Mapping[str, Any]) -> str:
-    """The page that shows ``data`` (``data.page_data``).
+    """Return the page that shows ``data`` (``data.page_data``).
 
-    The content security policy allows the one script and the one style by their hashes, pictures that are
-    part of the file, and nothing else: were a name ever taken for markup, it could still not run or load
-    anything.
+    The content security policy allows the script and the style by their hashes, and pictures within the file;
+    a name that was taken for markup could not run or load anything.
     """
     style = "\n".join(_read(name) for name in STYLES)
     body = "\n".join(_read(name) for name in SCRIPTS)
@@ -34,7 +33,7 @@ def build_page(data: Mapping[str, Any]) -> str:
         ]
     )
     page = _read("template.html")
-    # The data come last: a file name may look like any of the other places.
+    # The data come last: a file name may look like one of the other placeholders.
     for name, text in (("POLICY", policy), ("STYLE", style), ("SCRIPT", script), ("DATA", _json(data))):
         before, after = page.split("{{" + name + "}}")
         page = before + text + after
@@ -50,6 +49,6 @@ def _hash(text: str) -> str:
 
 
 def _json(data: Mapping[str, Any]) -> str:
-    """JSON that cannot end the element it stands in, whatever a name holds; all of it is ASCII."""
+    """ASCII JSON that cannot end its element, whatever a name holds."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,6 +1,6 @@
-"""A report as the numbers and texts that the page's script reads: plain JSON, arrays in base64.
+"""A report as JSON for the script of the page, with arrays in base64.
 
-Names come from anywhere, so control characters are escaped here and the script shows text only as text.
+Names are untrusted: control characters are escaped here, and the script inserts text only as text.
 """
 
 import base64
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 SIDE, QUALITY = 168, 78
 """Longer side in pixels and JPEG quality of heat maps."""
 QUANTILES = 2000
-"""At most so many calibration scores are sent: enough for rates to 0.05 %."""
+"""Most calibration scores in the page: enough for rates to 0.05 %."""
 CURVE = 300
-"""At most so many points of a ROC curve."""
+"""Most points of a ROC curve."""
 FAILURES = 2000
-"""At most so many unreadable images are listed by name; all are counted."""
+"""Most unreadable images that are listed; all are counted."""
 
 
 def page_data(report: "Report") -> dict[str, Any]:
-    """Everything the page shows, ready for ``json.dumps``."""
+    """Return the contents of the page, ready for ``json.dumps``."""
     threshold = report.detector.threshold
     scores = [one.judged.scores for one in report.sets if len(one.judged)]
     held_out = [report.calibration.scores] if report.calibration is not None else []
-    # All that is drawn has its place: the line of held-out images and gamma, however far from the images.
+    # The axis includes held-out images and gamma, however far from the images.
     edges = edges_of([*scores, *held_out, np.array([threshold.gamma])])
     failures = [(at, one) for at, each in enumerate(report.sets) for one in each.failures]
     return {
@@ -65,12 +65,12 @@ def page_data(report: "Report") -> dict[str, Any]:
 
 
 def packed(values: "NDArray[Any] | Sequence[float]", kind: str) -> str:
-    """Numbers as little-endian bytes of a numpy ``kind``, in base64."""
+    """Return numbers as little-endian bytes of a NumPy type, in base64."""
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
 
 
 def _crowded(scores: "Sequence[Float64Array]", low: float, high: float) -> bool:
-    """Whether scores are probabilities of which half lie in a tenth of their range at one of its ends."""
+    """Whether scores are probabilities, half of them in a tenth of their range at one end."""
     if not scores or any(one.min() < 0 or one.max() > 1 for one in scores) or high - low < 0.1:
         return False
     place = (float(np.median(np.concatenate(scores))) - low) / (high - low)
@@ -91,7 +91,7 @@ def _set(one: "ScoredSet") -> dict[str, Any]:
 
 
 def _rows(report: "Report") -> dict[str, Any]:
-    """The images that the gallery lists: ``set``, ``row`` in it, ``path``, parts, and which picture or -1."""
+    """The images of the gallery: ``set``, ``row`` in it, ``path``, parts of the score, picture or -1."""
     sets: list[int] = []
     rows: list[int] = []
     paths: list[str] = []
@@ -122,7 +122,7 @@ def _rows(report: "Report") -> dict[str, Any]:
 
 
 def _looks(report: "Report") -> dict[int, list[list[str]]]:
-    """Heat maps by the number of the picture: what each prompt is, and the map over the image."""
+    """Heat maps by the number of the picture: prompt, and the map over the image."""
     from lsncli.report import explanation_images
 
     found: dict[int, list[list[str]]] = {}
@@ -143,7 +143,7 @@ def _looks(report: "Report") -> dict[int, list[list[str]]]:
 
 
 def _nearest(report: "Report") -> dict[int, list[list[Any]]]:
-    """Key, class and cosine of the training images most like a picture, by its number."""
+    """Key, class and cosine of the nearest training images, by the number of the picture."""
     found: dict[int, list[list[Any]]] = {}
     before = 0
     for made, like in zip(report.pictures, report.nearest, strict=False):
@@ -181,7 +181,7 @@ def _calibration(found: "VerdictArrays | None") -> dict[str, Any] | None:
 
 
 def _curves(report: "Report") -> list[dict[str, Any]]:
-    """ROC of each OOD set against the ID sets, or where there are none the calibration's images."""
+    """ROC curve of each OOD set, with the ID sets or else the calibration images."""
     known = [one.judged.scores for one in report.sets if one.kind == "id" and len(one.judged)]
     if not known and report.calibration is not None:
         known = [report.calibration.scores]
