@@ -118,7 +118,7 @@ def nearest_rows(why: "Reasons") -> Rows:
 
 def look_rows(found: "Explanation", files: Sequence[Path]) -> Rows:
     """Return a row for each prompt; its overlap is with the positive prompt of the same class."""
-    positive = {look.name: look for look in found.looks if not look.negative}
+    positive = {look.name: look for look in found.maps if not look.negative}
     return [
         {
             "class": look.name,
