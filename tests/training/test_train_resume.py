@@ -117,7 +117,7 @@ def test_the_checkpoint_of_another_training_is_passed_over(made, tiny_backbone, 
     trainer.interrupted(after=7)
     trainer.settings = replace(POS, **changes)
     found = trainer.run()
-    assert [text.partition(" was of ")[2] for text in trainer.remarks] == [
+    assert [text.partition(" is of ")[2] for text in trainer.remarks] == [
         "a training with other settings, rows or model; this one starts anew."
     ]
     assert found == Trainer(made("whole", POS), tiny_backbone, trainer.settings).run()
