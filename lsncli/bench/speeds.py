@@ -158,7 +158,7 @@ class _Model:
 
     def _images(self) -> float:
         picture = _Picture(_jpeg(self._random))
-        items = tuple(ImageItem(f"{n}.jpg", -1, "probe", 0, picture.size, picture) for n in range(64))
+        items = tuple(ImageItem(f"{n}.jpg", "probe", 0, picture.size, picture) for n in range(64))
         listing = Listing(items, (), (), 0)
         on_cpu = pick_device(self._workspace.device).type == "cpu"
         batch, workers = BATCH if on_cpu else self._workspace.batch_size, self._workspace.workers

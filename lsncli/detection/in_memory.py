@@ -63,7 +63,7 @@ def opened(picture: Picture) -> Image.Image:
         path = os.fspath(picture)
         url = as_url(path)
         content = None if url is None else Remote(url)
-        return decode(read_bytes(ImageItem(path, UNLABELLED, path, None, None, content)))
+        return decode(read_bytes(ImageItem(path, path, None, None, content)))
     if isinstance(picture, np.ndarray):
         return to_rgb(Image.fromarray(_eight_bits(picture)))
     picture.load()

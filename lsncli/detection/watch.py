@@ -9,8 +9,8 @@ from pathlib import Path
 from lsncli.detection.detect import Verdict
 from lsncli.detection.watch_log import Version, WatchLog
 from lsncli.images.folder import scan
-from lsncli.images.item import Found, ImageItem, Listing, Problem
-from lsncli.types import UNLABELLED, Failure
+from lsncli.images.item import ImageItem, Listing, Problem
+from lsncli.types import Failure
 
 Detect = Callable[[Listing], Iterator[tuple[int, Sequence[Verdict]]]]
 """``detection.detect`` with a detector and a model."""
@@ -23,7 +23,7 @@ PAUSE = 4
 class Arrival:
     """An image (or what could not be listed) that has no row, and its version when it was seen."""
 
-    one: Found | Problem
+    one: ImageItem | Problem
     version: Version
 
 
@@ -55,9 +55,9 @@ class Watcher:
         self.trouble = next((one.reason for one in source.problems if one.path == top), "")
         settled: list[Arrival] = []
         seen: dict[str, Version] = {}
-        candidates: list[Found | Problem] = [*source.problems, *source.found]
+        candidates: list[ImageItem | Problem] = [*source.problems, *source.items]
         for one in candidates:
-            version = version_of(one.path) if isinstance(one, Found) else Version()
+            version = version_of(one.path) if isinstance(one, ImageItem) else Version()
             if one.path == top or version is None or self._log.knows(one.path, version):
                 continue
             if self._seen.get(one.path) == version:
@@ -125,10 +125,10 @@ def version_of(path: str) -> Version | None:
 
 
 def _listing(arrivals: Sequence[Arrival]) -> Listing:
-    found = [arrival.one for arrival in arrivals if isinstance(arrival.one, Found)]
+    found = [arrival.one for arrival in arrivals if isinstance(arrival.one, ImageItem)]
     problems = [arrival.one for arrival in arrivals if isinstance(arrival.one, Problem)]
     return Listing(
-        items=tuple(ImageItem(one.key, UNLABELLED, one.path, None, one.size) for one in found),
+        items=tuple(ImageItem(one.key, one.path, None, one.size) for one in found),
         folders=(),
         problems=tuple(Failure(one.key, one.reason) for one in problems),
         ignored=0,

@@ -98,7 +98,7 @@ def _read(whole: dict[str, Any]) -> list[ImageItem]:
     known = content_types()
     holding: list[Content] = [validate(known[one.pop("kind")], one, "content") for one in whole["contents"]]
     return [
-        ImageItem(key, label, path, offset, size, None if at is None else holding[at], member, mtime)
+        ImageItem(key, path, offset, size, None if at is None else holding[at], member, mtime, label=label)
         for key, label, path, offset, size, at, member, mtime in validate(tuple[Fields, ...], whole["items"])
     ]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lsncli.console import printable
 from lsncli.errors import LsnError
-from lsncli.images.item import Found
+from lsncli.images.item import ImageItem
 from lsncli.images.read import Undecodable
 
 Bytes = NDArray[np.uint8]
@@ -183,7 +183,7 @@ def is_cifar(path: Path, classes: int, role: str) -> bool:
     return any((path / name).is_file() or (path / f"{name}.bin").is_file() for name in names)
 
 
-def scan_cifar(path: Path, classes: int, role: str, names: Sequence[str]) -> list[Found]:
+def scan_cifar(path: Path, classes: int, role: str, names: Sequence[str]) -> list[ImageItem]:
     """List the images of ``train`` or ``test`` in a folder or archive; ``names`` are the classes by label.
 
     Raises LsnError for a file that is missing, damaged, or of another shape. No code in a pickle is run.
@@ -196,7 +196,8 @@ def scan_cifar(path: Path, classes: int, role: str, names: Sequence[str]) -> lis
             for number, label in enumerate(labels):
                 key = f"{names[label]}/{name}-{number:05d}"
                 size = len(HEADER) + PIXELS
-                images.append(Found(key, names[label], str(path), number, size, content, f"{name}#{number}"))
+                member, folder = f"{name}#{number}", names[label]
+                images.append(ImageItem(key, str(path), number, size, content, member, folder=folder))
     return images
 
 

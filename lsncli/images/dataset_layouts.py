@@ -17,10 +17,10 @@ from pathlib import Path
 from lsncli.errors import LsnError
 from lsncli.images import folder as folder_source
 from lsncli.images.cifar import scan_cifar
-from lsncli.images.item import Found, ImageItem, Listing, Problem, is_hidden, is_image
+from lsncli.images.item import ImageItem, Listing, Problem, is_hidden, is_image, number_classes
 from lsncli.images.listing import list_images
 from lsncli.images.locations import with_prefix
-from lsncli.types import UNLABELLED, Failure
+from lsncli.types import Failure
 
 WNID = re.compile(r"n\d{8}")
 VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})", re.IGNORECASE)
@@ -203,12 +203,12 @@ class FolderLayout(DatasetLayout):
     def listing(self, only: Collection[str] | None = None) -> Listing:
         if only is None or set(only) >= set(self.folders):
             return self._whole
-        items: list[Found] = []
+        items: list[ImageItem] = []
         problems: list[Problem] = []
         ignored = 0
         for name in sorted(set(only) & set(self.folders)):
             source = with_prefix(name, folder_source.scan(self.path / name, follow_links=True))
-            items += [replace(item, folder=name) for item in source.found]
+            items += [replace(item, folder=name) for item in source.items]
             problems += source.problems
             ignored += source.ignored
         return _listing(items, problems, ignored)
@@ -259,7 +259,7 @@ class AnnotatedLayout(DatasetLayout):
         classes = set(self.folders if only is None else only)
         source = folder_source.scan(self.path, follow_links=True)
         items, problems, wnids = [], list(source.problems), self._annotations.wnids
-        for item in source.found:
+        for item in source.items:
             wnid = wnids.get(Path(item.key).stem)
             if wnid is None:
                 problems.append(Problem(item.key, f"{self.labels.name} has no class for it", item.path))
@@ -340,26 +340,14 @@ def filter_classes(listing: Listing, only: Collection[str]) -> Listing:
     return replace(listing, items=items, folders=folders)
 
 
-def _listing(images: Sequence[Found], problems: Iterable[Problem] = (), ignored: int = 0) -> Listing:
+def _listing(images: Sequence[ImageItem], problems: Iterable[Problem] = (), ignored: int = 0) -> Listing:
     """Make a listing of labelled images, sorted by key."""
     problems = list(problems)
     folders = tuple(sorted({str(image.folder) for image in images if image.folder is not None}))
-    number = {name: label for label, name in enumerate(folders)}
-    items = tuple(
-        ImageItem(
-            image.key,
-            UNLABELLED if image.folder is None else number[str(image.folder)],
-            image.path,
-            image.offset,
-            image.size,
-            image.content,
-            image.member,
-            image.mtime,
-        )
-        for image in sorted(images, key=lambda image: image.key)
-    )
+    items = sorted(images, key=lambda image: image.key)
+    number_classes(items, folders)
     return Listing(
-        items,
+        tuple(items),
         folders,
         tuple(Failure(problem.key, problem.reason) for problem in problems),
         ignored,

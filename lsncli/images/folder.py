@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lsncli.errors import UsageError, shortened
-from lsncli.images.item import Found, Problem, Source, is_hidden, is_image, is_system
+from lsncli.images.item import ImageItem, Problem, Source, is_hidden, is_image, is_system
 
 MAGIC = re.compile(r"[*?[]")
 CHARACTERS = re.compile(r"\[!?(\]?[^\]]*)\]")
@@ -147,7 +147,7 @@ def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = No
     Unreadable folders, loops of links and, without ``follow_links``, links that lead out of ``root`` become
     problems, not exceptions. Files that do not match the pattern do not count as ignored.
     """
-    images: list[Found] = []
+    images: list[ImageItem] = []
     problems: list[Problem] = []
     ignored = 0
     system: set[str] = set()
@@ -190,7 +190,7 @@ def scan(root: Path, *, follow_links: bool = False, pattern: Pattern | None = No
                 todo.append((entry.path, key + "/", ancestors | {identity}))
             else:
                 size, mtime = _size_and_time(entry)
-                images.append(Found(key, label or None, entry.path, None, size, mtime=mtime))
+                images.append(ImageItem(key, entry.path, None, size, mtime=mtime, folder=label or None))
     problems.sort(key=lambda problem: problem.key)
     return Source(images, problems, ignored, system)
 

@@ -5,7 +5,7 @@ Also tells by name what is an image, a system folder and a split of a data set.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from lsncli.console import printable
 from lsncli.images.budget import MAX_BYTES as MAX_BYTES
-from lsncli.types import Failure
+from lsncli.types import UNLABELLED, Failure
 
 EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "png", "webp", "avif", "heic", "heif", "bmp", "gif", "tif", "tiff", "ppm", "pgm"}
@@ -51,39 +51,26 @@ class Content(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageItem:
-    """One image: where it lies and which class it belongs to.
+    """One image: where its bytes are and which class it has.
 
-    ``key`` is its path relative to its source with '/' between folders (with several sources, behind the
-    name of its own source); ``label`` indexes ``Listing.folders``, -1 = unlabelled; ``path`` is the file, of
-    ``size`` bytes and last changed at ``mtime`` (ns), or the tar of which the image is a ``member``. Then
-    ``content`` reads it, by ``offset`` and ``size``. What is not known is None.
+    ``key`` is its path relative to its source, with '/' between folders; with several sources it starts with
+    the name of its source. ``path`` is the file, of ``size`` bytes and last changed at ``mtime`` (ns). For a
+    ``member`` of a tar, a table or the like, ``path`` is that file, and ``content`` reads the image by
+    ``offset`` and ``size``. ``folder`` is its class in its source, by name or number. The listing sets
+    ``label``, the index of the class in ``Listing.folders``, -1 for unlabelled. Unknown values are None.
     """
 
     key: str
-    label: int
     path: str
-    offset: int | None
-    size: int | None
+    offset: int | None = None
+    size: int | None = None
     content: Content | None = None
     member: str | None = None
     mtime: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An image of one source; ``folder`` is its class, by name or number, None = unlabelled. The rest is as
-    in ``ImageItem``."""
-
-    key: str
-    folder: str | int | None
-    path: str
-    offset: int | None
-    size: int | None
-    content: Content | None = None
-    member: str | None = None
-    mtime: int | None = None
+    folder: str | int | None = field(default=None, compare=False)
+    label: int = UNLABELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +87,7 @@ class Source:
     """Everything one path holds; ``single`` marks a path that is itself the image, ``ordered`` one whose
     order somebody chose (a list). ``notes`` tell people what was recognised, such as columns."""
 
-    found: list[Found]
+    items: list[ImageItem]
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
     system: set[str] = field(default_factory=set)
@@ -148,13 +135,13 @@ def split_folders(source: Source) -> SplitFolders | None:
     All top folders must be named like splits, and one hold class folders or there be several: ``train`` alone
     with images in it is a class of trains.
     """
-    names = {one.folder for one in source.found}
+    names = {one.folder for one in source.items}
     if not names or not all(isinstance(name, str) and name.lower() in SPLITS for name in names):
         return None
-    first = source.found[0]
-    if not all(one.key.startswith(f"{one.folder}/") for one in source.found):  # labels that do not say where
+    first = source.items[0]
+    if not all(one.key.startswith(f"{one.folder}/") for one in source.items):  # labels that do not say where
         return None
-    if len(names) == 1 and not any(one.key.count("/") > 1 for one in source.found):
+    if len(names) == 1 and not any(one.key.count("/") > 1 for one in source.items):
         return None
     packed = not first.path.endswith(first.key)
     path = first.path if packed else first.path.removesuffix(first.key).rstrip("/")
@@ -227,6 +214,14 @@ def by_folder(keys: Sequence[str]) -> list[str | int | None]:
     return [
         known.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
     ]
+
+
+def number_classes(items: Iterable[ImageItem], folders: Sequence[str]) -> None:
+    """Set the label of each image to the index of its class in ``folders``."""
+    labels = {name: label for label, name in enumerate(folders)}
+    for item in items:
+        if item.folder is not None:
+            item.label = labels[str(item.folder)]
 
 
 class UniqueNames:

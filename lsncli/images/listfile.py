@@ -14,7 +14,7 @@ from typing import IO, TextIO
 from lsncli.credentials import masked, masked_query
 from lsncli.errors import UsageError
 from lsncli.images.columns import AUTOMATIC, Columns, parse_class
-from lsncli.images.item import Found, Problem, Source, UniqueNames, is_image, size_and_time
+from lsncli.images.item import ImageItem, Problem, Source, UniqueNames, is_image, size_and_time
 from lsncli.images.remote import Remote, as_url, fetch, strip_file_scheme
 from lsncli.images.table_layout import SAMPLE, Row, TableLayout, cell_at, detect_layout, read_rows
 
@@ -108,11 +108,11 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
         if isinstance(folder, str):
             url = url or f"{folder}/{raw}"
         if url is not None:
-            source.found.append(Found(key, classes[text], masked(url), 0, None, Remote(url)))
+            source.items.append(ImageItem(key, masked(url), 0, None, Remote(url), folder=classes[text]))
             continue
         path = os.path.join(folder, raw) if folder != Path() else raw
         size, mtime = size_and_time(path)
-        source.found.append(Found(key, classes[text], path, None, size, mtime=mtime))
+        source.items.append(ImageItem(key, path, None, size, mtime=mtime, folder=classes[text]))
     source.notes += [layout.remark] * bool(layout.remark)
     return source
 

@@ -12,7 +12,15 @@ from lsncli.console import printable
 from lsncli.credentials import masked
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.columns import AUTOMATIC, Columns
-from lsncli.images.item import Found, ImageItem, Listing, Problem, SplitFolders, UniqueNames, split_folders
+from lsncli.images.item import (
+    ImageItem,
+    Listing,
+    Problem,
+    SplitFolders,
+    UniqueNames,
+    number_classes,
+    split_folders,
+)
 from lsncli.images.locations import find_sources, with_prefix
 from lsncli.images.remote import as_url
 from lsncli.images.source_kinds import ListingOptions, content_types, sources_hint
@@ -50,7 +58,7 @@ def list_images(
     asked = ListingOptions(repeats=keep_order, columns=columns)
     scans = [one for path in paths for one in find_sources(path, asked, follow_links)]
     unique = UniqueNames()
-    found: list[Found] = []
+    items: list[ImageItem] = []
     problems: list[Problem] = []
     notes: dict[str, list[str]] = {}
     ignored = 0
@@ -65,19 +73,19 @@ def list_images(
         if len(scans) > 1:
             source = with_prefix(unique(name), source)
         if not source.ordered:
-            source.found.sort(key=lambda one: one.key)
-        found += source.found
+            source.items.sort(key=lambda item: item.key)
+        items += source.items
         problems += source.problems
         ignored += source.ignored
         system |= source.system
         for note in source.notes:
             notes.setdefault(note, []).append(name)
     if not keep_order:
-        found.sort(key=lambda one: one.key)
-    folders = _in_order({one.folder for one in found if one.folder is not None})
-    number = {name: label for label, name in enumerate(folders)}
+        items.sort(key=lambda item: item.key)
+    folders = _in_order({item.folder for item in items if item.folder is not None})
+    number_classes(items, folders)
     return Listing(
-        items=tuple(_items(found, number)),
+        items=tuple(items),
         folders=folders,
         problems=tuple(Failure(one.key, one.reason) for one in problems),
         ignored=ignored,
@@ -155,15 +163,6 @@ def _in_order(classes: Iterable[str | int]) -> tuple[str, ...]:
     numbers = sorted({one for one in classes if isinstance(one, int)})
     names = sorted({one for one in classes if isinstance(one, str)} - {str(one) for one in numbers})
     return (*map(str, numbers), *names)
-
-
-def _items(found: list[Found], number: dict[str, int]) -> Iterator[ImageItem]:
-    """What was found, as items; ``found`` is empty then, so that a million images are held once."""
-    found.reverse()
-    while found:
-        one = found.pop()
-        label = UNLABELLED if one.folder is None else number[str(one.folder)]
-        yield ImageItem(one.key, label, one.path, one.offset, one.size, one.content, one.member, one.mtime)
 
 
 def shareable(listing: Listing) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lsncli.errors import UsageError
 from lsncli.images import folder, listfile, remote_listing
 from lsncli.images.folder import Pattern, check_matched, find_files, parse_pattern
-from lsncli.images.item import OTHER_ARCHIVES, Found, Scan, Source, size_and_time
+from lsncli.images.item import OTHER_ARCHIVES, ImageItem, Scan, Source, size_and_time
 from lsncli.images.remote import as_url, strip_file_scheme
 from lsncli.images.source_kinds import (
     ListingOptions,
@@ -97,7 +97,7 @@ def _match(path: Path, pattern: Pattern, options: ListingOptions, follow_links: 
 
     def scan() -> Source:
         source = folder.scan(pattern.base, follow_links=follow_links, pattern=pattern)
-        check_matched(bool(source.found or source.problems), str(path))
+        check_matched(bool(source.items or source.problems), str(path))
         return source
 
     return [(pattern.base.name or "images", scan)]
@@ -123,7 +123,7 @@ def _scan(path: Path, options: ListingOptions, follow_links: bool) -> Source:
         source: Source = load(kind.scan)(str(path), options)
         return source
     size, mtime = size_and_time(path)
-    return Source([Found(path.name, None, str(path), None, size, mtime=mtime)], single=True)
+    return Source([ImageItem(path.name, str(path), None, size, mtime=mtime)], single=True)
 
 
 def with_prefix(name: str, source: Source) -> Source:
@@ -132,6 +132,6 @@ def with_prefix(name: str, source: Source) -> Source:
     def key(old: str) -> str:
         return name if source.single else f"{name}/{old}"
 
-    source.found = [replace(item, key=key(item.key)) for item in source.found]
+    source.items = [replace(item, key=key(item.key)) for item in source.items]
     source.problems = [replace(problem, key=f"{name}/{problem.key}") for problem in source.problems]
     return source

@@ -26,7 +26,7 @@ from lsncli.images.columns import (
     label_text,
     parse_class,
 )
-from lsncli.images.item import MAX_BYTES, Found, Problem, Source
+from lsncli.images.item import MAX_BYTES, ImageItem, Problem, Source
 from lsncli.images.parquet_file import FAILURES, IMAGES, ParquetFile
 from lsncli.images.parquet_pages import Oversized
 from lsncli.images.read import CHANGED, Undecodable
@@ -94,7 +94,7 @@ def _rows(file: ParquetFile, path: str, size: int, mtime: int | None, columns: C
             except ValueError as error:
                 classes[hashable] = None
                 source.problems.append(Problem(f"{key}#{label}", str(error), f"{path}:{key}#{label}"))
-        source.found.append(Found(key, classes[hashable], path, row, None, table, key))
+        source.items.append(ImageItem(key, path, row, None, table, key, folder=classes[hashable]))
     note = _describe_classes(label, schema, columns)
     source.notes.append(f"images from column '{printable(images[0])}', {note}")
     return source

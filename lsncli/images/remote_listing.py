@@ -15,7 +15,7 @@ from lsncli.images.budget import Unfetchable
 from lsncli.images.folder import MAGIC, Pattern, check_matched, parse_pattern
 from lsncli.images.item import (
     OTHER_ARCHIVES,
-    Found,
+    ImageItem,
     Problem,
     Scan,
     Source,
@@ -71,7 +71,7 @@ def _split(url: str) -> tuple[str, str]:
 def _mask(scan: Callable[[], Source]) -> Source:
     """Remove credentials from the paths of a source, which are shown and stored; ``Remote`` keeps them."""
     source = scan()
-    source.found = [replace(item, path=masked(item.path)) for item in source.found]
+    source.items = [replace(item, path=masked(item.path)) for item in source.items]
     source.problems = [replace(problem, path=masked(problem.path)) for problem in source.problems]
     return source
 
@@ -106,7 +106,7 @@ def _join(url: str, key: str) -> str:
 
 
 def _image(url: str, size: int | None) -> Source:
-    return Source([Found(_name(url), None, url, 0, size, Remote(url, size))], single=True)
+    return Source([ImageItem(_name(url), url, 0, size, Remote(url, size))], single=True)
 
 
 def scan_tar(url: str, options: ListingOptions) -> Source:
@@ -128,7 +128,7 @@ def _match(url: str, options: ListingOptions) -> list[Scan]:
 
         def scan() -> Source:
             source = _folder(base, pattern)
-            check_matched(bool(source.found or source.problems), url)
+            check_matched(bool(source.items or source.problems), url)
             return source
 
         return [(_name(base), scan)]
@@ -144,7 +144,7 @@ def _folder(url: str, pattern: Pattern | None) -> Source:
     folders = by_folder([key for key, _ in entries])
     for (key, size), folder in zip(entries, folders, strict=True):
         image = _join(url, key)
-        source.found.append(Found(key, folder, image, 0, size, Remote(image, size)))
+        source.items.append(ImageItem(key, image, 0, size, Remote(image, size), folder=folder))
     return source
 
 

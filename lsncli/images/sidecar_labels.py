@@ -15,7 +15,7 @@ from lsncli.images.columns import (
     plain_name,
     quote_names,
 )
-from lsncli.images.item import Content, Found, Problem, by_folder
+from lsncli.images.item import Content, ImageItem, Problem, by_folder
 from lsncli.validation import parse_json
 
 LONGEST = 1 << 16
@@ -131,7 +131,7 @@ def _read_class(data: bytes) -> Class:
 
 def label_items(
     path: str, members: Mapping[str, tuple[int, int]], content: Content, labels: SidecarLabels
-) -> tuple[list[Found], list[Problem]]:
+) -> tuple[list[ImageItem], list[Problem]]:
     """Return the images of an archive with their classes, and the problems of the files with classes.
 
     ``members`` are offset and size of the images by name. Raises UsageError as ``check_fields`` does.
@@ -140,7 +140,7 @@ def label_items(
     keys = _without_common_folder(list(members))
     folders = [labels.of(name) for name in members] if labels else by_folder(keys)
     images = [
-        Found(key, folder, path, *position, content, name)
+        ImageItem(key, path, *position, content, name, folder=folder)
         for key, folder, (name, position) in zip(keys, folders, members.items(), strict=True)
     ]
     return images, [Problem(name, reason, f"{path}:{name}") for name, reason in labels.invalid.items()]

@@ -63,7 +63,7 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
         raise LsnError(f"There are no image-caption pairs in {', '.join(map(str, paths))}.", HINT)
     contents = {pair.path: packed(pair.path) for pair in pairs if pair.offset is not None}
     items = [
-        ImageItem(pair.key, row, pair.path, pair.offset, pair.size, contents.get(pair.path))
+        ImageItem(pair.key, pair.path, pair.offset, pair.size, contents.get(pair.path), label=row)
         for row, pair in enumerate(pairs)
     ]
     return Pairs(tuple(items), tuple(pair.caption for pair in pairs), tuple(problems))

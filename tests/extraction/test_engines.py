@@ -375,9 +375,9 @@ def test_a_manifest_keeps_what_images_lie_in_and_names_that_are_not_utf_8(tmp_pa
     plan = ExtractionPlan("l", "f", items=3, dim=4, batch_size=4, part_rows=4)
     remote, table = Remote("https://host/a.tar", 99), ListedTable("t.parquet", 5, None, ("image", "bytes"))
     items = [
-        ImageItem("a/1.jpg", 0, "https://host/a.tar", 512, 7, remote, "1.jpg"),
-        ImageItem("a/\udcff.jpg", -1, "t.parquet", 2, None, table, "row 2"),
-        ImageItem("b.jpg", 1, "/photos/b.jpg", None, 3, mtime=4),
+        ImageItem("a/1.jpg", "https://host/a.tar", 512, 7, remote, "1.jpg", label=0),
+        ImageItem("a/\udcff.jpg", "t.parquet", 2, None, table, "row 2"),
+        ImageItem("b.jpg", "/photos/b.jpg", None, 3, mtime=4, label=1),
     ]
     write_manifest(tmp_path, plan, items)
     assert read_manifest(tmp_path, plan, 0) == items
@@ -391,7 +391,7 @@ def test_a_manifest_with_credentials_is_for_its_owner_alone(tmp_path: Path) -> N
         ("https://host/a?sig=x", False),
         ("https://host/a", True),
     ):
-        items = [ImageItem("a", 0, "https://***@host/a", 0, None, Remote(url))]
+        items = [ImageItem("a", "https://***@host/a", 0, None, Remote(url), label=0)]
         folder = tmp_path / f"{others}"
         write_manifest(folder, plan, items)
         assert read_manifest(folder, plan, 0) == items

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lsncli.errors import LsnError
 from lsncli.images.cifar import read_plain_pickle, scan_cifar
 from lsncli.images.decode import decode
-from lsncli.images.item import Found
+from lsncli.images.item import ImageItem
 from lsncli.reference.classes import class_list
 
 WRITERS = {
@@ -176,4 +176,4 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
 def test_samples_are_found(tmp_path: Path) -> None:
     found = scan_cifar(made(tmp_path, "python", 10), 10, "test", class_list("cifar10").names)
     assert len(found) == 10
-    assert all(isinstance(one, Found) for one in found)
+    assert all(isinstance(one, ImageItem) for one in found)

@@ -137,7 +137,7 @@ def test_random_damage_gives_an_image_or_a_reason(junk: bytes, kind: str, data: 
 
 
 def item(path: Path) -> ImageItem:
-    return ImageItem(path.name, -1, str(path), None, None)
+    return ImageItem(path.name, str(path))
 
 
 def test_paths_that_cannot_be_read_have_short_reasons(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_sockets_devices_and_impossible_names_have_reasons(
                 read_bytes(item(path))
     for name, reason in (("a\0.jpg", "cannot be read"), ("x" * 300, "path is too long"), ("a/b", "no such")):
         with pytest.raises(Undecodable, match=reason):
-            read_bytes(ImageItem("a", -1, name, None, None))
+            read_bytes(ImageItem("a", name))
 
 
 def test_a_file_that_becomes_a_pipe_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def server6(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def reading(url: str, size: int | None = None) -> bytes:
-    return read_bytes(ImageItem("k", -1, url, 0, size, Remote(url, size)))
+    return read_bytes(ImageItem("k", url, 0, size, Remote(url, size)))
 
 
 def reason(url: str, size: int | None = None) -> str:

@@ -74,7 +74,7 @@ def test_what_nobody_knew_at_listing_is_not_asked_for_later(tmp_path: Path) -> N
         read_bytes(item)
     touch(tmp_path, "a.jpg", data=b"abc")
     assert read_bytes(item) == b"abc"
-    assert read_bytes(ImageItem("a.jpg", -1, str(tmp_path / "a.jpg"), None, None)) == b"abc"
+    assert read_bytes(ImageItem("a.jpg", str(tmp_path / "a.jpg"))) == b"abc"
 
 
 def test_a_file_that_changes_under_the_reading_is_a_failure(
@@ -101,7 +101,7 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for name, size in (("a.jpg", None), ("a.jpg", 9), ("b.jpg", None), ("gone.jpg", None)):
         with suppress(Undecodable):
-            read_bytes(ImageItem(name, -1, str(tmp_path / name), None, size))
+            read_bytes(ImageItem(name, str(tmp_path / name), None, size))
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -239,7 +239,7 @@ def test_an_object_of_another_size_changed_since_it_was_listed() -> None:
 
 
 def test_a_huge_object_is_not_fetched() -> None:
-    huge = ImageItem("a", -1, "flaky://a", 0, 1 << 40, Remote("flaky://a", 1 << 40))
+    huge = ImageItem("a", "flaky://a", 0, 1 << 40, Remote("flaky://a", 1 << 40))
     with pytest.raises(Undecodable, match="too large: 1024"):
         read_bytes(huge)
     assert not Flaky.calls

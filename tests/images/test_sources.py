@@ -379,7 +379,7 @@ def test_many_names_are_made_unique_quickly_and_for_good() -> None:
 
 def listing_of(counts: list[int]) -> Listing:
     items = [
-        ImageItem(f"c{label}/{index}.jpg", label, "", None, 1)
+        ImageItem(f"c{label}/{index}.jpg", "", None, 1, label=label)
         for label, count in enumerate(counts)
         for index in range(count)
     ]
@@ -403,7 +403,7 @@ def test_shots_of_a_class_do_not_hang_on_other_classes() -> None:
 
 
 def test_shots_need_classes_and_a_number() -> None:
-    flat = Listing((ImageItem("a.jpg", -1, "", None, 1),), (), (), 0)
+    flat = Listing((ImageItem("a.jpg", "", None, 1),), (), (), 0)
     with pytest.raises(UsageError, match="1 of 1 images have no class"):
         take_shots(flat, 1, 0)
     with pytest.raises(UsageError, match="1 or more"):
@@ -412,7 +412,7 @@ def test_shots_need_classes_and_a_number() -> None:
 
 def test_the_digest_sees_keys_labels_and_sizes() -> None:
     def digest(key: str, label: int, size: int | None) -> str:
-        return Listing((ImageItem(key, label, "anywhere", None, size),), (), (), 0).digest
+        return Listing((ImageItem(key, "anywhere", None, size, label=label),), (), (), 0).digest
 
     variants = {
         digest("a", 0, 1),

@@ -78,7 +78,7 @@ def child(link: Connection, images: dict[str, bytes], start: int, count: int, se
             cost = ResourceUse()
             try:
                 with metered(cost):
-                    reason, escaped = attempt(ImageItem(path.name, -1, str(path), None, None)), ""
+                    reason, escaped = attempt(ImageItem(path.name, str(path))), ""
             except Exception as error:
                 reason, escaped = "", f"{type(error).__name__}: {error}"
             path.unlink()
