@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lsncli import metrics
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import masked
 from lsncli.detection.calibrate import recalibrated
-from lsncli.detection.detect import Verdict, detect, detect_function
+from lsncli.detection.detect import Verdict, detect, detect_function, load_scorer
 from lsncli.detection.drift import Drift, ImageSample
 from lsncli.detection.in_memory import Picture, load_pictures
 from lsncli.detection.zero_shot import checked_names, zero_shot_detector
@@ -26,9 +26,10 @@ from lsncli.errors import UsageError
 from lsncli.extraction.encoder import encode_batch
 from lsncli.images.columns import Columns
 from lsncli.images.listing import check_not_empty, list_images
-from lsncli.scores import load_score
+from lsncli.scores import chunk_of, load_score, score_in_chunks
 from lsncli.store.reader import read_split
 from lsncli.threshold import Threshold
+from lsncli.types import Float64Array
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -50,15 +51,22 @@ Images = str | os.PathLike[str] | Iterable[Picture]
 of image files, numpy arrays (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]."""
 
 
-@dataclass(frozen=True, eq=False)
-class Detector:
-    """A detector ready to score; make one by ``load``, ``zero_shot`` or ``calibrate``.
+NUMBERS = ("score", "threshold", "positive", "negative")
+"""The columns of ``Detector.score_frame`` that hold floats."""
 
-    The model is loaded when it is first needed, and kept. A copy shares it; a pickle is without it, and loads
-    it again when it is used. A process that was forked after a detector had scored cannot score: LsnError.
-    ``batch_size`` and ``workers`` are images encoded
-    at a time and decoding threads; 0 is what suits the machine. An image that is not decoded within 30 s, or
-    the seconds in the environment variable LSN_IMAGE_TIMEOUT, has an error.
+
+@dataclass(eq=False)
+class Detector:
+    """A detector ready to score; make one with ``load``, ``zero_shot`` or ``calibrate``.
+
+    The model is loaded on first use and kept. A copy shares it; a pickle does not contain it and loads it
+    again. A process that was forked after a detector had scored cannot score: LsnError. ``batch_size`` images
+    are encoded at a time and ``workers`` threads decode; 0 chooses by device and cores. An image that is not
+    decoded within 30 s, or the seconds in the environment variable LSN_IMAGE_TIMEOUT, gets an error.
+
+    It has the interface of scikit-learn's outlier detectors (``score_samples``, ``decision_function``,
+    ``predict``, ``offset_``) and can be the last step of a ``Pipeline``. Methods change no attribute:
+    ``calibrate`` returns another detector.
     """
 
     stored: artefact.SavedDetector
@@ -165,6 +173,74 @@ class Detector:
             yield verdict
         for text in drift.warnings():
             warnings.warn(text, UserWarning, stacklevel=depth)
+
+    def score_frame(self, images: Images) -> "DataFrame":
+        """Return ``score`` as a pandas DataFrame: a row for each image, in order, and the fields as columns.
+
+        Missing values are NaN in ``score``, ``threshold``, ``positive`` and ``negative``, else None.
+        """
+        from pandas import DataFrame
+
+        verdicts = list(self._checked_verdicts(images, 3))
+        columns = {field.name: [getattr(one, field.name) for one in verdicts] for field in fields(Verdict)}
+        numbers = {name: np.array(columns[name], dtype=np.float64) for name in NUMBERS}
+        return DataFrame({**columns, **numbers})
+
+    @property
+    def offset_(self) -> float:
+        """Gamma, by the name that scikit-learn's outlier detectors give it."""
+        return self.threshold.gamma
+
+    def fit(self, X: Any = None, y: Any = None) -> "Detector":  # noqa: N803 (as scikit-learn names it)
+        """Return this detector unchanged, so that it can be the last step of a scikit-learn ``Pipeline``.
+
+        A detector comes fitted, like an estimator in ``sklearn.frozen.FrozenEstimator``: prompts and gamma
+        are those of its artefact. ``calibrate`` sets gamma anew, on ID images.
+        """
+        return self
+
+    def score_samples(self, X: Any) -> Float64Array:  # noqa: N803 (as scikit-learn names it)
+        """Return the scores (N,) of features or images; higher = more ID.
+
+        ``X`` is an array (N, D) of raw features of the detector's model, such as the rows of a split, or
+        images as ``score`` takes them. The score of an image that cannot be read is NaN. Raises LsnError for
+        features of another width, or that are not finite or all zero.
+        """
+        if getattr(X, "ndim", 0) != 2:
+            scores = [verdict.score for verdict in self._checked_verdicts(X, 3)]
+            return np.array(scores, dtype=np.float64)
+        features = np.asarray(X)
+        width = self.stored.fingerprint.dim
+        if features.dtype.kind != "f" or features.shape[1] != width:
+            raise UsageError(
+                f"Expected features (N, {width}) of {self.stored.fingerprint}, "
+                f"found {features.dtype} {features.shape}.",
+                "Put a single image into a list.",
+            )
+        head, scores_of = load_scorer(self.stored, lambda: self.backbone, str(pick_device(self.device)))
+        return score_in_chunks(lambda rows: scores_of(rows)[0], features, chunk_of(head))
+
+    def decision_function(self, X: Any) -> Float64Array:  # noqa: N803 (as scikit-learn names it)
+        """Return ``score_samples(X) - offset_`` (N,): ID images have values of 0 or more."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803 (as scikit-learn names it)
+        """Return 1 for ID and -1 for OOD (N,), as scikit-learn's outlier detectors do.
+
+        An image that cannot be read is -1: it cannot be said to be ID.
+        """
+        return np.where(self.score_samples(X) >= self.offset_, 1, -1)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_clone__(self) -> "Detector":
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags("outlier_detector", TargetTags(required=False), requires_fit=False)
 
     def calibrate(self, images: Images, target_tpr: float = 0.95) -> "Detector":
         """The same detector with a threshold that keeps ``target_tpr`` of ``images``.

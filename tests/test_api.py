@@ -15,8 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runner import exit_code
+from pandas import DataFrame
 from photo_samples import photos
 from PIL import Image
+from sklearn.base import clone, is_outlier_detector
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import lsncli
 from lsncli import Detector, api, metrics
@@ -277,6 +281,49 @@ def test_the_package_is_typed_light_and_says_what_it_has() -> None:
     }
     with pytest.raises(AttributeError, match="no attribute 'Detectr'"):
         lsncli.Detectr  # noqa: B018
+
+
+def test_a_frame_has_a_row_for_every_image_and_the_columns_of_a_verdict(detector, folder) -> None:
+    frame, verdicts = detector.score_frame(folder), detector.score(folder)
+    assert list(frame.columns) == [field.name for field in fields(lsncli.Verdict)]
+    assert frame["path"].tolist() == [one.path for one in verdicts]
+    assert frame["score"].dtype == frame["positive"].dtype == np.float64
+    readable = frame[frame["error"].isna()]
+    assert readable["score"].tolist() == [one.score for one in verdicts if one.error is None]
+    assert readable["is_ood"].tolist() == [one.is_ood for one in verdicts if one.error is None]
+    assert frame["score"].isna().sum() == frame["error"].notna().sum() == 3
+    assert frame["positive"].isna().all()
+    assert len(detector.score_frame([])) == 0
+
+
+def test_a_detector_is_an_outlier_detector_of_scikit_learn(detector, work, folder) -> None:
+    split = lsncli.read_split(work / "features.h5", "train")
+    verdicts = [one for one in detector.score(folder) if one.error is None]
+    scores = np.array([one.score for one in verdicts])
+    assert detector.offset_ == detector.threshold.gamma
+    for features in (split.features, DataFrame(split.features), split.features.astype(np.float64)):
+        assert detector.score_samples(features) == pytest.approx(scores, rel=1e-5)
+        assert detector.decision_function(features) == pytest.approx(scores - detector.offset_, abs=1e-6)
+    assert np.array_equal(detector.predict(split.features) == -1, [one.is_ood for one in verdicts])
+    pipeline = make_pipeline(FunctionTransformer(lambda rows: rows.astype(np.float32)), detector)
+    assert pipeline.fit(split.features) is pipeline
+    assert np.array_equal(pipeline.predict(split.features), detector.predict(split.features))
+    assert pipeline.score_samples(split.features) == pytest.approx(scores, rel=1e-5)
+    assert np.array_equal(clone(pipeline).predict(split.features), detector.predict(split.features))
+    assert is_outlier_detector(detector)
+    assert set(detector.fit(split.features).predict(split.features)) == {1, -1}
+
+
+def test_images_are_samples_too_and_one_that_cannot_be_read_is_no_id_image(detector, folder) -> None:
+    scores = detector.score_samples(folder)
+    expected = [np.nan if one.score is None else one.score for one in detector.score(folder)]
+    assert np.array_equal(scores, expected, equal_nan=True)
+    assert np.isnan(scores).sum() == 3
+    assert set(detector.predict(folder)[np.isnan(scores)]) == {-1}
+    assert detector.score_samples([np.zeros((9, 9, 3), np.uint8)]).shape == (1,)
+    for wrong in (np.zeros((4, 3)), np.zeros((9, 9), np.uint8)):
+        with pytest.raises(UsageError, match=r"Expected features \(N, 32\) of .*, found .* \(\d, \d\)"):
+            detector.score_samples(wrong)
 
 
 def test_the_examples_of_the_public_api_are_true() -> None:

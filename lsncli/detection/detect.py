@@ -19,7 +19,7 @@ from lsncli.scores import load_score
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.threshold import is_ood
-from lsncli.types import Fingerprint, FloatArray
+from lsncli.types import Fingerprint, Float64Array, FloatArray, Head
 
 ROWS = 256
 """Stored rows per batch: few enough to show progress where each row costs a pass of the text tower."""
@@ -60,12 +60,14 @@ class Verdict:
         return "ood" if self.is_ood else "id"
 
 
-DetectFunction = Callable[[Sequence[str | None], FloatArray], list[Verdict]]
-"""The paths of images (N,) and their raw features (N, D) to verdicts, in order."""
+PartsFunction = Callable[[FloatArray], tuple[Float64Array, Float64Array | None, Float64Array | None]]
+"""Raw features (N, D) to scores (N,) and their positive and negative parts, None where there are none."""
 
 
-def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
-    """Return the function that turns features into the verdicts of ``detector``.
+def load_scorer(
+    detector: SavedDetector, model: LoadBackbone, device: str = "cpu"
+) -> tuple[Head, PartsFunction]:
+    """Return the head of ``detector`` and the function that scores features.
 
     ``model`` is called only if prompts depend on the image. ``device`` is where expensive scores compute.
     Raises LsnError for a detector that lacks an array.
@@ -79,13 +81,29 @@ def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = 
             f"The detector is damaged: it lacks {missing}, which the score '{detector.method}' learned.",
             f"Make it again with `lsn calibrate --method {detector.method}`.",
         ) from missing
+
+    def scores_of(
+        features: FloatArray,
+    ) -> tuple[Float64Array, Float64Array | None, Float64Array | None]:
+        parts = method.parts(head, features)
+        return (scorer(features), None, None) if parts is None else (parts[0] + parts[1], *parts)
+
+    return head, scores_of
+
+
+DetectFunction = Callable[[Sequence[str | None], FloatArray], list[Verdict]]
+"""The paths of images (N,) and their raw features (N, D) to verdicts, in order."""
+
+
+def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
+    """Return the function that turns features into the verdicts of ``detector``; see ``load_scorer``."""
+    head, scores_of = load_scorer(detector, model, device)
     gamma = detector.threshold.gamma
 
     def verdicts(paths: Sequence[str | None], features: FloatArray) -> list[Verdict]:
         if not len(features):
             return []
-        parts = method.parts(head, features)
-        scores = scorer(features) if parts is None else parts[0] + parts[1]
+        scores, positive, negative = scores_of(features)
         none = [None] * len(scores)
         columns = (
             paths,
@@ -93,7 +111,8 @@ def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = 
             scores.tolist(),
             [gamma] * len(scores),
             is_ood(scores, gamma).tolist(),
-            *((none, none) if parts is None else (parts[0].tolist(), parts[1].tolist())),
+            none if positive is None else positive.tolist(),
+            none if negative is None else negative.tolist(),
         )
         return [Verdict(*row) for row in zip(*columns, strict=True)]
 
