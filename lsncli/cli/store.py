@@ -108,7 +108,7 @@ def merge(
     both belong together. With --copy, a split that was merged so before is written into the store.
     """
     from lsncli.extraction.extract import check_split
-    from lsncli.extraction.merge import merge as use
+    from lsncli.extraction.runner import merge as use
 
     workspace = Workspace(work)
     info = use(workspace.features, split, copy=copy, record=workspace.extraction(split))

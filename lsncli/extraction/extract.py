@@ -19,8 +19,7 @@ from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import WorkerGroup
 from lsncli.extraction.part_job import PartJob
-from lsncli.extraction.retry import retry_failures
-from lsncli.extraction.reuse import ReusingEncoder
+from lsncli.extraction.reuse import ReusingEncoder, retry_failures
 from lsncli.extraction.runner import RunResult, make_by, make_here, plan_of, untouched
 from lsncli.images.class_names import classes_of
 from lsncli.images.item import Listing

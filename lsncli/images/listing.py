@@ -4,9 +4,13 @@ Also says whether several processes can read a listing.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
+from typing import TypeVar
 
 from lsncli.console import printable
 from lsncli.credentials import masked
@@ -25,7 +29,6 @@ from lsncli.images.locations import find_sources, with_prefix
 from lsncli.images.remote import as_url
 from lsncli.images.source_kinds import ListingOptions, content_types, sources_hint
 from lsncli.images.tar_stream import UnpackedFile
-from lsncli.images.together import in_order
 from lsncli.types import UNLABELLED, Failure
 
 MOST_NOTES = 10
@@ -180,3 +183,35 @@ def shareable(listing: Listing) -> str:
         if item.path.startswith("memory://"):
             return f"'{item.path}' lies in the memory of this process."
     return ""
+
+
+T = TypeVar("T")
+
+
+def in_order(tasks: Sequence[Callable[[], T]], threads: int) -> Iterator[T]:
+    """The results of ``tasks``, in their order; what a task raises is raised in its place.
+
+    When the iterator is closed nothing new is begun, and nobody waits for what still runs: its threads end
+    with the process, so that Ctrl-C does not wait for a slow network.
+    """
+    futures: deque[Future[T]] = deque(Future() for _ in tasks)
+    waiting, stopped = deque(zip(tasks, futures, strict=True)), Event()
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                task, future = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                future.set_result(task())
+            except BaseException as error:
+                future.set_exception(error)
+
+    for _ in range(min(threads, len(tasks))):
+        Thread(target=work, name="lsn-listing", daemon=True).start()
+    try:
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        stopped.set()

@@ -36,7 +36,7 @@ class Workspace:
         return self.folder / "cache"
 
     def extraction(self, split: str) -> Path:
-        """Time and resources of the extraction of a split (``extraction.merge``)."""
+        """Time and resources of the extraction of a split (``extraction.runner``)."""
         return self.folder / "results" / f"extract-{split}.json"
 
     def prompts(self, kind: str) -> Path:

@@ -23,7 +23,6 @@ from lsncli.extraction import extract as extraction
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import WorkerGroup, torchrun
 from lsncli.extraction.extract import Extraction, extract
-from lsncli.extraction.merge import launch_of
 from lsncli.extraction.part_job import (
     PartJob,
     PartResult,
@@ -32,7 +31,7 @@ from lsncli.extraction.part_job import (
     work_part,
     write_manifest,
 )
-from lsncli.extraction.runner import RunResult, join, make_share
+from lsncli.extraction.runner import RunResult, join, launch_of, make_share
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images
 from lsncli.images.parquet import ListedTable

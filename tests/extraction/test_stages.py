@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 from waiting import PATIENCE, wait_until
 
-from lsncli.extraction.pipeline import in_threads
+from lsncli.extraction.encoder import in_threads
 
 
 def numbers(count: int, seen: list[int] | None = None) -> Generator[int, None, None]:

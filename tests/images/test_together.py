@@ -5,7 +5,7 @@ import threading
 import pytest
 from waiting import PATIENCE
 
-from lsncli.images.together import in_order
+from lsncli.images.listing import in_order
 
 
 def test_results_come_in_order_and_tasks_run_side_by_side() -> None:
