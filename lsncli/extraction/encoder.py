@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from threading import Condition, Lock, Thread, local
 from typing import TypeVar
@@ -112,13 +112,6 @@ def keep_freed_memory() -> bool:
     # Either alone would be worse: naming one ends the library's own tuning of both.
     settings = {MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, TRIM_THRESHOLD: KEPT, TOP_PAD: HEAP}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedBatch(Chunk):
-    """A batch of features, and what its images cost; ``write`` is 0, only the caller knows it."""
-
-    seconds: Seconds = field(default_factory=Seconds)
 
 
 T = TypeVar("T")
@@ -223,7 +216,7 @@ def pixels_of(backbone: Backbone) -> Pixels:
 
 def encode_stream(
     items: Sequence[ImageItem], backbone: Backbone, *, batch_size: int, workers: int, start: int = 0
-) -> Generator[EncodedBatch, None, None]:
+) -> Generator[Chunk, None, None]:
     """Encode ``items[start:]`` in order; ``start`` is a border of batches.
 
     Encoding goes on in threads of its own while the caller is busy with a batch, one or two ahead; on a CPU a
@@ -249,7 +242,7 @@ def encode_stream(
     if on_cuda:
         batches = in_threads(batches, mover(device), name="lsn-move")
 
-    def encode(waited: tuple[float, Batch]) -> EncodedBatch:
+    def encode(waited: tuple[float, Batch]) -> Chunk:
         seconds, batch = waited
         compute_alone(device)
         with own_stream(device):
@@ -264,7 +257,7 @@ def encode_stream(
         yield from in_threads(waited_for, encode, threads=threads, name="lsn-encode", stop=together.end)
 
 
-def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) -> EncodedBatch:
+def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) -> Chunk:
     """Encode pixels that were read, as ``encode_stream`` does."""
     began = time.perf_counter()
     features = _features(backbone, batch.pixels)
@@ -297,7 +290,7 @@ class Encoder:
         """Of the images encoded so far; 0 if none were."""
         return self.images / self.elapsed if self.elapsed else 0.0
 
-    def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[EncodedBatch, None, None]:
+    def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[Chunk, None, None]:
         """``encode_stream``, counting; ``progress`` counts a batch once the caller is done with it."""
         began = time.perf_counter()
         batches = encode_stream(
@@ -336,7 +329,7 @@ def _features(backbone: Backbone, pixels: torch.Tensor) -> NDArray[np.float16]:
         ) from error
 
 
-def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -> EncodedBatch:
+def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -> Chunk:
     """The rows that can be used; the others are failures, sorted by key with the rest."""
     wide = features.astype(np.float32)
     lengths = np.linalg.norm(np.where(np.isfinite(wide), wide, 0), axis=1)
@@ -351,7 +344,7 @@ def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -
         for key, reason in zip(batch.keys, reasons, strict=True)
         if reason
     )
-    return EncodedBatch(
+    return Chunk(
         start=batch.start,
         stop=batch.stop,
         features=features[good],

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from lsncli import console
 from lsncli.backbones import Backbone
 from lsncli.errors import LsnError
-from lsncli.extraction.encoder import EncodedBatch, Encoder
+from lsncli.extraction.encoder import Encoder
 from lsncli.images.item import ImageItem, Listing
-from lsncli.store.format import Split
+from lsncli.store.format import Chunk, Split
 from lsncli.store.reader import read_split
 from lsncli.store.staging import FINISH_WAIT, split_lock
 from lsncli.store.writer import write_split
@@ -38,7 +38,7 @@ class ReusingEncoder(Encoder):
         super().__init__(backbone, batch_size, workers, progress)
         self._known = known
 
-    def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[EncodedBatch, None, None]:
+    def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[Chunk, None, None]:
         """Batches of the same borders as ``Encoder.stream`` makes; ``progress`` counts every image."""
         new = [item for item in items[start:] if item.key not in self._known]
         encoded = super().stream(new)
@@ -66,7 +66,7 @@ class ReusingEncoder(Encoder):
         features: dict[str, Features],
         failures: dict[str, Failure],
         seconds: Seconds,
-    ) -> EncodedBatch:
+    ) -> Chunk:
         """Known and new rows of one batch in its order; what is handed on is forgotten."""
         rows, good = [], []
         for item in batch:
@@ -75,7 +75,7 @@ class ReusingEncoder(Encoder):
             if row is not None:
                 rows.append(row)
                 good.append(item)
-        return EncodedBatch(
+        return Chunk(
             start=first,
             stop=first + len(batch),
             features=np.stack(rows) if rows else np.empty((0, self.fingerprint.dim), dtype=np.float16),
@@ -102,7 +102,7 @@ def retry_failures(
         unchanged = stored.failures == listing.problems and stored.listing == listing.digest
         if not todo and unchanged:
             return kept
-        fresh: list[EncodedBatch] = []
+        fresh: list[Chunk] = []
         batches = encoder.stream(todo)
         try:
             with closing(batches):
@@ -145,9 +145,7 @@ def failed_items(stored: Split, listing: Listing, classes: tuple[str, ...]) -> l
     return todo
 
 
-def _merged(
-    stored: Split, listing: Listing, fresh: Sequence[EncodedBatch], tried: set[str], source: str
-) -> Split:
+def _merged(stored: Split, listing: Listing, fresh: Sequence[Chunk], tried: set[str], source: str) -> Split:
     """The stored split with the recovered rows at their place in the listing."""
     position = {item.key: index for index, item in enumerate(listing.items)}
     keys = [*stored.keys, *(key for batch in fresh for key in batch.keys)]

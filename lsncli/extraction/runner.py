@@ -1,8 +1,8 @@
 """Make a split: plan it, have its parts made by this process or by an engine, and finish it.
 
-Processes other than the first list nothing: they wait for the plan (``join``). ``results/extract-<split>.json``
-of the workspace records where the time went. It is not in the store: equal features are equal bytes, however
-long they took.
+Processes other than the first list nothing: they wait for the plan (``join``). The workspace's
+``results/extract-<split>.json`` records where the time went. It is not in the store: equal features are equal
+bytes, however long they took.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import UsageError
-from lsncli.types import UNLABELLED, Failure, Fingerprint, FloatArray, Labels, Rows
+from lsncli.types import UNLABELLED, Failure, Fingerprint, FloatArray, Labels, Rows, Seconds
 
 FORMAT = "lsn-features"
 FORMAT_VERSION = 1
@@ -38,8 +38,8 @@ def shortest_safe_length(dim: int) -> float:
 class Chunk:
     """The encoded items ``start`` to ``stop`` of a listing.
 
-    ``features`` (n, D) float16, ``labels`` (n,) and ``keys`` of the items that could be encoded, and the
-    ``failures`` of the others.
+    ``features`` (n, D) float16, ``labels`` (n,) and ``keys`` of the items that could be encoded, the
+    ``failures`` of the others, and the ``seconds`` that all of them took.
     """
 
     start: int
@@ -48,6 +48,7 @@ class Chunk:
     labels: Labels
     keys: tuple[str, ...]
     failures: tuple[Failure, ...]
+    seconds: Seconds = field(default_factory=Seconds)
 
 
 @dataclass(frozen=True, eq=False)

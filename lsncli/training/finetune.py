@@ -18,14 +18,14 @@ from lsncli.backbones.trainable_image_tower import ImageTower
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import HELD_OUT
 from lsncli.errors import LsnError
-from lsncli.extraction.encoder import EncodedBatch, Encoder, pixels_of
+from lsncli.extraction.encoder import Encoder, pixels_of
 from lsncli.extraction.extract import check_failures
 from lsncli.images.class_names import classes_of
 from lsncli.images.item import ImageItem, Listing
 from lsncli.images.listing import check_not_empty
 from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out
 from lsncli.methods.workspace import Workspace
-from lsncli.store.format import Split, check_split_name
+from lsncli.store.format import Chunk, Split, check_split_name
 from lsncli.store.reader import read_fingerprint
 from lsncli.training.checkpoints import checkpoint_saver, resume_point
 from lsncli.training.finetune_loop import TuneSettings, fine_tune
@@ -112,7 +112,7 @@ def plan_tuning(
     encoder = Encoder(backbone, batch_size, workers, progress)
     batches = encoder.stream(listing.items)
     with closing(batches):
-        encoded: list[EncodedBatch] = list(batches)
+        encoded: list[Chunk] = list(batches)
     failures = (*listing.problems, *(failure for batch in encoded for failure in batch.failures))
     total = len(listing.items) + len(listing.problems)
     hint = "Nothing was trained. Repair the images, or raise --max-failure-rate."
