@@ -1,17 +1,27 @@
 """``lsn score``: which of these images does not belong?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lsncli.cli import options, sorting
-from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for, images_to_score, split_to_score
-from lsncli.console import progress_bar, say
+from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
+from lsncli.console import ProgressCallback, progress_bar, say
 from lsncli.errors import OodFound, UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render, show_aside
+
+if TYPE_CHECKING:
+    from lsncli.artefacts.detector import SavedDetector
+    from lsncli.backbones import Backbone
+    from lsncli.detection.detect import ItemVerdict, Verdict, VerdictCounts
+    from lsncli.detection.drift import Drift
+    from lsncli.images.columns import Columns
+    from lsncli.images.item import ImageItem
 
 COLUMNS = [
     Column("path", "Path", wide=True),
@@ -46,10 +56,6 @@ def check_kinds(given: list[str] | None) -> list[str] | None:
             raise UsageError(f"--only: expected {', '.join(KINDS[:-1])} or {KINDS[-1]}, found '{kind}'.")
     return given
 
-
-if TYPE_CHECKING:
-    from lsncli.artefacts.detector import SavedDetector
-    from lsncli.detection.detect import VerdictCounts
 
 SUMMARY_FROM = 20
 """Images from which on the classes are counted, too; fewer are seen at a glance."""
@@ -173,6 +179,84 @@ def score(
         sorting.file_images(plan, yes, quiet)
     if fail_on_ood and tally.kinds["ood"]:
         raise OodFound(f"{tally.kinds['ood']} of {sorting.images(total)} are OOD (--fail-on-ood).")
+
+
+@dataclass(frozen=True)
+class ScoreInput:
+    """What there is to score: batches as ``detection.detect`` gives them, and the images they are about."""
+
+    total: int
+    batches: "Iterator[tuple[int, Sequence[Verdict]]]"
+    drift: "Drift"
+    items: "Sequence[ImageItem]" = ()
+    skipped: str = ""
+
+    def verdicts(self, tally: "VerdictCounts", progress: ProgressCallback) -> "Iterator[ItemVerdict]":
+        """Yield the verdict on every image in order, and count it."""
+        start = 0
+        for done, batch in self.batches:
+            self.drift.count(batch)
+            items: Sequence[ImageItem | None] = self.items[start : start + done] or [None] * len(batch)
+            for verdict, item in zip(batch, items, strict=True):
+                tally.count(verdict)
+                yield verdict, item
+            start += done
+            progress(done)
+
+
+def images_to_score(
+    paths: Sequence[Path],
+    detector: "SavedDetector",
+    backbone: "Backbone | None",
+    model: ModelOptions,
+    *,
+    batch_size: int,
+    workers: int,
+    columns: "Columns",
+    follow_links: bool = False,
+    remember: bool = False,
+    quiet: bool = False,
+) -> ScoreInput:
+    """The images under ``paths``, in the order they were named; ``remember`` what was read, to file them."""
+    from lsncli.backbones import load_again
+    from lsncli.detection.detect import detect
+    from lsncli.detection.drift import Drift
+    from lsncli.device import pick_device
+    from lsncli.images.file_identity import with_digests
+    from lsncli.images.listing import check_not_empty, named
+
+    listing = options.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
+    check_not_empty(listing, named(paths))
+    if backbone is None:
+        backbone = load_again(
+            detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"
+        )
+    listing = with_digests(listing) if remember else listing
+    drift = Drift(detector)
+    batches = detect(
+        listing,
+        detector,
+        drift.watching(backbone),
+        batch_size=options.images_at_once(batch_size, model.device),
+        workers=options.threads(workers),
+        device=str(pick_device(model.device)),
+    )
+    return ScoreInput(len(listing.items), batches, drift, listing.items, listing.skipped)
+
+
+def split_to_score(place: Workspace, name: str, detector: "SavedDetector", model: ModelOptions) -> ScoreInput:
+    """A split of the store; the model is loaded only for prompts that depend on the image."""
+    from lsncli.backbones import load_again
+    from lsncli.detection.detect import detect_split
+    from lsncli.detection.drift import Drift
+    from lsncli.device import pick_device
+    from lsncli.store.reader import read_fingerprint, read_split
+
+    split = read_split(place.features, name)
+    load = partial(load_again, detector.fingerprint, pretrained=model.pretrained, device=model.device)
+    device = str(pick_device(model.device))
+    batches = detect_split(split, read_fingerprint(place.features), detector, load, device=device)
+    return ScoreInput(len(split.keys) + len(split.failures), batches, Drift(detector))
 
 
 def _summarise(tally: "VerdictCounts", detector: "SavedDetector", quiet: bool) -> None:

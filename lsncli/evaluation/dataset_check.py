@@ -20,7 +20,7 @@ from lsncli.images.dataset_layouts import (
     find_annotations,
 )
 from lsncli.images.item import Listing, is_image
-from lsncli.images.locations import expand_braces
+from lsncli.images.listing import expand_braces
 from lsncli.reference.classes import class_list
 from lsncli.reference.datasets import Dataset
 from lsncli.types import UNLABELLED

@@ -18,8 +18,7 @@ from lsncli.errors import LsnError
 from lsncli.images import folder as folder_source
 from lsncli.images.cifar import scan_cifar
 from lsncli.images.item import ImageItem, Listing, Problem, is_hidden, is_image, number_classes
-from lsncli.images.listing import list_images
-from lsncli.images.locations import with_prefix
+from lsncli.images.listing import list_images, with_prefix
 from lsncli.types import Failure
 
 WNID = re.compile(r"n\d{8}")

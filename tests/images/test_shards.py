@@ -11,7 +11,7 @@ from test_packed import MODES, pack
 from test_sources import keys, labels
 
 from lsncli.errors import UsageError
-from lsncli.images import locations
+from lsncli.images import listing as sources
 from lsncli.images.item import Listing
 from lsncli.images.listing import list_images
 from lsncli.images.read import read_bytes
@@ -143,23 +143,23 @@ def test_numbers_and_folders_of_one_name_are_one_class(tmp_path: Path) -> None:
     ],
 )
 def test_braces_stand_for_names(text: str, names: list[str]) -> None:
-    assert locations.expand_braces(text) == names
+    assert sources.expand_braces(text) == names
 
 
 @given(st.text("{}.,01a", max_size=14))
 def test_any_text_has_an_expansion(text: str) -> None:
-    assert locations.expand_braces(text)
+    assert sources.expand_braces(text)
 
 
 def test_as_many_names_as_allowed_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locations, "MOST", 12)
-    assert len(locations.expand_braces("{1..12}")) == len(locations.expand_braces("{1..3}{a,b,c,d}")) == 12
+    assert len(sources.expand_braces("{1..12}")) == len(locations.expand_braces("{1..3}{a,b,c,d}")) == 12
     for text in ("{1..13}", "{1..6}{a,b,c}"):
         with pytest.raises(UsageError, match="expands to more than 12 names"):
-            locations.expand_braces(text)
+            sources.expand_braces(text)
 
 
 def test_braces_do_not_explode() -> None:
     for text in ("{1..99999999999}", "{0..9}" * 7, "{" + "," * 2_000_000 + "}"):
         with pytest.raises(UsageError, match="more than"):
-            locations.expand_braces(text)
+            sources.expand_braces(text)

@@ -80,7 +80,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "artefacts/files": ("tests/artefacts/test_artefact_files.py", "tests/artefacts/test_forms.py"),
     "artefacts/heads": ("tests/artefacts/test_head_artefact.py", "tests/artefacts/test_forms.py"),
     "artefacts/prompts": ("tests/artefacts/test_prompts_artefact.py", "tests/artefacts/test_forms.py"),
-    "images/locations": (f"{IMAGES}/test_shards.py",),
+    "images/listing": (f"{IMAGES}/test_shards.py",),
     "images/budget": (f"{IMAGES}/test_budget.py",),
     "images/decode": (*(f"{IMAGES}/test_{one}.py" for one in ("decode", "metadata", "modes")),),
     "images/remote": (f"{IMAGES}/test_hostile_servers.py", f"{IMAGES}/test_remote.py"),
