@@ -152,8 +152,8 @@ def test_any_text_has_an_expansion(text: str) -> None:
 
 
 def test_as_many_names_as_allowed_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locations, "MOST", 12)
-    assert len(sources.expand_braces("{1..12}")) == len(locations.expand_braces("{1..3}{a,b,c,d}")) == 12
+    monkeypatch.setattr(sources, "MOST", 12)
+    assert len(sources.expand_braces("{1..12}")) == len(sources.expand_braces("{1..3}{a,b,c,d}")) == 12
     for text in ("{1..13}", "{1..6}{a,b,c}"):
         with pytest.raises(UsageError, match="expands to more than 12 names"):
             sources.expand_braces(text)
