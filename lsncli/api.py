@@ -105,8 +105,10 @@ class Detector:
         batch_size: int = 0,
         workers: int = 0,
     ) -> "Detector":
-        """A detector of nothing but class names; it is not ``calibrated``. Raises UsageError for the names,
-        or as ``load_backbone`` for the model."""
+        """Make a detector from class names alone; it is not ``calibrated``.
+
+        Raises UsageError for invalid names, or as ``load_backbone`` for the model.
+        """
         names = checked_names(classes)
         computes()
         backbone = load_backbone(model, pretrained=pretrained, device=device)
@@ -142,8 +144,11 @@ class Detector:
 
     @property
     def backbone(self) -> Backbone:
-        """The detector's model. Raises FingerprintMismatch if other weights are found, LsnError in a process
-        that was forked after a model had computed."""
+        """The detector's model, loaded when it is first needed.
+
+        Raises FingerprintMismatch if other weights are found, LsnError in a process that was forked after a
+        model had computed.
+        """
         computes()
         return self._loaded if self._given is None else self._given
 

@@ -39,7 +39,9 @@ def public(module: object) -> Iterator[tuple[str, object, bool]]:
         if inspect.isclass(item):
             for method, member in vars(item).items():
                 kinds = (property, classmethod, staticmethod)
-                if not method.startswith("_") and (inspect.isfunction(member) or isinstance(member, kinds)):
+                if method.startswith("_") or method in getattr(item, "__dataclass_fields__", ()):
+                    continue
+                if inspect.isfunction(member) or isinstance(member, kinds):
                     yield f"{name}.{method}", getattr(item, method), True
 
 

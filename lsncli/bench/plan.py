@@ -146,8 +146,10 @@ class BenchPlan:
         return None if None in counts else sum(count for count in counts if count is not None)
 
     def scoring_work(self, score: ScoreJob) -> int | None:
-        """Return the units of work of scoring: rows times classes, times the sets of prompts that depend on
-        the image."""
+        """Return the units of work of scoring.
+
+        They are rows times classes, times the sets of prompts that depend on the image.
+        """
         rows, classes = self.rows_of(score), self.classes(score)
         if rows is None or classes is None:
             return None

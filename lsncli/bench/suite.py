@@ -56,8 +56,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of columns ("iNaturalist"): an OOD set for the row's ID set, or an ID set with its OOD classes
-    (``id``, with ``ood`` "")."""
+    """A group of columns, such as "iNaturalist".
+
+    It is an OOD set for the row's ID set, or an ID set with its OOD classes (``id``, with ``ood`` "").
+    """
 
     name: str
     ood: str = ""

@@ -47,8 +47,11 @@ def check_model(context: typer.Context, classes: str | None) -> None:
 
 
 def class_list(text: str) -> list[str]:
-    """Names between commas, or one a line in a file that ends in .txt. Raises UsageError for the file, and
-    for one that ends otherwise, whose path would be a name."""
+    """Return the class names: between commas, or one a line in a file that ends in .txt.
+
+    Raises UsageError for a file that cannot be read, and for one that ends otherwise, whose path would be a
+    name.
+    """
     if not text.lower().endswith(".txt"):
         if "," not in text and "\0" not in text and os.path.splitext(text)[1] and os.path.isfile(text):
             raise UsageError(

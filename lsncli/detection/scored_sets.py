@@ -31,9 +31,11 @@ KEPT = 100_000
 
 @dataclass(frozen=True, eq=False)
 class VerdictArrays:
-    """Verdicts of N images as arrays: ``scores`` (N,), higher = more ID, ``predicted`` (N,) class indices,
-    and what the positive and the negative prompts say, (N,) each, whose sum is the score; both are None for
-    a score that has no such parts."""
+    """Verdicts of N images as arrays.
+
+    ``scores`` (N,), higher = more ID; ``predicted`` (N,) class indices; and the parts of the positive and the
+    negative prompts, (N,) each, whose sum is the score. Both parts are None for a score that has none.
+    """
 
     scores: Float64Array
     predicted: Labels

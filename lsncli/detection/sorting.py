@@ -55,8 +55,10 @@ def safe_name(text: str, limit: int = NAME_BYTES) -> str:
 
 
 def folder_names(classes: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """A folder for every class, by its name: no two alike, not even where case does not count, and none of
-    ``taken``."""
+    """Return a folder name for every class.
+
+    No two are alike, not even where case does not count, and none is in ``taken``.
+    """
     used = {name.casefold() for name in taken}
     found: dict[str, str] = {}
     for name in classes:

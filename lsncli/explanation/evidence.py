@@ -26,8 +26,11 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A stored image: its key (untrusted text, not to be printed as it is), its class ("" if unlabelled), and
-    its cosine with the explained image."""
+    """A stored image near the explained one.
+
+    Its key (untrusted text: escape it before printing), its class ("" if unlabelled), and its cosine with the
+    explained image.
+    """
 
     key: str
     class_name: str
@@ -108,8 +111,11 @@ HELD_OUT = 1000
 
 @dataclass(frozen=True)
 class LikelyClass:
-    """A class, its probability (softmax of the logits at the model's temperature), and the cosine of its
-    positive prompt with the image."""
+    """A class that the image is likely to be of.
+
+    Its probability (softmax of the logits at the model's temperature), and the cosine of its positive prompt
+    with the image.
+    """
 
     name: str
     probability: float
@@ -118,8 +124,10 @@ class LikelyClass:
 
 @dataclass(frozen=True)
 class Measure:
-    """The score, one of its parts, or gamma, and the fraction of held-out ID images below it; None without
-    such images."""
+    """The score, one of its parts, or gamma.
+
+    With the fraction of held-out ID images below it, None without such images.
+    """
 
     name: str
     value: float
@@ -128,8 +136,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A verdict, the name of the detector in tables, and the numbers of the verdict: the score, its positive
-    and negative part if it is their sum, and gamma."""
+    """A verdict with its numbers, and the name of the detector in tables.
+
+    The numbers are the score, its positive and negative part if it is their sum, and gamma.
+    """
 
     verdict: Verdict
     label: str

@@ -35,6 +35,7 @@ class PromptMap:
 
     @property
     def prompt(self) -> str:
+        """``positive``, or ``negative`` with the number of its set."""
         return f"negative {self.negative}" if self.negative else "positive"
 
     @property

@@ -38,8 +38,11 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class SpeedProbe:
-    """What a few batches took: ``images`` in ``seconds``, ``waiting`` of them for pixels; how many failed;
-    the mean bytes of an image (None if sizes are not known) and of its key."""
+    """The cost of a few batches.
+
+    ``images`` in ``seconds``, of which ``waiting`` for pixels; how many failed; the mean bytes of an image
+    (None if sizes are unknown) and of its key.
+    """
 
     images: int
     seconds: float

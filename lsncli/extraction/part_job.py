@@ -133,9 +133,12 @@ class PartJob:
 
 @dataclass(frozen=True)
 class PartResult:
-    """What became of a part: its ``rows`` and ``failures``; how many of its items were ``found`` done and how
-    many were ``encoded`` now, and on which ``device``; the seconds of this run, and those of writing that no
-    file tells of; and a sentence for each chunk that was ``damaged`` and made again."""
+    """The result of a part.
+
+    Its ``rows`` and ``failures``; how many of its items were ``found`` done and how many were ``encoded`` now,
+    and on which ``device``; the seconds of this run, and those of writing that no file records; and a sentence
+    for each chunk that was ``damaged`` and made again.
+    """
 
     index: int
     rows: int
@@ -162,8 +165,9 @@ def work_part(
     *,
     wait: float = 0.0,
 ) -> PartResult:
-    """Make part ``index``, or what is missing of it. ``items`` are those of the whole listing; without them
-    they are read from the manifest.
+    """Make part ``index``, or what is missing of it.
+
+    ``items`` are those of the whole listing; without them they are read from the manifest.
 
     ``encoder.progress`` counts the items found done, then of every batch. What was encoded stays, however
     this ends. Raises LsnError if another process works on the part for ``wait`` seconds, or the extraction

@@ -53,9 +53,11 @@ from lsncli.validation import parse_json, validate
 
 @dataclass(frozen=True)
 class RunResult:
-    """What this process, and those it started, did: the ``rows`` and ``failures`` of their parts; how many
-    images were ``found`` done and ``encoded`` now, on which ``devices``, in ``elapsed`` seconds, and where
-    these went; whether the split is ``finished``."""
+    """The result of this process and those that it started.
+
+    The ``rows`` and ``failures`` of their parts; how many images were ``found`` done and ``encoded`` now, on
+    which ``devices``, in ``elapsed`` seconds, and where these went; whether the split is ``finished``.
+    """
 
     rows: int
     failures: tuple[Failure, ...]
@@ -96,8 +98,10 @@ def make_here(
     record: Path | None,
     remark: Callable[[str], None],
 ) -> RunResult:
-    """Make every part in this process, which listed the images and has the model; ``remark`` gets a sentence
-    for whatever is damaged and made again."""
+    """Make every part in this process, which listed the images and has the model.
+
+    ``remark`` gets a sentence for whatever is damaged and made again.
+    """
     with split_lock(job.store, job.split):
         if not about.replace and _is_finished(job, about):
             return untouched(len(listing.items))
@@ -181,8 +185,10 @@ def make_share(
     progress: console.ProgressCallback,
     remark: Callable[[str], None],
 ) -> RunResult:
-    """Make this process's share of a planned split, and finish it if the other shares are there; ``remark``
-    gets a sentence for whatever is damaged and made again."""
+    """Make this process's share of a planned split, and finish it if the other shares are there.
+
+    ``remark`` gets a sentence for whatever is damaged and made again.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(split_lock(job.store, job.split, shared=True, wait=FINISH_WAIT))

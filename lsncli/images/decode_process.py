@@ -85,8 +85,10 @@ class Together:
 
 
 def decode(data: bytes) -> Image.Image:
-    """``images.decode.decode_here`` in another process. Raises Undecodable, also for an image that takes too
-    long or too much memory, and one that its decoder dies of; UsageError for a time limit that is no number.
+    """Decode an image in another process, as ``images.decode.decode_here`` does.
+
+    Raises Undecodable, also for an image that takes too long or too much memory or that crashes its decoder;
+    UsageError for a time limit that is no number.
     """
     seconds = allowed_image_seconds()
     worker = _taken()
@@ -115,8 +117,10 @@ _ALONE = Together()
 
 @contextmanager
 def threads(count: int, name: str, together: Together | None = None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode. What they still have to do is given up when the block is left, or ``together``
-    ended."""
+    """Yield threads that decode.
+
+    What they still have to do is given up when the block is left, or ``together`` ended.
+    """
     together = together or Together()
     pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=together.join)
     try:

@@ -22,6 +22,7 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> "FileIdentity":
+        """Return the identity of a file from its status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_same(self, status: os.stat_result) -> bool:

@@ -84,8 +84,11 @@ class Problem:
 
 @dataclass
 class Source:
-    """Everything one path holds; ``single`` marks a path that is itself the image, ``ordered`` one whose
-    order somebody chose (a list). ``notes`` tell people what was recognised, such as columns."""
+    """Everything one path holds.
+
+    ``single`` marks a path that is itself the image, ``ordered`` one whose order somebody chose (a list).
+    ``notes`` tell users what was recognised, such as columns.
+    """
 
     items: list[ImageItem]
     problems: list[Problem] = field(default_factory=list)
@@ -151,9 +154,11 @@ def split_folders(source: Source) -> SplitFolders | None:
 
 @dataclass(frozen=True)
 class Listing:
-    """Images sorted by key (or in the order they were named), the class folders in label order, what could
-    not be listed, and how many files and folders were skipped: hidden ones, those of a ``system`` (the names
-    of such folders) and files without an image extension.
+    """The images of one or more sources.
+
+    Images are sorted by key, or in the order they were named; class folders are in label order. With what
+    could not be listed, and how many files and folders were skipped: hidden ones, those of a ``system`` (the
+    names of such folders) and files without an image extension.
 
     The ``problems`` are named by key, as images are; ``problem_paths`` are the paths of the same. Of a source
     in ``split_folders`` the classes are splits of a data set, which only a user of classes must refuse."""
@@ -241,8 +246,10 @@ class UniqueNames:
 
 
 def size_and_time(path: Path | str) -> tuple[int | None, int | None]:
-    """The size of a file in bytes and the time of its last change in ns; None for both if they cannot be
-    asked (the reason shows when it is read)."""
+    """Return the size of a file in bytes and the time of its last change in ns.
+
+    Both are None if they are unavailable; the reason shows when the file is read.
+    """
     try:
         status = os.stat(path)
     except (OSError, ValueError):

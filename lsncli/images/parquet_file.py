@@ -107,10 +107,12 @@ class ParquetFile:
 
     @property
     def metadata(self) -> Any:
+        """The file's metadata, as pyarrow reads it."""
         return self.file.metadata
 
     @property
     def schema(self) -> "pa.Schema":
+        """The columns and their types."""
         return self.file.schema_arrow
 
     def batches(

@@ -85,6 +85,7 @@ class GuardedFile(io.RawIOBase):
         return self._file.seek(position, whence)
 
     def read(self, size: int | None = -1) -> bytes:
+        """Read bytes whose page headers were checked. Raises ValueError for a page that is refused."""
         start = self._file.tell()
         data = self._file.read(-1 if size is None else size)
         end = start + len(data)

@@ -296,6 +296,7 @@ class RangeFile(io.RawIOBase):
         return self._held[at : at + count]
 
     def readinto(self, buffer: Any) -> int:
+        """Read into ``buffer`` and return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

@@ -68,6 +68,7 @@ class LimitedFile(io.RawIOBase):
         return self._file.seek(position, whence)
 
     def read(self, size: int = -1) -> bytes:
+        """Read at most PIECE bytes. Raises ValueError for more, or for more headers than allowed."""
         if not 0 <= size <= PIECE:
             raise ValueError("a header of invalid length")
         if self._left is not None:

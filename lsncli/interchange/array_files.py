@@ -37,8 +37,11 @@ def write_npy(path: Path, table: FeatureTable) -> None:
 
 
 def read_npz(path: Path, label_column: str) -> FeatureTable:
-    """Read the arrays ``features`` and optionally ``labels`` (or another usual name), ``keys``, ``classes``,
-    ``failure_keys``, ``failure_reasons``, ``text`` and ``text_classes``."""
+    """Read the arrays of an ``.npz`` file.
+
+    ``features``, and optionally ``labels`` (or another usual name), ``keys``, ``classes``, ``failure_keys``,
+    ``failure_reasons``, ``text`` and ``text_classes``.
+    """
     arrays = checked_read(path, lambda: load_array(path))
     if not isinstance(arrays, dict):
         raise LsnError(f"{path} is not a file of named arrays, in spite of its name.")

@@ -40,8 +40,10 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """The content of a file: features (N, D), and optionally labels (numbers or class names; "" = no class),
-    keys, class names, failures and text features (C, D) of ``text_classes``; None = not in the file.
+    """The content of a file of features.
+
+    Features (N, D), and optionally labels (numbers or class names; "" = no class), keys, class names, failures
+    and text features (C, D) of ``text_classes``; None = not in the file.
 
     ``note`` names the columns that were used, for users."""
 

@@ -43,8 +43,10 @@ QUALITY = 72
 
 
 def highlights(scores: Float64Array, predicted: Labels, gamma: float, limit: int) -> NDArray[np.int64]:
-    """Return at most ``limit`` rows, ascending: the lowest scores, those nearest to ``gamma``, the highest,
-    and the nearest to ``gamma`` of each predicted class, in equal shares.
+    """Return at most ``limit`` rows that are worth a look, ascending.
+
+    They are the lowest scores, those nearest to ``gamma``, the highest, and the nearest to ``gamma`` of each
+    predicted class, in equal shares.
 
     A larger limit gives a superset. Equal inputs give equal rows.
     """
@@ -121,8 +123,10 @@ class SetRequest:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The contents of the page. For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``looks`` with
-    the heat maps of some rows, and the ``nearest`` training images of rows with a picture.
+    """The contents of the page.
+
+    For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``looks`` with the heat maps of some rows, and
+    the ``nearest`` training images of rows with a picture.
 
     ``calibration`` are held-out ID images, None if unavailable; ``same_rows`` says whether gamma was set on
     them. ``notes`` are warnings, ``facts`` is provenance.
@@ -141,6 +145,7 @@ class Report:
 
     @property
     def failed(self) -> int:
+        """How many images could not be read."""
         return sum(len(one.failures) for one in self.sets)
 
 

@@ -55,8 +55,10 @@ def panel(picture: NDArray[np.uint8]) -> Image.Image:
 
 
 def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.Image:
-    """Return rows of panels, each with up to two lines of text above it. All panels have one width, and those
-    of a row one height."""
+    """Return an image of rows of panels, each with up to two lines of text above it.
+
+    All panels have one width, and those of a row one height.
+    """
     width = rows[0][0][0].width
     heights = [row[0][0].height + MARGIN + 2 * LINE for row in rows]
     wide = width + MARGIN
@@ -103,8 +105,10 @@ Panel = tuple[Image.Image, tuple[str, str]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A line with a text, cut if too long, and a number. A bar behind both shows ``share`` (a fraction);
-    ``below`` is a grey text under it, cut at its start."""
+    """A line with a text, cut if too long, and a number.
+
+    A bar behind both shows ``share`` (a fraction); ``below`` is a grey text under it, cut at its start.
+    """
 
     text: str
     number: str

@@ -322,8 +322,11 @@ def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value for programs: None for NaN and infinity, which JSON lacks, and an escape for a lone
-    surrogate of a file name, which UTF-8 lacks."""
+    """Return a value for programs.
+
+    None for NaN and infinity, which JSON lacks, and an escape for a lone surrogate of a file name, which UTF-8
+    lacks.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

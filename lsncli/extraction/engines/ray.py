@@ -59,8 +59,10 @@ def group_of(asked: EngineRequest) -> WorkerGroup:
 
 
 def group_from(processes: int, device: str, address: str) -> WorkerGroup:
-    """The group of ``processes`` actors (0: as the cluster has room) at ``address``, checked before images
-    are listed. Raises UsageError, Unavailable."""
+    """Return the group of ``processes`` actors at ``address``; 0: as many as the cluster has room for.
+
+    The cluster is checked before images are listed. Raises UsageError, Unavailable.
+    """
     if ":" in device:
         raise UsageError(
             f"--device {device}: with --engine ray, Ray gives every process its GPU.",
@@ -108,8 +110,10 @@ def imported(address: str) -> Any:
 
 @contextmanager
 def connected(ray: Any, address: str) -> Iterator[None]:
-    """Be part of the cluster at ``address``, or of one that lives as long as this block; in a program that
-    is part of one already, of that. Raises Unavailable."""
+    """Connect to the cluster at ``address``, or start one that lives as long as this block.
+
+    A program that is connected already keeps its cluster. Raises Unavailable.
+    """
     if ray.is_initialized():
         yield
         return
@@ -142,8 +146,10 @@ def _check_there(address: str) -> None:
 
 
 def share_of(nodes: list[dict[str, float]], device: str, processes: int, threads: int) -> Share:
-    """What to ask of machines with these resources for ``processes`` actors (0: as many as there is room
-    for) of at most ``threads`` decoding threads each. Raises Unavailable."""
+    """Return what to ask of machines with these resources for ``processes`` actors.
+
+    0 means as many as there is room for. Each has at most ``threads`` decoding threads. Raises Unavailable.
+    """
     cpus = [int(node.get("CPU", 0)) for node in nodes]
     gpus = [int(node.get("GPU", 0)) for node in nodes]
     if device == "cuda" and not any(gpus) and not processes:
@@ -170,18 +176,22 @@ class Actors:
         self._asked: dict[Any, tuple[int, str]] = {}
 
     def hire(self) -> None:
+        """Start one more actor."""
         actor = self._kind.remote(self._post)
         self._asked[actor.begin.remote()] = (len(self._actors), "begin")
         self._actors.append(actor)
 
     def give(self, worker: int, index: int, wait: float) -> None:
+        """Let a worker make part ``index``; it waits ``wait`` seconds for the lock of the part."""
         self._asked[self._actors[worker].make.remote(index, wait)] = (worker, "make")
 
     def dismiss(self, worker: int) -> None:
+        """End a worker and forget what it was asked."""
         self._asked = {ref: about for ref, about in self._asked.items() if about[0] != worker}
         self._ray.kill(self._actors[worker])
 
     def news(self) -> tuple[int, News]:
+        """Wait for the next answer of a worker, and return both. Raises LsnError if the cluster is lost."""
         found: list[Any] = []
         looks = 0
         while not found:

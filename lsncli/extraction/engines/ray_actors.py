@@ -95,8 +95,10 @@ class Maker:
 
 
 def check_sight(post: Post) -> None:
-    """Work in the folder of the command. Raises LsnError if this machine is not like the one it was given on:
-    then every image of a part would be noted as unreadable."""
+    """Work in the folder of the command.
+
+    Raises LsnError if this machine has not the same files: every image of a part would be noted as unreadable.
+    """
     host = socket.gethostname()
     if post.version != __version__:
         raise LsnError(
