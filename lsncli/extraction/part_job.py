@@ -135,9 +135,9 @@ class PartJob:
 class PartResult:
     """The result of a part.
 
-    Its ``rows`` and ``failures``; how many of its items were ``found`` done and how many were ``encoded`` now,
-    and on which ``device``; the seconds of this run, and those of writing that no file records; and a sentence
-    for each chunk that was ``damaged`` and made again.
+    Its ``rows`` and ``failures``; how many of its items were ``found`` done and how many were ``encoded``
+    now, and on which ``device``; the seconds of this run, and those of writing that no file records; and a
+    sentence for each chunk that was ``damaged`` and made again.
     """
 
     index: int

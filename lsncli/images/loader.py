@@ -33,8 +33,8 @@ Pixels = Callable[[bytes], torch.Tensor]
 class Batch:
     """Items ``start`` to ``stop`` of a listing.
 
-    ``pixels`` (B, 3, H, W), ``keys`` and ``labels`` (B,) of the images that could be read, ``failures`` of the
-    others, each in listing order; and the seconds of reading and decoding.
+    ``pixels`` (B, 3, H, W), ``keys`` and ``labels`` (B,) of the images that could be read, ``failures`` of
+    the others, each in listing order; and the seconds of reading and decoding.
 
     ``release`` it when nothing looks at ``pixels`` any more, and their memory serves a later batch: new
     memory costs as much time as decoding a small image does.

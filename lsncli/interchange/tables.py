@@ -42,8 +42,8 @@ PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 class FeatureTable:
     """The content of a file of features.
 
-    Features (N, D), and optionally labels (numbers or class names; "" = no class), keys, class names, failures
-    and text features (C, D) of ``text_classes``; None = not in the file.
+    Features (N, D), and optionally labels (numbers or class names; "" = no class), keys, class names,
+    failures and text features (C, D) of ``text_classes``; None = not in the file.
 
     ``note`` names the columns that were used, for users."""
 

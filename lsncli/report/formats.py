@@ -324,8 +324,8 @@ def _record(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return a value for programs.
 
-    None for NaN and infinity, which JSON lacks, and an escape for a lone surrogate of a file name, which UTF-8
-    lacks.
+    None for NaN and infinity, which JSON lacks, and an escape for a lone surrogate of a file name, which
+    UTF-8 lacks.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return None

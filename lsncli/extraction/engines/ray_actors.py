@@ -97,7 +97,8 @@ class Maker:
 def check_sight(post: Post) -> None:
     """Work in the folder of the command.
 
-    Raises LsnError if this machine has not the same files: every image of a part would be noted as unreadable.
+    Raises LsnError if this machine has not the same files: every image of a part would be noted as
+    unreadable.
     """
     host = socket.gethostname()
     if post.version != __version__:
