@@ -1,4 +1,4 @@
-"""A published table in every output format: for people in blocks that fit, for programs row by row."""
+"""Published tables in every output format: blocks that fit the terminal for people, rows for programs."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,9 +25,9 @@ from lsncli.reference.published import (
     load_table,
 )
 from lsncli.registry import load
-from lsncli.report import formats as rows_of
 from lsncli.report.formats import (
     FORMATS,
+    Column,
     latex_line,
     latex_text,
     markdown_line,
@@ -38,29 +38,29 @@ from lsncli.report.formats import (
 )
 
 DIGITS = 2
-"""Digits after the point of every number in the paper."""
+"""Digits after the decimal point, as in the paper."""
 
 Record = dict[str, Any]
 
 
 def format_value(row: PublishedRow, column: PublishedColumn) -> str:
-    """A number with the paper's digits, or the paper's dash where the row has none."""
+    """Return a number with the paper's digits, or the paper's dash for a missing one."""
     value = row.values.get(column.key)
     return MISSING if value is None else f"{value:.{DIGITS}f}"
 
 
 def groups(columns: tuple[PublishedColumn, ...]) -> list[tuple[str, tuple[PublishedColumn, ...]]]:
-    """Neighbouring columns of one group, with its name."""
-    return [(name, tuple(inside)) for name, inside in groupby(columns, lambda one: one.group)]
+    """Return the name and the columns of each group of neighbouring columns."""
+    return [(name, tuple(inside)) for name, inside in groupby(columns, lambda column: column.group)]
 
 
 def sections(rows: tuple[PublishedRow, ...]) -> list[tuple[PublishedRow, ...]]:
-    """Neighbouring rows of one section."""
-    return [tuple(inside) for _, inside in groupby(rows, lambda one: one.section)]
+    """Return the rows of each section of neighbouring rows."""
+    return [tuple(inside) for _, inside in groupby(rows, lambda row: row.section)]
 
 
 def to_rows(table: PublishedTable) -> Iterator[Record]:
-    """One number a row, in percent; numbers that the paper leaves out have none."""
+    """Yield a tidy row for each published number, in percent; missing numbers are left out."""
     for row in table.rows:
         for column in table.columns:
             if column.key in row.values:
@@ -76,7 +76,7 @@ def to_rows(table: PublishedTable) -> Iterator[Record]:
 
 
 def to_wide_rows(table: PublishedTable) -> Iterator[Record]:
-    """One row a row of the table, in percent; None where the paper leaves a number out."""
+    """Yield a row for each row of the table, in percent; missing numbers are None."""
     for row in table.rows:
         yield {
             "table": table.number,
@@ -88,7 +88,7 @@ def to_wide_rows(table: PublishedTable) -> Iterator[Record]:
 
 
 def to_record(table: PublishedTable) -> Record:
-    """The whole table as one JSON object; ``values`` in percent, None where the paper leaves a number out."""
+    """Return the table as one JSON object; ``values`` are in percent, missing numbers are None."""
     return {
         "table": table.number,
         "title": table.title,
@@ -98,7 +98,9 @@ def to_record(table: PublishedTable) -> Record:
         "source": SOURCE,
         "marks": MARKS if any(row.marks for row in table.rows) else {},
         "notes": list(table.notes),
-        "columns": [{"key": one.key, "group": one.group, "metric": one.metric} for one in table.columns],
+        "columns": [
+            {"key": column.key, "group": column.group, "metric": column.metric} for column in table.columns
+        ],
         "rows": [
             {
                 "name": row.name,
@@ -113,15 +115,15 @@ def to_record(table: PublishedTable) -> Record:
 
 
 def headline(table: PublishedTable) -> str:
-    """The caption with the table's number."""
+    """Return the number and the caption of the table."""
     return f"Table {table.number}: {table.title}"
 
 
 def footer(table: PublishedTable) -> list[str]:
-    """What a reader must know, a paragraph each: data, directions, meaning of marks, notes, source."""
-    metrics = [METRICS[key] for key in dict.fromkeys(one.metric for one in table.columns)]
-    higher = ", ".join(one.title for one in metrics if one.higher_is_better)
-    lower = ", ".join(one.title for one in metrics if not one.higher_is_better)
+    """Return the paragraphs below the table: data, score directions, marks, notes and source."""
+    metrics = [METRICS[key] for key in dict.fromkeys(column.metric for column in table.columns)]
+    higher = ", ".join(metric.title for metric in metrics if metric.higher_is_better)
+    lower = ", ".join(metric.title for metric in metrics if not metric.higher_is_better)
     block = " and block of rows" if len(sections(table.rows)) > 1 else ""
     signs = [mark for mark in MARKS if any(mark in row.marks for row in table.rows)]
     return [
@@ -134,15 +136,15 @@ def footer(table: PublishedTable) -> list[str]:
 
 
 def list_tables() -> Iterator[Record]:
-    """What tables there are."""
+    """Yield a row for each published table: number, title, ID set, backbone and number of rows."""
     for number in NUMBERS:
-        one = load_table(number)
+        table = load_table(number)
         yield {
             "table": number,
-            "title": one.title,
-            "id_set": one.id_set,
-            "backbone": one.backbone,
-            "rows": len(one.rows),
+            "title": table.title,
+            "id_set": table.id_set,
+            "backbone": table.backbone,
+            "rows": len(table.rows),
         }
 
 
@@ -156,59 +158,59 @@ def print_table(
 ) -> None:
     """Write a table to stdout or to ``output``.
 
-    A format lays the table out in its own way (``Format.published``), or writes it as rows: for people a line
-    for each row, with the footer below; for programs one number a row, or with ``wide_rows`` one row a row of
-    the table. Values are percent, with the paper's digits. Raises as ``report.formats.render``.
+    A format either has a layout of its own (``Format.published``) or writes rows: a line for each row with
+    the footer below for people; for programs a row for each number, or with ``wide_rows`` a row for each row
+    of the table. Values are percent, with the paper's digits. Raises as ``report.formats.render``.
     """
     form = FORMATS[format_name]
     with target(output, format_name) as file:
         if form.published:
             load(form.published)(table, file)
         elif form.people:
-            columns = [
-                rows_of.Column(one.key, f"{one.group} {_arrowed(one)}".strip(), DIGITS)
-                for one in table.columns
-            ]
+            columns = [Column(column.key, _heading(column), DIGITS) for column in table.columns]
             rows = (
-                {**one, "row": _name(row)} for one, row in zip(to_wide_rows(table), table.rows, strict=True)
+                {**record, "row": _name(row)}
+                for record, row in zip(to_wide_rows(table), table.rows, strict=True)
             )
-            form.write(rows, [rows_of.Column("row", NAMES), *columns], file, headline(table))
+            form.write(rows, [Column("row", NAMES), *columns], file, headline(table))
             file.writelines(form.paragraph(printable(paragraph)) for paragraph in footer(table))
         else:
             form.write(*_rows(table, form.typed, wide_rows), file, headline(table))
 
 
 def has_rows(format_name: str) -> bool:
-    """Whether a format writes a published table as rows, which can be wide or tidy."""
+    """Return whether a format writes a published table as rows, wide or tidy."""
     form = FORMATS[format_name]
     return not form.people and not form.published
 
 
-def _rows(
-    table: PublishedTable, typed: bool, wide_rows: bool
-) -> tuple[Iterable[Record], list[rows_of.Column]]:
-    found: Iterable[Record] = to_wide_rows(table) if wide_rows else to_rows(table)
+def _rows(table: PublishedTable, typed: bool, wide_rows: bool) -> tuple[Iterable[Record], list[Column]]:
+    """Return the rows for programs with their columns; an untyped format gets numbers as text."""
+    records: Iterable[Record] = to_wide_rows(table) if wide_rows else to_rows(table)
     if not typed:
-        found = (
-            {key: f"{value:.{DIGITS}f}" if isinstance(value, float) else value for key, value in one.items()}
-            for one in found
+        records = (
+            {
+                key: f"{value:.{DIGITS}f}" if isinstance(value, float) else value
+                for key, value in record.items()
+            }
+            for record in records
         )
     numbers = [column.key for column in table.columns] if wide_rows else ["value"]
     texts = ["row", "marks", "section", *([] if wide_rows else ["group", "metric"])]
-    return found, [
-        rows_of.Column("table", "table", digits=0),
-        *(rows_of.Column(key, key) for key in texts),
-        *(rows_of.Column(key, key, DIGITS) for key in numbers),
+    return records, [
+        Column("table", "table", digits=0),
+        *(Column(key, key) for key in texts),
+        *(Column(key, key, DIGITS) for key in numbers),
     ]
 
 
 def write_object(table: PublishedTable, file: TextIO) -> None:
-    """Write a table as one JSON object with everything."""
+    """Write a table as one JSON object (``to_record``)."""
     file.write(json.dumps(to_record(table), indent=1) + "\n")
 
 
 def write_blocks(table: PublishedTable, file: TextIO) -> None:
-    """Write a table in blocks that fit the width, with a footer."""
+    """Write a table in blocks that fit the width of the output, with a footer."""
     live = file is out.file and out.is_terminal
     console = out if live else Console(file=file, width=width())
     console.print(Text(printable(headline(table)), style="italic"))
@@ -221,23 +223,26 @@ def write_blocks(table: PublishedTable, file: TextIO) -> None:
 
 
 def blocks(table: PublishedTable, room: int) -> list[list[Group]]:
-    """The column groups in runs that fit ``room`` columns beside the rows' names, at least one a run."""
+    """Return the column groups in blocks of at most ``room`` characters, row names included.
+
+    Every block has at least one group.
+    """
     left = room - max(cell_len(text) for text in (NAMES, *map(_name, table.rows)))
-    found: list[list[Group]] = [[]]
+    result: list[list[Group]] = [[]]
     used = 0
     for group in groups(table.columns):
         widths = _widths(group, table)
         needed = GAP + max(cell_len(printable(group[0])), sum(widths) + len(widths) - 1)
-        if found[-1] and used + needed > left:
-            found.append([])
+        if result[-1] and used + needed > left:
+            result.append([])
             used = 0
-        found[-1].append(group)
+        result[-1].append(group)
         used += needed
-    return found
+    return result
 
 
 def _widths(group: Group, table: PublishedTable) -> list[int]:
-    """Characters of each column of numbers; one stands between two of them."""
+    """Return the width of each column of numbers in characters, without the space between columns."""
     return [
         max(len(METRICS[column.metric].title), *(len(format_value(row, column)) for row in table.rows))
         for column in group[1]
@@ -245,12 +250,12 @@ def _widths(group: Group, table: PublishedTable) -> list[int]:
 
 
 def _grid(table: PublishedTable, block: Sequence[Group]) -> Grid:
-    """A block: every group is one column of the grid, so that its name stands over all of its numbers."""
+    """Return a block as a grid with one column for each group, so that its name spans all its numbers."""
     grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    grid.add_column(f"\n{NAMES}", overflow="fold")  # where even one group is too wide, names give way
+    grid.add_column(f"\n{NAMES}", overflow="fold")  # names wrap if a single group is too wide
     for group in block:
         titles = (METRICS[column.metric].title for column in group[1])
-        below = " ".join(one.rjust(size) for one, size in zip(titles, _widths(group, table), strict=True))
+        below = " ".join(text.rjust(size) for text, size in zip(titles, _widths(group, table), strict=True))
         title = Text(f"{printable(group[0])}\n{below}", justify="center")
         grid.add_column(title, justify="right", no_wrap=True)
     for section in sections(table.rows):
@@ -261,7 +266,7 @@ def _grid(table: PublishedTable, block: Sequence[Group]) -> Grid:
 
 
 def _numbers(row: PublishedRow, group: Group, table: PublishedTable) -> Text:
-    """The numbers of a row in a group, aligned, the best ones bold."""
+    """Return the aligned numbers of a row in a group, with the best ones in bold."""
     text = Text()
     for column, size in zip(group[1], _widths(group, table), strict=True):
         text.append(" " if text else "")
@@ -278,6 +283,11 @@ def _arrowed(column: PublishedColumn) -> str:
     return metric.title + ("↑" if metric.higher_is_better else "↓")
 
 
+def _heading(column: PublishedColumn) -> str:
+    """Return the group of a column, the title of its metric and the arrow of its direction."""
+    return f"{column.group} {_arrowed(column)}".strip()
+
+
 def write_markdown(table: PublishedTable, file: TextIO) -> None:
     """Write a table in Markdown, with a footer."""
     file.writelines(_markdown(table))
@@ -290,13 +300,13 @@ def write_latex(table: PublishedTable, file: TextIO) -> None:
 
 def _markdown(table: PublishedTable) -> Iterator[str]:
     yield f"**{markdown_text(headline(table))}**\n\n"
-    titles = (markdown_text(f"{one.group} {_arrowed(one)}".strip()) for one in table.columns)
+    titles = (markdown_text(_heading(column)) for column in table.columns)
     yield markdown_line([NAMES, *titles])
     yield "|---|" + "---:|" * len(table.columns) + "\n"
     for row in table.rows:
         cells = (
-            f"**{format_value(row, one)}**" if one.key in row.bold else format_value(row, one)
-            for one in table.columns
+            f"**{format_value(row, column)}**" if column.key in row.bold else format_value(row, column)
+            for column in table.columns
         )
         yield markdown_line([markdown_text(_name(row)), *cells])
     for paragraph in footer(table):
@@ -304,22 +314,27 @@ def _markdown(table: PublishedTable) -> Iterator[str]:
 
 
 def _latex(table: PublishedTable) -> Iterator[str]:
-    over = groups(table.columns)
+    header = groups(table.columns)
     yield "% needs \\usepackage{booktabs}\n\\begin{table}\n\\centering\n"
     yield f"\\caption{{{latex_text(' '.join([table.title, *footer(table)]))}}}\n"
     yield "\\small\n\\setlength{\\tabcolsep}{3pt}\n"
-    yield "\\begin{tabular}{l" + "".join(" " + "r" * len(inside) for _, inside in over) + "}\n\\toprule\n"
+    yield ("\\begin{tabular}{l" + "".join(" " + "r" * len(inside) for _, inside in header) + "}\n\\toprule\n")
     yield latex_line(
-        ["", *(f"\\multicolumn{{{len(inside)}}}{{c}}{{{latex_text(name)}}}" for name, inside in over)]
+        [
+            "",
+            *(f"\\multicolumn{{{len(inside)}}}{{c}}{{{latex_text(name)}}}" for name, inside in header),
+        ]
     )
-    yield "".join(_rules(over)) + "\n"
-    yield latex_line([NAMES, *(latex_text(_arrowed(one)) for one in table.columns)])
+    yield "".join(_rules(header)) + "\n"
+    yield latex_line([NAMES, *(latex_text(_arrowed(column)) for column in table.columns)])
     for section in sections(table.rows):
         yield "\\midrule\n"
         for row in section:
             cells = (
-                f"\\textbf{{{format_value(row, one)}}}" if one.key in row.bold else format_value(row, one)
-                for one in table.columns
+                f"\\textbf{{{format_value(row, column)}}}"
+                if column.key in row.bold
+                else format_value(row, column)
+                for column in table.columns
             )
             name = latex_text(row.name) + "".join(
                 f"\\textsuperscript{{{latex_text(mark)}}}" for mark in row.marks
@@ -328,10 +343,10 @@ def _latex(table: PublishedTable) -> Iterator[str]:
     yield "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
 
 
-def _rules(over: Sequence[Group]) -> Iterator[str]:
-    """A short rule under the name of each group; columns are counted from 1, and the names are the first."""
+def _rules(header: Sequence[Group]) -> Iterator[str]:
+    """Yield a rule under the name of each group. Columns count from 1, and column 1 has the row names."""
     first = 2
-    for name, inside in over:
+    for name, inside in header:
         if name:
             yield f"\\cmidrule(lr){{{first}-{first + len(inside) - 1}}}"
         first += len(inside)

@@ -1,4 +1,4 @@
-"""``lsn bench``: the tables of the paper, measured beside published."""
+"""``lsn bench``: the tables and figures of the paper, measured beside the published numbers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,7 +120,7 @@ def bench(
     """
     from lsncli.bench.published_table import list_tables
 
-    _check(table, figure, plots, shots, published, dry_run)
+    _check_options(table, figure, plots, shots, published, dry_run)
     if table is None and figure is None:
         render(list_tables(), LISTING, format, output)
         return
@@ -131,8 +131,8 @@ def bench(
     from lsncli.bench.measured_view import print_table
     from lsncli.bench.suite_toml import load_suite
 
-    chosen = load_suite(suite)
-    given: dict[str, Any] = {
+    loaded = load_suite(suite)
+    settings: dict[str, Any] = {
         "work": work,
         "data": data,
         "seeds": seeds,
@@ -148,41 +148,41 @@ def bench(
     if figure is not None:
         from lsncli.bench.figures.request import Request
 
-        to, spec = plots or work / "figures", _spec(table, chosen) if table else None
+        folder, spec = plots or work / "figures", _load_spec(table, loaded) if table else None
         request = Request(
-            chosen, to, suite, given, spec, rows or (), shots or (), dry_run, quiet, table or ""
+            loaded, folder, suite, settings, spec, rows or (), shots or (), dry_run, quiet, table or ""
         )
-        _draw(figure, request, format, output)
+        _print_figure(figure, request, format, output)
         return
-    spec = _spec(table or "", chosen)
-    found, plan = measure_table(
-        chosen, spec, named=(suite, table or ""), rows=rows or (), **given, dry=dry_run, quiet=quiet
+    spec = _load_spec(table or "", loaded)
+    result, plan = measure_table(
+        loaded, spec, named=(suite, table or ""), rows=rows or (), **settings, dry=dry_run, quiet=quiet
     )
     if dry_run:
         from lsncli.bench.jobs import table_rows
 
-        fast = table_rows(chosen, spec, rows=rows or (), splits=splits, mode="fast", model=model)
-        title = f"Table {spec.key} on the suite '{chosen.name}'"
-        _show_costs(plan, fast, found.command, title, format, output, quiet)
+        fast = table_rows(loaded, spec, rows=rows or (), splits=splits, mode="fast", model=model)
+        title = f"Table {spec.key} on the suite '{loaded.name}'"
+        _show_costs(plan, fast, result.command, title, format, output, quiet)
         return
-    print_table(found, format, output, wide_rows=wide)
+    print_table(result, format, output, wide_rows=wide)
     if plots is not None:
         from lsncli.bench.figures.request import draw_rows
 
         files = draw_rows(plan, plots, quiet=quiet)
         say(f"Wrote {len(files)} figures to {plots}", quiet=quiet)
-    if not any(cell.n for cells in found.rows.values() for cell in cells.values()):
+    if not any(cell.n for cells in result.rows.values() for cell in cells.values()):
         raise LsnError("Nothing was measured.", f"`lsn datasets --suite {suite}` says what is needed.")
 
 
-def _spec(table: str, suite: "Suite") -> "TableSpec":
-    """A table of the suite, or one in a file of its own."""
+def _load_spec(table: str, suite: "Suite") -> "TableSpec":
+    """Return a table of the suite, or read one from a TOML file."""
     from lsncli.bench.suite_toml import read_table
 
     return read_table(Path(table), suite) if table.endswith(".toml") else suite.table(table)
 
 
-def _check(
+def _check_options(
     table: str | None,
     figure: int | None,
     plots: Path | None,
@@ -190,7 +190,7 @@ def _check(
     published: bool,
     dry: bool,
 ) -> None:
-    """What goes together; Unavailable (exit code 5) where nothing can be drawn."""
+    """Check which options go together. Raises UsageError, or Unavailable (exit code 5) without matplotlib."""
     from lsncli.bench.figures import check_number
     from lsncli.report.plots import check_available
 
@@ -217,7 +217,7 @@ def _show_costs(
     output: Path | None,
     quiet: bool,
 ) -> None:
-    """What is left to do and how long it takes here; what takes days is named with what to do instead."""
+    """Print the remaining work with its estimated time here, and faster options for work of days."""
     from lsncli.bench import costs as use
     from lsncli.bench.speeds import Speeds
 
@@ -230,24 +230,26 @@ def _show_costs(
         say(printable(f"No times: {reason}"), quiet=quiet)
     for remark in use.remarks(plan, costs, fast, speeds, command):
         say(printable(remark), quiet=quiet)
-    for why in plan.lacks:
-        say(printable(f"Blocked: {why}."), quiet=quiet)
+    for reason in plan.lacks:
+        say(printable(f"Blocked: {reason}."), quiet=quiet)
     if not speeds.reasons:
         say(use.ASSUMED, quiet=quiet)
 
 
-def _draw(number: int, request: "Request", format: options.FormatName, output: Path | None) -> None:
+def _print_figure(number: int, request: "Request", format: options.FormatName, output: Path | None) -> None:
+    """Draw a figure of the paper and print its numbers, notes and files."""
     from lsncli.bench.figures import draw_figure
 
-    drawn = draw_figure(number, request)
-    render(drawn.rows, drawn.columns, format, output, drawn.title)
-    for note in drawn.notes:
+    result = draw_figure(number, request)
+    render(result.rows, result.columns, format, output, result.title)
+    for note in result.notes:
         say(printable(note), quiet=request.quiet)
-    for path in drawn.files:
+    for path in result.files:
         say(f"Wrote {path}", quiet=request.quiet)
 
 
 def _show_published(text: str, wide: bool, format: options.FormatName, output: Path | None) -> None:
+    """Print a published table. Raises UsageError for an unknown number, or --wide without rows."""
     from lsncli.bench.published_table import has_rows, print_table
 
     if not text.isdecimal():

@@ -1,4 +1,4 @@
-"""``lsn report``: one HTML page that shows what a detector says of many images."""
+"""``lsn report``: one HTML page with the verdicts of a detector on many images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,18 +90,18 @@ def report(
     from lsncli.store.reader import read_split
 
     options.set_timeouts(timeout, image_timeout)
-    with _explained(output):
+    with _explain_errors(output):
         check_writable(output)
-    place = Workspace(work)
+    workspace = Workspace(work)
     if train is not None:
-        read_split(place.features, train)  # one that was named must be there
+        read_split(workspace.features, train)  # a named split must exist
     check_model(context, classes)
-    detector, backbone = detector_for(place, classes, ModelOptions(model, pretrained, device))
+    detector, backbone = detector_for(workspace, classes, ModelOptions(model, pretrained, device))
     columns = Columns(path_column, label_column)
-    sets = _wanted(place, paths or [], id, ood or [], images or [], train, columns)
-    for one in sets:
-        if isinstance(one.images, Listing):
-            options.say_notes(one.images, quiet)
+    requests = _set_requests(workspace, paths or [], id, ood or [], images or [], train, columns)
+    for request in requests:
+        if isinstance(request.images, Listing):
+            options.say_notes(request.images, quiet)
 
     @cache
     def load() -> "Backbone":
@@ -115,25 +115,34 @@ def report(
         options.images_at_once(batch_size, device),
         options.threads(workers),
     )
-    with progress_bar("images", sum(map(len, sets)), quiet=quiet) as progress:
-        made = make_report(
-            sets, place, scorer, train=train or TRAIN, pictures=pictures, explained=explain, progress=progress
+    with progress_bar("images", sum(map(len, requests)), quiet=quiet) as progress:
+        result = make_report(
+            requests,
+            workspace,
+            scorer,
+            train=train or TRAIN,
+            pictures=pictures,
+            explained=explain,
+            progress=progress,
         )
-    size = _write(output, build_page(page_data(made)))
-    scored = sum(len(one.judged) for one in made.sets)
-    shown = sum(map(len, made.pictures))
+    size = _write(output, build_page(page_data(result)))
+    scored = sum(len(scored_set.judged) for scored_set in result.sets)
+    shown = sum(map(len, result.pictures))
     say(
-        f"Wrote {output}: {scored} image{'' if scored == 1 else 's'} scored, {made.failed} unreadable, "
+        f"Wrote {output}: {scored} image{'' if scored == 1 else 's'} scored, {result.failed} unreadable, "
         f"{shown} with a picture ({size / 1e6:.1f} MB). Open it in a browser.",
         quiet=quiet,
     )
     check_failures(
-        made.failed, scored + made.failed, max_failure_rate, hint="The page lists them, and shows all others."
+        result.failed,
+        scored + result.failed,
+        max_failure_rate,
+        hint="The page lists them, and shows all others.",
     )
 
 
-def _wanted(
-    place: Workspace,
+def _set_requests(
+    workspace: Workspace,
     paths: list[Path],
     id: str | None,
     ood: Sequence[str],
@@ -141,7 +150,7 @@ def _wanted(
     train: str | None,
     columns: "Columns",
 ) -> list["SetRequest"]:
-    """The sets that were asked for, images of unknown truth first. Raises as listing and reading do."""
+    """Return the requested sets, images of unknown truth first. Raises as listing and reading do."""
     from lsncli.evaluation.evaluate import choose_splits
     from lsncli.report.contents import want_images, want_split
 
@@ -150,7 +159,7 @@ def _wanted(
     names: list[tuple[Kind, str]] = [("id", id)] if id else []
     names += [("ood", text) for text in ood]
     if not paths and not ood and "=" not in (id or ""):
-        inside, outside = choose_splits(place, id or "test", (), train)
+        inside, outside = choose_splits(workspace, id or "test", (), train)
         names = [("id", inside.name), *(("ood", split.name) for split in outside)]
     for kind, text in names:
         name, equals, folder = text.partition("=")
@@ -159,22 +168,23 @@ def _wanted(
         if equals:
             sets.append(want_images(name, kind, [Path(folder)], columns))
         else:
-            sets.append(want_split(place, name, kind, folders.pop(name, None)))
+            sets.append(want_split(workspace, name, kind, folders.pop(name, None)))
     if folders:
         raise UsageError(f"--images names '{next(iter(folders))}', which is no split of this report.")
     return sets
 
 
 def _write(path: Path, page: str) -> int:
-    """Write the page at once or not at all; its size in bytes. Raises LsnError."""
+    """Write the page atomically and return its size in bytes. Raises LsnError."""
     data = page.encode("utf-8")
-    with _explained(path), whole(path) as file:
+    with _explain_errors(path), whole(path) as file:
         file.write(data)
     return len(data)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError of writing the page as an LsnError that names --output."""
     try:
         yield
     except OSError as error:

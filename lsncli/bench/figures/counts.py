@@ -1,4 +1,4 @@
-"""Figures 9 to 12: class by class, how many OOD images choose "a photo of a", how many "not a photo of a"."""
+"""Figures 9 to 12: for each class, how many OOD images choose "a photo of a" or "not a photo of a"."""
 
 from lsncli.backbones import with_text
 from lsncli.bench.figures.request import FigureResult, Request, describe_costs, extract_sets, figure_paths
@@ -12,10 +12,10 @@ from lsncli.report.formats import Column
 from lsncli.store.reader import read_split
 
 SETS = {9: "iNaturalist", 10: "Places", 11: "SUN", 12: "Textures"}
-"""The column of the suite's table whose images are asked, by figure."""
+"""The column of the suite's table whose images choose, by figure."""
 
 CLASSES = "imagenet1k"
-"""The paper asks about every class of ImageNet-1k."""
+"""The paper uses every class of ImageNet-1k."""
 
 COLUMNS = [
     Column("set", "Images of", wide=True),
@@ -29,34 +29,34 @@ COLUMNS = [
 
 
 def draw(request: Request, number: int) -> FigureResult:
-    """Let the images of one OOD set choose for each of ImageNet-1k's names, count, and draw the counts.
+    """Count and draw the choices of the images of one OOD set for each class name of ImageNet-1k.
 
     The set is the column ``SETS[number]`` of Table 1 or of ``request.spec``. Raises UsageError if there is no
-    such column, LsnError if its images are not there.
+    such column and LsnError if its images are missing.
     """
     spec = request.table("1")
     group = _group(spec, number)
     suite_work, plan = extract_sets(request, spec, [group.ood])
-    about = request.suite.sets[group.ood]
-    title = f"Figure {number} on the suite '{request.suite.name}': {about.title}"
+    ood_set = request.suite.sets[group.ood]
+    title = f"Figure {number} on the suite '{request.suite.name}': {ood_set.title}"
     if request.dry:
         return describe_costs(title, [plan])
     store = suite_work.workspace("").features
     split = read_split(store, group.ood)
     names = class_list(CLASSES).names
     tower = with_text(same_backbone(store, suite_work.weights(""), suite_work.device)).text_tower()
-    found = use.count_choices(use.encode_descriptions(tower, names), [use.labelled_features(split, names)])
+    counts = use.count_choices(use.encode_descriptions(tower, names), [use.labelled_features(split, names)])
     png, svg, numbers = figure_paths(request, f"figure{number}")
     for path in (png, svg):
-        negation_plot.plot(path, found, use.YES, use.NO)
+        negation_plot.plot(path, counts, use.YES, use.NO)
     row = {
-        "set": about.title,
-        "images": found.images,
+        "set": ood_set.title,
+        "images": counts.images,
         "classes": len(names),
-        "yes": int(found.yes.sum()),
-        "no": int(found.no.sum()),
-        "no_share": use.total_shares(found).no,
-        "mostly_no": int((found.no > found.yes).sum()),
+        "yes": int(counts.yes.sum()),
+        "no": int(counts.no.sum()),
+        "no_share": use.total_shares(counts).no,
+        "mostly_no": int((counts.no > counts.yes).sum()),
     }
     notes = [
         'The paper prints no numbers here, and says: CLIP tends to choose "not a photo of a [class]".',

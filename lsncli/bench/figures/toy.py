@@ -1,16 +1,18 @@
-"""Figure 5: the toy example, computed: what only a negative classifier sees.
+"""Figure 5: the toy example of the paper, computed: what only a negative classifier sees.
 
-Three classes, two ID images each; an image is a set of figures. One figure is found in a class alone (it says
-what the class is), one in all classes but that (it says what it is not), and every image has one of its own.
-The OOD image has the figure of class 1 beside the one that no image of class 1 has.
+There are three classes of two ID images each; an image is a set of figures. For each class, one figure occurs
+in that class only (it says what the class is) and one in every other class only (it says what the class is
+not); every image also has one figure of its own. The OOD image has the figure of class 1 together with the
+figure that no image of class 1 has.
 
-Prompts are directions with no negative weights, as a text can name what is there but cannot take away:
-without that, a negative prompt could be the positive one with the sign turned, and would see nothing new.
-They are learned by the losses that `lsn` learns prompts with (Eq. 3 to 6) and scored by its scores (MCM,
-Eq. 13 and 14).
+Prompts are directions with no negative weights, because a text can name what an image shows but cannot
+subtract from it. Without this constraint, a negative prompt could be the negated positive one, and would add
+nothing. Prompts are learned with the losses of `lsn` (Eq. 3 to 6) and scored with its scores (MCM, Eq. 13 and
+14).
 
-The paper says "with high confidence" of the positive classifier. Here it names class 1 but is less sure than
-of ID images: it learns a little of the figures that two classes share.
+The paper says that the positive classifier is wrong "with high confidence". Here it predicts class 1 for the
+OOD image, but with less confidence than for ID images: it also learns a little from the figures that two
+classes share.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +38,7 @@ from lsncli.types import Float64Array, Head
 
 CLASSES = ("class 1", "class 2", "class 3")
 IS, IS_NOT = "●■▲", "◆★✚"
-"""The figures of each class alone, and those that each class lacks and both others have."""
+"""The figures that only one class has, and the figures that only one class lacks, by class."""
 OWN, ANOMALY = "abcdef", "✖"
 FIGURES = IS + IS_NOT + OWN + ANOMALY
 
@@ -49,7 +51,8 @@ LABELS = tuple(label for label in range(3) for _ in range(2))
 OOD_IMAGE = IS[0] + IS_NOT[0] + ANOMALY
 
 TAU, STEPS, RATE = 0.1, 300, 0.05
-"""Of learning; the scores take the same temperature, for cosines of so few figures lie far apart."""
+"""Temperature, optimiser steps and learning rate. The scores use the same temperature, because cosines of so
+few figures are far apart."""
 
 COLUMNS = [
     Column("image", "Image"),
@@ -64,7 +67,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Toy:
-    """Learned prompts and what is scored with them; the OOD image is the last row."""
+    """Learned prompts with the features and scores of all images (N = 7); the OOD image is the last row."""
 
     head: Head
     features: Float64Array
@@ -75,29 +78,29 @@ class Toy:
 
     @property
     def negative_cosines(self) -> Float64Array:
-        """Cosines (7, 3) of the images with the negative prompt of each class."""
+        """The cosines (7, 3) of the images with the negative prompt of each class."""
         negative = np.asarray(self.head.negative)
         cosines: Float64Array = self.features @ negative[0].T
         return cosines
 
 
 def image(figures: str) -> list[float]:
-    """The unit feature of an image: every figure it has counts alike."""
-    found = np.array([float(figure in figures) for figure in FIGURES])
-    return list(found / np.linalg.norm(found))
+    """Return the unit feature of an image, in which all its figures have equal weight."""
+    indicator = np.array([float(figure in figures) for figure in FIGURES])
+    return list(indicator / np.linalg.norm(indicator))
 
 
 def learn(kind: Kind, seed: int = 0) -> Tensor:
-    """Unit directions (1, 3, D) without negative weights, learned from the six ID images by Eq. 4 or 5."""
-    images, labels = torch.tensor([image(one) for one in ID_IMAGES]).double(), torch.tensor(LABELS)
+    """Learn unit directions (1, 3, D) without negative weights from the six ID images by Eq. 4 or 5."""
+    images, labels = torch.tensor([image(figures) for figures in ID_IMAGES]).double(), torch.tensor(LABELS)
     generator = torch.Generator().manual_seed(seed)
     start = 0.1 * torch.randn(1, 3, len(FIGURES), generator=generator, dtype=torch.float64)
     raw = start.requires_grad_()
     optimiser = torch.optim.Adam([raw], lr=RATE)
     for _ in range(STEPS):
-        found = logits(images, normalize(softplus(raw), dim=-1), kind, TAU)
+        class_logits = logits(images, normalize(softplus(raw), dim=-1), kind, TAU)
         optimiser.zero_grad()
-        classification(found, labels, double_softmax=False).backward()
+        classification(class_logits, labels, double_softmax=False).backward()
         optimiser.step()
     return normalize(softplus(raw.detach()), dim=-1)
 
@@ -106,7 +109,7 @@ def run(seed: int = 0) -> Toy:
     """Learn both kinds of prompts and score the six ID images and the OOD image."""
     positive, negative = (learn(kind, seed).numpy() for kind in ("positive", "negative"))
     head = Head(CLASSES, positive[0], 1 / TAU, negative)
-    features = np.array([image(one) for one in (*ID_IMAGES, OOD_IMAGE)])
+    features = np.array([image(figures) for figures in (*ID_IMAGES, OOD_IMAGE)])
     return Toy(
         head=head,
         features=features,
@@ -118,7 +121,7 @@ def run(seed: int = 0) -> Toy:
 
 
 def claims(toy: Toy) -> dict[str, bool]:
-    """What the paper says of its example, and whether it is so."""
+    """Return the claims of the paper about its example, each with whether it holds."""
     positive, negative = np.asarray(toy.head.weights), np.asarray(toy.head.negative)[0]
     lowest = toy.negative_cosines.argmin(axis=1)
     not_first = toy.negative_cosines[:, 0]
@@ -142,12 +145,12 @@ def claims(toy: Toy) -> dict[str, bool]:
 
 
 def rows(toy: Toy) -> list[dict[str, object]]:
-    """One row an image."""
+    """Return a row for each image."""
     names = [f"ID, {CLASSES[label]}" for label in LABELS] + ["OOD"]
-    found = []
+    table: list[dict[str, object]] = []
     for at, (name, figures) in enumerate(zip(names, (*ID_IMAGES, OOD_IMAGE), strict=True)):
         cosines = toy.negative_cosines[at]
-        found.append(
+        table.append(
             {
                 "image": name,
                 "figures": figures,
@@ -158,13 +161,13 @@ def rows(toy: Toy) -> list[dict[str, object]]:
                 "lsn": toy.lsn[at],
             }
         )
-    return found
+    return table
 
 
 def draw(request: Request, number: int) -> FigureResult:
-    """Learn both classifiers from six images and draw what they say of these and of an OOD image.
+    """Learn both classifiers from six images and draw their scores of these and of an OOD image.
 
-    No suite and no data are needed. Raises LsnError if the example does not do what the paper says.
+    No suite and no data are needed. Raises LsnError if a claim of the paper does not hold.
     """
     title = f"Figure {number}: what a negative classifier sees"
     if request.dry:
@@ -200,19 +203,19 @@ def plot(
     Raises LsnError if a file cannot be written.
     """
     with plots.drawing():
-        made: Any = plots.figure(11.0, 4.0)
-        made.suptitle(plots.label(title, 110), x=0.01, ha="left", fontsize=10)
-        left, middle, right = made.subfigures(1, 3, width_ratios=(1.0, 1.5, 1.7))
+        figure: Any = plots.figure(11.0, 4.0)
+        figure.suptitle(plots.label(title, 110), x=0.01, ha="left", fontsize=10)
+        left, middle, right = figure.subfigures(1, 3, width_ratios=(1.0, 1.5, 1.7))
         _plot_images(left.subplots(), images)
         _plot_prompts(middle.subplots(), figures, prompts)
-        axes = right.subplots(1, len(scores), sharex=True, sharey=True)
-        for one, (name, values) in zip(axes, scores.items(), strict=True):
-            _plot_scores(one, name, values, [name for name, _ in images])
-        plots.save(made, *paths)
+        panels = right.subplots(1, len(scores), sharex=True, sharey=True)
+        for axes, (name, values) in zip(panels, scores.items(), strict=True):
+            _plot_scores(axes, name, values, [name for name, _ in images])
+        plots.save(figure, *paths)
 
 
 def write_numbers(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """The numbers as csv, a line an image."""
+    """Write the numbers as CSV, a line for each image."""
     plots.save_numbers(path, list(rows[0]), (list(row.values()) for row in rows))
 
 
@@ -238,13 +241,13 @@ def _plot_prompts(axes: Any, figures: str, prompts: Mapping[str, Float64Array]) 
 
 
 def _plot_scores(axes: Any, name: str, values: Float64Array, images: Sequence[str]) -> None:
-    """ID images are circles, the OOD image a cross; the line is the lowest ID score."""
-    places = np.arange(len(values))
-    axes.plot(values[:-1], places[:-1], "o", color=plots.BLUE, label="ID")
-    axes.plot(values[-1:], places[-1:], "X", color=plots.ORANGE, markersize=8, label="OOD")
+    """Plot ID images as circles and the OOD image as a cross; the dotted line is the lowest ID score."""
+    positions = np.arange(len(values))
+    axes.plot(values[:-1], positions[:-1], "o", color=plots.BLUE, label="ID")
+    axes.plot(values[-1:], positions[-1:], "X", color=plots.ORANGE, markersize=8, label="OOD")
     axes.axvline(values[:-1].min(), color=plots.GREY, linewidth=0.8, linestyle=":")
     axes.set_title(name, loc="left", fontsize=9)
-    axes.set_yticks(places, images)
+    axes.set_yticks(positions, images)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_xlabel("Score (higher = more ID)")
     axes.margins(x=0.15)
