@@ -1,4 +1,4 @@
-"""Calibrate a detector: choose gamma from held-out ID rows of a split, or from a folder of ID images."""
+"""Calibrate a detector: choose gamma from the held-out ID rows of a split or from a folder of ID images."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -33,18 +33,20 @@ from lsncli.types import Failure, Float64Array
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
-"""Fraction of the labelled rows of each class that no prompt learns from."""
+"""Fraction of the labelled rows of each class that is held out of training."""
 MARGIN = 1e-3
-"""How far gamma lies below the score of the image that sets it, in standard deviations of the scores: encoded
-in a batch of another size that image scores a little less, and it must be kept. It moves the TPR by 0.01%."""
+"""Distance of gamma below the score of the image that sets it, in standard deviations of the scores. Encoded
+in a batch of another size, that image can score slightly lower, and it must stay ID. The margin changes the
+TPR by 0.01%."""
 LONE_MARGIN = 1e-5
-"""The same, as a fraction of the score, where all scores are equal, as that of a single image is."""
+"""The same distance as a fraction of the score, where all scores are equal (a single image, for example)."""
 
 
 def known_rows(work: Workspace, split: Split) -> HoldoutRows:
-    """Training and held-out rows of ``split``: those of the positive prompts if it trained them.
+    """Return the training and held-out rows of ``split``.
 
-    Without learned prompts a fifth of each class is held out, by seed 0.
+    They are those of the positive prompts if ``split`` trained them. Otherwise, a fifth of each class is held
+    out with seed 0.
     """
     if work.positive.is_file():
         rule = load_checked(work, "positive").held_out
@@ -65,8 +67,8 @@ def make_detector(
 ) -> SavedDetector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 
-    ``progress`` counts rows scored. Raises LsnError if the split has no classes or no row could be held out,
-    or as the method does.
+    ``progress`` is called with the number of rows scored. Raises LsnError if the split has no classes, if no
+    row can be held out, or as the method does.
     """
     split = labelled_split(work, split_name)
     rows = known_rows(work, split)
@@ -79,18 +81,18 @@ def make_detector(
             "Compare it with `lsn eval`; odin with eps=0 can be calibrated.",
         )
     method = without_text(method, heads)
-    chosen = resolve_method(method, heads)
+    resolved = resolve_method(method, heads)
     head = heads.head(method.head, negatives=negatives)
     if inputs is not None:
         learned = inputs.learned(head)
     else:
-        learned = chosen.score.fit(head, rows_for(chosen.score, rows.train, split, head.classes), device)
-    scorer = chosen.score.scorer(head, learned, device)
+        learned = resolved.score.fit(head, rows_for(resolved.score, rows.train, split, head.classes), device)
+    scorer = resolved.score.scorer(head, learned, device)
     scores = score_in_chunks(scorer, rows.held_out.features, chunk_of(head), progress)
     detector = SavedDetector(
         method=method.score,
-        label=chosen.label,
-        settings=chosen.settings,
+        label=resolved.label,
+        settings=resolved.settings,
         head_name=method.head,
         head=heads.source(method.head, negatives=negatives),
         fingerprint=read_fingerprint(work.features),
@@ -102,22 +104,22 @@ def make_detector(
 
 
 def threshold_of(scores: Float64Array, target_tpr: float) -> Threshold:
-    """Gamma from held-out ID ``scores`` (N,), a hair below the score it is. Raises as ``calibrate``."""
-    found = calibrate(scores, target_tpr)
-    return replace(found, gamma=found.gamma - margin_of(scores))
+    """Calibrate gamma on held-out ID ``scores`` (N,) and subtract the margin. Raises as ``calibrate``."""
+    threshold = calibrate(scores, target_tpr)
+    return replace(threshold, gamma=threshold.gamma - margin_of(scores))
 
 
 def margin_of(scores: Float64Array) -> float:
-    """How far below one of ``scores`` (N,) a gamma that is set on them lies."""
+    """Return the distance of gamma below the score of ``scores`` (N,) that sets it."""
     if np.ptp(scores):
         return MARGIN * float(np.std(scores))
     return LONE_MARGIN * abs(float(scores[0]))
 
 
 def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:
-    """A sentence if gamma rests on images of fewer than half of ``classes``, else nothing.
+    """Return a warning if gamma depends on images of fewer than half of ``classes``, else an empty string.
 
-    ``held_out`` are the classes of the images that set it, true or, where no truth is known, predicted.
+    ``held_out`` are the classes of the images that set gamma: true classes, or predicted ones without labels.
     """
     missing = [name for name in classes if name not in set(held_out)]
     if 2 * len(missing) <= len(classes):
@@ -130,21 +132,21 @@ def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class Recalibrated:
-    """A detector with a new gamma, and what that rests on."""
+    """A detector with a new gamma, and the images that set it."""
 
     detector: SavedDetector
     kept_before: float
-    """The fraction of the images that the old gamma keeps: far from its target, the images have changed."""
+    """The fraction of the images that the old gamma keeps. Far from its target, the images have changed."""
     predicted: Mapping[str, int]
-    """Images by predicted class; labels are not asked for."""
+    """The number of images of each predicted class; labels are not needed."""
     failures: tuple[Failure, ...]
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence each: too few images, too few classes."""
+        """Return a sentence for each problem: too few images, too few classes."""
         classes = self.detector.head.classes
-        found = (self.detector.threshold.doubt, unsupported(classes, self.predicted.keys()))
-        return [text for text in found if text]
+        texts = (self.detector.threshold.doubt, unsupported(classes, self.predicted.keys()))
+        return [text for text in texts if text]
 
 
 def recalibrate(
@@ -158,29 +160,29 @@ def recalibrate(
     device: str = "cpu",
     progress: ProgressCallback = silent,
 ) -> Recalibrated:
-    """The same detector with a gamma that keeps ``target_tpr`` of the listed images; nothing is written.
+    """Return the detector with a gamma that keeps ``target_tpr`` of the listed images. Write nothing.
 
-    The images must be ID and new to the prompts: of those that prompts learned from too many would be kept.
-    ``progress`` counts images. Raises LsnError if no image could be read.
+    The images must be ID and not the training images of the prompts, which score too high. ``progress`` is
+    called with the number of images. Raises LsnError if no image could be read.
     """
-    looks = ImageSample()
+    sample = ImageSample()
     verdicts: list[Verdict] = []
     stream = detect(
-        listing, detector, looks.watching(backbone), batch_size=batch_size, workers=workers, device=device
+        listing, detector, sample.watching(backbone), batch_size=batch_size, workers=workers, device=device
     )
     for images, batch in stream:
         verdicts += batch
         progress(images)
-    return recalibrated(detector, verdicts, looks, target_tpr)
+    return recalibrated(detector, verdicts, sample, target_tpr)
 
 
 def recalibrated(
     detector: SavedDetector,
     verdicts: Sequence[Verdict],
-    looks: ImageSample,
+    sample: ImageSample,
     target_tpr: float,
 ) -> Recalibrated:
-    """Return the detector with the gamma that keeps ``target_tpr`` of the images of ``verdicts``, its own.
+    """Return the detector with a gamma that keeps ``target_tpr`` of the images of its own ``verdicts``.
 
     Raises LsnError if no image was scored.
     """
@@ -194,9 +196,9 @@ def recalibrated(
         reason = f"The first reason: {failures[0].key}: {failures[0].reason}." if failures else ""
         raise LsnError("There is no readable image to set the threshold with.", reason)
     threshold = threshold_of(scores, target_tpr)
-    lost = float(np.mean(scores < threshold.gamma))
+    rejected = float(np.mean(scores < threshold.gamma))
     return Recalibrated(
-        replace(detector, threshold=threshold, seen=seen(looks, len(scores), lost)),
+        replace(detector, threshold=threshold, seen=seen(sample, len(scores), rejected)),
         kept_before=float(np.mean(scores >= detector.threshold.gamma)),
         predicted=Counter(verdict.predicted for verdict in verdicts if verdict.predicted is not None),
         failures=tuple(failures),

@@ -1,4 +1,4 @@
-"""Move one file between open folders: the very file that is meant, and onto nothing that is there."""
+"""Move one file between open folders, checked by identity and without overwriting another file."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from lsncli.images.file_identity import CHANGED, FileIdentity
 
 
 def digest_in(folder: OpenFolder, name: str) -> tuple[str, FileIdentity]:
-    """sha256 of a regular file, and which one it is. Raises OSError, also for a link."""
+    """Return the sha256 and the identity of a regular file. Raises OSError, also for a link."""
     with open(folder.open_file(name), "rb") as file:
         identity = FileIdentity.of(os.fstat(file.fileno()))
         return file_digest(file, "sha256").hexdigest(), identity
@@ -21,24 +21,24 @@ def digest_in(folder: OpenFolder, name: str) -> tuple[str, FileIdentity]:
 def move_file(
     source: OpenFolder, name: str, target: OpenFolder, new: str, identity: FileIdentity, temporary: str
 ) -> None:
-    """Move the file of this identity, to another disk if need be.
+    """Move the file of this identity, also to another disk.
 
-    There it is called ``temporary`` until all of it is written. Another file that took its name is left where
-    it is. Raises OSError, and FileExistsError if the name ``new`` is taken.
+    On another disk it has the name ``temporary`` until it is complete. A file of another identity is not
+    moved. Raises OSError, and FileExistsError if the name ``new`` is taken.
     """
     try:
         source.move(name, target, new)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _move_over(source, name, target, new, identity, temporary)
+        _move_across_disks(source, name, target, new, identity, temporary)
         return
-    if not identity.is_same(target.status(new)):  # it was swapped since it was looked at
+    if not identity.is_same(target.status(new)):  # the file was replaced after its identity was read
         target.move(new, source, name)
         raise OSError(CHANGED)
 
 
-def _move_over(
+def _move_across_disks(
     source: OpenFolder, name: str, target: OpenFolder, new: str, identity: FileIdentity, temporary: str
 ) -> None:
     with open(source.open_file(name), "rb") as old:
@@ -56,12 +56,12 @@ def _move_over(
 
 
 def as_binary(handle: int) -> IO[bytes]:
-    """A binary file to write, for ``OpenFolder.writing``."""
+    """Open a descriptor as a binary file to write, for ``OpenFolder.writing``."""
     return open(handle, "wb")
 
 
 def keep_status(file: IO[bytes], status: os.stat_result) -> None:
-    """Give a file that was just written the permissions and times of another, where that is possible."""
+    """Copy the permissions and times of another file to one just written, where that is possible."""
     file.flush()
     with suppress(OSError, AttributeError, TypeError, NotImplementedError):
         os.fchmod(file.fileno(), status.st_mode & 0o777)

@@ -1,4 +1,4 @@
-"""Images that a program hands over, as objects or as paths, in batches of pixels as those of a listing."""
+"""Load images that a program passes as objects or paths, in batches of pixels like those of a listing."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -26,39 +26,39 @@ Picture = Image.Image | NDArray[Any] | str | os.PathLike[str]
 [0, 1]."""
 
 Paths = dict[str, str | None]
-"""The file of each image of a batch by its key, in order; None for an image that is none."""
+"""The file of each image of a batch by its key, in order; None for an image that is not a file."""
 
 
 def load_pictures(
     pictures: Iterable[Picture], preprocess: Preprocess, *, batch_size: int, workers: int
 ) -> Iterator[tuple[Paths, Batch]]:
-    """Batches of pixels; while one is used the next is decoded, and no more of ``pictures`` is asked for.
+    """Yield batches of pixels; decode only the next batch ahead, and read no more of ``pictures``.
 
-    Raises TypeError for an object that is no image, and for a single image in place of several; UsageError
-    for a time limit of images (LSN_IMAGE_TIMEOUT) that is no number.
+    Raises TypeError for an object that is not an image and for a single image in place of several, UsageError
+    if the time limit of images (LSN_IMAGE_TIMEOUT) is not a number.
     """
     if isinstance(pictures, Image.Image) or (isinstance(pictures, np.ndarray) and pictures.ndim in (2, 3)):
         raise TypeError("Expected several images, found a single one: put it into a list.")
     if not isinstance(pictures, Iterable):
         raise TypeError(f"Expected several images, or a path of them, found {type(pictures).__name__}.")
-    waiting, numbers = iter(pictures), count()
+    remaining, numbers = iter(pictures), count()
     allowed_image_seconds()
     with decode_process.threads(workers, "lsn-images") as pool:
 
-        def submitted() -> tuple[Paths, list[Future[torch.Tensor | str]]]:
-            chunk = [_checked(one) for one in islice(waiting, batch_size)]
-            paths = {str(next(numbers)): one if isinstance(one, str) else None for one in chunk}
-            return paths, [pool.submit(_pixels, one, preprocess) for one in chunk]
+        def submit_batch() -> tuple[Paths, list[Future[torch.Tensor | str]]]:
+            chunk = [_checked(picture) for picture in islice(remaining, batch_size)]
+            paths = {str(next(numbers)): item if isinstance(item, str) else None for item in chunk}
+            return paths, [pool.submit(_pixels, picture, preprocess) for picture in chunk]
 
-        paths, futures = submitted()
+        paths, futures = submit_batch()
         while paths:
-            following = submitted()
+            following = submit_batch()
             yield paths, _batch(tuple(paths), [future.result() for future in futures])
             paths, futures = following
 
 
 def opened(picture: Picture) -> Image.Image:
-    """Upright RGB of 8 bits. Raises Undecodable with the reason."""
+    """Return a picture as upright 8-bit RGB. Raises Undecodable with the reason."""
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
         url = as_url(path)
@@ -74,7 +74,7 @@ def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:
     if isinstance(picture, os.PathLike):
         return os.fspath(picture)
     if isinstance(picture, str):
-        return str(picture)  # numpy and pandas have texts of their own kind
+        return str(picture)  # numpy and pandas have string types of their own
     if isinstance(picture, Image.Image | np.ndarray):
         return picture
     raise TypeError(
@@ -84,7 +84,7 @@ def _checked(picture: Picture) -> Image.Image | NDArray[Any] | str:
 
 def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
     shape = array.shape
-    if array.ndim == 3 and shape[2] == 1:  # as OpenCV, Keras and medical data have grey images
+    if array.ndim == 3 and shape[2] == 1:  # the grey images of OpenCV, Keras and medical data
         array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (3, 4))) or not array.size:
         raise Undecodable(f"an array of shape {shape}, expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
@@ -96,12 +96,12 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise Undecodable("an array with nan or infinity, expected floats in [0, 1]")
     if array.min() < 0 or array.max() > 1:
         raise Undecodable(f"an array of floats from {array.min():g} to {array.max():g}, expected [0, 1]")
-    found: NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
-    return found
+    bytes_: NDArray[np.uint8] = np.rint(array * 255).astype(np.uint8)
+    return bytes_
 
 
 def _pixels(picture: Picture, preprocess: Preprocess) -> torch.Tensor | str:
-    """Pixels, or the reason why there are none; an image never stops a run."""
+    """Return the pixels, or the reason of a failure, so that no image stops a run."""
     try:
         return preprocess(opened(picture))
     except Undecodable as error:
@@ -113,14 +113,15 @@ def _pixels(picture: Picture, preprocess: Preprocess) -> torch.Tensor | str:
     return one_line(reason)
 
 
-def _batch(keys: tuple[str, ...], found: list[torch.Tensor | str]) -> Batch:
-    pairs = list(zip(keys, found, strict=True))
-    pixels = [one for one in found if isinstance(one, torch.Tensor)]
+def _batch(keys: tuple[str, ...], results: list[torch.Tensor | str]) -> Batch:
+    """Build a batch from the pixels or failure reason of each key."""
+    pairs = list(zip(keys, results, strict=True))
+    pixels = [result for result in results if isinstance(result, torch.Tensor)]
     return Batch(
         0,
         len(keys),
         torch.stack(pixels) if pixels else torch.empty((0, 3, 0, 0)),
-        tuple(key for key, one in pairs if isinstance(one, torch.Tensor)),
+        tuple(key for key, result in pairs if isinstance(result, torch.Tensor)),
         np.full(len(pixels), UNLABELLED, dtype=np.int32),
-        tuple(Failure(key, one) for key, one in pairs if isinstance(one, str)),
+        tuple(Failure(key, result) for key, result in pairs if isinstance(result, str)),
     )

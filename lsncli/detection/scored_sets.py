@@ -1,4 +1,4 @@
-"""Sets of images with what a detector says of each: listed images, or the stored rows of a split."""
+"""Sets of images with the verdicts of a detector: listed images, or the stored rows of a split."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ Kind = Literal["input", "id", "ood"]
 """Images of unknown truth, images known to be ID, images known to be OOD."""
 
 CHUNK = 256
-"""Rows judged at a time, where no images are read."""
-KEPT = 100_000
-"""Features of more listed images than these are not kept: they would take more than some 100 MB."""
+"""Rows scored at a time where no images are read."""
+MOST_FEATURES = 100_000
+"""The largest number of listed images whose features are kept; more would take over 100 MB or so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,11 @@ class VerdictArrays:
 
 @dataclass(frozen=True, eq=False)
 class ScoredSet:
-    """Scored images that belong together.
+    """A set of scored images.
 
-    ``names`` or ``items`` say which image a row is: keys of a split, or images that were listed. ``labels``
-    (N,) are true classes, -1 where not known. ``items`` are None where the images are not at hand.
-    ``features`` (N, D) are raw, None where they were not kept.
+    ``names`` (keys of a split) or ``items`` (listed images) identify the image of a row. ``labels`` (N,) are
+    true classes, -1 where unknown. ``items`` is None where the images are not available. ``features`` (N, D)
+    are raw, None where they were not kept.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ScoredSet:
     features: FloatArray | None = None
 
     def path(self, row: int) -> str:
-        """What the image of ``row`` is called; from anywhere, so not to be shown as it is."""
+        """Return the name of the image of ``row``. It is untrusted text: escape it before it is shown."""
         if self.names is not None:
             return self.names[row]
         return shown_path(self.items[row]) if self.items is not None else str(row)
@@ -74,7 +74,7 @@ class ScoredSet:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A detector and how it is run; ``model`` is asked for only where images are read or prompts need it."""
+    """A detector and the options of a run; ``model`` is called only for images or prompts that need it."""
 
     detector: SavedDetector
     model: LoadBackbone
@@ -91,36 +91,40 @@ class Scorer:
         drift: Drift | None = None,
         progress: ProgressCallback = silent,
     ) -> ScoredSet:
-        """Score listed images; ``drift`` sees them. Class folders of ID images are true classes, by name."""
-        pieces: list[VerdictArrays] = []
+        """Score listed images and pass them to ``drift``; class folders of ID images are true classes."""
+        chunks: list[VerdictArrays] = []
         items: list[ImageItem] = []
         failures: list[Failure] = []
         features: list[FloatArray] = []
         backbone, start = self.model(), 0
-        for done, found in detect(
+        for images, verdicts in detect(
             listing,
             self.detector,
             drift.watching(backbone) if drift else backbone,
             batch_size=self.batch_size,
             workers=self.workers,
             device=self.device,
-            keep=features.append if len(listing.items) <= KEPT else None,
+            keep=features.append if len(listing.items) <= MOST_FEATURES else None,
         ):
-            failures += [Failure(one.path or "", one.error) for one in found if one.error is not None]
-            if done:  # before the first image: what could not even be listed
-                about = zip(listing.items[start : start + done], found, strict=True)
-                items += [item for item, verdict in about if verdict.error is None]
-                pieces.append(self._arrays(found))
+            failures += [
+                Failure(verdict.path or "", verdict.error)
+                for verdict in verdicts
+                if verdict.error is not None
+            ]
+            if images:  # the first batch can be the paths that could not be listed, and no image
+                pairs = zip(listing.items[start : start + images], verdicts, strict=True)
+                items += [item for item, verdict in pairs if verdict.error is None]
+                chunks.append(self._arrays(verdicts))
             if drift:
-                drift.count(found)
-            start += done
-            progress(done)
+                drift.count(verdicts)
+            start += images
+            progress(images)
         labels = self._true_classes(listing, items) if kind == "id" else _unlabelled(len(items))
         return ScoredSet(
             name,
             kind,
             source,
-            joined(pieces),
+            joined(chunks),
             labels,
             items=items,
             failures=tuple(failures),
@@ -135,22 +139,31 @@ class Scorer:
         sources: Sequence[Path] | None,
         progress: ProgressCallback = silent,
     ) -> ScoredSet:
-        """Score the stored rows of ``split``; their images are looked for in ``sources``.
+        """Score the stored rows of ``split``, and find their images in ``sources``.
 
-        Without ``sources`` they are looked for where the split says it came from, and done without where they
-        are no longer there. Raises LsnError if ``sources`` lack one or an ID split has other classes,
-        FingerprintMismatch if ``made_by``, the model of the store, is not the detector's.
+        Without ``sources``, look for the images at the recorded source of the split; they are optional there.
+        Raises LsnError if ``sources`` lack an image or an ID split has other classes, FingerprintMismatch if
+        ``made_by``, the model of the store, is not the detector's.
         """
         labels = _unlabelled(len(split.labels))
         if kind == "id" and split.classes:
             labels = labels_as(split, self.detector.head.classes)
-        pieces = []
-        for done, found in detect_split(split, made_by, self.detector, self.model, device=self.device):
-            pieces.append(self._arrays(found))
-            progress(done)
+        chunks = []
+        for rows, verdicts in detect_split(split, made_by, self.detector, self.model, device=self.device):
+            chunks.append(self._arrays(verdicts))
+            progress(rows)
         items = _images(split, sources)
-        source, failed, rows = split.source, split.failures, split.features
-        return ScoredSet(split.name, kind, source, joined(pieces), labels, split.keys, items, failed, rows)
+        return ScoredSet(
+            split.name,
+            kind,
+            split.source,
+            joined(chunks),
+            labels,
+            split.keys,
+            items,
+            split.failures,
+            split.features,
+        )
 
     def features(self, features: FloatArray) -> VerdictArrays:
         """Score raw ``features`` (N, D)."""
@@ -158,15 +171,16 @@ class Scorer:
         parts = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
         return joined([self._arrays(verdicts_of([None] * len(part), part)) for part in parts])
 
-    def _arrays(self, found: Iterable[Verdict]) -> VerdictArrays:
-        verdicts = [verdict for verdict in found if verdict.error is None]
+    def _arrays(self, verdicts: Iterable[Verdict]) -> VerdictArrays:
+        """Return the verdicts of the images that could be scored, as arrays."""
+        scored = [verdict for verdict in verdicts if verdict.error is None]
         number = {name: label for label, name in enumerate(self.detector.head.classes)}
-        columns = [(one.positive, one.negative) for one in verdicts]
+        columns = [(verdict.positive, verdict.negative) for verdict in scored]
         both = not any(None in pair for pair in columns)
         parts = np.array(columns, dtype=np.float64).reshape(-1, 2).T if both else None
         return VerdictArrays(
-            np.array([one.score for one in verdicts], dtype=np.float64),
-            np.array([number[one.predicted or ""] for one in verdicts], dtype=np.int32),
+            np.array([verdict.score for verdict in scored], dtype=np.float64),
+            np.array([number[verdict.predicted or ""] for verdict in scored], dtype=np.int32),
             *((None, None) if parts is None else parts),
         )
 
@@ -174,23 +188,25 @@ class Scorer:
         classes = self.detector.head.classes
         names = class_names(listing.folders, None)
         table = [classes.index(name) if name in classes else UNLABELLED for name in names]
-        lookup = np.array([*table, UNLABELLED], dtype=np.int32)  # the last is also label -1
-        found: Labels = lookup[np.array([item.label for item in items], dtype=np.int32)]
-        return found
+        lookup = np.array(
+            [*table, UNLABELLED], dtype=np.int32
+        )  # index -1, the label of no class, is the last
+        labels: Labels = lookup[np.array([item.label for item in items], dtype=np.int32)]
+        return labels
 
 
-def joined(pieces: Sequence[VerdictArrays]) -> VerdictArrays:
-    """Several ``VerdictArrays`` as one, in order."""
-    kept = [piece for piece in pieces if len(piece)]
-    if not kept:
+def joined(chunks: Sequence[VerdictArrays]) -> VerdictArrays:
+    """Concatenate ``VerdictArrays`` in order."""
+    filled = [chunk for chunk in chunks if len(chunk)]
+    if not filled:
         return VerdictArrays(np.empty(0), np.empty(0, dtype=np.int32))
-    yes = [piece.positive for piece in kept if piece.positive is not None]
-    no = [piece.negative for piece in kept if piece.negative is not None]
+    positive = [chunk.positive for chunk in filled if chunk.positive is not None]
+    negative = [chunk.negative for chunk in filled if chunk.negative is not None]
     return VerdictArrays(
-        np.concatenate([piece.scores for piece in kept]),
-        np.concatenate([piece.predicted for piece in kept]),
-        np.concatenate(yes) if yes else None,
-        np.concatenate(no) if no else None,
+        np.concatenate([chunk.scores for chunk in filled]),
+        np.concatenate([chunk.predicted for chunk in filled]),
+        np.concatenate(positive) if positive else None,
+        np.concatenate(negative) if negative else None,
     )
 
 

@@ -149,7 +149,7 @@ def test_a_bounded_even_sample_is_kept_of_any_number(monkeypatch) -> None:
     looks = ImageSample()
     for number in range(1, 1001):
         looks.see(Image.new("RGB", (number, 2000)), torch.zeros(3, 4, 4))
-    sides = [side for side, _ in looks._found]
+    sides = [side for side, _ in looks._samples]
     assert 10 <= len(sides) <= 20
     assert len({b - a for a, b in pairwise(sides)}) == 1
     assert sides[-1] > 900
@@ -164,7 +164,7 @@ def test_few_images_of_the_same_kind_are_no_news() -> None:
         for images, count in ((looks, 30), (None, 20)):
             if images is None:
                 found = Drift(made(seen(looks, 30, 0.05)))
-                images = found._looks
+                images = found._sample
             for blur in random.uniform(0, 2, count):
                 images.see(Image.new("RGB", (100, 100)), torch.from_numpy(rough(blur, random)))
         found.count(verdicts(1, 20))
