@@ -1,9 +1,9 @@
-"""Sort scored images into folders: DIR/ood and one folder a class. Planned first, and it can be undone.
+"""Sort scored images into folders: DIR/ood and one folder per class. Plan first; every change can be undone.
 
-Only what was scored is filed: an image that changed since is left where it is. Nothing is overwritten: a name
-that is taken gets a number. No link in DIR is followed. Every change is written into an undo file before it
-is made (``undo.py`` reads it). What is no file of its own is copied out, whatever the action. Names are made
-of what any file system takes.
+An image that changed after it was scored is not sorted. No file is overwritten: if a name is taken, the new
+file gets a number. No link in DIR is followed. Each change is recorded in an undo file before it is made
+(``undo.py`` reads it). An image inside a tar or table is copied, whatever the action. File names are valid on
+every file system.
 """
 
 import os
@@ -27,21 +27,21 @@ from lsncli.signals import held_back
 from lsncli.types import Failure
 
 NAME_BYTES = 255
-"""The longest name of nearly every file system."""
+"""The longest file name that nearly every file system supports."""
 FOLDER_BYTES = 100
 FORBIDDEN = frozenset('/\\:*?"<>|')
-"""What some system would take for a separator, a drive or a pattern."""
+"""Characters that some system reads as a separator, a drive or a pattern."""
 DEVICES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{kind}{digit}" for kind in ("com", "lpt") for digit in "123456789")}
 )
-"""What Windows takes for a device, whatever the extension."""
+"""Names that Windows reserves for devices, with any extension."""
 
 
 def safe_name(text: str, limit: int = NAME_BYTES) -> str:
-    """``text`` as the name of one file or folder: it leads nowhere else, and no terminal obeys it.
+    """Return ``text`` as a safe name of one file or folder, of at most ``limit`` bytes and never empty.
 
-    Separators, wildcards and what does not print become '_'; a leading dot or dash, which would hide it or
-    look like an option, too, and so do dots and spaces at the end. At most ``limit`` bytes; never empty.
+    Separators, wildcards and unprintable characters (terminal escapes) become '_'. So do a leading dot or
+    dash, which would hide the file or look like an option, and dots and spaces at the end.
     """
     name = "".join(c if c.isprintable() and c not in FORBIDDEN else "_" for c in text).strip()
     name = cut(name, limit)
@@ -60,7 +60,7 @@ def folder_names(classes: Iterable[str], taken: Collection[str] = ()) -> dict[st
     No two are alike, not even where case does not count, and none is in ``taken``.
     """
     used = {name.casefold() for name in taken}
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for name in classes:
         folder = base = safe_name(name, FOLDER_BYTES)
         count = 1
@@ -68,12 +68,12 @@ def folder_names(classes: Iterable[str], taken: Collection[str] = ()) -> dict[st
             count += 1
             folder = f"{base}-{count}"
         used.add(folder.casefold())
-        found[name] = folder
-    return found
+        folders[name] = folder
+    return folders
 
 
 def numbered(name: str, number: int) -> str:
-    """``name`` with a number before its extension: a.jpg becomes a-2.jpg; the stem gives way if too long."""
+    """Insert a number before the extension: a.jpg becomes a-2.jpg. Shorten a stem that is too long."""
     stem, dot, extension = name.rpartition(".")
     if not stem:
         stem, dot, extension = name, "", ""
@@ -82,7 +82,7 @@ def numbered(name: str, number: int) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """The longest beginning of ``text`` of at most ``limit`` bytes that ends with a whole character."""
+    """Return the longest prefix of ``text`` of at most ``limit`` bytes that ends with a whole character."""
     text = text[:limit]
     while len(os.fsencode(text)) > limit:
         text = text[:-1]
@@ -91,19 +91,19 @@ def cut(text: str, limit: int) -> str:
 
 Action = Literal["move", "copy", "link"]
 OOD = "ood"
-"""The folder of OOD images; a class of that name gets another."""
+"""The folder of OOD images; a class of that name gets another folder."""
 
 
 class Filing:
-    """Where each image will go. Nothing is touched before ``carry_out``."""
+    """The plan of where each image goes. It changes nothing on disk; ``carry_out`` does."""
 
     def __init__(self, action: Action, folder: Path, classes: Sequence[str]) -> None:
         self.action, self.folder = action, Path(os.path.realpath(folder))
         self.planned: list[tuple[ImageItem, str]] = []
         self.counts: Counter[str] = Counter()
-        """Images by the folder they will go to."""
+        """The number of images of each target folder."""
         self.there = self.links = 0
-        """Images that lie where they would go, and symbolic links, which are not moved: they stay."""
+        """Images that are already in their target folder, and symbolic links, which are not moved."""
         self._shown = folder
         self._folders = folder_names(classes, (OOD,))
         self._next: dict[str, int] = {}
@@ -111,42 +111,42 @@ class Filing:
         self._real = cache(os.path.realpath)
 
     def place(self, item: ImageItem, predicted: str, is_ood: bool) -> str | None:
-        """Plan an image, and say where it will go; None if it stays where it is."""
+        """Plan an image and return its target path as shown to the user; None if it stays where it is."""
         name = OOD if is_ood else self._folders[predicted]
-        target = self._place(item, name)
+        target = self._plan_item(item, name)
         return None if target is None else os.path.join(self._shown, name, os.path.basename(target))
 
-    def _place(self, item: ImageItem, name: str) -> str | None:
+    def _plan_item(self, item: ImageItem, name: str) -> str | None:
         folder = os.path.join(self.folder, name)
         if item.offset is not None:
-            return self._plan(item, name, self._free(folder, safe_name(item.key.rpartition("/")[2])))
+            return self._add(item, name, self._free_path(folder, safe_name(item.key.rpartition("/")[2])))
         own = os.path.basename(item.path)
-        where = self._real(os.path.dirname(os.path.abspath(item.path)))
-        if where == self._real(folder):
+        parent = self._real(os.path.dirname(os.path.abspath(item.path)))
+        if parent == self._real(folder):
             self.there += 1
             return None
         if self.action != "move":
-            return self._plan(item, name, self._free(folder, own))
+            return self._add(item, name, self._free_path(folder, own))
         if os.path.islink(item.path):
             self.links += 1
             return None
-        known = os.path.join(where, own)  # a file can be named twice, or be reached by way of a linked folder
-        if known not in self._moved:
-            self._moved[known] = self._plan(item, name, self._free(folder, own))
-        return self._moved[known]
+        path = os.path.join(parent, own)  # a file can be listed twice, or be reached through a linked folder
+        if path not in self._moved:
+            self._moved[path] = self._add(item, name, self._free_path(folder, own))
+        return self._moved[path]
 
     def source(self, item: ImageItem) -> tuple[str, str]:
-        """The folder of a planned file, by a path without links when it was planned, and its name."""
+        """Return the folder of a planned file, without links at the time of planning, and the file's name."""
         folder, name = os.path.split(os.path.abspath(item.path))
         return self._real(folder), name
 
-    def _plan(self, item: ImageItem, name: str, target: str) -> str:
+    def _add(self, item: ImageItem, name: str, target: str) -> str:
         self.planned.append((item, target))
         self.counts[name] += 1
         return target
 
-    def _free(self, folder: str, name: str) -> str:
-        """A path in ``folder`` that neither exists nor is planned."""
+    def _free_path(self, folder: str, name: str) -> str:
+        """Return a path in ``folder`` that neither exists nor is planned."""
         first = target = os.path.join(folder, name)
         number = self._next.get(first.casefold(), 1)
         while target.casefold() in self._next or os.path.lexists(target):
@@ -159,16 +159,16 @@ class Filing:
 
 @dataclass
 class Outcome:
-    """How many images went where they should, and which did not and why."""
+    """The number of images that were sorted, and the failures of the others."""
 
     done: int = 0
     failures: list[Failure] = field(default_factory=list)
 
 
 def carry_out(filing: Filing, log: UndoLog, progress: ProgressCallback = silent) -> Outcome:
-    """Do what was planned, image by image; one that cannot be moved, copied or linked does not stop the rest.
+    """Move, copy or link the planned images one by one; a failure does not stop the others.
 
-    The images must be of a ``witnessed`` listing: one that is not what was scored any more is a failure.
+    The images must be of a ``witnessed`` listing: an image that changed after it was scored is a failure.
     ``log`` is a new undo file in DIR. ``progress`` is called with the number of images done. Ctrl-C takes
     effect between two images.
     """
@@ -177,7 +177,7 @@ def carry_out(filing: Filing, log: UndoLog, progress: ProgressCallback = silent)
         for item, target in filing.planned:
             try:
                 with held_back():
-                    _file(filing, item, target, root, log)
+                    _sort_item(filing, item, target, root, log)
                 outcome.done += 1
             except OSError as error:
                 outcome.failures.append(Failure(shown_path(item), error.strerror or str(error)))
@@ -187,16 +187,16 @@ def carry_out(filing: Filing, log: UndoLog, progress: ProgressCallback = silent)
     return outcome
 
 
-def _file(filing: Filing, item: ImageItem, target: str, root: OpenFolder, log: UndoLog) -> None:
-    """One image; if something appeared at ``target`` since it was planned, under the next free number."""
+def _sort_item(filing: Filing, item: ImageItem, target: str, root: OpenFolder, log: UndoLog) -> None:
+    """Sort one image, under the next free number if ``target`` was taken after it was planned."""
     witness = digest_of(item)
-    above, first = os.path.split(target)
-    file = FILE[filing.action if witness.is_file else "copy"]
-    with _class_folder(root, os.path.basename(above), log) as folder:
+    folder_path, first = os.path.split(target)
+    act = ACTIONS[filing.action if witness.is_file else "copy"]
+    with _class_folder(root, os.path.basename(folder_path), log) as folder:
         name, number = first, 1
         while True:
             try:
-                file(filing, witness, folder, name, log)
+                act(filing, witness, folder, name, log)
                 return
             except FileExistsError:
                 number += 1
@@ -217,13 +217,13 @@ def _copy(_filing: Filing, witness: ImageDigest, folder: OpenFolder, name: str, 
 
 
 def _move(filing: Filing, witness: ImageDigest, folder: OpenFolder, name: str, log: UndoLog) -> None:
-    above, own = filing.source(witness.item)
-    with OpenFolder.real(above) as source:
-        identity = _as_scored(witness, source, own)
+    source_path, own = filing.source(witness.item)
+    with OpenFolder.real(source_path) as source:
+        identity = _check_unchanged(witness, source, own)
         temporary = temporary_name(name)
         log.note(
             action="move",
-            source=os.path.join(above, own),
+            source=os.path.join(source_path, own),
             target=os.path.join(folder.path, name),
             sha256=witness.digest,
             temporary=temporary,
@@ -239,15 +239,15 @@ def _link(_filing: Filing, witness: ImageDigest, folder: OpenFolder, name: str, 
     folder.make_link(source, name)
 
 
-FILE = {"move": _move, "copy": _copy, "link": _link}
+ACTIONS = {"move": _move, "copy": _copy, "link": _link}
 
 
-def _as_scored(witness: ImageDigest, source: OpenFolder, name: str) -> FileIdentity:
-    """Which file the name is, if it is what was scored. Raises OSError."""
+def _check_unchanged(witness: ImageDigest, source: OpenFolder, name: str) -> FileIdentity:
+    """Return the identity of a file. Raises OSError if its content is not what was scored."""
     identity = FileIdentity.of(source.status(name))
     if identity == witness.identity:
         return identity
-    # Another name or other permissions change the ctime, and a file can be replaced by an equal one.
+    # A rename or a chmod changes the ctime, and a file can be replaced by an equal one.
     digest, identity = digest_in(source, name)
     if digest != witness.digest:
         raise OSError(CHANGED)
@@ -255,7 +255,7 @@ def _as_scored(witness: ImageDigest, source: OpenFolder, name: str) -> FileIdent
 
 
 def _class_folder(root: OpenFolder, name: str, log: UndoLog) -> OpenFolder:
-    """Open a folder in DIR. Raises OSError for a link, which is not followed."""
+    """Open a folder in DIR, created if missing. Raises OSError for a link, which is not followed."""
     if not root.has(name):
         log.note(action="folder", target=os.path.join(root.path, name))
     return root.inside(name, make=True)

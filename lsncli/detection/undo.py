@@ -1,10 +1,10 @@
-"""Take back what ``lsn score --move``, ``--copy`` or ``--link`` did, from the undo file it left.
+"""Undo the changes of ``lsn score --move``, ``--copy`` or ``--link``, as recorded in their undo file.
 
-The file holds JSON lines (``undolog.py``): first one about the folder DIR, then one before each change:
-``action`` (folder, move, copy, link), ``source``, ``target``, and for a file its ``sha256`` and the name that
-it had until it was whole. A file counts only in the DIR that it names, and only if this user's key signed it;
-others have to be accepted (``unsigned``). No link in DIR is followed, nothing outside DIR is removed, nothing
-is overwritten, and a file is touched only while it is what was filed.
+The file holds JSON lines (``undo_log.py``): a header about the folder DIR, then a line for each change,
+written before it: ``action`` (folder, move, copy, link), ``source``, ``target``, and for a file its
+``sha256`` and its temporary name. An undo file is valid only in the DIR that it names, and only if this
+user's key signed it; others must be accepted explicitly (``unsigned``). No link in DIR is followed, nothing
+outside DIR is removed, nothing is overwritten, and a file is changed only if its content is what was sorted.
 """
 
 import os
@@ -24,8 +24,9 @@ from lsncli.validation import parse_json
 
 HINT = "Name the lsn-undo-*.jsonl that `lsn score --move`, `--copy` or `--link` left in its folder."
 MOST_BYTES = 1 << 30
-"""Of an undo file: some millions of changes."""
+"""The largest undo file: some millions of changes."""
 MOST_OF_LINE = 1 << 20
+"""The longest line, in bytes."""
 FIELDS = {
     "folder": ("target",),
     "move": ("source", "target"),
@@ -37,7 +38,7 @@ OPTIONAL = ("sha256", "temporary")
 
 @dataclass(frozen=True)
 class UndoEntry:
-    """One line of an undo file. ``sha256`` is "" where a version before 2 moved a file."""
+    """One change of an undo file. ``sha256`` is "" for a move in a file of version 1."""
 
     action: str
     target: str
@@ -48,7 +49,7 @@ class UndoEntry:
 
 @dataclass(frozen=True)
 class UndoFile:
-    """What was done in ``folder``, in order, and the folders that were made for it, innermost first."""
+    """The changes made in ``folder``, in order, and the folders created for them, innermost first."""
 
     path: Path
     folder: str
@@ -58,7 +59,7 @@ class UndoFile:
 
 @dataclass(frozen=True)
 class Undone:
-    """A change that was taken back, or the reason why it was not."""
+    """The result of undoing one change; ``error`` is the reason if that failed."""
 
     action: str
     path: str
@@ -67,29 +68,29 @@ class Undone:
 
 
 def read_undo_file(path: Path, *, unsigned: bool = False) -> UndoFile:
-    """Read and check a whole undo file, before anything is touched.
+    """Read and check a whole undo file, before any change is undone.
 
-    A last line that was cut short by a kill is ignored: its change was never made. ``unsigned`` accepts a
-    file that the user's key did not sign. Raises UsageError for a file that is missing or no undo file,
-    LsnError for one that is not signed, was altered or lies in another folder than it names.
+    An incomplete last line (the process was killed) is ignored: its change was never made. ``unsigned``
+    accepts a file that the user's key did not sign. Raises UsageError for a file that is missing or not an
+    undo file, LsnError for one that is not signed, was altered, or is in another folder than it names.
     """
     try:
-        with OpenFolder.at(path.parent) as place, open(place.open_file(path.name), "rb") as file:
+        with OpenFolder.at(path.parent) as parent, open(parent.open_file(path.name), "rb") as file:
             if os.fstat(file.fileno()).st_size > MOST_BYTES:
                 raise OSError(f"it is larger than {MOST_BYTES >> 20} MiB")
-            return _read(path, place, file, unsigned)
+            return _read(path, parent, file, unsigned)
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror or error}.", HINT) from error
 
 
-def _read(path: Path, place: OpenFolder, file: IO[bytes], unsigned: bool) -> UndoFile:
+def _read(path: Path, parent: OpenFolder, file: IO[bytes], unsigned: bool) -> UndoFile:
     lines = _lines(path, file)
     first = next(lines, b"")
     header = _record(path, 1, first)
     version, folder, created = header.get("lsn_undo"), header.get("folder"), header.get("created")
     if version not in (1, 2) or not isinstance(folder, str) or not isinstance(created, list):
         raise UsageError(f"'{path}' is not an undo file of lsn.", HINT)
-    _check_place(path, place, folder)
+    _check_folder(path, parent, folder)
     chain = SignatureChain(read_key() if version == 2 else None)
     signed = chain.holds(first)
     if not signed and not unsigned:
@@ -98,9 +99,9 @@ def _read(path: Path, place: OpenFolder, file: IO[bytes], unsigned: bool) -> Und
             "older lsn wrote it.",
             f"See what it would do, and do it if that is right: lsn undo --unsigned {path}",
         )
-    for one in created:
-        if not isinstance(one, str) or not _holds(one, folder):
-            raise LsnError(f"{path}, line 1: '{one}' is no folder around '{folder}'.", HINT)
+    for outer in created:
+        if not isinstance(outer, str) or not _is_within(outer, folder):
+            raise LsnError(f"{path}, line 1: '{outer}' is no folder around '{folder}'.", HINT)
     changes = []
     for number, line in enumerate(lines, start=2):
         if signed and not chain.holds(line):
@@ -108,46 +109,49 @@ def _read(path: Path, place: OpenFolder, file: IO[bytes], unsigned: bool) -> Und
                 f"{path}, line {number} is not as lsn wrote it; nothing was undone.",
                 "Restore the file from a copy, or put the images back by hand.",
             )
-        change = _change(path, number, line, folder)
+        change = _parse_change(path, number, line, folder)
         changes.append(change if version == 2 else _from_version_1(change))
     return UndoFile(path, folder, tuple(created), tuple(changes))
 
 
 def undo_all(files: Sequence[UndoFile], progress: ProgressCallback = silent) -> Iterator[Undone]:
-    """Take back the changes of several files, the first file first.
+    """Undo the changes of several files, starting with the first file.
 
-    An image that another of the files moved on is not where a file says; so files of which something was not
-    undone are tried again as long as anything is. Yields what was undone, and in the end what was not.
+    A later run can have moved an image again, so that it is not where the file of an earlier run says. Files
+    with failures are therefore retried for as long as any change is undone. Yields the changes that were
+    undone, then the failures.
     """
     failed: list[Undone] = []
-    left = list(files)
-    while left:
-        again, failed, advanced = [], [], False
-        for file in left:
-            done = list(undo(file, progress))
-            yield from (one for one in done if one.error is None)
-            advanced |= any(one.error is None for one in done)
-            failed += (errors := [one for one in done if one.error is not None])
+    pending = list(files)
+    while pending:
+        retry, failed, advanced = [], [], False
+        for file in pending:
+            results = list(undo(file, progress))
+            undone = [result for result in results if result.error is None]
+            errors = [result for result in results if result.error is not None]
+            yield from undone
+            advanced |= bool(undone)
+            failed += errors
             if errors:
-                again.append(file)
-        left, progress = (again if advanced else []), silent
+                retry.append(file)
+        pending, progress = (retry if advanced else []), silent
     yield from failed
 
 
 def undo(file: UndoFile, progress: ProgressCallback = silent) -> Iterator[Undone]:
-    """Take the changes back, the last first; yields each that was there to be taken back.
+    """Undo the changes of one file, the last change first; yield the result of each.
 
-    What was undone already, or never happened, is skipped. Folders that were made and are empty again are
-    removed, and at the end, if nothing went wrong, the undo file too.
+    A change that was undone before, or never happened, is skipped. Folders that were created and are empty
+    again are removed, and, if nothing failed, the undo file too.
     """
-    clean = True
+    clean = True  # no change has failed
     with OpenFolder.at(file.path.parent) as root:
-        _check_place(file.path, root, file.folder)
+        _check_folder(file.path, root, file.folder)
         for change in reversed(file.changes):
             progress(1)
             try:
                 with held_back():
-                    happened = _take_back(root, file.folder, change)
+                    happened = _undo_change(root, file.folder, change)
                 error = None
             except OSError as caught:
                 happened, error = True, caught.strerror or str(caught)
@@ -159,38 +163,38 @@ def undo(file: UndoFile, progress: ProgressCallback = silent) -> Iterator[Undone
                 root.remove(file.path.name)
     if clean:
         for folder in file.created:
-            above, name = os.path.split(folder)
-            with suppress(OSError), OpenFolder.real(above) as outer:  # not empty: something else lives there
+            parent, name = os.path.split(folder)
+            with suppress(OSError), OpenFolder.real(parent) as outer:  # it can hold other files
                 outer.remove_folder(name)
 
 
-def _take_back(root: OpenFolder, within: str, change: UndoEntry) -> bool:
-    """Whether there was anything to take back. Raises OSError with the reason why it was not."""
+def _undo_change(root: OpenFolder, within: str, change: UndoEntry) -> bool:
+    """Undo a change and return whether there was anything to undo. Raises OSError with the reason."""
     with ExitStack() as stack:
         *names, name = Path(change.target).relative_to(within).parts
         try:
             folder = root
-            for one in names:
-                folder = stack.enter_context(folder.inside(one))
+            for inner in names:
+                folder = stack.enter_context(folder.inside(inner))
             if change.temporary:
                 with suppress(FileNotFoundError):
                     folder.remove(change.temporary)
-            there = folder.has(name)
+            exists = folder.has(name)
         except FileNotFoundError:
-            there = False
-        if there:
+            exists = False
+        if exists:
             return UNDO[change.action](folder, name, change)
     if change.action == "move":
-        _check_is_back(change)
+        _check_moved_back(change)
     return False
 
 
 def _move(folder: OpenFolder, name: str, change: UndoEntry) -> bool:
-    above, own = os.path.split(change.source)
+    parent, own = os.path.split(change.source)
     digest, identity = digest_in(folder, name)
-    with OpenFolder.real(above, make=True) as source:
+    with OpenFolder.real(parent, make=True) as source:
         if source.has(own):
-            # A kill between taking the name and moving the file, or between copying and removing it.
+            # The process was killed after it took the name, or after the copy, before it removed the file.
             if identity.size and not (digest == change.sha256 == digest_in(source, own)[0]):
                 raise OSError(f"another file is at {change.source}: it is not overwritten")
             folder.remove(name)
@@ -201,10 +205,11 @@ def _move(folder: OpenFolder, name: str, change: UndoEntry) -> bool:
     return True
 
 
-def _check_is_back(change: UndoEntry) -> None:
-    above, own = os.path.split(change.source)
+def _check_moved_back(change: UndoEntry) -> None:
+    """Raise OSError unless the file of a move is at its source again."""
+    parent, own = os.path.split(change.source)
     try:
-        with OpenFolder.real(above) as source:
+        with OpenFolder.real(parent) as source:
             is_back = change.sha256 == "" or digest_in(source, own)[0] == change.sha256
     except OSError:
         raise OSError("neither where it was moved from nor where it was moved to") from None
@@ -240,14 +245,14 @@ UNDO: dict[str, Callable[[OpenFolder, str, UndoEntry], bool]] = {
     "copy": _copy,
     "link": _link,
 }
-"""How each action is taken back where something has its name: False if there is nothing to take back. They
-raise OSError with a reason."""
+"""The function that undoes each action where its target exists. It returns False if there is nothing to undo,
+and raises OSError with a reason."""
 
 
-def _check_place(path: Path, place: OpenFolder, folder: str) -> None:
-    """Raise LsnError unless the open folder, in which the undo file lies, is the one that it names."""
+def _check_folder(path: Path, parent: OpenFolder, folder: str) -> None:
+    """Raise LsnError unless ``parent``, the open folder of the undo file, is the ``folder`` that it names."""
     with suppress(OSError, ValueError):
-        if place.is_same(os.stat(folder)):
+        if parent.is_same(os.stat(folder)):
             return
     raise LsnError(
         f"'{path}' tells of {folder}, and does not lie there: an undo file counts only where it was written.",
@@ -256,7 +261,7 @@ def _check_place(path: Path, place: OpenFolder, folder: str) -> None:
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    """Whole lines, without their ends."""
+    """Yield the complete lines, without their line ends."""
     number = 0
     while line := file.readline(MOST_OF_LINE):
         number += 1
@@ -276,7 +281,7 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _change(path: Path, number: int, line: bytes, folder: str) -> UndoEntry:
+def _parse_change(path: Path, number: int, line: bytes, folder: str) -> UndoEntry:
     record = _record(path, number, line)
     names = FIELDS.get(str(record.get("action")), ())
     values = {name: record.get(name) for name in names}
@@ -284,7 +289,7 @@ def _change(path: Path, number: int, line: bytes, folder: str) -> UndoEntry:
     if not names or not all(isinstance(value, str) and "\0" not in value for value in values.values()):
         raise LsnError(f"{path}, line {number}: expected a change that lsn makes, found {record}.", HINT)
     change = UndoEntry(str(record["action"]), **{name: str(value) for name, value in values.items()})
-    if not _holds(folder, change.target) or change.target == folder:
+    if not _is_within(folder, change.target) or change.target == folder:
         raise LsnError(f"{path}, line {number}: '{change.target}' does not lie in {folder}.", HINT)
     if change.action == "move" and not os.path.isabs(change.source):
         raise LsnError(f"{path}, line {number}: '{change.source}' is not a full path.", HINT)
@@ -294,14 +299,14 @@ def _change(path: Path, number: int, line: bytes, folder: str) -> UndoEntry:
 
 
 def _from_version_1(change: UndoEntry) -> UndoEntry:
-    """Version 1 wrote sources as they were typed, with links in them."""
+    """Convert a change of version 1, which recorded sources as typed, links included."""
     if change.action != "move":
         return change
-    above, own = os.path.split(change.source)
-    return replace(change, source=os.path.join(os.path.realpath(above), own))
+    parent, own = os.path.split(change.source)
+    return replace(change, source=os.path.join(os.path.realpath(parent), own))
 
 
-def _holds(folder: str, path: str) -> bool:
-    """Whether ``path``, which must be a full one without detours, is ``folder`` or lies below it."""
+def _is_within(folder: str, path: str) -> bool:
+    """Return whether ``path`` is absolute and normalised, and is ``folder`` or lies below it."""
     full = os.path.isabs(path) and os.path.normpath(path) == path and os.path.isabs(folder)
     return full and Path(path).is_relative_to(folder)

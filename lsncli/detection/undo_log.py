@@ -1,10 +1,11 @@
-"""The undo file of ``lsn score --move``, ``--copy`` and ``--link``: signed lines, so that only what this tool
-wrote for this user is ever taken back.
+"""The undo file of ``lsn score --move``, ``--copy`` and ``--link``.
 
-Each line is a JSON object that ends in ``mac``: HMAC-SHA256, under a key of the user, of the line before it
-(its ``mac``) and of this one. A line that was altered, inserted, left out or put elsewhere breaks the chain;
-a last line that a kill cut short is ignored. The first line is ``{"lsn_undo": 2, "folder": DIR, "created":
-[DIR and the folders around it that were made], "id": a random text}``.
+Its lines are signed, so that only changes that lsn recorded for this user are undone.
+
+Each line is a JSON object that ends in ``mac``: the HMAC-SHA256, with a key of the user, of the ``mac`` of
+the previous line and of this line. A line that was altered, inserted, removed or reordered breaks the chain;
+an incomplete last line (the process was killed) is ignored. The first line is ``{"lsn_undo": 2, "folder":
+DIR, "created": [DIR and the parent folders that were created], "id": a random text}``.
 """
 
 import hmac
@@ -25,20 +26,20 @@ from lsncli.files import OpenFolder
 KEY = "undo.key"
 KEY_BYTES = 32
 _BEGINNING = b"lsn undo 2\n"
-"""What stands for the line before the first one."""
+"""The initial value of the chain, in place of a previous ``mac``."""
 _MAC = b', "mac": "'
 _MAC_LENGTH = len(_MAC) + 64 + len(b'"}')
 
 
 def key_path() -> Path:
-    """Where the user's key lies: ``$XDG_STATE_HOME/lsn/undo.key``, by default below ``~/.local/state``."""
+    """Return the path of the key: ``$XDG_STATE_HOME/lsn/undo.key``, by default below ``~/.local/state``."""
     state = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(state) if os.path.isabs(state) else Path("~/.local/state").expanduser()
     return folder / "lsn" / KEY
 
 
 def read_key() -> bytes | None:
-    """The user's key; None if there is none yet. Raises LsnError for one that others may have read."""
+    """Read the user's key; None if there is none yet. Raises LsnError if other users can read it."""
     path = key_path()
     try:
         with OpenFolder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
@@ -59,7 +60,7 @@ def read_key() -> bytes | None:
 
 
 def make_key() -> bytes:
-    """The user's key, made on first use. Raises LsnError if it cannot be."""
+    """Read the user's key, or create it on first use. Raises LsnError if that fails."""
     path = key_path()
     key = read_key()
     if key is not None:
@@ -84,43 +85,43 @@ def make_key() -> bytes:
 
 
 class UndoLog:
-    """An undo file that is being written; ``begin`` makes one."""
+    """An undo file that is being written; ``begin`` creates one."""
 
     def __init__(self, path: Path, handle: int, key: bytes) -> None:
         self.path = path
         self._handle, self._key, self._mac, self._end = handle, key, _BEGINNING, 0
 
     def note(self, **fields: Any) -> None:
-        """Write a line before its change is made. Raises OSError; the next line then takes its place.
+        """Write a line before its change is made. Raises OSError; the next line then overwrites it.
 
-        ASCII, so that a name that is not UTF-8 comes back to the byte.
+        The line is ASCII, so that a name that is not UTF-8 is restored exactly.
         """
         body = json.dumps(fields)[:-1].encode("ascii")
-        mac = _chained(self._key, self._mac, body)
-        left = memoryview(body + _MAC + mac + b'"}\n')
-        end = os.lseek(self._handle, self._end, os.SEEK_SET) + len(left)
-        while left:
-            left = left[os.write(self._handle, left) :]
+        mac = _chain_mac(self._key, self._mac, body)
+        unwritten = memoryview(body + _MAC + mac + b'"}\n')
+        end = os.lseek(self._handle, self._end, os.SEEK_SET) + len(unwritten)
+        while unwritten:
+            unwritten = unwritten[os.write(self._handle, unwritten) :]
         self._mac, self._end = mac, end
 
 
 @contextmanager
 def begin(folder: Path) -> Iterator[UndoLog]:
-    """Make the folder, whose full path contains no link, and a new undo file in it.
+    """Create the folder, whose full path contains no link, and a new undo file in it.
 
-    Raises LsnError if that is not possible.
+    Raises LsnError if that fails.
     """
     key = make_key()
-    created = [str(one) for one in (folder, *folder.parents) if not os.path.exists(one)]
+    created = [str(path) for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
-        with OpenFolder.real(folder, make=True) as place:
-            name, handle = _new_log(place)
+        with OpenFolder.real(folder, make=True) as target:
+            name, handle = _create_log(target)
             log = UndoLog(folder / name, handle, key)
             try:
                 log.note(lsn_undo=2, folder=str(folder), created=created, id=secrets.token_hex(8))
             except OSError:
                 os.close(handle)
-                place.remove(name)
+                target.remove(name)
                 raise
     except OSError as error:
         raise LsnError(
@@ -132,32 +133,32 @@ def begin(folder: Path) -> Iterator[UndoLog]:
         os.close(handle)
 
 
-def _new_log(place: OpenFolder) -> tuple[str, int]:
+def _create_log(folder: OpenFolder) -> tuple[str, int]:
     stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
     while True:
         name = f"lsn-undo-{stamp}{f'-{number}' if number > 1 else ''}.jsonl"
         try:
-            return name, place.new_file(name)
+            return name, folder.new_file(name)
         except FileExistsError:
             number += 1
 
 
 class SignatureChain:
-    """Checks one line after the other against the user's key."""
+    """Verify the lines of an undo file, in order, with the user's key."""
 
     def __init__(self, key: bytes | None) -> None:
         self._key, self._mac = key, _BEGINNING
 
     def holds(self, line: bytes) -> bool:
-        """Whether this line, without its line end, follows the ones before as it was written."""
+        """Return whether the next line (without its line end) is what was written after the previous one."""
         body, end = line[:-_MAC_LENGTH], line[-_MAC_LENGTH:]
         mac = end[len(_MAC) : -2]
         if self._key is None or end[: len(_MAC)] != _MAC or end[-2:] != b'"}':
             return False
-        expected = _chained(self._key, self._mac, body)
+        expected = _chain_mac(self._key, self._mac, body)
         self._mac = expected
         return hmac.compare_digest(mac, expected)
 
 
-def _chained(key: bytes, before: bytes, body: bytes) -> bytes:
-    return hmac.new(key, before + body, "sha256").hexdigest().encode("ascii")
+def _chain_mac(key: bytes, previous: bytes, body: bytes) -> bytes:
+    return hmac.new(key, previous + body, "sha256").hexdigest().encode("ascii")
