@@ -269,11 +269,6 @@ class Detector:
 
     def _verdicts(self, images: Images, backbone: Backbone) -> Iterator[Verdict]:
         device = pick_device(self.device)
-        if self.batch_size < 0 or self.workers < 0:
-            raise UsageError(
-                "batch_size and workers are 0 or more, "
-                f"found batch_size={self.batch_size} and workers={self.workers}."
-            )
         size, workers = images_at_once(self.batch_size, self.device), threads(self.workers)
         if isinstance(images, str | os.PathLike):
             if not os.fspath(images):  # of which Path makes the working folder

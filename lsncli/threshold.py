@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, UsageError
 from lsncli.metrics import checked_scores
 from lsncli.types import FloatArray
 
@@ -77,6 +77,15 @@ class Threshold:
         return self.calibrated and (self.n - 1) / self.n < self.target_tpr
 
 
+def check_target_tpr(target_tpr: float) -> None:
+    """Raise UsageError unless ``target_tpr`` is a fraction above 0 and below 1."""
+    if not 0 < target_tpr < 1:
+        raise UsageError(
+            f"--target-tpr: expected a fraction above 0 and below 1, found {target_tpr}.",
+            "0.95 keeps 95 % of the ID images.",
+        )
+
+
 def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
     """The largest gamma that keeps at least ``target_tpr`` of the held-out ID ``scores`` (N,).
 
@@ -89,13 +98,9 @@ def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
     - The upper end is that of Clopper and Pearson (1934). Without ties b = n - k, and this end is a little
       higher than a continuum would need. No sample can show that its distribution has no atom.
 
-    Raises LsnError for a target outside (0, 1), for no scores and for scores that are not finite.
+    Raises UsageError for a target outside (0, 1), LsnError for no scores and for scores that are not finite.
     """
-    if not 0 < target_tpr < 1:
-        raise LsnError(
-            f"The target true-positive rate must be above 0 and below 1, found {target_tpr}.",
-            "It is a fraction: 0.95 keeps 95 % of the ID images.",
-        )
+    check_target_tpr(target_tpr)
     ascending = np.sort(checked_scores(scores, "held-out ID"))
     n = len(ascending)
     kept = int(np.argmax(np.arange(1, n + 1) / n >= target_tpr)) + 1

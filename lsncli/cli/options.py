@@ -12,9 +12,9 @@ import typer
 
 from lsncli.cli.configured import REACHES_OUT
 from lsncli.console import say
+from lsncli.device import check_sizes
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
-from lsncli.errors import UsageError
 from lsncli.images.budget import (
     IMAGE_SECONDS,
     MOST_SECONDS,
@@ -82,14 +82,31 @@ Device = Annotated[
     str,
     typer.Option(envvar="LSN_DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL_PANEL),
 ]
+
+
+def _check_batch_size(value: int) -> int:
+    check_sizes(batch_size=value, least=0)
+    return value
+
+
+def _check_workers(value: int) -> int:
+    check_sizes(workers=value, least=0)
+    return value
+
+
 BatchSize = Annotated[
     int,
     typer.Option(
-        min=0, help="Images encoded at a time; 0 = 16 on a CPU, else 128.", rich_help_panel=MODEL_PANEL
+        help="Images encoded at a time; 0 = 16 on a CPU, else 128.",
+        callback=_check_batch_size,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(min=0, help="Decoding threads; 0 = one per core.", rich_help_panel=MODEL_PANEL)
+    int,
+    typer.Option(
+        help="Decoding threads; 0 = one per core.", callback=_check_workers, rich_help_panel=MODEL_PANEL
+    ),
 ]
 FollowLinks = Annotated[
     bool,
@@ -135,17 +152,18 @@ def set_timeouts(timeout: float | None, image_timeout: float | None) -> None:
             os.environ[variable] = str(seconds)
 
 
-def _target_tpr(value: float) -> float:
-    # Checked first: the threshold is set after the training, which may take hours.
-    if not 0 < value < 1:
-        raise UsageError(f"--target-tpr: expected a fraction above 0 and below 1, found {value}.")
+def _check_target_tpr(value: float) -> float:
+    """Check --target-tpr at once: the threshold is set after the training, which may take hours."""
+    from lsncli.threshold import check_target_tpr  # numpy and scipy, which help does not need
+
+    check_target_tpr(value)
     return value
 
 
 TargetTpr = Annotated[
     float,
     typer.Option(
-        help="Fraction of ID images that the threshold keeps (TPR), such as 0.95.", callback=_target_tpr
+        help="Fraction of ID images that the threshold keeps (TPR), such as 0.95.", callback=_check_target_tpr
     ),
 ]
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from lsncli.console import printable
+from lsncli.device import check_sizes
 from lsncli.errors import UsageError
 from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode_process import Together, threads
@@ -71,9 +72,7 @@ def load_batches(
     time limit of images (LSN_IMAGE_TIMEOUT) that is no number.
     """
     allowed_image_seconds()
-    for name, value in (("--batch-size", batch_size), ("--workers", workers)):
-        if value < 1:
-            raise UsageError(f"{name}: expected 1 or more, found {value}.")
+    check_sizes(batch_size=batch_size, workers=workers)
     if start % batch_size and start != len(items):
         raise UsageError(f"Batches of {batch_size} cannot start at image {start}.")
     return _batches(items, pixels, batch_size, workers, start, pinned, together or Together())

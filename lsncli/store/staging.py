@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lsncli.device import check_sizes
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import LINK, read_own, write_own
 from lsncli.locks import locked
@@ -81,8 +82,7 @@ def part_rows_for(batch_size: int, requested: int = 0) -> int:
 
     Raises UsageError for a number that is invalid or no multiple of ``batch_size``.
     """
-    if batch_size < 1:
-        raise UsageError(f"--batch-size: expected 1 or more, found {batch_size}.")
+    check_sizes(batch_size=batch_size)
     fitting = max((requested or PART_ROWS) // batch_size, 1) * batch_size
     if requested and fitting != requested:
         raise UsageError(
