@@ -1,8 +1,8 @@
-"""Decode one image, from its bytes to RGB pixels, or give a short reason why not.
+"""Decode the bytes of one image to RGB pixels, or raise Undecodable with a short reason.
 
 The pixels of an upright, opaque image with 8 bits are those of ``Image.open(file).convert("RGB")``, as
-open_clip reads them; ``images.pixel_modes`` says what becomes of the others. libtiff, which reads TIFFs for
-Pillow, is kept from writing to stderr.
+open_clip reads them; ``images.pixel_modes`` converts the others. libtiff, with which Pillow reads TIFFs, is
+kept from writing to stderr.
 """
 
 import ctypes
@@ -26,11 +26,11 @@ from lsncli.images.tiff_pixels import decode_wide, read_layout, unsupported_tiff
 
 @cache
 def silence() -> None:
-    """Tell libtiff, once in a process, to print no errors and no warnings.
+    """Silence libtiff's errors and warnings, once per process.
 
-    It prints them into the middle of a progress bar, and without the name of the file; what is wrong with an
-    image is told by Pillow's exception anyway. Pillow has no option for it, but where it links to libtiff (as
-    its wheels for Linux and macOS do) its own module leads there. Anywhere else nothing happens.
+    It prints them into the middle of a progress bar, without the name of the file, and Pillow's exception
+    describes the problem anyway. Pillow has no option for it, but where it links to libtiff (as its wheels
+    for Linux and macOS do) the functions are reachable through its own module. Elsewhere this does nothing.
     """
     with suppress(ImportError, OSError, AttributeError):
         from PIL import _imaging
@@ -41,55 +41,56 @@ def silence() -> None:
             set_handler(None)
 
 
-# What the extensions of the listing promise. Without this limit Pillow would try every plugin it has,
-# and the one for EPS runs Ghostscript on the file.
+# The formats of the listed extensions. Without this limit Pillow would try every plugin it has, and the one
+# for EPS runs Ghostscript on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485
-"""Pixels that are decoded of one image: a quarter of a gigabyte, and Pillow's own limit."""
+"""Most pixels of a decoded image: a quarter of a gigabyte, and Pillow's own limit."""
 MAX_SCANNED = 1 << 32
-"""Pixels times passes over them in one JPEG. A progressive one has ten passes; a hostile one has thousands,
-and a small file would take hours."""
+"""Most pixels times scans of one JPEG. A progressive one has ten scans; a hostile one has thousands, and a
+small file would take hours."""
 
 # Pillow logs some damage as errors, which Python would print without the name of the file.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 FINAL = (Undecodable, MemoryError, NotFinite, Image.DecompressionBombError)
-"""What no other way of reading would change."""
+"""Errors that decoding without metadata would not avoid."""
 
 
 def decode(data: bytes) -> Image.Image:
     """Decode the first frame as RGB, upright (EXIF) and fully loaded.
 
     Transparent pixels become white; 16-bit grey, 32-bit integers and floats are scaled to 8 bits instead of
-    clipped. A JPEG of more than MAX_PIXELS is decoded at a half or less of its size, anything else that large
-    is refused. What is not surely quick by its structure is decoded in another process (``images.watched``),
-    to the same pixels, and given up when it takes too long. Thread-safe. Raises Undecodable.
+    clipped. A JPEG of more than MAX_PIXELS is decoded at half its size or less; any other image that large is
+    refused. An image whose structure does not guarantee quick decoding is decoded in another process
+    (``images.decode_process``), to the same pixels and with a time limit. Thread-safe. Raises Undecodable.
     """
     if not data:
         raise Undecodable("an empty file")
-    build = read_structure(data)
-    return _decoded(data, build) if build.quick else decode_process.decode(data)
+    structure = read_structure(data)
+    return _decode_safely(data, structure) if structure.quick else decode_process.decode(data)
 
 
 def decode_here(data: bytes) -> Image.Image:
-    """``decode`` in this process, however long it takes."""
-    return _decoded(data, read_structure(data))
+    """Decode as ``decode`` does, but in this process and without a time limit."""
+    return _decode_safely(data, read_structure(data))
 
 
-def _decoded(data: bytes, build: FileStructure) -> Image.Image:
-    # Pillow warns of odd metadata that does not matter here. catch_warnings is not thread-safe, and this
-    # filter is for the whole process anyway; adding it again changes nothing.
+def _decode_safely(data: bytes, structure: FileStructure) -> Image.Image:
+    """Decode, without the metadata if it is damaged. Raises Undecodable for any failure."""
+    # Pillow warns of odd metadata that does not matter here. catch_warnings is not thread-safe, so the filter
+    # is set for the whole process; adding it again changes nothing.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     silence()
     try:
         try:
-            if build.heavy:
+            if structure.heavy:
                 raise BrokenMetadata("too many parts with metadata")
             return _decode(data)
         except FINAL:
             raise
         except Exception:
             # Pillow reads metadata with the pixels, and its plugins raise anything from struct.error to
-            # IndexError. Whether the pixels are sound shows without it.
+            # IndexError. Without the metadata the pixels may still be decoded.
             bare = strip_metadata(data)
             if bare is None:
                 raise
@@ -107,7 +108,7 @@ def _decoded(data: bytes, build: FileStructure) -> Image.Image:
 
 
 def _decode(data: bytes, turn: int = 0) -> Image.Image:
-    """The image, turned by ``turn`` or by what the file says."""
+    """Decode the image, turned by ``turn``, or for 0 by the orientation in the file."""
     formats = _formats(container_format(data))
     check_png(data)
     layout = read_layout(data)
@@ -129,7 +130,7 @@ def _decode(data: bytes, turn: int = 0) -> Image.Image:
 
 
 def _formats(kind: str) -> tuple[str, ...]:
-    """The formats to try for a file that is, by its first box, an AVIF, a HEIC or ("") neither."""
+    """Return the formats to try for a file whose first box is that of an AVIF, a HEIC or ("") neither."""
     if kind == "AVIF":
         if not _avif():
             raise Undecodable("an AVIF image, which this Pillow was built without")
@@ -152,7 +153,7 @@ def _avif() -> bool:
 
 @cache
 def _heif() -> bool:
-    """Whether pillow-heif is installed; Pillow knows of it then."""
+    """Register pillow-heif with Pillow; return whether it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -163,17 +164,17 @@ def _heif() -> bool:
 
 def _check_size(image: Image.Image, data: bytes) -> None:
     width, height = image.size
-    # In the compressed data of a JPEG this pair of bytes never occurs but at the start of a pass.
+    # In the compressed data of a JPEG this pair of bytes occurs only at the start of a scan.
     if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") * width * height > MAX_SCANNED:
         raise Undecodable(f"too large: {width} x {height} pixels, in more passes than a camera makes")
     if width * height > MAX_PIXELS:
-        image.draft(None, (width // 2, height // 2))  # JPEG alone can be decoded at a fraction of its size
+        image.draft(None, (width // 2, height // 2))  # only a JPEG can be decoded at a fraction of its size
     if image.width * image.height > MAX_PIXELS:
         raise Undecodable(f"too large: {width} x {height} pixels")
 
 
 def _failure(data: bytes, error: Exception) -> str:
-    """Why Pillow fails to decode an image: it does not know this kind, or the file is damaged."""
+    """Describe why Pillow cannot decode an image: its format is unknown, or the file is damaged."""
     text = " ".join(str(error).split())
     if "truncated" in text.lower():
         return f"truncated: {text}"

@@ -1,7 +1,8 @@
-"""Images that may take long are decoded in other processes, which are ended when they do.
+"""Decode images that may take long in worker processes, with limits on time and memory.
 
-A thread cannot be ended, nor survive a decoder that crashes. These processes load Pillow and little more;
-they start when the first such image comes, serve one after another, and end with this process.
+A thread cannot be ended, nor survive a decoder that crashes. The worker processes (``images.decode_worker``)
+import little more than Pillow. They start on demand, decode one image after another, and end with this
+process.
 """
 
 import atexit
@@ -24,18 +25,18 @@ from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.read import Undecodable
 
 MEMORY = 5 << 28
-"""Bytes that decoding an image may take, beyond twice its file: 1.25 GiB. Linux alone holds to it."""
+"""Bytes that decoding an image may allocate, beyond twice its file: 1.25 GiB. Enforced on Linux only."""
 START_SECONDS = 120.0
-"""For a process to start, on a machine that is busy."""
-ASKED = struct.Struct("<dQQ")
-"""What precedes an image: the seconds and the memory it has, and its length."""
-ANSWERED = struct.Struct("<?II")
-"""An answer: whether there are pixels, which lie in the file as PPM; then width and height, or the length of
-the reason that follows, and 0."""
-KEPT = 1 << 26
-"""Bytes of pixels that a process may keep memory for until the next image, which is then sooner."""
+"""Time limit for a process to start, on a busy machine."""
+REQUEST = struct.Struct("<dQQ")
+"""Header of a request: the limits in seconds and bytes of memory, and the length of the image file."""
+RESPONSE = struct.Struct("<?II")
+"""Header of a response: whether there are pixels, which are in the shared file as PPM; then width and height,
+or the length of the reason that follows, and 0."""
+MAX_REUSED_BYTES = 1 << 26
+"""Pixel memory that stays allocated for the next image, which is then decoded sooner."""
 RUN = "import sys; sys.path[:] = sys.argv[2:]; from lsncli.images.decode_worker import serve; serve()"
-"""What a process runs; its arguments are the file for pixels and the path of modules."""
+"""The program of a worker process; its arguments are the file for pixels and the entries of sys.path."""
 
 _lock = threading.Lock()
 _idle: list["_Worker"] = []
@@ -44,11 +45,11 @@ _thread = threading.local()
 
 
 class GivenUp(BaseException):
-    """An image that nobody waits for any more. It is no failure of the image, and no row."""
+    """Raised for an image whose result is no longer needed. It is not a failure of the image."""
 
 
 class Together:
-    """Threads whose images are given up together, when nobody waits for them any more."""
+    """Decoding threads that are cancelled together, when their results are no longer needed."""
 
     def __init__(self) -> None:
         self._busy: set[_Worker] = set()
@@ -56,11 +57,11 @@ class Together:
         self._ended = False
 
     def join(self) -> None:
-        """This thread is one of them."""
+        """Add the calling thread."""
         _thread.together = self
 
     def end(self) -> None:
-        """End what is being decoded, and decode nothing else."""
+        """Cancel the images being decoded, and refuse all others."""
         with self._lock:
             self._ended = True
             for worker in self._busy:
@@ -68,7 +69,7 @@ class Together:
 
     @contextmanager
     def working(self, worker: "_Worker") -> Iterator[None]:
-        """``worker`` decodes for them. Raises GivenUp after the end."""
+        """Register ``worker`` while it decodes for these threads. Raises GivenUp after ``end``."""
         with self._lock:
             if self._ended:
                 raise GivenUp
@@ -87,18 +88,18 @@ class Together:
 def decode(data: bytes) -> Image.Image:
     """Decode an image in another process, as ``images.decode.decode_here`` does.
 
-    Raises Undecodable, also for an image that takes too long or too much memory or that crashes its decoder;
-    UsageError for a time limit that is no number.
+    Raises Undecodable, also if decoding exceeds the limits on time and memory or crashes; UsageError for an
+    invalid time limit.
     """
     seconds = allowed_image_seconds()
-    worker = _taken()
+    worker = _take_worker()
     try:
         with getattr(_thread, "together", _ALONE).working(worker):
-            found = worker.ask(data, seconds)
+            result = worker.request(data, seconds)
     except MemoryError as error:
         worker.end()
         raise Undecodable("there is no memory to decode it") from error
-    except BaseException:  # Ctrl-C, too: what it would answer is nobody's
+    except BaseException:  # also Ctrl-C: its response would be read as that of the next image
         worker.end()
         raise
     if worker.late:
@@ -106,21 +107,18 @@ def decode(data: bytes) -> Image.Image:
     else:
         with _lock:
             _idle.append(worker)
-    if isinstance(found, str):
-        raise Undecodable(found)
-    return found
+    if isinstance(result, str):
+        raise Undecodable(result)
+    return result
 
 
 _ALONE = Together()
-"""Threads that joined none."""
+"""The group of threads that have joined no other."""
 
 
 @contextmanager
 def threads(count: int, name: str, together: Together | None = None) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that decode.
-
-    What they still have to do is given up when the block is left, or ``together`` ended.
-    """
+    """Yield a pool of decoding threads; leaving the block, or ``together.end()``, cancels their work."""
     together = together or Together()
     pool = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=together.join)
     try:
@@ -131,15 +129,15 @@ def threads(count: int, name: str, together: Together | None = None) -> Iterator
 
 
 def end_all() -> None:
-    """End every process."""
+    """End every worker process."""
     with _lock:
         workers = list(_all)
     for worker in workers:
         worker.end()
 
 
-def _taken() -> "_Worker":
-    """A process that has nothing to do."""
+def _take_worker() -> "_Worker":
+    """Take an idle worker, or start one."""
     while True:
         with _lock:
             worker = _idle.pop() if _idle else None
@@ -155,20 +153,20 @@ class _Worker:
 
     def __init__(self) -> None:
         self.late = False
-        """Whether it was ended for the time it took."""
+        """Whether it was ended by the time limit."""
         root = str(Path(__file__).parents[2])
-        paths = [path for path in sys.path if path]  # not the working folder, where anything may lie
+        paths = [path for path in sys.path if path]  # not the working folder, which may hold any module
         # Without -P that folder would come first.
         paths += [] if root in paths else [root]
         self._pixels = _shared_file()
-        place = self._pixels.fileno()
+        descriptor = self._pixels.fileno()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", RUN, str(place), *paths],
+                [sys.executable, "-P", "-c", RUN, str(descriptor), *paths],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(place,),
+                pass_fds=(descriptor,),
             )
         except OSError as error:
             self._pixels.close()
@@ -185,23 +183,23 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, data: bytes, seconds: float) -> Image.Image | str:
-        """The image, or the reason why there is none. Raises Undecodable if the process ends over it."""
+    def request(self, data: bytes, seconds: float) -> Image.Image | str:
+        """Return the image, or the reason why there is none. Raises Undecodable if the process ends."""
         try:
             if not self._ready:
                 with self._limited(START_SECONDS):
                     self._read(1)
                 self._ready = True
             with self._limited(seconds):
-                self._to.write(ASKED.pack(seconds, MEMORY, len(data)))
+                self._to.write(REQUEST.pack(seconds, MEMORY, len(data)))
                 self._to.write(data)
                 self._to.flush()
-                return self._answer()
+                return self._response()
         except (EOFError, OSError):
             raise Undecodable(self._end_reason(seconds)) from None
 
-    def _answer(self) -> Image.Image | str:
-        is_image, width, height = ANSWERED.unpack(self._read(ANSWERED.size))
+    def _response(self) -> Image.Image | str:
+        is_image, width, height = RESPONSE.unpack(self._read(RESPONSE.size))
         if not is_image:
             return self._read(width).decode("utf-8", "replace")
         self._pixels.seek(0)
@@ -209,15 +207,15 @@ class _Worker:
             if (image.mode, image.size) != ("RGB", (width, height)):
                 raise EOFError
             image.load()
-        if 3 * width * height > KEPT:
+        if 3 * width * height > MAX_REUSED_BYTES:
             self._pixels.truncate(0)
         return image
 
     def _read(self, size: int) -> bytes:
-        found = self._from.read(size)
-        if len(found) < size:
+        data = self._from.read(size)
+        if len(data) < size:
             raise EOFError
-        return found
+        return data
 
     @contextmanager
     def _limited(self, seconds: float) -> Iterator[None]:
@@ -228,14 +226,14 @@ class _Worker:
             yield
         finally:
             timer.cancel()
-            timer.join()  # or it would end what this process does next
+            timer.join()  # a late timer would kill the process during its next image
 
     def _too_late(self) -> None:
         self.late = True
         self.kill()
 
     def _end_reason(self, seconds: float) -> str:
-        self.kill()  # it may have answered nonsense instead of ending
+        self.kill()  # it may have sent an invalid response instead of ending
         code = self._process.wait()
         if self.late and not self._ready:
             return f"the process that decodes did not start within {START_SECONDS:g} s"
@@ -259,21 +257,21 @@ class _Worker:
             _all.discard(self)
 
     def forget(self) -> None:
-        """Close what leads to the process."""
+        """Close the pipes and the file shared with the process."""
         for file in (self._to, self._from, self._pixels):
             with suppress(OSError):
                 file.close()
 
 
 def _shared_file() -> IO[bytes]:
-    """A file without a name, in memory where the system has such."""
+    """Open a file without a name, in memory where the system supports it."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("lsn-pixels"), "w+b")
     return tempfile.TemporaryFile()
 
 
 def _forget_all() -> None:
-    """In a process that was forked: those processes belong to the one that started them."""
+    """Drop all workers in a forked process: they belong to the process that started them."""
     global _lock
     _lock = threading.Lock()
     for worker in _all:

@@ -1,6 +1,6 @@
-"""The records of listing: an image, what one source holds, and the listing of all sources.
+"""Records of listing: an image, the images of one source, and the listing of all sources.
 
-Also tells by name what is an image, a system folder and a split of a data set.
+Also recognises images, system folders and splits of a data set by their names.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ SYSTEM = frozenset(
 
 
 class Content(Protocol):
-    """What holds the bytes of images that are not a file each. One object serves all images of it."""
+    """A container of images, such as a tar or a table; one object is shared by all its images."""
 
     @property
     def size(self) -> int | None:
-        """Bytes of all of it, if that is known."""
+        """Size of the container in bytes, if it is known."""
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """The bytes of the image at ``offset``, ``size`` of them if it is known. Any thread may call this.
+        """Return the bytes of the image at ``offset``, of length ``size`` if that is known. Thread-safe.
 
         Raises Undecodable, or OSError as a file does.
         """
@@ -75,7 +75,7 @@ class ImageItem:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What could not be listed: its key, the reason, and the path that a user knows it by."""
+    """A path that could not be listed: its key, the reason, and the path as the user wrote it."""
 
     key: str
     reason: str
@@ -84,24 +84,24 @@ class Problem:
 
 @dataclass
 class Source:
-    """Everything one path holds.
+    """The images under one path.
 
-    ``single`` marks a path that is itself the image, ``ordered`` one whose order somebody chose (a list).
-    ``notes`` tell users what was recognised, such as columns.
+    ``single`` marks a path that is itself an image, ``ordered`` one with an order of its own (a list).
+    ``notes`` are sentences about what was recognised, such as columns.
     """
 
     items: list[ImageItem]
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
     system: set[str] = field(default_factory=set)
-    """Names of the system folders among what was ignored."""
+    """Names of the ignored system folders."""
     single: bool = False
     ordered: bool = False
     notes: list[str] = field(default_factory=list)
 
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-"""Folders of data sets that hold a split each."""
+"""Names of folders that each hold a split of a data set."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,14 @@ class SplitFolders:
 
     @property
     def message(self) -> str:
-        """What is wrong where classes are wanted."""
+        """The error message for a command that needs classes."""
         folders = " and ".join(f"'{name}'" for name in self.names)
         what = "folders are splits" if len(self.names) > 1 else "folder is a split"
         return f"'{self.path}' is the root of a data set: its {what} ({folders}), not classes."
 
     @property
     def hint(self) -> str:
-        """What to do instead."""
+        """The command to use instead."""
         test = next((name for name in self.names if not name.lower().startswith("train")), "")
         train = next((name for name in self.names if name != test), "")
         where = "DIR" if self.packed else self.path
@@ -133,18 +133,18 @@ class SplitFolders:
 
 
 def split_folders(source: Source) -> SplitFolders | None:
-    """The splits that a folder or tar holds; None where its folders are classes.
+    """Return the splits in a folder or tar; None if its folders are classes.
 
-    All top folders must be named like splits, and one hold class folders or there be several: ``train`` alone
-    with images in it is a class of trains.
+    The folders are splits if all are named like splits, and there are several or one contains class folders:
+    ``train`` alone with images in it is a class of trains.
     """
-    names = {one.folder for one in source.items}
+    names = {item.folder for item in source.items}
     if not names or not all(isinstance(name, str) and name.lower() in SPLITS for name in names):
         return None
     first = source.items[0]
-    if not all(one.key.startswith(f"{one.folder}/") for one in source.items):  # labels that do not say where
+    if not all(item.key.startswith(f"{item.folder}/") for item in source.items):  # labels from elsewhere
         return None
-    if len(names) == 1 and not any(one.key.count("/") > 1 for one in source.items):
+    if len(names) == 1 and not any(item.key.count("/") > 1 for item in source.items):
         return None
     packed = not first.path.endswith(first.key)
     path = first.path if packed else first.path.removesuffix(first.key).rstrip("/")
@@ -156,12 +156,12 @@ def split_folders(source: Source) -> SplitFolders | None:
 class Listing:
     """The images of one or more sources.
 
-    Images are sorted by key, or in the order they were named; class folders are in label order. With what
-    could not be listed, and how many files and folders were skipped: hidden ones, those of a ``system`` (the
-    names of such folders) and files without an image extension.
-
-    The ``problems`` are named by key, as images are; ``problem_paths`` are the paths of the same. Of a source
-    in ``split_folders`` the classes are splits of a data set, which only a user of classes must refuse."""
+    Images are sorted by key, or in the order given; class folders are in label order. ``problems`` are the
+    paths that could not be listed, by key as images are; ``problem_paths`` are their paths. ``ignored``
+    counts the skipped files and folders: hidden ones, system folders (named in ``system``) and files without
+    an image extension. The classes of a source in ``split_folders`` are splits of a data set, which only
+    commands that need classes must refuse.
+    """
 
     items: tuple[ImageItem, ...]
     folders: tuple[str, ...]
@@ -171,11 +171,11 @@ class Listing:
     system: tuple[str, ...] = ()
     split_folders: tuple[SplitFolders, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was recognised, a sentence each: which columns hold images and classes."""
+    """Sentences about what was recognised, such as the columns of images and classes."""
 
     @property
     def skipped(self) -> str:
-        """A sentence on what was skipped; empty if nothing was."""
+        """A sentence about skipped files; empty if there are none."""
         if not self.ignored:
             return ""
         system = f", with system folders ({', '.join(map(printable, self.system))})" * bool(self.system)
@@ -183,10 +183,10 @@ class Listing:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over every key, label and size: equal digests are the same work."""
+        """sha256 of every key, label and size; listings with equal digests have the same images."""
         total = hashlib.sha256()
         for item in self.items:
-            # A row of a table has no size until it is read; that of the table stands for it.
+            # The size of an image in a table is unknown until it is read; the table's is used instead.
             size = item.content.size if item.size is None and item.content is not None else item.size
             record = f"{item.key}\0{item.label}\0{size}\0"
             total.update(record.encode("utf-8", "surrogateescape"))
@@ -194,30 +194,30 @@ class Listing:
 
 
 Scan = tuple[str, Callable[[], Source]]
-"""The name of a source, and how to list it."""
+"""The name of a source, and the function that lists it."""
 
 
 def is_hidden(name: str) -> bool:
-    """Dot files and folders (``._*``, ``.Trash-1000``, ``.ipynb_checkpoints``), and system folders."""
+    """Whether a name is that of a dot file (``._*``, ``.ipynb_checkpoints``) or of a system folder."""
     return name.startswith(".") or is_system(name)
 
 
 def is_system(name: str) -> bool:
-    """Whether a name is that of a folder in which a system keeps thumbnails, deleted files or lost ones."""
+    """Whether a name is that of a system's folder for thumbnails, deleted files or lost files."""
     return name.lower() in SYSTEM
 
 
 def is_image(name: str) -> bool:
-    """Whether the extension is that of an image; nothing is opened."""
+    """Whether the extension is that of an image; the file is not opened."""
     stem, _, extension = name.rpartition(".")
     return bool(stem) and extension.lower() in EXTENSIONS
 
 
 def by_folder(keys: Sequence[str]) -> list[str | int | None]:
-    """The class of every key of a folder or tar: its first folder, or None for an image at the top."""
-    known: dict[str, str] = {}  # one string a class, not one an image
+    """Return the class of every key of a folder or tar: its first folder, or None for an image at the top."""
+    names: dict[str, str] = {}  # one string per class, not one per image
     return [
-        known.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
+        names.setdefault(top, top) if below else None for top, below, _ in (k.partition("/") for k in keys)
     ]
 
 
@@ -230,25 +230,25 @@ def number_classes(items: Iterable[ImageItem], folders: Sequence[str]) -> None:
 
 
 class UniqueNames:
-    """Names that are given out once: the second ``a`` becomes ``a~2``."""
+    """Makes names unique: the second ``a`` becomes ``a~2``."""
 
     def __init__(self) -> None:
         self._count: dict[str, int] = {}
 
     def __call__(self, name: str) -> str:
-        found, count = name, self._count.get(name, 0)
-        while found in self._count:
+        unique, count = name, self._count.get(name, 0)
+        while unique in self._count:
             count += 1
-            found = f"{name}~{count}"
+            unique = f"{name}~{count}"
         self._count[name] = max(count, 1)
-        self._count.setdefault(found, 1)
-        return found
+        self._count.setdefault(unique, 1)
+        return unique
 
 
 def size_and_time(path: Path | str) -> tuple[int | None, int | None]:
-    """Return the size of a file in bytes and the time of its last change in ns.
+    """Return the size of a file in bytes and its modification time in ns.
 
-    Both are None if they are unavailable; the reason shows when the file is read.
+    Both are None if the status cannot be read; reading the file then fails with the reason.
     """
     try:
         status = os.stat(path)

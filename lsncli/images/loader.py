@@ -1,4 +1,4 @@
-"""Many images, in order: some threads read, others decode, straight into the batches that they become."""
+"""Load batches of images in order: some threads read files, others decode them into the batches."""
 
 import time
 from collections import deque
@@ -21,24 +21,23 @@ from lsncli.images.read import Undecodable, read_bytes
 from lsncli.types import Failure, Labels, Seconds
 
 LOOKAHEAD = 2  # batches being decoded while one is in use
-BITE = 4  # images that a thread takes at a time: handing over each alone costs as much as reading it
+IMAGES_PER_TASK = 4  # scheduling each image alone costs as much as reading it
 READ_AHEAD = 1 << 28
-"""Bytes of images that were read and not yet decoded, above which nothing more is read."""
+"""Bytes of files that may be read ahead of decoding."""
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 Pixels = Callable[[bytes], torch.Tensor]
-"""The bytes of an image file -> (3, H, W), from any thread. Raises Undecodable."""
+"""Converts the bytes of an image file to pixels (3, H, W). Thread-safe. Raises Undecodable."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Items ``start`` to ``stop`` of a listing.
 
-    ``pixels`` (B, 3, H, W), ``keys`` and ``labels`` (B,) of the images that could be read, ``failures`` of
-    the others, each in listing order; and the seconds of reading and decoding.
-
-    ``release`` it when nothing looks at ``pixels`` any more, and their memory serves a later batch: new
-    memory costs as much time as decoding a small image does.
+    ``pixels`` (B, 3, H, W), ``keys`` and ``labels`` (B,) are those of the readable images, ``failures`` those
+    of the others, each in listing order; ``seconds`` is the time of reading and decoding. Call ``release``
+    when ``pixels`` are no longer used, so that a later batch reuses their memory: allocating new memory takes
+    as long as decoding a small image.
     """
 
     start: int
@@ -64,12 +63,12 @@ def load_batches(
     """Read and decode ``items[start:]`` in batches; batch k is always items [k B, (k + 1) B).
 
     ``pixels`` is called from ``workers`` threads (Pillow, simplejpeg and numpy release the interpreter lock,
-    and threads need not copy pixels between processes); twice as many, which mostly wait, read. An image that
-    fails, in whatever way, is a Failure of its batch. Closing the iterator stops the threads. At most
-    LOOKAHEAD + 1 batches of images are in memory, and about READ_AHEAD bytes of files; ``pinned`` puts the
-    batches where a CUDA device copies from by itself. ``together.end()``, from any thread, gives up what is
-    still being decoded, and the iterator raises GivenUp. Raises UsageError for invalid sizes, and for a
-    time limit of images (LSN_IMAGE_TIMEOUT) that is no number.
+    and threads need not copy pixels between processes); twice as many, which mostly wait, read. Every image
+    that fails is a Failure of its batch. Closing the iterator stops the threads. At most LOOKAHEAD + 1
+    batches of images are in memory, and about READ_AHEAD bytes of files; ``pinned`` allocates the batches in
+    pinned memory, for asynchronous copies to a CUDA device. ``together.end()``, from any thread, cancels
+    decoding, and the iterator raises GivenUp. Raises UsageError for invalid sizes, and for an invalid time
+    limit of images (LSN_IMAGE_TIMEOUT).
     """
     allowed_image_seconds()
     check_sizes(batch_size=batch_size, workers=workers)
@@ -88,50 +87,51 @@ def _batches(
     together: Together,
 ) -> Generator[Batch, None, None]:
     readers = ThreadPoolExecutor(max(4, 2 * workers), thread_name_prefix="lsn-images-read")
-    held, memory = _Held(), _Memory(batch_size, pinned)
-    waiting: deque[_Growing] = deque()
+    read_ahead, memory = _ReadAhead(), _BatchMemory(batch_size, pinned)
+    pending: deque[_PendingBatch] = deque()
 
-    def read(batch: _Growing, places: range) -> None:
-        held.wait()
+    def read(batch: _PendingBatch, rows: range) -> None:
+        read_ahead.wait()
         began = time.perf_counter()
-        found = [_read(batch.items[place]) for place in places]
-        batch.read_seconds(time.perf_counter() - began)
-        size = sum(len(one) for one in found if isinstance(one, bytes))
-        held.add(size)
-        # Handed on only now: a thread that decodes never waits for one that reads.
-        decoders.submit(decode, batch, places, found, size)
+        files = [_read(batch.items[row]) for row in rows]
+        batch.add_read_seconds(time.perf_counter() - began)
+        size = sum(len(data) for data in files if isinstance(data, bytes))
+        read_ahead.add(size)
+        # Submitted only now, so that a decoding thread never waits for a reading one.
+        decoders.submit(decode, batch, rows, files, size)
 
-    def decode(batch: _Growing, places: range, found: list[bytes | Failure], size: int) -> None:
-        batch.fill(places, found, pixels)
-        found.clear()
-        held.add(-size)
+    def decode(batch: _PendingBatch, rows: range, files: list[bytes | Failure], size: int) -> None:
+        batch.fill(rows, files, pixels)
+        files.clear()
+        read_ahead.add(-size)
 
     following = start
     with threads(workers, "lsn-images-decode", together) as decoders:
         try:
-            while following < len(items) or waiting:
-                while following < len(items) and len(waiting) <= LOOKAHEAD:
-                    batch = _Growing(following, items[following : following + batch_size], memory)
-                    for first in range(0, len(batch.items), BITE):
-                        readers.submit(read, batch, range(first, min(first + BITE, len(batch.items))))
+            while following < len(items) or pending:
+                while following < len(items) and len(pending) <= LOOKAHEAD:
+                    batch = _PendingBatch(following, items[following : following + batch_size], memory)
+                    for first in range(0, len(batch.items), IMAGES_PER_TASK):
+                        last = min(first + IMAGES_PER_TASK, len(batch.items))
+                        readers.submit(read, batch, range(first, last))
                     following += len(batch.items)
-                    waiting.append(batch)
-                    del batch  # no name may keep a batch alive that was given away
-                yield waiting.popleft().whole()
+                    pending.append(batch)
+                    del batch  # no variable may keep a batch in memory after it was yielded
+                yield pending.popleft().wait()
         finally:
-            held.stop()
+            read_ahead.stop()
             readers.shutdown(wait=True, cancel_futures=True)
 
 
-class _Held:
-    """Counts the bytes between reading and decoding."""
+class _ReadAhead:
+    """Limits the bytes that are read and not yet decoded to READ_AHEAD."""
 
     def __init__(self) -> None:
         self._change = Condition()
         self._bytes, self._stopped = 0, False
 
     def wait(self) -> None:
-        """Until there is room for more."""
+        """Wait until more may be read."""
         with self._change:
             self._change.wait_for(lambda: self._bytes <= READ_AHEAD or self._stopped)
 
@@ -141,21 +141,21 @@ class _Held:
             self._change.notify_all()
 
     def stop(self) -> None:
-        """Nobody waits any more."""
+        """Release all waiting threads."""
         with self._change:
             self._stopped = True
             self._change.notify_all()
 
 
-class _Memory:
-    """Room for batches of pixels, again and again."""
+class _BatchMemory:
+    """Allocates the pixels of batches, and reuses those that were given back."""
 
     def __init__(self, batch_size: int, pinned: bool) -> None:
         self._batch_size, self._pinned = batch_size, pinned
         self._free: list[torch.Tensor] = []
 
     def take(self, like: torch.Tensor) -> torch.Tensor:
-        """For a batch of images of the shape and type of ``like``."""
+        """Return memory for a batch of images of the shape and type of ``like``."""
         shape = (self._batch_size, *like.shape)
         while self._free:
             free = self._free.pop()
@@ -167,47 +167,47 @@ class _Memory:
         self._free.append(pixels)
 
 
-class _Growing:
-    """A batch while its images arrive, in any order."""
+class _PendingBatch:
+    """A batch whose images are still being read and decoded, in any order."""
 
-    def __init__(self, start: int, items: Sequence[ImageItem], memory: _Memory) -> None:
+    def __init__(self, start: int, items: Sequence[ImageItem], memory: _BatchMemory) -> None:
         self.start, self.items = start, items
         self._memory = memory
-        self._lock, self._done = Lock(), Event()
+        self._lock, self._complete = Lock(), Event()
         self._pixels: torch.Tensor | None = None
         self._failures: dict[int, Failure] = {}
         self._error: BaseException | None = None
-        self._left = len(items)
+        self._remaining = len(items)
         self._seconds = Seconds()
 
-    def read_seconds(self, seconds: float) -> None:
+    def add_read_seconds(self, seconds: float) -> None:
         with self._lock:
             self._seconds += Seconds(read=seconds)
 
-    def fill(self, places: range, found: Sequence[bytes | Failure], pixels: Pixels) -> None:
-        """Decode what was found for some places into them. What is not an image's fault breaks the batch."""
+    def fill(self, rows: range, files: Sequence[bytes | Failure], pixels: Pixels) -> None:
+        """Decode ``files`` into ``rows`` of the batch. ``wait`` raises errors that are no image's fault."""
         began = time.perf_counter()
         try:
-            for place, one in zip(places, found, strict=True):
-                made = _decode(self.items[place], one, pixels) if isinstance(one, bytes) else one
-                if isinstance(made, Failure):
-                    self._failures[place] = made
+            for row, data in zip(rows, files, strict=True):
+                result = _decode(self.items[row], data, pixels) if isinstance(data, bytes) else data
+                if isinstance(result, Failure):
+                    self._failures[row] = result
                 else:
-                    self._put(place, made)
+                    self._put(row, result)
         except BaseException as error:
             self._error = error
         with self._lock:
             self._seconds += Seconds(decode=time.perf_counter() - began)
-            self._left -= len(places)
-            if not self._left:
-                self._done.set()
+            self._remaining -= len(rows)
+            if not self._remaining:
+                self._complete.set()
 
-    def whole(self) -> Batch:
-        """The batch, once all of it is there."""
-        self._done.wait()
+    def wait(self) -> Batch:
+        """Wait for all images and return the batch. Raises what ``fill`` could not assign to an image."""
+        self._complete.wait()
         if self._error is not None:
             raise self._error
-        good = [place for place in range(len(self.items)) if place not in self._failures]
+        good = [row for row in range(len(self.items)) if row not in self._failures]
         taken, memory = self._pixels, self._memory
         if taken is None:
             pixels = torch.empty((0, 3, 0, 0))
@@ -228,25 +228,25 @@ class _Growing:
             self.start,
             self.start + len(self.items),
             pixels,
-            tuple(self.items[place].key for place in good),
-            np.array([self.items[place].label for place in good], dtype=np.int32),
-            tuple(self._failures[place] for place in sorted(self._failures)),
+            tuple(self.items[row].key for row in good),
+            np.array([self.items[row].label for row in good], dtype=np.int32),
+            tuple(self._failures[row] for row in sorted(self._failures)),
             self._seconds,
             release,
         )
 
-    def _put(self, place: int, pixels: torch.Tensor) -> None:
+    def _put(self, row: int, pixels: torch.Tensor) -> None:
         with self._lock:
             if self._pixels is None:
                 self._pixels = self._memory.take(pixels)
         if self._pixels.shape[1:] != pixels.shape:
             raise ValueError(f"pixels of shape {tuple(pixels.shape)} among {tuple(self._pixels.shape[1:])}")
-        # By numpy: torch would share so small a copy among threads of its own, in each of ours.
-        np.copyto(self._pixels[place].numpy(), pixels.numpy())
+        # With numpy: torch would split even so small a copy among threads of its own.
+        np.copyto(self._pixels[row].numpy(), pixels.numpy())
 
 
 def _read(item: ImageItem) -> bytes | Failure:
-    """Errors become values here: one kept in a future would keep, by its traceback, the whole batch alive."""
+    """Read an image; an error is returned, as the traceback of one raised would keep the batch in memory."""
     try:
         return read_bytes(item)
     except Undecodable as error:
@@ -265,5 +265,5 @@ def _decode(item: ImageItem, data: bytes, pixels: Pixels) -> torch.Tensor | Fail
 
 
 def one_line(text: str) -> str:
-    """An error's text as a reason: one printable line of bounded length, whatever the image held."""
+    """Return the text of an error as one printable line of bounded length."""
     return printable(" ".join(text.split()))[:300]

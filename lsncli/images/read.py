@@ -1,5 +1,4 @@
-"""The encoded bytes of one image, or a short reason why not: from a file, a range of a tar, or whatever else
-an item's ``content`` is. Any thread may read any item."""
+"""Read the encoded bytes of one image from a file, a range of a tar or another ``Content``. Thread-safe."""
 
 import errno
 import os
@@ -36,28 +35,28 @@ REASONS = {
 
 
 def read_bytes(item: "ImageItem") -> bytes:
-    """The encoded bytes of an image. Raises Undecodable, also if what holds them changed after listing."""
+    """Return the encoded bytes of an image. Raises Undecodable, also if its file changed after listing."""
     try:
         if item.content is not None:
             return item.content.read(item.offset or 0, item.size)
         return read_file(item.path, item.size, item.mtime)[0]
     except OSError as error:
-        known = REASONS.get(error.errno or 0)
-        raise Undecodable(known or f"cannot be read: {error.strerror or error}") from error
+        reason = REASONS.get(error.errno or 0)
+        raise Undecodable(reason or f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the path
         raise Undecodable(f"cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class ListedTar:
-    """A plain tar as it was when it was listed: its size in bytes and the time of its last change in ns."""
+    """An uncompressed tar, with its size in bytes and modification time in ns when it was listed."""
 
     path: str
     size: int
     mtime: int
 
     def read(self, offset: int, size: int | None) -> bytes:
-        """``size`` bytes from ``offset``. Raises OSError, and Undecodable if the tar is another one now."""
+        """Read ``size`` bytes from ``offset``. Raises OSError, and Undecodable if the tar has changed."""
         # Every call opens the file anew: threads share no position and need no lock.
         with _opened(self.path) as (descriptor, status):
             if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
@@ -69,13 +68,13 @@ class ListedTar:
 
 
 def packed(path: str) -> ListedTar:
-    """A plain tar as it is now. Raises OSError."""
+    """Return an uncompressed tar with its present size and time. Raises OSError."""
     status = os.stat(path)
     return ListedTar(path, status.st_size, status.st_mtime_ns)
 
 
 def read_range(descriptor: int, offset: int, size: int) -> bytes:
-    """``size`` bytes from ``offset`` of an open file, fewer if it ends."""
+    """Read ``size`` bytes from ``offset`` of an open file, fewer if it ends."""
     os.lseek(descriptor, offset, os.SEEK_SET)
     pieces = []
     while size > 0 and (piece := os.read(descriptor, size)):
@@ -85,7 +84,10 @@ def read_range(descriptor: int, offset: int, size: int) -> bytes:
 
 
 def read_file(path: str, size: int | None, mtime: int | None) -> tuple[bytes, os.stat_result]:
-    """A whole file and its status; ``size`` and ``mtime`` are those of its listing, None = unknown."""
+    """Read a file and its status. Raises OSError, and Undecodable if the file has changed.
+
+    ``size`` in bytes and ``mtime`` in ns are those of its listing, None if unknown.
+    """
     with _opened(path) as (descriptor, status):
         if size not in (None, status.st_size) or mtime not in (None, status.st_mtime_ns):
             raise Undecodable(CHANGED)
@@ -101,8 +103,8 @@ def read_file(path: str, size: int | None, mtime: int | None) -> tuple[bytes, os
 
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A regular file, open; and what it is, which one call tells for the check of kind, size and time."""
-    # Without waiting: what has become a named pipe since it was listed would wait for ever.
+    """Open a regular file; yields its descriptor and status. Raises OSError or Undecodable."""
+    # Without blocking: a file that was replaced by a named pipe since the listing would block for ever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:

@@ -137,7 +137,7 @@ def test_files_are_not_read_far_ahead_of_decoding(images: Path, monkeypatch: pyt
     items = list_images([images]).items * 4
     assert sum(len(b.keys) for b in load_batches(items, slow, batch_size=60, workers=1)) == len(items)
     # Four threads read, each begins a bite while there is room; the one that decodes has another.
-    assert most <= 1000 + (4 + 1) * loader.BITE * 600
+    assert most <= 1000 + (4 + 1) * loader.IMAGES_PER_TASK * 600
 
 
 def test_reading_goes_on_while_decoding_waits(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

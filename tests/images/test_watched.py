@@ -81,8 +81,8 @@ def test_every_image_has_the_pixels_that_it_has_in_a_thread() -> None:
 
 
 def test_pixels_of_one_image_are_never_those_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kept in (decode_process.KEPT, 0):
-        monkeypatch.setattr(decode_process, "KEPT", kept)
+    for kept in (decode_process.MAX_REUSED_BYTES, 0):
+        monkeypatch.setattr(decode_process, "MAX_REUSED_BYTES", kept)
         for size in ((64, 48), (3, 500), (1, 1), (200, 300)):
             data = encoded("PNG", PICTURE.resize(size))
             assert outcome(decode_process.decode, data) == outcome(decode_here, data)
@@ -117,9 +117,9 @@ def test_a_decoder_that_dies_is_a_failure_of_that_image_alone(decoding, what: st
 
 
 @pytest.mark.parametrize("width", [64, 1 << 31])
-def test_an_answer_without_pixels_is_a_failure(decoding, width: int) -> None:
-    answer = f"lambda answers, *rest: answers.write(worker.ANSWERED.pack(True, {width}, 48))"
-    decoding(f"worker._answer = {answer}; worker.serve()")
+def test_a_response_without_pixels_is_a_failure(decoding, width: int) -> None:
+    respond = f"lambda responses, *rest: responses.write(worker.RESPONSE.pack(True, {width}, 48))"
+    decoding(f"worker._respond = {respond}; worker.serve()")
     with pytest.raises(Undecodable, match="damaged: its decoder crashed"):
         decode_process.decode(encoded("PNG"))
     assert processes() == set()
