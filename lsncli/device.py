@@ -1,4 +1,4 @@
-"""Where and how precisely the model computes: devices, precisions, seeds. torch is loaded on use."""
+"""Devices, precisions, seeds and threads of the model. torch is imported on first use."""
 
 import os
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 def pick_device(name: str) -> "torch.device":
-    """``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """Return the torch device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    Raises Unavailable if the device is not here, UsageError if there is no such name.
+    ``auto`` is cuda if there is one, else mps, else cpu. Raises Unavailable if this machine lacks the device,
+    UsageError for another name.
     """
     import torch
 
@@ -41,7 +42,7 @@ def pick_device(name: str) -> "torch.device":
 
 @dataclass
 class _Forks:
-    """Whether this process computes, and whether it was forked from one that did."""
+    """Whether this process has computed, and whether it was forked from one that had."""
 
     computes: bool = False
     forked: bool = False
@@ -56,10 +57,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def computes() -> None:
-    """Note that this process computes with a model from now on.
+    """Record that this process computes with a model from now on.
 
-    Raises LsnError in a process that was forked from one that had computed: torch's threads stayed there, and
-    work that waits for them never ends.
+    Raises LsnError in a process that was forked from one that had computed: torch's threads are not copied by
+    a fork, and work that waits for them never ends.
     """
     if _forks.forked:
         raise LsnError(
@@ -92,9 +93,10 @@ def images_at_once(batch_size: int, device: str) -> int:
 
 
 def pick_dtype(precision: str) -> "torch.dtype":
-    """The torch dtype of ``fp32``, ``fp16`` or ``bf16``: the whole model is cast to it, no autocast.
+    """Return the torch dtype of ``fp32``, ``fp16`` or ``bf16``.
 
-    (Autocast to bfloat16 on a CPU was measured at a third of the speed of plain float32.)
+    The whole model is cast to it, without autocast: autocast to bfloat16 on a CPU was measured at a third of
+    the speed of plain float32.
     """
     import torch
 
@@ -105,24 +107,24 @@ def pick_dtype(precision: str) -> "torch.dtype":
 
 
 def seeded(seed: int) -> "torch.Generator":
-    """A CPU random generator of its own: no global random state is touched."""
+    """Return a new CPU random generator; the global random state does not change."""
     import torch
 
     return torch.Generator().manual_seed(seed)
 
 
 NARROW = 384
-"""Below this width a text tower's matrices are too small to share among threads."""
+"""Below this width the matrices of a text tower are too small to split among threads."""
 
 
 @contextmanager
 def threads_for(width: int) -> Iterator[None]:
-    """One CPU thread while a tower narrower than ``NARROW`` is at work, as many as usual otherwise.
+    """Use one CPU thread for a tower narrower than ``NARROW``, and the usual number otherwise.
 
-    Splitting such small work gains nothing on idle cores (15 ms a step with one thread, 27 ms with two, for
-    10 classes at width 192), and where another process is busy the threads wait for each other: a second a
-    step was seen. A rule rather than a race, because the number of threads changes the last bits of a
-    sum and equal seeds must give equal prompts.
+    Splitting such small work gains nothing on idle cores (15 ms per step with one thread, 27 ms with two, for
+    10 classes at width 192), and on busy cores the threads wait for each other (1 s per step was measured). A
+    fixed rule is used, not a measurement, because the number of threads changes the last bits of a sum, and
+    equal seeds must give equal prompts.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""Every file that is written: there whole or not at all, whatever happens meanwhile.
+"""Write files atomically, so that a file is complete or absent even after a crash.
 
-A file gets a temporary name in its folder, is forced to the disk, and is then renamed. ``OpenFolder`` does
-the same within an open folder, where no link is followed and nothing is overwritten unless asked for.
+A file is written under a temporary name in its folder, forced to disk, and then renamed. ``OpenFolder`` does
+the same relative to an open folder: it follows no link, and overwrites nothing unless told to.
 """
 
 import errno
@@ -18,7 +18,7 @@ from uuid import uuid4
 from lsncli.errors import LsnError
 
 DESCRIPTORS = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-"""Whether a folder can be held open."""
+"""Whether this system supports operations relative to a folder descriptor."""
 LINK = "is a symbolic link, which is not followed"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -26,14 +26,15 @@ _BINARY = getattr(os, "O_BINARY", 0)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | _BINARY
 _DESCRIPTOR_FOLDERS = ("/proc/", "/dev/fd/")
 _LONGEST = 200
-"""Bytes of a file's name that its temporary name repeats: with the rest it must not become too long."""
+"""Bytes of a file name that its temporary name repeats; more could exceed the longest possible name."""
 
 
 class OpenFolder(AbstractContextManager["OpenFolder"]):
-    """An open folder: what is done in it is done there, wherever its path leads by now.
+    """An open folder: operations stay in it even if its path is replaced meanwhile.
 
-    Without a descriptor (on Windows, and where nobody else can be in the way) its path stands for it. Names
-    are those of entries, no paths. No method follows a link that has the name. All raise OSError.
+    Without a descriptor (on Windows, and for folders that no other process replaces) its path is used
+    instead. Names are entries of the folder, not paths. No method follows a link of that name. All raise
+    OSError.
     """
 
     def __init__(self, path: str, handle: int | None = None) -> None:
@@ -41,7 +42,7 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> "OpenFolder":
-        """Open a folder by a path whose links are followed."""
+        """Open a folder by its path; follow links."""
         name = os.fspath(path)
         if DESCRIPTORS:
             return cls(name, os.open(name, _FOLDER))
@@ -50,7 +51,7 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
 
     @classmethod
     def real(cls, path: str | os.PathLike[str], *, make: bool = False) -> "OpenFolder":
-        """Open a folder by a full path that contains no link; ``make`` makes what is missing of it."""
+        """Open a folder by an absolute path that contains no link; ``make`` creates missing folders."""
         first, *names = Path(os.path.normpath(path)).parts
         folder = cls.at(first)
         for name in names:
@@ -59,7 +60,7 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
         return folder
 
     def inside(self, name: str, *, make: bool = False) -> "OpenFolder":
-        """Open a folder in this one; ``make`` makes it if it is missing."""
+        """Open a subfolder; ``make`` creates it if it is missing."""
         path = os.path.join(self.path, name)
         if make:
             with suppress(FileExistsError):
@@ -80,16 +81,16 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
             os.close(self._handle)
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Whether ``status`` is of this very folder."""
+        """Return whether ``status`` is that of this folder."""
         own = os.stat(self.path) if self._handle is None else os.fstat(self._handle)
         return os.path.samestat(own, status)
 
     def status(self, name: str) -> os.stat_result:
-        """What has the name; of a link, what the link itself is."""
+        """Return the status of an entry; for a link, that of the link itself."""
         return os.stat(self._name(name), dir_fd=self._handle, follow_symlinks=False)
 
     def has(self, name: str) -> bool:
-        """Whether anything has the name, be it a link that leads nowhere."""
+        """Return whether there is an entry of that name, including a broken link."""
         try:
             self.status(name)
         except FileNotFoundError:
@@ -97,12 +98,12 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
         return True
 
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """A descriptor of the regular file of that name. A pipe or a device is refused at once."""
+        """Open a regular file and return its descriptor. Refuse a pipe or a device without waiting."""
         if not DESCRIPTORS and stat.S_ISLNK(self.status(name).st_mode):
             raise OSError(LINK)
-        waiting = getattr(os, "O_NONBLOCK", 0)
+        nonblocking = getattr(os, "O_NONBLOCK", 0)
         try:
-            handle = os.open(self._name(name), flags | NO_LINK | _BINARY | waiting, dir_fd=self._handle)
+            handle = os.open(self._name(name), flags | NO_LINK | _BINARY | nonblocking, dir_fd=self._handle)
         except OSError as error:
             raise (OSError(LINK) if error.errno == errno.ELOOP else error) from error
         if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -111,19 +112,19 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
         raise OSError("is not a regular file")
 
     def new_file(self, name: str, mode: int = 0o666) -> int:
-        """A descriptor of a new, empty file. Raises FileExistsError if the name is taken."""
+        """Create an empty file and return its descriptor. Raises FileExistsError if the name is taken."""
         return os.open(self._name(name), _NEW, mode, dir_fd=self._handle)
 
     def make_folder(self, name: str) -> None:
-        """Make a folder. Raises FileExistsError if the name is taken."""
+        """Create a folder. Raises FileExistsError if the name is taken."""
         os.mkdir(self._name(name), dir_fd=self._handle)
 
     def make_link(self, target: str, name: str) -> None:
-        """Make a symbolic link to ``target``. Raises FileExistsError if the name is taken."""
+        """Create a symbolic link to ``target``. Raises FileExistsError if the name is taken."""
         os.symlink(target, self._name(name), dir_fd=self._handle)
 
     def link_target(self, name: str) -> str:
-        """Where the symbolic link of that name leads."""
+        """Return the target of a symbolic link."""
         return os.readlink(self._name(name), dir_fd=self._handle)
 
     def remove(self, name: str) -> None:
@@ -131,13 +132,14 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
         os.unlink(self._name(name), dir_fd=self._handle)
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder that is empty."""
+        """Remove an empty folder."""
         os.rmdir(self._name(name), dir_fd=self._handle)
 
     def move(self, name: str, other: "OpenFolder", new: str) -> None:
         """Rename a file into ``other``. Raises FileExistsError if the name ``new`` is taken there.
 
-        A rename would overwrite: an empty file takes the name first. A kill in between leaves it.
+        A rename would overwrite, so an empty file reserves the name first. A killed process can leave it
+        behind.
         """
         os.close(other.new_file(new))
         try:
@@ -156,12 +158,12 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
         temporary: str = "",
         private: bool = False,
     ) -> Iterator[IO[Any]]:
-        """A new file that gets its name when the block ends well; otherwise nothing is left of it.
+        """Write a new file that gets its name if the block succeeds; on an error nothing is left of it.
 
         ``opened`` makes a file object of a descriptor. Raises FileExistsError if the name is taken, unless
-        ``overwrite``: then the file takes the permissions and the place of the old one. ``temporary`` is the
-        name that it has meanwhile; whatever else has that name is removed. Only its owner may read a
-        ``private`` file. The content is on the disk then; that a new name is there too takes ``sync``.
+        ``overwrite`` is set: then the file replaces the old one and takes its permissions. ``temporary`` is
+        its name while it is written; an existing file of that name is removed. Only its owner can read a
+        ``private`` file. The content is then on disk; call ``sync`` to force a new name to disk too.
         """
         if temporary:
             with suppress(FileNotFoundError):
@@ -185,7 +187,7 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
                 self.remove(temporary)
 
     def sync(self) -> None:
-        """Force names to the disk, where folders can be opened for that."""
+        """Force the names in this folder to disk, where the system supports it."""
         with suppress(OSError):
             handle = os.open(self._name("."), os.O_RDONLY, dir_fd=self._handle)
             try:
@@ -194,7 +196,7 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
                 os.close(handle)
 
     def _publish(self, temporary: str, name: str) -> None:
-        try:  # a second name never overwrites, and has the whole file at once
+        try:  # a hard link never overwrites, and appears with the complete file
             os.link(self._name(temporary), self._name(name), src_dir_fd=self._handle, dst_dir_fd=self._handle)
         except FileExistsError:
             raise
@@ -219,35 +221,37 @@ class OpenFolder(AbstractContextManager["OpenFolder"]):
 
 
 def temporary_name(name: str) -> str:
-    """A hidden name, of nothing that exists, for a file that will be called ``name``."""
-    return f"{_beginning(name)}{uuid4().hex[:16]}.tmp"
+    """Return a unique hidden name for a file that will be called ``name``."""
+    return f"{_temporary_prefix(name)}{uuid4().hex[:16]}.tmp"
 
 
 def is_temporary(name: str, final: str) -> bool:
-    """Whether ``name`` is a temporary one of a file that will be called ``final``."""
-    return name.startswith(_beginning(final)) and name.endswith(".tmp")
+    """Return whether ``name`` is a temporary name of a file that will be called ``final``."""
+    return name.startswith(_temporary_prefix(final)) and name.endswith(".tmp")
 
 
 def whole(
     path: Path, *, mode: str = "wb", buffering: int = -1, temporary: str = "", private: bool = False
 ) -> AbstractContextManager[IO[bytes]]:
-    """A binary file that takes the place of ``path`` when the block ends well; an old one stays otherwise.
+    """Write a binary file that replaces ``path`` if the block succeeds; on an error an old file stays.
 
-    Missing folders are made. A symbolic link at ``path`` is replaced, not followed. A device or a pipe is
-    written to as it is. ``temporary`` as for ``OpenFolder.writing``. Raises OSError.
+    Missing folders are created. A symbolic link at ``path`` is replaced, not followed. A device or a pipe is
+    written to directly. ``temporary`` is as for ``OpenFolder.writing``. Raises OSError.
     """
-    return _written(path, lambda handle: open(handle, mode, buffering=buffering), temporary, private)
+    return _write_atomically(path, lambda handle: open(handle, mode, buffering=buffering), temporary, private)
 
 
 def whole_text(path: Path, *, errors: str = "strict") -> AbstractContextManager[IO[str]]:
-    """``whole`` for UTF-8 text, whose line ends are written as they are."""
-    return _written(path, lambda handle: open(handle, "w", encoding="utf-8", errors=errors, newline=""))
+    """Write a UTF-8 text file as ``whole`` does, without converting line ends."""
+    return _write_atomically(
+        path, lambda handle: open(handle, "w", encoding="utf-8", errors=errors, newline="")
+    )
 
 
 def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file at once; only its owner may read a ``private`` one.
+    """Write ``data`` to a file atomically; only its owner can read a ``private`` file.
 
-    Raises LsnError; an old file then stays.
+    Raises LsnError if that fails; an old file then stays.
     """
     try:
         with whole(path, private=private) as file:
@@ -257,7 +261,7 @@ def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
-    """``write_whole`` for a file that only lsn names: whatever has that name is replaced, be it a pipe."""
+    """Write a file that only lsn uses, as ``write_whole``; replace whatever has its name, even a pipe."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = OpenFolder(os.fspath(path.parent))
@@ -270,7 +274,7 @@ def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def read_own(path: Path, most: int) -> bytes:
-    """A file that lsn wrote, of at most ``most`` bytes. Raises OSError; for a link, pipe or device, too."""
+    """Read a file that lsn wrote, of at most ``most`` bytes. Raises OSError, also for a link or a pipe."""
     with OpenFolder.at(path.parent) as folder, open(folder.open_file(path.name), "rb") as file:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError("is larger than any that lsn writes")
@@ -278,7 +282,7 @@ def read_own(path: Path, most: int) -> bytes:
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError, before the work rather than after it, if ``path`` cannot be written."""
+    """Raise OSError if ``path`` cannot be written, so that a command can fail before its work."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not _written_in_place(path):
@@ -289,7 +293,7 @@ def check_writable(path: Path) -> None:
 
 
 def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
-    """Give a file a second name, or a copy where there are no hard links. Raises OSError."""
+    """Link ``source`` to ``target`` atomically, or copy it where there are no hard links. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary or temporary_name(target.name)
     linked = target.with_name(temporary)
@@ -303,16 +307,16 @@ def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
         try:
             os.replace(linked, target)
         finally:
-            linked.unlink(missing_ok=True)  # still there where the target was the same file already
+            linked.unlink(missing_ok=True)  # it remains if the target already was the same file
 
 
 def sync(path: Path) -> None:
-    """Force a folder to the disk."""
+    """Force the names in a folder to disk."""
     OpenFolder(os.fspath(path)).sync()
 
 
 @contextmanager
-def _written(
+def _write_atomically(
     path: Path, opened: Callable[[int], IO[Any]], temporary: str = "", private: bool = False
 ) -> Iterator[IO[Any]]:
     if _written_in_place(path):
@@ -325,17 +329,17 @@ def _written(
         yield file
 
 
-def _beginning(name: str) -> str:
+def _temporary_prefix(name: str) -> str:
     return f".{os.fsdecode(os.fsencode(name)[:_LONGEST])}."
 
 
 def _written_in_place(path: Path) -> bool:
-    """Whether ``path`` is a device, a pipe, or an open file of a process such as /dev/stdout."""
+    """Return whether ``path`` is a device, a pipe, or an open file of a process such as /dev/stdout."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return True
-        leads = path.parent / os.readlink(path) if path.is_symlink() else path
+        target = path.parent / os.readlink(path) if path.is_symlink() else path
     except OSError:
         return False
-    folders = (f"{os.path.realpath(one.parent)}/" for one in (path, leads))
+    folders = (f"{os.path.realpath(file.parent)}/" for file in (path, target))
     return any(folder.startswith(_DESCRIPTOR_FOLDERS) for folder in folders)

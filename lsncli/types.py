@@ -1,4 +1,4 @@
-"""The few types that every layer shares: array aliases and the records that travel between rooms."""
+"""Types that every layer shares: array aliases and records."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.floating[Any]]
 """Features (N, D), text features (C, D) or scores (N,), in any float precision."""
 
 Float64Array = NDArray[np.float64]
-"""What scores and metrics are computed and returned in."""
+"""The precision in which scores and metrics are computed and returned."""
 
 CosineFunction = Callable[[FloatArray], Float64Array]
 """Raw features (N, D) to cosines (N, C), or for K sets of negative prompts (K, N, C)."""
@@ -27,7 +27,7 @@ Labels = NDArray[np.int32]
 UNLABELLED = -1
 
 LearnedArrays = dict[str, NDArray[Any]]
-"""What a score learned from training rows, by name; a detector keeps it."""
+"""The arrays that a score learned from training rows, by name; a detector stores them."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Failure:
 
 
 def content(array: NDArray[Any]) -> str:
-    """sha256 of an array: type, shape and bytes."""
-    found = sha256(f"{array.dtype.str}{array.shape}".encode())
-    found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+    """Return the sha256 of the type, shape and bytes of an array."""
+    digest = sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Where the time went from images to rows, in seconds of stages that overlap.
+    """The time spent in each stage from images to rows, in seconds. The stages overlap.
 
     ``read``, ``decode`` (with the model's preprocessing) and ``encode`` are sums over threads; ``waiting`` is
-    how long the encoder had no pixels, ``write`` how long whoever took its batches was busy with them.
+    the time in which the encoder had no pixels, ``write`` the time in which its batches were consumed.
     """
 
     read: float = 0.0
@@ -72,7 +72,7 @@ class Rows:
 
     @cached_property
     def content(self) -> str:
-        """Digest of the features: many methods ask for it, and it is read off them once."""
+        """The digest of the features, computed once because many methods need it."""
         return content(self.features)
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class Head:
     that depend on the image (CoCoOp) a function from raw features to cosines; or the rows of a linear probe,
     whose ``scale`` is 1. ``scale`` of text is CLIP's logit scale (100, not its logarithm), ``bias`` (C,) is
     None for no bias. ``negative`` are K sets of negative prompts, (K, C, D) or a function to cosines, None
-    where none were learned. ``scores.common`` has the ways to cosines and logits.
+    where none were learned. ``scores.common`` computes cosines and logits.
     """
 
     classes: tuple[str, ...]
@@ -98,12 +98,12 @@ class Head:
 
     @property
     def conditional(self) -> bool:
-        """Whether some prompts depend on the image, so that every image costs a pass of the text tower."""
+        """Whether some prompts depend on the image, so that every image needs a pass of the text tower."""
         return callable(self.weights) or callable(self.negative)
 
 
 def unit(vectors: FloatArray) -> Float64Array:
-    """Rows scaled to length one along the last axis, in float64. A zero row stays zero."""
+    """Scale rows to length one along the last axis, in float64. A zero row stays zero."""
     wide = np.asarray(vectors, dtype=np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)
     return wide / np.where(norms == 0, 1.0, norms)
@@ -111,10 +111,11 @@ def unit(vectors: FloatArray) -> Float64Array:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which model, to the bit, made some features. Two digests are equal or nothing may be mixed.
+    """The identity, to the bit, of the model that made features.
 
-    ``pretrained`` (where the weights were found) is kept so that the model can be loaded again, but does
-    not count towards the digest: the same weights at another path are the same model.
+    Features of models with different digests must not be mixed. ``pretrained`` (the location of the weights)
+    is stored so that the model can be loaded again, but is not part of the digest: the same weights at
+    another path are the same model.
     """
 
     model: str
@@ -137,11 +138,11 @@ class Fingerprint:
         return sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """The fields as one line of JSON, for a store or an artefact."""
+        """Return the fields as one line of JSON, for a store or an artefact."""
         return json.dumps(self._fields(), sort_keys=True)
 
     def _fields(self) -> dict[str, Any]:
-        """``decode`` only where it is not exact, so that files from before there was a choice stay valid."""
+        """Return the fields, without an exact ``decode``, so that older files stay valid."""
         fields = asdict(self)
         if self.decode == "exact":
             del fields["decode"]
@@ -149,7 +150,7 @@ class Fingerprint:
 
     @classmethod
     def from_json(cls, text: str) -> "Fingerprint":
-        """The inverse of ``to_json``. Raises ValueError or TypeError for a text that is not one."""
+        """Read the fields from the JSON of ``to_json``. Raises ValueError or TypeError for invalid text."""
         return validate(cls, parse_json(text), "fingerprint")
 
     def __str__(self) -> str:

@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from lsncli.images.item import Listing
 
 NAMED = 5
-"""Images that are OOD or unreadable and are named on stderr after each look."""
+"""The number of OOD or unreadable images named on stderr after each scan."""
 CHECKED = 500
-"""Images after which the self-check speaks up and begins anew, so that it is about what comes now."""
+"""The number of images after which the drift check reports and restarts, to cover recent images only."""
 
 
 class WatchSession:
-    """The detector, its model, and what came so far."""
+    """The detector, its model, and the counts of the images so far."""
 
-    def __init__(self, place: Workspace, pretrained: str, device: str, batch_size: int, workers: int) -> None:
+    def __init__(self, work: Workspace, pretrained: str, device: str, batch_size: int, workers: int) -> None:
         from lsncli.artefacts.detector import load_detector
         from lsncli.backbones import load_again
         from lsncli.detection.detect import VerdictCounts
         from lsncli.device import pick_device
 
-        self.detector: SavedDetector = load_detector(place.detector)
+        self.detector: SavedDetector = load_detector(work.detector)
         self.tally: VerdictCounts = VerdictCounts()
         self._backbone = load_again(
             self.detector.fingerprint, pretrained=pretrained, device=device, what="prompts"
         )
-        self._how: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "batch_size": options.images_at_once(batch_size, device),
             "workers": options.threads(workers),
             "device": str(pick_device(device)),
@@ -52,20 +52,20 @@ class WatchSession:
         self._begin_check()
 
     def detect(self, listing: "Listing") -> "Iterator[tuple[int, Sequence[Verdict]]]":
-        """The verdicts on what arrived, batch by batch."""
+        """Yield the verdicts on the arrived images, batch by batch."""
         from lsncli.detection.detect import detect
 
-        return detect(listing, self.detector, self._drift.watching(self._backbone), **self._how)
+        return detect(listing, self.detector, self._drift.watching(self._backbone), **self._options)
 
     def count(self, batch: "Sequence[Verdict]") -> None:
-        """Take a batch into account."""
+        """Add a batch to the counts and the drift check."""
         self._drift.count(batch)
         self._checked += len(batch)
         for verdict in batch:
             self.tally.count(verdict)
 
     def check(self, quiet: bool, *, last: bool = False) -> None:
-        """Warn of images that are far from calibration's, when enough have come."""
+        """Warn if the images differ from those of calibration, once there are enough."""
         if last or self._checked >= CHECKED:
             for text in self._drift.warnings():
                 say(f"Warning: {text}", quiet=quiet, style="yellow")
@@ -81,26 +81,26 @@ class WatchSession:
 def score_arrivals(
     watcher: "Watcher", arrivals: "Sequence[Arrival]", scoring: WatchSession, quiet: bool
 ) -> None:
-    """Score what one look found, and say what did not belong."""
+    """Score the arrivals of one scan and print the OOD and unreadable images."""
     from lsncli.detection.detect import VerdictCounts
 
-    tally, named = VerdictCounts(), 0
+    tally, shown = VerdictCounts(), 0
     with progress_bar("images", len(arrivals), quiet=quiet) as progress:
         for batch in watcher.score(arrivals):
             scoring.count(batch)
             for verdict in batch:
                 tally.count(verdict)
-                if verdict.kind != "id" and named < NAMED:
-                    named += 1
-                    say(f"  {_described(verdict)}: {printable(verdict.path or '')}", quiet=quiet)
+                if verdict.kind != "id" and shown < NAMED:
+                    shown += 1
+                    say(f"  {_describe(verdict)}: {printable(verdict.path or '')}", quiet=quiet)
             progress(len(batch))
-    others = tally.kinds["ood"] + tally.kinds["failed"] - named
-    more = f" ({others} more of these not named)" if others else ""
+    others = tally.kinds["ood"] + tally.kinds["failed"] - shown
+    more = f" ({others} more of these not shown)" if others else ""
     say(f"{time.strftime('%H:%M:%S')} {_counts(tally)}{more}", quiet=quiet)
     scoring.check(quiet)
 
 
-def _described(verdict: "Verdict") -> str:
+def _describe(verdict: "Verdict") -> str:
     return f"unreadable, {verdict.error}" if verdict.error is not None else f"OOD, {verdict.score:.6f}"
 
 
@@ -110,13 +110,13 @@ def _counts(tally: "VerdictCounts") -> str:
 
 
 def summarise(watcher: "Watcher", scoring: WatchSession, quiet: bool) -> None:
-    """Counts of this run, and what the verdicts rest on."""
+    """Print the counts of this run, the basis of the threshold, and warnings."""
     threshold = scoring.detector.threshold
     say(f"{_counts(scoring.tally)} ({scoring.detector.basis}).", quiet=quiet)
     if watcher.waiting:
-        say(f"Still changing, left for the next time: {images(watcher.waiting)}.", quiet=quiet)
+        say(f"Still changing, left for the next run: {images(watcher.waiting)}.", quiet=quiet)
     if watcher.gone:
-        say(f"Taken away before they were read: {images(watcher.gone)}.", quiet=quiet)
+        say(f"Removed before they were read: {images(watcher.gone)}.", quiet=quiet)
     scoring.check(quiet, last=True)
     if threshold.doubt:
         say(f"Warning: {threshold.doubt}", quiet=quiet, style="yellow")
@@ -135,13 +135,13 @@ def watch(
         ),
     ] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Score what is there and has no row yet, then stop.")
+        bool, typer.Option("--once", help="Score the present images that have no row yet, then stop.")
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
-            help="Rows are added here. (WORK/results/watch.jsonl)",
+            help="The file to which rows are appended. (WORK/results/watch.jsonl)",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None,
@@ -156,7 +156,7 @@ def watch(
 ) -> None:
     """Score images with the workspace's detector as they arrive in a folder; Ctrl-C ends it.
 
-    Every image gets a row of JSON in a file that is also the memory: after a restart, or a kill, what
+    Every image gets a row of JSON in a file that is also the memory: after a restart, an image that
     has a row is not read again unless it has changed.
     """
     from lsncli.detection.watch import Watcher, rounds
@@ -165,9 +165,9 @@ def watch(
     options.set_timeouts(None, image_timeout)
     if not folder.is_dir():
         raise UsageError(f"'{folder}' is not a folder that can be watched.", "Such as lsn watch ./inbox")
-    place = Workspace(work)
-    path = output or place.folder / "results" / "watch.jsonl"
-    scoring = WatchSession(place, pretrained, device, batch_size, workers)
+    workspace = Workspace(work)
+    path = output or workspace.folder / "results" / "watch.jsonl"
+    scoring = WatchSession(workspace, pretrained, device, batch_size, workers)
     with open_log(path, [column.key for column in COLUMNS], plain, follow=output is not None) as log:
         watcher = Watcher(Path(os.path.abspath(folder)), log, scoring.detect, follow_links=follow_links)
         what = "Looking once" if once else f"Looking every {interval:g} s, until Ctrl-C"
@@ -192,10 +192,10 @@ def watch(
 
 
 def _say_trouble(watcher: "Watcher", before: str, quiet: bool) -> str:
-    """Say when the folder cannot be read any more (a disk that was unplugged), and when it can again."""
+    """Report when the folder cannot be read any more (an unplugged disk), and when it can again."""
     name = printable(str(watcher.folder))
     if watcher.trouble and not before:
-        say(f"Warning: {name}: {watcher.trouble}. Looking again and again.", style="yellow")
+        say(f"Warning: {name}: {watcher.trouble}. Trying again at every look.", style="yellow")
     elif before and not watcher.trouble:
         say(f"{name} can be read again.", quiet=quiet)
     return watcher.trouble
@@ -203,7 +203,7 @@ def _say_trouble(watcher: "Watcher", before: str, quiet: bool) -> str:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """A termination (``systemctl stop``, ``docker stop``) ends it like Ctrl-C."""
+    """Handle a termination (``systemctl stop``, ``docker stop``) like Ctrl-C."""
     before = None
     with suppress(ValueError):  # not in the main thread, where no handler can be set
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)

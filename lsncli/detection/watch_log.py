@@ -1,9 +1,9 @@
-"""What ``lsn watch`` has written is all it remembers: JSON lines, a row an image, known by path and version.
+"""The output file of ``lsn watch``, which is also its memory: JSON lines, one row per image path and version.
 
-A row holds the columns of ``lsn score`` and ``VERSION``. Rows are only ever appended and are on the disk
-before anybody reads them, so that a kill at any moment leaves whole rows and at most a piece of one, which
-the next start cuts off. A file that is taken away meanwhile (rotated, removed) is begun anew, so that no row
-goes to where nobody looks for it.
+A row has the columns of ``lsn score`` and ``VERSION``. Rows are only appended, and are on disk before they
+are reported. A process that is killed leaves complete rows and at most one incomplete row, which the next
+start truncates. If the file is rotated or removed during a run, a new one is started at its path, so that no
+row is written to a file without a name.
 """
 
 import errno
@@ -21,14 +21,15 @@ from lsncli.validation import parse_json, validate
 
 BEGINNING = b'{"path": "'
 MOST_BYTES = 1 << 20
-"""Of a row: many times what the longest path takes."""
-HINT = "Name another --output: only a file that lsn watch began is gone on with."
+"""The largest row: many times the length of the longest path."""
+HINT = "Name another --output: lsn watch continues only a file that it started."
 
 
 class Version(NamedTuple):
-    """Which state of a file was looked at: bytes, and when content and, by ``ctime_ns``, anything changed.
+    """The version of a file: its size in bytes and the times of its last changes.
 
-    None where the file system would not tell.
+    ``mtime_ns`` is the last change of the content, ``ctime_ns`` of the content or the status. A field is None
+    where the file system does not provide it.
     """
 
     size: int | None = None
@@ -37,11 +38,11 @@ class Version(NamedTuple):
 
 
 VERSION = Version._fields
-"""The columns behind those of ``lsn score``."""
+"""The columns after those of ``lsn score``."""
 
 
 class WatchLog:
-    """An open file of rows; ``open_log`` makes one."""
+    """An open file of rows; ``open_log`` creates one."""
 
     def __init__(
         self, path: Path, handle: int, fields: Sequence[str], plain: Callable[[Any], Any], follow: bool
@@ -52,20 +53,20 @@ class WatchLog:
         self._known: Known = {}
 
     def __len__(self) -> int:
-        """Paths that have a row."""
+        """The number of paths that have a row."""
         return len(self._known)
 
     def knows(self, path: str, version: Version) -> bool:
-        """Whether the last row of ``path`` is about this version of it.
+        """Return whether the last row of ``path`` is about this version of it.
 
-        An image that was read is another one when size or time changed; one that was not could also be
-        readable since its permissions or its folder did.
+        An image that was read has a new version when its size or mtime changes. One that could not be read
+        also has one when its ctime changes: new permissions can make it readable.
         """
         return self._known.get(self._plain(path)) in (version[:2], version)
 
     def append(self, rows: Sequence[tuple[Mapping[str, Any], Version]]) -> None:
-        """Write rows, fields that they lack as null, and wait until the disk has them. Raises LsnError."""
-        if self._moved():
+        """Write rows, with null for missing fields, and force them to disk. Raises LsnError."""
+        if self._is_replaced():
             handle = _open(self.path, self._follow)
             self.close()
             self._handle = handle
@@ -74,49 +75,49 @@ class WatchLog:
             {name: self._plain(row.get(name)) for name in self._fields} | version._asdict()
             for row, version in rows
         ]
-        left = memoryview("".join(json.dumps(record) + "\n" for record in records).encode())
+        unwritten = memoryview("".join(json.dumps(record) + "\n" for record in records).encode())
         try:
-            while left:
-                left = left[os.write(self._handle, left) :]
+            while unwritten:
+                unwritten = unwritten[os.write(self._handle, unwritten) :]
             os.fsync(self._handle)
         except OSError as error:
             raise LsnError(
                 f"{self.path} cannot be written: {error.strerror or error}.",
-                "The same command goes on with what is not in it.",
+                "The same command continues with the images that have no row.",
             ) from error
-        self._known.update(_known(record) for record in records)
+        self._known.update(_path_and_version(record) for record in records)
 
-    def _moved(self) -> bool:
-        """Whether ``path`` is not the open file any more."""
+    def _is_replaced(self) -> bool:
+        """Return whether ``path`` is no longer the open file."""
         try:
             return not os.path.samestat(os.stat(self.path), os.fstat(self._handle))
         except OSError:
             return True
 
     def go_on(self) -> None:
-        """Learn the rows that the file has, and cut off what a kill left of one. Raises LsnError."""
+        """Read the rows of the file and truncate an incomplete last row. Raises LsnError."""
         known, end = _read(self.path)
         os.ftruncate(self._handle, end)
         self._known.update(known)
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         os.close(self._handle)
 
 
 Known = dict[str, tuple[int | None, ...]]
-"""Size and mtime of the last row of a path, and for an image that could not be read ctime."""
+"""Path to size and mtime of its last row, and ctime for an image that could not be read."""
 
 
 @contextmanager
 def open_log(
     path: Path, fields: Sequence[str], plain: Callable[[Any], Any], *, follow: bool = True
 ) -> Iterator[WatchLog]:
-    """Open or begin the file and hold its lock: two that watch would each write all images.
+    """Open or create the file and hold its lock: two processes would each write every image.
 
-    ``fields`` are the columns, ``path`` first; ``plain`` makes a value one that JSON has. A symbolic link at
-    ``path`` is refused unless it is to be followed (``follow``). Raises LsnError for a file that cannot be
-    opened, is held by another process or is not of ``lsn watch``; that one stays as it is.
+    ``fields`` are the columns, ``path`` first; ``plain`` converts a value to a JSON type. A symbolic link at
+    ``path`` is refused unless ``follow`` is set. Raises LsnError for a file that cannot be opened, is locked
+    by another process, or was not written by ``lsn watch``, which is left unchanged.
     """
     handle = _open(path, follow)
     with ExitStack() as stack:
@@ -145,31 +146,31 @@ def _open(path: Path, follow: bool) -> int:
 
 
 def _read(path: Path) -> tuple[Known, int]:
-    """The last version of every path, and where the last whole row ends."""
+    """Return the last version of every path, and the offset at which the last complete row ends."""
     known: Known = {}
     end = 0
     with path.open("rb") as file:
         lines = iter(lambda: file.readline(MOST_BYTES), b"")
         for number, line in enumerate(lines, start=1):
             if len(line) == MOST_BYTES:
-                raise _foreign(path, number)
-            if not line.endswith(b"\n"):  # the last: a kill came while it was written
+                raise _foreign_row(path, number)
+            if not line.endswith(b"\n"):  # the last row: the process was killed while writing it
                 if not (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
-                    raise _foreign(path, number)
+                    raise _foreign_row(path, number)
                 break
             try:
-                name, version = _known(parse_json(line))
+                name, version = _path_and_version(parse_json(line))
                 known[name] = version
             except (ValueError, TypeError, KeyError) as error:
-                raise _foreign(path, number) from error
+                raise _foreign_row(path, number) from error
             end += len(line)
     return known, end
 
 
-def _known(record: Mapping[str, Any]) -> tuple[str, tuple[int | None, ...]]:
+def _path_and_version(record: Mapping[str, Any]) -> tuple[str, tuple[int | None, ...]]:
     version = Version(*validate(tuple[int | None, ...], [record[name] for name in VERSION], "version"))
     return validate(str, record["path"], "path"), version if record["error"] is not None else version[:2]
 
 
-def _foreign(path: Path, number: int) -> LsnError:
+def _foreign_row(path: Path, number: int) -> LsnError:
     return LsnError(f"{path}, line {number}: not a row that lsn watch writes.", HINT)

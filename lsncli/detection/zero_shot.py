@@ -1,4 +1,4 @@
-"""A detector from nothing but class names: the classes against a vocabulary of other words, uncalibrated."""
+"""Zero-shot detection: an uncalibrated detector from class names and a vocabulary of other words."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,13 +16,12 @@ LABEL = "zero-shot NegLabel"
 
 
 def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> SavedDetector:
-    """A NegLabel detector of ``classes`` by their names alone.
+    """Make a NegLabel detector of ``classes`` from their names alone.
 
-    Nobody has measured how many ID images its threshold keeps, and the detector says so
-    (``threshold.calibrated``). Gamma is the share of the classes among all words, C / (C + V): an image is ID
-    if it makes it likelier than chance that one of the classes is meant. Raises UsageError for no class, an
-    empty name, and two names that are one text to the model; LsnError for one that does not fit the text
-    tower.
+    The rate of ID images that its threshold keeps is unknown (``threshold.calibrated`` is False). Gamma is
+    the share of the classes among all words, C / (C + V): an image is ID if its probability of being one of
+    the classes is above chance. Raises UsageError for no class, an empty name, and two names that are the
+    same text to the model; LsnError for a name that does not fit the text tower.
     """
     names = checked_names(classes)
     check_distinct(names, text_ids_of(backbone), where="--classes")
@@ -41,18 +40,18 @@ def zero_shot_detector(classes: Sequence[str], backbone: Backbone) -> SavedDetec
 
 
 def checked_names(classes: Iterable[str]) -> tuple[str, ...]:
-    """Class names without blanks around and between. Raises UsageError as ``zero_shot_detector`` does."""
-    given = tuple(classes)
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in given):
+    """Return class names with normalised spaces. Raises UsageError as ``zero_shot_detector`` does."""
+    raw = tuple(classes)
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in raw):
         raise UsageError(f"Expected a list of class names, found {classes!r:.80}.", 'Such as ["cat", "dog"].')
-    names = tuple(" ".join(name.split()) for name in given)
+    names = tuple(" ".join(name.split()) for name in raw)
     if not any(names):
         raise UsageError(
             "No class was named.", 'Name them between commas, such as --classes "cat,dog,truck".'
         )
     if not all(names):
         raise UsageError("A class has an empty name.", "Is there a comma too many?")
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise UsageError(f"The class '{twice}' is named twice.")
+    duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
+    if duplicate is not None:
+        raise UsageError(f"The class '{duplicate}' is named twice.")
     return names

@@ -169,7 +169,7 @@ def test_the_folder_that_goes_is_told_and_waited_for_but_not_once(watch, monkeyp
     sleeping(monkeypatch, sleep)
     done = watch()
     assert done.code == 0
-    assert "Looking again and again" in done.err
+    assert "Trying again at every look" in done.err
     assert "can be read again" in done.err
     assert len(rows()) == 5
     looks.clear()

@@ -241,7 +241,7 @@ def test_once_looks_twice_and_not_at_all_again_if_there_is_nothing_new(place, mo
     assert list(rounds(place.watcher, 3.5, once=True)) == []
     place.put("a.jpg", 1)
     found = list(rounds(place.watcher, 3.5, once=True))
-    assert [[one.one.path for one in arrivals] for arrivals in found] == [[str(place.folder / "a.jpg")]]
+    assert [[one.item.path for one in arrivals] for arrivals in found] == [[str(place.folder / "a.jpg")]]
     assert slept == [3.5]
 
 
