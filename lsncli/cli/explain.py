@@ -62,7 +62,7 @@ def explain(
     from lsncli.explanation.saliency import check_classes, read_image, try_explain
     from lsncli.images.listing import named
     from lsncli.images.remote import as_url
-    from lsncli.report.explanation_images import write_looks
+    from lsncli.report.explanation_images import write_heat_maps
     from lsncli.report.explanation_tables import print_explanation
 
     options.set_timeouts(timeout, image_timeout)
@@ -89,7 +89,7 @@ def explain(
         device=resolved_device,
     )
     explanation, problem = try_explain(backbone, prompts, picture, classes or (), evidence.likely[0].name)
-    files = write_looks(to, name, explanation, evidence)
+    files = write_heat_maps(to, name, explanation, evidence)
     print_explanation(explanation, evidence, files, format, output)
     if problem:
         say(problem, quiet=quiet, style="yellow")

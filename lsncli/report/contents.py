@@ -125,7 +125,7 @@ class SetRequest:
 class Report:
     """The contents of the page.
 
-    For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``looks`` with the heat maps of some rows, and
+    For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``maps`` with the heat maps of some rows, and
     the ``nearest`` training images of rows with a picture.
 
     ``calibration`` are held-out ID images, None if unavailable; ``same_rows`` says whether gamma was set on
@@ -138,7 +138,7 @@ class Report:
     same_rows: bool
     listed: tuple[Sequence[int], ...]
     pictures: tuple[Mapping[int, bytes], ...]
-    looks: tuple[Mapping[int, Explanation], ...]
+    maps: tuple[Mapping[int, Explanation], ...]
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     nearest: tuple[Mapping[int, tuple[Neighbour, ...]], ...] = ()
@@ -146,7 +146,7 @@ class Report:
     @property
     def failed(self) -> int:
         """How many images could not be read."""
-        return sum(len(one.failures) for one in self.sets)
+        return sum(len(scored.failures) for scored in self.sets)
 
 
 def want_images(name: str, kind: Kind, paths: Sequence[Path], columns: Columns = AUTOMATIC) -> SetRequest:
@@ -166,7 +166,7 @@ def want_split(work: Workspace, name: str, kind: Kind, folders: Sequence[Path] |
 
 
 def make_report(
-    wanted: Sequence[SetRequest],
+    requests: Sequence[SetRequest],
     work: Workspace,
     scorer: Scorer,
     *,
@@ -185,17 +185,19 @@ def make_report(
     gamma = detector.threshold.gamma
     drift = Drift(detector)
     sets: list[ScoredSet] = []
-    for one in wanted:
-        if isinstance(one.images, Split):
+    for request in requests:
+        if isinstance(request.images, Split):
             made_by = read_fingerprint(work.features)
-            sets.append(scorer.split(one.images, made_by, one.kind, one.folders, progress))
+            sets.append(scorer.split(request.images, made_by, request.kind, request.folders, progress))
         else:
-            watching = drift if one.kind == "input" else None
-            sets.append(scorer.listing(one.images, one.name, one.kind, one.source, watching, progress))
+            watching = drift if request.kind == "input" else None
+            sets.append(
+                scorer.listing(request.images, request.name, request.kind, request.source, watching, progress)
+            )
     calibration = calibration_rows(work, scorer, train)
     share = LISTED // len(sets)
     progress(0, "pictures")
-    looks, warnings = explain_images(sets, scorer, explained)
+    maps, warnings = explain_images(sets, scorer, explained)
     thumbs = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
     training = training_images(work, detector, train)
     return Report(
@@ -205,7 +207,7 @@ def make_report(
         same_rows=set_on(calibration, detector),
         listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
         pictures=thumbs,
-        looks=looks,
+        maps=maps,
         notes=(*_notes(detector, sets), *warnings, *drift.warnings()),
         facts=tuple(_facts(detector, sets, work)),
         nearest=nearest_by_row(sets, thumbs, training, ALIKE) if training is not None else (),

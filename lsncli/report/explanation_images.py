@@ -1,6 +1,6 @@
-"""The pictures of `lsn explain`: heat maps over the image, a sheet of maps and numbers, and the same as JSON.
+"""The files of `lsn explain`: heat maps over the image, a sheet of maps and numbers, and the numbers as JSON.
 
-Pillow draws them; matplotlib is not needed.
+Pillow draws the pictures, without matplotlib.
 """
 
 import json
@@ -21,8 +21,12 @@ from lsncli.report.formats import plain
 from lsncli.report.plots import unique_stem
 from lsncli.types import Float64Array
 
+if TYPE_CHECKING:
+    from lsncli.explanation.evidence import Reasons
+    from lsncli.explanation.saliency import Explanation
+
 SIDE = 336
-"""The longer side of a panel in pixels, at least."""
+"""The smallest longer side of a panel in pixels."""
 MARGIN, LINE = 10, 18
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -40,8 +44,8 @@ def overlay(picture: NDArray[np.uint8], weights: Float64Array) -> Image.Image:
     level = (weights / top if top > 0 else weights).astype(np.float32)
     smooth = Image.fromarray(level).resize(plain.size, Image.Resampling.BICUBIC)
     heat = np.clip(np.asarray(smooth, dtype=float), 0, 1)[..., None]
-    places = np.linspace(0, 1, len(STOPS))
-    colours = np.concatenate([np.interp(heat, places, STOPS[:, channel]) for channel in range(3)], axis=-1)
+    levels = np.linspace(0, 1, len(STOPS))
+    colours = np.concatenate([np.interp(heat, levels, STOPS[:, channel]) for channel in range(3)], axis=-1)
     grey = np.asarray(plain.convert("L").convert("RGB"), dtype=float)
     share = STRENGTH * np.sqrt(heat)
     return Image.fromarray(((1 - share) * grey + share * colours).round().astype(np.uint8))
@@ -57,21 +61,21 @@ def panel(picture: NDArray[np.uint8]) -> Image.Image:
 def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.Image:
     """Return an image of rows of panels, each with up to two lines of text above it.
 
-    All panels have one width, and those of a row one height.
+    All panels have the same width, and those of a row the same height.
     """
     width = rows[0][0][0].width
     heights = [row[0][0].height + MARGIN + 2 * LINE for row in rows]
     wide = width + MARGIN
     columns = max(len(row) for row in rows)
-    made = Image.new("RGB", (MARGIN + columns * wide, MARGIN + sum(heights)), "white")
-    draw, font = ImageDraw.Draw(made), ImageFont.load_default(13)
-    for down, row in enumerate(rows):
-        for across, (image, lines) in enumerate(row):
-            left, top = MARGIN + across * wide, MARGIN + sum(heights[:down])
+    canvas = Image.new("RGB", (MARGIN + columns * wide, MARGIN + sum(heights)), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for row_index, row in enumerate(rows):
+        for column_index, (image, lines) in enumerate(row):
+            left, top = MARGIN + column_index * wide, MARGIN + sum(heights[:row_index])
             for at, line in enumerate(lines):
                 draw.text((left, top + at * LINE), fitting(draw, line, font, width), "black", font)
-            made.paste(image, (left, top + 2 * LINE))
-    return made
+            canvas.paste(image, (left, top + 2 * LINE))
+    return canvas
 
 
 def save(image: Image.Image, path: Path) -> None:
@@ -93,9 +97,6 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float, *, e
     return shown
 
 
-if TYPE_CHECKING:
-    from lsncli.explanation.evidence import Reasons
-
 LINE_HEIGHT, GAP, SIZE = 19, 4, 13
 BAR, GREY = (196, 214, 236), (95, 95, 95)
 NONE_HELD_OUT = "no held-out ID images to compare with"
@@ -116,23 +117,30 @@ class Entry:
     below: str = ""
 
 
-def numbers(found: "Reasons", width: int) -> list[Panel]:
-    """Return panels of ``width`` and one height: the verdict, if any, classes, training images."""
+def numbers(reasons: "Reasons", width: int) -> list[Panel]:
+    """Return panels of equal height: the verdict with its measures, if any, classes, training images."""
     blocks: list[tuple[str, str, list[Entry]]] = []
-    if found.evidence is not None:
+    if reasons.evidence is not None:
         entries = [
-            Entry(one.name, f"{one.value:.6f}", one.below or 0.0, _rank(one.below))
-            for one in found.evidence.measures
+            Entry(measure.name, f"{measure.value:.6f}", measure.below or 0.0, _rank(measure.below))
+            for measure in reasons.evidence.measures
         ]
-        blocks.append((found.evidence.sentence, found.evidence.label, entries))
-    entries = [Entry(one.name, f"{one.probability:.1%}", one.probability) for one in found.likely]
+        blocks.append((reasons.evidence.sentence, reasons.evidence.label, entries))
+    entries = [
+        Entry(likely.name, f"{likely.probability:.1%}", likely.probability) for likely in reasons.likely
+    ]
     blocks.append(("Most like", "probability among the classes", entries))
-    if found.nearest:
+    if reasons.nearest:
         entries = [
-            Entry(one.class_name or "no class", f"{one.cosine:.3f}", max(0.0, one.cosine), one.key)
-            for one in found.nearest
+            Entry(
+                neighbour.class_name or "no class",
+                f"{neighbour.cosine:.3f}",
+                max(0.0, neighbour.cosine),
+                neighbour.key,
+            )
+            for neighbour in reasons.nearest
         ]
-        blocks.append(("Nearest training images", f"cosine, of the split {found.split}", entries))
+        blocks.append(("Nearest training images", f"cosine, of the split {reasons.split}", entries))
     height = max(sum(_height(entry) for entry in entries) for _, _, entries in blocks)
     return [(_block(entries, width, height), (title, note)) for title, note, entries in blocks]
 
@@ -146,8 +154,9 @@ def _height(entry: Entry) -> int:
 
 
 def _block(entries: Sequence[Entry], width: int, height: int) -> Image.Image:
-    made = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(made), ImageFont.load_default(SIZE)
+    """Draw entries one below the other on a white panel."""
+    canvas = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(SIZE)
     top = 0
     for entry in entries:
         room = width - draw.textlength(entry.number, font) - 3 * GAP
@@ -160,63 +169,59 @@ def _block(entries: Sequence[Entry], width: int, height: int) -> Image.Image:
             shown = fitting(draw, entry.below, font, width - 2 * GAP, end=False)
             draw.text((GAP, top + LINE_HEIGHT), shown, GREY, font)
         top += _height(entry)
-    return made
+    return canvas
 
 
-if TYPE_CHECKING:
-    from lsncli.explanation.evidence import Reasons
-    from lsncli.explanation.saliency import Explanation
-
-
-def write_looks(folder: Path, stem: str, found: "Explanation", why: "Reasons") -> list[Path]:
+def write_heat_maps(folder: Path, stem: str, explanation: "Explanation", reasons: "Reasons") -> list[Path]:
     """Write ``STEM.explain.png``, ``STEM.explain.json`` and a heat map per prompt; return the heat maps.
 
     Raises LsnError if a file cannot be written.
     """
     names: list[str] = []
-    seen: Panel = (panel(found.seen), (stem, "as the model sees it"))
-    rows: dict[str, list[Panel]] = {} if found.maps else {"": [seen]}
-    for look in found.maps:
-        names.append(unique_stem(f"{stem}.{look.name}-{look.prompt}", names))
-        made = overlay(found.seen, look.weights)
-        save(made, folder / f"{names[-1]}.png")
-        title = look.name + (" (predicted)" if look.name == found.predicted else "")
-        row = rows.setdefault(look.name, [seen])
-        nothing = "" if look.weights.any() else ": nothing"
-        row.append((made, (title, f"{look.prompt}, cosine {look.cosine:.3f}{nothing}")))
-    whole = sheet([numbers(why, seen[0].width), *rows.values()])
-    save(whole, folder / f"{stem}.explain.png")
-    _write_numbers(folder / f"{stem}.explain.json", found, why)
+    seen: Panel = (panel(explanation.seen), (stem, "as the model sees it"))
+    rows: dict[str, list[Panel]] = {} if explanation.maps else {"": [seen]}
+    for prompt_map in explanation.maps:
+        names.append(unique_stem(f"{stem}.{prompt_map.name}-{prompt_map.prompt}", names))
+        heat_map = overlay(explanation.seen, prompt_map.weights)
+        save(heat_map, folder / f"{names[-1]}.png")
+        title = prompt_map.name + (" (predicted)" if prompt_map.name == explanation.predicted else "")
+        row = rows.setdefault(prompt_map.name, [seen])
+        nothing = "" if prompt_map.weights.any() else ": nothing"
+        row.append((heat_map, (title, f"{prompt_map.prompt}, cosine {prompt_map.cosine:.3f}{nothing}")))
+    everything = sheet([numbers(reasons, seen[0].width), *rows.values()])
+    save(everything, folder / f"{stem}.explain.png")
+    _write_numbers(folder / f"{stem}.explain.json", explanation, reasons)
     return [folder / f"{name}.png" for name in names]
 
 
-def _write_numbers(path: Path, found: "Explanation", why: "Reasons") -> None:
+def _write_numbers(path: Path, explanation: "Explanation", reasons: "Reasons") -> None:
     maps = [
         {
-            "class": look.name,
-            "prompt": look.prompt,
-            "cosine": look.cosine,
-            "peak": look.peak,
-            "weights": look.weights.tolist(),
+            "class": prompt_map.name,
+            "prompt": prompt_map.prompt,
+            "cosine": prompt_map.cosine,
+            "peak": prompt_map.peak,
+            "weights": prompt_map.weights.tolist(),
         }
-        for look in found.maps
+        for prompt_map in explanation.maps
     ]
+    evidence = reasons.evidence
     everything = {
-        "predicted": found.predicted,
-        "detector": why.evidence.label if why.evidence else None,
-        "verdict": next(iter(verdict_rows(why)), None),
-        "measures": [dict(vars(one)) for one in why.evidence.measures] if why.evidence else [],
-        "classes": likely_rows(why),
-        "split": why.split,
-        "nearest": nearest_rows(why),
-        "size": [found.seen.shape[1], found.seen.shape[0]],
+        "predicted": explanation.predicted,
+        "detector": evidence.label if evidence else None,
+        "verdict": next(iter(verdict_rows(reasons)), None),
+        "measures": [dict(vars(measure)) for measure in evidence.measures] if evidence else [],
+        "classes": likely_rows(reasons),
+        "split": reasons.split,
+        "nearest": nearest_rows(reasons),
+        "size": [explanation.seen.shape[1], explanation.seen.shape[0]],
         "maps": maps,
     }
     write_whole(path, (json.dumps(_plain(everything), indent=1) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:
-    """The value with ``formats.plain`` applied at any depth."""
+    """Return the value with ``formats.plain`` applied at any depth."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

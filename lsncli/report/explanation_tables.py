@@ -45,8 +45,8 @@ ALL = [
         + ["file"]
     )
 ]
-"""Columns for programs. ``what`` is verdict, class, nearest or prompt; a row has None in the columns of the
-others."""
+"""Columns for programs. ``what`` is verdict, class, nearest or prompt; a row has None in the columns of other
+kinds."""
 
 
 @dataclass(frozen=True)
@@ -59,75 +59,85 @@ class TitledTable:
 
 
 def print_explanation(
-    found: "Explanation", why: "Reasons", files: Sequence[Path], format_name: str, output: Path | None
+    explanation: "Explanation",
+    reasons: "Reasons",
+    files: Sequence[Path],
+    format_name: str,
+    output: Path | None,
 ) -> None:
     """Write an explanation to stdout or ``output``; ``files`` are its heat maps. Raises as ``render``."""
     form = FORMATS[format_name]
     if not form.people:
-        render(to_rows(found, why, files), ALL, format_name, output)
+        render(to_rows(explanation, reasons, files), ALL, format_name, output)
         return
     with target(output, format_name) as file:
-        for number, table in enumerate(titled_tables(found, why, files)):
+        for number, table in enumerate(titled_tables(explanation, reasons, files)):
             if form.heading:
                 file.write("\n" * bool(number) + form.heading(table.title))
             form.write(table.rows, table.columns, file, table.title)
 
 
-def titled_tables(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> list[TitledTable]:
+def titled_tables(explanation: "Explanation", reasons: "Reasons", files: Sequence[Path]) -> list[TitledTable]:
     """Return the tables that have rows, the verdict first."""
-    judged = why.evidence
-    measures = [dict(vars(one)) for one in judged.measures] if judged else []
-    title, label = (judged.sentence, printable(judged.label)) if judged else ("", "")
+    evidence = reasons.evidence
+    measures = [dict(vars(measure)) for measure in evidence.measures] if evidence else []
+    title, label = (evidence.sentence, printable(evidence.label)) if evidence else ("", "")
     tables = [
         TitledTable(title, [Column("name", label), *MEASURES], measures),
-        TitledTable("Most like", LIKELY, likely_rows(why)),
-        TitledTable(f"Nearest images of the split {why.split}", NEAREST, nearest_rows(why)),
-        TitledTable("Where the prompts look", MAPS, look_rows(found, files)),
+        TitledTable("Most like", LIKELY, likely_rows(reasons)),
+        TitledTable(f"Nearest images of the split {reasons.split}", NEAREST, nearest_rows(reasons)),
+        TitledTable("Where the prompts look", MAPS, map_rows(explanation, files)),
     ]
     return [table for table in tables if table.rows]
 
 
-def to_rows(found: "Explanation", why: "Reasons", files: Sequence[Path]) -> Rows:
+def to_rows(explanation: "Explanation", reasons: "Reasons", files: Sequence[Path]) -> Rows:
     """Return an explanation as rows with the columns ``ALL``."""
     return [
-        *({"what": "verdict", **row} for row in verdict_rows(why)),
-        *({"what": "class", **row} for row in likely_rows(why)),
-        *({"what": "nearest", **row} for row in nearest_rows(why)),
-        *({"what": "prompt", **row} for row in look_rows(found, files)),
+        *({"what": "verdict", **row} for row in verdict_rows(reasons)),
+        *({"what": "class", **row} for row in likely_rows(reasons)),
+        *({"what": "nearest", **row} for row in nearest_rows(reasons)),
+        *({"what": "prompt", **row} for row in map_rows(explanation, files)),
     ]
 
 
-def verdict_rows(why: "Reasons") -> Rows:
+def verdict_rows(reasons: "Reasons") -> Rows:
     """Return the verdict as one row with the names of ``lsn score``, or no row without a detector."""
-    if why.evidence is None:
+    if reasons.evidence is None:
         return []
-    fields = dict(vars(why.evidence.verdict))
-    shown = {"class": fields["predicted"]} | {key: fields[key] for key in VERDICT if key in fields}
-    return [shown | {"below": why.evidence.measures[0].below}]
+    fields = dict(vars(reasons.evidence.verdict))
+    row = {"class": fields["predicted"]} | {key: fields[key] for key in VERDICT if key in fields}
+    return [row | {"below": reasons.evidence.measures[0].below}]
 
 
-def likely_rows(why: "Reasons") -> Rows:
+def likely_rows(reasons: "Reasons") -> Rows:
     """Return a row for each likely class."""
-    return [{"class": one.name, "probability": one.probability, "cosine": one.cosine} for one in why.likely]
+    return [
+        {"class": likely.name, "probability": likely.probability, "cosine": likely.cosine}
+        for likely in reasons.likely
+    ]
 
 
-def nearest_rows(why: "Reasons") -> Rows:
+def nearest_rows(reasons: "Reasons") -> Rows:
     """Return a row for each training image."""
-    return [{"key": one.key, "class": one.class_name, "cosine": one.cosine} for one in why.nearest]
+    return [
+        {"key": neighbour.key, "class": neighbour.class_name, "cosine": neighbour.cosine}
+        for neighbour in reasons.nearest
+    ]
 
 
-def look_rows(found: "Explanation", files: Sequence[Path]) -> Rows:
+def map_rows(explanation: "Explanation", files: Sequence[Path]) -> Rows:
     """Return a row for each prompt; its overlap is with the positive prompt of the same class."""
-    positive = {look.name: look for look in found.maps if not look.negative}
+    positive = {prompt_map.name: prompt_map for prompt_map in explanation.maps if not prompt_map.negative}
     return [
         {
-            "class": look.name,
-            "prompt": look.prompt,
-            "cosine": look.cosine,
-            "peak_x": look.peak[0] if look.peak else None,
-            "peak_y": look.peak[1] if look.peak else None,
-            "overlap": look.overlap(positive[look.name]) if look.negative else None,
+            "class": prompt_map.name,
+            "prompt": prompt_map.prompt,
+            "cosine": prompt_map.cosine,
+            "peak_x": prompt_map.peak[0] if prompt_map.peak else None,
+            "peak_y": prompt_map.peak[1] if prompt_map.peak else None,
+            "overlap": prompt_map.overlap(positive[prompt_map.name]) if prompt_map.negative else None,
             "file": str(file),
         }
-        for look, file in zip(found.maps, files, strict=True)
+        for prompt_map, file in zip(explanation.maps, files, strict=True)
     ]

@@ -95,7 +95,7 @@ def sample(
         same_rows=True,
         listed=tuple(range(len(one.judged)) for one in every),
         pictures=tuple({row: jpeg(row) for row in range(min(pictures, len(one.judged)))} for one in every),
-        looks=tuple({row: looks(row) for row in range(explained)} for _ in every),
+        maps=tuple({row: looks(row) for row in range(explained)} for _ in every),
         notes=notes,
         facts=(("RunResult", "by <i>nobody</i>"),),
         nearest=tuple(like(min(pictures, len(one.judged))) for one in every),

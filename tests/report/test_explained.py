@@ -12,7 +12,7 @@ from lsncli.detection.detect import Verdict
 from lsncli.explanation.evidence import Evidence, LikelyClass, Measure, Neighbour, Reasons
 from lsncli.explanation.saliency import Explanation, PromptMap
 from lsncli.report import explanation_images as drawing
-from lsncli.report.explanation_images import numbers, write_looks
+from lsncli.report.explanation_images import numbers, write_heat_maps
 from lsncli.report.explanation_tables import print_explanation, titled_tables, to_rows
 
 HOSTILE = "=1+1\x1b[31m\n\udcff.jpg"
@@ -89,7 +89,7 @@ def test_programs_get_one_list_of_rows_of_the_same_columns(tmp_path) -> None:
 
 
 def test_the_sheet_begins_with_the_numbers(tmp_path) -> None:
-    files = write_looks(tmp_path, "a", FOUND, WHY)
+    files = write_heat_maps(tmp_path, "a", FOUND, WHY)
     assert [path.name for path in files] == [
         "a.cat-positive.png",
         "a.cat-negative-1.png",
@@ -118,7 +118,7 @@ def test_bars_are_as_long_as_the_share_they_show() -> None:
 
 
 def test_json_holds_everything_even_names_that_are_no_text(tmp_path) -> None:
-    write_looks(tmp_path, "a", FOUND, WHY)
+    write_heat_maps(tmp_path, "a", FOUND, WHY)
     found = json.loads((tmp_path / "a.explain.json").read_text())
     assert found["verdict"]["is_ood"] is True
     assert found["detector"] == "CoOp + LSN"
@@ -130,7 +130,7 @@ def test_json_holds_everything_even_names_that_are_no_text(tmp_path) -> None:
 
 
 def test_without_looks_the_picture_and_the_numbers_remain(tmp_path) -> None:
-    assert write_looks(tmp_path, "a", replace(FOUND, maps=()), BARE) == []
+    assert write_heat_maps(tmp_path, "a", replace(FOUND, maps=()), BARE) == []
     found = json.loads((tmp_path / "a.explain.json").read_text())
     assert (found["maps"], found["verdict"], found["nearest"]) == ([], None, [])
     with Image.open(tmp_path / "a.explain.png") as sheet:

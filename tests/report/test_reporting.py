@@ -185,12 +185,12 @@ def test_some_pictures_are_looked_into(made, folder) -> None:
     work, scorer = made
     wanted = [want_images("images", "input", [folder])]
     report = make_report(wanted, work, scorer, pictures=12, explained=4)
-    (looks,) = report.looks
+    (looks,) = report.maps
     assert len(looks) == 4
     assert set(looks) <= set(report.pictures[0])
     classes, predicted = scorer.detector.head.classes, report.sets[0].judged.predicted
     assert all(one.predicted == classes[predicted[row]] for row, one in looks.items())
-    assert make_report(wanted, work, scorer).looks == ({},)
+    assert make_report(wanted, work, scorer).maps == ({},)
 
 
 def test_what_cannot_be_looked_into_is_a_note_and_no_error(made, folder) -> None:
@@ -206,5 +206,5 @@ def test_what_cannot_be_looked_into_is_a_note_and_no_error(made, folder) -> None
 
     wanted = [want_images("images", "input", [folder])]
     report = make_report(wanted, work, replace(scorer, detector=blind, model=Blind), explained=2)
-    assert report.looks == ({},)
+    assert report.maps == ({},)
     assert "There are no heat maps: This tower is dark." in report.notes

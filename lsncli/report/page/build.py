@@ -17,7 +17,7 @@ def build_page(data: Mapping[str, Any]) -> str:
     """Return the page that shows ``data`` (``data.page_data``).
 
     The content security policy allows the script and the style by their hashes, and pictures within the file;
-    a name that was taken for markup could not run or load anything.
+    a name interpreted as markup could not run or load anything.
     """
     style = "\n".join(_read(name) for name in STYLES)
     body = "\n".join(_read(name) for name in SCRIPTS)
@@ -49,6 +49,6 @@ def _hash(text: str) -> str:
 
 
 def _json(data: Mapping[str, Any]) -> str:
-    """ASCII JSON that cannot end its element, whatever a name holds."""
+    """Return ASCII JSON that cannot close its script element, whatever a name contains."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -32,11 +32,11 @@ FAILURES = 2000
 def page_data(report: "Report") -> dict[str, Any]:
     """Return the contents of the page, ready for ``json.dumps``."""
     threshold = report.detector.threshold
-    scores = [one.judged.scores for one in report.sets if len(one.judged)]
+    scores = [scored.judged.scores for scored in report.sets if len(scored.judged)]
     held_out = [report.calibration.scores] if report.calibration is not None else []
     # The axis includes held-out images and gamma, however far from the images.
     edges = edges_of([*scores, *held_out, np.array([threshold.gamma])])
-    failures = [(at, one) for at, each in enumerate(report.sets) for one in each.failures]
+    failures = [(at, failure) for at, scored in enumerate(report.sets) for failure in scored.failures]
     return {
         "detector": printable(report.detector.label),
         "model": printable(report.detector.fingerprint.model),
@@ -51,13 +51,15 @@ def page_data(report: "Report") -> dict[str, Any]:
         "classes": [printable(name) for name in report.detector.head.classes],
         "calibration": _calibration(report.calibration),
         "sameRows": report.same_rows,
-        "sets": [_set(one) for one in report.sets],
+        "sets": [_set(scored) for scored in report.sets],
         "rows": _rows(report),
-        "pictures": [_jpeg(each[row]) for each in report.pictures for row in sorted(each)],
-        "looks": _looks(report),
+        "pictures": [_jpeg(by_row[row]) for by_row in report.pictures for row in sorted(by_row)],
+        "looks": _maps(report),
         "nearest": _nearest(report),
         "curves": _curves(report),
-        "failures": [[at, printable(one.key), printable(one.reason)] for at, one in failures[:FAILURES]],
+        "failures": [
+            [at, printable(failure.key), printable(failure.reason)] for at, failure in failures[:FAILURES]
+        ],
         "failed": len(failures),
         "notes": [printable(note) for note in report.notes],
         "facts": [[label, printable(value)] for label, value in report.facts],
@@ -70,28 +72,28 @@ def packed(values: "NDArray[Any] | Sequence[float]", kind: str) -> str:
 
 
 def _crowded(scores: "Sequence[Float64Array]", low: float, high: float) -> bool:
-    """Whether scores are probabilities, half of them in a tenth of their range at one end."""
-    if not scores or any(one.min() < 0 or one.max() > 1 for one in scores) or high - low < 0.1:
+    """Return whether scores are probabilities whose median is in the first or last tenth of their range."""
+    if not scores or any(values.min() < 0 or values.max() > 1 for values in scores) or high - low < 0.1:
         return False
-    place = (float(np.median(np.concatenate(scores))) - low) / (high - low)
-    return not 0.1 <= place <= 0.9
+    position = (float(np.median(np.concatenate(scores))) - low) / (high - low)
+    return not 0.1 <= position <= 0.9
 
 
-def _set(one: "ScoredSet") -> dict[str, Any]:
+def _set(scored: "ScoredSet") -> dict[str, Any]:
     return {
-        "name": printable(one.name),
-        "kind": one.kind,
-        "source": printable(one.source),
-        "count": len(one.judged),
-        "failed": len(one.failures),
-        "scores": packed(one.judged.scores, "<f8"),
-        "predicted": packed(one.judged.predicted, "<i4"),
-        "labels": packed(one.labels, "<i4") if (one.labels >= 0).any() else None,
+        "name": printable(scored.name),
+        "kind": scored.kind,
+        "source": printable(scored.source),
+        "count": len(scored.judged),
+        "failed": len(scored.failures),
+        "scores": packed(scored.judged.scores, "<f8"),
+        "predicted": packed(scored.judged.predicted, "<i4"),
+        "labels": packed(scored.labels, "<i4") if (scored.labels >= 0).any() else None,
     }
 
 
 def _rows(report: "Report") -> dict[str, Any]:
-    """The images of the gallery: ``set``, ``row`` in it, ``path``, parts of the score, picture or -1."""
+    """Return the images of the gallery as columns: set, row, path, parts of the score, picture or -1."""
     sets: list[int] = []
     rows: list[int] = []
     paths: list[str] = []
@@ -99,17 +101,19 @@ def _rows(report: "Report") -> dict[str, Any]:
     positive: list[NDArray[Any]] = []
     negative: list[NDArray[Any]] = []
     before = 0
-    for at, (one, listed, made) in enumerate(zip(report.sets, report.listed, report.pictures, strict=True)):
-        number = {row: before + place for place, row in enumerate(sorted(made))}
-        before += len(made)
+    for at, (scored, listed, by_row) in enumerate(
+        zip(report.sets, report.listed, report.pictures, strict=True)
+    ):
+        number = {row: before + index for index, row in enumerate(sorted(by_row))}
+        before += len(by_row)
         sets += [at] * len(listed)
         rows += [int(row) for row in listed]
-        paths += [printable(one.path(row)) for row in listed]
+        paths += [printable(scored.path(row)) for row in listed]
         pictures += [number.get(row, -1) for row in listed]
-        if one.judged.positive is not None and one.judged.negative is not None:
+        if scored.judged.positive is not None and scored.judged.negative is not None:
             where = np.asarray(listed, dtype=np.int64)
-            positive.append(one.judged.positive[where])
-            negative.append(one.judged.negative[where])
+            positive.append(scored.judged.positive[where])
+            negative.append(scored.judged.negative[where])
     parts = bool(positive) and sum(map(len, positive)) == len(rows)
     return {
         "set": packed(sets, "<i4"),
@@ -121,89 +125,90 @@ def _rows(report: "Report") -> dict[str, Any]:
     }
 
 
-def _looks(report: "Report") -> dict[int, list[list[str]]]:
-    """Heat maps by the number of the picture: prompt, and the map over the image."""
+def _maps(report: "Report") -> dict[int, list[list[str]]]:
+    """Return pairs of prompt and heat map over the image, by the number of the picture."""
     from lsncli.report import explanation_images
 
-    found: dict[int, list[list[str]]] = {}
+    result: dict[int, list[list[str]]] = {}
     before = 0
-    for made, looks in zip(report.pictures, report.looks, strict=True):
-        for place, row in enumerate(sorted(made)):
-            if row not in looks:
+    for by_row, explanations in zip(report.pictures, report.maps, strict=True):
+        for index, row in enumerate(sorted(by_row)):
+            if row not in explanations:
                 continue
-            found[before + place] = []
-            for look in looks[row].maps:
-                image = explanation_images.overlay(looks[row].seen, look.weights)
+            result[before + index] = []
+            for prompt_map in explanations[row].maps:
+                image = explanation_images.overlay(explanations[row].seen, prompt_map.weights)
                 image.thumbnail((SIDE, SIDE))
                 buffer = io.BytesIO()
                 image.save(buffer, "JPEG", quality=QUALITY)
-                found[before + place].append([look.prompt, _jpeg(buffer.getvalue())])
-        before += len(made)
-    return found
+                result[before + index].append([prompt_map.prompt, _jpeg(buffer.getvalue())])
+        before += len(by_row)
+    return result
 
 
 def _nearest(report: "Report") -> dict[int, list[list[Any]]]:
-    """Key, class and cosine of the nearest training images, by the number of the picture."""
-    found: dict[int, list[list[Any]]] = {}
+    """Return key, class and cosine of the nearest training images, by the number of the picture."""
+    result: dict[int, list[list[Any]]] = {}
     before = 0
-    for made, like in zip(report.pictures, report.nearest, strict=False):
-        for place, row in enumerate(sorted(made)):
-            found[before + place] = [
-                [printable(one.key), printable(one.class_name), round(one.cosine, 4)]
-                for one in like.get(row, ())
+    for by_row, neighbours in zip(report.pictures, report.nearest, strict=False):
+        for index, row in enumerate(sorted(by_row)):
+            result[before + index] = [
+                [printable(near.key), printable(near.class_name), round(near.cosine, 4)]
+                for near in neighbours.get(row, ())
             ]
-        before += len(made)
-    return found
+        before += len(by_row)
+    return result
 
 
 def _jpeg(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def _calibration(found: "VerdictArrays | None") -> dict[str, Any] | None:
-    if found is None:
+def _calibration(calibration: "VerdictArrays | None") -> dict[str, Any] | None:
+    """Return the number of calibration images and sorted quantiles of their scores; None without them."""
+    if calibration is None:
         return None
 
-    def few(values: "Float64Array | None") -> str | None:
+    def quantiles(values: "Float64Array | None") -> str | None:
         if values is None:
             return None
-        rising = np.sort(values)
-        if len(rising) > QUANTILES:
-            rising = rising[np.linspace(0, len(rising) - 1, QUANTILES).round().astype(int)]
-        return packed(rising, "<f8")
+        ascending = np.sort(values)
+        if len(ascending) > QUANTILES:
+            ascending = ascending[np.linspace(0, len(ascending) - 1, QUANTILES).round().astype(int)]
+        return packed(ascending, "<f8")
 
     return {
-        "count": len(found),
-        "scores": few(found.scores),
-        "positive": few(found.positive),
-        "negative": few(found.negative),
+        "count": len(calibration),
+        "scores": quantiles(calibration.scores),
+        "positive": quantiles(calibration.positive),
+        "negative": quantiles(calibration.negative),
     }
 
 
 def _curves(report: "Report") -> list[dict[str, Any]]:
-    """ROC curve of each OOD set, with the ID sets or else the calibration images."""
-    known = [one.judged.scores for one in report.sets if one.kind == "id" and len(one.judged)]
+    """Return the ROC curve of each OOD set against the ID sets, or else against the calibration images."""
+    known = [scored.judged.scores for scored in report.sets if scored.kind == "id" and len(scored.judged)]
     if not known and report.calibration is not None:
         known = [report.calibration.scores]
     if not known:
         return []
     inside = np.concatenate(known)
-    found = []
-    for at, one in enumerate(report.sets):
-        if one.kind != "ood" or not len(one.judged):
+    rows = []
+    for at, scored in enumerate(report.sets):
+        if scored.kind != "ood" or not len(scored.judged):
             continue
-        drawn = curves(inside, one.judged.scores, edges_of([inside, one.judged.scores]))
-        steps = np.unique(np.linspace(0, len(drawn.kept) - 1, CURVE).astype(int))
-        found.append(
+        curve = curves(inside, scored.judged.scores, edges_of([inside, scored.judged.scores]))
+        steps = np.unique(np.linspace(0, len(curve.kept) - 1, CURVE).astype(int))
+        rows.append(
             {
                 "set": at,
-                "fpr95": drawn.fpr95,
-                "auroc": drawn.auroc,
-                "accepted": packed(drawn.accepted[steps], "<f8"),
-                "kept": packed(drawn.kept[steps], "<f8"),
+                "fpr95": curve.fpr95,
+                "auroc": curve.auroc,
+                "accepted": packed(curve.accepted[steps], "<f8"),
+                "kept": packed(curve.kept[steps], "<f8"),
             }
         )
-    return found
+    return rows
 
 
 def _method(report: "Report") -> str:
