@@ -76,8 +76,8 @@ class Blip:
         whole: Any = self.model
         config, block = whole.config.vision_config, whole.vision_model.encoder.layers[-1]
         side: int = config.image_size // config.patch_size
-        given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
-        return token_relevance(self.vision, block, 1, (side, side), *given).cpu()
+        inputs = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
+        return token_relevance(self.vision, block, 1, (side, side), *inputs).cpu()
 
     def text_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the token ids of each text; see ``OpenClip.text_ids``."""
@@ -101,8 +101,8 @@ class Blip:
     def text_function(self) -> TextFunction:
         """Return BERT as a function of its weights except cross-attention, which texts do not use."""
         tower = _TextTower(self.model, read_tokens(self.tokenizer, LENGTH).pad)
-        every = {name: one.detach().float() for name, one in tower.named_parameters()}
-        weights = {name: one for name, one in every.items() if ".crossattention." not in name}
+        every = {name: tensor.detach().float() for name, tensor in tower.named_parameters()}
+        weights = {name: tensor for name, tensor in every.items() if ".crossattention." not in name}
 
         def tokenize(texts: Sequence[str]) -> Tensor:
             ids: Tensor = self.tokenizer(list(texts))
@@ -119,33 +119,33 @@ class Blip:
 def load(model: str, pretrained: str, device: str, precision: str) -> Blip:
     """Load ``blip:FOLDER`` or ``blip:ORG/NAME``; ``pretrained`` overrides the part after the colon.
 
-    The logit scale is 1 / temperature as the configuration has it: checkpoints of the retrieval model come
-    without the learned temperature. Raises UsageError if nothing is named, Unavailable without transformers
-    or if there is no whole BLIP retrieval model there.
+    The logit scale is 1 / temperature from the configuration, because checkpoints of the retrieval model do
+    not include the learned temperature. Raises UsageError if nothing is named, Unavailable without
+    transformers or a complete BLIP retrieval model.
     """
     where = pretrained or model.partition(":")[2]
     if not where:
         raise UsageError("--model blip: no weights named.", HINT)
-    place, dtype = pick_device(device), pick_dtype(precision)
-    made, tokenizer = _from_transformers(where)
-    made.float().eval().requires_grad_(False)
+    target, dtype = pick_device(device), pick_dtype(precision)
+    module, tokenizer = _from_transformers(where)
+    module.float().eval().requires_grad_(False)
     fingerprint = Fingerprint(
         model="blip",
         pretrained=str(Path(where).resolve()) if Path(where).is_dir() else where,
-        weights=weights_digest(made),
-        dim=made.config.image_text_hidden_size,
-        image_size=made.config.vision_config.image_size,
+        weights=weights_digest(module),
+        dim=module.config.image_text_hidden_size,
+        image_size=module.config.vision_config.image_size,
         interpolation="bicubic",
         resize_mode="squash",
         mean=OPENAI_DATASET_MEAN,
         std=OPENAI_DATASET_STD,
         precision=precision,
-        logit_scale=round(math.exp(made.config.logit_scale_init_value), 4),
+        logit_scale=round(math.exp(module.config.logit_scale_init_value), 4),
     )
-    made.to(place)
+    module.to(target)
     size, mean, std = fingerprint.image_size, fingerprint.mean, fingerprint.std
     transform = Preprocessing((size, size), True, fingerprint.interpolation, mean, std)
-    return Blip(fingerprint, made, transform, _ImageTower(made).to(dtype), tokenizer, place, dtype)
+    return Blip(fingerprint, module, transform, _ImageTower(module).to(dtype), tokenizer, target, dtype)
 
 
 def _from_transformers(where: str) -> tuple[Any, Any]:
@@ -159,22 +159,22 @@ def _from_transformers(where: str) -> tuple[Any, Any]:
         ) from error
     try:
         with patient_only_online(), _silent_transformers():
-            made, report = BlipForImageTextRetrieval.from_pretrained(where, output_loading_info=True)
+            model, report = BlipForImageTextRetrieval.from_pretrained(where, output_loading_info=True)
             tokenizer = HFTokenizer(where, context_length=LENGTH)
     except Exception as error:
         raise Unavailable(
             f"blip:{where} does not load as transformers' BlipForImageTextRetrieval: {load_reason(error)}.",
             HINT,
         ) from error
-    # transformers fills up with random numbers what a checkpoint of another BLIP lacks.
-    lacking = sorted(set(report["missing_keys"]) & {name for name, _ in made.named_parameters()})
+    # transformers fills weights that the checkpoint of another BLIP lacks with random numbers.
+    lacking = sorted(set(report["missing_keys"]) & {name for name, _ in model.named_parameters()})
     if lacking:
         raise Unavailable(
             f"blip:{where} lacks {len(lacking)} of the weights of an image-text retrieval model, such as "
             f"'{lacking[0]}'.",
             HINT,
         )
-    return made, tokenizer
+    return model, tokenizer
 
 
 @contextmanager
@@ -215,7 +215,7 @@ class _TextTower(nn.Module):
 
     def forward(self, ids: Tensor, embeddings: Tensor) -> Tensor:
         mask = (ids != self.pad).long()
-        # A copy, for transformers adds the positions in place.
+        # A copy, because transformers adds the positions in place.
         encoded = self.text_encoder(inputs_embeds=embeddings.clone(), attention_mask=mask)
         features: Tensor = self.text_proj(encoded.last_hidden_state[:, 0])
         return features

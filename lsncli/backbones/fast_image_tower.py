@@ -52,7 +52,7 @@ def is_known(tower: nn.Module) -> bool:
         return False
     blocks = list(parts.transformer.resblocks)
     return (
-        all(one.device.type == "cpu" and one.dtype == torch.float32 for one in parts.parameters())
+        all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in parts.parameters())
         and not tower.training
         and not parts.output_tokens
         and isinstance(parts.ln_pre, nn.LayerNorm | nn.Identity)
@@ -103,7 +103,7 @@ class ImageBlock:
 
     norm1: nn.LayerNorm
     qkv: tuple[PackedLinear, ...]
-    """Queries, keys and values in one; in the last block queries separately, for the class token alone."""
+    """One layer for queries, keys and values; in the last block two, with queries of the class token only."""
     out: PackedLinear
     norm2: nn.LayerNorm
     up: PackedLinear
@@ -137,7 +137,7 @@ class FastImageTower:
         with self._lock:
             if not self._blocks:
                 *before, last = self._tower.transformer.resblocks
-                self._blocks = (*(_block(one, False) for one in before), _block(last, self._one_token))
+                self._blocks = (*(_block(block, False) for block in before), _block(last, self._one_token))
             return self._blocks
 
     def _features(self, pixels: Tensor, blocks: tuple[ImageBlock, ...]) -> Tensor:
@@ -156,7 +156,7 @@ class FastImageTower:
         return x if tower.proj is None else x @ tower.proj
 
     def _tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 1 + patches, W): class token and patches with position embeddings."""
+        """Return class token and patches with position embeddings, (B, 1 + patches, W)."""
         tower = self._tower
         patches = tower.conv1(pixels).flatten(2).mT
         x = torch.cat([tower.class_embedding.expand(len(pixels), 1, -1), patches], dim=1)
@@ -164,14 +164,14 @@ class FastImageTower:
         return x if isinstance(tower.ln_pre, nn.Identity) else _norm(x, tower.ln_pre)
 
     def _attended(self, block: ImageBlock, x: Tensor) -> Tensor:
-        """(B, T, W) of every token, or (B, 1, W) of the class token if only that has a query."""
+        """Return attention outputs (B, T, W), or (B, 1, W) if only the class token has a query."""
         first, *others = block.qkv
         if others:
-            asking = [first(x[:, :1])]
+            queries = [first(x[:, :1])]
             rest = others[0](x).chunk(2, dim=-1)
         else:
-            asking, rest = [], first(x).chunk(3, dim=-1)
-        q, k, v = (one.unflatten(-1, (self._heads, -1)).transpose(1, 2) for one in (*asking, *rest))
+            queries, rest = [], first(x).chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (self._heads, -1)).transpose(1, 2) for part in (*queries, *rest))
         return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 

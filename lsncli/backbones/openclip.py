@@ -71,8 +71,8 @@ class OpenClip:
 
     def relevance(self, pixels: Tensor, directions: Tensor) -> Tensor:
         """Return where an image supports its cosines with directions (T, D); see ``relevance.relevance``."""
-        given = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
-        return relevance(self.model.visual, *given).cpu()  # type: ignore[arg-type]
+        inputs = pixels.to(self.device, torch.float32), directions.to(self.device, torch.float32)
+        return relevance(self.model.visual, *inputs).cpu()  # type: ignore[arg-type]
 
     def text_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the token ids of each text; equal ids are the same text to the model."""
@@ -94,10 +94,10 @@ class OpenClip:
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
     """Load ``ARCHITECTURE[:TAG]``, ``hf-hub:...`` or ``local-dir:...``, each also after ``open_clip:``.
 
-    A checkpoint file as ``pretrained`` takes the place of the weights that a hub name or a folder brings.
+    A checkpoint file as ``pretrained`` replaces the weights of a hub name or a folder.
 
-    The fingerprint tells the architecture from the place of its weights: they are the same model as a tag,
-    as a file and in a folder that has moved. Raises UsageError for an unknown name or a QuickGELU mismatch,
+    The fingerprint separates the architecture from the location of its weights: a tag, a file and a folder
+    that has moved give the same model. Raises UsageError for an unknown name or a QuickGELU mismatch,
     Unavailable if weights are missing.
     """
     model, is_file = model.removeprefix("open_clip:"), Path(pretrained).is_file()
@@ -133,25 +133,25 @@ def create(
     model: str, name: str, weights: str, device: str, precision: str, **tokenizer_options: str
 ) -> OpenClip:
     """Create open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), move and cast it."""
-    where, dtype = pick_device(device), pick_dtype(precision)
+    target, dtype = pick_device(device), pick_dtype(precision)
     brings_weights = ":" in name
     with clear_errors(f"{model}:{weights}" if weights else model, weights):
-        made: Any
-        made, _, transform = open_clip.create_model_and_transforms(
+        module: Any
+        module, _, transform = open_clip.create_model_and_transforms(
             name, pretrained=None if brings_weights else weights, **kept_preprocessing(weights)
         )
         if brings_weights and Path(weights).is_file():
-            open_clip.load_checkpoint(made, weights)
+            open_clip.load_checkpoint(module, weights)
         tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
         dim = open_clip.get_model_config(name)["embed_dim"]
-    made.eval().requires_grad_(False)
+    module.eval().requires_grad_(False)
     is_path = model == "local-dir" or Path(weights).is_file()
-    config = made.visual.preprocess_cfg
+    config = module.visual.preprocess_cfg
     size = config["size"]
     fingerprint = Fingerprint(
         model=model,
         pretrained=str(Path(weights).resolve()) if is_path else weights,
-        weights=weights_digest(made),
+        weights=weights_digest(module),
         dim=dim,
         image_size=size if isinstance(size, int) else int(size[0]),
         interpolation=config["interpolation"],
@@ -159,12 +159,12 @@ def create(
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         precision=precision,
-        logit_scale=round(float(made.logit_scale.detach().exp()), 4),
+        logit_scale=round(float(module.logit_scale.detach().exp()), 4),
     )
-    made.to(where)
-    made.visual.to(dtype)
-    pixels, forward = preprocessing_of(transform, config), image_forward(made.visual)
-    return OpenClip(fingerprint, made, pixels, tokenizer, where, dtype, forward)
+    module.to(target)
+    module.visual.to(dtype)
+    pixels, forward = preprocessing_of(transform, config), image_forward(module.visual)
+    return OpenClip(fingerprint, module, pixels, tokenizer, target, dtype, forward)
 
 
 def kept_preprocessing(weights: str) -> dict[str, Any]:

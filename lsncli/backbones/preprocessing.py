@@ -78,12 +78,12 @@ class Preprocessing:
     def _resized_fast(self, array: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
         """Preprocess pixels (H, W, 3) to (3, h, w)."""
         height, width, _ = array.shape
-        # As a view with channels last, the layout that torch's code for bytes is written for.
+        # A view with channels last, the layout that torch's code for bytes expects.
         planes = torch.from_numpy(array).permute(2, 0, 1)[None]
         if pillow_takes_height_first() and height > size[0] and height - size[0] > 2 * (width - size[1]):
             planes = self._interpolated(planes, (size[0], width))
-        found: NDArray[np.uint8] = self._interpolated(planes, size)[0].numpy()
-        return found
+        resized: NDArray[np.uint8] = self._interpolated(planes, size)[0].numpy()
+        return resized
 
     def _interpolated(self, planes: Tensor, size: Size) -> Tensor:
         # One direction after the other, the width first. No threads of torch: callers are threads already.
@@ -95,7 +95,7 @@ def preprocessing_of(
 ) -> Callable[[Any], Tensor]:
     """Return ``transform``, open_clip's own for ``config``, as a ``Preprocessing`` where the two are equal.
 
-    Whether they are is seen on a few images; any other transform is returned itself.
+    A comparison on two images decides; any other transform is returned unchanged.
     """
     size = config["size"]
     size = (size, size) if isinstance(size, int) else tuple(size)
@@ -108,7 +108,7 @@ def preprocessing_of(
     ours = Preprocessing(size, squash, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
     noise = np.random.default_rng(0).integers(0, 256, (97, 61, 3), dtype=np.uint8)
     probe = Image.fromarray(noise).resize((size[1] + 41, 2 * size[0] + 3))
-    same = all(torch.equal(ours(one), transform(one)) for one in (Image.fromarray(noise), probe))
+    same = all(torch.equal(ours(image), transform(image)) for image in (Image.fromarray(noise), probe))
     return ours if same else transform
 
 
@@ -116,7 +116,7 @@ Model = TypeVar("Model")
 
 
 def decoding_fast(backbone: Model) -> Model:
-    """Return the model with fast pixels and such a fingerprint. Raises UsageError if it has none."""
+    """Return the model with fast preprocessing and its fingerprint. Raises UsageError if it has none."""
     exact: Any = backbone
     if not isinstance(getattr(exact, "transform", None), Preprocessing):
         raise UsageError(
@@ -138,13 +138,13 @@ def normalised(
     planes: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> NDArray[np.float32]:
     """Normalise (3, H, W) uint8 to float32: (x / 255 - mean) / std, bit-identical to torchvision."""
-    found = np.empty(planes.shape, dtype=np.float32)
-    for plane, values, middle, spread in zip(found, planes, mean, std, strict=True):
+    result = np.empty(planes.shape, dtype=np.float32)
+    for plane, values, middle, spread in zip(result, planes, mean, std, strict=True):
         np.copyto(plane, values)
         plane /= np.float32(255)
         plane -= np.float32(middle)
         plane /= np.float32(spread)
-    return found
+    return result
 
 
 @cache

@@ -63,29 +63,29 @@ def token_relevance(
 ) -> Tensor:
     """Return ``relevance`` of a transformer: gradient times activation of the input of its last block.
 
-    ``prefix`` tokens stand before those of the ``grid`` of patches.
+    ``prefix`` tokens come before those of the ``grid`` of patches.
     """
 
     def reduce(activation: Tensor, gradient: Tensor) -> Tensor:
-        found = (activation * gradient).sum(dim=-1)[0, prefix:]
-        if len(found) != grid[0] * grid[1]:
+        products = (activation * gradient).sum(dim=-1)[0, prefix:]
+        if len(products) != grid[0] * grid[1]:
             raise _unknown(tower)
-        answer: Tensor = found.relu().unflatten(0, grid)
-        return answer
+        heat_map: Tensor = products.relu().unflatten(0, grid)
+        return heat_map
 
     with _input(block) as seen:
         return _maps(tower, pixels, directions, seen, reduce)
 
 
 def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """The positive part of the channels (1, C, h, w), each weighted by the mean of its gradient."""
+    """Return the positive part of the sum of channels (1, C, h, w), weighted by their mean gradients."""
     return (activation * gradient.mean(dim=(2, 3), keepdim=True)).sum(dim=1)[0].relu()
 
 
 def _of_class_token(weighted: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The class token's row of gradient-weighted attention (1, heads, N, N)."""
-    found: Tensor = weighted.relu().mean(dim=1)[0, 0, 1:].unflatten(0, grid)
-    return found
+    """Return the class token's row of gradient-weighted attention (1, heads, N, N), as a map of patches."""
+    heat_map: Tensor = weighted.relu().mean(dim=1)[0, 0, 1:].unflatten(0, grid)
+    return heat_map
 
 
 def _of_timm(tower: nn.Module, pixels: Tensor, directions: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def _of_timm(tower: nn.Module, pixels: Tensor, directions: Tensor) -> Tensor:
     def reduce(activation: Tensor, gradient: Tensor) -> Tensor:
         if activation.ndim != 4:
             raise _unknown(trunk)
-        return grad_cam(*(one.movedim(-1, 1) if last else one for one in (activation, gradient)))
+        return grad_cam(*(tensor.movedim(-1, 1) if last else tensor for tensor in (activation, gradient)))
 
     return _maps(_Split(tower, seen), pixels, directions, seen, reduce)
 
@@ -129,11 +129,11 @@ def _maps(tower: nn.Module, pixels: Tensor, directions: Tensor, seen: list[Tenso
         features = pooled(functional_call(tower, wide, (pixels,)))
         cosines = (normalize(features, dim=-1) @ directions.T)[0]
         activation = seen[-1]
-        found = []
+        heat_maps = []
         for cosine in cosines:
             (gradient,) = torch.autograd.grad(cosine, activation, retain_graph=True)
-            found.append(reduce(activation.detach(), gradient))
-    return torch.stack(found)
+            heat_maps.append(reduce(activation.detach(), gradient))
+    return torch.stack(heat_maps)
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -69,12 +69,12 @@ def _clip(tokenizer: Any) -> Tokens:
 def _transformers(tokenizer: Any) -> Tokens:
     """Layout of a transformers tokenizer, found by tokenizing with and without special tokens."""
     inner = tokenizer.tokenizer
-    # open_clip's older class for SigLIP has the one cleaning built in, the newer a setting.
+    # open_clip's older class for SigLIP has one fixed cleaning, the newer class a setting.
     clean = tokenizer.clean_fn if hasattr(tokenizer, "clean_fn") else get_clean_fn("canonicalize")
 
     def ids(text: str, special: bool) -> list[int]:
-        found: list[int] = inner(clean(text), add_special_tokens=special).input_ids
-        return found
+        token_ids: list[int] = inner(clean(text), add_special_tokens=special).input_ids
+        return token_ids
 
     whole, words = ids(PROBES[0], True), ids(PROBES[0], False)
     first = [whole[i : i + len(words)] for i in range(len(whole))].index(words)
@@ -151,26 +151,28 @@ def text_function(model: nn.Module, tokenizer: Any) -> TextFunction:
         return features
 
     parameters = encode_text.named_parameters()
-    every = {name: one.detach().float() for name, one in parameters if not name.startswith("model.visual.")}
-    leaves = {name: one.clone().requires_grad_() for name, one in every.items()}
+    every = {
+        name: tensor.detach().float() for name, tensor in parameters if not name.startswith("model.visual.")
+    }
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in every.items()}
     with torch.enable_grad():
         answer = run(leaves, tokenize([ORDINARY]), torch.zeros(1, longest, width, device=device)).sum()
     gradients = torch.autograd.grad(answer, list(leaves.values()), allow_unused=True)
-    used = [name for name, one in zip(leaves, gradients, strict=True) if one is not None]
+    used = [name for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None]
     return TextFunction({name: every[name] for name in used}, tokenize, run, width, longest, device)
 
 
 def _embedding(tower: Any) -> nn.Embedding:
     """Return the embedding module, of open_clip or transformers."""
-    found = getattr(tower, "token_embedding", None)
-    if found is None and hasattr(getattr(tower, "transformer", None), "get_input_embeddings"):
-        found = tower.transformer.get_input_embeddings()
-    if not isinstance(found, nn.Embedding):
+    embedding = getattr(tower, "token_embedding", None)
+    if embedding is None and hasattr(getattr(tower, "transformer", None), "get_input_embeddings"):
+        embedding = tower.transformer.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding):
         raise LsnError(
             f"Prompts cannot be learned for this text tower: {type(tower).__name__} has no token embeddings.",
             "Use another model; `lsn models` lists them.",
         )
-    return found
+    return embedding
 
 
 @torch.no_grad()

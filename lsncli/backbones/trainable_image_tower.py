@@ -78,11 +78,13 @@ def image_tower(model: nn.Module, fingerprint: Fingerprint, tune: Tune) -> Image
         raise UsageError(f"--tune needs the model in fp32; found --precision {fingerprint.precision}.")
     whole: Any = model
     tower: nn.Module = deepcopy(whole.visual).eval().requires_grad_(False)
-    chosen = {id(one) for one in (tower.parameters() if tune == "all" else last_blocks(tower))}
+    chosen = {id(tensor) for tensor in (tower.parameters() if tune == "all" else last_blocks(tower))}
     parameters: dict[str, Tensor] = {
-        VISUAL + name: one.requires_grad_() for name, one in tower.named_parameters() if id(one) in chosen
+        VISUAL + name: tensor.requires_grad_()
+        for name, tensor in tower.named_parameters()
+        if id(tensor) in chosen
     }
-    others = {name: one for name, one in model.state_dict().items() if not name.startswith(VISUAL)}
+    others = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(VISUAL)}
     return ImageTower(tower, parameters, fingerprint, others)
 
 
@@ -92,7 +94,7 @@ def pooled(answer: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def last_blocks(tower: nn.Module) -> Iterator[nn.Parameter]:
-    """The last two blocks of a transformer or the last stage of another network, and all that follows."""
+    """Yield the parameters of the last two transformer blocks or the last stage, and of all later layers."""
     parts: Any = tower
     if isinstance(tower, VisionTransformer):
         names = ("attn_pool", "attn_pool_contrastive", "ln_post", "proj")
@@ -110,17 +112,17 @@ def last_blocks(tower: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def _last_of_timm(trunk: nn.Module) -> list[nn.Module]:
-    """timm names its blocks or stages in few ways; what follows them is in the order of computation."""
+    """Return the last blocks or stage of a timm model, and all later layers in computation order."""
     children = dict(trunk.named_children())
     name = next((name for name in ("blocks", "stages", "layers", "layer4") if name in children), "")
     if not name:
         raise _unknown(trunk)
-    names, found = list(children), children[name]
+    names, blocks = list(children), children[name]
     after = [children[other] for other in names[names.index(name) + 1 :]]
     if name == "layer4":
-        return [found, *after]
+        return [blocks, *after]
     count = LAST if name == "blocks" and "patch_embed" in children else 1  # blocks of a ViT, or stages
-    return [*list(found.children())[-count:], *after]
+    return [*list(blocks.children())[-count:], *after]
 
 
 def _unknown(module: nn.Module) -> UsageError:

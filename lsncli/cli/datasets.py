@@ -1,4 +1,4 @@
-"""``lsn datasets``: list the image sets that the tables need, and check those that are there."""
+"""``lsn datasets``: list the image sets that the tables need, and check those that are present."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ CHECKED = [
     Column("ok", "As expected"),
 ]
 SHOWN = 10
-"""Differences of one set that people see; programs get all."""
+"""Most differences of one set in output for people; programs get all."""
 
 
 def datasets(
@@ -69,18 +69,18 @@ def datasets(
     """
     from lsncli.bench.suite_toml import load_suite
 
-    chosen = load_suite(suite)
+    loaded = load_suite(suite)
     for name in only or ():
-        if name not in chosen.sets:
-            known = ", ".join(chosen.sets)
+        if name not in loaded.sets:
+            known = ", ".join(loaded.sets)
             raise UsageError(
-                f"--set: the suite '{chosen.name}' has no set '{name}'.", f"Expected one of {known}."
+                f"--set: the suite '{loaded.name}' has no set '{name}'.", f"Expected one of {known}."
             )
-    sets = [dataset for name, dataset in chosen.sets.items() if not only or name in only]
+    sets = [dataset for name, dataset in loaded.sets.items() if not only or name in only]
     if action == "verify":
         _verify(sets, data, format, output, quiet)
         return
-    _list(sets, chosen.tables_by_set(), data, _bundled(chosen), format, output, quiet)
+    _list(sets, loaded.tables_by_set(), data, _bundled(loaded), format, output, quiet)
 
 
 def _bundled(suite: "Suite") -> Collection[str]:
@@ -101,6 +101,7 @@ def _list(
     output: Path | None,
     quiet: bool,
 ) -> None:
+    """Print the needed sets, where each was found, and how to obtain the missing ones."""
     from lsncli.evaluation.dataset_check import locate
 
     layouts = {dataset.name: locate(data, dataset) for dataset in sets}
@@ -122,7 +123,7 @@ def _list(
             say(
                 f"{dataset.name}: found at {printable(str(layout.path))} ({layout.description}).", quiet=quiet
             )
-    missing = [each for each in sets if layouts[each.name] is None and each.name not in bundled]
+    missing = [dataset for dataset in sets if layouts[dataset.name] is None and dataset.name not in bundled]
     for dataset in missing:
         origin = "; ".join(filter(None, [dataset.source, dataset.address]))
         for line in filter(None, [origin, dataset.layout]):
@@ -140,6 +141,7 @@ def _list(
 def _verify(
     sets: "Sequence[Dataset]", data: Path, format: options.FormatName, output: Path | None, quiet: bool
 ) -> None:
+    """Count images and classes of the present sets. Raises LsnError for a difference, or without sets."""
     from lsncli.evaluation.dataset_check import locate, verify
 
     layouts = [(dataset, locate(data, dataset)) for dataset in sets]

@@ -36,7 +36,7 @@ COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", d
 COSTS = [Column("seconds", "Seconds", digits=2), Column("peak_mib", "MiB", digits=0)]
 ERROR = [Column("error", "Not evaluated because", wide=True)]
 LEFT_OUT = ("fpr95_ood", "aupr_in", "aupr_out")
-"""Columns that people do not see if others need the space."""
+"""Columns left out of output for people if others need the space."""
 DEFINITIONS = (
     "OOD+: FPR95 with OOD as the positive class, over all thresholds (OpenOOD drops some; its number can be "
     "higher where scores tie). AUPR: average precision (OpenOOD's is the trapezoid rule)."
@@ -44,7 +44,7 @@ DEFINITIONS = (
 
 IntervalName = Literal["delong", "bootstrap"]
 BOUNDED: dict[str, tuple[str, ...]] = {"delong": ("auroc",), "bootstrap": ("fpr95", "auroc")}
-"""The metrics that each kind of interval is shown for."""
+"""The metrics of each kind of interval."""
 
 
 def evaluate(
@@ -128,9 +128,9 @@ def evaluate(
     inside, outside = choose_splits(workspace, id, ood or (), train)
     rows = has_rows(workspace, train)
     names = [
-        each
+        name
         for text in method or default_methods(workspace, rows=rows)
-        for each in (all_methods(workspace, rows=rows) if text == "all" else [text])
+        for name in (all_methods(workspace, rows=rows) if text == "all" else [text])
     ]
     plan = use.plan_evaluation(
         workspace,
@@ -145,16 +145,16 @@ def evaluate(
         ),
         keep=cache and not costs,
     )
-    for text in plan.doubts:
-        say(f"Warning: {text}", quiet=quiet, style="yellow")
+    for warning in plan.doubts:
+        say(f"Warning: {warning}", quiet=quiet, style="yellow")
     with progress_bar("scores", plan.rows, quiet=quiet) as progress:
         evaluation = use.evaluate(plan, progress)
     if save_scores is not None:
         write_scores(save_scores, evaluation.methods, [inside, *outside])
     if plots is not None:
         with progress_bar("figures", len(evaluation.methods), quiet=quiet) as progress:
-            drawn = draw_evaluation(plots, evaluation, [split.name for split in outside], progress)
-        say(f"Wrote {len(drawn)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
+            files = draw_evaluation(plots, evaluation, [split.name for split in outside], progress)
+        say(f"Wrote {len(files)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
     shown = [
         result
         for result in evaluation.ranked()
@@ -222,5 +222,5 @@ def result_row(result: "MethodResult", intervals: "Mapping[str, Interval]") -> d
 
 
 def failed_row(method: "Method", reason: str) -> dict[str, object]:
-    """Return the row of a method that failed, with the reason; people find it below the table."""
+    """Return the row of a method that failed, with the reason, which people see below the table."""
     return {"method": str(method), "head": method.head, "ood": "not evaluated", "error": reason}

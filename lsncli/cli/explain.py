@@ -67,8 +67,8 @@ def explain(
 
     options.set_timeouts(timeout, image_timeout)
     workspace, resolved_device = Workspace(work), str(pick_device(device))
-    picture, shown = read_image(image), named([image])
-    name = Path(shown.partition("?")[0]).stem if as_url(image) else image.stem
+    picture, source = read_image(image), named([image])
+    name = Path(source.partition("?")[0]).stem if as_url(image) else image.stem
     detector, backbone = _detector(workspace, pretrained, device, quiet)
     prompts = _head(workspace, head, train, detector, backbone, quiet)
     check_classes(prompts, classes or ())
@@ -77,7 +77,7 @@ def explain(
     if detector is not None and split is not None:
         held_out = held_out_scores(workspace, Scorer(detector, lambda: backbone, resolved_device), split)
     evidence = explain_verdict(
-        shown,
+        source,
         picture,
         backbone,
         prompts,
@@ -105,9 +105,9 @@ def explain(
 def _detector(
     workspace: Workspace, pretrained: str, device: str, quiet: bool
 ) -> "tuple[SavedDetector | None, Backbone]":
-    """Return the workspace's detector, None unless it belongs to the store's model, and that model.
+    """Return the detector of the workspace, or None if it is of another model than the store, and the model.
 
-    Without a store, the model is the detector's.
+    Without a store, the model is that of the detector.
     """
     from lsncli.artefacts.detector import load_detector
     from lsncli.backbones import load_again
@@ -139,7 +139,7 @@ def _head(
     backbone: "Backbone",
     quiet: bool,
 ) -> "Head":
-    """Return the prompts of --head, else those of the detector, with negative ones if there are any."""
+    """Return the prompts of --head, or else those of the detector, with any negative prompts."""
     from lsncli.methods.heads import MEANS, TEXT_HEADS, head_from, make_head
     from lsncli.methods.holdout import labelled_split
 

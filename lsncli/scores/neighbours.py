@@ -1,4 +1,4 @@
-"""The nearest rows of a bank of training features, in tiles, on a CPU or a CUDA device; shared by scores."""
+"""Nearest-neighbour search in a bank of training features, in tiles, on the CPU or a CUDA device."""
 
 from collections.abc import Callable
 
@@ -12,53 +12,53 @@ from lsncli.scores.common import check_features
 from lsncli.scores.score import Scorer
 from lsncli.types import Float64Array, FloatArray, unit
 
-ROWS = 2048  # rows scored at a time, and
-BANK = 4096  # rows of the bank they are compared with at a time: 64 MB of similarities
+ROWS = 2048  # query rows of a tile
+BANK = 4096  # bank rows of a tile: 64 MB of similarities
 
 Reduce = Callable[[Float64Array, Float64Array, NDArray[np.intp]], Float64Array]
-"""Unit rows (N, D), their k largest similarities (N, k) and the rows of the bank (N, k), to scores (N,)."""
+"""Function from unit rows (N, D), their k largest similarities and those bank rows (N, k) to scores (N,)."""
 
 
 def neighbour_scorer(
     bank: FloatArray, k: int, reduce: Reduce, device: str = "cpu", weights: Float64Array | None = None
 ) -> Scorer:
-    """A scorer that hands ``reduce`` the ``k`` rows b of ``bank`` (M, D) nearest to each feature x.
+    """Return a scorer that calls ``reduce`` with the ``k`` rows b of ``bank`` (M, D) nearest to a feature x.
 
-    Similarities are weight * cos(x, b), in float64 on the CPU and on CUDA; they and their rows come in no
-    order. ``weights`` (M,) are 1 unless given. On CUDA the bank is uploaded once, in its own precision; mps
-    has no float64 and is answered with the CPU.
+    Similarities are weight * cos(x, b), in float64 on the CPU and on CUDA; they and their rows are unsorted.
+    ``weights`` (M,) default to 1. On CUDA the bank is uploaded once, in its own precision. For mps, which has
+    no float64, the search runs on the CPU.
     """
-    where = pick_device(device)
-    resident = where.type == "cuda"
-    tiles = [_tile(bank, start).to(where) for start in range(0, len(bank), BANK)] if resident else []
+    target = pick_device(device)
+    resident = target.type == "cuda"
+    tiles = [_tile(bank, start).to(target) for start in range(0, len(bank), BANK)] if resident else []
 
     def search(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ``k`` largest similarities (N, k) of unit ``rows`` (N, D), and their rows in the bank."""
+        """Return the ``k`` largest similarities (N, k) of unit ``rows`` (N, D), and their bank rows."""
         best = rows.new_empty((len(rows), 0))
-        places = torch.empty((len(rows), 0), dtype=torch.int64, device=rows.device)
+        indices = torch.empty((len(rows), 0), dtype=torch.int64, device=rows.device)
         for start in range(0, len(bank), BANK):
             tile = _unit(tiles[start // BANK] if resident else _tile(bank, start))
             if weights is not None:
                 tile *= torch.tensor(weights[start : start + BANK], device=rows.device)[:, None]
-            similarity, found = _largest(rows @ tile.T, k)
-            best, kept = _largest(torch.cat([best, similarity], dim=1), k)
-            places = torch.cat([places, found + start], dim=1).gather(1, kept)
-        return best, places
+            similarity, columns = _largest(rows @ tile.T, k)
+            best, largest = _largest(torch.cat([best, similarity], dim=1), k)
+            indices = torch.cat([indices, columns + start], dim=1).gather(1, largest)
+        return best, indices
 
     def score(features: FloatArray) -> Float64Array:
         check_features(features, bank.shape[1])
         scores = np.empty(len(features))
         for start in range(0, len(features), ROWS):
             rows = unit(features[start : start + ROWS])
-            best, places = search(torch.from_numpy(rows).to(where if resident else "cpu"))
-            scores[start : start + ROWS] = reduce(rows, best.cpu().numpy(), places.cpu().numpy())
+            best, indices = search(torch.from_numpy(rows).to(target if resident else "cpu"))
+            scores[start : start + ROWS] = reduce(rows, best.cpu().numpy(), indices.cpu().numpy())
         return scores
 
     return score
 
 
 def check_neighbours(name: str, k: int, rows: int) -> None:
-    """LsnError if the score ``name`` looks for more neighbours than there are ``rows``."""
+    """Raise LsnError if the score ``name`` needs more neighbours than there are ``rows``."""
     if k > rows:
         raise LsnError(
             f"The score '{name}' looks for k = {k} neighbours among only {rows} training rows.",
@@ -67,18 +67,18 @@ def check_neighbours(name: str, k: int, rows: int) -> None:
 
 
 def _tile(bank: FloatArray, start: int) -> torch.Tensor:
-    """A copy, because torch warns about sharing an array that cannot be written to."""
+    """Copy a tile of the bank; torch warns if a tensor shares a read-only array."""
     return torch.tensor(bank[start : start + BANK])
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:
-    """``types.unit`` in torch."""
+    """Return unit rows in float64, as ``types.unit`` does."""
     wide = rows.to(torch.float64)
     norms = wide.norm(dim=1, keepdim=True)
     return wide / torch.where(norms == 0, 1.0, norms)
 
 
 def _largest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Up to ``k`` of the largest entries of each row, in no order, and their columns."""
+    """Return up to ``k`` largest entries of each row, unsorted, and their columns."""
     largest, columns = values.topk(min(k, values.shape[1]), dim=1, sorted=False)
     return largest, columns

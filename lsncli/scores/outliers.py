@@ -1,7 +1,7 @@
-"""Outliers made from ID features, and the losses that tell the two apart: VOS and NPOS.
+"""Synthesise outliers from ID features, and losses that separate the two: VOS and NPOS.
 
-Plain functions on tensors, for a head on frozen features and for a tower that is fine-tuned alike. Random
-numbers come from a generator on the CPU, so that a seed means the same on every device.
+The functions work on plain tensors, for heads on frozen features as well as for fine-tuned towers. Random
+numbers come from a generator on the CPU, so that a seed gives the same numbers on every device.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 FLOOR = 1e-6
-"""Added to the energy weights, so that a class whose weight fell below zero has an energy."""
+"""Added to the energy weights, so that a class with a weight below zero still has an energy."""
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """A Gaussian a class, N(``means[c]``, L L^T) with the covariance of L = ``factor`` shared by all.
+    """Class Gaussians N(``means[c]``, L L^T) with one shared covariance, L = ``factor``.
 
-    (C, D) and (D, D), float32 on the CPU.
+    Shapes (C, D) and (D, D), float32 on the CPU.
     """
 
     means: Tensor
@@ -29,10 +29,10 @@ class Gaussians:
 
 
 def class_gaussians(parts: Iterable[tuple[Tensor, Tensor]], classes: int, ridge: float) -> Gaussians | None:
-    """Class means and the covariance within classes of features (N, D) with labels (N,), given in parts.
+    """Fit class means and the within-class covariance of features (N, D) with labels (N,), given in parts.
 
-    Sums are in float64, ``ridge`` times the mean variance of a coordinate is added to every variance. None if
-    no feature differs from its class mean.
+    Sums are in float64; ``ridge`` times the mean variance of a coordinate is added to every variance. Returns
+    None if no feature differs from its class mean.
     """
     counts = sums = scatter = torch.zeros((), dtype=torch.float64)
     for features, labels in parts:
@@ -51,12 +51,12 @@ def class_gaussians(parts: Iterable[tuple[Tensor, Tensor]], classes: int, ridge:
 
 
 def farthest_radii(dim: int, classes: int, draws: int, keep: int, generator: torch.Generator) -> Tensor:
-    """Lengths (classes, keep) of the ``keep`` longest of ``draws`` standard normal vectors in R^``dim``.
+    """Sample the ``keep`` largest lengths of ``draws`` standard normal vectors in R^``dim``: (classes, keep).
 
-    Exact, without the draws. The squared length has the chi-square distribution F; the largest of m has
-    F^m, hence is F^-1(V^(1/m)) for uniform V, and below it the next is the largest of the m - 1 left over:
-    with u_0 = 1, u_i = u_(i-1) V_i^(1/(m-i+1)), and the i-th longest is F^-1(u_i). Tails, not u near 1, are
-    inverted.
+    The distribution is exact, without drawing the vectors. The squared length has the chi-square distribution
+    F. The largest of m has the distribution F^m, hence is F^-1(V^(1/m)) for uniform V, and the next is the
+    largest of the remaining m - 1: with u_0 = 1, u_i = u_(i-1) V_i^(1/(m-i+1)), the i-th longest is
+    F^-1(u_i). The computation inverts the tail 1 - u, because u is close to 1.
     """
     uniform = torch.rand(classes, keep, generator=generator, dtype=torch.float64).clamp_min(1e-300)
     left = torch.arange(draws, draws - keep, -1, dtype=torch.float64)
@@ -67,12 +67,12 @@ def farthest_radii(dim: int, classes: int, draws: int, keep: int, generator: tor
 def unlikeliest(
     gaussians: Gaussians, draws: int, keep: int, generator: torch.Generator, only: Tensor | None = None
 ) -> Tensor:
-    """VOS: of ``draws`` samples of each class (or of those in ``only``), the ``keep`` of lowest likelihood.
+    """Sample ``draws`` rows per class (or per class in ``only``), and return the ``keep`` least likely (VOS).
 
-    (classes * keep, D), float32 on the CPU. A sample is mean + L z, z standard normal, and its log-likelihood
-    a constant minus |z|^2 / 2: the unlikeliest are those of the longest z. The direction of z is uniform and
-    independent of its length, so both are drawn apart (``farthest_radii``): the work of ``keep`` samples
-    instead of ``draws``, and the same distribution.
+    Shape (classes * keep, D), float32 on the CPU. A sample is mean + L z with standard normal z, and its
+    log-likelihood is a constant minus |z|^2 / 2, so the least likely have the longest z. The direction of z
+    is uniform and independent of its length, so both are drawn separately (``farthest_radii``). This has the
+    same distribution at the cost of ``keep`` samples instead of ``draws``.
     """
     means = gaussians.means if only is None else gaussians.means[only]
     classes, dim = means.shape
@@ -92,39 +92,39 @@ def boundary_outliers(
     pick: int,
     keep: int,
 ) -> Tensor:
-    """NPOS: outliers (pick * keep, D) of length one around the edge of one class of unit ``rows`` (n, D).
+    """Return NPOS unit outliers (pick * keep, D) near the boundary of one class of unit ``rows`` (n, D).
 
-    The edge are the ``boundary`` rows that are farthest from their ``neighbours``-th nearest row (a row is
-    its own first); ``pick`` of them are drawn. To each, all of ``noise`` (M, D) is added, and of the sums
-    the ``keep`` that are farthest from their own ``neighbours``-th nearest row stay. Counts are cut to what
-    there is. Distances between unit vectors are ranked by cosine.
+    Boundary rows are the ``boundary`` rows farthest from their ``neighbours``-th nearest row (each row is its
+    own first neighbour); ``pick`` of them are drawn at random. Every row of ``noise`` (M, D) is added to
+    each, and the ``keep`` sums farthest from their own ``neighbours``-th nearest row are returned. Counts
+    are limited to the available rows. Distances between unit vectors are ranked by cosine.
     """
-    place = len(rows) - min(neighbours, len(rows)) + 1  # of the neighbour among ascending cosines
-    lonely = (rows @ rows.T).kthvalue(place, dim=1).values
+    position = len(rows) - min(neighbours, len(rows)) + 1  # rank of the neighbour in ascending cosines
+    lonely = (rows @ rows.T).kthvalue(position, dim=1).values
     edge = lonely.topk(min(boundary, len(rows)), largest=False).indices
     drawn = rows[edge[torch.randperm(len(edge), generator=generator)[:pick].to(edge.device)]]
     products = (drawn @ rows.T)[:, None] + noise @ rows.T  # (pick, M, n), of sums not yet of length one
     lengths = (drawn.square().sum(1)[:, None] + 2 * drawn @ noise.T + noise.square().sum(1)).sqrt()
-    away = products.kthvalue(place, dim=2).values / lengths
+    away = products.kthvalue(position, dim=2).values / lengths
     far = away.topk(min(keep, len(noise)), dim=1, largest=False).indices
     return normalize(drawn[:, None] + noise[far], dim=-1).flatten(0, 1)
 
 
 def weighted_energy(logits: Tensor, weights: Tensor) -> Tensor:
-    """log sum_c w_c exp(l_c) for logits (N, C), w = max(``weights``, 0) + FLOOR; higher = more ID."""
+    """Return log sum_c w_c exp(l_c) for logits (N, C), w = max(``weights``, 0) + FLOOR; higher = more ID."""
     return torch.logsumexp(logits + (weights.relu() + FLOOR).log(), dim=1)
 
 
 def separation_loss(inside: Tensor, outside: Tensor) -> Tensor:
-    """Binary cross-entropy of log-odds of being ID: mean over ``inside`` (target 1) and ``outside`` (0)."""
+    """Return the mean binary cross-entropy of ID log-odds: target 1 for ``inside``, 0 for ``outside``."""
     targets = torch.cat([torch.ones_like(inside), torch.zeros_like(outside)])
     return binary_cross_entropy_with_logits(torch.cat([inside, outside]), targets)
 
 
 def vos_loss(inside: Tensor, outside: Tensor, weights: Tensor, logistic: Tensor) -> Tensor:
-    """VOS: ``separation_loss`` of a E + s, E the ``weighted_energy`` of logits (N, C) of ID rows or outliers.
+    """Return the VOS loss: ``separation_loss`` of a E + s, where ``logistic`` is (a, s).
 
-    ``logistic`` is (a, s).
+    E is the ``weighted_energy`` of the logits (N, C) of ID rows and of outliers.
     """
     slope, shift = logistic
     return separation_loss(
@@ -133,14 +133,14 @@ def vos_loss(inside: Tensor, outside: Tensor, weights: Tensor, logistic: Tensor)
 
 
 def logit_norm_loss(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """LogitNorm: cross-entropy of logits (N, C) over ``temperature`` times their own length."""
+    """Return the LogitNorm loss: cross-entropy of logits (N, C) / (``temperature`` x their length)."""
     return cross_entropy(normalize(logits, dim=1, eps=1e-7) / temperature, labels)
 
 
 class Mlp:
-    """NPOS: features (N, D) to log-odds of being ID (N,), through one hidden layer; float32.
+    """NPOS classifier from features (N, D) to ID log-odds (N,), with one hidden layer; float32.
 
-    Weights and biases start uniform in +-1 / sqrt(inputs), as torch's linear layers do.
+    Initial weights and biases are uniform in +-1 / sqrt(inputs), as torch's linear layers do.
     """
 
     def __init__(self, dim: int, generator: torch.Generator, device: torch.device, hidden: int = 32) -> None:

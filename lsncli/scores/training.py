@@ -1,8 +1,8 @@
-"""What the scores that train on frozen features share: rows, seeded batches, SGD and its schedules.
+"""Training shared by the scores that learn from frozen features: rows, seeded batches, SGD and schedules.
 
-Training is in float32: equal seeds, devices and numbers of threads give equal arrays; scores are then
-computed from those in float64. One thread works where classes are few (``device.threads_for``). Time grows
-with steps x batch x classes x dimensions, and steps are bounded (``STEPS``).
+Training is in float32: equal seeds, devices and numbers of threads give equal arrays. Scores are computed
+from these arrays in float64. With few classes, training uses one thread (``device.threads_for``). Time is
+proportional to steps x batch x classes x dimensions, and ``STEPS`` bounds the steps.
 """
 
 import math
@@ -19,36 +19,36 @@ from lsncli.scores.common import labelled_rows, positive
 from lsncli.types import FloatArray, Head, LearnedArrays, Rows
 
 MOMENTUM = 0.9
-"""Of all four methods."""
+"""Momentum of SGD in all four methods."""
 
 STEPS = 40_000
-"""Of a training at most, about 100 epochs of CIFAR: with more rows, fewer epochs rather than more time."""
+"""Most steps of a training, about 100 epochs of CIFAR. More rows mean fewer epochs, not more time."""
 
 Schedule = Callable[[float], float]
-"""The done fraction of all epochs to the factor on the rate."""
+"""Function from the completed fraction of all epochs to a factor on the learning rate."""
 
 LossOf = Callable[[Tensor, Tensor], Tensor]
-"""Unit features (B, D) and their labels (B,) to a loss."""
+"""Function from unit features (B, D) and their labels (B,) to a loss."""
 
 
-def constant(_done: float) -> float:
-    """The full rate throughout."""
+def constant(_fraction: float) -> float:
+    """Return 1: the full rate throughout."""
     return 1.0
 
 
-def cosine(done: float) -> float:
-    """Half a cosine from the full rate towards zero."""
-    return (1 + math.cos(math.pi * done)) / 2
+def cosine(fraction: float) -> float:
+    """Return half a cosine, from the full rate towards zero."""
+    return (1 + math.cos(math.pi * fraction)) / 2
 
 
-def steps(done: float) -> float:
-    """A tenth of the rate after 30 %, 60 % and 90 % of the epochs each."""
-    return float(0.1 ** sum(done >= mark for mark in (0.3, 0.6, 0.9)))
+def steps(fraction: float) -> float:
+    """Return the factor of a step schedule, a tenth after each of 30 %, 60 % and 90 % of the epochs."""
+    return float(0.1 ** sum(fraction >= mark for mark in (0.3, 0.6, 0.9)))
 
 
 @dataclass(frozen=True)
 class Sgd:
-    """Stochastic gradient descent for ``epochs`` at most; ``decay`` is the L2 penalty of every parameter."""
+    """Stochastic gradient descent for at most ``epochs``; ``decay`` is the L2 penalty of every parameter."""
 
     epochs: int
     rate: float
@@ -56,20 +56,20 @@ class Sgd:
     nesterov: bool
     schedule: Schedule
     start: float = 0.0
-    """The fraction of the epochs after which outliers count."""
+    """The fraction of the epochs after which the loss includes outliers."""
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Labelled rows of which every epoch sees each once, in a fresh random order and even batches.
+    """Labelled rows in batches of nearly equal size; each epoch visits every row once, in a new random order.
 
-    ``rows`` stay as they are stored; only a batch at a time is made float32, of length one, and put on
-    ``device``. ``generator`` is on the CPU, so that a seed means the same on every device.
+    ``rows`` keep their stored type; only one batch at a time is converted to unit float32 rows on ``device``.
+    ``generator`` is on the CPU, so that a seed gives the same numbers on every device.
     """
 
     rows: Rows
     size: int
-    """Rows of a batch at most."""
+    """Largest number of rows of a batch."""
     generator: torch.Generator
     device: torch.device
     name: str
@@ -88,7 +88,7 @@ class Batches:
 def check_training(
     *, seed: int, epochs: int, batch_size: int, rate: float, weight: float, start: float = 0.0
 ) -> None:
-    """UsageError for an invalid setting of training; ``start`` is a fraction of the epochs."""
+    """Raise UsageError for an invalid training setting; ``start`` is a fraction of the epochs."""
     positive(epochs=epochs, batch_size=batch_size, rate=rate, weight=weight)
     if seed < 0:
         raise UsageError(f"The setting 'seed' must be 0 or above, found {seed}.")
@@ -97,29 +97,29 @@ def check_training(
 
 
 def class_rows(head: Head, train: Rows | None, name: str) -> Rows:
-    """``labelled_rows`` of a head of two classes or more, without which there is nothing to tell apart."""
+    """Return ``labelled_rows``. Raises LsnError for a head of fewer than two classes."""
     if len(head.classes) < 2:
         raise LsnError(f"The score '{name}' needs at least 2 classes, found {len(head.classes)}.")
     return labelled_rows(head, train, name)
 
 
 def unit_tensor(features: FloatArray, device: torch.device) -> Tensor:
-    """Raw ``features`` (N, D) as unit rows in float32 on ``device``. A zero row stays zero."""
+    """Return raw ``features`` (N, D) as unit rows in float32 on ``device``. A zero row stays zero."""
     return normalize(torch.from_numpy(np.asarray(features, dtype=np.float32)), dim=-1).to(device)
 
 
 def trainable(values: FloatArray | Tensor, device: torch.device) -> Tensor:
-    """A float32 copy of ``values`` on ``device`` that gradients are wanted for."""
+    """Return a float32 copy of ``values`` on ``device`` that requires gradients."""
     return torch.as_tensor(values, dtype=torch.float32).clone().to(device).requires_grad_()
 
 
 def each_epoch(
     batches: Batches, sgd: Sgd, parameters: Sequence[Tensor], slow: Sequence[Tensor] = ()
 ) -> Iterator[tuple[int, torch.optim.Optimizer]]:
-    """The epochs, as many as ``STEPS`` allow, each with the optimiser set to its rate.
+    """Yield the number of each epoch and the optimiser with the rate of that epoch.
 
-    They are counted from the one in which outliers start to count, which is 0; there always is one. ``slow``
-    parameters take a tenth of the rate.
+    Number 0 is the first epoch whose loss includes outliers; earlier epochs have negative numbers. There are
+    as many epochs as ``STEPS`` allow, at least one. ``slow`` parameters have a tenth of the rate.
     """
     groups = [{"params": list(parameters), "share": 1.0}, {"params": list(slow), "share": 0.1}]
     optimizer = torch.optim.SGD(
@@ -137,7 +137,10 @@ def each_epoch(
 
 
 def run_epoch(optimizer: torch.optim.Optimizer, batches: Batches, loss_of: LossOf) -> float:
-    """One pass over the rows, one step a batch; the mean loss. LsnError when it stops being finite."""
+    """Train for one pass over the rows, one step per batch; return the mean loss.
+
+    Raises LsnError if the loss is not finite.
+    """
     losses = []
     for features, labels in batches:
         optimizer.zero_grad(set_to_none=True)
@@ -164,10 +167,10 @@ def train_epochs(
     outlier_loss_of: LossOf | None = None,
     prepare_outliers: Callable[[int], None] = lambda epoch: None,
 ) -> None:
-    """Minimise ``loss_of`` over all epochs; once outliers count, ``outlier_loss_of`` in its place.
+    """Minimise ``loss_of`` over all epochs, or ``outlier_loss_of`` in epochs that include outliers.
 
-    ``prepare_outliers`` is called before each epoch in which outliers count, with its number from 0. ``slow``
-    is that of ``each_epoch``. Raises LsnError when the loss stops being finite.
+    ``prepare_outliers`` is called before each epoch that includes outliers, with its number from 0. For
+    ``slow``, see ``each_epoch``. Raises LsnError if the loss is not finite.
     """
     for epoch, optimizer in each_epoch(batches, sgd, parameters, slow):
         if outlier_loss_of is None or epoch < 0:
@@ -178,5 +181,5 @@ def train_epochs(
 
 
 def to_keep(**tensors: Tensor) -> LearnedArrays:
-    """Trained tensors as float32 arrays, for a detector to keep."""
+    """Return trained tensors as float32 arrays, to save in a detector."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
