@@ -247,14 +247,14 @@ def illustrate(
     sets: Sequence[ScoredSet], gamma: float, *, pictures: int, workers: int
 ) -> tuple[Mapping[int, bytes], ...]:
     """Return thumbnails by row, at most ``pictures`` in all, in equal shares per set with images."""
-    share = pictures // max(1, sum(one.items is not None for one in sets))
+    share = pictures // max(1, sum(scored.items is not None for scored in sets))
     pictures_by_set: list[Mapping[int, bytes]] = []
-    for one in sets:
-        if one.items is None or share == 0:
+    for scored in sets:
+        if scored.items is None or share == 0:
             pictures_by_set.append({})
             continue
-        rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
-        small = thumbnails([one.items[row] for row in rows], workers)
+        rows = highlights(scored.judged.scores, scored.judged.predicted, gamma, share).tolist()
+        small = thumbnails([scored.items[row] for row in rows], workers)
         pictures_by_set.append({row: data for row, data in zip(rows, small, strict=True) if data is not None})
     return tuple(pictures_by_set)
 
@@ -267,26 +267,32 @@ def explain_images(
     A failure, such as a model without saliency, is a warning: all images are scored by now.
     """
     nothing: tuple[Mapping[int, Explanation], ...] = tuple({} for _ in sets)
-    share = count // max(1, sum(one.items is not None for one in sets))
+    share = count // max(1, sum(scored.items is not None for scored in sets))
     if not share:
         return nothing, []
     gamma = scorer.detector.threshold.gamma
     maps: list[Mapping[int, Explanation]] = []
     try:
-        for one in sets:
-            rows = highlights(one.judged.scores, one.judged.predicted, gamma, share).tolist()
-            items = [one.items[row] for row in rows] if one.items is not None else []
+        for scored in sets:
+            rows = highlights(scored.judged.scores, scored.judged.predicted, gamma, share).tolist()
+            items = [scored.items[row] for row in rows] if scored.items is not None else []
             explained = explanations(items, scorer.model(), scorer.detector.head)
-            maps.append({row: each for row, each in zip(rows, explained, strict=False) if each is not None})
+            maps.append(
+                {
+                    row: explanation
+                    for row, explanation in zip(rows, explained, strict=False)
+                    if explanation is not None
+                }
+            )
     except LsnError as error:
         return nothing, [f"There are no heat maps: {error}"]
     return tuple(maps), []
 
 
 def _notes(detector: SavedDetector, sets: Sequence[ScoredSet]) -> list[str]:
-    """Warnings about the numbers and the pictures."""
+    """Return warnings about the numbers and the pictures."""
     notes = [detector.threshold.doubt] if detector.threshold.doubt else []
-    bare = [one.name for one in sets if one.items is None]
+    bare = [scored.name for scored in sets if scored.items is None]
     if bare:
         notes.append(
             f"The images of {', '.join(bare)} are not where they were: there are no pictures of them."
@@ -305,7 +311,7 @@ def _facts(detector: SavedDetector, sets: Sequence[ScoredSet], work: Workspace) 
         else f"{threshold.gamma:.8g}, uncalibrated"
     )
     return [
-        *[(_TITLES[one.kind], _origin(one)) for one in sets],
+        *[(_TITLES[scored.kind], _origin(scored)) for scored in sets],
         ("Detector", f"{detector.label} (method {method}); higher score = more ID"),
         ("Threshold γ", rate),
         (f"{len(names)} classes", few),
@@ -318,6 +324,6 @@ def _facts(detector: SavedDetector, sets: Sequence[ScoredSet], work: Workspace) 
 _TITLES: dict[Kind, str] = {"input": "Images", "id": "Known ID", "ood": "Known OOD"}
 
 
-def _origin(one: ScoredSet) -> str:
-    source = one.source or "no source known"
-    return source if one.kind == "input" else f"{one.name}, from {source}"
+def _origin(scored: ScoredSet) -> str:
+    source = scored.source or "no source known"
+    return source if scored.kind == "input" else f"{scored.name}, from {source}"

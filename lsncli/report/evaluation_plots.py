@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BINS = 60
 TAIL = 0.001
-"""Fraction of the scores on each side that may lie beyond the edges; they count in the outermost bins."""
+"""Fraction of the scores on each side beyond the edges; the outermost bins include them."""
 
 POINTS = 1000
 """Most points of a ROC curve that are drawn and written."""
@@ -61,7 +61,7 @@ def curves(inside: Float64Array, outside: Float64Array, edges: Float64Array) -> 
 
 def edges_of(scores: Sequence[Float64Array]) -> Float64Array:
     """Return the edges (BINS + 1,) of equal bins for several score arrays without their tails."""
-    ends = [np.quantile(each, [TAIL, 1 - TAIL]) for each in scores]
+    ends = [np.quantile(values, [TAIL, 1 - TAIL]) for values in scores]
     low, high = min(float(end[0]) for end in ends), max(float(end[1]) for end in ends)
     if not low < high:  # all scores are equal
         low, high = low - 0.5, low + 0.5
@@ -69,7 +69,7 @@ def edges_of(scores: Sequence[Float64Array]) -> Float64Array:
 
 
 def draw_evaluation(
-    folder: Path, found: "Evaluation", ood_splits: Sequence[str], progress: ProgressCallback = silent
+    folder: Path, evaluation: "Evaluation", ood_splits: Sequence[str], progress: ProgressCallback = silent
 ) -> list[Path]:
     """Draw every method of an evaluation into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
 
@@ -77,12 +77,14 @@ def draw_evaluation(
     file cannot be written.
     """
     names: list[str] = []
-    for one in found.methods:
-        names.append(plots.unique_stem(str(one.method), names))
-        title = f"{_shown(one.resolved.label, str(one.method))}, ID: {found.id_split}"
-        outside = {split: one.scores[split] for split in ood_splits}
-        draw_scores(folder, names[-1], title, found.id_split, one.scores[found.id_split], outside)
-        progress(1, str(one.method))
+    for result in evaluation.methods:
+        names.append(plots.unique_stem(str(result.method), names))
+        title = f"{_title(result.resolved.label, str(result.method))}, ID: {evaluation.id_split}"
+        outside = {split: result.scores[split] for split in ood_splits}
+        draw_scores(
+            folder, names[-1], title, evaluation.id_split, result.scores[evaluation.id_split], outside
+        )
+        progress(1, str(result.method))
     return [folder / f"{name}.png" for name in names]
 
 
@@ -100,15 +102,15 @@ def draw_scores(
     file cannot be written.
     """
     edges = edges_of([inside, *outside.values()])
-    drawn = {split: curves(inside, scores, edges) for split, scores in outside.items()}
+    curves_by_split = {split: curves(inside, scores, edges) for split, scores in outside.items()}
     with plots.drawing():
-        made = _figure(title, drawn)
-        plots.save(made, folder / f"{name}.png", folder / f"{name}.svg")
-    _write_numbers(folder, name, id_name, drawn)
+        figure = _figure(title, curves_by_split)
+        plots.save(figure, folder / f"{name}.png", folder / f"{name}.svg")
+    _write_numbers(folder, name, id_name, curves_by_split)
     return folder / f"{name}.png"
 
 
-def _shown(label: str, method: str) -> str:
+def _title(label: str, method: str) -> str:
     return method if label == method else f"{label} ({method})"
 
 
@@ -117,21 +119,21 @@ def _fractions(scores: Float64Array, edges: Float64Array) -> Float64Array:
     return numbers / len(scores)
 
 
-def _figure(title: str, drawn: Mapping[str, Curves]) -> Any:
-    """Histograms on the left, one OOD split below the other on the same scale, and all ROC curves right."""
-    made: Any = plots.figure(10.0, max(3.8, 0.9 + 1.45 * len(drawn)))
-    left, right = made.subfigures(1, 2, width_ratios=(1.25, 1))
-    made.suptitle(plots.label(title, 110), x=0.01, ha="left", fontsize=10)
-    panels = left.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+def _figure(title: str, curves_by_split: Mapping[str, Curves]) -> Any:
+    """Return histograms on the left, an OOD split per panel on one scale, and all ROC curves on the right."""
+    figure: Any = plots.figure(10.0, max(3.8, 0.9 + 1.45 * len(curves_by_split)))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+    figure.suptitle(plots.label(title, 110), x=0.01, ha="left", fontsize=10)
+    panels = left.subplots(len(curves_by_split), 1, sharex=True, squeeze=False)[:, 0]
     axes = right.subplots()
-    for at, (panel, (split, one)) in enumerate(zip(panels, drawn.items(), strict=True)):
-        _histogram(panel, split, one)
+    for at, (panel, (split, curve)) in enumerate(zip(panels, curves_by_split.items(), strict=True)):
+        _histogram(panel, split, curve)
         axes.plot(
-            one.accepted,
-            one.kept,
+            curve.accepted,
+            curve.kept,
             color=plots.CYCLE[at % len(plots.CYCLE)],
             linestyle=plots.DASHES[at % len(plots.DASHES)],
-            label=f"{plots.label(split, 24)}: AUROC {one.auroc:.1%}",
+            label=f"{plots.label(split, 24)}: AUROC {curve.auroc:.1%}",
         )
     panels[-1].set_xlabel("Score (higher = more ID)")
     axes.plot([0, 1], [0, 1], color=plots.GREY, linewidth=0.6, zorder=0)
@@ -144,20 +146,20 @@ def _figure(title: str, drawn: Mapping[str, Curves]) -> Any:
         aspect="equal",
     )
     axes.legend(loc="lower right")
-    return made
+    return figure
 
 
-def _histogram(panel: Any, split: str, one: Curves) -> None:
-    panel.stairs(one.inside, one.edges, fill=True, alpha=0.45, color=plots.BLUE, label="ID")
+def _histogram(panel: Any, split: str, curve: Curves) -> None:
+    panel.stairs(curve.inside, curve.edges, fill=True, alpha=0.45, color=plots.BLUE, label="ID")
     panel.stairs(
-        one.outside, one.edges, fill=True, alpha=0.45, color=plots.ORANGE, label=plots.label(split, 24)
+        curve.outside, curve.edges, fill=True, alpha=0.45, color=plots.ORANGE, label=plots.label(split, 24)
     )
     # Outlines keep the two distinct where they overlap, and in grey.
-    panel.stairs(one.inside, one.edges, color=plots.BLUE, linewidth=1.0)
-    panel.stairs(one.outside, one.edges, color=plots.ORANGE, linewidth=1.0, linestyle="--")
-    panel.axvline(one.gamma, color=plots.GREY, linewidth=1.0)
+    panel.stairs(curve.inside, curve.edges, color=plots.BLUE, linewidth=1.0)
+    panel.stairs(curve.outside, curve.edges, color=plots.ORANGE, linewidth=1.0, linestyle="--")
+    panel.axvline(curve.gamma, color=plots.GREY, linewidth=1.0)
     panel.set_title(
-        f"FPR95 {one.fpr95:.1%}: the line keeps 95 % of ID", loc="left", fontsize=8, color=plots.GREY
+        f"FPR95 {curve.fpr95:.1%}: the line keeps 95 % of ID", loc="left", fontsize=8, color=plots.GREY
     )
     panel.spines["left"].set_visible(False)
     panel.set_yticks([])  # only the shape matters
@@ -165,15 +167,16 @@ def _histogram(panel: Any, split: str, one: Curves) -> None:
     panel.legend(loc="upper right", fontsize=8, handlelength=1.2)
 
 
-def _write_numbers(folder: Path, name: str, id_split: str, drawn: Mapping[str, Curves]) -> None:
+def _write_numbers(folder: Path, name: str, id_split: str, curves_by_split: Mapping[str, Curves]) -> None:
+    """Write NAME-histogram.csv and NAME-roc.csv."""
     histogram: list[list[object]] = []
     roc: list[list[object]] = []
-    for split, one in drawn.items():
-        bins = zip(one.edges[:-1].tolist(), one.edges[1:].tolist(), strict=True)
-        fractions = zip(one.inside.tolist(), one.outside.tolist(), strict=True)
+    for split, curve in curves_by_split.items():
+        bins = zip(curve.edges[:-1].tolist(), curve.edges[1:].tolist(), strict=True)
+        fractions = zip(curve.inside.tolist(), curve.outside.tolist(), strict=True)
         for (low, high), (inside, outside) in zip(bins, fractions, strict=True):
-            histogram.append([id_split, split, low, high, inside, outside, one.gamma])
-        rates = zip(one.accepted.tolist(), one.kept.tolist(), strict=True)
+            histogram.append([id_split, split, low, high, inside, outside, curve.gamma])
+        rates = zip(curve.accepted.tolist(), curve.kept.tolist(), strict=True)
         roc += [[id_split, split, accepted, kept] for accepted, kept in rates]
     header = ("id", "ood", "low", "high", "id_fraction", "ood_fraction", "gamma_fpr95")
     plots.save_numbers(folder / f"{name}-histogram.csv", header, histogram)

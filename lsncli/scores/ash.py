@@ -63,17 +63,17 @@ class Ash(Score):
 
 
 def shaped(activations: Float64Array, form: Form, percentile: float) -> Float64Array:
-    """a(x) of each row of ``activations`` (N, D), a new array."""
+    """Return a(x) of each row of ``activations`` (N, D) as a new array."""
     dim = activations.shape[1]
     count = max(1, dim - round(dim * percentile / 100))
     where = np.argpartition(activations, -count, axis=1)[:, -count:]
-    kept = np.take_along_axis(activations, where, axis=1)
+    largest = np.take_along_axis(activations, where, axis=1)
     total = np.abs(activations).sum(axis=1, keepdims=True)
     if form == "b":
-        kept[:] = total / count
+        largest[:] = total / count
     elif form == "s":
-        left = np.abs(kept).sum(axis=1, keepdims=True)
-        kept *= np.exp(np.minimum(total, left * dim / count) / np.where(left > 0, left, 1.0))
-    found = np.zeros_like(activations)
-    np.put_along_axis(found, where, kept, axis=1)
-    return found
+        left = np.abs(largest).sum(axis=1, keepdims=True)
+        largest *= np.exp(np.minimum(total, left * dim / count) / np.where(left > 0, left, 1.0))
+    result = np.zeros_like(activations)
+    np.put_along_axis(result, where, largest, axis=1)
+    return result

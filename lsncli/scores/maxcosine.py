@@ -40,10 +40,10 @@ class MaxCosine(Score):
             rows = rows / np.where((np.abs(lengths - 1) < ROUNDING) | (lengths == 0), 1.0, lengths)
 
         def score(features: FloatArray) -> Float64Array:
-            found = (
+            cosine = (
                 cosines(features, rows) if isinstance(rows, np.ndarray) else positive_cosines(head, features)
             )
-            largest: Float64Array = found.max(axis=1)
+            largest: Float64Array = cosine.max(axis=1)
             return largest
 
         return score

@@ -93,7 +93,7 @@ class Npos(Score):
         positive(candidates=self.candidates, keep=self.keep, noise=self.noise)
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """``adaptor``, A of the formula: (D, D) float32."""
+        """Return ``adaptor``, A of the formula: (D, D) float32."""
         linear = linear_layer(head, "npos")
         rows = class_rows(head, train, "npos")
         where, generator = pick_device(device), seeded(self.seed)
@@ -111,12 +111,12 @@ class Npos(Score):
         def synthesize(_epoch: int) -> None:
             nonlocal outliers
             noise = torch.randn(self.candidates, dim, generator=generator) * self.noise / math.sqrt(dim)
-            made = []
+            parts = []
             for mine in members:
                 chosen = mine[torch.randperm(len(mine), generator=generator)[:QUEUE].numpy()]
                 features = adapt(unit_tensor(rows.features[chosen], where))
-                made.append(self._outliers(features, noise.to(where), generator))
-            outliers = torch.cat(made)
+                parts.append(self._outliers(features, noise.to(where), generator))
+            outliers = torch.cat(parts)
 
         def plain_loss(features: Tensor, labels: Tensor) -> Tensor:
             return logit_norm_loss(adapt(features) @ weights.T + bias, labels, self.temperature)
@@ -165,6 +165,6 @@ class Npos(Score):
 
 
 def _by_class(labels: Labels, classes: int) -> list[NDArray[np.intp]]:
-    """The row numbers of each class."""
+    """Return the row numbers of each class."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.cumsum(np.bincount(labels, minlength=classes))[:-1])

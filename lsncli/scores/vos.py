@@ -149,17 +149,17 @@ class Vos(Score):
 
 
 def _gaussians(rows: Rows, classes: int, ridge: float) -> Gaussians:
-    """Of unit features; LsnError if every row equals the others of its class."""
+    """Return the class Gaussians of unit rows. Raises LsnError if rows do not differ within any class."""
 
     def parts() -> Iterator[tuple[Tensor, Tensor]]:
         for part, labels in labelled_chunks(rows):
             yield torch.from_numpy(part), torch.from_numpy(labels).long()
 
-    found = class_gaussians(parts(), classes, ridge)
-    if found is None:
+    gaussians = class_gaussians(parts(), classes, ridge)
+    if gaussians is None:
         raise LsnError(
             f"The score 'vos' needs training rows that differ within a class, found {len(rows)} rows of "
             f"{classes} classes that do not.",
             "Use 2 or more images of a class.",
         )
-    return found
+    return gaussians

@@ -66,22 +66,22 @@ class Candidates:
         return len(self.indptr) - 1
 
     def without(self, labels: Collection[str]) -> "Candidates":
-        """The same less every word that is one of ``labels``, in any case, and less words of no image."""
+        """Return the candidates without ``labels``, in any case, and without words of no image."""
         seen = {_plain(label) for label in labels}
-        kept = np.array([_plain(word) not in seen for word in self.words], dtype=bool)[self.indices]
-        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
-        used, indices = np.unique(self.indices[kept], return_inverse=True)
+        remaining = np.array([_plain(word) not in seen for word in self.words], dtype=bool)[self.indices]
+        indptr = np.concatenate([[0], np.cumsum(remaining)])[self.indptr]
+        used, indices = np.unique(self.indices[remaining], return_inverse=True)
         return Candidates(tuple(self.words[i] for i in used), indptr, indices.reshape(-1))
 
 
 def zoc_scores(
     head: Head, features: FloatArray, candidates: Candidates, vocabulary: FloatArray
 ) -> Float64Array:
-    """Scores (N,) of raw ``features`` (N, D); higher = more ID.
+    """Return scores (N,) of raw ``features`` (N, D); higher = more ID.
 
     ``vocabulary`` (V, D) are the unit text features of ``candidates.words``. An image without candidates has
-    score 0, the highest. Memory is bounded whatever N and V are. Raises LsnError if there are not as many
-    features as images, or words as text features; for a linear probe, whose logits are on another scale.
+    score 0, the highest. Memory is bounded for any N and V. Raises LsnError unless there are as many features
+    as images and as many words as text features, and for a linear probe, whose logits have another scale.
     """
     if len(candidates) != len(features) or len(candidates.words) != len(vocabulary):
         raise LsnError(
