@@ -44,7 +44,7 @@ class Captioner:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that the words of an image depend on."""
+        """The settings and weights that determine the words of an image."""
         return {"captioner": self.coca.fingerprint.digest, "top": self.top, "steps": self.steps}
 
     @torch.inference_mode()

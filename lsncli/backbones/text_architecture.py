@@ -26,7 +26,7 @@ class TextFacts:
     """The facts that the choice depends on; the defaults are those of CLIP, which the fast tower supports."""
 
     foreign: bool = False
-    """Whether it is not open_clip's text transformer; then the other facts are unused."""
+    """True unless the module is open_clip's text transformer; then the other fields are unused."""
     causal: bool = True
     pooling: str = ""
     """Empty where the answer is read at the end of the text, else open_clip's name for the place; a class

@@ -115,8 +115,8 @@ def bench(
 ) -> None:
     """Measure a table or figure of the LSN paper on a suite; tables beside the published numbers, in percent.
 
-    What is measured is kept: a run that was interrupted goes on, and the same again is instant. Numbers that
-    are missing say why, and which command fills them in. Formats for programs hold one number a row.
+    Results are cached: an interrupted run resumes, and a repeated run is instant. Missing numbers come with
+    the reason and the command that measures them. Formats for programs hold one number a row.
     """
     from lsncli.bench.published_table import list_tables
 

@@ -155,12 +155,12 @@ def evaluate(
         with progress_bar("figures", len(evaluation.methods), quiet=quiet) as progress:
             files = draw_evaluation(plots, evaluation, [split.name for split in outside], progress)
         say(f"Wrote {len(files)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
-    shown = [
+    results = [
         result
         for result in evaluation.ranked()
         if result.ood == use.AVERAGE or len(outside) == 1 or not average
     ]
-    table = [result_row(result, use.intervals_of(evaluation, result, intervals)) for result in shown]
+    table = [result_row(result, use.intervals_of(evaluation, result, intervals)) for result in results]
     table += [failed_row(failed, reason) for failed, reason in evaluation.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     people = FORMATS[format].people

@@ -30,7 +30,7 @@ class _Chunk:
 def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> Encoder:
     """Return an encoder of ``layout`` that saves at most about ``memory`` bytes for its gradient.
 
-    Classes are split if one context with all of them does not fit, contexts (sets, images) if all at once do
+    Classes are split if one context with all classes does not fit, contexts (sets, images) if all at once do
     not. The smallest chunk is one class of one context, whatever it needs.
     """
     need = tower.activation_bytes(layout)

@@ -145,7 +145,7 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """How many images could not be read."""
+        """The number of unreadable images."""
         return sum(len(scored.failures) for scored in self.sets)
 
 

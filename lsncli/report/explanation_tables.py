@@ -1,4 +1,4 @@
-"""An explanation of one image: tables for people, one list of rows for programs."""
+"""The explanation of one image as tables for people or as one list of rows for programs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

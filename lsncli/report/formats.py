@@ -360,7 +360,7 @@ def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
 
 
 def _is_within(name: str | bytes | int, output: Path) -> bool:
-    """Whether ``name`` is the file ``output``, its temporary file, or one of its folders."""
+    """Return whether ``name`` is the file ``output``, its temporary file, or one of its folders."""
     if isinstance(name, int):
         return False
     path = Path(os.fsdecode(name))

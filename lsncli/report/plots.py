@@ -57,11 +57,11 @@ def figure(width: float, height: float) -> "Figure":
     """Return an empty figure, in inches, outside pyplot's list of open figures."""
     from matplotlib.figure import Figure
 
-    made: Figure = Figure(figsize=(width, height), layout="constrained")
-    return made
+    result: Figure = Figure(figsize=(width, height), layout="constrained")
+    return result
 
 
-def save(made: "Figure", *paths: Path) -> None:
+def save(figure: "Figure", *paths: Path) -> None:
     """Write a figure in the formats of the file names. Raises LsnError if a file cannot be written."""
     for path in paths:
         dated = {"Date": None} if path.suffix == ".svg" else {}
@@ -69,7 +69,7 @@ def save(made: "Figure", *paths: Path) -> None:
             with whole(path) as file, warnings.catch_warnings():
                 # A class name in a script that the font lacks is drawn as boxes.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
-                made.savefig(file, format=path.suffix[1:], dpi=150, metadata=dated)
+                figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=dated)
         except OSError as error:
             raise LsnError(f"The figure {path} cannot be written: {error.strerror}.") from error
 

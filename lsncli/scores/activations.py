@@ -52,6 +52,6 @@ def layer_energy(activations: Float64Array, weights: Float64Array, bias: Float64
 
 
 def _bins(rows: Float64Array) -> NDArray[np.int32]:
-    """The bin of each entry, never falling as entries rise; rounding may carry one just past [-1, 1]."""
+    """Return the bin of each entry, monotonic in the entries; rounding may move one just outside [-1, 1]."""
     bins: NDArray[np.int32] = ((rows.clip(-1.0, 1.0) + 1.0) * HALF).astype(np.int32)
     return bins

@@ -14,7 +14,7 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
 @dataclass(frozen=True)
 class Clipn(Score):
-    """How little the "no" text features of the likely classes match the image; higher = more ID.
+    """Score how little the "no" text features of the likely classes match the image; higher = more ID.
 
     Formula, with the logits y_c of the "yes" and n_c = s cos(x, u_c) of the "no" text features, at the head's
     scale s (CLIP: 100), and p_c = exp(y_c) / (exp(y_c) + exp(n_c)):

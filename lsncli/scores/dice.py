@@ -39,7 +39,7 @@ class Dice(Score):
         between(0, 99.9, percentile=self.percentile)
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """``kept`` (C, D), bool: the weights that stay."""
+        """Return ``kept`` (C, D), bool: the weights that stay."""
         weights, _ = linear_layer(head, "dice")
         rows = training_rows(train, "dice", weights.shape[1])
         total = np.zeros(weights.shape[1])

@@ -47,8 +47,8 @@ class Knn(Score):
         """Return the scorer against the bank; on CUDA the neighbours are searched there."""
         bank = learned["bank"]
 
-        def distance(rows: Float64Array, cosine: Float64Array, places: NDArray[np.intp]) -> Float64Array:
-            farthest = np.take_along_axis(places, cosine.argmin(axis=1)[:, None], axis=1)[:, 0]
+        def distance(rows: Float64Array, cosine: Float64Array, indices: NDArray[np.intp]) -> Float64Array:
+            farthest = np.take_along_axis(indices, cosine.argmin(axis=1)[:, None], axis=1)[:, 0]
             found: Float64Array = -np.linalg.norm(rows - unit(bank[farthest]), axis=1)
             return found
 

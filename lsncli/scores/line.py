@@ -33,7 +33,7 @@ class Line(Score):
     positive one, and s_cd is large where feature and weight agree in sign. Zeroing still means "no part in
     any logit".
 
-    Masks of all classes would be C x C x D: they are made for one predicted class at a time.
+    Masks of all classes would be C x C x D, so they are computed for one predicted class at a time.
 
     Paper: Ahn et al., LINe: out-of-distribution detection by leveraging important neurons, CVPR 2023.
     Source: github.com/YongHyun-Ahn/LINe-Out-of-Distribution-Detection-by-Leveraging-Important-Neurons,
@@ -52,7 +52,7 @@ class Line(Score):
         between(0, 100, clip=self.clip)
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """``contribution`` (C, D), the ``threshold`` (C,) of |s_cd| W_jd for each class c, ``clip`` (1,)."""
+        """Return ``contribution`` (C, D), ``threshold`` (C,) of |s_cd| W_jd per class, and ``clip`` (1,)."""
         weights, _ = linear_layer(head, "line")
         rows = labelled_rows(head, train, "line")
         contribution = _class_means(rows, len(weights)) * weights
@@ -84,7 +84,7 @@ class Line(Score):
 
 
 def _class_means(rows: Rows, classes: int) -> Float64Array:
-    """The mean unit feature (classes, D) of each class, all of which have rows."""
+    """Return the mean unit feature (classes, D) of each class, all of which have rows."""
     total = np.zeros((classes, rows.features.shape[1]))
     for part, labels in labelled_chunks(rows):
         order = labels.argsort(kind="stable")

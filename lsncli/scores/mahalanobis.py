@@ -86,7 +86,7 @@ class Mahalanobis(Score):
 
 
 def _shrunk(values: Float64Array, fourth: float, rows: int) -> Float64Array:
-    """Eigenvalues (D,) of Ledoit and Wolf's estimate from ``rows`` rows x; ``fourth`` is the mean ||x||^4."""
+    """Shrink eigenvalues (D,) by Ledoit and Wolf for ``rows`` rows x; ``fourth`` is the mean ||x||^4."""
     mean, energy = values.mean(), (values**2).sum()
     noise = (fourth - energy) / rows  # expected squared error of the covariance, and
     spread = energy - len(values) * mean**2  # its squared distance from a multiple of the identity

@@ -9,7 +9,7 @@ from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays
 
 ROUNDING = 1e-9
-"""A row whose length is this near to one is a unit row: it is taken as it is, to the bit."""
+"""A row whose length differs from one by less than this is a unit row and stays bit-identical."""
 
 
 @dataclass(frozen=True)

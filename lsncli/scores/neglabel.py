@@ -43,7 +43,7 @@ class NegLabel(Score):
             raise UsageError(f"The setting 'groups' must be at least 1, found {self.groups}.")
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """LsnError always: training rows do not tell the words that are no class."""
+        """Raise LsnError: training rows do not define the words that are no class."""
         raise LsnError(
             "The score 'neglabel' needs a vocabulary of other words; training rows do not tell them.",
             "`lsn eval`, `lsn calibrate` and `lsn score --classes` bring one.",
@@ -54,7 +54,7 @@ class NegLabel(Score):
         return "vocabulary"
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """The scorer for ``head`` against ``learned[VOCABULARY]``.
+        """Return the scorer for ``head`` against ``learned[VOCABULARY]``.
 
         Raises LsnError for fewer words than groups and for a linear probe, whose logits are on another scale.
         """

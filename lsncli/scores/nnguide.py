@@ -40,7 +40,7 @@ class NnGuide(Score):
             raise UsageError(f"The setting 'fraction' must be at most 1, found {self.fraction}.")
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """The bank, float16 as stored, and the energies of its rows, "energy" (M,).
+        """Return the bank, float16 as stored, and the energies of its rows, "energy" (M,).
 
         Raises LsnError without training rows, or if the bank has fewer than ``k``.
         """

@@ -1,4 +1,4 @@
-"""NPOS: features adapted to keep away from outliers that were made around the edge of every class."""
+"""NPOS: features adapted to separate from outliers synthesised near the boundary of every class."""
 
 import math
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from lsncli.scores.training import (
 from lsncli.types import Float64Array, FloatArray, Head, Labels, LearnedArrays, Rows, unit
 
 QUEUE = 1000
-"""Rows of a class at most that outliers of an epoch are made from; ``k`` and ``select`` count these."""
+"""Most rows of a class from which an epoch makes outliers; ``k`` and ``select`` are for this many."""
 
 
 @dataclass(frozen=True)

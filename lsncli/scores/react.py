@@ -38,7 +38,7 @@ class React(Score):
         between(0, 100, percentile=self.percentile)
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """``clip`` (1,): the activation k."""
+        """Return ``clip`` (1,): the activation k."""
         weights, _ = linear_layer(head, "react")
         rows = training_rows(train, "react", weights.shape[1])
         return {"clip": np.array([activation_percentile(rows.features, self.percentile)])}

@@ -65,7 +65,7 @@ class Rpl(ReciprocalPoints):
 def rpl_loss(
     features: Tensor, labels: Tensor, points: Tensor, radius: Tensor, *, temperature: float, weight: float
 ) -> Tensor:
-    """Cross-entropy of distances, and how far those to the own class's point are from the radius, squared."""
+    """Return cross-entropy of distances plus ``weight`` times the squared gap of own distance and radius."""
     distances = mean_squares(features, points)
     own = distances.gather(1, labels[:, None])[:, 0]
     return cross_entropy(distances / temperature, labels) + weight * (own - radius).square().mean()

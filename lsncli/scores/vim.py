@@ -33,7 +33,7 @@ class Vim(Score):
         Residual(self.dim)  # refuses invalid values
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """The principal subspace, as Residual does, and "alpha" (1,)."""
+        """Return the principal subspace, as Residual does, and "alpha" (1,)."""
         weights, bias = linear_layer(head, "vim")
         rows = training_rows(train, "vim", weights.shape[1])
         learned = subspace("vim", self.dim, weights, bias, rows)

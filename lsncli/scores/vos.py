@@ -93,7 +93,7 @@ class Vos(Score):
             raise UsageError(f"The setting 'select' is {self.select}, but only {self.draws} draws are made.")
 
     def fit(self, head: Head, train: Rows | None = None, device: str = "cpu") -> LearnedArrays:
-        """``weights`` (C, D), ``bias`` (C,) and ``energy`` (C,), all float32."""
+        """Return ``weights`` (C, D), ``bias`` (C,) and ``energy`` (C,), all float32."""
         text, offset = linear_layer(head, "vos")
         rows = labelled_rows(head, train, "vos")
         gaussians = _gaussians(rows, len(head.classes), self.ridge)

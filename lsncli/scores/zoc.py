@@ -44,7 +44,7 @@ class Zoc(Score):
         return "candidates"
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """LsnError always: a feature alone does not tell the candidates of its image."""
+        """Raise LsnError: a feature alone does not determine the candidates of its image."""
         raise LsnError(
             "The score 'zoc' needs candidate labels of each image; features alone do not tell them.",
             "Run `lsn candidates` for every split, then `lsn eval --method zoc`.",
