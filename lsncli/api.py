@@ -1,4 +1,4 @@
-"""The Python API: ``from lsncli import Detector``, then ``Detector.load("lsn-work").score("photos")``."""
+"""The Python API, such as ``from lsncli import Detector; Detector.load("lsn-work").score("photos")``."""
 
 import os
 import warnings
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 Images = str | os.PathLike[str] | Iterable[Picture]
-"""A path that `lsn score` would take (folder, tar, list, image), or any iterable of images: PIL images, paths
+"""A path as for `lsn score` (folder, tar, list, image), or any iterable of images: PIL images, paths
 of image files, numpy arrays (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or of floats in [0, 1]."""
 
 
@@ -74,7 +74,7 @@ class Detector:
     pretrained: str = ""
     batch_size: int = 0
     workers: int = 0
-    _given: Backbone | None = None
+    _backbone: Backbone | None = None
 
     @classmethod
     def load(
@@ -90,9 +90,9 @@ class Detector:
 
         ``pretrained`` is the checkpoint of its model if that has moved. Raises LsnError if there is none.
         """
-        place = Path(path)
-        place = place / "detector.safetensors" if place.is_dir() else place
-        return cls(artefact.load_detector(place), device, pretrained, batch_size, workers)
+        file = Path(path)
+        file = file / "detector.safetensors" if file.is_dir() else file
+        return cls(artefact.load_detector(file), device, pretrained, batch_size, workers)
 
     @classmethod
     def zero_shot(
@@ -112,14 +112,14 @@ class Detector:
         names = checked_names(classes)
         computes()
         backbone = load_backbone(model, pretrained=pretrained, device=device)
-        found = zero_shot_detector(names, backbone)
-        return cls(found, device, pretrained, batch_size, workers, backbone)
+        stored = zero_shot_detector(names, backbone)
+        return cls(stored, device, pretrained, batch_size, workers, backbone)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {"_given": None}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"_backbone": None}
 
     def __copy__(self) -> "Detector":
-        return replace(self, _given=self.__dict__.get("_loaded", self._given))
+        return replace(self, _backbone=self.__dict__.get("_loaded", self._backbone))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Detector":
         return replace(copy(self), stored=deepcopy(self.stored, memo))
@@ -134,7 +134,7 @@ class Detector:
 
     @property
     def threshold(self) -> Threshold:
-        """Gamma, and what is known of the rate of ID images that it keeps."""
+        """Gamma, and the interval of the rate of ID images that it keeps."""
         return self.stored.threshold
 
     @property
@@ -150,7 +150,7 @@ class Detector:
         model had computed.
         """
         computes()
-        return self._loaded if self._given is None else self._given
+        return self._loaded if self._backbone is None else self._backbone
 
     @cached_property
     def _loaded(self) -> Backbone:
@@ -187,7 +187,9 @@ class Detector:
         from pandas import DataFrame
 
         verdicts = list(self._checked_verdicts(images, 3))
-        columns = {field.name: [getattr(one, field.name) for one in verdicts] for field in fields(Verdict)}
+        columns = {
+            field.name: [getattr(verdict, field.name) for verdict in verdicts] for field in fields(Verdict)
+        }
         numbers = {name: np.array(columns[name], dtype=np.float64) for name in NUMBERS}
         return DataFrame({**columns, **numbers})
 
@@ -248,14 +250,14 @@ class Detector:
         return Tags("outlier_detector", TargetTags(required=False), requires_fit=False)
 
     def calibrate(self, images: Images, target_tpr: float = 0.95) -> "Detector":
-        """The same detector with a threshold that keeps ``target_tpr`` of ``images``.
+        """Return the detector with a threshold that keeps ``target_tpr`` of ``images``.
 
-        They must be ID, and none that prompts learned from. Images that cannot be read, too few images, and
-        images of too few classes are a UserWarning. Raises LsnError if none can be read.
+        The images must be ID, and not training images of the prompts. Images that cannot be read, too few
+        images, and images of too few classes are a UserWarning. Raises LsnError if none can be read.
         """
-        looks = ImageSample()
-        verdicts = list(self._verdicts(images, looks.watching(self.backbone)))
-        result = recalibrated(self.stored, verdicts, looks, target_tpr)
+        sample = ImageSample()
+        verdicts = list(self._verdicts(images, sample.watching(self.backbone)))
+        result = recalibrated(self.stored, verdicts, sample, target_tpr)
         unused = f"Not used: {len(result.failures)} of {len(verdicts)} images"
         texts = [f"{unused}, such as {failure.key}: {failure.reason}." for failure in result.failures[:1]]
         for text in texts + result.warnings:
@@ -271,7 +273,7 @@ class Detector:
         device = pick_device(self.device)
         size, workers = images_at_once(self.batch_size, self.device), threads(self.workers)
         if isinstance(images, str | os.PathLike):
-            if not os.fspath(images):  # of which Path makes the working folder
+            if not os.fspath(images):  # Path("") would be the working folder
                 raise UsageError("The path of the images is empty.", "The working folder is '.'.")
             listing = list_images([Path(images)], keep_order=True, columns=Columns(labelled=False))
             check_not_empty(listing, os.fspath(images))
@@ -283,7 +285,9 @@ class Detector:
         verdicts_of = detect_function(self.stored, lambda: backbone, str(device))
         for paths, pixels in load_pictures(images, backbone.preprocess, batch_size=size, workers=workers):
             batch = encode_batch(pixels, backbone)
-            by_key = {one.key: Verdict(paths[one.key], error=one.reason) for one in batch.failures}
+            by_key = {
+                failure.key: Verdict(paths[failure.key], error=failure.reason) for failure in batch.failures
+            }
             scored = verdicts_of([paths[key] for key in batch.keys], batch.features)
             by_key |= dict(zip(batch.keys, scored, strict=True))
             yield from (by_key[key] for key in paths)

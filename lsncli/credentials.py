@@ -1,11 +1,11 @@
-"""Hide what gives access: passwords and signatures of URLs, wherever a text is shown or stored."""
+"""Mask credentials in URLs, such as passwords and signatures, wherever a text is shown or stored."""
 
 import re
 
 HIDDEN = "***"
 
 _USER = re.compile(r"(https?:/{1,3})[^/?#\n]*@", re.IGNORECASE)
-"""Over HTTP, a name without a password mostly is a token."""
+"""Over HTTP, a user name without a password is usually a token."""
 _PASSWORD = re.compile(r"(:/{1,3}[^/?#:@\s]*:)[^/?#\n]*@")
 _PARAMETER = re.compile(
     r"""([?&\#](?:
@@ -15,13 +15,13 @@ _PARAMETER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _KEY = re.compile(r"([?&#]key=)[\w-]{20,}(?![^&#\s'\",;:)\]}>])", re.IGNORECASE)
-"""``key`` may as well name an object: only what looks like a random text is hidden."""
+"""``key`` can also be the name of an object: only a value that looks random is masked."""
 
 
 def masked(text: str) -> str:
-    """Replace the credentials of every URL in ``text`` by ``***``; any other text stays as it is.
+    """Replace the credentials of every URL in ``text`` by ``***``; leave other text unchanged.
 
-    Hidden are user and password over HTTP, passwords elsewhere, and the values of parameters that grant
+    Masked are user and password over HTTP, passwords elsewhere, and the values of parameters that grant
     access: signatures, tokens, passwords and keys.
     """
     if ":/" not in text:

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with the exit code it ends the program with.
+"""The errors shown to the user, each with its exit code.
 
 An error says what is wrong, where, what was expected and what was found (``message``), and what to do
 next (``hint``). Only the command line turns one into text; library code raises it and never prints.
@@ -7,11 +7,11 @@ next (``hint``). Only the command line turns one into text; library code raises 
 from lsncli.credentials import masked
 
 LONGEST = 2000
-"""Characters of a message; what is cut out of a longer one was copied from some file."""
+"""The longest message in characters. Longer messages quote a file, and are cut."""
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """``text`` with its middle left out, and counted, if it has more characters than ``longest``."""
+    """Replace the middle of a ``text`` longer than ``longest`` by the number of characters left out."""
     if len(text) <= longest:
         return text
     start = longest * 2 // 3
@@ -20,10 +20,10 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 
 class LsnError(Exception):
-    """Bad data or a bad store (exit code 1), and the parent of every other error of ours.
+    """Invalid data or an invalid store (exit code 1), and the base class of all errors of lsn.
 
-    Credentials in URLs are hidden: what fails is printed, logged and stored. What is longer than LONGEST is
-    cut in its middle.
+    Credentials in URLs are masked, because errors are printed, logged and stored. The middle of a message
+    longer than LONGEST is cut.
     """
 
     exit_code = 1
@@ -44,7 +44,7 @@ class UsageError(LsnError):
 
 
 class TooManyFailures(LsnError):
-    """Everything was done, but more images failed than allowed (exit code 3)."""
+    """The command completed, but more images failed than allowed (exit code 3)."""
 
     exit_code = 3
 
@@ -56,12 +56,12 @@ class FingerprintMismatch(LsnError):
 
 
 class Unavailable(LsnError):
-    """A dependency, a device or a pretrained model that is not here (exit code 5)."""
+    """A dependency, a device or a pretrained model is not available (exit code 5)."""
 
     exit_code = 5
 
 
 class OodFound(LsnError):
-    """Everything was done, and there are OOD images, which --fail-on-ood was to tell (exit code 6)."""
+    """The command completed and found OOD images, with --fail-on-ood (exit code 6)."""
 
     exit_code = 6

@@ -1,8 +1,8 @@
-"""How sure the metrics are: DeLong for AUROC and for the difference of two, the bootstrap for every metric.
+"""Confidence intervals: DeLong for AUROC and the difference of two, the bootstrap for every metric.
 
 Scores are (N,) ID and (M,) OOD in any float precision, higher = more ID; levels, bounds and p-values are
 fractions. Both methods depend on the ranks of the scores alone, treat images as independent draws, and
-take ties exactly. Scores that ``metrics`` refuses, and a level outside (0, 1), raise LsnError.
+count ties exactly. Scores that ``metrics`` rejects, and a level outside (0, 1), raise LsnError.
 """
 
 import math
@@ -40,7 +40,7 @@ class Difference:
 
 
 def delong(id_scores: FloatArray, ood_scores: FloatArray, level: float = 0.95) -> Interval:
-    """Confidence interval of AUROC, from its asymptotic normal distribution, cut to [0, 1].
+    """Return the confidence interval of AUROC from its asymptotic normal distribution, cut to [0, 1].
 
     With V_i the fraction of OOD scores below ID score i and W_j the fraction of ID scores above OOD score
     j (ties half), AUROC = mean V = mean W, and
@@ -66,9 +66,9 @@ def delong_difference(
     second_ood: FloatArray,
     level: float = 0.95,
 ) -> Difference:
-    """Whether two scores separate the *same* images differently well: row i of both is image i.
+    """Test the difference of the AUROC of two scores on the *same* images: row i of both is image i.
 
-    The interval and the test of AUROC(first) - AUROC(second). In the notation of ``delong``
+    Returns the interval and the p-value of AUROC(first) - AUROC(second). In the notation of ``delong``
 
         Var = S2(V_first - V_second) / N + S2(W_first - W_second) / M,
 
@@ -96,7 +96,7 @@ def delong_difference(
 def bootstrap(
     id_scores: FloatArray, ood_scores: FloatArray, repeats: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Percentile intervals of every metric in ``METRICS``, by field of ``OodMetrics``.
+    """Return percentile intervals of every metric in ``METRICS``, by field of ``OodMetrics``.
 
     Each of ``repeats`` samples draws N of the N ID scores and M of the M OOD scores with replacement
     (stratified: the sizes stay), and the interval is the middle ``level`` of the sampled values. The scores
@@ -112,32 +112,32 @@ def bootstrap(
         raise LsnError(
             f"The bootstrap needs at least one repeat and a seed of at least 0, found {repeats} and {seed}."
         )
-    found, random = counts(id_scores, ood_scores), np.random.default_rng(seed)
-    samples = [summary(_resampled(found, random)) for _ in range(repeats)]
+    running, random = counts(id_scores, ood_scores), np.random.default_rng(seed)
+    samples = [summary(_resample(running, random)) for _ in range(repeats)]
     tail = (1 - level) / 2
-    return {name: _middle(samples, name, tail) for name in METRICS}
+    return {name: _percentile_interval(samples, name, tail) for name in METRICS}
 
 
-def _resampled(found: Counts, random: np.random.Generator) -> Counts:
-    return Counts(_redrawn(found.ids, random), _redrawn(found.oods, random))
+def _resample(running: Counts, random: np.random.Generator) -> Counts:
+    return Counts(_redraw(running.ids, random), _redraw(running.oods, random))
 
 
-def _redrawn(running: Integers, random: np.random.Generator) -> Integers:
-    """The running counts of as many scores, drawn with replacement by their rank."""
+def _redraw(running: Integers, random: np.random.Generator) -> Integers:
+    """Return the running counts of as many scores, drawn with replacement by their rank."""
     size = int(running[-1])
     drawn = np.bincount(random.integers(size, size=size), minlength=size)
     return np.concatenate([[0], np.cumsum(drawn)])[running]
 
 
-def _middle(samples: list[OodMetrics], name: str, tail: float) -> Interval:
+def _percentile_interval(samples: list[OodMetrics], name: str, tail: float) -> Interval:
     low, high = np.quantile([getattr(sample, name) for sample in samples], [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 
 def _wins(id_scores: FloatArray, ood_scores: FloatArray) -> tuple[Integers, Integers]:
-    """For each ID score twice the OOD scores below it, for each OOD score twice the ID scores above it.
+    """Count twice the OOD scores below each ID score, and twice the ID scores above each OOD score.
 
-    Ties count once, so that all is in whole numbers; rows in the order given.
+    Ties count once, so that all counts are integers. The rows keep their order.
     """
     pos, neg = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
     if min(len(pos), len(neg)) < 2:
@@ -152,16 +152,16 @@ def _wins(id_scores: FloatArray, ood_scores: FloatArray) -> tuple[Integers, Inte
 
 
 def _mean_and_error(above_ood: Integers, below_id: Integers) -> tuple[float, float]:
-    """AUROC, or a difference of two, and its standard error, from ``_wins``."""
+    """Return AUROC, or a difference of two, and its standard error, from ``_wins``."""
     n, m = len(above_ood), len(below_id)
     value = int(above_ood.sum()) / (2 * n * m)
-    # Of whole numbers, so that no variance is zero to the bit.
+    # The variance of integers, so that a variance of zero is exactly zero.
     variance = np.var(above_ood, ddof=1) / n / (2 * m) ** 2 + np.var(below_id, ddof=1) / m / (2 * n) ** 2
     return value, math.sqrt(variance)
 
 
 def _quantile(level: float) -> float:
-    """How many standard errors the interval reaches to each side."""
+    """Return the half-width of the interval in standard errors."""
     if not 0 < level < 1:
         raise LsnError(
             f"The level of confidence must be above 0 and below 1, found {level}.",

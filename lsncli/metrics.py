@@ -1,4 +1,4 @@
-"""How well scores separate ID from OOD: FPR95 in two conventions, AUROC, AUPR, and ID accuracy.
+"""Metrics of the separation of ID from OOD scores: FPR95 in two conventions, AUROC, AUPR, and ID accuracy.
 
 Scores are (N,) in any float precision, higher = more ID; every result is a fraction in [0, 1]. Tied
 scores always fall on the same side of a threshold. Empty, non-finite or not one-dimensional scores
@@ -22,7 +22,7 @@ from lsncli.types import UNLABELLED, Float64Array, FloatArray, Labels
 Integers = NDArray[np.intp]
 
 BLOCK = 2**15
-"""Elements handled at once: temporaries that stay in the cache cost half of those that do not."""
+"""Elements per block: temporaries that stay in the cache take half the time of those that do not."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class OodMetrics:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many scores lie at or below each of the K distinct scores of both sets, from the lowest.
+    """The number of scores at or below each of the K distinct scores of both sets, from the lowest.
 
     ``ids`` and ``oods`` are (K + 1,), not decreasing, from 0 (below every score) to N ID and M OOD scores.
     A step may be empty in both (as in a bootstrap sample).
@@ -58,7 +58,7 @@ class Counts:
 
 
 def counts(id_scores: FloatArray, ood_scores: FloatArray) -> Counts:
-    """The running counts of two score arrays: one sort of each and one merge, ties exact."""
+    """Return the running counts of two score arrays: one sort of each and one merge, ties exact."""
     pos, neg = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
     both, n = np.concatenate([pos, neg]), len(pos)
     both[:n].sort()
@@ -67,7 +67,7 @@ def counts(id_scores: FloatArray, ood_scores: FloatArray) -> Counts:
     ids, oods = [np.zeros(1, dtype=np.intp)], [np.zeros(1, dtype=np.intp)]
     seen = np.intp(0)  # ID scores in earlier blocks
     for start in range(0, len(both), BLOCK):
-        ascending = both[order[start : start + BLOCK + 1]]  # one more, to see whether a tie goes on
+        ascending = both[order[start : start + BLOCK + 1]]  # one more, to see whether a tie continues
         last = np.flatnonzero(ascending[1:] != ascending[:-1])
         if start + BLOCK >= len(both):
             last = np.append(last, len(ascending) - 1)
@@ -79,20 +79,20 @@ def counts(id_scores: FloatArray, ood_scores: FloatArray) -> Counts:
 
 
 def evaluate_scores(id_scores: FloatArray, ood_scores: FloatArray) -> OodMetrics:
-    """All metrics of this module for one pair of score arrays, sorted once."""
+    """Compute all metrics of this module for one pair of score arrays, sorted once."""
     return summary(counts(id_scores, ood_scores))
 
 
-def summary(found: Counts) -> OodMetrics:
-    """All metrics of this module from the running counts."""
+def summary(running: Counts) -> OodMetrics:
+    """Compute all metrics of this module from the running counts."""
     return OodMetrics(
-        fpr95=_fpr_id_positive(found, 0.95),
-        fpr95_ood=_fpr_ood_positive(found, 0.95),
-        auroc=_auroc(found),
-        aupr_in=_aupr_in(found),
-        aupr_out=_aupr_out(found),
-        n_id=int(found.ids[-1]),
-        n_ood=int(found.oods[-1]),
+        fpr95=_fpr_id_positive(running, 0.95),
+        fpr95_ood=_fpr_ood_positive(running, 0.95),
+        auroc=_auroc(running),
+        aupr_in=_aupr_in(running),
+        aupr_out=_aupr_out(running),
+        n_id=int(running.ids[-1]),
+        n_ood=int(running.oods[-1]),
     )
 
 
@@ -157,10 +157,10 @@ def accuracy(labels: Labels, predictions: Labels) -> float:
 
     Raises LsnError for no rows, for unequal lengths, and for unlabelled rows.
     """
-    truth, guess = np.asarray(labels), np.asarray(predictions)
-    if truth.ndim != 1 or truth.shape != guess.shape:
+    truth, predicted = np.asarray(labels), np.asarray(predictions)
+    if truth.ndim != 1 or truth.shape != predicted.shape:
         raise LsnError(
-            f"Accuracy needs as many labels as predictions, found {truth.shape} and {guess.shape}."
+            f"Accuracy needs as many labels as predictions, found {truth.shape} and {predicted.shape}."
         )
     if not len(truth):
         raise LsnError("Accuracy needs at least one labelled row, found none.")
@@ -170,11 +170,14 @@ def accuracy(labels: Labels, predictions: Labels) -> float:
             f"Accuracy needs a label for every row, but {unlabelled} of {len(truth)} have none.",
             "Leave the unlabelled rows out.",
         )
-    return float(np.mean(truth == guess))
+    return float(np.mean(truth == predicted))
 
 
 def checked_scores(scores: FloatArray, what: str) -> Float64Array:
-    """The scores in float64, or LsnError if they are not (N,), N >= 1, and finite; ``what`` names them."""
+    """Return scores in float64. Raises LsnError unless they are (N,), N >= 1, and finite.
+
+    ``what`` names the scores in the message.
+    """
     wide = np.asarray(scores, dtype=np.float64)
     if wide.ndim != 1:
         raise LsnError(f"The {what} scores must have one dimension, found the shape {wide.shape}.")
@@ -194,20 +197,20 @@ def _check_recall(recall: float) -> None:
         raise LsnError(f"The recall must be above 0 and at most 1, found {recall}.")
 
 
-def _blocks(found: Counts, term: Callable[[Integers, Integers], T]) -> list[T]:
-    """``term`` of every block of steps: the counts before its first step and after each of its steps."""
-    starts = range(0, len(found.ids) - 1, BLOCK)
-    return [term(found.ids[s : s + BLOCK + 1], found.oods[s : s + BLOCK + 1]) for s in starts]
+def _blocks(running: Counts, term: Callable[[Integers, Integers], T]) -> list[T]:
+    """Return ``term`` of the running counts of every block: before its first step and after each step."""
+    starts = range(0, len(running.ids) - 1, BLOCK)
+    return [term(running.ids[s : s + BLOCK + 1], running.oods[s : s + BLOCK + 1]) for s in starts]
 
 
-def _fpr_id_positive(found: Counts, recall: float) -> float:
-    m = int(found.oods[-1])
-    return (m - int(found.oods[_step_at_recall(found, recall)])) / m
+def _fpr_id_positive(running: Counts, recall: float) -> float:
+    m = int(running.oods[-1])
+    return (m - int(running.oods[_step_at_recall(running, recall)])) / m
 
 
-def _step_at_recall(found: Counts, recall: float) -> int:
-    """Which of the distinct scores is the threshold of ``fpr_id_positive``."""
-    ids, n = found.ids, int(found.ids[-1])
+def _step_at_recall(running: Counts, recall: float) -> int:
+    """Return the index of the distinct score that is the threshold of ``fpr_id_positive``."""
+    ids, n = running.ids, int(running.ids[-1])
 
     def kept(rejected: int) -> float:
         return (n - rejected) / n
@@ -221,35 +224,35 @@ def _step_at_recall(found: Counts, recall: float) -> int:
     return min(nearest, key=lambda i: abs(kept(int(ids[i])) - recall))
 
 
-def _fpr_ood_positive(found: Counts, recall: float) -> float:
-    m = int(found.oods[-1])
-    enough = bisect_left(found.oods, recall, key=lambda rejected: int(rejected) / m)
-    return int(found.ids[enough]) / int(found.ids[-1])
+def _fpr_ood_positive(running: Counts, recall: float) -> float:
+    m = int(running.oods[-1])
+    enough = bisect_left(running.oods, recall, key=lambda rejected: int(rejected) / m)
+    return int(running.ids[enough]) / int(running.ids[-1])
 
 
-def _auroc(found: Counts) -> float:
+def _auroc(running: Counts) -> float:
     # Counted in integers, halves doubled, so that ties cost no precision.
-    twice = sum(_blocks(found, lambda ids, oods: int(np.dot(np.diff(ids), oods[1:] + oods[:-1]))))
-    return twice / (2 * int(found.ids[-1]) * int(found.oods[-1]))
+    twice = sum(_blocks(running, lambda ids, oods: int(np.dot(np.diff(ids), oods[1:] + oods[:-1]))))
+    return twice / (2 * int(running.ids[-1]) * int(running.oods[-1]))
 
 
-def _aupr_in(found: Counts) -> float:
-    n, m = found.ids[-1], found.oods[-1]
+def _aupr_in(running: Counts) -> float:
+    n, m = running.ids[-1], running.oods[-1]
 
     def term(ids: Integers, oods: Integers) -> float:
         return _steps_times_precision(np.diff(ids), n - ids[:-1], m - oods[:-1])
 
-    return math.fsum(_blocks(found, term)) / int(n)
+    return math.fsum(_blocks(running, term)) / int(n)
 
 
-def _aupr_out(found: Counts) -> float:
+def _aupr_out(running: Counts) -> float:
     def term(ids: Integers, oods: Integers) -> float:
         return _steps_times_precision(np.diff(oods), oods[1:], ids[1:])
 
-    return math.fsum(_blocks(found, term)) / int(found.oods[-1])
+    return math.fsum(_blocks(running, term)) / int(running.oods[-1])
 
 
 def _steps_times_precision(gained: Integers, true_positives: Integers, false_positives: Integers) -> float:
-    # Where a sample has nothing above a threshold nothing is gained either: any denominator will do.
+    # Where a sample has no score above a threshold, no step is gained either: any denominator is right.
     accepted = np.maximum(true_positives + false_positives, 1)
     return float(np.sum(gained * (true_positives / accepted)))

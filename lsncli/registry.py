@@ -1,4 +1,4 @@
-"""Registries name what they hold as ``module:name``, so that nothing is imported before it is used.
+"""Load rows of registries, which are written as ``module:name``, so that each is imported on first use.
 
 Installed packages add rows by entry points of the groups ``GROUPS``; see docs/add-a-score.md.
 """
@@ -16,7 +16,7 @@ OWN = "lsncli"
 
 
 def load(reference: str) -> Any:
-    """Import what ``module:name`` stands for. Raises LsnError if another package's cannot be imported."""
+    """Import the object ``module:name``. Raises LsnError if another package's cannot be imported."""
     module, _, name = reference.partition(":")
     try:
         return getattr(import_module(module), name)
@@ -30,27 +30,27 @@ def load(reference: str) -> Any:
 
 
 def additions(group: str, own: Collection[str]) -> dict[str, str]:
-    """Rows that installed packages add to a registry: name -> ``module:name``.
+    """Return the rows that installed packages add to a registry: name -> ``module:name``.
 
-    Raises LsnError for a name that two of them have, or that is one of ``own``.
+    Raises LsnError for a name that two packages add, or that is one of ``own``.
     """
-    found: dict[str, str] = {}
-    for point in _points(group):
-        if point.name in own or point.name in found:
+    rows: dict[str, str] = {}
+    for point in _entry_points(group):
+        if point.name in own or point.name in rows:
             package = point.dist.name if point.dist else point.value
             raise LsnError(
                 f"The installed package {package} adds '{point.name}' to {group}, where it is already.",
                 "Uninstall one of the two.",
             )
-        found[point.name] = point.value
-    return found
+        rows[point.name] = point.value
+    return rows
 
 
 @cache
 def added_packages() -> frozenset[str]:
-    """Top-level names of the packages that add rows."""
-    return frozenset(point.module.partition(".")[0] for group in GROUPS for point in _points(group))
+    """Return the top-level names of the packages that add rows."""
+    return frozenset(point.module.partition(".")[0] for group in GROUPS for point in _entry_points(group))
 
 
-def _points(group: str) -> list[EntryPoint]:
+def _entry_points(group: str) -> list[EntryPoint]:
     return sorted(entry_points(group=group), key=lambda point: (point.name, point.value))

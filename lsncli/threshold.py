@@ -1,4 +1,4 @@
-"""The threshold gamma of Eq. 1, chosen on held-out ID scores, and how sure its true-positive rate is.
+"""The threshold gamma of Eq. 1, chosen on held-out ID scores, and the interval of its true-positive rate.
 
 Scores are (N,), higher = more ID; rates are fractions.
 """
@@ -14,9 +14,9 @@ from lsncli.metrics import checked_scores
 from lsncli.types import FloatArray
 
 TAIL = 0.025
-"""How often each end of the interval may fail."""
+"""The probability with which each end of the interval can fail."""
 WIDE = 0.1
-"""Width of the interval of the true-positive rate from which on it is a warning."""
+"""The width of the interval of the true-positive rate above which there is a warning."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Threshold:
 
     ``tpr_low`` to ``tpr_high`` is an interval of the fraction of *new* ID images that will be kept. It holds
     in at least 95 % of calibrations, given that the ``n`` held-out images and the new ones are independent
-    draws from one distribution. With ``n`` = 0 nobody has looked at an image: the target is 0 and the
+    draws from one distribution. With ``n`` = 0 no image has set gamma: the target is 0 and the
     interval 0 to 1.
     """
 
@@ -37,27 +37,27 @@ class Threshold:
 
     @property
     def calibrated(self) -> bool:
-        """Whether any image stands behind gamma."""
+        """Whether images have set gamma."""
         return self.n > 0
 
     @property
     def basis(self) -> str:
-        """What gamma rests on, in a few words: "for a TPR of 95%" or "uncalibrated"."""
+        """The basis of gamma in words: "for a TPR of 95%" or "uncalibrated"."""
         return f"for a TPR of {self.target}" if self.calibrated else "uncalibrated"
 
     @property
     def target(self) -> str:
-        """The target in percent, with as many decimals as were asked for: "95%", "99.9%"."""
+        """The target in percent, with as many decimals as needed: "95%", "99.9%"."""
         return f"{100 * self.target_tpr:.10g}%"
 
     @property
     def images(self) -> str:
-        """How many held-out images there are, in words."""
+        """The number of held-out images in words."""
         return "1 held-out image" if self.n == 1 else f"{self.n} held-out images"
 
     @property
     def doubt(self) -> str:
-        """A sentence if too few images stand behind gamma, else nothing."""
+        """A sentence if too few images have set gamma, else an empty string."""
         if not self.calibrated:
             return "No image has set gamma: how many ID images it keeps is not known."
         if self.coarse:
@@ -87,7 +87,7 @@ def check_target_tpr(target_tpr: float) -> None:
 
 
 def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
-    """The largest gamma that keeps at least ``target_tpr`` of the held-out ID ``scores`` (N,).
+    """Return the largest gamma that keeps at least ``target_tpr`` of the held-out ID ``scores`` (N,).
 
     Gamma is the k-th largest score, k the smallest number with k / n >= ``target_tpr``. With b scores below
     gamma the interval of the rate kept, P(score >= gamma), is from the 2.5 % quantile of Beta(k, n - k + 1)
@@ -103,19 +103,19 @@ def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
     check_target_tpr(target_tpr)
     ascending = np.sort(checked_scores(scores, "held-out ID"))
     n = len(ascending)
-    kept = int(np.argmax(np.arange(1, n + 1) / n >= target_tpr)) + 1
-    gamma = float(ascending[n - kept])
-    low, high = _interval(n, kept, below=int(np.searchsorted(ascending, gamma, side="left")))
+    rank = int(np.argmax(np.arange(1, n + 1) / n >= target_tpr)) + 1
+    gamma = float(ascending[n - rank])
+    low, high = _interval(n, rank, below=int(np.searchsorted(ascending, gamma, side="left")))
     return Threshold(gamma=gamma, target_tpr=target_tpr, n=n, tpr_low=low, tpr_high=high)
 
 
 def uncalibrated(gamma: float) -> Threshold:
-    """A gamma that no image has set."""
+    """Return a threshold that no image has set."""
     return Threshold(gamma=gamma, target_tpr=0.0, n=0, tpr_low=0.0, tpr_high=1.0)
 
 
 def is_ood(scores: FloatArray, gamma: float) -> NDArray[np.bool_]:
-    """(N,) booleans: OOD where score < ``gamma`` (Eq. 1). Raises LsnError for anything not finite."""
+    """Return (N,) booleans, True (OOD) where score < ``gamma`` (Eq. 1). Raises LsnError if not finite."""
     if not np.isfinite(gamma):
         raise LsnError(f"The threshold must be finite, found {gamma}.")
     if not len(scores):
@@ -123,7 +123,7 @@ def is_ood(scores: FloatArray, gamma: float) -> NDArray[np.bool_]:
     return checked_scores(scores, "given") < gamma
 
 
-def _interval(n: int, kept: int, below: int) -> tuple[float, float]:
-    """The interval of the rate kept by the ``kept``-th largest of ``n`` scores, ``below`` of them lower."""
-    low = float(betaincinv(kept, n - kept + 1, TAIL))
+def _interval(n: int, rank: int, below: int) -> tuple[float, float]:
+    """Return the interval of the rate kept by the ``rank``-th largest of ``n`` scores, ``below`` lower."""
+    low = float(betaincinv(rank, n - rank + 1, TAIL))
     return low, float(betaincinv(n - below + 1, below, 1 - TAIL)) if below else 1.0
