@@ -2,7 +2,7 @@
 
 On a CPU several batches are encoded in parallel, each by one thread. Sharing one batch among threads would
 round differently with their number (torch splits attention and convolutions by it), and a store must not show
-how many cores made it. On CUDA, pixels move to the device while it computes on others.
+the number of cores. On CUDA, pixels move to the device while it computes on others.
 
 Freed memory stays with the process where the C library is glibc. A forward pass allocates and frees tens of
 megabytes, again and again. glibc hands them back to the system each time, and the system zeroes every page
@@ -38,9 +38,9 @@ from lsncli.types import Failure, Seconds
 
 @contextmanager
 def batches_abreast(device: torch.device) -> Iterator[int]:
-    """How many batches to encode at once: on a CPU as many as torch may use threads, else 1.
+    """Yield the number of batches to encode in parallel: torch's number of threads on a CPU, else 1.
 
-    Afterwards torch has its threads again, which ``compute_alone`` took from it.
+    Restores torch's number of threads, which ``compute_alone`` sets to 1.
     """
     threads = torch.get_num_threads()
     try:
@@ -51,22 +51,22 @@ def batches_abreast(device: torch.device) -> Iterator[int]:
 
 
 def compute_alone(device: torch.device) -> None:
-    """From now on the calling thread shares with no other what it computes on a CPU."""
+    """Make the calling thread compute without helper threads on a CPU."""
     if device.type == "cpu":
         torch.set_num_threads(1)
 
 
 ENCODERS = 2
-"""Batches that a CUDA device works on at once: while the features of one are fetched, the other computes."""
+"""Batches in parallel on a CUDA device: one computes while the features of the other are copied back."""
 
 _own = local()
 
 
 def mover(device: torch.device) -> Callable[[Batch], Batch]:
-    """A function that brings a batch's pinned pixels to ``device``, for one thread of its own.
+    """Return a function that copies a batch's pinned pixels to ``device``, for use by a single thread.
 
-    It returns when they are there, so that any stream may use them. They are safe to drop once their
-    features were fetched, for that waits for whatever computes on them.
+    It returns when the copy is complete, so that any stream may use the pixels. They may be freed once their
+    features were copied back, because that waits for all computation on them.
     """
     stream = torch.cuda.Stream(device)
 
@@ -82,7 +82,7 @@ def mover(device: torch.device) -> Callable[[Batch], Batch]:
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """What this thread starts on a CUDA device waits for no other thread's work; nothing on other devices."""
+    """Run the block on a CUDA stream of the calling thread; does nothing on other devices."""
     if device.type != "cuda":
         yield
         return
@@ -94,23 +94,26 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
 # Parameters of mallopt, from malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-LARGEST_MMAP_THRESHOLD = 1 << 25  # the library takes no more than this
+LARGEST_MMAP_THRESHOLD = 1 << 25  # glibc's maximum
 HEAP = 1 << 26
-"""Bytes of one heap of a thread; with this much to spare, an empty one is kept."""
-KEPT = 1 << 30
-"""Free bytes at the end of the heap above which some go back."""
+"""Bytes of one heap of a thread; with this padding, an empty heap is kept."""
+MAX_FREE_BYTES = 1 << 30
+"""Free bytes at the end of the heap above which glibc returns memory to the system."""
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell the C library, once; whether it could be told. The process's peak stays about what it was."""
+    """Configure glibc, once per process, to keep freed memory; return whether that was possible.
+
+    The peak memory of the process stays about the same.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # Either alone would be worse: naming one ends the library's own tuning of both.
-    settings = {MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, TRIM_THRESHOLD: KEPT, TOP_PAD: HEAP}
+    # Setting only one would be worse: setting either ends the library's own tuning of both.
+    settings = {MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, TRIM_THRESHOLD: MAX_FREE_BYTES, TOP_PAD: HEAP}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
 
 
@@ -132,30 +135,30 @@ def in_threads(
     name: str,
     stop: Callable[[], object] = lambda: None,
 ) -> Generator[R, None, None]:
-    """``work`` on every element of ``source``, in its order, while the caller is busy with earlier results.
+    """Yield ``work`` of every element of ``source``, in order, computed in threads ahead of the caller.
 
-    At most ``threads + ahead`` elements were taken and not yet given to the caller. What ``source`` or
-    ``work`` raises, the caller gets in its place. Closing the iterator calls ``stop``, which may give up what
-    ``source`` waits for, ends the threads, once each is done with its element, and then closes ``source``.
+    At most ``threads + ahead`` elements are in progress or wait for the caller. An exception of ``source`` or
+    ``work`` is raised in place of its result. Closing the iterator calls ``stop``, which may cancel what
+    ``source`` waits for, waits for the threads to finish their elements, and then closes ``source``.
     """
-    turn, change = Lock(), Condition()  # a generator cannot be asked by two threads at once
+    source_lock, change = Lock(), Condition()  # two threads must not advance a generator at once
     results: dict[int, R | _Raised] = {}
-    taken = given = 0
+    taken = yielded = 0
     end: int | None = None
     stopped = False
 
     def run() -> None:
         nonlocal taken, end
         while True:
-            with turn:
+            with source_lock:
                 with change:
-                    while not stopped and taken - given >= threads + ahead:
+                    while not stopped and taken - yielded >= threads + ahead:
                         change.wait()
                     if stopped or end is not None:
                         return
                     number = taken
                 try:
-                    one = next(source)
+                    element = next(source)
                 except StopIteration:
                     with change:
                         end = number
@@ -169,27 +172,27 @@ def in_threads(
                 taken += 1
             result: R | _Raised
             try:
-                result = work(one)
+                result = work(element)
             except BaseException as error:
                 result = _Raised(error)
             with change:
                 results[number] = result
                 change.notify_all()
-            del one, result  # a batch is not to stay in memory while this thread waits
+            del element, result  # a batch must not stay in memory while this thread waits
 
-    # Daemons: an iterator that nobody closed must not keep the program from ending.
+    # Daemons: an iterator that was never closed must not keep the program from ending.
     running = [Thread(target=run, name=f"{name}-{index}", daemon=True) for index in range(threads)]
     for thread in running:
         thread.start()
     try:
         while True:
             with change:
-                while given not in results and (end is None or given < end):
+                while yielded not in results and (end is None or yielded < end):
                     change.wait()
-                if given not in results:
+                if yielded not in results:
                     return
-                result = results.pop(given)
-                given += 1
+                result = results.pop(yielded)
+                yielded += 1
                 change.notify_all()
             if isinstance(result, _Raised):
                 raise result.error
@@ -206,7 +209,7 @@ def in_threads(
 
 
 def pixels_of(backbone: Backbone) -> Pixels:
-    """How bytes become the pixels of this model: exactly or fast, as its fingerprint says.
+    """Return the function from bytes to this model's pixels: exact or fast, by its fingerprint.
 
     Raises Unavailable if fast decoding is not installed.
     """
@@ -217,13 +220,13 @@ def pixels_of(backbone: Backbone) -> Pixels:
 def encode_stream(
     items: Sequence[ImageItem], backbone: Backbone, *, batch_size: int, workers: int, start: int = 0
 ) -> Generator[Chunk, None, None]:
-    """Encode ``items[start:]`` in order; ``start`` is a border of batches.
+    """Encode ``items[start:]`` in order; ``start`` is a multiple of ``batch_size``.
 
-    Encoding goes on in threads of its own while the caller is busy with a batch, one or two ahead; on a CPU a
-    batch is one thread's work, so that features do not depend on how many threads there are. Features are
-    (B, D) float16, raw. An image that cannot be read, and one whose features are not finite, all zero (no
-    direction, so no cosine) or too small for float16, is among the batch's failures instead. Close the
-    iterator to stop its threads early. Raises UsageError for invalid sizes, Unavailable if fast decoding is
+    Threads encode one or two batches ahead of the caller; on a CPU each batch is encoded by one thread, so
+    that features do not depend on the number of threads. Features are (B, D) float16, not normalised. An
+    image that cannot be read, and one whose features are not finite, all zero (no direction, so no cosine) or
+    too small for float16, is among the batch's failures instead. Close the iterator to stop its threads
+    early. Raises UsageError for invalid sizes, Unavailable if fast decoding is
     not installed, LsnError if memory runs out.
     """
     keep_freed_memory()
@@ -242,31 +245,32 @@ def encode_stream(
     if on_cuda:
         batches = in_threads(batches, mover(device), name="lsn-move")
 
-    def encode(waited: tuple[float, Batch]) -> Chunk:
-        seconds, batch = waited
+    def encode(timed_batch: tuple[float, Batch]) -> Chunk:
+        seconds, batch = timed_batch
         compute_alone(device)
         with own_stream(device):
             encoded = encode_batch(batch, backbone, seconds)
         batch.release()
         return encoded
 
-    with batches_abreast(device) as abreast:
-        threads = ENCODERS if on_cuda else abreast
-        waited_for = _waited_for(batches)
-        # Whoever is interrupted does not wait for an image that takes long.
-        yield from in_threads(waited_for, encode, threads=threads, name="lsn-encode", stop=together.end)
+    with batches_abreast(device) as cpu_batches:
+        threads = ENCODERS if on_cuda else cpu_batches
+        # ``together.end``: an interrupted run does not wait for an image that takes long to decode.
+        yield from in_threads(
+            _with_waiting_seconds(batches), encode, threads=threads, name="lsn-encode", stop=together.end
+        )
 
 
 def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) -> Chunk:
-    """Encode pixels that were read, as ``encode_stream`` does."""
+    """Encode a loaded batch, as ``encode_stream`` does."""
     began = time.perf_counter()
     features = _features(backbone, batch.pixels)
-    took = Seconds(waiting=wait_seconds, encode=time.perf_counter() - began)
-    return _sound_rows(batch, features, batch.seconds + took)
+    seconds = Seconds(waiting=wait_seconds, encode=time.perf_counter() - began)
+    return _sound_rows(batch, features, batch.seconds + seconds)
 
 
 class Encoder:
-    """How one command encodes, and where its time went."""
+    """The encoder of one command, with the time spent in each stage."""
 
     def __init__(
         self, backbone: Backbone, batch_size: int, workers: int, progress: console.ProgressCallback
@@ -278,37 +282,42 @@ class Encoder:
         self.images = 0
         self.progress = progress
         self._backbone, self._workers = backbone, workers
-        pixels_of(backbone)  # what is not installed is said before anything is begun
+        pixels_of(backbone)  # raises Unavailable before any work begins
 
     @property
     def device(self) -> str:
-        """What it computes on."""
+        """The name of the device."""
         return str(self._backbone.device)
 
     @property
     def images_per_second(self) -> float:
-        """Of the images encoded so far; 0 if none were."""
+        """Speed over all encoded images; 0 if there are none."""
         return self.images / self.elapsed if self.elapsed else 0.0
 
     def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[Chunk, None, None]:
-        """``encode_stream``, counting; ``progress`` counts a batch once the caller is done with it."""
+        """Encode as ``encode_stream`` does, and count images and time.
+
+        ``progress`` is called with the images of a batch after the caller has processed it.
+        """
         began = time.perf_counter()
         batches = encode_stream(
             items, self._backbone, batch_size=self.batch_size, workers=self._workers, start=start
         )
         with closing(batches):
             for batch in batches:
-                given = time.perf_counter()
+                yielded = time.perf_counter()
                 yield batch
                 now = time.perf_counter()
-                self.seconds += replace(batch.seconds, write=now - given)
+                self.seconds += replace(batch.seconds, write=now - yielded)
                 self.elapsed, began = self.elapsed + now - began, now
                 self.images += batch.stop - batch.start
                 self.progress(batch.stop - batch.start)
 
 
-def _waited_for(batches: Generator[Batch, None, None]) -> Generator[tuple[float, Batch], None, None]:
-    """Each batch with the seconds until it came."""
+def _with_waiting_seconds(
+    batches: Generator[Batch, None, None],
+) -> Generator[tuple[float, Batch], None, None]:
+    """Yield each batch with the seconds of waiting for it."""
     began = time.perf_counter()
     with closing(batches):
         for batch in batches:
@@ -330,7 +339,7 @@ def _features(backbone: Backbone, pixels: torch.Tensor) -> NDArray[np.float16]:
 
 
 def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -> Chunk:
-    """The rows that can be used; the others are failures, sorted by key with the rest."""
+    """Keep the usable rows; the others become failures, sorted by key with those of the batch."""
     wide = features.astype(np.float32)
     lengths = np.linalg.norm(np.where(np.isfinite(wide), wide, 0), axis=1)
     reasons = np.select(

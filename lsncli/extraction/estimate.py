@@ -1,6 +1,6 @@
-"""What an extraction will take, before it begins: a short measured probe, then arithmetic.
+"""Estimate the time and disk space of an extraction from the measured speed of a few batches.
 
-Nothing is written. What is assumed is in ``ASSUMED``, for whoever reads the numbers.
+Nothing is written. ``ASSUMED`` states the assumptions, for readers of the numbers.
 """
 
 import random
@@ -21,13 +21,13 @@ from lsncli.types import Failure
 
 PROBE_SECONDS = 8.0
 FEWEST = 3
-"""Batches that a probe counts, however long they take."""
+"""Least number of batches that a probe counts, however long they take."""
 
 ENOUGH = 50_000
-"""Images that no probe gets to the end of."""
+"""More images than any probe encodes."""
 
 WORKERS = (1, 8, 64, 512)
-"""Numbers of workers that a plan is made for, if there are parts for all of them."""
+"""Numbers of workers to estimate for, where there are as many parts."""
 
 ASSUMED = (
     "Estimated from the probe: images like these, every worker as fast as this process, storage that keeps "
@@ -53,7 +53,7 @@ class SpeedProbe:
 
     @property
     def images_per_second(self) -> float:
-        """Of this process."""
+        """Speed of this process."""
         return self.images / self.seconds
 
 
@@ -61,8 +61,8 @@ class SpeedProbe:
 class Forecast:
     """An extraction of ``images`` in ``parts`` of ``part_rows`` by ``workers``, estimated.
 
-    ``read_bytes`` is None where the sizes of images are not known. ``disk_bytes`` is needed until the end:
-    the parts, and beside them the store that is made of them.
+    ``read_bytes`` is None where the sizes of images are unknown. ``disk_bytes`` is the peak: the parts, and
+    the store that is merged from them.
     """
 
     images: int
@@ -84,31 +84,31 @@ def probe(
     seconds: float | None = None,
     progress: console.ProgressCallback = console.silent,
 ) -> SpeedProbe:
-    """Encode batches from all over the listing for so many seconds; the first ones warm up and do not count.
+    """Encode batches from all over the listing for ``seconds``; the first ones only warm up.
 
-    ``seconds`` None means ``PROBE_SECONDS``. A listing of few images is gone through several times.
+    ``seconds`` None means ``PROBE_SECONDS``. A short listing is repeated.
     Raises LsnError if no image can be read.
     """
     seconds = PROBE_SECONDS if seconds is None else seconds
     images = counted = 0
     waiting = 0.0
     failures: list[Failure] = []
-    # Batches that are encoded abreast begin together and end together: whole rows of them are counted.
-    with batches_abreast(backbone.device) as abreast:
-        sample = spread(listing.items, batch_size, max(ENOUGH, (abreast + FEWEST) * 2 * batch_size))
+    # Parallel batches begin and end together: a multiple of their number is counted.
+    with batches_abreast(backbone.device) as parallel:
+        sample = spread(listing.items, batch_size, max(ENOUGH, (parallel + FEWEST) * 2 * batch_size))
         batches = encode_stream(sample, backbone, batch_size=batch_size, workers=workers)
         with closing(batches):
-            for batch in islice(batches, abreast):
+            for batch in islice(batches, parallel):
                 progress(batch.stop - batch.start)
             began = time.perf_counter()
             for batch in batches:
                 images += batch.stop - batch.start
                 failures += batch.failures
-                waiting += batch.seconds.waiting / abreast
+                waiting += batch.seconds.waiting / parallel
                 counted += 1
                 progress(batch.stop - batch.start)
-                whole = counted >= FEWEST and counted % abreast == 0
-                if whole and time.perf_counter() - began > seconds:
+                complete = counted >= FEWEST and counted % parallel == 0
+                if complete and time.perf_counter() - began > seconds:
                     break
             spent = time.perf_counter() - began
     if len(failures) == images:
@@ -126,15 +126,16 @@ def probe(
 
 
 def spread(items: Sequence[ImageItem], batch_size: int, number: int) -> list[ImageItem]:
-    """``number`` images for a probe, the same every time.
+    """Return ``number`` images for a probe, the same every time.
 
-    Batches of neighbours, as an extraction reads them, from all over the listing; a short one repeats.
+    They are batches of neighbours, as an extraction reads them, from all over the listing; a short listing is
+    repeated.
     """
     starts = list(range(0, max(1, len(items) - batch_size + 1), batch_size))
     random.Random(0).shuffle(starts)
     chosen = starts[: -(-number // batch_size)]
-    found = [item for start in chosen for item in items[start : start + batch_size]]
-    return list(islice(cycle(found), number))
+    sample = [item for start in chosen for item in items[start : start + batch_size]]
+    return list(islice(cycle(sample), number))
 
 
 def forecast(
@@ -146,10 +147,13 @@ def forecast(
     workers: int = 1,
     store_now: int = 0,
 ) -> Forecast:
-    """Arithmetic only. Workers take whole parts; ``store_now`` bytes of other splits are copied, too."""
+    """Estimate an extraction of ``images`` by ``workers``, which take whole parts.
+
+    ``store_now`` bytes of other splits are copied, too.
+    """
     parts = -(-images // part_rows)
     rounds = -(-parts // workers)
-    # The slowest worker decides: it has ``rounds`` parts, the last of which may be smaller.
+    # The slowest worker has ``rounds`` parts, the last of which may be smaller.
     most = min(images, rounds * part_rows)
     # A row of the store: float16 features, an int32 label, a key ended by NUL (lsncli/store/README.md).
     store = round(images * (2 * dim + 4 + probed.key_bytes + 1))
@@ -169,7 +173,7 @@ def forecast(
 def forecasts(
     counts: Sequence[int], probed: SpeedProbe, *, dim: int, part_rows: int = PART_ROWS, store_now: int = 0
 ) -> list[Forecast]:
-    """For every number of images and every number of workers that has parts enough."""
+    """Estimate for every number of images, and every number of workers for which there are enough parts."""
     return [
         forecast(images, probed, dim=dim, part_rows=part_rows, workers=workers, store_now=store_now)
         for images in counts

@@ -1,6 +1,6 @@
-"""Extract features into a store: resumable, every failure recorded, nothing encoded twice.
+"""Extract features into a store: resumable, with every failure recorded, and no image encoded twice.
 
-Includes how many images may fail before a command reports an error (``--max-failure-rate``).
+Also checks the fraction of failures that a command tolerates (``--max-failure-rate``).
 """
 
 import time
@@ -45,11 +45,11 @@ def check_failures(
 ) -> None:
     """Raise TooManyFailures if more than the fraction ``allowed`` of ``total`` things ``failed``.
 
-    The sentence names up to three ``examples``; ``hint`` says what became of the others, and what to do.
+    The message names up to three ``examples``; ``hint`` says where the others are, and what to do.
     """
     if failed <= allowed * total:
         return
-    first = "; ".join(f"{one.key}: {one.reason}" for one in examples[:SHOWN])
+    first = "; ".join(f"{failure.key}: {failure.reason}" for failure in examples[:SHOWN])
     more = "; ..." if len(examples) > SHOWN else ""
     raise TooManyFailures(
         f"{failed} of {total} {things} failed, more than the allowed {allowed:.1%}"
@@ -59,7 +59,7 @@ def check_failures(
 
 
 def check_split(info: SplitInfo, allowed: float, store: Path) -> None:
-    """The same for a split that is finished in ``store`` whatever failed."""
+    """Check the failures of a finished split in ``store`` as ``check_failures`` does."""
     check_failures(
         len(info.failures),
         info.rows + len(info.failures),
@@ -72,12 +72,12 @@ def check_split(info: SplitInfo, allowed: float, store: Path) -> None:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What became of ``lsn extract``.
+    """The result of ``lsn extract``.
 
-    ``rows`` and ``failures`` are those of the finished split, or of the parts that were made here if it is
-    not ``finished``; ``resumed`` images were found done (all of them, with ``already``, if there was nothing
-    to do); ``seconds`` by stage, summed over threads and processes, and ``images_per_second`` are of this
-    run, and ``devices`` what it computed on.
+    ``rows`` and ``failures`` are those of the finished split, or of the parts extracted here if it is not
+    ``finished``; ``resumed`` images were encoded by an earlier run (all of them if the split was ``already``
+    complete); ``seconds`` by stage, summed over threads and processes, ``images_per_second`` and ``devices``
+    are those of this run.
     """
 
     split: str
@@ -117,13 +117,14 @@ def extract(
 
     An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
     an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
-    again. ``max_failure_rate`` is a fraction of all images: above it the split is still written whole, and
-    then TooManyFailures is raised. ``part_rows`` images are a part (0: about 65,536); a ``group`` makes them
-    in other processes instead of this one; without ``merge`` they are left as parts. ``record`` is where to
-    write what it took. ``known`` are features by key that need not be made again (without a ``group``).
-    ``progress`` is called with the number of images found done first, then of every batch; ``remark`` is told
-    how classes got their names, of images without a class, and of what was damaged and is made again. Other
-    errors: UsageError, FingerprintMismatch, LsnError. KeyboardInterrupt keeps what is done.
+    again. ``max_failure_rate`` is a fraction of all images: above it the split is still written completely,
+    and then TooManyFailures is raised. A part has ``part_rows`` images (0: about 65,536); a ``group``
+    extracts them in other processes; without ``merge`` they are left as parts. ``record`` is the file for the
+    time spent in each stage. ``known`` are features by key to reuse (without a ``group``). ``progress`` is
+    called with the number of resumed images first, then with that of every batch; ``remark`` is called with
+    sentences about the source of class names, images without a class, and damaged chunks that are encoded
+    again. Other errors: UsageError, FingerprintMismatch, LsnError. After a KeyboardInterrupt the encoded
+    batches are kept.
     """
     check_split_name(split)
     if not 0 <= max_failure_rate <= 1:
@@ -134,58 +135,58 @@ def extract(
     encoder = Encoder(backbone, batch_size, workers, progress)
     if known:
         encoder = ReusingEncoder(backbone, batch_size, workers, progress, known)
-    # What is to be replaced may be damaged: it is not looked at.
-    wanted = retry_failed or not overwrite
-    complete = _finished(store, split, encoder.fingerprint, wanted)
+    # A split that is replaced may be damaged: it is not read.
+    reads_split = retry_failed or not overwrite
+    complete = _finished_split(store, split, encoder.fingerprint, reads_split)
     if retry_failed:
         if complete is None:
             raise LsnError(
                 f"{store} has no finished split '{split}', so there are no failures to read again.",
                 "Run the same command without --retry-failed.",
             )
-        made = _retried(store, split, listing, classes, encoder, source)
+        result = _retry(store, split, listing, classes, encoder, source)
     elif complete is not None and not overwrite:
         _check_same_images(store, complete, listing, classes)
         if parts_folder(store, split).parent.exists():  # a run was killed in its very last steps
             with split_lock(store, split):
                 remove_parts(store, split)
-        made = untouched(len(listing.items))
-        progress(made.found)
+        result = untouched(len(listing.items))
+        progress(result.found)
     else:
         about = SplitMetadata(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
         plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
         pretrained = encoder.fingerprint.pretrained
         job = PartJob(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
         if group is None:
-            made = make_here(job, about, listing, encoder, merge=merge, record=record, remark=remark)
+            result = make_here(job, about, listing, encoder, merge=merge, record=record, remark=remark)
         else:
-            made = make_by(
+            result = make_by(
                 group, job, about, listing, merge=merge, record=record, progress=progress, remark=remark
             )
-    info = find_split(store, split) if made.finished else None
+    info = find_split(store, split) if result.finished else None
     if info is not None:
         check_split(info, max_failure_rate, store)
     return Extraction(
         split=split,
-        rows=info.rows if info else made.rows,
-        resumed=made.found,
-        failures=info.failures if info else made.failures,
-        seconds=made.seconds,
-        images_per_second=made.encoded / made.elapsed if made.elapsed else 0.0,
+        rows=info.rows if info else result.rows,
+        resumed=result.found,
+        failures=info.failures if info else result.failures,
+        seconds=result.seconds,
+        images_per_second=result.encoded / result.elapsed if result.elapsed else 0.0,
         already=complete is not None and not overwrite and not retry_failed,
-        finished=made.finished,
-        devices=made.devices,
+        finished=result.finished,
+        devices=result.devices,
     )
 
 
-def _retried(
+def _retry(
     store: Path, split: str, listing: Listing, classes: tuple[str, ...], encoder: Encoder, source: str
 ) -> RunResult:
     began = time.monotonic()
-    kept = retry_failures(store, split, listing, classes, encoder, source)
+    resumed = retry_failures(store, split, listing, classes, encoder, source)
     elapsed = time.monotonic() - began
     return replace(
-        untouched(kept),
+        untouched(resumed),
         encoded=encoder.images,
         elapsed=elapsed,
         seconds=encoder.seconds,
@@ -193,15 +194,15 @@ def _retried(
     )
 
 
-def _finished(store: Path, split: str, fingerprint: Fingerprint, wanted: bool) -> SplitInfo | None:
-    """The finished split, None if there is none or it is not ``wanted``.
+def _finished_split(store: Path, split: str, fingerprint: Fingerprint, reads_split: bool) -> SplitInfo | None:
+    """Return the finished split; None if there is none, or without ``reads_split``.
 
     Raises FingerprintMismatch before any work is done.
     """
     if not store.exists():
         return None
     check_same_model(store, read_fingerprint(store), fingerprint)
-    return find_split(store, split) if wanted else None
+    return find_split(store, split) if reads_split else None
 
 
 def _check_same_images(store: Path, complete: SplitInfo, listing: Listing, classes: tuple[str, ...]) -> None:

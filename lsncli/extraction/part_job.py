@@ -1,6 +1,6 @@
-"""One part of an extraction as a unit of work that any process can do.
+"""The part of an extraction as a unit of work for any process.
 
-The process that listed the images writes the items of every part to disk; the others read them there.
+The process that lists the images writes a manifest of the items of every part; the other processes read it.
 """
 
 import json
@@ -27,33 +27,33 @@ from lsncli.validation import parse_json, validate
 AGAIN = "Run the same `lsn extract` again: it writes it anew."
 
 MOST_BYTES = 1 << 32
-"""Of a part's list: no part that can be encoded comes near it."""
+"""Largest manifest that is read; those of real parts are far smaller."""
 
 Fields = tuple[str, int, str, int | None, int | None, int | None, str | None, int | None]
-"""Those of an ImageItem in order, its content by number."""
+"""Fields of an ImageItem in order, with the index of its content."""
 
 
 def manifest_path(folder: Path, index: int) -> Path:
-    """Where the items of a part are written."""
+    """Return the path of the manifest of a part."""
     return folder / f"items-{index:06d}.json"
 
 
 def write_manifest(folder: Path, plan: ExtractionPlan, items: Sequence[ImageItem]) -> None:
-    """Write the items of all parts; a file that says the same already is left alone. Raises LsnError.
+    """Write the manifests of all parts; a file with the same content is left alone. Raises LsnError.
 
-    Objects that several items of a part share, such as the tar they lie in, are written once. Only the owner
-    can read a file with credentials, which other processes need to read the images.
+    Objects that several items of a part share, such as their tar, are written once. A file with credentials,
+    which other processes need to read the images, is readable by its owner only.
     """
     for index in range(plan.parts):
         start, stop = plan.borders(index)
-        content = _written(items[start:stop])
-        whole, path = _head(plan, index, content) + content, manifest_path(folder, index)
-        if not _says(path, whole):
-            write_own(path, whole, private=_has_credentials(items[start:stop]))
+        content = _to_json(items[start:stop])
+        data, path = _header(plan, index, content) + content, manifest_path(folder, index)
+        if not _has_content(path, data):
+            write_own(path, data, private=_has_credentials(items[start:stop]))
 
 
 def read_manifest(folder: Path, plan: ExtractionPlan, index: int) -> list[ImageItem]:
-    """The items of part ``index``. Raises LsnError for a file that is missing, torn or of another plan."""
+    """Read the items of part ``index``. Raises LsnError for a missing or damaged file, or another plan's."""
     path = manifest_path(folder, index)
     try:
         line, end, content = read_own(path, MOST_BYTES).partition(b"\n")
@@ -62,8 +62,8 @@ def read_manifest(folder: Path, plan: ExtractionPlan, index: int) -> list[ImageI
             f"{path}, the list of a part's images, cannot be read: {error.strerror or error}.", AGAIN
         ) from error
     try:
-        sound = line + end == _head(plan, index, content)
-        items = _read(parse_json(content.decode())) if sound else []
+        valid = line + end == _header(plan, index, content)
+        items = _from_json(parse_json(content.decode())) if valid else []
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise LsnError(f"{path}, images of a part, is damaged: {error}.", AGAIN) from error
     start, stop = plan.borders(index)
@@ -73,48 +73,49 @@ def read_manifest(folder: Path, plan: ExtractionPlan, index: int) -> list[ImageI
 
 
 def _has_credentials(items: Sequence[ImageItem]) -> bool:
-    contents = {one.content for one in items if one.content is not None}
+    contents = {item.content for item in items if item.content is not None}
     return any(masked(text) != text for text in map(repr, contents))
 
 
-def _head(plan: ExtractionPlan, index: int, content: bytes) -> bytes:
-    """The first line: whose items follow, and what they must be."""
-    head = {"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()}
-    return json.dumps(head).encode() + b"\n"
+def _header(plan: ExtractionPlan, index: int, content: bytes) -> bytes:
+    """Return the first line: the plan, the part, and the digest of the items."""
+    fields = {"plan": plan.digest, "part": index, "sha256": sha256(content).hexdigest()}
+    return json.dumps(fields).encode() + b"\n"
 
 
-def _written(items: Sequence[ImageItem]) -> bytes:
-    number: dict[Content, int] = {}
+def _to_json(items: Sequence[ImageItem]) -> bytes:
+    indices: dict[Content, int] = {}
     rows: list[Fields] = []
-    for one in items:
-        at = None if one.content is None else number.setdefault(one.content, len(number))
-        rows.append((one.key, one.label, one.path, one.offset, one.size, at, one.member, one.mtime))
-    names = {made: name for name, made in content_types().items()}
-    written = [{"kind": names[type(one)], **asdict(cast(Any, one))} for one in number]
-    return json.dumps({"contents": written, "items": rows}).encode()
+    for item in items:
+        at = None if item.content is None else indices.setdefault(item.content, len(indices))
+        rows.append((item.key, item.label, item.path, item.offset, item.size, at, item.member, item.mtime))
+    names = {kind: name for name, kind in content_types().items()}
+    contents = [{"kind": names[type(content)], **asdict(cast(Any, content))} for content in indices]
+    return json.dumps({"contents": contents, "items": rows}).encode()
 
 
-def _read(whole: dict[str, Any]) -> list[ImageItem]:
-    known = content_types()
-    holding: list[Content] = [validate(known[one.pop("kind")], one, "content") for one in whole["contents"]]
+def _from_json(fields: dict[str, Any]) -> list[ImageItem]:
+    kinds = content_types()
+    contents: list[Content] = [validate(kinds[row.pop("kind")], row, "content") for row in fields["contents"]]
     return [
-        ImageItem(key, path, offset, size, None if at is None else holding[at], member, mtime, label=label)
-        for key, label, path, offset, size, at, member, mtime in validate(tuple[Fields, ...], whole["items"])
+        ImageItem(key, path, offset, size, None if at is None else contents[at], member, mtime, label=label)
+        for key, label, path, offset, size, at, member, mtime in validate(tuple[Fields, ...], fields["items"])
     ]
 
 
-def _says(path: Path, whole: bytes) -> bool:
+def _has_content(path: Path, data: bytes) -> bool:
     try:
-        return read_own(path, len(whole)) == whole
+        return read_own(path, len(data)) == data
     except OSError:
         return False
 
 
 @dataclass(frozen=True)
 class PartJob:
-    """What a process must know to make parts of a split; small, and it can be sent (pickled).
+    """The job of a process that extracts parts of a split; small and picklable.
 
-    ``pretrained`` is where the weights are if not where the fingerprint says; ``workers`` decoding threads.
+    ``pretrained`` is the path of the weights if they have moved; ``workers`` is the number of decoding
+    threads.
     """
 
     store: Path
@@ -127,7 +128,7 @@ class PartJob:
 
     @property
     def folder(self) -> Path:
-        """Where the parts lie."""
+        """The folder of the parts."""
         return parts_folder(self.store, self.split)
 
 
@@ -135,9 +136,9 @@ class PartJob:
 class PartResult:
     """The result of a part.
 
-    Its ``rows`` and ``failures``; how many of its items were ``found`` done and how many were ``encoded``
-    now, and on which ``device``; the seconds of this run, and those of writing that no file records; and a
-    sentence for each chunk that was ``damaged`` and made again.
+    ``rows`` and ``failures`` are those of the whole part. ``found`` of its items were encoded by an earlier
+    run and ``encoded`` by this one, on ``device``. ``seconds`` are those of this run, ``unrecorded`` those of
+    writing that no file records. ``damaged`` has a sentence for each damaged chunk, which was encoded again.
     """
 
     index: int
@@ -152,7 +153,7 @@ class PartResult:
 
 
 def encoder_for(job: PartJob, device: str, progress: console.ProgressCallback = console.silent) -> Encoder:
-    """The job's model on ``device``. Raises FingerprintMismatch if other weights are found here."""
+    """Load the job's model on ``device``. Raises FingerprintMismatch if the weights differ."""
     backbone = load_again(job.fingerprint, pretrained=job.pretrained, device=device)
     return Encoder(backbone, job.plan.batch_size, job.workers, progress)
 
@@ -165,7 +166,7 @@ def work_part(
     *,
     wait: float = 0.0,
 ) -> PartResult:
-    """Make part ``index``, or what is missing of it.
+    """Extract part ``index``, or the items missing from it.
 
     ``items`` are those of the whole listing; without them they are read from the manifest.
 
@@ -174,14 +175,14 @@ def work_part(
     was started anew.
     """
     with Part.open(job.folder, job.plan, index, commit_seconds=job.commit_seconds, wait=wait) as part:
-        found = part.next_item - part.start
-        encoder.progress(found)
+        resumed = part.next_item - part.start
+        encoder.progress(resumed)
         seconds = Seconds()
         if not part.complete:
             own = (
                 read_manifest(job.folder, job.plan, index) if items is None else items[part.start : part.stop]
             )
-            batches = encoder.stream(own, found)
+            batches = encoder.stream(own, resumed)
             with closing(batches):
                 for batch in batches:
                     seconds += batch.seconds
@@ -192,8 +193,8 @@ def work_part(
             index=index,
             rows=sum(chunk.rows for chunk in part.chunks),
             failures=tuple(failure for chunk in part.chunks for failure in chunk.failures),
-            found=found,
-            encoded=part.stop - part.start - found,
+            found=resumed,
+            encoded=part.stop - part.start - resumed,
             seconds=seconds + Seconds(write=part.wrote),
             unrecorded=part.unrecorded,
             device=encoder.device,

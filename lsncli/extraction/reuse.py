@@ -1,6 +1,6 @@
 """Encode only images without stored features: new images, and the recorded failures of a finished split.
 
-Recovered rows are put where they belong in the order of the listing.
+Recovered rows are inserted in the order of the listing.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -25,7 +25,7 @@ Features = NDArray[np.float16]
 
 
 class ReusingEncoder(Encoder):
-    """An ``Encoder`` that takes the features in ``known``, by key, as they are."""
+    """An ``Encoder`` that reuses the features in ``known``, by key."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class ReusingEncoder(Encoder):
         self._known = known
 
     def stream(self, items: Sequence[ImageItem], start: int = 0) -> Generator[Chunk, None, None]:
-        """Batches of the same borders as ``Encoder.stream`` makes; ``progress`` counts every image."""
+        """Yield the same batches as ``Encoder.stream``; ``progress`` counts every image."""
         new = [item for item in items[start:] if item.key not in self._known]
         encoded = super().stream(new)
         features: dict[str, Features] = {}
@@ -47,19 +47,19 @@ class ReusingEncoder(Encoder):
         with closing(encoded):
             for first in range(start, len(items), self.batch_size):
                 batch = items[first : first + self.batch_size]
-                asked = {item.key for item in batch if item.key not in self._known}
+                missing = {item.key for item in batch if item.key not in self._known}
                 seconds = Seconds()
-                while not asked <= features.keys() | failures.keys():
-                    made = next(encoded)
-                    features |= dict(zip(made.keys, made.features, strict=True))
-                    failures |= {one.key: one for one in made.failures}
-                    seconds += made.seconds
-                yield self._joined(first, batch, features, failures, seconds)
-                self.progress(len(batch) - len(asked))
-            for _ in encoded:  # nothing is left but to count the last batch
+                while not missing <= features.keys() | failures.keys():
+                    chunk = next(encoded)
+                    features |= dict(zip(chunk.keys, chunk.features, strict=True))
+                    failures |= {failure.key: failure for failure in chunk.failures}
+                    seconds += chunk.seconds
+                yield self._join(first, batch, features, failures, seconds)
+                self.progress(len(batch) - len(missing))
+            for _ in encoded:  # the generator counts its last batch when it is resumed
                 pass
 
-    def _joined(
+    def _join(
         self,
         first: int,
         batch: Sequence[ImageItem],
@@ -67,7 +67,7 @@ class ReusingEncoder(Encoder):
         failures: dict[str, Failure],
         seconds: Seconds,
     ) -> Chunk:
-        """Known and new rows of one batch in its order; what is handed on is forgotten."""
+        """Join known and new rows in the order of the batch; removes the new ones from their dictionaries."""
         rows, good = [], []
         for item in batch:
             row = self._known.get(item.key)
@@ -91,42 +91,42 @@ def retry_failures(
 ) -> int:
     """Encode the failed images of ``split`` again and write the split with those recovered.
 
-    Returns how many images were left alone because they are in the split. What was done before an
-    interruption is kept. Raises LsnError if anything but failed images has changed since.
+    Returns the number of images that are in the split already. An interruption keeps the rows recovered so
+    far. Raises LsnError if anything but failed images has changed since.
     """
     with split_lock(store, split):
         stored = read_split(store, split)
-        todo = failed_items(stored, listing, classes)
-        kept = len(listing.items) - len(todo)
-        encoder.progress(kept)
+        failed = failed_items(stored, listing, classes)
+        unaffected = len(listing.items) - len(failed)
+        encoder.progress(unaffected)
         unchanged = stored.failures == listing.problems and stored.listing == listing.digest
-        if not todo and unchanged:
-            return kept
-        fresh: list[Chunk] = []
-        batches = encoder.stream(todo)
+        if not failed and unchanged:
+            return unaffected
+        new: list[Chunk] = []
+        batches = encoder.stream(failed)
         try:
             with closing(batches):
                 for batch in batches:
-                    fresh.append(batch)
+                    new.append(batch)
         finally:
-            tried = {item.key for item in todo[: fresh[-1].stop if fresh else 0]}
-            merged = _merged(stored, listing, fresh, tried, source)
+            tried = {item.key for item in failed[: new[-1].stop if new else 0]}
+            merged = _merge(stored, listing, new, tried, source)
             write_split(store, merged, encoder.fingerprint, replace=True, wait=FINISH_WAIT)
-    return kept
+    return unaffected
 
 
 def failed_items(stored: Split, listing: Listing, classes: tuple[str, ...]) -> list[ImageItem]:
-    """The items of ``listing`` that are not in the split.
+    """Return the items of ``listing`` that are not in the split.
 
     Raises LsnError unless each is a recorded failure (or lies in a folder that is one) and nothing else has
-    changed. The sizes of failed images may: that is what repairing them does.
+    changed. The sizes of failed images may change, since repairing an image changes its size.
     """
     label_of = dict(zip(stored.keys, stored.labels.tolist(), strict=True))
     failed = {failure.key for failure in stored.failures}
     folders = tuple(key for key in failed if key.endswith("/"))
-    todo = [item for item in listing.items if item.key not in label_of]
+    missing = [item for item in listing.items if item.key not in label_of]
     changes = {
-        "new": [one.key for one in todo if one.key not in failed and not one.key.startswith(folders)],
+        "new": [item.key for item in missing if item.key not in failed and not item.key.startswith(folders)],
         "gone": sorted(label_of.keys() - {item.key for item in listing.items}),
         "of another class": [
             item.key for item in listing.items if label_of.get(item.key, item.label) != item.label
@@ -142,23 +142,23 @@ def failed_items(stored: Split, listing: Listing, classes: tuple[str, ...]) -> l
         raise LsnError(
             "--retry-failed: the class names have changed.", "Give the --classes file of the first run."
         )
-    return todo
+    return missing
 
 
-def _merged(stored: Split, listing: Listing, fresh: Sequence[Chunk], tried: set[str], source: str) -> Split:
-    """The stored split with the recovered rows at their place in the listing."""
+def _merge(stored: Split, listing: Listing, new: Sequence[Chunk], tried: set[str], source: str) -> Split:
+    """Return the stored split with the recovered rows, in the order of the listing."""
     position = {item.key: index for index, item in enumerate(listing.items)}
-    keys = [*stored.keys, *(key for batch in fresh for key in batch.keys)]
+    keys = [*stored.keys, *(key for batch in new for key in batch.keys)]
     order = np.argsort(np.array([position[key] for key in keys], dtype=np.int64))
-    still = [one for one in stored.failures if one.key in position and one.key not in tried]
-    still += [one for batch in fresh for one in batch.failures]
+    failures = [row for row in stored.failures if row.key in position and row.key not in tried]
+    failures += [failure for batch in new for failure in batch.failures]
     return Split(
         name=stored.name,
-        features=np.concatenate([stored.features, *(batch.features for batch in fresh)])[order],
-        labels=np.concatenate([stored.labels, *(batch.labels for batch in fresh)])[order],
+        features=np.concatenate([stored.features, *(batch.features for batch in new)])[order],
+        labels=np.concatenate([stored.labels, *(batch.labels for batch in new)])[order],
         keys=tuple(keys[index] for index in order),
         classes=stored.classes,
-        failures=(*listing.problems, *sorted(still, key=lambda one: position[one.key])),
+        failures=(*listing.problems, *sorted(failures, key=lambda failure: position[failure.key])),
         source=source,
         listing=listing.digest,
     )

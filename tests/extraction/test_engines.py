@@ -218,7 +218,9 @@ def test_a_split_that_others_finish_meanwhile_is_not_made_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, group: WorkerGroup | None
 ) -> None:
     run(root, "f.h5")
-    monkeypatch.setattr(extraction, "_finished", lambda *_: None)  # it looked before they were done
+    monkeypatch.setattr(
+        extraction, "_finished_split", lambda *_: None
+    )  # it read the store before they finished
     backbone = FakeBackbone()
     done = run(root, "f.h5", group, backbone=backbone)
     assert (done.resumed, done.rows, done.finished, backbone.encoded) == (22, 21, True, 0)
