@@ -1,8 +1,8 @@
-"""Make a split: plan it, have its parts made by this process or by an engine, and finish it.
+"""Run an extraction: plan it, extract its parts in this process or with an engine, and finish the split.
 
-Processes other than the first list nothing: they wait for the plan (``join``). The workspace's
-``results/extract-<split>.json`` records where the time went. It is not in the store: equal features are equal
-bytes, however long they took.
+Only the first process of a launch lists images; the others wait for its plan (``join``). The workspace's
+``results/extract-<split>.json`` records the time spent in each stage. It is not part of the store, where
+equal features are equal bytes.
 """
 
 import hashlib
@@ -55,8 +55,9 @@ from lsncli.validation import parse_json, validate
 class RunResult:
     """The result of this process and those that it started.
 
-    The ``rows`` and ``failures`` of their parts; how many images were ``found`` done and ``encoded`` now, on
-    which ``devices``, in ``elapsed`` seconds, and where these went; whether the split is ``finished``.
+    ``rows`` and ``failures`` are those of their parts. ``found`` images were encoded by an earlier run and
+    ``encoded`` by this one, on ``devices``, in ``elapsed`` seconds; ``seconds`` by stage. ``finished`` is
+    whether the split is in the store.
     """
 
     rows: int
@@ -70,12 +71,12 @@ class RunResult:
 
 
 def untouched(found: int) -> RunResult:
-    """Of a split that was finished before."""
+    """Return the result for a split that was finished before."""
     return RunResult(0, (), found, 0, 0.0, Seconds(), finished=True)
 
 
 def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> ExtractionPlan:
-    """The plan of an extraction: everything that decides on the bytes of the split."""
+    """Return the plan of an extraction: everything that the bytes of the split depend on."""
     names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
     return ExtractionPlan(
         listing=listing.digest,
@@ -90,7 +91,7 @@ def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_row
 
 def make_here(
     job: PartJob,
-    about: SplitMetadata,
+    metadata: SplitMetadata,
     listing: Listing,
     encoder: Encoder,
     *,
@@ -98,28 +99,28 @@ def make_here(
     record: Path | None,
     remark: Callable[[str], None],
 ) -> RunResult:
-    """Make every part in this process, which listed the images and has the model.
+    """Extract every part in this process, which listed the images and has the model.
 
-    ``remark`` gets a sentence for whatever is damaged and made again.
+    ``remark`` is called with a sentence for each damaged chunk, which is encoded again.
     """
     with split_lock(job.store, job.split):
-        if not about.replace and _is_finished(job, about):
+        if not metadata.replace and _is_finished(job, metadata):
             return untouched(len(listing.items))
-        folder = prepare_staging(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
-        write_staging(folder, job.plan, about)
+        folder = prepare_staging(job.store, job.split, job.plan, overwrite=metadata.replace, remark=remark)
+        write_staging(folder, job.plan, metadata)
         began = time.monotonic()
-        done = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
+        results = [work_part(job, index, encoder, listing.items) for index in range(job.plan.parts)]
         elapsed = time.monotonic() - began
-        _remark_damage(done, remark)
+        _remark_damage(results, remark)
         if merge:
-            _finish(job, about, done, record)
-    return _made(done, elapsed, merge)
+            _finish(job, metadata, results, record)
+    return _run_result(results, elapsed, merge)
 
 
 def make_by(
     group: WorkerGroup,
     job: PartJob,
-    about: SplitMetadata,
+    metadata: SplitMetadata,
     listing: Listing,
     *,
     merge: bool,
@@ -127,52 +128,54 @@ def make_by(
     progress: console.ProgressCallback,
     remark: Callable[[str], None],
 ) -> RunResult:
-    """Plan, then have the parts made by ``group``, whose processes read what to do from the disk.
+    """Plan, then extract the parts with the processes of ``group``, which read their jobs from the disk.
 
-    Processes that were started again go on with the plan of their launch, at which some may be at work
-    already. Raises LsnError if they could not read the images.
+    Processes that were restarted resume the plan of their launch, on which others may work already. Raises
+    LsnError if they could not read the images.
     """
     if reason := shareable(listing):
         raise LsnError(reason, "Unpack it, or extract it with one process (--engine local --processes 1).")
-    if group.together and _goes_on(group, job, about, listing):
+    if group.together and _resumes(group, job, metadata, listing):
         return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
     with split_lock(job.store, job.split):
-        ended = group.again and record is not None and launch_of(record) == group.launch
-        if ended if about.replace else _is_finished(job, about):
+        is_finished = group.again and record is not None and launch_of(record) == group.launch
+        if is_finished if metadata.replace else _is_finished(job, metadata):
             return untouched(len(listing.items))
-        folder = prepare_staging(job.store, job.split, job.plan, overwrite=about.replace, remark=remark)
+        folder = prepare_staging(job.store, job.split, job.plan, overwrite=metadata.replace, remark=remark)
         write_manifest(folder, job.plan, listing.items)
-        write_staging(folder, job.plan, about, launch=group.launch)
+        write_staging(folder, job.plan, metadata, launch=group.launch)
         if not group.together:
             began = time.monotonic()
-            done = engine(group)(job, group, progress)
+            results = engine(group)(job, group, progress)
             elapsed = time.monotonic() - began
-            _remark_damage(done, remark)
+            _remark_damage(results, remark)
             if merge:
-                _finish(job, about, done, record)
-            return _made(done, elapsed, merge)
+                _finish(job, metadata, results, record)
+            return _run_result(results, elapsed, merge)
     return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
 
 
-def _is_finished(job: PartJob, about: SplitMetadata) -> bool:
+def _is_finished(job: PartJob, metadata: SplitMetadata) -> bool:
     """Whether other processes have finished the split since this one began."""
     info = find_split(job.store, job.split) if job.store.exists() else None
-    return info is not None and (info.listing, info.classes) == (job.plan.listing, about.classes)
+    return info is not None and (info.listing, info.classes) == (job.plan.listing, metadata.classes)
 
 
-def _goes_on(group: WorkerGroup, job: PartJob, about: SplitMetadata, listing: Listing) -> bool:
-    """Whether the plan of this very launch is there; then what the others read is written anew if it was
-    damaged. Nobody is kept off: processes that were started again may be at work before this one is."""
+def _resumes(group: WorkerGroup, job: PartJob, metadata: SplitMetadata, listing: Listing) -> bool:
+    """Whether the plan of this launch exists; its damaged files are written again.
+
+    The lock is shared: processes that were restarted may work before this one does.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(split_lock(job.store, job.split, shared=True, wait=FINISH_WAIT))
             stored = read_plan(job.folder)
         except LsnError:
             return False
-        if stored != StoredPlan(job.plan, about.replace, group.launch):
+        if stored != StoredPlan(job.plan, metadata.replace, group.launch):
             return False
         write_manifest(job.folder, job.plan, listing.items)
-        write_metadata(job.folder, about)
+        write_metadata(job.folder, metadata)
         return True
 
 
@@ -185,9 +188,9 @@ def make_share(
     progress: console.ProgressCallback,
     remark: Callable[[str], None],
 ) -> RunResult:
-    """Make this process's share of a planned split, and finish it if the other shares are there.
+    """Extract this process's share of a planned split, and finish the split if the other shares are complete.
 
-    ``remark`` gets a sentence for whatever is damaged and made again.
+    ``remark`` is called with a sentence for each damaged chunk, which is encoded again.
     """
     with ExitStack() as stack:
         try:
@@ -195,25 +198,25 @@ def make_share(
         except LsnError:
             if not has_all_parts(job.folder, job.plan):
                 raise
-            return _made([], 0.0, False)  # the others made all of it and are finishing
+            return _run_result([], 0.0, False)  # the others have all parts and are finishing
         if read_plan(job.folder) is None:
-            return _made([], 0.0, False)  # they have finished, before this process came to its first part
+            return _run_result([], 0.0, False)  # they finished before this process began its first part
         began = time.monotonic()
-        done = engine(group)(job, group, progress)
+        results = engine(group)(job, group, progress)
         elapsed = time.monotonic() - began
-        _remark_damage(done, remark)
-    finished = merge and _finish_last(group, job, done, record, remark)
-    return _made(done, elapsed, finished)
+        _remark_damage(results, remark)
+    finished = merge and _finish_last(group, job, results, record, remark)
+    return _run_result(results, elapsed, finished)
 
 
 def _finish_last(
     group: WorkerGroup,
     job: PartJob,
-    done: Sequence[PartResult],
+    results: Sequence[PartResult],
     record: Path | None,
     remark: Callable[[str], None],
 ) -> bool:
-    """Finish the split unless others still work: who comes last finds every part, and nobody else at work."""
+    """Finish the split if all parts are complete and no other process works on it."""
     if not has_all_parts(job.folder, job.plan):
         return False
     with ExitStack() as stack:
@@ -223,41 +226,45 @@ def _finish_last(
             return False
         stored = read_plan(folder)
         if stored is None or stored.plan != job.plan:
-            return False  # somebody was quicker
+            return False  # another process has finished it
         try:
-            _finish(job, read_metadata(folder), done, record, group.launch)
+            _finish(job, read_metadata(folder), results, record, group.launch)
         except LsnError:
             if remove_unsound_parts(folder, job.plan, remark):
-                return False  # whose part it is may be yet to come, and makes it anew
+                return False  # the process whose part it is may still start, and extracts it again
             raise
     return True
 
 
-def _remark_damage(done: Sequence[PartResult], remark: Callable[[str], None]) -> None:
-    for text in (text for part in done for text in part.damaged):
+def _remark_damage(results: Sequence[PartResult], remark: Callable[[str], None]) -> None:
+    for text in (text for part in results for text in part.damaged):
         remark(text)
 
 
 def _finish(
-    job: PartJob, about: SplitMetadata, done: Sequence[PartResult], record: Path | None, launch: str = ""
+    job: PartJob,
+    metadata: SplitMetadata,
+    results: Sequence[PartResult],
+    record: Path | None,
+    launch: str = "",
 ) -> None:
     seconds = sum((part.seconds for part in read_parts(job.folder, job.plan)), Seconds())
-    unrecorded = Seconds(write=sum(part.unrecorded for part in done))
-    info = finish_split(job.store, job.split, job.plan, about)
+    unrecorded = Seconds(write=sum(part.unrecorded for part in results))
+    info = finish_split(job.store, job.split, job.plan, metadata)
     if record is not None:
-        write_record(record, info, job.plan, about.fingerprint, seconds + unrecorded, launch)
+        write_record(record, info, job.plan, metadata.fingerprint, seconds + unrecorded, launch)
 
 
-def _made(done: Sequence[PartResult], elapsed: float, finished: bool) -> RunResult:
+def _run_result(results: Sequence[PartResult], elapsed: float, finished: bool) -> RunResult:
     return RunResult(
-        rows=sum(one.rows for one in done),
-        failures=tuple(failure for one in done for failure in one.failures),
-        found=sum(one.found for one in done),
-        encoded=sum(one.encoded for one in done),
+        rows=sum(part.rows for part in results),
+        failures=tuple(failure for part in results for failure in part.failures),
+        found=sum(part.found for part in results),
+        encoded=sum(part.encoded for part in results),
         elapsed=elapsed,
-        seconds=sum((one.seconds for one in done), Seconds()),
+        seconds=sum((part.seconds for part in results), Seconds()),
         finished=finished,
-        devices=tuple(sorted({one.device for one in done if one.encoded})),
+        devices=tuple(sorted({part.device for part in results if part.encoded})),
     )
 
 
@@ -274,16 +281,16 @@ def join(
     progress: console.ProgressCallback = console.silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> RunResult:
-    """Make this process's share of what process 0 of the same launch plans, and finish it if it comes last.
+    """Extract this process's share of the plan of process 0; the last process finishes the split.
 
-    The arguments are those of the command, as process 0 has them; ``remark`` is that of ``make_share``.
-    Raises LsnError if process 0 plans nothing, FingerprintMismatch if other weights are found here.
+    The arguments are those of the command, the same as in process 0; ``remark`` is that of ``make_share``.
+    Raises LsnError if process 0 writes no plan, FingerprintMismatch if the weights differ.
     """
     check_split_name(split)
     before = _version(record)
 
     def finished() -> bool:
-        # With static addresses two launches by hand have one name: the record may be that of the last one.
+        # With static addresses two manual launches have the same name: the record may be of the previous one.
         if launch_of(record) == group.launch and (group.again or not overwrite or _version(record) != before):
             return True
         return not overwrite and store.exists() and find_split(store, split) is not None
@@ -291,18 +298,18 @@ def join(
     stored = wait_for_plan(store, split, group, finished)
     if stored is None:
         return untouched(0)
-    about = read_metadata(parts_folder(store, split))
-    job = PartJob(store, split, stored.plan, about.fingerprint, pretrained, workers)
+    metadata = read_metadata(parts_folder(store, split))
+    job = PartJob(store, split, stored.plan, metadata.fingerprint, pretrained, workers)
     return make_share(group, job, merge=merge, record=record, progress=progress, remark=remark)
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Which file lies there; every one that is written anew is another."""
+    """Return the inode and time of a file, which change when it is written again; None if it is missing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def write_record(
@@ -313,11 +320,10 @@ def write_record(
     seconds: Seconds,
     launch: str = "",
 ) -> None:
-    """Write what is known of a finished split, and which launch (``WorkerGroup.launch``) finished it.
+    """Write the record of a finished split, with the launch (``WorkerGroup.launch``) that finished it.
 
-    Raises LsnError if that is not possible.
-
-    ``seconds`` are sums over every process and run, also those that were killed, up to their last commit.
+    ``seconds`` are sums over every process and run, including killed ones up to their last commit. Raises
+    LsnError if the file cannot be written.
     """
     content = {
         "split": info.name,
@@ -336,7 +342,7 @@ def write_record(
 
 
 def launch_of(path: Path) -> str:
-    """Which launch of processes finished the split that a record is about; "" if nobody knows."""
+    """Return the launch that finished the split, from its record; "" if it is unknown."""
     try:
         return validate(
             str, validate(dict[str, Any], parse_json(read_own(path, 1 << 20).decode())).get("launch", "")
@@ -348,8 +354,8 @@ def launch_of(path: Path) -> str:
 def merge(store: Path, split: str, *, copy: bool, record: Path) -> SplitInfo:
     """Finish ``split``: its rows stay in part files, or are written into the store (``copy``).
 
-    Without parts, ``copy`` writes into the store what an earlier merge left in part files. Raises LsnError,
-    naming it, if a part is missing, torn or foreign, or if there is nothing to merge; then nothing changes.
+    Without parts, ``copy`` writes the rows that an earlier merge left in part files into the store. Raises
+    LsnError, and changes nothing, if a part is missing, damaged or of another plan, or if there are no parts.
     """
     check_split_name(split)
     with split_lock(store, split) as folder:
@@ -361,12 +367,12 @@ def merge(store: Path, split: str, *, copy: bool, record: Path) -> SplitInfo:
                 f"There are no parts of split '{split}' in {folder}.",
                 "Make them with `lsn extract --no-merge`; --split names another split.",
             )
-        about = read_metadata(folder)
-        there = find_split(store, split) if store.exists() and not about.replace else None
-        if there is not None and there.listing == stored.plan.listing:
-            remove_parts(store, split)  # a run was killed in its very last step
-            return there
+        metadata = read_metadata(folder)
+        finished = find_split(store, split) if store.exists() and not metadata.replace else None
+        if finished is not None and finished.listing == stored.plan.listing:
+            remove_parts(store, split)  # a run was killed in its last step
+            return finished
         seconds = sum((part.seconds for part in read_parts(folder, stored.plan)), Seconds())
-        info = (finish_split if copy else finish_external_split)(store, split, stored.plan, about)
-        write_record(record, info, stored.plan, about.fingerprint, seconds)
+        info = (finish_split if copy else finish_external_split)(store, split, stored.plan, metadata)
+        write_record(record, info, stored.plan, metadata.fingerprint, seconds)
     return info

@@ -1,4 +1,4 @@
-"""Engines: who makes the parts of a split. One protocol, one dict."""
+"""Engines, which extract the parts of a split: one protocol, one registry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ class EngineKind:
     """An engine: a row of ``ENGINES``."""
 
     work: str
-    """``module:function`` that makes parts: an ``Engine``."""
+    """``module:function`` that extracts parts: an ``Engine``."""
     group: str
-    """``module:function`` of an ``EngineRequest``: the group that was asked for, None if this process works
-    alone. It raises UsageError for options or an environment that the engine cannot use, Unavailable without
-    its package."""
+    """``module:function`` from an ``EngineRequest`` to the worker group, None if this process works alone. It
+    raises UsageError for options or an environment that the engine cannot use, Unavailable without its
+    package."""
     about: str
-    """For the help of --engine."""
+    """Description in the help of --engine."""
     together: bool = False
-    """Somebody else starts its processes: each makes its share, and whoever comes last finishes."""
+    """Whether another program starts its processes: each extracts its share, and the last one finishes."""
 
 
 ENGINES: dict[str, EngineKind] = {
@@ -47,26 +47,26 @@ ENGINES: dict[str, EngineKind] = {
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What a command says of who should work."""
+    """The options of a command for its engine."""
 
     processes: int
-    """0: as many as the engine finds room for."""
+    """Number of processes; 0 lets the engine choose."""
     device: str
     address: str
-    """Of a cluster; empty for none."""
+    """Address of a cluster; empty for none."""
     environment: Mapping[str, str]
     arguments: str
-    """Those that all processes of one launch share, as a text."""
+    """The arguments that all processes of one launch have in common, as a text."""
 
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """Who works: an engine's name, how many processes, and on which device each.
+    """The processes of an extraction: the engine's name, their number, and the device of each.
 
-    ``beside`` of the processes are on one host and share its cores. ``rank`` is the number of this process
-    where they were started together, and ``launch`` names that start, so that each knows the plan of its own;
-    ``again``: one of them was lost, and all were started again under the same name. ``address`` is that of a
-    cluster to use, if there is one already.
+    ``beside`` of the processes are on the same host and share its cores. ``rank`` is the number of this
+    process among those that were started together; ``launch`` identifies that start, so that each recognises
+    its plan. ``again`` is whether all were restarted under the same name after one was lost. ``address`` is
+    that of an existing cluster.
     """
 
     engine: str
@@ -80,16 +80,15 @@ class WorkerGroup:
 
     @property
     def together(self) -> bool:
-        """Whether the processes were started together by another program."""
+        """Whether another program started the processes together."""
         return ENGINES[self.engine].together
 
 
 class Engine(Protocol):
-    """Makes parts of a split that is planned: all of them, or this process's share.
+    """A function that extracts the parts of a planned split, or this process's share, and returns results.
 
-    What to do lies in ``job.folder``; parts that are there are skipped, but not before they were read.
-    ``progress`` counts images. Returns when its parts are there, with what became of each. Raises LsnError if
-    one could not be made; what was done stays.
+    The plan and manifests are in ``job.folder``. Complete parts are read and skipped. ``progress`` counts
+    images. Raises LsnError if a part fails; committed chunks stay.
     """
 
     def __call__(
@@ -98,12 +97,12 @@ class Engine(Protocol):
 
 
 def engine(group: WorkerGroup) -> Engine:
-    """The engine of ``group``."""
+    """Load the engine of ``group``."""
     work: Engine = load(ENGINES[group.engine].work)
     return work
 
 
-def group_for(engine: str, asked: EngineRequest) -> WorkerGroup | None:
-    """The group that was asked for; None if this process works alone. Raises as ``EngineKind.group`` says."""
-    group: WorkerGroup | None = load(ENGINES[engine].group)(asked)
+def group_for(engine: str, request: EngineRequest) -> WorkerGroup | None:
+    """Return the worker group of a request; None for this process alone. Raises as ``EngineKind.group``."""
+    group: WorkerGroup | None = load(ENGINES[engine].group)(request)
     return group

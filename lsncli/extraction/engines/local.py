@@ -1,7 +1,7 @@
-"""The engine ``local``: processes of this machine, one for each GPU or as many as asked for.
+"""The engine ``local``: processes on this machine, one for each GPU or as many as requested.
 
-This process hands out the parts; another process gets a new one when it is done with its last. Each notices
-through its pipe when this process ends, commits what it has, and stops.
+This process assigns the parts; a worker gets the next one when it has finished its last. Workers notice by
+their pipe when this process ends, commit their chunks, and stop.
 """
 
 import _thread
@@ -28,19 +28,19 @@ from lsncli.signals import hear_termination
 
 @dataclass(frozen=True)
 class Broken:
-    """An error on its way through a pipe, as exceptions lose their hints there."""
+    """An error to send through a pipe, where exceptions would lose their hints."""
 
     kind: type[LsnError]
     message: str
     hint: str
 
     def error(self) -> LsnError:
-        """The error again."""
+        """Return the error."""
         return self.kind(self.message, self.hint)
 
 
 def broken(error: Exception) -> Broken:
-    """What to send of an error."""
+    """Return ``error`` in a form that can be sent."""
     if isinstance(error, LsnError):
         return Broken(type(error), error.message, error.hint)
     text = f"A process that encodes failed: {type(error).__name__}: {error}."
@@ -48,15 +48,15 @@ def broken(error: Exception) -> Broken:
 
 
 def serve(job: PartJob, device: str, processes: int, pipe: Connection) -> None:
-    """Make the parts whose numbers come through ``pipe``; answer with images done, parts done, or an error.
+    """Extract the parts whose numbers come through ``pipe``; send image counts, part results or an error.
 
     ``processes`` such processes share the cores of this machine. Ends when the other end is closed.
     """
-    # Ctrl-C reaches every process of a terminal; this one is told by the process that started it.
+    # Ctrl-C reaches every process of a terminal; this one is stopped by the process that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hear_termination()
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(pipe, todo), daemon=True).start()
+    threading.Thread(target=_receive_parts, args=(pipe, todo), daemon=True).start()
     with suppress(KeyboardInterrupt):
         try:
             if pick_device(device).type == "cpu":
@@ -66,10 +66,10 @@ def serve(job: PartJob, device: str, processes: int, pipe: Connection) -> None:
                 pipe.send(work_part(job, index, encoder))
         except Exception as error:
             pipe.send(broken(error))
-        todo.get()  # leave when the other side does: it has read everything then
+        todo.get()  # wait until the other side closes: it has read everything then
 
 
-def _listen(pipe: Connection, todo: "queue.SimpleQueue[int | None]") -> None:
+def _receive_parts(pipe: Connection, todo: "queue.SimpleQueue[int | None]") -> None:
     with suppress(EOFError, OSError):
         while True:
             todo.put(pipe.recv())
@@ -78,58 +78,58 @@ def _listen(pipe: Connection, todo: "queue.SimpleQueue[int | None]") -> None:
 
 
 STOP_SECONDS = 30.0
-"""How long a process may take to commit what it has when it is told to stop."""
+"""Time limit for a process to commit its chunks when it is stopped."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process, what it computes on, and this end of its pipe."""
+    """A process, its device, and this end of its pipe."""
 
     process: BaseProcess
     device: str
     pipe: Connection
 
 
-def group_of(asked: EngineRequest) -> WorkerGroup | None:
-    """As many processes as were asked for, else one for each GPU."""
-    processes = asked.processes or max(1, gpus(asked.device))
-    return WorkerGroup("local", processes, asked.device, beside=processes) if processes > 1 else None
+def group_of(request: EngineRequest) -> WorkerGroup | None:
+    """Return a group of the requested number of processes, else of one per GPU; None for one process."""
+    processes = request.processes or max(1, gpus(request.device))
+    return WorkerGroup("local", processes, request.device, beside=processes) if processes > 1 else None
 
 
 def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
-    """An ``Engine``: all parts, by ``group.processes`` processes. Raises LsnError if one fails or dies."""
+    """Extract all parts with ``group.processes`` processes, as an ``Engine``. Raises LsnError on failure."""
     todo = list(range(job.plan.parts))
     workers = [_start(job, device, group.processes) for device in devices(group)[: len(todo)]]
-    done: list[PartResult] = []
+    results: list[PartResult] = []
     try:
         busy = {worker.pipe: worker for worker in workers}
         for worker in workers:
-            _give(worker, todo.pop(0))
+            _assign(worker, todo.pop(0))
         while busy:
             for pipe in cast(list[Connection], wait(list(busy))):
-                message = _heard(busy[pipe])
+                message = _receive(busy[pipe])
                 if isinstance(message, int):
                     progress(message)
                     continue
-                done.append(message)
+                results.append(message)
                 if todo:
-                    _give(busy[pipe], todo.pop(0))
+                    _assign(busy[pipe], todo.pop(0))
                 else:
                     del busy[pipe]
     finally:
         _stop(workers)
-    return sorted(done, key=lambda one: one.index)
+    return sorted(results, key=lambda part: part.index)
 
 
 def gpus(device: str) -> int:
-    """How many GPUs ``device`` stands for: all for ``auto`` and ``cuda``, none for one that is named."""
+    """Return the number of GPUs to distribute over: all for ``auto`` and ``cuda``, 0 for a named device."""
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
 def devices(group: WorkerGroup) -> list[str]:
-    """The device of each process: the GPUs in turn, unless one of them was named."""
+    """Return the device of each process: the GPUs in turn, unless the group names a device."""
     count = gpus(group.device)
-    device = str(pick_device(group.device))  # "auto" stands for nothing when one of them fails
+    device = str(pick_device(group.device))  # an error message needs the device, not "auto"
     return [f"cuda:{index % count}" if count else device for index in range(group.processes)]
 
 
@@ -139,17 +139,17 @@ def _start(job: PartJob, device: str, processes: int) -> Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(job, device, processes, theirs), daemon=True)
     process.start()
-    theirs.close()  # or its end would stay open here, and nobody would hear that it died
+    theirs.close()  # otherwise its end stays open here, and its death goes unnoticed
     return Worker(process, device, ours)
 
 
-def _give(worker: Worker, index: int) -> None:
-    with suppress(OSError):  # it is gone, which is heard next
+def _assign(worker: Worker, index: int) -> None:
+    with suppress(OSError):  # it has ended, which ``_receive`` reports
         worker.pipe.send(index)
 
 
-def _heard(worker: Worker) -> int | PartResult:
-    """Images that were done, or a part. Raises the worker's LsnError, or one that says that it is gone."""
+def _receive(worker: Worker) -> int | PartResult:
+    """Receive a count of images, or a part. Raises the worker's LsnError, or one if the worker has ended."""
     try:
         message = worker.pipe.recv()
     except (EOFError, OSError) as error:

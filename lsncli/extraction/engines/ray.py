@@ -1,7 +1,7 @@
-"""Ray as a scheduler of parts: actors on the machines of a cluster, each with a GPU where there are any.
+"""The engine ``ray``: actors on the machines of a cluster, each with a GPU where there are any.
 
-Ray sees numbers of parts come and go, never an image or a feature: these lie in folders that all machines
-share. What becomes of a part when an actor or its machine is lost is said in ``handing``.
+Only part numbers and results pass through Ray; images and features are in folders that all machines share.
+``ray_actors.hand_out`` reassigns the parts of lost actors.
 """
 
 import logging
@@ -23,27 +23,27 @@ from lsncli.extraction.part_job import PartJob, PartResult
 from lsncli.signals import hear_termination
 
 START_SECONDS = 900.0
-"""How long a cluster may take to start the first actor: some start machines first."""
+"""Time limit for a cluster to start the first actor: some start machines first."""
 
 LOOK_SECONDS = 5.0
-"""How often, while nothing comes from actors, to look whether the cluster is still there."""
+"""Seconds between checks of the cluster while no actor sends a message."""
 
 STOP_SECONDS = 30.0
-"""How long actors may take to commit what they have when they are told to stop."""
+"""Time limit for actors to commit their chunks when they are stopped."""
 
 CONNECT_SECONDS = 10.0
-"""How long a cluster may take to answer at its address."""
+"""Time limit for a connection to the cluster's address."""
 
 STORE_BYTES = 100 * 2**20
-"""Of Ray's object store where Ray is started for this run alone: nothing large goes through it."""
+"""Size of Ray's object store where Ray is started for this run alone: nothing large passes through it."""
 
 TOKENS = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-"""Whoever set one of these has decided how Ray knows its own."""
+"""Variables of Ray's authentication; if one is set, no token is generated."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many actors, and how many ``cpus`` and ``gpus`` each asks for."""
+    """The number of actors, and of ``cpus`` and ``gpus`` that each requests."""
 
     actors: int
     cpus: int
@@ -53,9 +53,9 @@ class Share:
         return f"each asks for {self.cpus} CPUs" + (f" and {self.gpus} GPU" if self.gpus else "")
 
 
-def group_of(asked: EngineRequest) -> WorkerGroup:
-    """The actors that were asked for; raises as ``group_from``."""
-    return group_from(asked.processes, asked.device, asked.address)
+def group_of(request: EngineRequest) -> WorkerGroup:
+    """Return the group of a request; raises as ``group_from``."""
+    return group_from(request.processes, request.device, request.address)
 
 
 def group_from(processes: int, device: str, address: str) -> WorkerGroup:
@@ -69,15 +69,15 @@ def group_from(processes: int, device: str, address: str) -> WorkerGroup:
             "Use --device auto, cuda or cpu.",
         )
     imported(address)
-    _check_there(address)
+    _check_address(address)
     return WorkerGroup("ray", processes, device, address=address)
 
 
 def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
-    """An ``Engine``: all parts, by actors of the cluster at ``group.address``, or of one started here for it.
+    """Extract all parts, as an ``Engine``, with actors of the cluster at ``group.address`` or a local one.
 
     ``group.processes`` 0: as many as it has GPUs, else as many as its CPUs have room for. Raises Unavailable
-    without Ray, without the cluster or without GPUs that were asked for; otherwise as ``hand_out``.
+    without Ray, without the cluster or without the requested GPUs; otherwise as ``hand_out``.
     """
     ray = imported(group.address)
     with console.only_ours(), connected(ray, group.address):
@@ -94,11 +94,11 @@ def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -
 
 
 def imported(address: str) -> Any:
-    """Ray, which reads the environment when it is imported. Raises Unavailable."""
+    """Import Ray, with the environment that it reads on import. Raises Unavailable."""
     if not address:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # The ports of a cluster are open to whoever reaches this machine. A token keeps them out; in the
-        # environment it leaves no file behind.
+        # The ports of a cluster are open to the network. A token protects them; in the environment it leaves
+        # no file behind.
         if "ray" not in sys.modules and not TOKENS & os.environ.keys():
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
@@ -131,8 +131,8 @@ def connected(ray: Any, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_there(address: str) -> None:
-    """Raise Unavailable if nobody listens at ``address``: Ray would go on asking for a quarter of an hour."""
+def _check_address(address: str) -> None:
+    """Raise Unavailable if nothing listens at ``address``: Ray itself would retry for 15 minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -146,7 +146,7 @@ def _check_there(address: str) -> None:
 
 
 def share_of(nodes: list[dict[str, float]], device: str, processes: int, threads: int) -> Share:
-    """Return what to ask of machines with these resources for ``processes`` actors.
+    """Return the resources to request from these machines for ``processes`` actors.
 
     0 means as many as there is room for. Each has at most ``threads`` decoding threads. Raises Unavailable.
     """
@@ -170,67 +170,67 @@ class Actors:
         self._ray, self._share = ray, share
         self._post = Post.of(job, device)
         kind = ray.remote(Maker)
-        # Three threads: one makes a part, one says how far it is, one can be told to stop.
+        # Three threads: one extracts a part, one reports progress, one receives ``stop``.
         self._kind = kind.options(num_cpus=share.cpus, num_gpus=share.gpus, max_concurrency=3)
         self._actors: list[Any] = []
-        self._asked: dict[Any, tuple[int, str]] = {}
+        self._calls: dict[Any, tuple[int, str]] = {}
 
     def hire(self) -> None:
         """Start one more actor."""
         actor = self._kind.remote(self._post)
-        self._asked[actor.begin.remote()] = (len(self._actors), "begin")
+        self._calls[actor.begin.remote()] = (len(self._actors), "begin")
         self._actors.append(actor)
 
     def give(self, worker: int, index: int, wait: float) -> None:
         """Let a worker make part ``index``; it waits ``wait`` seconds for the lock of the part."""
-        self._asked[self._actors[worker].make.remote(index, wait)] = (worker, "make")
+        self._calls[self._actors[worker].make.remote(index, wait)] = (worker, "make")
 
     def dismiss(self, worker: int) -> None:
-        """End a worker and forget what it was asked."""
-        self._asked = {ref: about for ref, about in self._asked.items() if about[0] != worker}
+        """End an actor and drop its pending calls."""
+        self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
         self._ray.kill(self._actors[worker])
 
     def news(self) -> tuple[int, News]:
         """Wait for the next answer of a worker, and return both. Raises LsnError if the cluster is lost."""
-        found: list[Any] = []
-        looks = 0
-        while not found:
-            found, _ = self._ray.wait(list(self._asked), timeout=LOOK_SECONDS)
-            if not found:
-                looks += 1
-                self._check_there(looks * LOOK_SECONDS)
-        worker, what = self._asked.pop(found[0])
+        ready: list[Any] = []
+        checks = 0
+        while not ready:
+            ready, _ = self._ray.wait(list(self._calls), timeout=LOOK_SECONDS)
+            if not ready:
+                checks += 1
+                self._check_alive(checks * LOOK_SECONDS)
+        worker, what = self._calls.pop(ready[0])
         try:
-            answer = self._ray.get(found[0])
+            answer = self._ray.get(ready[0])
         except self._ray.exceptions.RayError as error:
             return worker, Lost(sentence(error))
         if what == "progress":
-            self._listen(worker)
+            self._request_progress(worker)
             return worker, PartProgress(*answer)
         if what == "begin" and answer is None:
-            self._listen(worker)
+            self._request_progress(worker)
             return worker, Ready()
         return worker, answer
 
-    def _check_there(self, waited: float) -> None:
-        """Raise LsnError if the cluster is gone, or started nothing in the seconds ``waited``."""
+    def _check_alive(self, waited: float) -> None:
+        """Raise LsnError if the cluster is lost, or has started no actor after ``waited`` seconds."""
         if not any(node["Alive"] for node in self._ray.nodes()):
             raise LsnError("Ray failed: no machine of its cluster is alive any more.", f"{AGAIN}.")
-        hands = any(what == "progress" for _, what in self._asked.values())
-        if not hands and waited >= START_SECONDS:
+        started = any(what == "progress" for _, what in self._calls.values())
+        if not started and waited >= START_SECONDS:
             raise LsnError(
                 f"Ray started no process in {START_SECONDS / 60:.0f} minutes; {self._share}.",
                 "`ray status` says what the cluster is busy with.",
             )
 
-    def _listen(self, worker: int) -> None:
-        self._asked[self._actors[worker].progress.remote()] = (worker, "progress")
+    def _request_progress(self, worker: int) -> None:
+        self._calls[self._actors[worker].progress.remote()] = (worker, "progress")
 
     def stop(self) -> None:
-        """Let those at work commit what they have, then end all."""
-        making = [ref for ref, (_, what) in self._asked.items() if what == "make"]
+        """Let busy actors commit their chunks, then end all."""
+        making = [ref for ref, (_, what) in self._calls.items() if what == "make"]
         if making:
-            for worker, what in self._asked.values():
+            for worker, what in self._calls.values():
                 if what == "make":
                     self._actors[worker].stop.remote()
             self._ray.wait(making, num_returns=len(making), timeout=STOP_SECONDS)
@@ -239,6 +239,6 @@ class Actors:
 
 
 def sentence(error: Exception) -> str:
-    """The end of what Ray says, which is the reason where it says much; its colours are left out."""
+    """Return the last line of Ray's message, which has the reason, without colours."""
     lines = [line.strip() for line in ESCAPE.sub("", str(error)).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".") + "."

@@ -1,7 +1,7 @@
-"""The actors of the engine ``ray``, and how parts are handed out to them.
+"""The actors of the engine ``ray``, and the assignment of parts to workers.
 
-An actor loads the model once and then makes parts. Workers may be lost; their parts go to others. That half
-does not know what a worker is or where it runs: the caller says it (``Workers``).
+An actor loads the model once and then extracts parts. Workers may be lost; their parts go to others. The
+assignment (``hand_out``) is independent of Ray: it uses the protocol ``Workers``.
 """
 
 import os
@@ -20,7 +20,7 @@ from lsncli.extraction.engines.local import Broken, broken
 from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, read_manifest, work_part
 
 HEAR_SECONDS = 0.5
-"""How often an actor says how far it is."""
+"""Seconds between an actor's reports of progress."""
 
 
 class Stopped(Exception):
@@ -29,10 +29,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Post:
-    """What an actor is sent: the job, the device to compute on, and what must be alike where it works.
+    """The message to an actor: the job, the device, and what must be the same on its machine.
 
-    ``folder`` is the working folder of the command: paths may be relative to it. ``seen`` are files that the
-    command sees: the plan, the first image and the last.
+    ``folder`` is the working folder of the command, to which paths may be relative. ``seen`` are files that
+    the command can read: the plan, the first image and the last.
     """
 
     job: PartJob
@@ -43,7 +43,7 @@ class Post:
 
     @classmethod
     def of(cls, job: PartJob, device: str) -> "Post":
-        """The post of actors that make parts of ``job``, which is planned. Raises LsnError."""
+        """Return the message to the actors of ``job``, which is planned. Raises LsnError."""
         first = read_manifest(job.folder, job.plan, 0)[0]
         last = read_manifest(job.folder, job.plan, job.plan.parts - 1)[-1]
         files = (str(job.folder / "plan.json"), first.path, last.path)
@@ -51,7 +51,7 @@ class Post:
 
 
 class Maker:
-    """An actor. Each method may be called while another is under way; errors are values."""
+    """An actor. Methods may run concurrently; errors are returned."""
 
     def __init__(self, post: Post) -> None:
         self._post = post
@@ -60,7 +60,7 @@ class Maker:
         self._stop = threading.Event()
 
     def begin(self) -> Broken | None:
-        """Load the model; None if that went well."""
+        """Load the model. Returns None, or the error."""
         try:
             check_sight(self._post)
             self._encoder = encoder_for(self._post.job, self._post.device, self._count_images)
@@ -69,7 +69,7 @@ class Maker:
         return None
 
     def make(self, index: int, wait: float) -> PartResult | Broken:
-        """Make part ``index``; ``wait`` seconds for the lock of somebody else who worked on it."""
+        """Extract part ``index``; waits up to ``wait`` seconds for another worker's lock."""
         try:
             if self._encoder is None:
                 raise LsnError("A process was to make a part before it had a model.")
@@ -79,12 +79,12 @@ class Maker:
             return broken(error)
 
     def progress(self) -> tuple[int, int]:
-        """After a moment: the part at work, and how many of its images are done."""
+        """Return the current part and the number of its images encoded, after HEAR_SECONDS."""
         time.sleep(HEAR_SECONDS)
         return self._at
 
     def stop(self) -> None:
-        """Stop behind the present batch; what is done is committed."""
+        """Stop after the current batch; encoded batches are committed."""
         self._stop.set()
 
     def _count_images(self, step: int, note: str = "") -> None:
@@ -95,10 +95,10 @@ class Maker:
 
 
 def check_sight(post: Post) -> None:
-    """Work in the folder of the command.
+    """Change to the working folder of the command.
 
-    Raises LsnError if this machine has not the same files: every image of a part would be noted as
-    unreadable.
+    Raises LsnError if this machine does not have the same files, since every image of a part would then be
+    recorded as unreadable.
     """
     host = socket.gethostname()
     if post.version != __version__:
@@ -116,22 +116,22 @@ def check_sight(post: Post) -> None:
 
 
 LOSSES = 3
-"""So many workers may be lost over one part, or in a row before they were ready."""
+"""Number of workers lost over one part, or in a row before they were ready, that ends the run."""
 
 LOCK_SECONDS = 120.0
-"""How long to wait for the lock that a lost worker held: a file server keeps it until a lease ends (90 s)."""
+"""Seconds to wait for the lock of a lost worker: a file server keeps it until a lease ends (90 s)."""
 
 AGAIN = "What was committed stays. Run the same command again"
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker can be given parts."""
+    """The worker is ready for parts."""
 
 
 @dataclass(frozen=True)
 class PartProgress:
-    """So many ``images`` of a part are done, those found done included."""
+    """The number of ``images`` of a part that are encoded, including those of earlier runs."""
 
     index: int
     images: int
@@ -139,7 +139,7 @@ class PartProgress:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker is gone, and what is known of that."""
+    """The worker was lost, and the reason if it is known."""
 
     why: str
 
@@ -151,37 +151,37 @@ class Workers(Protocol):
     """Workers, each known by a number."""
 
     def hire(self) -> None:
-        """Begin to start another one."""
+        """Start another worker; does not wait for it."""
 
     def give(self, worker: int, index: int, wait: float) -> None:
-        """Have a part made; ``wait`` seconds for its lock."""
+        """Assign a part to a worker, which waits up to ``wait`` seconds for its lock."""
 
     def dismiss(self, worker: int) -> None:
-        """Have no more of it; no news of it comes any more."""
+        """End a worker; no more news of it is returned."""
 
     def news(self) -> tuple[int, News]:
-        """Wait until there is news, and of whom. Raises LsnError if it has been waited long enough."""
+        """Wait for news; return the worker and the news. Raises LsnError after a time limit."""
 
 
 def hand_out(
     parts: int, workers: Workers, count: int, progress: console.ProgressCallback
 ) -> list[PartResult]:
-    """Have ``parts`` parts made by ``count`` workers, each of which is replaced when it is lost or fails.
+    """Extract ``parts`` parts with ``count`` workers, each of which is replaced when it is lost or fails.
 
-    A part whose worker was lost is made by another, up to ``LOSSES`` times; one that failed is tried once
-    more, last of all. ``progress`` counts every image once, however often it was encoded. Raises the error of
+    The part of a lost worker goes to another, up to ``LOSSES`` times; a part that failed is tried once more,
+    after all others. ``progress`` counts every image once, however often it was encoded. Raises the error of
     a part that failed twice or of a worker that could not begin, or an LsnError if too many were lost.
     """
     todo, idle = deque(range(parts)), deque[int]()
     at: dict[int, int] = {}
-    told, failed, lost = Counter[int](), Counter[int](), Counter[int | None]()
-    done: list[PartResult] = []
+    reported, failed, lost = Counter[int](), Counter[int](), Counter[int | None]()
+    results: list[PartResult] = []
     index: int | None
 
-    def tell(index: int, images: int) -> None:
-        if images > told[index]:
-            progress(images - told[index])
-            told[index] = images
+    def report(index: int, images: int) -> None:
+        if images > reported[index]:
+            progress(images - reported[index])
+            reported[index] = images
 
     def replace(worker: int, index: int | None) -> None:
         workers.dismiss(worker)
@@ -193,17 +193,17 @@ def hand_out(
 
     for _ in range(min(count, parts)):
         workers.hire()
-    while len(done) < parts:
+    while len(results) < parts:
         worker, news = workers.news()
         match news:
             case Ready():
                 lost[None] = 0
                 idle.append(worker)
             case PartProgress(part, images):
-                tell(part, images)
+                report(part, images)
             case PartResult():
-                tell(news.index, news.found + news.encoded)
-                done.append(news)
+                report(news.index, news.found + news.encoded)
+                results.append(news)
                 del at[worker]
                 idle.append(worker)
             case Broken():
@@ -211,7 +211,7 @@ def hand_out(
                 if index is None or failed[index]:
                     raise news.error()
                 failed[index] += 1
-                replace(worker, index)  # whatever broke it may be left in it
+                replace(worker, index)  # the cause may persist in the worker
             case Lost(why):
                 index = at.pop(worker, None)
                 lost[index] += 1
@@ -223,4 +223,4 @@ def hand_out(
             worker, part = idle.popleft(), todo.popleft()
             at[worker] = part
             workers.give(worker, part, LOCK_SECONDS if lost[part] else 0.0)
-    return sorted(done, key=lambda one: one.index)
+    return sorted(results, key=lambda part: part.index)

@@ -1,7 +1,7 @@
-"""Processes that torchrun or Slurm started, on one host or many that share a folder.
+"""The engine ``torchrun``: processes that torchrun or Slurm started, on hosts that share a folder.
 
-There is no process group: part k belongs to process k modulo their number, and what is there is skipped.
-Process 0 lists the images and writes the plan, the others wait for it; whoever comes last finishes the split.
+There is no process group: part k belongs to process k modulo their number, and complete parts are skipped.
+Process 0 lists the images and writes the plan, the others wait for it; the last one finishes the split.
 """
 
 import time
@@ -20,39 +20,39 @@ from lsncli.signals import hear_termination
 from lsncli.store.staging import StoredPlan, parts_folder, read_plan
 
 PLANNER_WAIT = 120.0
-"""Seconds that the others wait for a plan when process 0 is not at work on one."""
+"""Seconds that the others wait for a plan when process 0 is not planning."""
 
 POLL_SECONDS = 0.5
 
 NAMES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
-"""Where torchrun, and Slurm, tell a process which it is, of how many, and which on its host."""
+"""Variables of torchrun, and of Slurm, for a process's rank, the number of processes, and its local rank."""
 LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID")
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-"""How often the processes of this host were started again. It names no launch: hosts count apart."""
+"""How often the processes of this host were restarted. Not part of the launch's name: hosts count apart."""
 
 
-def group_of(asked: EngineRequest) -> WorkerGroup:
-    """The group of this process. Raises UsageError for a number of processes, and as ``group_from``."""
-    if asked.processes:
+def group_of(request: EngineRequest) -> WorkerGroup:
+    """Return the group of this process. Raises UsageError for --processes, and as ``group_from``."""
+    if request.processes:
         raise UsageError(
-            f"--engine torchrun works with the processes it was started with, not with {asked.processes}.",
+            f"--engine torchrun works with the processes it was started with, not with {request.processes}.",
             "Say how many to torchrun (--nproc-per-node) or Slurm, and leave out --processes.",
         )
-    return group_from(asked.environment, asked.device, asked.arguments)
+    return group_from(request.environment, request.device, request.arguments)
 
 
 def group_from(environment: Mapping[str, str], device: str, arguments: str) -> WorkerGroup:
-    """The group that this process is of, as its environment says; ``arguments`` are those of the command.
+    """Return the group of this process from its environment; ``arguments`` are those of the command.
 
     Raises UsageError if the environment is not that of torchrun or Slurm.
     """
-    there = [names for names in NAMES if names[0] in environment and names[1] in environment]
-    if not there:
+    variables = [names for names in NAMES if names[0] in environment and names[1] in environment]
+    if not variables:
         raise UsageError(
             "--engine torchrun: there is no RANK and WORLD_SIZE in the environment, and no SLURM_PROCID.",
             "Start it with `torchrun --standalone --nproc-per-node 2 -m lsncli extract ...`, or with srun.",
         )
-    rank, size, local = there[0]
+    rank, size, local = variables[0]
     try:
         number, processes = int(environment[rank]), int(environment[size])
         slot = int(environment.get(local, number))
@@ -75,13 +75,13 @@ def group_from(environment: Mapping[str, str], device: str, arguments: str) -> W
 
 
 def device_of(device: str, slot: int) -> str:
-    """The GPU of the process that is number ``slot`` on its host, unless a device was named."""
+    """Return the GPU of process ``slot`` of its host, or ``device`` if it names one."""
     count = gpus(device)
     return f"cuda:{slot % count}" if count else device
 
 
 def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
-    """An ``Engine``: the parts of this process."""
+    """Extract the parts of this process, as an ``Engine``."""
     hear_termination()
     own = range(group.rank, job.plan.parts, group.processes)
     if not own:
@@ -92,9 +92,9 @@ def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -
 
 @contextmanager
 def planning(store: Path, split: str) -> Iterator[None]:
-    """Held by process 0 from its start, so that the others can see that there is somebody to wait for."""
+    """Hold a lock while process 0 lists and plans, so that the others can see that it runs."""
     try:
-        with locked(_sign(store, split), wait=PLANNER_WAIT):
+        with locked(_planner_lock(store, split), wait=PLANNER_WAIT):
             yield
     finally:
         with suppress(OSError):
@@ -104,22 +104,22 @@ def planning(store: Path, split: str) -> Iterator[None]:
 def wait_for_plan(
     store: Path, split: str, group: WorkerGroup, finished: Callable[[], bool]
 ) -> StoredPlan | None:
-    """The plan of this very launch; None if all of it is ``finished`` already.
+    """Wait for the plan of this launch and return it; None if the split is ``finished`` already.
 
-    Raises LsnError if process 0 is not there, or gave up.
+    Raises LsnError if process 0 does not run.
     """
     folder = parts_folder(store, split)
-    heard = time.monotonic()
+    last_seen = time.monotonic()
     while True:
-        with suppress(LsnError):  # process 0 makes a damaged one anew
+        with suppress(LsnError):  # process 0 replaces a damaged plan
             stored = read_plan(folder)
             if stored is not None and stored.launch == group.launch:
                 return stored
         if finished():
             return None
-        if _somebody_plans(store, split):
-            heard = time.monotonic()
-        elif time.monotonic() - heard > PLANNER_WAIT:
+        if _is_planning(store, split):
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > PLANNER_WAIT:
             raise LsnError(
                 f"Process {group.rank} found no plan in {folder}, and process 0 is not making one.",
                 "Start all processes with the same arguments and one --work folder that they share.",
@@ -127,14 +127,14 @@ def wait_for_plan(
         time.sleep(POLL_SECONDS)
 
 
-def _sign(store: Path, split: str) -> Path:
-    """What process 0 locks; no split has such a name."""
+def _planner_lock(store: Path, split: str) -> Path:
+    """Return the path that process 0 locks; no split has such a name."""
     return parts_folder(store, f"{split}~planner")
 
 
-def _somebody_plans(store: Path, split: str) -> bool:
+def _is_planning(store: Path, split: str) -> bool:
     try:
-        with locked(_sign(store, split)):
+        with locked(_planner_lock(store, split)):
             return False
     except LsnError:
         return True
