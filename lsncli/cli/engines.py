@@ -1,4 +1,4 @@
-"""Who works on ``lsn extract``: this process, several of this machine, or those of torchrun, Slurm or Ray."""
+"""The options of ``lsn extract`` for engines: processes of this machine, torchrun, Slurm or Ray."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ Processes = Annotated[
 ]
 RayAddress = Annotated[
     str,
-    REACHES_OUT,  # programs go to that address, and come from it
+    REACHES_OUT,  # code is sent to that address, and received from it
     typer.Option(
         envvar="RAY_ADDRESS",
         help="The cluster of --engine ray: HOST:PORT, or auto for the one on this machine. "
@@ -63,7 +63,7 @@ OWN = ("device", "workers", "format", "output", "quiet")
 def group_for(
     engine: EngineName, processes: int, ray_address: str, device: str, parameters: Mapping[str, Any]
 ) -> WorkerGroup | None:
-    """The group that was asked for; None if this process works alone. ``parameters`` are all of the command.
+    """Return the requested group; None for this process alone. ``parameters`` are all of the command.
 
     Raises UsageError for options or an environment that the engine cannot use.
     """
@@ -72,13 +72,13 @@ def group_for(
 
 
 def workers_for(group: WorkerGroup | None, workers: int) -> int:
-    """Decoding threads of one process: as many as were asked for, else its share of the cores."""
+    """Return the decoding threads of one process: ``workers``, or for 0 its share of the cores."""
     return workers or max(1, options.threads(0) // (group.beside if group else 1))
 
 
 @contextmanager
 def planning(group: WorkerGroup | None, place: Workspace, split: str) -> Iterator[None]:
-    """While the first of several processes lists and plans, the others can see that it does."""
+    """Hold the planner's lock while the first of several processes lists and plans."""
     if group is None or not group.together:
         yield
         return
@@ -99,10 +99,10 @@ def share(
     merge: bool,
     quiet: bool,
 ) -> None:
-    """What a process other than the first does; says on stderr what became of it."""
+    """Extract the share of a process other than the first, and print its result on stderr."""
     from lsncli.extraction.runner import join
 
-    made = join(
+    result = join(
         group,
         store=place.features,
         split=split,
@@ -113,28 +113,28 @@ def share(
         record=place.extraction(split),
         remark=remarks(quiet),
     )
-    end = " It came last and finished the split." if made.finished and made.encoded + made.found else ""
-    say(f"Process {group.rank} encoded {made.encoded} images, {made.found} were done.{end}", quiet=quiet)
+    end = " It came last and finished the split." if result.finished and result.encoded + result.found else ""
+    say(f"Process {group.rank} encoded {result.encoded} images, {result.found} were done.{end}", quiet=quiet)
 
 
 def images(group: WorkerGroup | None, listed: int) -> int | None:
-    """How many images this process will hear of: all, or a share whose size only the plan knows."""
+    """Return the number of images for the progress bar; None for a share, whose size only the plan has."""
     return None if group is not None and group.together else listed
 
 
 def of_share(group: WorkerGroup, columns: Sequence[Column]) -> list[Column]:
-    """The same columns, with titles that say whose rows they count where processes make a share each."""
+    """Return ``columns``, with the process number in titles of counts where each process has a share."""
     if not group.together:
         return list(columns)
     counts = ("rows", "failures", "resumed")
     return [
-        replace(one, title=f"{one.title} (process {group.rank})") if one.key in counts else one
-        for one in columns
+        replace(column, title=f"{column.title} (process {group.rank})") if column.key in counts else column
+        for column in columns
     ]
 
 
 def say_unfinished(split: str, work: Path, *, merge: bool, quiet: bool) -> None:
-    """What is left to do for a split whose parts are not merged."""
+    """Print how a split whose parts are not merged will be finished."""
     if merge:
         say("Other processes are still at work; the last one finishes the split.", quiet=quiet)
     else:

@@ -1,4 +1,4 @@
-"""``lsn extract``: images to features in the store; with ``--plan``, what that would take."""
+"""``lsn extract``: encode images into features in the store; with ``--plan``, estimate the time and space."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +36,7 @@ FOR_PROGRAMS = [
     )
 ]
 WAITS = 0.2
-"""The share of the time spent waiting for pixels from which on decoding is named as the limit."""
+"""Fraction of the time spent waiting for pixels above which decoding is reported as the bottleneck."""
 
 
 def show(
@@ -53,7 +53,7 @@ def show(
     output: Path | None,
     quiet: bool,
 ) -> None:
-    """Probe, estimate for the listing and for ``also_for`` images, print. ``part_rows`` 0: the usual size."""
+    """Print estimates for the listing and for ``also_for`` images, after a measurement of speed."""
     from lsncli.extraction import estimate as use
     from lsncli.images.listing import check_not_empty
     from lsncli.store.staging import part_rows_for
@@ -62,27 +62,27 @@ def show(
     with progress_bar("probing", None, quiet=quiet) as progress:
         probed = use.probe(listing, backbone, batch_size=batch_size, workers=workers, progress=progress)
     counts = [len(listing.items), *([also_for] if also_for else [])]
-    found = use.forecasts(
+    forecasts = use.forecasts(
         counts,
         probed,
         dim=backbone.fingerprint.dim,
         part_rows=part_rows_for(batch_size, part_rows),
         store_now=store.stat().st_size if store.is_file() else 0,
     )
-    rows = [_row(one, probed) for one in found]
+    rows = [_row(forecast, probed) for forecast in forecasts]
     render(rows, FOR_PEOPLE if FORMATS[format].people else FOR_PROGRAMS, format, output)
     say(_measured(probed), quiet=quiet)
     say(use.ASSUMED, quiet=quiet)
 
 
-def _row(one: "Forecast", probed: "SpeedProbe") -> dict[str, object]:
-    return asdict(one) | {
-        "count": f"{one.images:,}",
-        "hours": one.seconds / 3600,
-        "time": duration(one.seconds),
-        "read": size(one.read_bytes),
-        "store": size(one.store_bytes),
-        "disk": size(one.disk_bytes),
+def _row(forecast: "Forecast", probed: "SpeedProbe") -> dict[str, object]:
+    return asdict(forecast) | {
+        "count": f"{forecast.images:,}",
+        "hours": forecast.seconds / 3600,
+        "time": duration(forecast.seconds),
+        "read": size(forecast.read_bytes),
+        "store": size(forecast.store_bytes),
+        "disk": size(forecast.disk_bytes),
         "probed_images": probed.images,
         "probed_seconds": probed.seconds,
         "probed_failures": probed.failures,
@@ -101,7 +101,7 @@ def _measured(probed: "SpeedProbe") -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes in decimal units, as disks are sold; nothing for None."""
+    """Format bytes in decimal units, as for disks; an empty text for None."""
     if count is None:
         return ""
     power = min(max(len(str(count)) - 1, 0) // 3, 4)
@@ -233,9 +233,9 @@ def extract(
             if short:
                 name = printable(short[0])
                 say(f"{len(short)} classes have fewer than {shots} images, such as '{name}'.", quiet=quiet)
-        # A group's processes load the model; here its fingerprint alone is wanted.
-        here = "cpu" if group is not None and not retry_failed else device
-        backbone = model_for(place, model, pretrained, precision, here, decode)
+        # A group's processes load the model themselves; this one needs only its fingerprint.
+        model_device = "cpu" if group is not None and not retry_failed else device
+        backbone = model_for(place, model, pretrained, precision, model_device, decode)
         if plan:
             show(
                 listing,
@@ -254,7 +254,7 @@ def extract(
         with progress_bar(
             f"extracting {split}", engines.images(group, len(listing.items)), quiet=quiet
         ) as progress:
-            done = use.extract(
+            result = use.extract(
                 listing,
                 store=place.features,
                 split=split,
@@ -274,31 +274,31 @@ def extract(
                 remark=remarks(quiet),
             )
     row = {
-        "split": done.split,
-        "rows": done.rows,
+        "split": result.split,
+        "rows": result.rows,
         "classes": len(listing.folders),
-        "failures": len(done.failures),
-        "resumed": done.resumed,
-        "images_per_second": done.images_per_second,
-        "device": ", ".join(done.devices) or None,
-        **asdict(done.seconds),
+        "failures": len(result.failures),
+        "resumed": result.resumed,
+        "images_per_second": result.images_per_second,
+        "device": ", ".join(result.devices) or None,
+        **asdict(result.seconds),
     }
-    shown = COLUMNS if group is None or done.finished else engines.of_share(group, COLUMNS)
+    shown = COLUMNS if group is None or result.finished else engines.of_share(group, COLUMNS)
     render([row], shown if FORMATS[format].narrow else shown + ALL_STAGES, format, output)
-    if done.images_per_second:
-        spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(done.seconds).items())
+    if result.images_per_second:
+        spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(result.seconds).items())
         summed = "threads that work at once" if group is None else "threads and processes that work at once"
         say(f"Seconds, summed over {summed}: {spent}. Encoded on {row['device']}.", quiet=quiet)
-    if not done.finished:
+    if not result.finished:
         engines.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
         return
     say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
-    if done.already:
+    if result.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
     if listing.skipped:
         say(listing.skipped, quiet=quiet)
-    if done.failures:
-        say(f"{len(done.failures)} images failed: lsn store info --failures --work {work}", quiet=quiet)
+    if result.failures:
+        say(f"{len(result.failures)} images failed: lsn store info --failures --work {work}", quiet=quiet)
 
 
 def model_for(
@@ -309,7 +309,7 @@ def model_for(
     device: str,
     decode: str | None = None,
 ) -> "Backbone":
-    """The model asked for; whatever was not asked for is the store's, else the default.
+    """Load the requested model; options that are not given are the store's, else the defaults.
 
     Another precision or decoding than the store's is another model: it is loaded, and the store then refuses
     it.

@@ -75,8 +75,8 @@ def list_images(
     """
     if not paths:
         raise UsageError("No images were named.", sources_hint())
-    asked = ListingOptions(repeats=keep_order, columns=columns)
-    scans = [one for path in paths for one in find_sources(path, asked, follow_links)]
+    options = ListingOptions(repeats=keep_order, columns=columns)
+    scans = [scan for path in paths for scan in find_sources(path, options, follow_links)]
     unique = UniqueNames()
     items: list[ImageItem] = []
     problems: list[Problem] = []
@@ -107,9 +107,9 @@ def list_images(
     return Listing(
         items=tuple(items),
         folders=folders,
-        problems=tuple(Failure(one.key, one.reason) for one in problems),
+        problems=tuple(Failure(problem.key, problem.reason) for problem in problems),
         ignored=ignored,
-        problem_paths=tuple(one.path for one in problems),
+        problem_paths=tuple(problem.path for problem in problems),
         system=tuple(sorted(system)),
         split_folders=tuple(splits),
         notes=tuple(_notes(notes)),
@@ -170,7 +170,7 @@ def short_classes(listing: Listing, shots: int) -> tuple[str, ...]:
 
 
 def _notes(by_text: dict[str, list[str]]) -> Iterator[str]:
-    """Sentences about sources; what several have in common is said once."""
+    """Yield sentences about sources; a note that several share appears once."""
     for text, names in list(by_text.items())[:MOST_NOTES]:
         others = f" and {len(names) - 1} more" * (len(names) > 1)
         yield f"{printable(names[0])}{others}: {text}."
@@ -180,8 +180,8 @@ def _notes(by_text: dict[str, list[str]]) -> Iterator[str]:
 
 def _in_order(classes: Iterable[str | int]) -> tuple[str, ...]:
     """Class numbers by number, then names by name: number k is label k when all numbers are there."""
-    numbers = sorted({one for one in classes if isinstance(one, int)})
-    names = sorted({one for one in classes if isinstance(one, str)} - {str(one) for one in numbers})
+    numbers = sorted({label for label in classes if isinstance(label, int)})
+    names = sorted({label for label in classes if isinstance(label, str)} - set(map(str, numbers)))
     return (*map(str, numbers), *names)
 
 
