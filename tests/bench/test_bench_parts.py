@@ -248,7 +248,7 @@ def test_folders_of_a_published_set_get_its_class_names(tmp_path: Path) -> None:
 class Doomed:
     """Training whose process is killed over it."""
 
-    def do(self) -> float:
+    def run(self) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0.0
 

@@ -147,7 +147,7 @@ def test_missing_classes_are_named_before_anything_is_extracted(data, tmp_path, 
     assert found.rows["MCM"]["Average/auroc"].mean is None
     assert "no images of 100 of the 100 classes" in found.rows["MCM"]["Average/auroc"].why_missing
     assert not list(tmp_path.glob("bench/paper/*/features.h5*"))
-    assert not plan.scores[0].there.sets
+    assert not plan.scores[0].store.sets
 
 
 @pytest.mark.slow

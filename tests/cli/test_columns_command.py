@@ -72,12 +72,12 @@ def test_no_command_drops_what_was_asked_for(
 ) -> None:
     listed: list[Columns] = []
 
-    def what_it_names(path: Path, asked: ListingOptions, follow_links: bool) -> None:
-        listed.append(asked.columns)
+    def find_sources(path: Path, options: ListingOptions, follow_links: bool) -> None:
+        listed.append(options.columns)
         raise Listed("listed")
 
     # Called by ``list_images`` alone, which modules that are first imported here keep as it is.
-    monkeypatch.setattr("lsncli.images.listing.what_it_names", what_it_names)
+    monkeypatch.setattr("lsncli.images.listing.find_sources", find_sources)
     write(tmp_path, "a,b\n0.png,cat\n")
     label = [] if command in UNLABELLED else ["--label-column", "b"]
     words = [
