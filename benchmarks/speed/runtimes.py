@@ -28,16 +28,14 @@ from torch.nn.functional import cosine_similarity
 
 from benchmarks.records import record
 from benchmarks.speed.timing import Rows, interleaved
-from benchmarks.speed.towers import images, tower
+from benchmarks.speed.towers import images, in_parallel, shared, tower
 from lsncli.backbones import fast_image_tower
-from lsncli.backbones.fast_image_tower import FastImageTower, Forward, is_known
+from lsncli.backbones.fast_image_tower import FastImageTower, Forward, image_forward, is_known
 from lsncli.backbones.trainable_image_tower import pooled
 from lsncli.prompts import kernels
 
 MODELS = ("ViT-B-32", "ViT-B-16", "mini")
 SHARED, TORCH = "torch, shared batch", "torch"
-POST_OPERATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "tanh_gelu": ("gelu", "tanh")}
-POST_OPERATIONS["silu"] = ("swish", "")
 WEIGHT_LEVELS, INPUT_LEVELS = 127, 127
 
 
@@ -67,7 +65,7 @@ class Int8Linear:
     def __call__(self, x: Tensor, then: kernels.Then = "none") -> Tensor:
         """Return then(x A^T + b) of (..., in)."""
         integers, scale, zero = quantise(x)
-        name, algorithm = POST_OPERATIONS[then]
+        name, algorithm = kernels._THEN[then]
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
             *(integers, scale, zero, self.packed, self.scales, self.zeros, self.bias),
             *(1.0, 0, torch.float32, name, [], algorithm),
@@ -91,7 +89,8 @@ def quantise(x: Tensor) -> tuple[Tensor, float, int]:
 
 def onednn(visual: nn.Module) -> Forward | None:
     """Return the program's tower in float32; None for an architecture that it does not know."""
-    return FastImageTower(visual) if is_known(visual) and kernels.works() else None
+    forward = image_forward(visual)
+    return forward if isinstance(forward, FastImageTower) else None
 
 
 def int8(visual: nn.Module) -> Forward | None:
@@ -181,20 +180,10 @@ def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
 
 
 def _all_threads(forwards: Mapping[str, Forward], pixels: Tensor, rounds: int, threads: int) -> Rows:
-    def shared() -> None:
-        torch.set_num_threads(threads)
-        for _ in range(threads):
-            forwards[TORCH](pixels)
-
-    def alone(forward: Forward) -> None:
-        torch.set_num_threads(1)
-        with torch.inference_mode():
-            forward(pixels)
-
     with ThreadPoolExecutor(threads) as pool:
-        variants: dict[str, Callable[[], object]] = {SHARED: shared}
+        variants = {SHARED: shared(forwards[TORCH], pixels, threads)}
         for name, forward in forwards.items():
-            variants[name] = lambda forward=forward: list(pool.map(alone, [forward] * threads))
+            variants[name] = in_parallel(forward, pixels, threads, pool)
         times = interleaved(variants, rounds)
     torch.set_num_threads(threads)
     return times

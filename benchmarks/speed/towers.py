@@ -96,33 +96,41 @@ def one_thread(visual: nn.Module, pixels: Tensor, rounds: int) -> tuple[float, R
     return difference, interleaved(variants, rounds, clock="cpu")
 
 
+def shared(forward: Forward, pixels: Tensor, threads: int) -> Callable[[], object]:
+    """Return a run of as many batches as there are threads, one after the other, each shared by all."""
+
+    def run() -> None:
+        torch.set_num_threads(threads)
+        for _ in range(threads):
+            forward(pixels)
+
+    return run
+
+
+def in_parallel(
+    forward: Forward, pixels: Tensor, threads: int, pool: ThreadPoolExecutor
+) -> Callable[[], object]:
+    """Return a run of one batch per thread, all at the same time."""
+
+    def alone(pixels: Tensor) -> None:
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            forward(pixels)
+
+    return lambda: list(pool.map(alone, [pixels] * threads))
+
+
 def all_threads(visual: nn.Module, pixels: Tensor, rounds: int, threads: int) -> Rows:
     """Measure the wall time of as many batches as there are threads."""
     own: Forward = lambda x: pooled(visual(x))  # noqa: E731
     ours = image_forward(visual)
 
-    def shared(forward: Forward) -> Callable[[], object]:
-        def run() -> None:
-            torch.set_num_threads(threads)
-            for _ in range(threads):
-                forward(pixels)
-
-        return run
-
-    def in_parallel(forward: Forward, pool: ThreadPoolExecutor) -> Callable[[], object]:
-        def alone(pixels: Tensor) -> None:
-            torch.set_num_threads(1)
-            with torch.inference_mode():
-                forward(pixels)
-
-        return lambda: list(pool.map(alone, [pixels] * threads))
-
     with ThreadPoolExecutor(threads) as pool:
         variants = {
-            SHARED: shared(own),
-            OWN_PARALLEL: in_parallel(own, pool),
-            OURS_SHARED: shared(ours),
-            PARALLEL: in_parallel(ours, pool),
+            SHARED: shared(own, pixels, threads),
+            OWN_PARALLEL: in_parallel(own, pixels, threads, pool),
+            OURS_SHARED: shared(ours, pixels, threads),
+            PARALLEL: in_parallel(ours, pixels, threads, pool),
         }
         return interleaved(variants, rounds)
 

@@ -16,14 +16,13 @@ from lsncli.bench.results import Results
 from lsncli.extraction import extract as extraction
 from lsncli.store.reader import list_splits
 from lsncli.training import checkpoints as resume
+from tests.fixtures.bench_samples import PROVENANCE
 from tests.fixtures.training_samples import features_of
 from tests.robustness.killing import Subject, finished, start
 
 CPU = ["--device", "cpu", "--quiet"]
 EXTRACT = ["--model", "mini", "--batch-size", "4", "--workers", "2", *CPU]
 EPOCHS = 30
-PROVENANCE = ("seconds", "date", "revision", "lsn")
-"""What a result says of the run that measured it."""
 SUITE = """
 title = "noise"
 model = "mini"
