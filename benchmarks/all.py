@@ -22,7 +22,8 @@ import torch
 
 from benchmarks import records
 from benchmarks.goals import Row, note, ratio, summary, table
-from benchmarks.records import machine, record
+from benchmarks.machines import machine, name_of
+from benchmarks.records import record
 from benchmarks.speed import text_tower, training
 from benchmarks.speed.models import class_names, text_model
 from benchmarks.speed.peak import fresh
@@ -171,9 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = time.perf_counter() - began
     here = machine()
     print(table(results))
-    print(
-        f"{here['processor']}, {here['cores']} cores, torch {here['torch']}, {here['date']}; {seconds:.0f} s"
-    )
+    print(f"{name_of(here)}, torch {here['torch']}, {here['date']}; {seconds:.0f} s")
     if options.tiny:
         print("Tiny: these figures mean nothing.")
         return

@@ -1,52 +1,72 @@
-"""Write results/*.json, and quote the goals whose runs take too long for ``benchmarks.all`` from them.
+"""Keep results/*.json, and quote the goals whose runs take too long for ``benchmarks.all`` from them.
 
-A missing file gives a row without a figure that names the script to run.
+A file holds the records of several machines side by side, keyed by the name of the machine; a machine's new
+record replaces its old one. A missing file gives a row without a figure that names the script to run.
 """
 
 import json
-import os
-import platform
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from benchmarks.goals import Row, Sense
+from benchmarks.machines import machine, name_of
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> dict[str, Any]:
-    """Return processor, cores, versions, date, and the GPU if there is one."""
-    import torch
+def record(
+    name: str, what: str, *, folder: Path | None = None, for_all_machines: bool = False, **parts: object
+) -> None:
+    """Write what was measured, and where, to ``results/<name>.json``, beside the records of other machines.
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    facts = {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-    }
-    return facts | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+    ``for_all_machines`` replaces them: for results that are the same on every machine.
+    """
+    write((folder or RESULTS) / f"{name}.json", {"what": what, **parts}, for_all_machines=for_all_machines)
 
 
-def record(name: str, what: str, *, folder: Path = RESULTS, **parts: object) -> None:
-    """Write ``results/<name>.json``: what was measured, where, and the figures."""
-    folder.mkdir(exist_ok=True)
-    content = {"what": what, "machine": machine(), **parts}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def write(
+    path: Path, content: dict[str, Any], *, for_all_machines: bool = False, indent: int | None = 1
+) -> None:
+    """Write ``content`` and this machine's facts to a file of records, as ``record`` does."""
+    here = machine()
+    others = {} if for_all_machines else _all(path)
+    others.pop(name_of(here), None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    every = {**others, name_of(here): {"machine": here, **content}}
+    separators = (",", ":") if indent is None else None
+    path.write_text(json.dumps(every, indent=indent, separators=separators) + "\n", encoding="utf-8")
 
 
-def read(name: str) -> tuple[dict[str, Any] | None, str]:
-    """Return a recorded file, or None, and the date of its figures."""
-    path = RESULTS / f"{name}.json"
-    if not path.is_file():
+def read(name: str, here: dict[str, Any] | None = None) -> tuple[dict[str, Any] | None, str]:
+    """Return a record, or None without a file, and where and when it was made.
+
+    It is the record of this machine (or ``here``); else the newest of a machine of this kind; else the
+    newest.
+    """
+    here = here or machine()
+
+    def nearness(entry: tuple[str, dict[str, Any]]) -> tuple[bool, bool, str]:
+        facts = entry[1]["machine"]
+        return entry[0] == name_of(here), facts.get("kind") == here["kind"], facts["date"]
+
+    every = _all(RESULTS / f"{name}.json")
+    if not every:
         return None, ""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content, f"recorded {content['machine']['date']}"
+    found, content = max(every.items(), key=nearness)
+    made = f"recorded {content['machine']['date']}"
+    return content, made if found == name_of(here) else f"{made}, {found}"
+
+
+def own(name: str) -> dict[str, Any] | None:
+    """Return the record of this machine, or None."""
+    return _all(RESULTS / f"{name}.json").get(name_of(machine()))
+
+
+def _all(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of a file by the name of their machine."""
+    every: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return every
 
 
 def rows() -> list[Row]:

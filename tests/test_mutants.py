@@ -1,11 +1,10 @@
 """The driver that puts faults into the code: what counts as one, and what is counted."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.records import RESULTS
+from benchmarks.records import read
 from tests.robustness.mutants import EQUIVALENT, ROOT, TESTS, Mutant, key, meaning, mutants, totals
 
 
@@ -28,9 +27,10 @@ def test_what_became_of_faults_is_counted() -> None:
     assert found == {"made": 6, "killed": 4, "survived": 1, "equivalent": 1, "endless": 1, "broken": 1}
 
 
-@pytest.mark.skipif(not (RESULTS / "mutants.json").is_file(), reason="nothing is recorded")
 def test_the_record_is_of_the_modules_and_gives_reasons() -> None:
-    content = json.loads((RESULTS / "mutants.json").read_text(encoding="utf-8"))
+    content, _ = read("mutants")
+    if content is None:
+        pytest.skip("nothing is recorded")
     done = [Mutant(**one) for one in content["mutants"]]
     assert totals(done) == content["totals"]
     assert {one.module for one in done} == TESTS.keys()

@@ -10,7 +10,6 @@ model.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from rich.table import Table
 from benchmarks.accuracy.studies import Cell, Place, Record, measure
 from benchmarks.mini import store, suite
 from benchmarks.mini.heads import Method, method_name
-from benchmarks.records import RESULTS, machine
+from benchmarks.records import RESULTS, write
 from lsncli.console import out, say
 from lsncli.errors import UsageError
 from lsncli.prompts.settings import PromptSettings, preset
@@ -114,7 +113,6 @@ def run(study: Study, cache: Path, jobs: int, quiet: bool = False) -> dict[str, 
     return {
         "what": f"Table {study.table} of the paper on the mini benchmark (percent)",
         "notes": study.notes,
-        "machine": machine(),
         "jobs": jobs,
         "seconds": round(time.monotonic() - began, 1),
         "study": asdict(study),
@@ -209,8 +207,7 @@ def main() -> None:
     for note in study.notes:
         out.print(note)
     output = given.output or RESULTS / f"ablation-table{study.table}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(output, result)
     say(f"Written: {output}", quiet=given.quiet)
 
 

@@ -11,7 +11,6 @@ resumable; results go to results/study-<stage>.json.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from rich.table import Table
 from benchmarks.accuracy.studies import Cell, Place, Record, measure
 from benchmarks.mini import store, suite
 from benchmarks.mini.heads import Method
-from benchmarks.records import RESULTS, machine
+from benchmarks.records import RESULTS, write
 from lsncli.console import out, say
 from lsncli.prompts.settings import MODES, PromptSettings, preset
 
@@ -273,12 +272,11 @@ def main() -> None:
     record = {
         "what": (__doc__ or "").splitlines()[0],
         "stage": given.stage,
-        "machine": machine(),
         "seeds": given.seeds,
         "places": sorted({str(place).rpartition(", seed")[0] for place in places}),
         "rows": result,
     }
-    output.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
+    write(output, record, indent=None)
     say(f"Written: {output}")
 
 

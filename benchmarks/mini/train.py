@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.machines import machine
 from benchmarks.mini import bpe, cone, evaluate, image_training, model, training_cache
 from benchmarks.mini.class_table import DIM, class_table, directions
 from benchmarks.mini.image_tower import WEIGHTS_HELP, ImageTower, load_trunk
@@ -106,10 +106,8 @@ def record(seconds: dict[str, float], results: dict[str, Any], out: Path) -> dic
 
     weights = out / "open_clip_model.safetensors"
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} used",
+        "machine": machine(),
         "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "open_clip": open_clip.__version__,
             "timm": timm.__version__,

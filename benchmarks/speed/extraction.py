@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from benchmarks.goals import Row
-from benchmarks.records import machine, record
+from benchmarks.machines import machine, name_of
+from benchmarks.records import record
 from benchmarks.speed import plain_extraction
 from benchmarks.speed.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
 from benchmarks.speed.timing import Rows, interleaved
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in [name for name in form if name in (given.model or form)]:
             found[name] = measure(name, Path(folder), sources(images), form[name], rounds, True)
             show(name, found[name])
-    print(f"\n{machine()['processor']}, {machine()['cores']} cores, {machine()['threads']} threads")
+    print(f"\n{name_of(machine())}, {torch.get_num_threads()} threads")
     if form is FULL and not given.model:
         what = "Extraction of photos on a CPU; ratio = wall time of the authors' loop over own"
         record("extraction", what, **{name: asdict(one) for name, one in found.items()})

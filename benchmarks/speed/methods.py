@@ -9,7 +9,6 @@ results/methods.json; with --method it leaves the rows of other methods there as
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.records import RESULTS, machine, record
+from benchmarks.machines import machine, name_of
+from benchmarks.records import own, record
 from benchmarks.speed.peak import MIB, fresh
 from lsncli.metrics import evaluate_scores
 from lsncli.scores import SCORES, load_score, score_in_chunks
@@ -169,9 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _kept(asked: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Rows of other methods from an earlier run, which a run of some methods leaves as they are."""
-    path = RESULTS / "methods.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else {}
+    """Return the rows of other methods from this machine's last run; a run of some methods keeps them."""
+    rows = (own("methods") or {"rows": {}})["rows"]
     return {name: row for name, row in rows.items() if name not in asked}
 
 
@@ -182,11 +181,10 @@ def _summary(rows: dict[str, dict[str, float]]) -> dict[str, str]:
     slowest = max(rows, key=lambda name: rows[name]["fit_s"] + rows[name]["score_s"])
     largest = max(rows, key=lambda name: rows[name]["process_mib"])
     seconds, memory = rows[slowest]["fit_s"] + rows[slowest]["score_s"], rows[largest]["process_mib"]
-    here = machine()
     return {
         "slowest": f"Slowest: {slowest}, {seconds:.0f} s.",
         "largest": f"Largest: {largest}, {memory:.0f} MiB, {'within' if memory < LIMIT else 'ABOVE'} 24 GiB.",
-        "where": f"One thread of {here['cores']} cores, {here['processor']}.",
+        "where": f"One thread of {name_of(machine())}.",
     }
 
 

@@ -35,7 +35,8 @@ def run(bench: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> dict:
     quick = ["--cache", str(bench), "--output", str(output), "--jobs", "1", "--epochs", "1", "--shots", "3"]
     monkeypatch.setattr("sys.argv", ["ablations", *options, *quick])
     ablations.main()
-    return json.loads(output.read_text())
+    [result] = json.loads(output.read_text()).values()
+    return result
 
 
 def test_table_4_takes_away_one_thing_at_a_time() -> None:

@@ -69,7 +69,7 @@ def test_the_quick_sections_run_in_their_tiny_form(capsys: pytest.CaptureFixture
 
 
 def test_what_is_recorded_is_quoted_with_its_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    here = {"machine": {"date": "2026-01-02", "gpu": "a GPU"}}
+    here = {"processor": "a CPU", "cores": 4, "date": "2026-01-02", "gpu": "a GPU"}
     kills = {"kills": 40, "finished": 40, "identical": 40, "lost": 0}
     for name, content in {
         "kills": {
@@ -78,11 +78,12 @@ def test_what_is_recorded_is_quoted_with_its_date(monkeypatch: pytest.MonkeyPatc
         "million": {"rows": {"merge": {"bytes_a_row": 20.0}, "evaluate": {"bytes_a_row": 300.0}}},
         "gpu": {"CoOp step, 100 classes": {"plain loop": {"ratio": 1.0}, "lsn fp32": {"ratio": 9.0}}},
     }.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(here | content), encoding="utf-8")
+        entry = {"a CPU, 4 cores, a GPU": {"machine": here, **content}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(entry), encoding="utf-8")
     monkeypatch.setattr(records, "RESULTS", tmp_path)
     rows = [*records.kills(), *records.million(), *records.gpu()]
     assert [(row.measured, row.met) for row in rows] == [(97, False), (0, True), (300, False), (9, None)]
-    assert all("recorded 2026-01-02" in row.of for row in rows)
+    assert all("recorded 2026-01-02, a CPU, 4 cores, a GPU" in row.of for row in rows)
 
 
 def test_a_goal_without_a_record_has_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

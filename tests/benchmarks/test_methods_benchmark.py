@@ -1,8 +1,5 @@
 """The benchmark of all methods runs, names what it leaves out, goes on after a failure."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -17,7 +14,7 @@ STORED = [name for name in SCORES if not methods.LEFT_OUT & load_score(name).NEE
 def records(monkeypatch):
     """What would be written."""
     written = []
-    monkeypatch.setattr(methods, "RESULTS", Path("nowhere"))
+    monkeypatch.setattr(methods, "own", lambda name: None)
     monkeypatch.setattr(methods, "record", lambda *arguments, **parts: written.append((arguments, parts)))
     return written
 
@@ -75,10 +72,9 @@ def test_the_full_form_measures_all_leaves_out_what_needs_more_and_is_written(
         assert f"Left out: {left}, which needs" in out
 
 
-def test_a_run_of_some_methods_leaves_the_rows_of_others(monkeypatch, records, tmp_path) -> None:
+def test_a_run_of_some_methods_leaves_the_rows_of_others(monkeypatch, records) -> None:
     row = {"fit_s": 1.0, "score_s": 2.0, "peak_mib": 10.0, "process_mib": 300.0, "auroc": 0.9}
-    (tmp_path / "methods.json").write_text(json.dumps({"rows": {"mcm": row, "vos": row}}))
-    monkeypatch.setattr(methods, "RESULTS", tmp_path)
+    monkeypatch.setattr(methods, "own", {"methods": {"rows": {"mcm": row, "vos": row}}}.get)
     monkeypatch.setattr(methods, "fresh", lambda *_: row | {"score_s": 5.0})
     methods.main(["--method", "vos"])
     [(_, parts)] = records

@@ -60,7 +60,7 @@ def test_a_stage_runs_from_end_to_end(bench: Path, monkeypatch, capsys) -> None:
     options = ["choose", "--seeds", "2", "--jobs", "1", "--columns", "cifar10", "--cache", str(bench)]
     monkeypatch.setattr("sys.argv", ["prompt_study", *options, "--output", str(output)])
     prompt_study.main()
-    result = json.loads(output.read_text())
+    [result] = json.loads(output.read_text()).values()
     assert list(result["rows"]) == ["one", "two"]
     assert (result["seeds"], result["places"]) == (2, ["cifar10, split 0"])
     for row in result["rows"].values():

@@ -101,7 +101,7 @@ def main() -> None:
         form = "{name:34} {mb:6} MB {seconds:6} s {here_mib:5} + {there_mib:5} MiB  {outcome}"
         print(form.format(**rows[-1]), flush=True)
     if options.record:
-        record("slow-images", {"files": rows})
+        record("slow-images", "hostile images: seconds and memory of each, and what was said", files=rows)
 
 
 if __name__ == "__main__":

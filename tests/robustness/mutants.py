@@ -17,7 +17,6 @@ copy. ``--record`` writes benchmarks/results/mutants.json and keeps what it hold
 import argparse
 import ast
 import contextlib
-import json
 import os
 import random
 import resource
@@ -33,7 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import RESULTS, record
+from benchmarks.records import read, record
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 6 << 30
@@ -316,12 +315,9 @@ def main() -> int:
     if find_spec("cosmic_ray") is None:
         sys.exit("This needs cosmic-ray, which makes the faults: pip install cosmic-ray")
     recorded: list[Mutant] = []
-    path, modules = (
-        RESULTS / "mutants.json",
-        [name for name in TESTS if name.startswith(tuple(given.only.split(",")))],
-    )
-    if path.is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
+    modules = [name for name in TESTS if name.startswith(tuple(given.only.split(",")))]
+    content, _ = read("mutants")
+    if content is not None:
         if given.survivors:
             given.each, given.seed = content["each"], content["seed"]
         if (given.each, given.seed) == (content["each"], content["seed"]):
@@ -351,7 +347,8 @@ def main() -> int:
         parts["modules"] = {name: found for name, found in by_module.items() if found["made"]}
         reasons = [{"module": m, "line": line, "reason": why} for (m, line), why in EQUIVALENT.items()]
         parts |= {"equivalent": reasons, "mutants": [asdict(one) for one in done]}
-        record("mutants", "a sample of faults, each tried with the tests of its module", **parts)
+        what = "a sample of faults, each tried with the tests of its module"
+        record("mutants", what, for_all_machines=True, **parts)
     return 0
 
 
