@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lsncli.cli import options
 from lsncli.cli.configured import REACHES_OUT
 from lsncli.console import remarks, say
 from lsncli.extraction import engines
@@ -47,7 +46,7 @@ PartRows = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Images of a part, a multiple of the batch size; 0 = about 65,536.",
+        help="Images of a part, a multiple of the batch size; 0 = up to 65,536, work for every process.",
         rich_help_panel=ENGINE_PANEL,
     ),
 ]
@@ -69,11 +68,6 @@ def group_for(
     """
     same = sorted((name, str(value)) for name, value in parameters.items() if name not in OWN)
     return engines.group_for(engine, EngineRequest(processes, device, ray_address, os.environ, repr(same)))
-
-
-def workers_for(group: WorkerGroup | None, workers: int) -> int:
-    """Return the decoding threads of one process: ``workers``, or for 0 its share of the cores."""
-    return workers or max(1, options.threads(0) // (group.beside if group else 1))
 
 
 @contextmanager
@@ -107,7 +101,7 @@ def share(
         store=place.features,
         split=split,
         pretrained=pretrained,
-        workers=workers_for(group, workers),
+        workers=workers,
         overwrite=overwrite,
         merge=merge,
         record=place.extraction(split),

@@ -56,7 +56,6 @@ def show(
     """Print estimates for the listing and for ``also_for`` images, after a measurement of speed."""
     from lsncli.extraction import estimate as use
     from lsncli.images.listing import check_not_empty
-    from lsncli.store.staging import part_rows_for
 
     check_not_empty(listing, source)
     with progress_bar("probing", None, quiet=quiet) as progress:
@@ -66,7 +65,8 @@ def show(
         counts,
         probed,
         dim=backbone.fingerprint.dim,
-        part_rows=part_rows_for(batch_size, part_rows),
+        batch_size=batch_size,
+        part_rows=part_rows,
         store_now=store.stat().st_size if store.is_file() else 0,
     )
     rows = [_row(forecast, probed) for forecast in forecasts]
@@ -260,7 +260,7 @@ def extract(
                 split=split,
                 backbone=backbone,
                 batch_size=options.images_at_once(batch_size, device),
-                workers=engines.workers_for(group, workers),
+                workers=workers,
                 names_file=classes,
                 overwrite=overwrite,
                 retry_failed=retry_failed,

@@ -16,7 +16,7 @@ from lsncli.backbones import Backbone
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import batches_abreast, encode_stream
 from lsncli.images.item import ImageItem, Listing
-from lsncli.store.staging import PART_ROWS
+from lsncli.store.staging import PART_ROWS, part_rows_for
 from lsncli.types import Failure
 
 PROBE_SECONDS = 8.0
@@ -171,12 +171,28 @@ def forecast(
 
 
 def forecasts(
-    counts: Sequence[int], probed: SpeedProbe, *, dim: int, part_rows: int = PART_ROWS, store_now: int = 0
+    counts: Sequence[int],
+    probed: SpeedProbe,
+    *,
+    dim: int,
+    batch_size: int,
+    part_rows: int = 0,
+    store_now: int = 0,
 ) -> list[Forecast]:
-    """Estimate for every number of images, and every number of workers for which there are enough parts."""
-    return [
-        forecast(images, probed, dim=dim, part_rows=part_rows, workers=workers, store_now=store_now)
+    """Estimate for every number of images, and every number of workers for which there are enough parts.
+
+    ``part_rows`` 0 gives parts as large as an extraction by so many workers would have.
+    """
+    found = [
+        forecast(
+            images,
+            probed,
+            dim=dim,
+            part_rows=part_rows_for(batch_size, part_rows, items=images, processes=workers),
+            workers=workers,
+            store_now=store_now,
+        )
         for images in counts
         for workers in WORKERS
-        if workers == 1 or workers <= -(-images // part_rows)
     ]
+    return [one for one in found if one.workers == 1 or one.workers <= one.parts]

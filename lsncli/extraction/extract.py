@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lsncli import console
 from lsncli.backbones import Backbone, text_ids_of
 from lsncli.console import printable
+from lsncli.device import threads
 from lsncli.errors import LsnError, TooManyFailures, UsageError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import WorkerGroup
@@ -27,7 +28,15 @@ from lsncli.images.listing import check_not_empty
 from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
 from lsncli.store.reader import find_split, read_fingerprint
-from lsncli.store.staging import SplitMetadata, part_rows_for, parts_folder, remove_parts, split_lock
+from lsncli.store.staging import (
+    ExtractionPlan,
+    SplitMetadata,
+    part_rows_for,
+    parts_folder,
+    remove_parts,
+    split_lock,
+    unfinished_plan,
+)
 from lsncli.store.writer import check_same_model
 from lsncli.types import Failure, Fingerprint, Seconds
 
@@ -118,8 +127,8 @@ def extract(
     An unfinished run is resumed, a finished one of the same images is left alone, and one of other images is
     an error unless ``overwrite``. ``retry_failed`` reads only the recorded failures of a finished split
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written completely,
-    and then TooManyFailures is raised. A part has ``part_rows`` images (0: about 65,536); a ``group``
-    extracts them in other processes; without ``merge`` they are left as parts. ``record`` is the file for the
+    and then TooManyFailures is raised. A part has ``part_rows`` images (0: up to 65,536, so that every process
+    has parts); a ``group`` extracts them in other processes; without ``merge`` they are left as parts. ``record`` is the file for the
     time spent in each stage. ``known`` are features by key to reuse (without a ``group``). ``progress`` is
     called with the number of resumed images first, then with that of every batch; ``remark`` is called with
     sentences about the source of class names, images without a class, and damaged chunks that are encoded
@@ -132,9 +141,9 @@ def extract(
     source = console.printable(source)[:4000]
     check_not_empty(listing, source)
     classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
-    encoder = Encoder(backbone, batch_size, workers, progress)
+    encoder = Encoder(backbone, batch_size, threads(workers), progress)
     if known:
-        encoder = ReusingEncoder(backbone, batch_size, workers, progress, known)
+        encoder = ReusingEncoder(backbone, batch_size, threads(workers), progress, known)
     # A split that is replaced may be damaged: it is not read.
     reads_split = retry_failed or not overwrite
     complete = _finished_split(store, split, encoder.fingerprint, reads_split)
@@ -155,6 +164,8 @@ def extract(
     else:
         about = SplitMetadata(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
         plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
+        if not part_rows:
+            plan = _with_parts_for(group, plan, parts_folder(store, split), overwrite, remark)
         pretrained = encoder.fingerprint.pretrained
         job = PartJob(store, split, plan, encoder.fingerprint, pretrained, workers, commit_seconds)
         if group is None:
@@ -177,6 +188,28 @@ def extract(
         finished=result.finished,
         devices=result.devices,
     )
+
+
+def _with_parts_for(
+    group: WorkerGroup | None,
+    plan: ExtractionPlan,
+    folder: Path,
+    overwrite: bool,
+    remark: Callable[[str], None],
+) -> ExtractionPlan:
+    """Return the plan with parts for every process of ``group``, or as large as those in ``folder``."""
+    processes = group.expected if group is not None else 1
+    rows = part_rows_for(plan.batch_size, items=plan.items, processes=processes)
+    plan = replace(plan, part_rows=rows)
+    started = unfinished_plan(folder, plan, overwrite)
+    if started is None:
+        return plan
+    if started.parts < min(processes, plan.parts):
+        remark(
+            f"The unfinished extraction has {started.parts} part{'s' * (started.parts > 1)}, so no more of "
+            f"the {processes} processes have work; --overwrite begins again with smaller ones."
+        )
+    return started
 
 
 def _retry(

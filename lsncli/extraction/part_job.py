@@ -14,6 +14,7 @@ from typing import Any, cast
 from lsncli import console
 from lsncli.backbones import load_again
 from lsncli.credentials import masked
+from lsncli.device import threads
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
 from lsncli.files import read_own, write_own
@@ -115,7 +116,7 @@ class PartJob:
     """The job of a process that extracts parts of a split; small and picklable.
 
     ``pretrained`` is the path of the weights if they have moved; ``workers`` is the number of decoding
-    threads.
+    threads, 0 for one per core, divided among the processes of a machine.
     """
 
     store: Path
@@ -130,6 +131,10 @@ class PartJob:
     def folder(self) -> Path:
         """The folder of the parts."""
         return parts_folder(self.store, self.split)
+
+    def divided(self, processes: int) -> "PartJob":
+        """Return the job of each of the ``processes`` of one machine that have parts to extract."""
+        return replace(self, workers=self.workers or max(1, threads(0) // max(1, processes)))
 
 
 @dataclass(frozen=True)

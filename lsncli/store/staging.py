@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,10 @@ from lsncli.validation import parse_json, validate
 
 PART_ROWS = 65536
 """Default number of items of a part: half a minute of a GPU, and a file of 64 MiB at D = 512."""
+FEW_ROWS = 2048
+"""Items of a part below which a process gets one part instead of several."""
+ROUNDS = 4
+"""Parts per process, so that processes of different speed end together."""
 MAX_PLAN_BYTES = 1 << 20
 """Largest size of plan.json, a thousand times the usual one."""
 PLAN_ERRORS = (OSError, ValueError, KeyError, TypeError)
@@ -77,12 +81,17 @@ class StoredPlan:
     launch: str
 
 
-def part_rows_for(batch_size: int, requested: int = 0) -> int:
+def part_rows_for(batch_size: int, requested: int = 0, *, items: int = 0, processes: int = 1) -> int:
     """Return the items per part: ``requested``, or for 0 a multiple of ``batch_size`` up to PART_ROWS.
 
-    Raises UsageError for a number that is invalid or no multiple of ``batch_size``.
+    For several ``processes``, 0 divides ``items`` among all of them: into ROUNDS parts for each, or fewer of
+    at least FEW_ROWS. Raises UsageError for a number that is invalid or no multiple of ``batch_size``.
     """
     check_sizes(batch_size=batch_size)
+    if not requested and processes > 1:
+        rounds = max(1, min(ROUNDS, items // (processes * FEW_ROWS)), -(-items // (processes * PART_ROWS)))
+        share = -(-items // (processes * rounds))
+        return max(1, min(-(-share // batch_size), PART_ROWS // batch_size)) * batch_size
     fitting = max((requested or PART_ROWS) // batch_size, 1) * batch_size
     if requested and fitting != requested:
         raise UsageError(
@@ -90,6 +99,20 @@ def part_rows_for(batch_size: int, requested: int = 0) -> int:
             f"Give --part-rows {fitting}, for example.",
         )
     return fitting
+
+
+def unfinished_plan(folder: Path, plan: ExtractionPlan, overwrite: bool) -> ExtractionPlan | None:
+    """Return the plan in ``folder`` that differs from ``plan`` at most in the size of parts; None without one.
+
+    An extraction that began with parts of one size continues with them, whatever the processes are now.
+    """
+    try:
+        stored = read_plan(folder)
+    except LsnError:
+        return None
+    if stored is None or (overwrite and not stored.overwrite):
+        return None
+    return stored.plan if replace(stored.plan, part_rows=plan.part_rows) == plan else None
 
 
 def must_restart(folder: Path, plan: ExtractionPlan, overwrite: bool, remark: Callable[[str], None]) -> bool:

@@ -21,7 +21,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.extraction import engines
 from lsncli.extraction import extract as extraction
 from lsncli.extraction.encoder import Encoder
-from lsncli.extraction.engines import WorkerGroup, torchrun
+from lsncli.extraction.engines import WorkerGroup, local, torchrun
 from lsncli.extraction.extract import Extraction, extract
 from lsncli.extraction.part_job import (
     PartJob,
@@ -93,6 +93,81 @@ def test_two_processes_one_after_the_other_make_the_store_of_one(root: Path) -> 
     assert launch_of(root / "f.h5.json") == LAUNCH
     assert not (root / "f.h5.parts").exists()
     assert other(root, "f.h5").encoded == 0  # one that comes when all is over
+
+
+def test_a_process_of_several_has_parts_and_an_unfinished_extraction_keeps_its_own(root: Path) -> None:
+    said: list[str] = []
+    run(root, "one.h5", part_rows=0)
+    assert record(root, "one.h5")["parts"] == 1
+    first(root, "f.h5", 3, part_rows=0)
+    folder = parts_folder(root / "f.h5", "train")
+    assert read_plan(folder).plan.parts == 3
+    done = run(root, "f.h5", part_rows=0, remark=said.append)  # one process, three parts
+    assert (done.resumed, done.finished, record(root, "f.h5")["parts"]) == (8, True, 3)
+    assert (root / "f.h5").read_bytes() == (root / "one.h5").read_bytes()
+    (root / "f.h5").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(root, "f.h5", backbone=Stops(2), commit_seconds=0.0, part_rows=0)
+    assert not [text for text in said if "processes have work" in text]
+    again = first(root, "f.h5", 3, part_rows=0, remark=said.append)  # three processes, one part
+    assert (again.resumed, again.finished) == (8, True)
+    assert said[-1].startswith(
+        "The unfinished extraction has 1 part, so no more of the 3 processes have work"
+    )
+    assert (root / "f.h5").read_bytes() == (root / "one.h5").read_bytes()
+    (root / "f.h5").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(root, "f.h5", backbone=Stops(2), commit_seconds=0.0, part_rows=0)
+    first(root, "f.h5", 3, part_rows=0, overwrite=True)
+    assert read_plan(folder).plan.parts == 3
+
+
+def record(root: Path, name: str) -> dict[str, object]:
+    return json.loads((root / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("rank", "beside", "parts", "share"), [(0, 8, 20, 2), (0, 8, 3, 5), (9, 8, 10, 8), (8, 8, 9, 16)]
+)
+def test_decoding_threads_are_divided_among_processes_with_parts(
+    root: Path, monkeypatch: pytest.MonkeyPatch, rank: int, beside: int, parts: int, share: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    found: list[int] = []
+
+    class Loaded(Exception):
+        pass
+
+    def load(job: PartJob, device: str, progress: object) -> Encoder:
+        found.append(job.workers)
+        raise Loaded
+
+    monkeypatch.setattr(torchrun, "encoder_for", load)
+    plan = ExtractionPlan("", "", items=parts * 4, dim=4, batch_size=4, part_rows=4)
+    for given in (0, 7):
+        job = PartJob(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=given)
+        with pytest.raises(Loaded):
+            torchrun.work(job, WorkerGroup("torchrun", 16, rank=rank, beside=beside), silent)
+    assert found == [share, 7]
+
+
+def test_the_local_engine_starts_no_process_without_a_part(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    started: list[tuple[str, int, int]] = []
+
+    def start(job: PartJob, device: str, processes: int) -> None:
+        started.append((device, job.workers, processes))
+        if len(started) == 3:
+            raise LsnError("enough")
+
+    monkeypatch.setattr(local, "_start", start)
+    plan = ExtractionPlan("", "", items=12, dim=4, batch_size=4, part_rows=4)
+    job = PartJob(root / "f.h5", "train", plan, FakeBackbone().fingerprint, workers=0)
+    with pytest.raises(LsnError, match="enough"):
+        local.work(job, WorkerGroup("local", 8, "cpu", beside=8), silent)
+    assert started == [("cpu", 5, 3)] * 3
 
 
 def test_a_process_that_read_the_plan_and_then_was_overtaken_ends_well(root: Path) -> None:

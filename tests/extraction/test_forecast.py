@@ -39,9 +39,14 @@ def test_workers_take_whole_parts_and_the_slowest_decides() -> None:
 
 
 def test_there_are_no_more_workers_than_parts() -> None:
-    found = forecasts([1_000, 60], PROBED, dim=8, part_rows=100, store_now=7)
+    found = forecasts([1_000, 60], PROBED, dim=8, batch_size=10, part_rows=100, store_now=7)
     assert [(one.images, one.workers) for one in found] == [(1_000, 1), (1_000, 8), (60, 1)]
     assert found[0].disk_bytes == 2 * found[0].store_bytes + 7
+
+
+def test_parts_suit_the_workers_unless_their_size_is_given() -> None:
+    found = forecasts([50_000], PROBED, dim=8, batch_size=128)
+    assert [(one.workers, one.parts) for one in found] == [(1, 1), (8, 23)]  # 64 would have 56
 
 
 def test_unknown_sizes_stay_unknown() -> None:

@@ -334,6 +334,26 @@ def test_items_of_a_part_are_a_multiple_of_the_batch() -> None:
         part_rows_for(0)
 
 
+@pytest.mark.parametrize(
+    ("items", "processes", "batch_size", "parts"),
+    [
+        (50_000, 8, 128, 23),  # three for each, at least FEW_ROWS
+        (1_281_167, 8, 128, 32),
+        (10_000_000, 8, 128, 160),  # no part has more than PART_ROWS
+        (1_000, 8, 16, 8),
+        (40, 8, 16, 3),  # a part is at least a batch
+        (0, 8, 16, 0),
+    ],
+)
+def test_every_process_has_parts(items: int, processes: int, batch_size: int, parts: int) -> None:
+    rows = part_rows_for(batch_size, items=items, processes=processes)
+    assert rows % batch_size == 0
+    assert batch_size <= rows <= PART_ROWS
+    assert -(-items // rows) == parts
+    assert part_rows_for(batch_size, batch_size, items=items, processes=processes) == batch_size
+    assert part_rows_for(batch_size, items=items) == part_rows_for(batch_size)
+
+
 def test_the_first_missing_parts_are_named(tmp_path: Path) -> None:
     for rows, count, named in ((3, 7, "0, 1, 2, 3, 4, ..."), (6, 4, "0, 1, 2, 3")):
         plan = replace(PLAN, part_rows=rows)

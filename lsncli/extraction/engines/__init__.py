@@ -45,6 +45,10 @@ ENGINES: dict[str, EngineKind] = {
 }
 
 
+SEVERAL = 16
+"""Processes to plan parts for where a cluster decides how many there are."""
+
+
 @dataclass(frozen=True)
 class EngineRequest:
     """The options of a command for its engine."""
@@ -77,6 +81,11 @@ class WorkerGroup:
     launch: str = ""
     again: bool = False
     address: str = ""
+
+    @property
+    def expected(self) -> int:
+        """The number of processes to plan for; SEVERAL if only the engine will know it."""
+        return self.processes or SEVERAL
 
     @property
     def together(self) -> bool:

@@ -99,7 +99,8 @@ def group_of(request: EngineRequest) -> WorkerGroup | None:
 def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
     """Extract all parts with ``group.processes`` processes, as an ``Engine``. Raises LsnError on failure."""
     todo = list(range(job.plan.parts))
-    workers = [_start(job, device, group.processes) for device in devices(group)[: len(todo)]]
+    processes = min(group.processes, len(todo))  # the others would have no part, and get no cores
+    workers = [_start(job.divided(processes), device, processes) for device in devices(group)[:processes]]
     results: list[PartResult] = []
     try:
         busy = {worker.pipe: worker for worker in workers}

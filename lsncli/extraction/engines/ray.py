@@ -16,6 +16,7 @@ from typing import Any
 
 from lsncli import console
 from lsncli.console import ESCAPE
+from lsncli.device import threads
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.extraction.engines import EngineRequest, WorkerGroup
 from lsncli.extraction.engines.ray_actors import AGAIN, Lost, Maker, News, PartProgress, Post, Ready, hand_out
@@ -82,7 +83,7 @@ def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -
     ray = imported(group.address)
     with console.only_ours(), connected(ray, group.address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        share = share_of(nodes, group.device, group.processes, job.workers)
+        share = share_of(nodes, group.device, group.processes, threads(job.workers))
         device = "cuda" if share.gpus else group.device
         actors = Actors(ray, replace(job, workers=max(1, share.cpus)), share, device)
         try:

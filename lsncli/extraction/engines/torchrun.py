@@ -86,8 +86,14 @@ def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -
     own = range(group.rank, job.plan.parts, group.processes)
     if not own:
         return []
-    encoder = encoder_for(job, group.device, progress)
+    encoder = encoder_for(job.divided(_beside(job, group)), group.device, progress)
     return [work_part(job, index, encoder) for index in own]
+
+
+def _beside(job: PartJob, group: WorkerGroup) -> int:
+    """Return how many processes of this host have parts; hosts have blocks of ranks."""
+    first = group.rank - group.rank % group.beside
+    return min(group.beside, job.plan.parts - first)
 
 
 @contextmanager
