@@ -102,7 +102,7 @@ def part_rows_for(batch_size: int, requested: int = 0, *, items: int = 0, proces
 
 
 def unfinished_plan(folder: Path, plan: ExtractionPlan, overwrite: bool) -> ExtractionPlan | None:
-    """Return the plan in ``folder`` that differs from ``plan`` at most in the size of parts; None without one.
+    """Return the plan in ``folder`` if it differs from ``plan`` at most in the size of parts, else None.
 
     An extraction that began with parts of one size continues with them, whatever the processes are now.
     """
