@@ -129,11 +129,11 @@ def extract(
     again. ``max_failure_rate`` is a fraction of all images: above it the split is still written completely,
     and then TooManyFailures is raised. A part has ``part_rows`` images (0: up to 65,536, and work for every
     process); a ``group`` extracts them in other processes; without ``merge`` they are left as parts.
-    ``record`` is the file for the time spent in each stage. ``known`` are features by key to reuse (without a ``group``). ``progress`` is
-    called with the number of resumed images first, then with that of every batch; ``remark`` is called with
-    sentences about the source of class names, images without a class, and damaged chunks that are encoded
-    again. Other errors: UsageError, FingerprintMismatch, LsnError. After a KeyboardInterrupt the encoded
-    batches are kept.
+    ``record`` is the file for the time spent in each stage. ``known`` are features by key to reuse (without a
+    ``group``). ``progress`` is called with the number of resumed images first, then with that of every
+    batch; ``remark`` is called with sentences about the source of class names, images without a class,
+    damaged chunks that are encoded again, and too few parts. Other errors: UsageError,
+    FingerprintMismatch, LsnError. After a KeyboardInterrupt the encoded batches are kept.
     """
     check_split_name(split)
     if not 0 <= max_failure_rate <= 1:
