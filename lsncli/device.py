@@ -1,9 +1,11 @@
 """Devices, precisions, seeds and threads of the model. torch is imported on first use."""
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lsncli.errors import LsnError, Unavailable, UsageError
@@ -11,20 +13,27 @@ from lsncli.errors import LsnError, Unavailable, UsageError
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+
+
+class DeviceWarning(UserWarning):
+    """Another device is used than the best one of this machine."""
 
 
 def pick_device(name: str) -> "torch.device":
     """Return the torch device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` is cuda if there is one, else mps, else cpu. Raises Unavailable if this machine lacks the device,
-    UsageError for another name.
+    ``auto`` is the first GPU that works with the installed torch and driver, else mps, else cpu; a
+    DeviceWarning says why a GPU cannot be used. Raises Unavailable, with the reason, if this machine lacks
+    the device, UsageError for another name.
     """
     import torch
 
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
+        if works := working_gpus():
+            return torch.device("cuda", works[0]) if works[0] else torch.device("cuda")
+        if torch.cuda.device_count():
+            _warn_unused(cuda_problem(0))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -32,12 +41,94 @@ def pick_device(name: str) -> "torch.device":
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"--device: expected auto, cpu, cuda, cuda:N or mps, found '{name}'.")
-    missing = (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise Unavailable(f"The device '{name}' is not available here.", "Use --device auto or --device cpu.")
+    problem = ""
+    if device.type == "cuda":
+        problem = cuda_problem(device.index or 0)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        problem = "torch finds no Metal device."
+    if problem:
+        raise Unavailable(
+            f"The device '{name}' is not available here: {problem}", "Use --device auto or --device cpu."
+        )
     return device
+
+
+def working_gpus() -> list[int]:
+    """Return the indices of the CUDA devices that ``cuda_problem`` finds no fault with."""
+    import torch
+
+    return [index for index in range(torch.cuda.device_count()) if not cuda_problem(index)]
+
+
+@cache
+def cuda_problem(index: int) -> str:
+    """Return why CUDA device ``index`` cannot be used, as a sentence; "" if it can.
+
+    torch counts cards that its driver or its kernels cannot use. This initialises CUDA, but occupies no
+    memory of the card: in exclusive mode that would keep other processes from it. Float32 products are exact
+    from then on, which torch's default is not for convolutions.
+    """
+    import torch
+
+    if not torch.backends.cuda.is_built():
+        return "this torch was built without CUDA."
+    count = torch.cuda.device_count()
+    if index >= count:
+        return f"torch finds {count or 'no'} GPU{'s' * (count != 1)}."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they say again what is returned here
+            torch.cuda.init()
+            capability, kernels = torch.cuda.get_device_capability(index), torch.cuda.get_arch_list()
+    except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
+        return _first_sentence(error)
+    if torch.version.hip is None and kernels and not _runs(capability, kernels):
+        has = ".".join(map(str, capability))
+        return (
+            f"GPU {index} has compute capability {has}, and this torch has kernels for {', '.join(kernels)}."
+        )
+    _round_factors(False)
+    return ""
+
+
+def _runs(capability: tuple[int, int], kernels: Sequence[str]) -> bool:
+    """Whether one of ``kernels``, such as sm_86 (binary) or compute_90 (source), runs on the card."""
+    for kernel in kernels:
+        kind, _, digits = kernel.partition("_")
+        number = int("".join(filter(str.isdigit, digits)) or 0)
+        needed = number // 10, number % 10
+        if needed <= capability and (kind == "compute" or needed[0] == capability[0]):
+            return True
+    return False
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".") + "."
+
+
+@cache
+def _warn_unused(problem: str) -> None:
+    warnings.warn(f"The GPU is not used: {problem}", DeviceWarning, stacklevel=3)
+
+
+def apply_precision(precision: str, device: "torch.device") -> None:
+    """Let a CUDA device round the factors of float32 products to TF32 if ``precision`` is "tf32", else not.
+
+    torch has one setting for the whole process. Raises Unavailable for "tf32" on another device.
+    """
+    if device.type == "cuda":
+        _round_factors(precision == "tf32")
+    elif precision == "tf32":
+        raise Unavailable(
+            f"--precision tf32 needs a CUDA device, found '{device}'.", "Elsewhere, use --precision fp32."
+        )
+
+
+def _round_factors(allowed: bool) -> None:
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 @dataclass
@@ -93,14 +184,14 @@ def images_at_once(batch_size: int, device: str) -> int:
 
 
 def pick_dtype(precision: str) -> "torch.dtype":
-    """Return the torch dtype of ``fp32``, ``fp16`` or ``bf16``.
+    """Return the torch dtype of ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
 
     The whole model is cast to it, without autocast: autocast to bfloat16 on a CPU was measured at a third of
     the speed of plain float32.
     """
     import torch
 
-    table = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    table = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision not in table:
         raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, found '{precision}'.")
     return table[precision]

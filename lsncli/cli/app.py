@@ -3,7 +3,9 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -34,6 +36,7 @@ from lsncli.cli import (
 )
 from lsncli.cli.configured import FOUND, ConfigFile, Configured, needs_named_file, without_withheld
 from lsncli.config import FILE, defaults, read_config
+from lsncli.device import DeviceWarning
 from lsncli.errors import LsnError
 from lsncli.signals import noticed, terminable, terminated
 from lsncli.store import NO_VERIFY
@@ -145,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     interrupts.begin(None)
     try:
-        with terminable(), noticed() as signalled:
+        with terminable(), noticed() as signalled, device_warnings():
             app(args=list(sys.argv[1:] if argv is None else argv), prog_name="lsn")
     except KeyboardInterrupt:
         sys.exit(interrupts.exit_code())
@@ -164,6 +167,24 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             console.say(console.printable(described.hint))
         sys.exit(described.exit_code)
     sys.exit(0)
+
+
+@contextmanager
+def device_warnings() -> Iterator[None]:
+    """Print a DeviceWarning of the block as a remark, without the line of code that other warnings have."""
+    show = warnings.showwarning
+
+    def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, DeviceWarning):
+            console.say(console.printable(f"Warning: {message}"), style="yellow")
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = shown
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _describe_error(error: Exception) -> LsnError:

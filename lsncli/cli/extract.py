@@ -170,7 +170,7 @@ def extract(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16 or bf16 (image tower). Default: the store's, else fp32.",
+            help="fp32, fp16, bf16 or, on CUDA, tf32 (image tower). Default: the store's, else fp32.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -201,6 +201,7 @@ def extract(
     A folder with one folder per class is labelled by it, images beside these are not. Unreadable images are
     recorded.
     """
+    from lsncli.device import apply_precision, pick_device
     from lsncli.extraction import extract as use
     from lsncli.images.columns import Columns
     from lsncli.images.listing import named, short_classes, take_shots
@@ -236,6 +237,8 @@ def extract(
         # A group's processes load the model themselves; this one needs only its fingerprint.
         model_device = "cpu" if group is not None and not retry_failed else device
         backbone = model_for(place, model, pretrained, precision, model_device, decode)
+        if engine != "ray":  # whose machines may have other devices
+            apply_precision(backbone.fingerprint.precision, pick_device(device))
         if plan:
             show(
                 listing,

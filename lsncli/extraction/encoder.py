@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from lsncli import console
 from lsncli.backbones import Backbone
+from lsncli.device import apply_precision
 from lsncli.errors import LsnError
 from lsncli.images.decode import decode
 from lsncli.images.decode_process import Together
@@ -227,7 +228,7 @@ def encode_stream(
     image that cannot be read, and one whose features are not finite, all zero (no direction, so no cosine) or
     too small for float16, is among the batch's failures instead. Close the iterator to stop its threads
     early. Raises UsageError for invalid sizes, Unavailable if fast decoding is
-    not installed, LsnError if memory runs out.
+    not installed or the device lacks the precision, LsnError if memory runs out.
     """
     keep_freed_memory()
     device = backbone.device
@@ -329,6 +330,7 @@ def _with_waiting_seconds(
 def _features(backbone: Backbone, pixels: torch.Tensor) -> NDArray[np.float16]:
     if not len(pixels):
         return np.empty((0, backbone.fingerprint.dim), dtype=np.float16)
+    apply_precision(backbone.fingerprint.precision, backbone.device)
     try:
         return backbone.encode(pixels)
     except torch.cuda.OutOfMemoryError as error:

@@ -1,8 +1,10 @@
 """The program as a whole: help, where options come from, exit codes, and what an error looks like."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from PIL import Image
 
 from lsncli import __version__
 from lsncli.cli.app import app
+from lsncli.device import DeviceWarning
+from lsncli.errors import LsnError
 from lsncli.store.reader import read_split
 
 
@@ -220,6 +224,12 @@ class TestExitCodes:
         done = lsn("extract", "photo.png", "--work", "o", "--model", tiny_model, "--device", "cuda")
         assert done.code == 5
         assert "--device cpu" in done.err
+        done = lsn(
+            *("extract", "photo.png", "--work", "o", "--model", tiny_model),
+            *("--device", "cpu", "--precision", "tf32"),
+        )
+        assert (done.code, "--precision tf32 needs a CUDA device" in done.err) == (5, True)
+        assert not Path("o").exists()
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(work))
         done = lsn("extract", "photo.png", "--work", "o")
@@ -244,6 +254,18 @@ class TestErrors:
         monkeypatch.setattr("lsncli.store.reader.list_splits", locked)
         done = lsn("store", "info", "-q")
         assert (done.code, done.err) == (1, "Error: their/features.h5 cannot be used: Permission denied.\n")
+
+    def test_a_gpu_that_cannot_be_used_is_a_remark(self, lsn, work, monkeypatch) -> None:
+        def old(*_: object, **__: object) -> NoReturn:
+            warnings.simplefilter("default", DeviceWarning)  # pytest restores the filters
+            warnings.warn("The GPU is not used: its driver is old.", DeviceWarning, stacklevel=1)
+            raise LsnError("This is the end.")
+
+        monkeypatch.setattr("lsncli.store.reader.list_splits", old)
+        shown = warnings.showwarning
+        done = lsn("store", "info", "-q")
+        assert done.err == "Warning: The GPU is not used: its driver is old.\nError: This is the end.\n"
+        assert warnings.showwarning is shown
 
     def test_an_unexpected_exception_becomes_a_sentence(self, lsn, work, broken) -> None:
         done = lsn("store", "info", "-q")

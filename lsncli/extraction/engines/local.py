@@ -12,6 +12,7 @@ import signal
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle, islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import cast
@@ -19,7 +20,7 @@ from typing import cast
 import torch
 
 from lsncli import console
-from lsncli.device import pick_device
+from lsncli.device import pick_device, working_gpus
 from lsncli.errors import LsnError
 from lsncli.extraction.engines import EngineRequest, WorkerGroup
 from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, work_part
@@ -92,7 +93,7 @@ class Worker:
 
 def group_of(request: EngineRequest) -> WorkerGroup | None:
     """Return a group of the requested number of processes, else of one per GPU; None for one process."""
-    processes = request.processes or max(1, gpus(request.device))
+    processes = request.processes or max(1, len(gpus(request.device)))
     return WorkerGroup("local", processes, request.device, beside=processes) if processes > 1 else None
 
 
@@ -122,16 +123,16 @@ def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -
     return sorted(results, key=lambda part: part.index)
 
 
-def gpus(device: str) -> int:
-    """Return the number of GPUs to distribute over: all for ``auto`` and ``cuda``, 0 for a named device."""
-    return torch.cuda.device_count() if device in ("auto", "cuda") else 0
+def gpus(device: str) -> list[str]:
+    """Return the GPUs to distribute over: all that work for ``auto`` and ``cuda``, else none."""
+    return [f"cuda:{index}" for index in working_gpus()] if device in ("auto", "cuda") else []
 
 
 def devices(group: WorkerGroup) -> list[str]:
     """Return the device of each process: the GPUs in turn, unless the group names a device."""
-    count = gpus(group.device)
-    device = str(pick_device(group.device))  # an error message needs the device, not "auto"
-    return [f"cuda:{index % count}" if count else device for index in range(group.processes)]
+    # An error message needs the device, not "auto".
+    names = gpus(group.device) or [str(pick_device(group.device))]
+    return list(islice(cycle(names), group.processes))
 
 
 def _start(job: PartJob, device: str, processes: int) -> Worker:

@@ -76,8 +76,8 @@ def group_from(environment: Mapping[str, str], device: str, arguments: str) -> W
 
 def device_of(device: str, slot: int) -> str:
     """Return the GPU of process ``slot`` of its host, or ``device`` if it names one."""
-    count = gpus(device)
-    return f"cuda:{slot % count}" if count else device
+    names = gpus(device)
+    return names[slot % len(names)] if names else device
 
 
 def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -> list[PartResult]:
