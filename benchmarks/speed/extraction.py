@@ -1,13 +1,13 @@
-"""Images a second of ``lsn extract`` against two plain loops, shares of its stages, and decoding alone.
+"""Images a second of ``lsn extract`` against two plain loops, its stages, and decoding alone.
 
     python -m benchmarks.speed.extraction [--images DIR] [--model NAME ...] [--quick | --tiny]
 
 The plain loops (plain_extraction.py) are the authors' script and open_clip with a DataLoader; all
-variants take turns in one process. Ours is the whole of ``lsn extract`` but listing: it reads, decodes,
-encodes and writes a store. Ratios are of wall time, what a user waits; beside them those of CPU time, which
-hold where other programs run, too. DIR (or LSN_IMAGES) holds photos-original.tar; without it the sample
-photos of installed packages are used. ViTs have random weights: time does not depend on what was
-learned. Only the full form writes results/extraction.json.
+variants take turns in one process. Ours is all of ``lsn extract`` except listing: it reads, decodes, encodes
+and writes a store; in bfloat16 only where the processor has it. Ratios are of wall time, and beside them of
+CPU time, which other programs disturb less. DIR (or LSN_IMAGES) holds photos-original.tar; without it the
+sample photos of installed packages are used. ViTs have random weights, because time does not depend on the
+weights. Only the full form writes results/extraction.json.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.goals import Row
-from benchmarks.machines import machine, name_of
+from benchmarks.goals import Row, goal_of, ratio
+from benchmarks.machines import has_bf16, machine, name_of
 from benchmarks.records import record
 from benchmarks.speed import plain_extraction
 from benchmarks.speed.subjects import OURS, load, photos, pixels_only, run_ours, sources, ways
@@ -33,32 +33,42 @@ from lsncli.store.reader import read_split
 AUTHORS, LOADER = "authors' loop", "open_clip + DataLoader"
 ALONE = "pixels alone, "
 FP32 = f"{OURS} fp32, exact"
-GOAL = 1.8
-"""Of fp32 against the authors' loop, for every ViT."""
-
+CLOCK = "wall time to the authors' loop"
 FULL = {"mini": 400, "ViT-B-32": 192, "ViT-B-16": 64}
-QUICK = {"mini": 96, "ViT-B-32": 64, "ViT-B-16": 32}
+QUICK = {"mini": 96, "ViT-B-32": 48, "ViT-B-16": 24}
 TINY = {"mini": 4}
 """How many images each model encodes."""
+
+QUICK_BUDGET = 45
+"""Seconds for the rounds of one model in the quick form."""
 
 WARMUP = 8
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one model gave: times of every variant, shares of the stages of ours, agreement."""
+    """Figures of one model: times of every variant, seconds of the stages of ours, agreement."""
 
     images: int
     rows: Rows
     stages: dict[str, dict[str, float]]
     cosine: float
-    """The smallest of our features (fp32, exact decoding) with open_clip's."""
+    """The least cosine of our features (fp32, exact decoding) with open_clip's of the same image."""
 
 
-def measure(name: str, folder: Path, found: list[Path], number: int, rounds: int, fast: bool) -> Measured:
-    """Every variant of one model on the CPU; ``folder`` keeps weights and stores.
+def measure(
+    name: str,
+    folder: Path,
+    found: list[Path],
+    number: int,
+    rounds: int,
+    fast: bool,
+    budget: float | None = None,
+) -> Measured:
+    """Measure every variant of one model on the CPU; ``folder`` keeps weights and stores.
 
-    Each first encodes a few photos, which are compared and do not count.
+    Each first encodes a few photos, which are compared and do not count. ``budget`` (seconds) is that of
+    ``timing.interleaved``.
     """
     cpu, store, stages = torch.device("cpu"), folder / "features.h5", {}
     ours, plain = ways(name, folder, fast=fast), load(name, folder)
@@ -82,24 +92,24 @@ def measure(name: str, folder: Path, found: list[Path], number: int, rounds: int
     run_ours(few, ours[FP32], store)
     theirs = plain_extraction.loader(few.items, plain.model, plain.transform, cpu).numpy()
     cosine = smallest_cosine(np.asarray(read_split(store, "photos").features), theirs)
-    times = interleaved(variants(photos(found, number)), rounds, warm=False)
+    times = interleaved(variants(photos(found, number)), rounds, warm=False, budget=budget)
     return Measured(number, times, stages, cosine)
 
 
 def seconds(done: Extraction) -> dict[str, float]:
-    """Of each stage of a run."""
+    """Return the seconds of each stage of a run."""
     return asdict(done.seconds)
 
 
 def smallest_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of rows of the same image."""
+    """Return the least cosine between rows of the same image."""
     wide = [rows.astype(np.float64) for rows in (ours, theirs)]
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in wide]
     return float((unit[0] * unit[1]).sum(axis=1).min())
 
 
 def show(name: str, found: Measured) -> None:
-    """As a table: images a second, ratios by both clocks, stages."""
+    """Print images a second, ratios by both clocks, and stages."""
     print(f"\n{name}, {found.images} photos; smallest cosine with open_clip's features: {found.cosine:.6f}")
     head = ("images/s", "x authors", "x loader", "CPU: x", "x")
     print(f"  {'variant':<26}" + "".join(f"{column:>11}" for column in head) + "  stages, seconds")
@@ -112,34 +122,33 @@ def show(name: str, found: Measured) -> None:
 
 
 def goals(name: str, found: Measured) -> list[Row]:
-    """The figures that have a goal, and those that explain them."""
+    """Return the figures of a model that have a goal, and those that explain them."""
+    here, rows = machine(), []
     authors, loader, own = (found.rows[key] for key in (AUTHORS, LOADER, FP32))
-    goal = GOAL if name.startswith("ViT") else None
+    for way in found.stages:
+        what = f"extraction, {name}, {way.removeprefix(f'{OURS} ').removesuffix(', exact')}"
+        rows.append(ratio(what, found.rows[way], goal_of(what, here["kind"]), CLOCK))
+    if not has_bf16(here):
+        rows.append(Row(f"extraction, {name}, bf16", None, "x", of="this processor has no bf16"))
     what = f"extraction, {name}, fp32"
-    rows = [
-        Row(f"{what}, against the authors' loop", own["ratio"], "x", goal, of="wall time, both cores",
-            spread=(own["lowest"], own["highest"])),
-        Row(f"{what}, the same", authors["cpu_s"] / own["cpu_s"], "x", of="CPU time"),
-        Row(f"{what}, against open_clip + DataLoader", loader["wall_s"] / own["wall_s"], "x", of="wall time"),
+    return [
+        *rows,
+        Row(f"{what}, by CPU time", authors["cpu_s"] / own["cpu_s"], "x", of="to the authors' loop"),
+        Row(f"{what}, to a DataLoader", loader["wall_s"] / own["wall_s"], "x", of="wall time"),
         Row(f"{what}, 1 - cosine with open_clip's", max(0.0, 1 - found.cosine), "", 1e-4, "at most"),
-    ]  # fmt: skip
-    others = [way for way in found.stages if way != FP32]
-    return rows + [
-        Row(f"extraction, {name}, {way.removeprefix(OURS + ' ')}, against the authors' loop",
-            found.rows[way]["ratio"], "x", of="wall time")
-        for way in others
-    ]  # fmt: skip
+    ]
 
 
 def rows(tiny: bool) -> list[Row]:
-    """For ``benchmarks.all``."""
+    """Return the rows of ``benchmarks.all``."""
     images = os.environ.get("LSN_IMAGES")
     where = sources(Path(images) if images else None)
     found: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="lsn-extraction-") as folder:
         for name, number in (TINY if tiny else QUICK).items():
             fast = name == "mini"  # elsewhere the tower is everything
-            measured = measure(name, Path(folder), where, number, 1 if tiny else 2, fast)
+            rounds = 1 if tiny else 2
+            measured = measure(name, Path(folder), where, number, rounds, fast, QUICK_BUDGET)
             found += goals(name, measured)
     return found
 

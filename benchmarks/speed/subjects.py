@@ -1,4 +1,4 @@
-"""What extraction benchmarks run on: photos, models with weights of their own, and our ways to extract."""
+"""Photos, models with random weights, and the program's ways to extract, for the extraction benchmarks."""
 
 import io
 import os
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.machines import has_bf16, machine
 from lsncli.backbones import Backbone, load_backbone
 from lsncli.backbones.loading import ensure_torchvision
 from lsncli.device import images_at_once
@@ -26,7 +27,7 @@ OURS = "lsn"
 
 
 def sources(images: Path | None) -> list[Path]:
-    """photos-original.tar in the folder ``images``; without one the sample photos of installed packages."""
+    """Return photos-original.tar in the folder ``images``; without one, photos of installed packages."""
     if images is not None:
         return [images / "photos-original.tar"]
     from lsncli.evaluation.demo import sample_photos
@@ -35,14 +36,14 @@ def sources(images: Path | None) -> list[Path]:
 
 
 def photos(found: Sequence[Path], number: int) -> Listing:
-    """``number`` images: those of the sources over and over, under other names each time."""
+    """Return ``number`` images: those of the sources repeated, each time under other names."""
     listing = list_images(found)
     again = (replace(item, key=f"{turn}/{item.key}") for turn in count() for item in listing.items)
     return replace(listing, items=tuple(islice(again, number)))
 
 
 def made_up(folder: Path, number: int = 200) -> list[Path]:
-    """A tar of JPEGs with the size of ImageNet's (500 x 375, some 100 kB): noise of several scales."""
+    """Write a tar of JPEGs of the size of ImageNet's (500 x 375, about 100 kB): noise of several scales."""
     random, path = np.random.default_rng(0), folder / "made-up.tar"
     with tarfile.open(path, "w") as tar:
         for index in range(number):
@@ -60,7 +61,7 @@ def made_up(folder: Path, number: int = 200) -> list[Path]:
 
 
 def with_weights(name: str, folder: Path) -> str:
-    """A checkpoint in ``folder``: random weights of an architecture; "" for a model that has its own."""
+    """Write random weights of an architecture to ``folder``; return the path, "" for the mini model."""
     if name == "mini":
         return ""
     ensure_torchvision()
@@ -77,23 +78,26 @@ def with_weights(name: str, folder: Path) -> str:
 
 
 def load(name: str, folder: Path, device: str = "cpu", **options: Any) -> Any:
-    """A model of the program with such weights."""
+    """Return a model of the program with such weights."""
     return load_backbone(name, pretrained=with_weights(name, folder), device=device, **options)
 
 
 def ways(name: str, folder: Path, device: str = "cpu", *, fast: bool = True) -> dict[str, Backbone]:
-    """Our ways to extract: full and half precision, with exact and, if that is installed, fast decoding."""
-    half = "bf16" if device == "cpu" else "fp16"
+    """Return the program's models by precision and decoding.
+
+    On a CPU without bfloat16 there is no half precision; fast decoding needs simplejpeg.
+    """
+    half = ["fp16"] if device != "cpu" else ["bf16"] if has_bf16(machine()) else []
     decodes = ("exact", "fast") if fast and find_spec("simplejpeg") else ("exact",)
     return {
         f"{OURS} {precision}, {decode}": load(name, folder, device, precision=precision, decode=decode)
-        for precision in ("fp32", half)
+        for precision in ("fp32", *half)
         for decode in decodes
     }
 
 
 def run_ours(listing: Listing, backbone: Backbone, store: Path, device: str = "cpu") -> Extraction:
-    """``lsn extract`` into a new store, as the command calls it."""
+    """Extract into a new store, as ``lsn extract`` does."""
     store.unlink(missing_ok=True)
     return extract(
         listing,
@@ -107,7 +111,7 @@ def run_ours(listing: Listing, backbone: Backbone, store: Path, device: str = "c
 
 
 def pixels_only(listing: Listing, backbone: Backbone, device: str = "cpu") -> Callable[[], None]:
-    """What reading and decoding alone take: our loader without a model behind it."""
+    """Return a run of our loader without a model: reading and decoding alone."""
     from lsncli.images.loader import load_batches
 
     def run() -> None:

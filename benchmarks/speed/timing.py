@@ -1,4 +1,4 @@
-"""Fair ratios: variants take turns in one process, and medians are compared."""
+"""Times of variants that take turns in one process, so that load and clock speed affect them alike."""
 
 import resource
 import statistics
@@ -16,17 +16,24 @@ def interleaved(
     *,
     clock: Literal["wall", "cpu"] = "wall",
     warm: bool = True,
+    budget: float | None = None,
 ) -> Rows:
     """Run every variant once per round, in alternating order.
 
-    ``warm`` adds a round that does not count. Returns for each variant its median wall and CPU seconds, its
+    ``warm`` adds a round that does not count. With a ``budget`` in seconds, a round after the first begins
+    only if it is likely to end in time. Returns for each variant its median wall and CPU seconds, its
     ``ratio`` (median over rounds of the first variant's time by ``clock`` over its own: above 1 = faster than
-    the first) and the ``lowest`` and ``highest`` of the ratios.
+    the first), the ``lowest`` and ``highest`` of the ratios, and the number of ``rounds`` that count.
     """
+    began = time.perf_counter()
     seconds: dict[str, dict[str, list[float]]] = {
         which: {name: [] for name in variants} for which in ("wall", "cpu")
     }
     for turn in range(-1 if warm else 0, rounds):
+        if budget is not None and turn >= 1:
+            elapsed = time.perf_counter() - began
+            if elapsed * (1 + 1 / (turn + warm)) > budget:
+                break
         for name in variants if turn % 2 == 0 else reversed(variants):
             wall_start, cpu_start = time.perf_counter(), cpu_seconds()
             variants[name]()
@@ -43,6 +50,7 @@ def interleaved(
             "ratio": statistics.median(ratios),
             "lowest": min(ratios),
             "highest": max(ratios),
+            "rounds": len(ratios),
         }
     return rows
 
@@ -54,7 +62,7 @@ def cpu_seconds() -> float:
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Print times and ratios."""
+    """Print times, ratios and their range."""
     print(f"\n{title}")
     print(f"  {'variant':<34}{'wall s':>10}{'CPU s':>10}{'ratio':>8}{'range':>14}")
     for variant, row in rows.items():

@@ -53,40 +53,40 @@ def ground(form: Form) -> Ground:
     return Ground(model, towers, class_names(form.classes), torch.device("cpu"))
 
 
-def measure(title: str, form: Form) -> Rows:
-    """Time a learner's steps; ``difference`` = ||ours - plain|| / ||plain|| of all losses (or cosines) seen.
+def measure(title: str, form: Form, budget: float | None = None) -> Rows:
+    """Time a learner's steps; ``difference`` = ||ours - plain|| / ||plain|| of all losses (or cosines).
 
     Every variant takes the same number of steps from the same start, so that losses agree only if updates do.
+    ``budget`` (seconds) is that of ``timing.interleaved``.
     """
     torch.set_num_threads(1)
     make, settings = LEARNERS[title]
-    seen: dict[str, list[Tensor]] = {}
+    losses: dict[str, list[Tensor]] = {}
 
-    def remember(name: str, step: Callable[[], Tensor]) -> Callable[[], None]:
-        return lambda: seen.setdefault(name, []).append(step())
+    def kept(name: str, step: Callable[[], Tensor]) -> Callable[[], None]:
+        return lambda: losses.setdefault(name, []).append(step())
 
-    made = make(ground(form), replace(settings, length=min(settings.length, form.length)))
+    variants = make(ground(form), replace(settings, length=min(settings.length, form.length)))
     rounds = min(2, form.rounds) if title == JOINTLY else form.rounds
-    rows = interleaved(
-        {name: remember(name, step) for name, step in made.items()}, rounds, clock="cpu", warm=False
-    )
-    plain = torch.stack(seen[PLAIN])
+    kept_losses = {name: kept(name, step) for name, step in variants.items()}
+    rows = interleaved(kept_losses, rounds, clock="cpu", warm=False, budget=budget)
+    plain = torch.stack(losses[PLAIN])
     for name, row in rows.items():
         row |= {key: row[key] / images_in(name) for key in ("wall_s", "cpu_s")}
         row |= {key: row[key] * images_in(name) for key in ("ratio", "lowest", "highest")}
         if not name.endswith(f"batch {steps.LARGE_BATCH}"):
-            row["difference"] = float((torch.stack(seen[name]) - plain).norm() / plain.norm())
+            row["difference"] = float((torch.stack(losses[name]) - plain).norm() / plain.norm())
     return rows
 
 
-def alone(title: str, form: Form) -> Rows:
+def alone(title: str, form: Form, budget: float | None = None) -> Rows:
     """``measure`` in a new process, as a run of that learner would be.
 
     Memory that the allocator keeps from another learner's large steps would spare the plain loop an eighth
     of its time, all of it page faults, and ours nothing.
     """
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (title, form))
+        return pool.apply(measure, (title, form, budget))
 
 
 def estimates(measured: dict[str, Rows], classes: int) -> dict[str, dict[str, float]]:

@@ -1,13 +1,16 @@
 """The one table of `make bench`: what is judged, what is not, and that one failure does not stop the rest."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from benchmarks import all as everything
 from benchmarks import records
-from benchmarks.goals import Row, ratio, summary, table
+from benchmarks.all import Section
+from benchmarks.goals import GOALS, Row, goal_of, ratio, summary, table
+from benchmarks.machines import KINDS
 
 
 def test_a_goal_is_a_bound_from_below_or_above() -> None:
@@ -40,6 +43,45 @@ def test_the_summary_names_what_is_missed_and_what_is_missing() -> None:
     assert "NO" in next(line for line in lines if line.startswith("b "))
 
 
+def test_a_reason_excuses_a_goal_that_is_missed() -> None:
+    missed = Row("a", 0.5, "x", 1, of="wall time", reason="slow disk")
+    assert (missed.met, missed.failed, missed.cells[-2:]) == (False, False, ("no", "slow disk"))
+    met = Row("a", 2.0, "x", 1, of="wall time", reason="slow disk")
+    assert (met.met, met.failed, met.cells[-2:]) == (True, False, ("yes", "wall time"))
+    assert Row("b", 0.5, "x", 1).failed
+    assert Row("b", None, "x", problem="failed").failed
+    text = summary([missed, met, Row("b", 0.5, "x", 1)])
+    assert text == "1 of 3 goals met\nnot met: b\nnot met for a stated reason: a (slow disk)"
+
+
+def test_goals_depend_on_the_kind_of_the_processor() -> None:
+    assert goal_of("CoOp step, lsn onednn", "avx2") is None
+    assert goal_of("CoOp step, lsn auto", "avx2") == 22
+    assert goal_of("CoOp step, lsn onednn", "amx") == 25
+    assert {goal_of("extraction, ViT-B-32, fp32", kind) for kind in KINDS} == {1.15}
+    assert goal_of("extraction, ViT-B-32, bf16", "avx2") is None
+    assert goal_of("no such row", "avx2") is None
+    assert all(kinds.keys() <= set(KINDS) and kinds for kinds in GOALS.values())
+
+
+@pytest.mark.parametrize(("reason", "ends"), [("", 1), ("this processor is slow", None)])
+def test_the_exit_code_is_1_only_for_a_goal_missed_without_a_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: str, ends: int | None
+) -> None:
+    rows = [Row("a ratio", 1.0, "x", 15, reason=reason), Row("without a figure", None, "x", 15)]
+    monkeypatch.setattr(everything, "SECTIONS", {"one": Section(lambda tiny: rows, 90)})
+    with pytest.raises(SystemExit) if ends else nullcontext() as stop:
+        everything.main([])
+    assert not ends or stop.value.code == ends
+    out, err = capsys.readouterr()
+    assert reason in out
+    assert err.startswith("1 sections, up to 2 minutes on two cores\none: up to 90 s\none: took ")
+
+
+def test_the_budgets_fit_15_minutes() -> None:
+    assert sum(section.seconds for section in everything.SECTIONS.values()) <= 15 * 60
+
+
 def test_one_table_of_all_sections_even_where_one_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -47,7 +89,8 @@ def test_one_table_of_all_sections_even_where_one_fails(
         raise RuntimeError("no such thing")
 
     good = [Row("a ratio", 20.0, "x", 15)]
-    monkeypatch.setattr(everything, "SECTIONS", {"good": lambda tiny: good, "broken": broken})
+    sections = {"good": Section(lambda tiny: good, 1), "broken": Section(broken, 1)}
+    monkeypatch.setattr(everything, "SECTIONS", sections)
     written: dict[str, object] = {}
     monkeypatch.setattr(everything, "record", lambda name, what, **parts: written.update({name: parts}))
     with pytest.raises(SystemExit) as stop:

@@ -14,8 +14,8 @@ def test_exact_pixels_are_open_clip_s_and_fast_ones_within_two_levels(
     found = {row.what: row for row in decoding.rows(tiny=True)}
     assert len(found) == 10
     for name in ("photos", "ImageNet's size"):
-        assert found[f"preprocessing, {name}, exact, furthest pixel"].measured == 0
-        fast = found[f"preprocessing, {name}, fast, furthest pixel"]
+        assert found[f"preprocessing, {name}, exact, largest difference"].measured == 0
+        fast = found[f"preprocessing, {name}, fast, largest difference"]
         assert 0 < fast.measured <= 2
         assert fast.met
         assert found[f"preprocessing, {name}, fast, against open_clip"].measured > 0

@@ -106,6 +106,23 @@ def test_turns_alternate_and_ratios_are_of_the_chosen_clock(monkeypatch: pytest.
     assert on_cpu["work"]["ratio"] == 1
 
 
+@pytest.mark.parametrize(("budget", "rounds"), [(None, 5), (100.0, 5), (30.0, 2), (1.0, 1)])
+def test_a_budget_ends_rounds_before_they_exceed_it(
+    monkeypatch: pytest.MonkeyPatch, budget: float | None, rounds: int
+) -> None:
+    now = 0.0
+
+    def work() -> None:
+        nonlocal now
+        now += 5.0
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(timing, "cpu_seconds", lambda: now)
+    rows = interleaved({"first": work, "second": work}, 5, budget=budget)
+    assert rows["second"]["rounds"] == rounds
+    assert now == 10 * (rounds + 1)  # one round does not count
+
+
 def test_cpu_seconds_count_work_here_and_in_children_that_ended() -> None:
     before = timing.cpu_seconds()
     subprocess.run([sys.executable, "-c", "sum(range(10**6))"], check=True)
