@@ -60,6 +60,24 @@ def working_gpus() -> list[int]:
     return [index for index in range(torch.cuda.device_count()) if not cuda_problem(index)]
 
 
+def gpus(name: str) -> list[str]:
+    """Return the GPUs to distribute work over: all that work for ``auto`` and ``cuda``, else none."""
+    return [f"cuda:{index}" for index in working_gpus()] if name in ("auto", "cuda") else []
+
+
+def memory_for(device: "torch.device", usual: int, share: float) -> int:
+    """Return the bytes that a computation may use: ``usual``, or on CUDA a ``share`` of the card's memory.
+
+    A share of all of it, not of what is free: the size of chunks changes the last bits of a result, which
+    should be the same every time.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return usual
+    return int(share * torch.cuda.get_device_properties(device).total_memory)
+
+
 @cache
 def cuda_problem(index: int) -> str:
     """Return why CUDA device ``index`` cannot be used, as a sentence; "" if it can.

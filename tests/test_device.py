@@ -1,6 +1,7 @@
 """Devices, precisions, seeds and threads by name."""
 
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from lsncli.device import (
     DeviceWarning,
     apply_precision,
     cuda_problem,
+    gpus,
+    memory_for,
     pick_device,
     pick_dtype,
     seeded,
@@ -20,7 +23,7 @@ from lsncli.device import (
 )
 from lsncli.errors import Unavailable, UsageError
 from lsncli.extraction.engines import WorkerGroup
-from lsncli.extraction.engines.local import devices, gpus
+from lsncli.extraction.engines.local import devices
 from lsncli.extraction.engines.torchrun import device_of
 
 FLAGS = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -126,6 +129,13 @@ def test_only_cards_that_torch_has_kernels_for_are_used(cards: Cards) -> None:
         Unavailable, match=r"GPU 0 has compute capability 6\.1, and this torch has kernels for"
     ):
         pick_device("cuda")
+
+
+def test_memory_is_a_share_of_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(total_memory=80 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    assert memory_for(torch.device("cuda", 1), 4 << 30, 0.5) == 40 << 30
+    assert memory_for(torch.device("cpu"), 4 << 30, 0.5) == 4 << 30
 
 
 def test_float32_is_exact_on_cuda_unless_tf32_is_asked_for(cards: Cards) -> None:

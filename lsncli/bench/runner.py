@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 
 from lsncli.bench.extraction import describe_outdated, extract_set
@@ -21,7 +22,7 @@ from lsncli.bench.results import Results
 from lsncli.bench.suite_workspace import SuiteWorkspace, learned_file, same_backbone
 from lsncli.bench.training_jobs import LearningSpec, PoolTask, TrainingJob, run_trainings, shared_loader
 from lsncli.console import ProgressCallback, duration, err, printable, progress_bar, say
-from lsncli.device import pick_device
+from lsncli.device import gpus, pick_device
 from lsncli.errors import LsnError
 from lsncli.locks import locked
 
@@ -188,7 +189,11 @@ def _learn_and_score(
             todo.append(score)
     needed = {path for score in todo for path in _needs(score)}
     trainings = {path: training for path, training in this_run.plan.trainings.items() if path in needed}
-    tasks = [_pool_task(this_run.suite_work, path, *training) for path, training in trainings.items()]
+    devices = cycle(_devices(this_run.suite_work.device, jobs))
+    tasks = [
+        _pool_task(this_run.suite_work, path, *training, device=device)
+        for (path, training), device in zip(trainings.items(), devices, strict=False)
+    ]
     left = set(trainings)
     names = {path: training_name(*training) for path, training in trainings.items()}
     with run_trainings(tasks, jobs) as finished:
@@ -252,9 +257,15 @@ def _score(this_run: Run, score: ScoreJob, progress: Progress) -> None:
     )
 
 
-def _pool_task(suite_work: SuiteWorkspace, path: Path, learning: LearningSpec, score: ScoreJob) -> PoolTask:
+def _devices(name: str, jobs: int) -> list[str]:
+    """Return the devices to give to trainings in turn: one, or all GPUs for several jobs."""
+    return (gpus(name) if jobs > 1 else []) or [str(pick_device(name))]
+
+
+def _pool_task(
+    suite_work: SuiteWorkspace, path: Path, learning: LearningSpec, score: ScoreJob, *, device: str
+) -> PoolTask:
     row_work = replace(suite_work.workspace(score.row.model), files={learning.kind: path})
-    device = str(pick_device(suite_work.device))
     training = TrainingJob(learning, score.seed, row_work, device)
     return PoolTask(training, score.split, path, suite_work.weights(score.row.model))
 

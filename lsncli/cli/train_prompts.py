@@ -134,11 +134,11 @@ class PromptOptions:
     memory: Annotated[
         float,
         typer.Option(
-            min=0.01,
-            help="GiB for the text pass of a step; more is cut into exact chunks.",
+            min=0,
+            help="GiB for the text pass of a step; more is cut into exact chunks. 0 = 4, or half of a GPU's.",
             rich_help_panel=MODEL_PANEL,
         ),
-    ] = 4.0
+    ] = 0.0
     format: options.Format = "table"
     output: options.Output = None
     quiet: options.Quiet = False

@@ -13,11 +13,12 @@ it, 8.5 ms without).
 import ctypes
 import platform
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from threading import Condition, Lock, Thread, local
+from threading import Condition, Lock, Thread
 from typing import TypeVar
 
 import numpy as np
@@ -60,21 +61,37 @@ def compute_alone(device: torch.device) -> None:
 ENCODERS = 2
 """Batches in parallel on a CUDA device: one computes while the features of the other are copied back."""
 
-_own = local()
+_free: dict[tuple[torch.device, str], list[torch.cuda.Stream]] = defaultdict(list)
+"""Streams that no thread uses, by device and purpose. torch keeps freed memory apart for each stream, so they
+are used again: a part of an extraction has new threads, but no new streams."""
+
+
+@contextmanager
+def _stream(device: torch.device, purpose: str) -> Iterator[torch.cuda.Stream]:
+    """Run the block on a CUDA stream of its own."""
+    free = _free[device, purpose]
+    try:
+        stream = free.pop()
+    except IndexError:
+        stream = torch.cuda.Stream(device)
+    try:
+        with torch.cuda.stream(stream):
+            yield stream
+    finally:
+        free.append(stream)
 
 
 def mover(device: torch.device) -> Callable[[Batch], Batch]:
-    """Return a function that copies a batch's pinned pixels to ``device``, for use by a single thread.
+    """Return a function that copies a batch's pinned pixels to ``device``.
 
     It returns when the copy is complete, so that any stream may use the pixels. They may be freed once their
     features were copied back, because that waits for all computation on them.
     """
-    stream = torch.cuda.Stream(device)
 
     def move(batch: Batch) -> Batch:
-        with torch.cuda.stream(stream):
+        with _stream(device, "move") as stream:
             pixels = batch.pixels.to(device, non_blocking=True)
-        stream.synchronize()
+            stream.synchronize()
         batch.release()
         return replace(batch, pixels=pixels, release=lambda: None)
 
@@ -83,13 +100,15 @@ def mover(device: torch.device) -> Callable[[Batch], Batch]:
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Run the block on a CUDA stream of the calling thread; does nothing on other devices."""
+    """Run the block on a CUDA stream that no other thread uses; does nothing on other devices.
+
+    It waits for what the default stream has to do first, such as copying weights to the device.
+    """
     if device.type != "cuda":
         yield
         return
-    if getattr(_own, "device", None) != device:
-        _own.device, _own.stream = device, torch.cuda.Stream(device)
-    with torch.cuda.stream(_own.stream):
+    with _stream(device, "encode") as stream:
+        stream.wait_stream(torch.cuda.default_stream(device))
         yield
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lsncli.device import threads_for
+from lsncli.device import memory_for, threads_for
 from lsncli.prompts.layout import PromptLayout, TextTower
 from lsncli.prompts.text_features import bounded
 from lsncli.types import CosineFunction, Float64Array, FloatArray, unit
@@ -20,7 +20,10 @@ META = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
 """The tensors of K meta-nets: (K, h, D), (K, h), (K, W, h) and (K, W)."""
 
 MEMORY = 1 << 30
-"""Largest memory (``activation_bytes``) of the text passes of a batch of images."""
+"""Largest memory (``activation_bytes``) of the text passes of a batch of images, except on CUDA."""
+
+CARD_SHARE = 1 / 8
+"""The same on CUDA, as a share of the card's memory."""
 
 CPU_MEMORY = 1 << 26
 """The same on a CPU, where larger batches are slower because activations leave the cache: with the mini model
@@ -50,18 +53,21 @@ def conditional_cosines(
     contexts: Tensor,
     meta: Mapping[str, Tensor],
     layout: PromptLayout,
-    memory: int = MEMORY,
+    memory: int | None = None,
     *,
     ensemble: bool = False,
 ) -> CosineFunction:
     """Return a function from raw features (N, D) to cosines (K, N, C) with the prompts of each image.
 
     With ``ensemble`` a class is represented by the unit mean of its K unit text features: cosines (N, C). Any
-    number of rows is encoded in chunks, as many images at a time as ``memory`` bytes allow. float64, but
-    text features are the tower's float32: rounding differs by 1e-7 or so with the number of images at a time.
+    number of rows is encoded in chunks, as many images at a time as ``memory`` bytes allow (None: as suits
+    the device). float64, but text features are the tower's float32: rounding differs by 1e-7 or so with the
+    number of images at a time.
     """
     contexts = contexts.to(tower.device)
     meta = {name: tensor.to(tower.device) for name, tensor in meta.items()}
+    if memory is None:
+        memory = memory_for(tower.device, MEMORY, CARD_SHARE)
     encode = bounded(tower, layout, memory)
     sets, classes = len(contexts), len(layout.prompts)
     budget = min(memory, CPU_MEMORY) if tower.device.type == "cpu" else memory

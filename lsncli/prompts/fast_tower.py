@@ -22,7 +22,7 @@ from torch.nn.functional import gelu, layer_norm, normalize, silu
 from lsncli.prompts.attention import AttentionPlan, attend, plan
 from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
 from lsncli.prompts.layout import Encoder, PromptLayout, Vocabulary
-from lsncli.prompts.packing import Activation, Linear, Norm, Weights, pack, packed_rows
+from lsncli.prompts.packing import Activation, Linear, Norm, Packing, Weights, pack, packed_rows
 
 QUICK = 1.702
 
@@ -91,7 +91,7 @@ class FastTower:
                 plans[groups] = plans_of(groups)
             all_rows, ends_only = plans[groups]
             prefix = _prefix(packing.prefix, words, contexts) + prefix_positions
-            own = contexts.flatten(1, -2).index_select(1, packing.learned) + learned_positions
+            own = _own_vectors(packing, contexts) + learned_positions
             moving = torch.cat([prefix, own], dim=1)
             x = torch.cat([moving, frozen.expand(groups, -1, -1)], dim=1)
             q, kv = self._queries_and_keys(self.layers[0], moving)
@@ -196,6 +196,16 @@ def _prefix(tokens: Sequence[int], words: Tensor, contexts: Tensor) -> Tensor:
         for token, word in zip(tokens, words, strict=True)
     ]
     return torch.stack(rows, dim=1)
+
+
+def _own_vectors(packing: Packing, contexts: Tensor) -> Tensor:
+    """Return the vectors (G, n, W) of the learned own rows.
+
+    A shared context is repeated for every class instead of selected: on CUDA, the gradient of selecting a
+    vector several times is summed in an order that changes from run to run.
+    """
+    once = contexts.flatten(1, -2).index_select(1, packing.learned[: packing.period])
+    return once.repeat(1, len(packing.learned) // max(1, packing.period), 1)
 
 
 def _norm(x: Tensor, norm: Norm) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lsncli.console import ProgressCallback, silent
-from lsncli.device import seeded
+from lsncli.device import memory_for, seeded
 from lsncli.prompts.cocoop import META, conditioned, shift
 from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, context_layout
 from lsncli.prompts.loop import Checkpoint, batches, make_optimizer, rate_at, restore, run_epoch, snapshot
@@ -26,7 +26,9 @@ from lsncli.prompts.text_features import bounded, new_contexts
 from lsncli.types import Float64Array, Rows, unit
 
 MEMORY = 4 << 30
-"""Bytes that the text pass of a step may save for its gradient before it is split into chunks."""
+"""Bytes that the text pass of a step may save for its gradient before it is split into chunks, on a CPU."""
+CARD_SHARE = 0.5
+"""The same on CUDA, as a share of the card's memory."""
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Logits (K, B, C) of all sets and labels (B,) to the loss of a batch."""
@@ -56,17 +58,18 @@ def learn(
     settings: PromptSettings,
     *,
     objective: Objective | None = None,
-    memory: int = MEMORY,
+    memory: int = 0,
     progress: ProgressCallback = silent,
     resume: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
 ) -> LearnedContexts:
     """Train prompts on labelled rows; deterministic for a seed on one machine, resumed or not.
 
-    ``objective`` replaces the cross-entropy of Eq. 4 and 5. ``progress`` is called once a step, ``on_epoch``
-    with the state after every epoch. Raises LsnError for invalid rows, prompts that are too long or
-    divergence, UsageError for incompatible settings.
+    ``objective`` replaces the cross-entropy of Eq. 4 and 5. ``memory`` is that of ``step_memory``.
+    ``progress`` is called once a step, ``on_epoch`` with the state after every epoch. Raises LsnError for
+    invalid rows, prompts that are too long or divergence, UsageError for incompatible settings.
     """
+    memory = step_memory(tower.device, memory)
     generator = seeded(settings.seed)
     layout = settings_layout(tower, classes, settings)
     sets = _new_sets(tower, layout, rows.features.shape[1], settings, generator, memory)
@@ -91,6 +94,11 @@ def learn(
         text = None if sets.conditional else as_units(sets.features(all_sets))
     learned = {name: sets.stacked(name, all_sets).detach().cpu() for name in sets.parameters}
     return LearnedContexts(learned.pop("contexts"), learned, text, history)
+
+
+def step_memory(device: torch.device, requested: int = 0) -> int:
+    """Return the bytes for the text pass of a step: ``requested``, or for 0 what suits the device."""
+    return requested or memory_for(device, MEMORY, CARD_SHARE)
 
 
 def settings_layout(tower: TextTower, classes: Sequence[str], settings: PromptSettings) -> PromptLayout:

@@ -30,6 +30,8 @@ class Packing:
     learned: Tensor
     """The vector index of each learned own row: j of a shared context, or c * M + j if class-specific."""
     learned_positions: Tensor
+    period: int
+    """Number of learned own rows after which their vectors recur, once for each class; none recurs within."""
     frozen: Tensor
     """Token ids of the frozen own rows."""
     frozen_positions: Tensor
@@ -74,9 +76,11 @@ def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.
         each = bucket(prefix, own)
         all_rows.append(each)
         ends_only.append(replace(each, asking=on(classes)[:, None], mask=each.mask[-1:]))
+    vectors = [c * layout.length + ~t if layout.specific else ~t for c, _, t in learned]
     return Packing(
         prefix=prompts[0][1:shared],
-        learned=on([c * layout.length + ~t if layout.specific else ~t for c, _, t in learned]),
+        learned=on(vectors),
+        period=len(set(vectors)),
         learned_positions=on([position for _, position, _ in learned]),
         frozen=on([token for _, _, token in frozen]),
         frozen_positions=on([position for _, position, _ in frozen]),

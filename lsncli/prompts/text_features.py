@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsncli.device import memory_for
 from lsncli.errors import UsageError
 from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, Vocabulary, text_layout
 
@@ -103,7 +104,9 @@ INIT_STD = 0.02
 """Standard deviation of a random context vector, as in CoOp."""
 
 TEXT_MEMORY = 1 << 28
-"""Largest memory in bytes for the activations of plain texts."""
+"""Largest memory in bytes for the activations of plain texts on a CPU."""
+TEXT_SHARE = 1 / 16
+"""The same on CUDA, as a share of the card's memory."""
 
 
 def new_contexts(
@@ -131,4 +134,5 @@ def new_contexts(
 def text_features(tower: TextTower, texts: Sequence[str]) -> Tensor:
     """Return unit text features (N, D) of plain texts, such as "a photo of a tench"."""
     no_contexts = torch.empty(1, 0, tower.vocabulary.width, device=tower.device)
-    return bounded(tower, text_layout(tower.vocabulary, texts), TEXT_MEMORY)(no_contexts)[0]
+    memory = memory_for(tower.device, TEXT_MEMORY, TEXT_SHARE)
+    return bounded(tower, text_layout(tower.vocabulary, texts), memory)(no_contexts)[0]

@@ -37,7 +37,7 @@ def neighbour_scorer(
         best = rows.new_empty((len(rows), 0))
         indices = torch.empty((len(rows), 0), dtype=torch.int64, device=rows.device)
         for start in range(0, len(bank), BANK):
-            tile = _unit(tiles[start // BANK] if resident else _tile(bank, start))
+            tile = unit_rows(tiles[start // BANK] if resident else _tile(bank, start))
             if weights is not None:
                 tile *= torch.tensor(weights[start : start + BANK], device=rows.device)[:, None]
             similarity, columns = _largest(rows @ tile.T, k)
@@ -71,7 +71,7 @@ def _tile(bank: FloatArray, start: int) -> torch.Tensor:
     return torch.tensor(bank[start : start + BANK])
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
+def unit_rows(rows: torch.Tensor) -> torch.Tensor:
     """Return unit rows in float64, as ``types.unit`` does."""
     wide = rows.to(torch.float64)
     norms = wide.norm(dim=1, keepdim=True)

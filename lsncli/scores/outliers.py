@@ -37,9 +37,9 @@ def class_gaussians(parts: Iterable[tuple[Tensor, Tensor]], classes: int, ridge:
     counts = sums = scatter = torch.zeros((), dtype=torch.float64)
     for features, labels in parts:
         wide = features.double()
-        mine = torch.zeros(classes, wide.shape[1], dtype=torch.float64, device=wide.device)
+        mine = torch.zeros(classes, wide.shape[1], dtype=torch.float64)
         counts = counts + torch.bincount(labels, minlength=classes).cpu()
-        sums = sums + mine.index_add_(0, labels, wide).cpu()
+        sums = sums + mine.index_add_(0, labels.cpu(), wide.cpu())  # CUDA adds in an order that changes
         scatter = scatter + (wide.T @ wide).cpu()
     means = sums / counts[:, None]
     covariance = (scatter - sums.T @ means) / counts.sum()

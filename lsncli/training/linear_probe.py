@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.methods.holdout import HoldoutRows, check_held_out
 from lsncli.methods.workspace import Workspace
 from lsncli.scores.common import CHUNK, check_features
+from lsncli.scores.neighbours import unit_rows
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
-from lsncli.types import Fingerprint, Float64Array, Labels, Rows, unit
+from lsncli.types import Fingerprint, Float64Array, FloatArray, Labels, Rows, unit
 
 TOLERANCE = 1e-3
 """Optimisation stops at this fraction of the gradient at zero weights."""
@@ -77,9 +79,9 @@ def fit_probes(
 
     Minimises mean cross-entropy + |W|^2 / (2 C N) over W (C, D) and an unpenalised bias: the objective and
     the optimiser of scikit-learn's LogisticRegression(C=C), but with rows as they are stored, a chunk of
-    logits at a time, and on a device. In float64; "mps" has none, so the CPU computes instead. Features are
-    centred and scaled to equal curvature, which changes only the number of steps (to a third on CLIP's
-    features, whose mean has most of their length).
+    logits at a time, and on a device; CUDA keeps the rows. In float64; "mps" has none, so the CPU computes
+    instead. Features are centred and scaled to equal curvature, which changes only the number of steps (to a
+    third on CLIP's features, whose mean has most of their length).
 
     ``progress`` counts evaluations of the loss. Raises UsageError for an invalid strength.
     """
@@ -87,7 +89,8 @@ def fit_probes(
         if not (np.isfinite(strength) and strength > 0):
             raise UsageError(f"--c: expected a finite number above 0, found {strength}.")
     where = torch.device("cpu") if device.type == "mps" else device
-    mean, values, vectors = _geometry(rows, where)
+    chunks = _Chunks(rows, where)
+    mean, values, vectors = _geometry(chunks)
     weights = torch.zeros(classes, len(mean), dtype=torch.float64, device=where)
     bias = torch.zeros(classes, dtype=torch.float64, device=where)
     for strength in strengths:
@@ -100,7 +103,7 @@ def fit_probes(
         ) -> tuple[float, Float64Array]:
             point = torch.from_numpy(flat).to(where).view(classes, -1)
             weights, bias = point[:, :-1] @ whitening, point[:, -1] * classes**0.5
-            value, by_weights, by_bias = _mean_loss(rows, mean, weights, bias)
+            value, by_weights, by_bias = _mean_loss(chunks, mean, weights, bias)
             value += decay / 2 * float((weights**2).sum())
             progress(1, f"C {1 / (decay * len(rows)):g}, loss {value:.4f}")
             gradient = torch.cat(
@@ -126,28 +129,54 @@ def _minimum(
     return minimum
 
 
-def _geometry(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Chunks:
+    """Chunks of unit rows in float64 and of their labels, on a device."""
+
+    rows: Rows
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.device.type == "cuda":
+            yield from ((unit_rows(features), labels) for features, labels in self._on_card)
+            return
+        for features, labels in self._stored():
+            yield torch.from_numpy(unit(features)), torch.from_numpy(labels).long()
+
+    def _stored(self) -> Iterator[tuple[FloatArray, Labels]]:
+        for start in range(0, len(self.rows), CHUNK):
+            yield self.rows.features[start : start + CHUNK], self.rows.labels[start : start + CHUNK]
+
+    @cached_property
+    def _on_card(self) -> list[tuple[Tensor, Tensor]]:
+        """The rows in their stored precision: hundreds of evaluations do not send them again."""
+        return [
+            (torch.tensor(features).to(self.device), torch.from_numpy(labels).long().to(self.device))
+            for features, labels in self._stored()
+        ]
+
+
+def _geometry(chunks: _Chunks) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean (D,) of unit rows, and eigenvalues (D,) and eigenvectors (D, D) of their covariance."""
-    dim = rows.features.shape[1]
-    total = torch.zeros(dim, dtype=torch.float64, device=device)
-    squares = torch.zeros(dim, dim, dtype=torch.float64, device=device)
-    for start in range(0, len(rows), CHUNK):
-        part = torch.from_numpy(unit(rows.features[start : start + CHUNK])).to(device)
-        total += part.sum(dim=0)
-        squares += part.T @ part
-    mean = total / len(rows)
-    values, vectors = torch.linalg.eigh(squares / len(rows) - torch.outer(mean, mean))
+    dim = chunks.rows.features.shape[1]
+    total = torch.zeros(dim, dtype=torch.float64, device=chunks.device)
+    squares = torch.zeros(dim, dim, dtype=torch.float64, device=chunks.device)
+    for features, _ in chunks:
+        total += features.sum(dim=0)
+        squares += features.T @ features
+    mean = total / len(chunks)
+    values, vectors = torch.linalg.eigh(squares / len(chunks) - torch.outer(mean, mean))
     return mean, values.clamp_min(0), vectors
 
 
-def _mean_loss(rows: Rows, mean: Tensor, weights: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
+def _mean_loss(chunks: _Chunks, mean: Tensor, weights: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
     """Return the mean cross-entropy of ``weights`` (x - ``mean``) + ``bias``, and its gradients by both."""
     value = 0.0
     by_weights, by_bias = torch.zeros_like(weights), torch.zeros_like(bias)
-    for start in range(0, len(rows), CHUNK):
-        features, labels = _to_device(
-            rows.features[start : start + CHUNK], rows.labels[start : start + CHUNK], mean.device
-        )
+    for features, labels in chunks:
         centred = features - mean
         errors = torch.log_softmax(torch.addmm(bias, centred, weights.T), dim=1)
         value -= float(errors.gather(1, labels[:, None]).sum())
@@ -155,11 +184,7 @@ def _mean_loss(rows: Rows, mean: Tensor, weights: Tensor, bias: Tensor) -> tuple
         errors[torch.arange(len(labels), device=mean.device), labels] -= 1
         by_weights += errors.T @ centred
         by_bias += errors.sum(dim=0)
-    return value / len(rows), by_weights / len(rows), by_bias / len(rows)
-
-
-def _to_device(features: NDArray[np.floating], labels: Labels, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(unit(features)).to(device), torch.from_numpy(labels).long().to(device)
+    return value / len(chunks), by_weights / len(chunks), by_bias / len(chunks)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.dualcoop import DUAL, NEGATIVE, POSITIVE, Asymmetric
 from lsncli.prompts.layout import TextTower
-from lsncli.prompts.learner import MEMORY, LearnedContexts, learn
+from lsncli.prompts.learner import LearnedContexts, learn, step_memory
 from lsncli.prompts.settings import Kind, PromptSettings
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
@@ -88,7 +88,7 @@ def train_prompts(
     settings: PromptSettings,
     *,
     kernel: str = "auto",
-    memory: int = MEMORY,
+    memory: int = 0,
     resume: bool = True,
     target_tpr: float = TARGET_TPR,
     progress: ProgressCallback = silent,
@@ -98,7 +98,8 @@ def train_prompts(
 
     An interrupted training with the same settings, rows and model resumes after its last epoch and gives the
     same prompts; ``resume=False`` starts anew. New positive prompts remove the negative prompts of earlier
-    ones, whose held-out rows may differ. ``progress`` counts steps; ``memory`` is in bytes.
+    ones, whose held-out rows may differ. ``progress`` counts steps; ``memory`` is that of
+    ``learner.step_memory``.
     """
     tower, learned = learn_resumably(
         work.checkpoint(settings.kind),
@@ -126,7 +127,7 @@ def learn_resumably(
     *,
     objective: Asymmetric | None = None,
     kernel: str = "auto",
-    memory: int = MEMORY,
+    memory: int = 0,
     resume: bool = True,
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
@@ -138,7 +139,7 @@ def learn_resumably(
     """
     check_distinct(plan.split.classes, text_ids_of(backbone), where=f"Split '{plan.split.name}'")
     tower = with_text(backbone).text_tower(precision=settings.precision, kernel=kernel)
-    stored = load_checkpoint(path) if resume else None
+    stored, memory = load_checkpoint(path) if resume else None, step_memory(tower.device, memory)
     with threads_for(tower.vocabulary.width):
         run = _run(backbone, tower, plan, settings, objective, memory)
         if stored and kernel == "auto" and stored.run == run | {"kernel": stored.run.get("kernel")}:
@@ -236,7 +237,7 @@ def train_dualcoop(
     loss: Asymmetric = Asymmetric(),  # noqa: B008 (frozen)
     *,
     kernel: str = "auto",
-    memory: int = MEMORY,
+    memory: int = 0,
     resume: bool = True,
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,

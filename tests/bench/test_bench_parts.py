@@ -183,6 +183,15 @@ def test_a_row_sees_only_what_was_learned_for_it(tmp_path: Path) -> None:
     assert work.negative == tmp_path / "n.safetensors"
 
 
+def test_several_jobs_use_all_gpus_and_one_uses_the_best_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "gpus", lambda name: ["cuda:0", "cuda:1"] if name == "auto" else [])
+    monkeypatch.setattr(rates, "pick_device", lambda name: {"auto": "cuda"}.get(name, name))
+    assert rates._devices("auto", 4) == ["cuda:0", "cuda:1"]
+    assert rates._devices("auto", 1) == ["cuda"]
+    assert rates._devices("cuda:1", 4) == ["cuda:1"]
+    assert rates._devices("cpu", 4) == ["cpu"]
+
+
 def test_estimates_are_the_median_of_earlier_jobs(tmp_path: Path) -> None:
     timings = Results(tmp_path / "t.jsonl")
     timings.append([{"label": "a", "units": 10, "seconds": one} for one in (10.0, 20.0, 90.0)])

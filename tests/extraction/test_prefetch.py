@@ -1,7 +1,8 @@
 """The stages of a CUDA device: what can be seen of them without one, and with one."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, get_ident
@@ -17,6 +18,7 @@ from lsncli.extraction import encoder as encode
 from lsncli.extraction.encoder import ENCODERS, encode_stream, own_stream
 from lsncli.images.listing import list_images
 from lsncli.images.loader import Batch, load_batches
+from lsncli.types import Seconds
 
 
 def test_batches_are_pinned_moved_and_encoded_by_threads_of_their_own(
@@ -72,6 +74,43 @@ def test_other_devices_have_no_streams() -> None:
     for device in (torch.device("cpu"), torch.device("mps")):
         with own_stream(device):
             assert True
+
+
+def test_threads_have_streams_of_their_own_and_later_ones_use_them_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None:
+            self.device, self.waits = device, 0
+            made.append(self)
+
+        def wait_stream(self, other: str) -> None:
+            assert other == f"default of {self.device}"
+            self.waits += 1
+
+        def synchronize(self) -> None:
+            pass
+
+    monkeypatch.setattr(encode, "_free", defaultdict(list))
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: f"default of {device}")
+    one, other = torch.device("cuda", 0), torch.device("cuda", 1)
+    for _ in range(40):  # more than the 32 that torch has
+        with own_stream(one), own_stream(one):
+            pass
+        with own_stream(other):
+            pass
+    assert [stream.device for stream in made] == [one, one, other]
+    assert [stream.waits for stream in made] == [40] * 3
+    pixels = torch.ones(1)
+    batch = Batch(0, 1, pixels, np.zeros(1), ("a",), (), Seconds(), lambda: None)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking: (self, device, non_blocking))
+    for _ in range(3):
+        assert encode.mover(one)(batch).pixels == (pixels, one, True)
+    assert [stream.waits for stream in made] == [40, 40, 40, 0]
 
 
 @pytest.mark.gpu

@@ -53,6 +53,12 @@ def check(layout: PromptLayout) -> Packing:
     everything = sorted(row for each in own.values() for row in each)
     assert everything == list(range(prefix, len(rows)))  # each own row belongs to one class
     check_buckets(packing)
+    learned = packing.learned.tolist()
+    if learned:  # every class has the vectors of a shared context once, in the same order
+        times = len(learned) // packing.period
+        assert learned == learned[: packing.period] * times
+        assert len(set(learned)) == packing.period
+        assert times == (1 if layout.specific else len(layout.prompts))
     if layout.specific:  # vector j of class c is the c * M + j th of them all
         owner = {row: c for c, each in own.items() for row in each}
         for i, vector in enumerate(packing.learned.tolist()):

@@ -20,7 +20,7 @@ from typing import cast
 import torch
 
 from lsncli import console
-from lsncli.device import pick_device, working_gpus
+from lsncli.device import gpus, pick_device
 from lsncli.errors import LsnError
 from lsncli.extraction.engines import EngineRequest, WorkerGroup
 from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, work_part
@@ -121,11 +121,6 @@ def work(job: PartJob, group: WorkerGroup, progress: console.ProgressCallback) -
     finally:
         _stop(workers)
     return sorted(results, key=lambda part: part.index)
-
-
-def gpus(device: str) -> list[str]:
-    """Return the GPUs to distribute over: all that work for ``auto`` and ``cuda``, else none."""
-    return [f"cuda:{index}" for index in working_gpus()] if device in ("auto", "cuda") else []
 
 
 def devices(group: WorkerGroup) -> list[str]:

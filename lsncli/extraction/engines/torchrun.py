@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from lsncli import console
+from lsncli.device import gpus
 from lsncli.errors import LsnError, UsageError
 from lsncli.extraction.engines import EngineRequest, WorkerGroup
-from lsncli.extraction.engines.local import gpus
 from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, work_part
 from lsncli.locks import locked
 from lsncli.signals import hear_termination
