@@ -57,11 +57,7 @@ class CalibrateOptions:
     ] = None
     model: Annotated[
         str | None,
-        typer.Option(
-            envvar="LSN_MODEL",
-            help="The model of --classes, if not that of the features.",
-            rich_help_panel=options.MODEL_PANEL,
-        ),
+        options.model_option("The model of --classes, if not that of the features."),
     ] = None
     batch_size: options.BatchSize = 0
     workers: options.Workers = 0

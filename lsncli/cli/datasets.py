@@ -1,6 +1,7 @@
 """``lsn datasets``: list the image sets that the tables need, and check those that are present."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,22 +47,28 @@ SHOWN = 10
 """Most differences of one set in output for people; programs get all."""
 
 
-def datasets(
+@dataclass(frozen=True, kw_only=True)
+class DatasetsOptions:
+    """The options of `lsn datasets`."""
+
     action: Annotated[
         Literal["list", "verify"],
         typer.Argument(
             help="list: what is needed, found and missing. verify: count images and classes of what is there."
         ),
-    ] = "list",
-    suite: Annotated[str, typer.Option(help="paper, mini or a FILE.toml.")] = "paper",
-    data: Annotated[
-        Path, ONLY_READ, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")
-    ] = Path("data"),
-    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None,
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = "list"
+    suite: Annotated[str, typer.Option(help="paper, mini or a FILE.toml.")] = "paper"
+    data: Annotated[Path, ONLY_READ, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")] = (
+        Path("data")
+    )
+    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None
+    format: options.Format = "table"
+    output: options.Output = None
+    quiet: options.Quiet = False
+
+
+@options.command(DatasetsOptions)
+def datasets(arguments: DatasetsOptions) -> None:
     """List the image sets that the tables of a suite need, or check those that are there.
 
     `lsn datasets verify` opens no image: it counts files in folders and tars, lists every difference, and
@@ -69,18 +76,18 @@ def datasets(
     """
     from lsncli.bench.suite_toml import load_suite
 
-    loaded = load_suite(suite)
-    for name in only or ():
+    loaded, only = load_suite(arguments.suite), arguments.only or ()
+    for name in only:
         if name not in loaded.sets:
             known = ", ".join(loaded.sets)
             raise UsageError(
                 f"--set: the suite '{loaded.name}' has no set '{name}'.", f"Expected one of {known}."
             )
     sets = [dataset for name, dataset in loaded.sets.items() if not only or name in only]
-    if action == "verify":
-        _verify(sets, data, format, output, quiet)
-        return
-    _list(sets, loaded.tables_by_set(), data, _bundled(loaded), format, output, quiet)
+    if arguments.action == "verify":
+        _verify(sets, arguments)
+    else:
+        _list(sets, loaded.tables_by_set(), _bundled(loaded), arguments)
 
 
 def _bundled(suite: "Suite") -> Collection[str]:
@@ -95,15 +102,13 @@ def _bundled(suite: "Suite") -> Collection[str]:
 def _list(
     sets: "Sequence[Dataset]",
     tables: dict[str, tuple[str, ...]],
-    data: Path,
     bundled: Collection[str],
-    format: options.FormatName,
-    output: Path | None,
-    quiet: bool,
+    arguments: DatasetsOptions,
 ) -> None:
     """Print the needed sets, where each was found, and how to obtain the missing ones."""
     from lsncli.evaluation.dataset_check import locate
 
+    quiet, data = arguments.quiet, arguments.data
     layouts = {dataset.name: locate(data, dataset) for dataset in sets}
     rows = []
     for dataset in sets:
@@ -115,8 +120,8 @@ def _list(
             "found": layout.description if layout else absent,
         }
         rows.append(vars(dataset) | row | {"path": str(layout.path) if layout else ""})
-    people = FORMATS[format].people
-    render(rows, NEEDED if people else [*NEEDED, *MORE], format, output)
+    people = FORMATS[arguments.format].people
+    render(rows, NEEDED if people else [*NEEDED, *MORE], arguments.format, arguments.output)
     for dataset in sets:
         layout = layouts[dataset.name]
         if layout is not None and layout.path.stem != dataset.name:
@@ -138,12 +143,11 @@ def _list(
         )
 
 
-def _verify(
-    sets: "Sequence[Dataset]", data: Path, format: options.FormatName, output: Path | None, quiet: bool
-) -> None:
+def _verify(sets: "Sequence[Dataset]", arguments: DatasetsOptions) -> None:
     """Count images and classes of the present sets. Raises LsnError for a difference, or without sets."""
     from lsncli.evaluation.dataset_check import locate, verify
 
+    quiet, data = arguments.quiet, arguments.data
     layouts = [(dataset, locate(data, dataset)) for dataset in sets]
     present = [(dataset, layout) for dataset, layout in layouts if layout is not None]
     missing = [dataset.name for dataset, layout in layouts if layout is None]
@@ -157,9 +161,9 @@ def _verify(
         for dataset, layout in present:
             checked.append(verify(dataset, layout))
             progress(1, dataset.name)
-    people = FORMATS[format].people
+    people = FORMATS[arguments.format].people
     rows = [row for result in checked for row in _rows(result, SHOWN if people else None)]
-    render(rows, CHECKED, format, output)
+    render(rows, CHECKED, arguments.format, arguments.output)
     if missing:
         say(f"Not there, so not verified: {', '.join(missing)}.", quiet=quiet)
     wrong = [result for result in checked if not result.ok]

@@ -1,5 +1,6 @@
 """``lsn explain``: the verdict on one image, its reasons, and heat maps of positive and negative prompts."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,33 +21,39 @@ if TYPE_CHECKING:
 DETECTOR = "detector"
 
 
-def explain(
-    image: Annotated[Path, typer.Argument(help="The image to explain.", metavar="IMAGE")],
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """The options of `lsn explain`."""
+
+    image: Annotated[Path, typer.Argument(help="The image to explain.", metavar="IMAGE")]
     classes: Annotated[
         list[str] | None,
         typer.Option("--class", help="Also explain this class, repeatable; the predicted one always is."),
-    ] = None,
+    ] = None
     head: Annotated[
         str | None,
         typer.Option(
             help="Prompts: detector (its own), positive (learned), hand or ensemble; the first available."
         ),
-    ] = None,
+    ] = None
     train: Annotated[
         str, typer.Option(help="Split of the training images, whose classes hand-written prompts name.")
-    ] = "train",
-    top: Annotated[int, typer.Option(min=1, help="Number of likeliest classes to show.")] = 5,
-    nearest: Annotated[int, typer.Option(min=0, help="Number of nearest training images to show.")] = 5,
-    to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path("."),
-    timeout: options.Timeout = None,
-    image_timeout: options.ImageTimeout = None,
-    work: options.WorkFolder = options.DEFAULT_WORK,
-    pretrained: options.Pretrained = "",
-    device: options.Device = "auto",
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = "train"
+    top: Annotated[int, typer.Option(min=1, help="Number of likeliest classes to show.")] = 5
+    nearest: Annotated[int, typer.Option(min=0, help="Number of nearest training images to show.")] = 5
+    to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path(".")
+    timeout: options.Timeout = None
+    image_timeout: options.ImageTimeout = None
+    work: options.WorkFolder = options.DEFAULT_WORK
+    pretrained: options.Pretrained = ""
+    device: options.Device = "auto"
+    format: options.Format = "table"
+    output: options.Output = None
+    quiet: options.Quiet = False
+
+
+@options.command(ExplainOptions)
+def explain(arguments: ExplainOptions) -> None:
     """Explain why an image is ID or OOD: the score and its parts, classes, training images, heat maps.
 
     Writes NAME.explain.png, a sheet of the numbers and all maps, one picture a map, and NAME.explain.json.
@@ -65,17 +72,18 @@ def explain(
     from lsncli.report.explanation_images import write_heat_maps
     from lsncli.report.explanation_tables import print_explanation
 
-    options.set_timeouts(timeout, image_timeout)
-    workspace, resolved_device = Workspace(work), str(pick_device(device))
+    options.set_timeouts(arguments.timeout, arguments.image_timeout)
+    image, to, quiet, classes = arguments.image, arguments.to, arguments.quiet, arguments.classes or ()
+    workspace, device = Workspace(arguments.work), str(pick_device(arguments.device))
     picture, source = read_image(image), named([image])
     name = Path(source.partition("?")[0]).stem if as_url(image) else image.stem
-    detector, backbone = _detector(workspace, pretrained, device, quiet)
-    prompts = _head(workspace, head, train, detector, backbone, quiet)
-    check_classes(prompts, classes or ())
-    split = _training_split(workspace, train, quiet)
+    detector, backbone = _detector(workspace, arguments)
+    prompts = _head(workspace, detector, backbone, arguments)
+    check_classes(prompts, classes)
+    split = _training_split(workspace, arguments.train, quiet)
     held_out = None
     if detector is not None and split is not None:
-        held_out = held_out_scores(workspace, Scorer(detector, lambda: backbone, resolved_device), split)
+        held_out = held_out_scores(workspace, Scorer(detector, lambda: backbone, device), split)
     evidence = explain_verdict(
         source,
         picture,
@@ -84,13 +92,13 @@ def explain(
         detector=detector,
         held_out=held_out,
         split=split,
-        top=top,
-        count=nearest,
-        device=resolved_device,
+        top=arguments.top,
+        count=arguments.nearest,
+        device=device,
     )
-    explanation, problem = try_explain(backbone, prompts, picture, classes or (), evidence.likely[0].name)
+    explanation, problem = try_explain(backbone, prompts, picture, classes, evidence.likely[0].name)
     files = write_heat_maps(to, name, explanation, evidence)
-    print_explanation(explanation, evidence, files, format, output)
+    print_explanation(explanation, evidence, files, arguments.format, arguments.output)
     if problem:
         say(problem, quiet=quiet, style="yellow")
     if detector is not None and detector.threshold.doubt:
@@ -102,9 +110,7 @@ def explain(
     )
 
 
-def _detector(
-    workspace: Workspace, pretrained: str, device: str, quiet: bool
-) -> "tuple[SavedDetector | None, Backbone]":
+def _detector(workspace: Workspace, arguments: ExplainOptions) -> "tuple[SavedDetector | None, Backbone]":
     """Return the detector of the workspace, or None if it is of another model than the store, and the model.
 
     Without a store, the model is that of the detector.
@@ -112,6 +118,7 @@ def _detector(
     from lsncli.artefacts.detector import load_detector
     from lsncli.backbones import load_again
 
+    pretrained, device, quiet = arguments.pretrained, arguments.device, arguments.quiet
     if not workspace.detector.is_file():
         say("No detector, so no verdict: make one with `lsn calibrate`.", quiet=quiet)
         return None, workspace_backbone(workspace, pretrained, device)
@@ -132,19 +139,15 @@ def _detector(
 
 
 def _head(
-    workspace: Workspace,
-    name: str | None,
-    train: str,
-    detector: "SavedDetector | None",
-    backbone: "Backbone",
-    quiet: bool,
+    workspace: Workspace, detector: "SavedDetector | None", backbone: "Backbone", arguments: ExplainOptions
 ) -> "Head":
     """Return the prompts of --head, or else those of the detector, with any negative prompts."""
     from lsncli.methods.heads import MEANS, TEXT_HEADS, head_from, make_head
     from lsncli.methods.holdout import labelled_split
 
     has_prompts = detector is not None and detector.head_name in (*TEXT_HEADS, MEANS)
-    name = name or (DETECTOR if has_prompts else "positive" if workspace.positive.is_file() else "hand")
+    available = DETECTOR if has_prompts else "positive" if workspace.positive.is_file() else "hand"
+    name = arguments.head or available
     if name not in (DETECTOR, *TEXT_HEADS):
         raise UsageError(f"--head: expected one of {', '.join((DETECTOR, *TEXT_HEADS))}, found '{name}'.")
     learned = workspace.negative.is_file()
@@ -156,11 +159,12 @@ def _head(
             )
         head = head_from(detector.head, lambda: backbone)
     else:
-        names = () if name == "positive" else labelled_split(workspace, train, option="--train").classes
+        split = None if name == "positive" else labelled_split(workspace, arguments.train, option="--train")
+        names = split.classes if split else ()
         head = make_head(workspace, name, names, negatives=learned, model=lambda: backbone)
     if head.negative is None:
         hint = "--head positive looks through the learned ones" if learned else "`lsn train-neg` learns them"
-        say(f"These prompts have no negative ones: {hint}.", quiet=quiet)
+        say(f"These prompts have no negative ones: {hint}.", quiet=arguments.quiet)
     return head
 
 

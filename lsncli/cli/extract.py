@@ -118,7 +118,7 @@ COLUMNS = [
     Column("rows", "Rows", digits=0),
     Column("classes", "Classes", digits=0),
     Column("failures", "Failures", digits=0),
-    Column("resumed", "Found done", digits=0),
+    Column("resumed", "Resumed", digits=0),
     Column("images_per_second", "Images/s", digits=1),
 ]
 # The fields of ``lsncli.types.Seconds``, which help must not load: numpy comes with it.
@@ -159,11 +159,9 @@ def extract(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            envvar="LSN_MODEL",
-            help="mini, ARCHITECTURE:TAG, hf-hub:ORG/NAME, local-dir:PATH or blip:PATH. "
-            "Default: the store's, else ViT-B-16-quickgelu:openai.",
-            rich_help_panel=options.MODEL_PANEL,
+        options.model_option(
+            "mini, ARCHITECTURE:TAG, hf-hub:ORG/NAME, local-dir:PATH or blip:PATH. "
+            "Default: the store's, else ViT-B-16-quickgelu:openai."
         ),
     ] = None,
     pretrained: options.Pretrained = "",

@@ -66,10 +66,7 @@ class NegationOptions:
     ] = None
     model: Annotated[
         str | None,
-        typer.Option(
-            help="Model for SOURCE; see `lsn models`. The store's if left out.",
-            rich_help_panel=options.MODEL_PANEL,
-        ),
+        options.model_option("Model for SOURCE; see `lsn models`. The store's if left out.", envvar=None),
     ] = None
     pretrained: options.Pretrained = ""
     device: options.Device = "auto"

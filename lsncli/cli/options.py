@@ -72,6 +72,12 @@ WorkFolder = Annotated[
 ]
 DEFAULT_WORK = Path("lsn-work")
 
+
+def model_option(help: str, envvar: str | None = "LSN_MODEL") -> Any:
+    """Return the option --model of a command; ``help`` says what the model is for, and the default."""
+    return typer.Option("--model", envvar=envvar, help=help, rich_help_panel=MODEL_PANEL)
+
+
 Pretrained = Annotated[
     str,
     typer.Option(
@@ -176,11 +182,7 @@ ClassNames = Annotated[
 ]
 ClassNamesModel = Annotated[
     str | None,
-    typer.Option(
-        envvar="LSN_MODEL",
-        help="Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai.",
-        rich_help_panel=MODEL_PANEL,
-    ),
+    model_option("Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai."),
 ]
 if TYPE_CHECKING:
     FormatName = str

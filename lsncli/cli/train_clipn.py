@@ -1,5 +1,6 @@
 """``lsn train-no``: train CLIPN's "no" text encoder, and make its head for the workspace's classes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,44 +31,47 @@ COLUMNS = [
 ]
 
 
-def train_no(
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The options of `lsn train-no`."""
+
     pairs: Annotated[
         list[Path] | None,
         typer.Argument(help="A .csv with the columns image,caption, or webdataset tars.", metavar="PAIRS"),
-    ] = None,
+    ] = None
     tower: Annotated[
         Path | None,
         ONLY_READ,
         typer.Option(help="A trained no-tower.safetensors: only make the head."),
-    ] = None,
+    ] = None
     yes: Annotated[
         Path | None,
         ONLY_READ,
         typer.Option(help="Text features (C, D) computed elsewhere (.npy, .npz, ...), with --no."),
-    ] = None,
+    ] = None
     no: Annotated[
         Path | None, ONLY_READ, typer.Option("--no", help="Their 'no' features, (C, D) or as .npy (K, C, D).")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split whose classes the head is for.")] = "train",
+    ] = None
+    split: Annotated[str, typer.Option(help="Split whose classes the head is for.")] = "train"
     templates: Annotated[
         Literal["ensemble", "hand"],
         typer.Option(help="Prompts of each class: OpenAI's 80 templates, or 'a photo of a ...'."),
-    ] = "ensemble",
+    ] = "ensemble"
     epochs: Annotated[
         int, typer.Option(help="Passes over the pairs.", rich_help_panel=train_prompts.SCHEDULE)
-    ] = 10,
+    ] = 10
     batch_size: Annotated[
         int, typer.Option(min=2, help="Pairs a step.", rich_help_panel=train_prompts.SCHEDULE)
-    ] = 2048,
+    ] = 2048
     rate: Annotated[
         float, typer.Option(help="Learning rate of AdamW.", rich_help_panel=train_prompts.SCHEDULE)
-    ] = 3e-4,
-    resume: train_prompts.Resume = True,
-    seed: train_prompts.Seed = 0,
-    max_failure_rate: options.MaxFailureRate = 0.05,
-    work: options.WorkFolder = options.DEFAULT_WORK,
-    pretrained: options.Pretrained = "",
-    device: options.Device = "auto",
+    ] = 3e-4
+    resume: train_prompts.Resume = True
+    seed: train_prompts.Seed = 0
+    max_failure_rate: options.MaxFailureRate = 0.05
+    work: options.WorkFolder = options.DEFAULT_WORK
+    pretrained: options.Pretrained = ""
+    device: options.Device = "auto"
     chunk: Annotated[
         int,
         typer.Option(
@@ -75,12 +79,15 @@ def train_no(
             help="Captions in memory at a time; more are cut into exact pieces.",
             rich_help_panel=options.MODEL_PANEL,
         ),
-    ] = 64,
-    workers: options.Workers = 0,
-    format: options.Format = "table",
-    output: options.Output = None,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = 64
+    workers: options.Workers = 0
+    format: options.Format = "table"
+    output: options.Output = None
+    quiet: options.Quiet = False
+
+
+@options.command(NoOptions)
+def train_no(arguments: NoOptions) -> None:
     """Learn a "no" text encoder from image-caption pairs (CLIPN), then make its head for your classes.
 
     Image encoder and text encoder stay as they are; writes no-tower.safetensors and clipn.head.safetensors.
@@ -93,36 +100,24 @@ def train_no(
     from lsncli.prompts.clipn import NoSettings
     from lsncli.training import clipn
 
-    if sum((bool(pairs), tower is not None, yes is not None and no is not None)) != 1 or (yes is None) != (
-        no is None
-    ):
+    yes, no, tower, quiet = arguments.yes, arguments.no, arguments.tower, arguments.quiet
+    sources = (bool(arguments.pairs), tower is not None, yes is not None and no is not None)
+    if sum(sources) != 1 or (yes is None) != (no is None):
         raise UsageError(
             "Name image-caption pairs, or --tower FILE, or --yes FILE and --no FILE: one of the three.",
             "lsn train-no pairs.csv",
         )
-    workspace = Workspace(work)
-    classes = labelled_split(workspace, split).classes
-    settings = NoSettings(epochs=epochs, batch_size=batch_size, rate=rate, seed=seed)
+    workspace, templates = Workspace(arguments.work), arguments.templates
+    classes = labelled_split(workspace, arguments.split).classes
+    settings = NoSettings(
+        epochs=arguments.epochs, batch_size=arguments.batch_size, rate=arguments.rate, seed=arguments.seed
+    )
     encoder: NoTower | None = None
     if yes is not None and no is not None:
         head = clipn.import_head(workspace, read_table(yes), read_table(no), classes)
     else:
-        backbone = train_prompts.workspace_backbone(workspace, pretrained, device)
-        if tower is not None:
-            encoder = load_no_tower(tower)
-        else:
-            encoder = _train(
-                workspace,
-                backbone,
-                pairs or [],
-                settings,
-                device=device,
-                chunk=chunk,
-                workers=options.threads(workers),
-                max_failure_rate=max_failure_rate,
-                resume=resume,
-                quiet=quiet,
-            )
+        backbone = train_prompts.workspace_backbone(workspace, arguments.pretrained, arguments.device)
+        encoder = _train(workspace, backbone, settings, arguments) if tower is None else load_no_tower(tower)
         with progress_bar("class texts", clipn.count_texts(templates, classes), quiet=quiet) as progress:
             head = clipn.write_tower_head(
                 workspace, backbone, encoder, classes, templates=templates, progress=progress
@@ -137,24 +132,14 @@ def train_no(
         "first_loss": head.history[0] if head.history else None,
         "last_loss": head.history[-1] if head.history else None,
     }
-    render([row], COLUMNS, format, output)
-    if pairs:
+    render([row], COLUMNS, arguments.format, arguments.output)
+    if arguments.pairs:
         say(f"Wrote {workspace.no_tower}.", quiet=quiet)
     say(f"Wrote {workspace.head(head.kind)}. Next: lsn eval --method clipn", quiet=quiet)
 
 
 def _train(
-    workspace: Workspace,
-    backbone: "Backbone",
-    paths: list[Path],
-    settings: "NoSettings",
-    *,
-    device: str,
-    chunk: int,
-    workers: int,
-    max_failure_rate: float,
-    resume: bool,
-    quiet: bool,
+    workspace: Workspace, backbone: "Backbone", settings: "NoSettings", arguments: NoOptions
 ) -> "NoTower":
     """Encode the pairs, then train, with a progress bar for each."""
     from lsncli.backbones import with_text
@@ -164,10 +149,11 @@ def _train(
     from lsncli.training.image_captions import read_pairs
 
     with_text(backbone)  # before the images are encoded
-    pairs = read_pairs(paths)
+    quiet, batch_size = arguments.quiet, options.images_at_once(0, arguments.device)
+    pairs = read_pairs(arguments.pairs or [])
     with progress_bar("images", len(pairs.items), quiet=quiet) as progress:
-        encoder = Encoder(backbone, options.images_at_once(0, device), workers, progress)
-        encoded = clipn.encode_pairs(pairs, encoder, max_failure_rate)
+        encoder = Encoder(backbone, batch_size, options.threads(arguments.workers), progress)
+        encoded = clipn.encode_pairs(pairs, encoder, arguments.max_failure_rate)
     for failure in encoded.failures[:3]:
         say(f"Left out: {failure.key}: {failure.reason}.", quiet=quiet, style="yellow")
     if len(encoded.failures) > 3:
@@ -185,8 +171,8 @@ def _train(
             encoded,
             yes,
             settings,
-            chunk=chunk,
-            resume=resume,
+            chunk=arguments.chunk,
+            resume=arguments.resume,
             progress=progress,
             remark=lambda text: say(text, quiet=quiet),
         )

@@ -87,11 +87,7 @@ class HeadOptions:
     label_column: options.LabelColumn = ""
     model: Annotated[
         str | None,
-        typer.Option(
-            envvar="LSN_MODEL",
-            help="The model to tune. (ViT-B-16-quickgelu:openai)",
-            rich_help_panel=options.MODEL_PANEL,
-        ),
+        options.model_option("The model to tune. (ViT-B-16-quickgelu:openai)"),
     ] = None
     pretrained: options.Pretrained = ""
     device: options.Device = "auto"

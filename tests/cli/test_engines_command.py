@@ -124,7 +124,7 @@ def test_the_first_of_several_processes_says_whose_rows_and_seconds_it_shows(
     shares = (*words, "--engine", "torchrun")
     told = lsn(*shares)
     assert told.code == 0, told.err
-    titles = ("Rows (process 0)", "Failures (process 0)", "Found done (process 0)")
+    titles = ("Rows (process 0)", "Failures (process 0)", "Resumed (process 0)")
     assert all(title in told.out for title in titles)
     assert "Seconds, summed over threads and processes that work at once: read " in told.err
     monkeypatch.setenv("RANK", "1")

@@ -59,9 +59,9 @@ def test_every_option_is_read(name: str) -> None:
 
 
 def test_an_option_whose_use_is_deleted_is_found() -> None:
-    source = inspect.getsource(functions()["lsn train-no"])
-    assert "chunk=chunk," in source
-    assert unread(source.replace("chunk=chunk,", "")) == {"chunk"}
+    source = inspect.getsource(functions()["lsn eval"])
+    assert "keep=cache and not costs," in source
+    assert unread(source.replace("keep=cache and not costs,", "keep=not costs,")) == {"cache"}
     source = inspect.getsource(train_head)
     assert "arguments.c," in source
     assert unread_fields(train_head.HeadOptions, source.replace("arguments.c,", "0,")) == {"c"}
