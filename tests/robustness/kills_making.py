@@ -16,44 +16,14 @@ from lsncli.bench.results import Results
 from lsncli.extraction import extract as extraction
 from lsncli.store.reader import list_splits
 from lsncli.training import checkpoints as resume
-from tests.fixtures.bench_samples import PROVENANCE
+from tests.fixtures.bench_samples import PROMPTS, PROVENANCE, suite_text
 from tests.fixtures.training_samples import features_of
 from tests.robustness.killing import Subject, finished, start
 
 CPU = ["--device", "cpu", "--quiet"]
 EXTRACT = ["--model", "mini", "--batch-size", "4", "--workers", "2", *CPU]
 EPOCHS = 30
-SUITE = """
-title = "noise"
-model = "mini"
-mode = "fast"
-shots = 4
-[sets.in-train]
-title = "noise to learn from"
-[sets.in-test]
-title = "noise to test on"
-[sets.near]
-title = "other noise"
-[id.three]
-title = "three classes"
-train = "in-train"
-test = "in-test"
-[learn]
-coop = { kind = "positive", epochs = 3, length = 4, batch_size = 4 }
-lsn = { kind = "negative", epochs = 3, length = 4, batch_size = 4 }
-[tables.mine]
-id = "three"
-[tables.mine.ood]
-Near = "near"
-[tables.mine.rows."MCM"]
-method = "mcm"
-[tables.mine.rows."CoOp"]
-method = "mcm:positive"
-learn = ["coop"]
-[tables.mine.rows."CoOp + LSN"]
-method = "lsn"
-learn = ["coop", "lsn"]
-"""
+SUITE = suite_text(epochs=3, coop_epochs=3, ood=["near"], rows=PROMPTS)
 
 
 def noise(folder: Path, classes: int, count: int, seed: int) -> Path:

@@ -28,44 +28,21 @@ import lsncli
 from lsncli.artefacts.detector import load_detector
 from lsncli.artefacts.prompts import load_prompts
 from lsncli.cli.app import main
+from tests.fixtures.bench_samples import suite_text
 
 MODEL = ("--model", "mini", "--device", "cpu")
 LEARN = ("--epochs", "2", "--context-length", "4", "--device", "cpu", "--kernel", "torch")
 PARTS = ("--batch-size", "4", "--part-rows", "4")
-SUITE = """
-title = "two rows"
-model = "mini"
-mode = "fast"
-shots = 2
-[sets.in]
-title = "noise"
-[sets.far]
-title = "other noise"
-[id.two]
-title = "two classes"
-train = "in"
-test = "in"
-[learn]
-coop = { kind = "positive", epochs = 1, length = 4, batch_size = 4 }
-[tables.mine]
-id = "two"
-[tables.mine.ood]
-Far = "far"
-[tables.mine.rows."MCM"]
-method = "mcm"
-[tables.mine.rows."CoOp"]
-method = "mcm:positive"
-learn = ["coop"]
-"""
+SUITE = suite_text(coop_epochs=1, shots=2, ood=["far"], rows=["MCM", "CoOp"])
 COMMANDS: dict[str, tuple[str, ...]] = {
     "extract": ("extract", "data/far", "--split", "new", *MODEL),
-    "overwrite": ("extract", "data/in", "--split", "train", "--overwrite", *MODEL, *PARTS),
+    "overwrite": ("extract", "data/in-train", "--split", "train", "--overwrite", *MODEL, *PARTS),
     "train-pos": ("train-pos", *LEARN),
     "train-neg": ("train-neg", *LEARN),
     "score": ("score", "data/far", "--device", "cpu"),
     "calibrate": ("calibrate", "--method", "mcm"),
     "eval": ("eval", "--method", "mcm", "--method", "lsn", "--device", "cpu"),
-    "bench": ("bench", "--suite", "two.toml", "--table", "mine", "--data", "data", "--device", "cpu"),
+    "bench": ("bench", "--suite", "noise.toml", "--table", "mine", "--data", "data", "--device", "cpu"),
     "verify": ("store", "verify"),
     "merge": ("store", "merge", "--split", "parts"),
     "export": ("store", "export", "out.npz", "--split", "train"),
@@ -104,15 +81,16 @@ def template(place: Path, learned: bool) -> None:
     """A workspace with everything the commands need, prompts only if ``learned``, in ``place``/work; images
     beside it."""
     numbers = np.random.default_rng(7)
-    for folder, count in (("in/cat", 12), ("in/dog", 12), ("far", 12)):
+    sets = {"in-train/cat": 12, "in-train/dog": 12, "in-test/cat": 4, "in-test/dog": 4, "far": 12}
+    for folder, count in sets.items():
         (place / "data" / folder).mkdir(parents=True)
         for number in range(count):
             pixels = numbers.integers(0, 256, (40, 40, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(place / "data" / folder / f"{number}.png")
-    (place / "two.toml").write_text(SUITE)
+    (place / "noise.toml").write_text(SUITE)
     for words in (
-        ("extract", "data/in", "--split", "train", *MODEL, *PARTS),
-        ("extract", "data/in", "--split", "test", *MODEL),
+        ("extract", "data/in-train", "--split", "train", *MODEL, *PARTS),
+        ("extract", "data/in-train", "--split", "test", *MODEL),
         ("extract", "data/far", "--split", "far", *MODEL),
         ("extract", "data/far", "--split", "parts", "--no-merge", *MODEL, *PARTS),
         COMMANDS["calibrate"],
