@@ -3,10 +3,9 @@
     python -m benchmarks.accuracy.ablations 4 [--mode paper|official|fast|best] [--columns NAME,NAME] ...
     python -m benchmarks.accuracy.ablations 5
 
-Prints FPR95 and AUROC of every row and column, mean and spread (standard deviation) over seeds, and writes
-results/ablation-table4.json. Interrupted, it goes on where it stopped. The paper's own tables are on
-ImageNet-100 with CoCoOp and ViT-B/16: these are the same comparisons on other data, with CoOp and the mini
-model.
+Prints FPR95 and AUROC of every row and column, mean and standard deviation over seeds, and writes
+results/ablation-table4.json. An interrupted run resumes. The paper's tables are on ImageNet-100 with CoCoOp
+and ViT-B/16; these are the same comparisons on other data, with CoOp and the mini model.
 """
 
 import argparse
@@ -46,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """What was asked for."""
+    """The table, its columns and the settings of a run."""
 
     table: int
     mode: str
@@ -59,7 +58,7 @@ class Study:
 
     @property
     def notes(self) -> list[str]:
-        """How this differs from the paper's table, one sentence each."""
+        """Sentences on how this differs from the paper's table."""
         used = {name: min(self.splits, suite.splits(name)) for name in self.columns}
         fewer = [f"{name} {used[name]} of {suite.splits(name)}" for name in self.columns]
         notes = [
@@ -73,7 +72,7 @@ class Study:
 
 
 def rows_of(study: Study) -> list[Row]:
-    """The six rows of Table 4 or Table 5."""
+    """Return the six rows of Table 4 or Table 5."""
     positive = preset("positive", mode=study.mode, **study.changes)
     negative = preset("negative", mode=study.mode, **study.changes)
     mcm, lsn, no = _method("mcm", positive), _method("lsn", negative), _method("mincm", negative)
@@ -98,7 +97,7 @@ def rows_of(study: Study) -> list[Row]:
 
 
 def run(study: Study, cache: Path, jobs: int, quiet: bool = False) -> dict[str, Any]:
-    """Learn and measure; what is printed and written."""
+    """Learn and measure; return what is printed and written."""
     rows = rows_of(study)
     cells = [
         Cell(row.name, Place(column, split, seed, study.shots), row.positive, row.negative, (row.method,))
@@ -121,7 +120,7 @@ def run(study: Study, cache: Path, jobs: int, quiet: bool = False) -> dict[str, 
 
 
 def table_of(result: dict[str, Any]) -> Table:
-    """FPR95 above AUROC for each row, mean ± spread over seeds."""
+    """Return a table of FPR95 above AUROC for each row, mean ± standard deviation over seeds."""
     chosen = [*result["study"]["columns"], "mean"]
     table = Table(title=result["what"], box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", max_width=20)
@@ -135,7 +134,7 @@ def table_of(result: dict[str, Any]) -> Table:
 
 
 def _method(name: str, prompts: PromptSettings) -> Method:
-    """The score ``name`` with those of its settings that belong to the prompts."""
+    """Return the score ``name`` with those of its settings that belong to the prompts."""
     return name, {key: prompts.score[key] for key in score_settings(name) if key in prompts.score}
 
 
@@ -161,7 +160,7 @@ def _row_result(row: Row, study: Study, records: Sequence[Record]) -> dict[str, 
 
 
 def _percent(records: Sequence[Record], column: str, seed: int, key: str) -> float:
-    """Mean over the splits of a column."""
+    """Return the mean over the splits of a column, in percent."""
     chosen = [one for one in records if one["column"] == column and one["seed"] == seed]
     return round(100 * statistics.mean(float(one["results"][0][key]) for one in chosen), 3)
 
@@ -177,7 +176,7 @@ def main() -> None:
     parser.add_argument("table", type=int, choices=(4, 5))
     parser.add_argument("--mode", choices=MODES, default="paper")
     parser.add_argument("--columns", default=",".join(suite.columns()), help="separated by commas")
-    parser.add_argument("--splits", type=int, default=2, help="how many of a column's splits")
+    parser.add_argument("--splits", type=int, default=2, help="splits of a column, at most")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shots", type=int, default=suite.SHOTS, help="training images a class, at most")
     parser.add_argument("--epochs", type=int, help="instead of the preset's, for both kinds of prompts")

@@ -1,13 +1,13 @@
-"""How the presets `fast` and `best` were chosen, and how they do.
+"""How the presets `fast` and `best` were chosen, and how well they perform.
 
     python -m benchmarks.accuracy.prompt_study fast     # large batches: which rates give the paper's prompts?
-    python -m benchmarks.accuracy.prompt_study losses   # what makes negative prompts help?
-    python -m benchmarks.accuracy.prompt_study choose   # the leaders of that, three seeds
+    python -m benchmarks.accuracy.prompt_study losses   # which losses make negative prompts help?
+    python -m benchmarks.accuracy.prompt_study choose   # the best of those, three seeds
     python -m benchmarks.accuracy.prompt_study confirm  # every preset on the test columns, three seeds
 
-The first three look at validation only: classes are left out of the training images and play OOD
-(``suite.validation``). Only ``confirm`` sees test rows, after the presets were fixed. All of it is
-resumable; results go to results/study-<stage>.json.
+The first three use validation rows only: classes that are left out of the training images are OOD
+(``suite.validation``). Only ``confirm`` uses test rows, after the presets were fixed. An interrupted run
+resumes; results go to results/study-<stage>.json.
 """
 
 import argparse
@@ -48,7 +48,7 @@ COLUMNS = {
     "choose": ("cifar10", "imagenette", "tinyimagenet", "cifar100"),
     "confirm": suite.columns(),
 }
-"""What a stage looks at unless told otherwise."""
+"""Columns of each stage, by default."""
 
 LSN: tuple[Method, ...] = tuple(
     ("lsn", {"form": form, "tau": tau, "tau_bar": tau_bar})
@@ -63,14 +63,14 @@ NO: tuple[Method, ...] = tuple(("mincm", {"tau_bar": tau_bar}) for tau_bar in TA
 
 
 def validation_places(seeds: int, columns: Sequence[str]) -> list[Place]:
-    """Two folds of the first split of each column."""
+    """Return two folds of the first split of each column."""
     return [
         Place(column, 0, seed, fold=fold) for seed in range(seeds) for column in columns for fold in (0, 1)
     ]
 
 
 def test_places(seeds: int, splits: int, columns: Sequence[str]) -> list[Place]:
-    """The first ``splits`` splits of every column."""
+    """Return the first ``splits`` splits of every column."""
     return [
         Place(column, split, seed)
         for seed in range(seeds)
@@ -80,7 +80,7 @@ def test_places(seeds: int, splits: int, columns: Sequence[str]) -> list[Place]:
 
 
 def fast_candidates() -> list[Candidate]:
-    """The paper's losses in batches of 128 and 256, at several rates and lengths."""
+    """Return the paper's losses in batches of 128 and 256, at several rates and numbers of epochs."""
     paper, no = preset("positive"), preset("negative")
     found: list[Candidate] = [("paper", paper, no)]
     for batch, epochs, yes_rate, no_rate in (
@@ -99,7 +99,7 @@ def fast_candidates() -> list[Candidate]:
 
 
 def loss_candidates() -> list[Candidate]:
-    """One thing at a time changed from the fast preset, then a few combinations."""
+    """Return the fast preset with one setting changed at a time, and a few combinations."""
     yes, no = preset("positive", "fast"), preset("negative", "fast")
     free, double = replace(no, weight=0.0), replace(no, double_softmax=True)
     twice = replace(double, weight=0.0, tau=0.02)
@@ -140,7 +140,7 @@ def loss_candidates() -> list[Candidate]:
 
 
 def finalists() -> list[Candidate]:
-    """What led among ``loss_candidates``, whose differences are of the size of the noise, for more seeds."""
+    """Return the best of ``loss_candidates``, whose differences are as large as the noise, for more seeds."""
     yes, no = preset("positive", "fast"), preset("negative", "fast")
     free = replace(no, weight=0.0, double_softmax=True, tau=0.02)
     negatives: dict[str, PromptSettings] = {
@@ -158,12 +158,12 @@ def finalists() -> list[Candidate]:
 
 
 def preset_candidates() -> list[Candidate]:
-    """Every preset."""
+    """Return every preset."""
     return [(mode, preset("positive", mode), preset("negative", mode)) for mode in MODES]
 
 
 def twin(settings: PromptSettings) -> PromptSettings:
-    """The first preset that learns the same prompts: names and scores are nothing to a learner."""
+    """Return the first preset that learns the same prompts; mode and score do not matter to a learner."""
     alike = (preset(settings.kind, mode) for mode in MODES)
     return next(
         (one for one in alike if replace(one, mode=settings.mode, score=settings.score) == settings), settings
@@ -171,7 +171,7 @@ def twin(settings: PromptSettings) -> PromptSettings:
 
 
 def own_methods(negative: PromptSettings) -> tuple[Method, ...]:
-    """CoOp + MCM, and the LSN score that belongs to these negative prompts."""
+    """Return CoOp + MCM, and the LSN score that belongs to these negative prompts."""
     return (MCM, ("maxlogit", {}), ("lsn", dict(negative.score)), ("lsn", {"tau_bar": 1.0}))
 
 
@@ -183,7 +183,7 @@ def run(
     file: Path,
     jobs: int,
 ) -> dict[str, dict[str, Any]]:
-    """Measure all candidates everywhere; the ``summary`` of each."""
+    """Measure all candidates in all places; return the ``summary`` of each."""
     cells = [
         Cell(name, where, yes and twin(yes), twin(no), tuple(methods(no)))
         for where in places
@@ -196,7 +196,7 @@ def run(
 
 
 def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """CPU seconds of learning, and per method, column and measure the value of every seed in percent."""
+    """Return CPU seconds of learning, and percentages for every seed by method, column and measure."""
     found: dict[str, Any] = {"learning_cpu_seconds": round(sum(one["cpu_seconds"] for one in records), 1)}
     seeds = sorted({record["seed"] for record in records})
     chosen = list(dict.fromkeys(record["column"] for record in records))
@@ -218,8 +218,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     return found
 
 
-def shown(result: dict[str, dict[str, Any]], best: int) -> Table:
-    """The rows by mean AUROC: every candidate with its methods, the ``best`` of each."""
+def result_table(result: dict[str, dict[str, Any]], best: int) -> Table:
+    """Return a table of every candidate with its ``best`` methods by mean AUROC."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for header in ("prompts", "score", "FPR95↓", "AUROC↑", "CPU s"):
         table.add_column(header, justify="left" if header in ("prompts", "score") else "right")
@@ -267,7 +267,7 @@ def main() -> None:
     methods = own_methods if given.stage in ("fast", "confirm") else lambda no: (MCM, *LSN, *LOGIT, *NO)
     candidates = [candidate for candidate in candidates if given.only in candidate[0]]
     result = run(candidates, places, methods, given.cache, file, given.jobs)
-    out.print(shown(result, best=4))
+    out.print(result_table(result, best=4))
     output = given.output or RESULTS / f"study-{given.stage}.json"
     record = {
         "what": (__doc__ or "").splitlines()[0],

@@ -1,8 +1,7 @@
-"""Many measurements on the mini benchmark: learned in parallel, each only once, resumable at any moment.
+"""Studies on the mini benchmark: many cells, learned in parallel and only once, resumable at any time.
 
-A study is a list of ``Cell``: what to learn, where, and how to score it. Learning is the unit of work and of
-resuming (processes of one thread each); what two cells share is learned once. Every measured cell is one JSON
-line.
+A study is a list of ``Cell``: what to learn, on which task, and how to score it. Prompts are learned in
+processes of one thread; prompts that two cells share are learned once. Each measured cell is one JSON line.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Which task: a split of a column as a seed draws it, or (with ``fold``) one fold of its validation."""
+    """A task: a split of a column as a seed draws it or, with ``fold``, one fold of its validation."""
 
     column: str
     split: int = 0
@@ -40,7 +39,7 @@ class Place:
     fold: int | None = None
 
     def task(self, cache: Path) -> suite.Task:
-        """The rows themselves; the last few are kept, as cells of one place come in a row."""
+        """Return the rows; the last few tasks stay in memory, for cells of one place follow each other."""
         return _task(self, cache)
 
     def __str__(self) -> str:
@@ -56,10 +55,10 @@ def _task(place: Place, cache: Path) -> suite.Task:
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to measure: prompts learned at ``where``, under every method; ``row`` names it.
+    """Prompts learned at ``where`` and scored by every method, for the row ``row``.
 
-    ``positive`` None = hand-written prompts, ``negative`` None = no negative prompts. Learning takes the seed
-    of ``where``, whatever the settings say.
+    ``positive`` None = hand-written prompts, ``negative`` None = no negative prompts. The seed of ``where``
+    replaces that of the settings.
     """
 
     row: str
@@ -68,8 +67,8 @@ class Cell:
     negative: PromptSettings | None
     methods: tuple[heads.Method, ...]
 
-    def seeded(self, settings: PromptSettings | None) -> PromptSettings | None:
-        """``settings`` with the seed of ``where``."""
+    def with_seed(self, settings: PromptSettings | None) -> PromptSettings | None:
+        """Return ``settings`` with the seed of ``where``."""
         return None if settings is None else replace(settings, seed=self.where.seed)
 
 
@@ -84,12 +83,12 @@ class Learning:
 def measure(
     cells: Sequence[Cell], cache: Path, *, file: Path | None = None, jobs: int = 1, quiet: bool = False
 ) -> list[Record]:
-    """Learn and measure every cell; one record a cell, in the order of ``cells``.
+    """Learn and measure every cell; return a record for each, in the order of ``cells``.
 
     A record holds row, column, split, seed, shots, fold, the number of classes and training rows, the
-    settings of the prompts, how long learning them took and ``results``: one ``Measured`` a method, in
-    fractions. With ``file`` (JSON lines) records are appended as they are made, and those in it that still
-    hold (same rows, settings and code) are not made again.
+    settings of the prompts, the seconds of learning and ``results``: one ``Measured`` for each method, in
+    fractions. With ``file`` (JSON lines) records are appended as they are made, and those of the same rows,
+    settings and code are read instead of measured again.
     """
     store.prepare(suite.sets_of([cell.where.column for cell in cells]), cache, quiet=quiet)
     records = {} if file is None else _read(file)
@@ -111,7 +110,7 @@ def measure(
             if file is not None:
                 _append(file, records[key])
 
-    settle()  # what needs no learning any more
+    settle()  # cells whose prompts are learned already
     for name in _learn_all(todo, cache, jobs, quiet):
         done.add(name)
         settle()
@@ -119,7 +118,7 @@ def measure(
 
 
 def _learn_all(todo: Mapping[str, Learning], cache: Path, jobs: int, quiet: bool) -> Iterator[str]:
-    """Learn everything in ``todo``; yields the name of each as soon as it is on disk."""
+    """Learn everything in ``todo``; yield the name of each as soon as it is on disk."""
     began = time.monotonic()
     for number, (name, work, seconds) in enumerate(_stream(todo, cache, jobs), start=1):
         left = (time.monotonic() - began) / number * (len(todo) - number)
@@ -145,22 +144,23 @@ def _stream(todo: Mapping[str, Learning], cache: Path, jobs: int) -> Iterator[tu
 
 
 def _learn(work: Learning, cache: Path) -> float:
-    """Learn, keep it on disk, and return the seconds it took."""
+    """Learn prompts, store them, and return the seconds that it took."""
     task = work.where.task(cache)
-    return heads.learned(task, work.settings, store.text_tower(cache), cache).seconds
+    return heads.learn_text(task, work.settings, store.text_tower(cache), cache).seconds
 
 
 def _learnings(cell: Cell, cache: Path) -> dict[str, Learning]:
-    """What must be learned before ``cell`` can be measured, by digest."""
+    """Return what must be learned before ``cell`` can be measured, by digest."""
     task, tower = cell.where.task(cache), store.text_tower(cache)
-    wanted = [one for one in (cell.seeded(cell.positive), cell.seeded(cell.negative)) if one is not None]
+    both = cell.with_seed(cell.positive), cell.with_seed(cell.negative)
+    wanted = [settings for settings in both if settings is not None]
     return {heads.digest(task, one, tower): Learning(cell.where, one) for one in wanted}
 
 
 def _record(key: str, cell: Cell, cache: Path) -> Record:
     task, tower = cell.where.task(cache), store.text_tower(cache)
-    positive, negative = cell.seeded(cell.positive), cell.seeded(cell.negative)
-    took = [heads.learned(task, one, tower, cache) for one in (positive, negative) if one is not None]
+    positive, negative = cell.with_seed(cell.positive), cell.with_seed(cell.negative)
+    took = [heads.learn_text(task, one, tower, cache) for one in (positive, negative) if one is not None]
     scale = store.logit_scale(cache)
     head = heads.run(task, positive, negative, tower, cache=cache, scale=scale)
     results = heads.evaluate_head(head, task, cell.methods)
@@ -179,7 +179,7 @@ def _record(key: str, cell: Cell, cache: Path) -> Record:
 
 
 def _key(cell: Cell, needs: Mapping[str, Learning], cache: Path) -> str:
-    """A digest of all that a record depends on."""
+    """Return a digest of everything that a record depends on."""
     task = cell.where.task(cache)
     total = hashlib.sha256(json.dumps([cell.row, asdict(cell.where), cell.methods, sorted(needs)]).encode())
     scores = [SCORES[name] for name, _ in cell.methods]
@@ -190,7 +190,7 @@ def _key(cell: Cell, needs: Mapping[str, Learning], cache: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Record]:
-    """The records of a file by key; a line that a kill cut short is skipped, and its cell made again."""
+    """Return the records of a file by key, without a line that a kill has cut short."""
     if not file.is_file():
         return {}
     found = {}

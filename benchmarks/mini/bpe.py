@@ -1,8 +1,8 @@
-"""A pruned copy of CLIP's byte-pair vocabulary that splits our words exactly as the full one does.
+"""A pruned copy of CLIP's byte-pair vocabulary, which splits our words exactly as the full one does.
 
-Kept are the first merges and every merge on the way to a word that the names, templates or extra
-words use. At each step the full tokenizer picks the lowest-ranked pair; that pair's merge is kept,
-so the pruned tokenizer picks it too.
+It keeps the first merges, and every merge that makes a word of the names, templates or extra words. At
+each step the full tokenizer merges the pair of the lowest rank; that merge is kept, so the pruned
+tokenizer does the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTEXT = 48
 
 
 def _used_merges(tokenizer: SimpleTokenizer, word: str) -> set[tuple[str, str]]:
-    """Merges applied to one byte-encoded word."""
+    """Return the merges of one byte-encoded word."""
     ranks: dict[tuple[str, str], int] = tokenizer.bpe_ranks
     symbols = [*word[:-1], word[-1] + "</w>"]
     used: set[tuple[str, str]] = set()

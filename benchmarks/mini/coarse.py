@@ -1,9 +1,9 @@
 """Everyday words as sets of ImageNet classes: the coarse label space.
 
-ImageNet names 118 breeds but has no "dog". A coarse word is supervised through the teacher: its
-probability is the sum over the classes listed here (ImageNet class numbers, ends included). The
-sets are disjoint. A word must be one whose real CLIP text feature is known; the first entry is
-the name under which the public lists carry it. ImageNet has no deer: its antelopes stand in.
+ImageNet names 118 breeds but has no "dog". A coarse word learns from the teacher: its probability is
+the sum over the classes listed here (ImageNet class numbers, ends included). The sets are disjoint.
+The CLIP text feature of a word must be known; the first entry is its name in the public lists.
+ImageNet has no deer; antelopes replace them.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ COARSE: dict[str, tuple[str, str]] = {
 
 
 def members(ranges: str) -> list[int]:
-    """Class numbers of a list such as ``"7-9 12"``."""
+    """Return the class numbers of a list such as ``"7-9 12"``."""
     numbers: list[int] = []
     for part in ranges.split():
         first, _, last = part.partition("-")
@@ -105,7 +105,7 @@ def members(ranges: str) -> list[int]:
 
 
 def membership() -> Tensor:
-    """Matrix (coarse word, 1000) with a one where a class belongs to a word."""
+    """Return a matrix (coarse words, 1000) with ones where a class belongs to a word."""
     matrix = torch.zeros(len(COARSE), 1000)
     for row, (_, ranges) in enumerate(COARSE.values()):
         matrix[row, members(ranges)] = 1.0

@@ -1,12 +1,12 @@
-"""Let half of the image side's constant grow with each image's own content.
+"""Scale half of the constant coordinate of the image side with the content of each image.
 
-With the constant coordinate as a bias, an image's share of it depends on the length of its content, which
-is shorter for unfamiliar images: all of them then crowd round the mean direction, and nearest neighbours
-call them familiar (KNN at chance level and below). Pooled features h are non-negative (ReLU6, then a mean),
-so a non-negative linear function of h grows with the content; fitted to the content's length it would keep
-``a^2`` the same for every image. With all of the constant made so, KNN is at its best and MCM at its worst;
-``SHARE`` is half-way, where the scores stand to each other much as they do on real CLIP. Per image this
-only rescales cosines: no ranking of classes changes.
+With a constant bias, the share of the constant in an image depends on the length of its content, which is
+shorter for unfamiliar images: they all lie near the mean direction, and nearest neighbours take them for
+familiar (KNN at or below chance). Pooled features h are non-negative (ReLU6, then a mean), so a non-negative
+linear function of h grows with the content; fitted to the length of the content it keeps ``a^2`` nearly the
+same for every image. If all of the constant is scaled, KNN is best and MCM worst. ``SHARE`` is in the middle,
+where the order of the scores is much like that on real CLIP. This only rescales the cosines of an image: no
+ranking of classes changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARE = 0.5
 
 @torch.no_grad()
 def balance(tower: ImageTower, cache: TrainingCache, seed: int) -> None:
-    """Set bias and weights of the constant coordinate, in place; ``a^2`` is as designed on average."""
+    """Set bias and weights of the constant coordinate in place; on average ``a^2`` is ``A ** 2``."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(cache.activations), generator=generator)[:ROWS]
     h = torch.cat([upper(tower.trunk, cache.activations[part].float()) for part in rows.split(64)])
@@ -35,7 +35,7 @@ def balance(tower: ImageTower, cache: TrainingCache, seed: int) -> None:
 
 
 def length_weights(h: Tensor, length: Tensor) -> Tensor:
-    """Non-negative w with h @ w close to ``length``: ridge regression around equal weights."""
+    """Return non-negative w with h @ w close to ``length``, by ridge regression around equal weights."""
     equal = torch.full((h.shape[1],), float(length.mean() / h.sum(1).mean()))
     gram = h.T @ h / len(h)
     damping = RIDGE * gram.diagonal().mean() * torch.eye(len(gram))

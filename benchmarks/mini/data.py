@@ -1,7 +1,7 @@
-"""Images of the training and test sets, read from tars, and the rule that keeps them apart.
+"""Images of the training and test sets, read from tars, and the rule that separates them.
 
-A set is one tar, ``<set>.tar``, holding ``<set>/<class>/<file>``. Folders of ImageNet-derived sets
-are ``<wnid>_<name>``. Which images may be trained on is decided here and nowhere else:
+A set is one tar, ``<set>.tar``, that holds ``<set>/<class>/<file>``. Folders of sets derived from
+ImageNet are ``<wnid>_<name>``. Only these images are used for training:
 
 * Tiny-ImageNet train: the first 32 files of a class (sorted as strings), 180 of the 200 classes;
 * ImageNet, one photo per class: the even class numbers, minus the 20 held-out classes.
@@ -31,7 +31,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Photo:
-    """One encoded image and where it came from."""
+    """One encoded image, its folder and its file name."""
 
     folder: str
     file: str
@@ -39,16 +39,16 @@ class Photo:
 
     @property
     def wnid(self) -> str:
-        """WordNet id that the folder's name starts with."""
+        """The WordNet id at the start of the folder's name."""
         return self.folder.split("_", 1)[0]
 
     def decode(self) -> Image.Image:
-        """Decoded RGB image."""
+        """Return the image in RGB."""
         return Image.open(io.BytesIO(self.data)).convert("RGB")
 
 
 def read_set(images: Path, name: str) -> list[Photo]:
-    """All photos of ``<images>/<name>.tar``, sorted by class folder, then file name."""
+    """Read all photos of ``<images>/<name>.tar``, sorted by class folder, then file name."""
     photos = []
     with tarfile.open(images / f"{name}.tar") as tar:
         for member in tar:
@@ -61,18 +61,18 @@ def read_set(images: Path, name: str) -> list[Photo]:
 
 
 def imagenet_wnids(images: Path) -> list[str]:
-    """The 1,000 ImageNet wnids in class order, which is their sorted order."""
+    """Return the 1,000 ImageNet wnids in class order, which is their sorted order."""
     wnids = sorted({photo.wnid for photo in read_set(images, "imagenet-1perclass")})
     assert len(wnids) == 1000
     return wnids
 
 
 def training_photos(images: Path) -> dict[str, list[Photo]]:
-    """Every photo that may be trained on, by set (see the module's docstring)."""
-    tiny, seen = [], dict[str, int]()
+    """Return every photo for training, by set (see the module's docstring)."""
+    tiny, counts = [], dict[str, int]()
     for photo in read_set(images, "tinyimagenet-train"):
-        seen[photo.folder] = seen.get(photo.folder, 0) + 1
-        if photo.folder not in HELD_OUT and seen[photo.folder] <= TINY_FILES_PER_CLASS:
+        counts[photo.folder] = counts.get(photo.folder, 0) + 1
+        if photo.folder not in HELD_OUT and counts[photo.folder] <= TINY_FILES_PER_CLASS:
             tiny.append(photo)
     held_wnids = {folder.split("_", 1)[0] for folder in HELD_OUT}
     order = {wnid: index for index, wnid in enumerate(imagenet_wnids(images))}
@@ -85,7 +85,7 @@ def training_photos(images: Path) -> dict[str, list[Photo]]:
 
 
 def unseen_photos(images: Path) -> list[Photo]:
-    """The one-per-class photos of the odd class numbers: never trained on."""
+    """Return the one-per-class photos of odd class numbers, which are not used for training."""
     order = {wnid: index for index, wnid in enumerate(imagenet_wnids(images))}
     photos = read_set(images, "imagenet-1perclass")
     return [photo for photo in photos if order[photo.wnid] % 2 == 1]
@@ -93,15 +93,15 @@ def unseen_photos(images: Path) -> list[Photo]:
 
 @dataclass(frozen=True)
 class View:
-    """How one photo is shown: crop box, optional low resolution, optional mirror."""
+    """A view of a photo: crop box, optional low resolution, optional mirroring."""
 
     box: tuple[float, float, float, float]
     low: int = 0
     mirror: bool = False
 
 
-def whole(image: Image.Image) -> tuple[float, float, float, float]:
-    """Box of the central square."""
+def central_square(image: Image.Image) -> tuple[float, float, float, float]:
+    """Return the box of the central square."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return left, top, left + side, top + side
@@ -110,7 +110,7 @@ def whole(image: Image.Image) -> tuple[float, float, float, float]:
 def random_box(
     image: Image.Image, rng: np.random.Generator, least_area: float
 ) -> tuple[float, float, float, float]:
-    """Random nearly square box covering at least ``least_area`` of the shorter side's square."""
+    """Return a random, nearly square box of at least ``least_area`` of the shorter side's square."""
     side = min(image.size)
     area = side * side * rng.uniform(least_area, 1.0)
     ratio = float(np.exp(rng.uniform(np.log(0.8), np.log(1.25))))
@@ -122,27 +122,27 @@ def random_box(
 
 
 def render(image: Image.Image, view: View, side: int) -> Pixels:
-    """Pixels (side, side, 3) of a view; a low resolution is reached first, then enlarged."""
+    """Return pixels (side, side, 3) of a view; one of low resolution is made small, then enlarged."""
     size = (side, side)
     if view.low:
         small = image.resize((view.low, view.low), Image.Resampling.BICUBIC, box=view.box)
-        shown = small.resize(size, Image.Resampling.BICUBIC)
+        pixels = small.resize(size, Image.Resampling.BICUBIC)
     else:
-        shown = image.resize(size, Image.Resampling.BICUBIC, box=view.box)
+        pixels = image.resize(size, Image.Resampling.BICUBIC, box=view.box)
     if view.mirror:
-        shown = shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return np.asarray(shown)
+        pixels = pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(pixels)
 
 
 def batches(
     photos: Sequence[Photo], views: Sequence[View | None], side: int, size: int = 32
 ) -> Iterator[Pixels]:
-    """Rendered pixels (n, side, side, 3) in order; a view of None is the central square."""
+    """Yield pixels (n, side, side, 3) in order; a view of None is the central square."""
 
     def one(pair: tuple[Photo, View | None]) -> Pixels:
         photo, view = pair
         image = photo.decode()
-        return render(image, view or View(whole(image)), side)
+        return render(image, view or View(central_square(image)), side)
 
     with ThreadPoolExecutor(2) as pool:
         pairs = list(zip(photos, views, strict=True))

@@ -4,7 +4,7 @@
 
 DIR (or LSN_IMAGES) holds tinyimagenet-train.tar, tinyimagenet-val.tar, textures-dtd10.tar,
 places-natural13.tar and plants-flowers.tar, laid out <set>/<class>/<file>. The ID classes are the 20 of
-``benchmarks/mini/heldout_classes.json``, of which the mini model saw no image in its training.
+``benchmarks/mini/heldout_classes.json``; the mini model was trained on no image of them.
 """
 
 import argparse
@@ -26,25 +26,25 @@ OTHERS_PER_CLASS = 5
 
 
 def only(listing: Listing, folders: list[str]) -> Listing:
-    """The images of the named class folders, with labels in the order of ``folders``."""
+    """Return the images of these class folders, with labels in the order of ``folders``."""
     number = {listing.folders.index(name): label for label, name in enumerate(folders)}
     items = [replace(one, label=number[one.label]) for one in listing.items if one.label in number]
     return replace(listing, items=tuple(items), folders=tuple(folders))
 
 
 def first_of_each(listing: Listing, count: int) -> Listing:
-    """The first ``count`` images of every class, by sorted name."""
-    seen: Counter[int] = Counter()
+    """Return the first ``count`` images of every class, by sorted name."""
+    counts: Counter[int] = Counter()
     kept: list[ImageItem] = []
     for item in listing.items:
-        seen[item.label] += 1
-        if seen[item.label] <= count:
+        counts[item.label] += 1
+        if counts[item.label] <= count:
             kept.append(item)
     return replace(listing, items=tuple(kept))
 
 
 def splits(images: Path) -> dict[str, tuple[Listing, str]]:
-    """Every split of the demo: its images and what the store says about them."""
+    """Return every split of the demo: its images and their description in the store."""
     inside = json.loads((HERE / "heldout_classes.json").read_text(encoding="utf-8"))
 
     def tar(name: str) -> Listing:
@@ -66,7 +66,7 @@ def splits(images: Path) -> dict[str, tuple[Listing, str]]:
 
 
 def main() -> None:
-    """Extract every split anew."""
+    """Extract every split again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--images", type=Path, default=os.environ.get("LSN_IMAGES"))
     images = parser.parse_args().images

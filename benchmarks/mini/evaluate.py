@@ -1,7 +1,7 @@
-"""Measure an exported model the way a user meets it: through open_clip, one prompt per class.
+"""Measure an exported model as users load it: by open_clip, with one prompt for each class.
 
-Accuracies, the cosines over classes (mean, spread, right class) and speed. Which rows of each set
-count as unseen is decided in ``data.py``.
+Accuracies, cosines over classes (mean, standard deviation, right class) and speed. ``data.py`` defines
+the rows of each set that were not used for training.
 """
 
 from __future__ import annotations
@@ -54,28 +54,28 @@ def load(weights: Path) -> Loaded:
 
 @torch.inference_mode()
 def text_features(loaded: Loaded, names: Sequence[str], prompt: str = PROMPT) -> Tensor:
-    """Unit text features of names in a prompt."""
+    """Return unit text features of names in a prompt."""
     tokens = loaded.tokenizer([prompt.format(name) for name in names])
     return torch.cat([loaded.model.encode_text(t, normalize=True) for t in tokens.split(200)])
 
 
 @torch.inference_mode()
 def image_features(loaded: Loaded, photos: Sequence[Photo], batch: int = 16) -> Tensor:
-    """Unit image features in order."""
+    """Return unit image features in order."""
     rows = []
     for start in range(0, len(photos), batch):
-        shown = [loaded.preprocess(p.decode()) for p in photos[start : start + batch]]
-        rows.append(loaded.model.encode_image(torch.stack(shown), normalize=True))
+        pixels = [loaded.preprocess(p.decode()) for p in photos[start : start + batch]]
+        rows.append(loaded.model.encode_image(torch.stack(pixels), normalize=True))
     return torch.cat(rows)
 
 
 def accuracy(cosines: Tensor, labels: Tensor) -> float:
-    """Share of rows whose largest cosine is the right class, in percent."""
+    """Return the percentage of rows whose largest cosine is that of the right class."""
     return round(100 * float((cosines.argmax(1) == labels).float().mean()), 2)
 
 
 def cosine_statistics(cosines: Tensor, labels: Tensor) -> dict[str, float]:
-    """Mean over classes, spread over classes within an image, and the right class."""
+    """Return the mean over classes, the standard deviation within an image, and that of the right class."""
     right = cosines[torch.arange(len(labels)), labels]
     return {
         "mean": round(float(cosines.mean()), 4),
@@ -93,7 +93,7 @@ class Names:
         self.imagenet: dict[str, str] = dict(zip(self.wnids, lists["imagenet1k"], strict=True))
 
     def of(self, folder: str) -> str:
-        """Name of a class folder: ImageNet's clean name, or the folder's own words."""
+        """Return the name of a class folder: ImageNet's clean name, or the folder's own words."""
         return self.imagenet.get(folder.split("_", 1)[0], folder.replace("_", " "))
 
 
@@ -103,7 +103,7 @@ def _label(photos: Sequence[Photo], folders: Sequence[str]) -> Tensor:
 
 
 def measure_set(loaded: Loaded, name: str, images: Path, names: Names) -> dict[str, Any]:
-    """Accuracy and cosine statistics of one set."""
+    """Return accuracy and cosine statistics of one set."""
     if name == "imagenet-1perclass":
         photos = unseen_photos(images)
         labels = torch.tensor([names.wnids.index(photo.wnid) for photo in photos])
@@ -131,7 +131,7 @@ def measure_set(loaded: Loaded, name: str, images: Path, names: Names) -> dict[s
 
 
 def neighbours(loaded: Loaded, images: Path) -> dict[str, float]:
-    """AUROC (percent) of KNN, k = 10: Imagenette val against OOD sets, Imagenette train as the bank."""
+    """Return the AUROC (percent) of KNN, k = 10, of Imagenette val against OOD sets; train is the bank."""
     bank, inside, *outside = (
         image_features(loaded, read_set(images, name)) for name in ("imagenette-train", *OOD)
     )
@@ -146,7 +146,7 @@ def neighbours(loaded: Loaded, images: Path) -> dict[str, float]:
 
 
 def speed(loaded: Loaded, images: Path, names: Names) -> dict[str, float]:
-    """Images and names per second on one thread, decoding left out."""
+    """Return images and names per second on one thread, without decoding."""
     photos = read_set(images, "imagenette-val")[:256]
     batch = torch.stack([loaded.preprocess(photo.decode()) for photo in photos])
     threads = torch.get_num_threads()
@@ -168,7 +168,7 @@ def speed(loaded: Loaded, images: Path, names: Names) -> dict[str, float]:
 
 
 def evaluate(weights: Path, images: Path, clip_text: Path) -> dict[str, Any]:
-    """Everything the model card states about an exported model."""
+    """Return everything that the model card states about an exported model."""
     loaded, names = load(weights), Names(images, clip_text)
     sets = {name: measure_set(loaded, name, images, names) for name in SETS}
     return {
@@ -180,7 +180,7 @@ def evaluate(weights: Path, images: Path, clip_text: Path) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     lines = [
         "| set | images | classes | accuracy % | cosine mean | std | right class |",
         "|---|---|---|---|---|---|---|",

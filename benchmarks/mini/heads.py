@@ -1,7 +1,7 @@
 """Learn a head on a task of the mini benchmark, and measure it.
 
-What was learned is kept on disk under a digest of everything it depends on, so that an interrupted study goes
-on where it stopped, and two rows of a table that share their positive prompts learn them once.
+Learned prompts are stored under a digest of everything that they depend on, so that an interrupted study
+resumes, and two rows of a table that share their positive prompts learn them once.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ Method = tuple[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Measured:
-    """One method on one task, in fractions: means over the task's OOD sets, and each of them."""
+    """The result of one method on one task, in fractions: means over the OOD sets, and each of them."""
 
     method: str
     fpr95: float
@@ -49,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Text:
-    """Learned unit text features (K, C, D), the loss of every epoch, and how long learning took."""
+    """Learned unit text features (K, C, D), the loss of every epoch, and the seconds of learning."""
 
     features: Float64Array
     history: tuple[float, ...]
@@ -66,27 +66,27 @@ def run(
     cache: Path | None = None,
     scale: float = 100.0,
 ) -> Head:
-    """The head of learned (or, with None, hand-written) positive and learned (or no) negative prompts.
+    """Return the head of learned (None: hand-written) positive and learned (None: no) negative prompts.
 
-    Several positive prompts of a class become the unit mean of their text features. ``cache`` keeps what is
-    learned; without it, nothing is written. Raises UsageError for CoCoOp, whose text depends on the image,
-    and for half precision.
+    Several positive prompts of a class become the unit mean of their text features. Prompts are stored in
+    ``cache``, if there is one. Raises UsageError for CoCoOp, whose text depends on the image, and for half
+    precision.
     """
     text = hand_text(task.classes, tower)
     if positive is not None:
-        text = unit(learned(task, positive, tower, cache).features.mean(axis=0))
-    negatives = None if negative is None else learned(task, negative, tower, cache).features
+        text = unit(learn_text(task, positive, tower, cache).features.mean(axis=0))
+    negatives = None if negative is None else learn_text(task, negative, tower, cache).features
     return Head(task.classes, text, scale, negatives)
 
 
 def hand_text(classes: Sequence[str], tower: TextTower) -> Float64Array:
-    """Text features (C, D), unit, of ``TEMPLATE``."""
+    """Return unit text features (C, D) of ``TEMPLATE``."""
     features = text_features(tower, [TEMPLATE.format(name) for name in classes])
     return unit(features.detach().cpu().double().numpy())
 
 
-def learned(task: Task, settings: PromptSettings, tower: TextTower, cache: Path | None = None) -> Text:
-    """Learn ``settings`` on the task's train rows, or read what was learned before under the same digest."""
+def learn_text(task: Task, settings: PromptSettings, tower: TextTower, cache: Path | None = None) -> Text:
+    """Learn ``settings`` on the task's train rows, or read the result of the same digest."""
     if settings.learner != "coop" or settings.precision != "fp32":
         raise UsageError(
             "The mini benchmark measures heads whose text is fixed, in fp32; "
@@ -114,14 +114,14 @@ def learned(task: Task, settings: PromptSettings, tower: TextTower, cache: Path 
 
 
 def file_of(name: str, cache: Path) -> Path:
-    """Where the prompts of this digest are kept."""
+    """Return the file of the prompts of this digest."""
     return cache / "learned" / f"{name}.npz"
 
 
 def evaluate_head(head: Head, task: Task, methods: Sequence[Method]) -> list[Measured]:
-    """FPR95 (ID positive), AUROC and ID accuracy of every method, in the order of ``methods``.
+    """Return FPR95 (ID positive), AUROC and ID accuracy of every method, in the order of ``methods``.
 
-    The accuracy is that of the head's positive prompts, whatever the method.
+    The accuracy is that of the head's positive prompts for every method.
     """
     guessed = accuracy(task.test_id.labels, predict(head, task.test_id.features))
     results = []
@@ -145,17 +145,17 @@ def evaluate_head(head: Head, task: Task, methods: Sequence[Method]) -> list[Mea
 
 
 def method_name(score: str, settings: Mapping[str, Any]) -> str:
-    """A method as ``lsn eval --method`` spells it: ``lsn,tau_bar=1.0``."""
+    """Return a method in the form of ``lsn eval --method``: ``lsn,tau_bar=1.0``."""
     return ",".join([score, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def digest(task: Task, settings: PromptSettings, tower: TextTower) -> str:
-    """sha256 over all that learning depends on: classes, rows, settings, tower, code of ``learn``.
+    """Return a sha256 of everything that learning depends on: classes, rows, settings, tower, code.
 
-    Not over the column or the split: CIFAR+10's five splits have the same ID rows, and learn once.
+    Column and split are not part of it: the five splits of CIFAR+10 have the same ID rows, and learn once.
     """
     total = hashlib.sha256()
-    # The settings themselves are known.
+    # The settings are in the digest by value.
     code = code_of("lsncli.prompts.learner:learn", type(tower), without=(PromptSettings,))
     for part in (json.dumps([task.classes, asdict(settings)], sort_keys=True), code):
         total.update(part.encode())

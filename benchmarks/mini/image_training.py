@@ -1,10 +1,10 @@
-"""Stage 1: the upper half of the image tower, trained against the class table.
+"""Stage 1: train the upper half of the image tower on the class table.
 
-Three losses on each cached view: the teacher's posterior of the sharp view over ImageNet's 1,000
-classes; the known label, shared with the posterior, within Tiny-ImageNet's 180 trained names; and
-the coarse words, weighted by how much of the teacher's mass they cover. The classes' log share of
-the training views is added to the logits while training, so that classes with few or no training
-images are not unlearned.
+Three losses of each cached view: the teacher's posterior of the sharp view over ImageNet's 1,000
+classes; the known label, mixed with the posterior, within the 180 names of Tiny-ImageNet used for
+training; and the coarse words, weighted by their probability under the teacher. The log share of each
+class in the training views is added to the logits, so that classes with few or no training images are
+not forgotten.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Settings:
 
 
 def initialise(tower: ImageTower, project: Tensor, sample: Tensor) -> None:
-    """Projection from the classifier: content of weight ``A`` on average, ``B`` on the axis."""
+    """Set the projection by the classifier: content of weight ``A`` on average, ``B`` on the axis."""
     with torch.no_grad():
         h = upper(tower.trunk, sample.float())
         content = (h - h.mean(0)) @ project.T
@@ -56,7 +56,7 @@ def initialise(tower: ImageTower, project: Tensor, sample: Tensor) -> None:
 
 
 def soft_labels(cache: TrainingCache, share: float) -> Tensor:
-    """Per box: ``share`` of the known label, the rest the teacher's posterior."""
+    """Return a target for each box: ``share`` of the known label, the rest the teacher's posterior."""
     posterior = cache.teacher.float().softmax(1) * (1 - share)
     posterior[torch.arange(len(posterior)), cache.label] += share
     return posterior
@@ -94,13 +94,13 @@ class Objective(nn.Module):
 
 
 def _row_weights(cache: TrainingCache, settings: Settings) -> Tensor:
-    """How often a view is drawn: the few photos, and sharp views, more often than the rest."""
+    """Return how often a view is drawn: the few photos and sharp views more often than others."""
     photo = torch.where(cache.tiny[cache.box], 1.0, settings.photo_weight)
     return photo * torch.where(cache.low == 0, settings.sharp_weight, 1.0)
 
 
 def train(tower: ImageTower, cache: TrainingCache, objective: Objective) -> Iterator[tuple[int, float]]:
-    """Optimise in place; yields (step, loss) so that the caller can report progress."""
+    """Optimise in place; yield (step, loss)."""
     settings = objective.settings
     generator = torch.Generator().manual_seed(settings.seed)
     posterior, labels = soft_labels(cache, 0.0), soft_labels(cache, settings.label_share)

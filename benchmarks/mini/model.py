@@ -1,4 +1,4 @@
-"""The open_clip model that is shipped: its configuration, assembly and export."""
+"""The bundled open_clip model: configuration, assembly and export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg  # noqa: E402
 
 
 def configuration(vocab_size: int) -> dict[str, Any]:
-    """Contents of ``open_clip_config.json``."""
+    """Return the contents of ``open_clip_config.json``."""
     return {
         "model_cfg": {
             "embed_dim": DIM,
@@ -52,7 +52,7 @@ def configuration(vocab_size: int) -> dict[str, Any]:
 
 
 def build(vocab_size: int) -> CLIP:
-    """The model with fresh text weights and logit scale 100."""
+    """Return the model with new text weights and logit scale 100."""
     parts = configuration(vocab_size)["model_cfg"]
     model = CLIP(parts["embed_dim"], CLIPVisionCfg(**parts["vision_cfg"]), CLIPTextCfg(**parts["text_cfg"]))
     nn.init.constant_(model.logit_scale, math.log(SCALE))
@@ -82,7 +82,7 @@ def export(model: CLIP, vocab_size: int, out: Path) -> None:
 
 
 def reload(out: Path) -> CLIP:
-    """The exported model as users get it."""
+    """Return the exported model as users load it."""
     import open_clip
 
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{out.resolve()}")

@@ -1,10 +1,10 @@
-"""The features that the mini benchmark runs on: fifteen image sets through the mini model, extracted once.
+"""Features of the mini benchmark: eleven image sets, encoded once by the mini model.
 
     python -m benchmarks.mini.store [--images DIR] [--cache DIR]
 
-DIR (or LSN_IMAGES) holds one tar a set, laid out <set>/<class>/<file>. The features lie in one store in the
-cache folder (--cache, LSN_MINI_BENCH, or lsn-mini-bench in the user's cache), one split a set. Extraction
-resumes by itself, and once it is done the images are not needed any more.
+DIR (or LSN_IMAGES) holds a tar for each set, laid out <set>/<class>/<file>. The features are in one store in
+the cache folder (--cache, LSN_MINI_BENCH, or lsn-mini-bench in the user's cache), a split for each set. An
+interrupted extraction resumes; afterwards the images are not needed.
 """
 
 import argparse
@@ -31,20 +31,20 @@ SETS = (
 
 
 def default_cache() -> Path:
-    """LSN_MINI_BENCH, else ``lsn-mini-bench`` in the user's cache folder."""
+    """Return LSN_MINI_BENCH, else ``lsn-mini-bench`` in the user's cache folder."""
     if named := os.environ.get("LSN_MINI_BENCH"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsn-mini-bench"
 
 
 def store_at(cache: Path) -> Path:
-    """Where the features lie in a cache folder."""
+    """Return the path of the features in a cache folder."""
     return cache / "features.h5"
 
 
 @lru_cache(maxsize=len(SETS))
 def read_set(name: str, cache: Path) -> Split:
-    """One set, whole; from memory after the first time. Extracts it if it is not in the cache yet."""
+    """Return a set, from memory after the first time; extract it if it is not in the cache."""
     prepare([name], cache)
     return read_split(store_at(cache), name)
 
@@ -56,14 +56,14 @@ def prepare(names: Sequence[str], cache: Path, images: Path | None = None, *, qu
     lacks an image.
     """
     store = store_at(cache)
-    there = list_splits(store) if store.is_file() else {}
+    present = list_splits(store) if store.is_file() else {}
     for name in names:
-        if name in there and there[name].failures:
+        if name in present and present[name].failures:
             raise LsnError(
-                f"{store}: {len(there[name].failures)} images of {name} could not be read.",
+                f"{store}: {len(present[name].failures)} images of {name} could not be read.",
                 "Repair the tar, remove the cache folder and run again.",
             )
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in present]
     if not missing:
         return
     if images is None and not os.environ.get("LSN_IMAGES"):
@@ -93,17 +93,17 @@ def prepare(names: Sequence[str], cache: Path, images: Path | None = None, *, qu
 
 @lru_cache(maxsize=2)
 def text_tower(cache: Path) -> TextTower:
-    """The text tower of the model that made the features; FingerprintMismatch if it is another one today."""
+    """Return the text tower of the model of the features. Raises FingerprintMismatch if the model changed."""
     return _backbone(cache).text_tower()
 
 
 def logit_scale(cache: Path) -> float:
-    """The logit scale of the model that made the features."""
+    """Return the logit scale of the model of the features."""
     return read_fingerprint(store_at(cache)).logit_scale
 
 
 def exit_like_lsn(main: Callable[[], None]) -> None:
-    """Run a benchmark's ``main``; an LsnError becomes its sentence on stderr and its exit code."""
+    """Run a benchmark's ``main``; print an LsnError as one sentence and exit with its code."""
     try:
         main()
     except LsnError as error:

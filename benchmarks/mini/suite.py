@@ -1,17 +1,17 @@
-"""The mini benchmark: the paper's small columns and a stand-in for its large ones, on the mini model.
+"""The mini benchmark: the paper's small columns and one in place of its large ones, on the mini model.
 
 The class splits of CIFAR10, CIFAR100, CIFAR+10, CIFAR+50 and Tiny-ImageNet are those of ZOC (Esmaeilpour et
-al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.reference.classes holds them by name. Everything
-is as in that protocol but for the backbone: 32-pixel images go through the mini model's own transform.
-``imagenette`` stands in for ImageNet-100: ten classes against textures, nature places and flowers, which are
-*not* the OOD sets of the paper.
+al., AAAI 2022), which Table 3 of the LSN paper uses; lsncli.reference.classes holds them by name. Only the
+backbone differs from that protocol: 32-pixel images pass the mini model's own transform. ``imagenette``
+replaces ImageNet-100: ten classes against textures, nature places and flowers, which are *not* the OOD sets
+of the paper.
 
 Rows to learn from (``train``) and to choose settings with (``val``) come from the training images; test rows
-are only ever for the final numbers. Settings that OOD rows must choose are chosen with ``validation``.
+are used for the final numbers alone. Settings that need OOD rows are chosen with ``validation``.
 
-The mini model is no stranger to all of it: its image tower started from ImageNet weights and saw 32 of the 48
-training images of 180 Tiny-ImageNet classes (zero-shot it names 54.6 % of those rightly, 49.4 % of the other
-16, 49.9 % of the validation images). It saw no CIFAR image.
+The mini model has seen a part of this: its image tower started from ImageNet weights and was trained on 32
+of the 48 training images of 180 Tiny-ImageNet classes (zero-shot accuracy 54.6 % on those, 49.4 % on the
+other 16, 49.9 % on the validation images). It was trained on no CIFAR image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,19 +28,19 @@ from lsncli.store.format import Split
 from lsncli.types import FloatArray, Labels, Rows
 
 VAL_FRACTION = 0.25
-"""Of the training images of each class, held out before shots are drawn."""
+"""Fraction of the training images of each class that is held out before shots are drawn."""
 
 SHOTS = 128
-"""The authors' number. What is left of smaller sets is fewer: 75 images a class of CIFAR-100, 48 of
-Imagenette, 36 of Tiny-ImageNet."""
+"""The authors' number. Smaller sets have fewer: 75 images in a class of CIFAR-100, 48 of Imagenette, 36 of
+Tiny-ImageNet."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Where the images of one column come from.
+    """The image sets of one column.
 
-    ``rest`` is the set of which other classes are OOD (all that are not ID, or the protocol's);
-    ``others`` are sets that are OOD as a whole, by the name they are reported under.
+    Other classes of the set ``rest`` are OOD: all that are not ID, or those of the protocol. ``others`` are
+    sets that are OOD as a whole, by their names in reports.
     """
 
     train: str
@@ -68,7 +68,7 @@ COLUMNS: dict[str, Column] = {
 
 
 def _sides(benchmark: OpenSet) -> dict[str, list[list[str]]]:
-    """``id`` names of every split; ``ood`` names where they are not simply the other classes."""
+    """Return the ``id`` names of every split, and ``ood`` names unless they are the other classes."""
     sides = {"id": [list(split.id_names) for split in benchmark.splits]}
     if benchmark.ood_classes != benchmark.id_classes:
         sides["ood"] = [list(split.ood_names) for split in benchmark.splits]
@@ -98,18 +98,18 @@ class Task:
 
 
 def columns() -> tuple[str, ...]:
-    """The names of the columns, in the order they are reported."""
+    """Return the names of the columns, in the order of reports."""
     return tuple(COLUMNS)
 
 
 def splits(column: str) -> int:
-    """How many splits a column has: five, but one of CIFAR+50 and of Imagenette."""
+    """Return the number of splits of a column: five; one of CIFAR+50 and of Imagenette."""
     _known(column)
     return len(SPLITS[column]["id"]) if column in SPLITS else 1
 
 
 def sets_of(chosen: Sequence[str]) -> tuple[str, ...]:
-    """The image sets that the columns ``chosen`` need, each once."""
+    """Return the image sets that the columns ``chosen`` need, each once."""
     names: list[str] = []
     for column in chosen:
         spec = _known(column)
@@ -120,11 +120,11 @@ def sets_of(chosen: Sequence[str]) -> tuple[str, ...]:
 def load(
     column: str, split: int = 0, *, shots: int = SHOTS, seed: int = 0, cache: Path | None = None
 ) -> Task:
-    """Split ``split`` (from 0) of ``column`` with at most ``shots`` training rows a class.
+    """Load the split ``split`` (from 0) of ``column`` with at most ``shots`` training rows of each class.
 
-    Which rows of a class are held out and drawn depends on the seed and the class alone: fewer shots are a
-    subset of more, and the held-out rows are the same for any number. Raises UsageError for an unknown column
-    or split and Unavailable if its features are neither cached nor can be made.
+    The rows that are held out and drawn depend on the seed and the class alone: fewer shots are a subset of
+    more, and the held-out rows are the same for any number. Raises UsageError for an unknown column or split
+    and Unavailable if its features are neither cached nor can be made.
     """
     spec = _known(column)
     if not 0 <= split < splits(column):
@@ -151,7 +151,7 @@ def load(
 
 
 def validation(task: Task, fold: int = 0, seed: int = 0) -> Task:
-    """Leave classes out: half of the task's classes play ID, the other half OOD, on training images only.
+    """Return a task with half of the classes as ID and the other half as OOD, on training images only.
 
     The train rows of the first half train, its val rows are ID, and the val rows of the second half are OOD.
     Folds 0 and 1 swap the halves; 2 and 3 halve in another way, and so on. Where the number of classes is
@@ -188,7 +188,7 @@ def _known(column: str) -> Column:
 def _draw(
     train: Split, names: Sequence[str], shots: int, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row numbers to train on and to hold out, class by class."""
+    """Return the row numbers to train on and to hold out, class by class."""
     drawn, held = [], []
     for name in names:
         label = _label(train, name)
@@ -204,7 +204,7 @@ def _outside(
     column: str, spec: Column, split: int, inside: Sequence[str], cache: Path
 ) -> dict[str, FloatArray]:
     if spec.others:
-        return {shown: store.read_set(name, cache).features for shown, name in spec.others.items()}
+        return {title: store.read_set(name, cache).features for title, name in spec.others.items()}
     rest = store.read_set(spec.rest, cache)
     listed = SPLITS[column].get("ood")
     names = listed[split] if listed else [name for name in rest.classes if name not in inside]
@@ -213,13 +213,13 @@ def _outside(
 
 
 def _rows(split: Split, names: Sequence[str], numbers: NDArray[np.intp]) -> Rows:
-    """The rows ``numbers`` that belong to the classes ``names``, labelled by their place in ``names``."""
+    """Return those of the rows ``numbers`` that belong to ``names``, labelled by their place in it."""
     chosen = Rows(split.features[numbers], split.labels[numbers])
     return _only(chosen, np.array([_label(split, name) for name in names]))
 
 
 def _only(rows: Rows, labels: NDArray[np.intp]) -> Rows:
-    """The rows of ``labels`` (C,), which become 0 ... C - 1 in this order."""
+    """Return the rows of ``labels`` (C,), which become 0 ... C - 1 in this order."""
     kept = np.flatnonzero(np.isin(rows.labels, labels))
     place = {int(label): number for number, label in enumerate(labels)}
     renamed: Labels = np.array([place[int(label)] for label in rows.labels[kept]], dtype=np.int32)

@@ -3,7 +3,7 @@
     python -m benchmarks.mini.suite_store --images DIR
 
 DIR (or LSN_IMAGES) holds the suite's image sets, each a folder or a tar (``lsn datasets --suite mini``).
-The sets are all that the tables use but CIFAR's, whose 40,000 images would be too much to carry along.
+All sets of the tables are in it except CIFAR's, whose 40,000 images would be too large for the package.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TARGET = Path(__file__).parents[2] / "lsncli" / "bench" / "suites" / "mini.h5"
 
 
 def main() -> None:
-    """Extract every set anew."""
+    """Extract every set again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--images", type=Path, default=os.environ.get("LSN_IMAGES"))
     images = parser.parse_args().images

@@ -1,4 +1,4 @@
-"""Sentences that the text tower learns to read through: ``{}`` is the name."""
+"""Sentences that the text tower is trained on; ``{}`` is the name."""
 
 from __future__ import annotations
 

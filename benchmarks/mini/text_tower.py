@@ -1,8 +1,8 @@
-"""Stage 2: a small causal text transformer that reads names into the class table.
+"""Stage 2: a small causal text transformer that maps names to rows of the class table.
 
-Targets are the table's rows in CLIP's cone. A third of the steps puts random vectors before the
-name, as learned prompts will; so the tower stays sane where prompt learning takes it. A linear head
-predicting the real CLIP text feature (dropped afterwards) ties neighbouring meanings together.
+Targets are the table's rows in CLIP's cone. A third of the steps puts random vectors before the name, as
+learned prompts do, so that the tower works there too. A linear head that predicts the CLIP text feature,
+and is dropped afterwards, keeps similar meanings together.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class TextSettings:
 
 
 def encode(model: nn.Module, tokens: Tensor, vectors: Tensor | None = None) -> Tensor:
-    """Text features, cropped to the longest text; ``vectors`` go between start and name.
+    """Return text features; tokens behind the longest text are cut off.
 
-    Vectors (batch, n, width) take the places of the first n tokens after the start token.
+    ``vectors`` (batch, n, width) replace the first n tokens after the start token.
     """
     last = tokens.argmax(1)
     tokens = tokens[:, : int(last.max()) + 1]
@@ -60,7 +60,7 @@ def encode(model: nn.Module, tokens: Tensor, vectors: Tensor | None = None) -> T
 def _sentences(
     names: Sequence[str], tokenizer: SimpleTokenizer, rng: np.random.Generator, s: TextSettings
 ) -> tuple[Tensor, int]:
-    """Token ids of one batch and how many of its leading "X" stand for vectors."""
+    """Return token ids of one batch, and how many of its leading "X" are replaced by vectors."""
     kind = rng.random()
     if kind < s.soft_share + s.x_share:
         count = int(rng.integers(1, s.most_vectors + 1))
@@ -74,9 +74,9 @@ def _sentences(
 
 
 def _vectors(model: nn.Module, batch: int, count: int, rng: np.random.Generator) -> Tensor:
-    """Random vectors: from the usual initial 0.02 to twice a token embedding's spread.
+    """Return random vectors with a standard deviation between 0.02 and twice that of token embeddings.
 
-    Half of the time they are shared by the batch (one learned context), with a touch of noise.
+    Half of the time the batch shares them, as one learned context.
     """
     width = model.token_embedding.weight.shape[1]
     spread = float(model.token_embedding.weight.detach().std())
@@ -86,7 +86,7 @@ def _vectors(model: nn.Module, batch: int, count: int, rng: np.random.Generator)
 
 
 def _chances(vocabulary: Vocabulary) -> NDArray[np.float64]:
-    """How often each text is drawn: names with images twice, everyday words six times."""
+    """Return how often each text is drawn: names with images twice, everyday words six times."""
     weight = np.ones(len(vocabulary.names))
     weight[vocabulary.imagenet] = 2
     weight[vocabulary.coarse] = 6
@@ -101,7 +101,7 @@ def train_text(
     content: Tensor,
     s: TextSettings,
 ) -> Iterator[tuple[int, float]]:
-    """Optimise the text side in place; yields (step, loss)."""
+    """Optimise the text side in place; yield (step, loss)."""
     rng = np.random.default_rng(s.seed)
     targets, clip = text_side(content), vocabulary.features
     rows = np.array([row for _, row in vocabulary.texts])

@@ -1,4 +1,4 @@
-"""Build the embedded mini dual encoder end to end.
+"""Build the bundled mini model from end to end.
 
 ``python -m benchmarks.mini.train --images DIR --clip-text DIR --mobilenet FILE --out DIR``
 
@@ -35,14 +35,14 @@ EXTRA_WORDS = Path(__file__).with_name("extra_words.txt")
 
 
 def parse() -> argparse.Namespace:
-    """Command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, default=os.environ.get("LSN_IMAGES"))
     parser.add_argument("--clip-text", type=Path, default=os.environ.get("LSN_CLIP_TEXT"))
     parser.add_argument("--mobilenet", type=Path, required=True, help=f"get it: {WEIGHTS_HELP}")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, help="keep the frozen half's activations here")
-    parser.add_argument("--stage-1", type=Path, help="keep stage 1's weights here, or reuse them")
+    parser.add_argument("--cache", type=Path, help="file for the activations of the frozen half")
+    parser.add_argument("--stage-1", type=Path, help="file for the weights of stage 1; used if it exists")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -62,7 +62,7 @@ def seed_everything(seed: int) -> None:
 def train_images(
     arguments: argparse.Namespace, vocabulary: Vocabulary
 ) -> tuple[ImageTower, Tensor, dict[str, float]]:
-    """Stage 1: cache the frozen half, then train the rest against the class table."""
+    """Run stage 1: cache the frozen half, then train the rest on the class table."""
     start = time.perf_counter()
     trunk = load_trunk(arguments.mobilenet)
     cache = training_cache.load_or_build(trunk, arguments.images, arguments.seed, arguments.cache)
@@ -87,7 +87,7 @@ def train_images(
 
 
 def report(stage: str, progress: Any, every: int = 50) -> None:
-    """Drain a training generator, printing the mean loss now and then."""
+    """Run a training generator to its end, and print the mean loss of every ``every`` steps."""
     losses: list[float] = []
     start = time.perf_counter()
     for step, loss in progress:
@@ -99,7 +99,7 @@ def report(stage: str, progress: Any, every: int = 50) -> None:
 
 
 def record(seconds: dict[str, float], results: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The run as it is written to JSON."""
+    """Return the record of a run."""
     import open_clip
     import timm
     import torchvision
@@ -120,7 +120,7 @@ def record(seconds: dict[str, float], results: dict[str, Any], out: Path) -> dic
 
 
 def main() -> None:
-    """Run both stages, export, measure the export."""
+    """Run both stages, export the model, and measure it."""
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     seed_everything(arguments.seed)

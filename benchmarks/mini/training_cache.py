@@ -1,8 +1,8 @@
-"""Frozen-half activations of every training view, with the teacher's logits of its sharp copy.
+"""Activations of the frozen half for every training view, with the teacher's logits of its sharp copy.
 
-Each photo is shown in a few boxes (the whole square, then random crops); each box once sharp and
-twice at low resolution, because small benchmark images look like that once enlarged. All copies of
-a box share the teacher's logits of the sharp one: the student learns to see through the blur.
+Each photo has a few boxes (the central square, then random crops); each box once sharp and twice at low
+resolution, as small benchmark images look when they are enlarged. All copies of a box share the teacher's
+logits of the sharp one, so that the student learns to ignore the blur.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from benchmarks.mini.data import (
     Photo,
     View,
     batches,
+    central_square,
     imagenet_wnids,
     random_box,
     training_photos,
-    whole,
 )
 from benchmarks.mini.image_tower import SIDE, cache_lower, teacher_logits
 
@@ -34,7 +34,7 @@ LOW_SIDES = (32, 48)
 
 @dataclass(frozen=True)
 class TrainingCache:
-    """Row i of ``activations`` shows box ``box[i]``; the last three are per box."""
+    """Row i of ``activations`` is of box ``box[i]``; the last three have a row for each box."""
 
     activations: Tensor
     box: Tensor
@@ -49,13 +49,13 @@ def _boxes(photos: Sequence[Photo], count: int, rng: np.random.Generator) -> lis
     for photo in photos:
         image = photo.decode()
         for number in range(count):
-            box = whole(image) if number == 0 else random_box(image, rng, LEAST_AREA)
+            box = central_square(image) if number == 0 else random_box(image, rng, LEAST_AREA)
             views.append(View(box, mirror=bool(number % 2)))
     return views
 
 
 def _copies(view: View, rng: np.random.Generator) -> list[View]:
-    """The sharp view and its low-resolution copies, mirrored at random."""
+    """Return the sharp view and its copies of low resolution, mirrored at random."""
     sides = [0, LOW_SIDES[0], int(rng.integers(LOW_SIDES[0] - 4, LOW_SIDES[1] + 1))]
     return [View(view.box, low, bool(rng.integers(2))) for low in sides]
 
@@ -65,21 +65,21 @@ def _repeat(photos: Sequence[Photo], times: int) -> list[Photo]:
 
 
 def build(trunk: nn.Module, images: Path, seed: int) -> TrainingCache:
-    """Render, run the frozen half and the teacher; about ten minutes on two cores."""
+    """Render all views, run the frozen half and the teacher; about ten minutes on two cores."""
     rng = np.random.default_rng(seed)
     order = {wnid: index for index, wnid in enumerate(imagenet_wnids(images))}
     activations, teacher, low, labels, tiny = [], [], [], [], []
     for name, group in training_photos(images).items():
         count, side = BOXES[name], TEACHER_SIDE[name]
         views = _boxes(group, count, rng)
-        shown = _repeat(group, count)
-        teacher.append(teacher_logits(trunk, batches(shown, views, side)))
+        repeated = _repeat(group, count)
+        teacher.append(teacher_logits(trunk, batches(repeated, views, side)))
         copies = [copy for view in views for copy in _copies(view, rng)]
         times = len(copies) // len(views)
-        activations.append(cache_lower(trunk, batches(_repeat(shown, times), copies, SIDE)))
+        activations.append(cache_lower(trunk, batches(_repeat(repeated, times), copies, SIDE)))
         low += [copy.low for copy in copies]
-        labels += [order[photo.wnid] for photo in shown]
-        tiny += [name.startswith("tiny")] * len(shown)
+        labels += [order[photo.wnid] for photo in repeated]
+        tiny += [name.startswith("tiny")] * len(repeated)
     rows = torch.cat(activations)
     return TrainingCache(
         activations=rows,
@@ -92,7 +92,7 @@ def build(trunk: nn.Module, images: Path, seed: int) -> TrainingCache:
 
 
 def load_or_build(trunk: nn.Module, images: Path, seed: int, path: Path | None) -> TrainingCache:
-    """The cache stored at ``path``, or a new one that is stored there."""
+    """Return the cache stored at ``path``, or build one and store it there."""
     if path is not None and path.exists():
         return TrainingCache(**torch.load(path, weights_only=True))
     cache = build(trunk, images, seed)

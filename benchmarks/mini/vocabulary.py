@@ -1,9 +1,9 @@
-"""Concepts (one row of the class table each) and the texts that name them.
+"""Concepts, each a row of the class table, and the texts that name them.
 
 A concept is a name of the public class-name lists with its real CLIP ViT-B/32 text feature. LVIS's
-explanations in brackets are dropped ("car (automobile)" is "car"); names that then coincide are one
-concept with the mean feature. Everyday names that no list carries are added by hand: ``ALIASES``
-name an existing concept, ``DERIVED`` is a new one, the mean feature of related names.
+explanations in brackets are dropped ("car (automobile)" is "car"); equal names are one concept with
+the mean feature. Everyday names that no list has are added by hand: ``ALIASES`` name an existing
+concept, each of ``DERIVED`` is a new one with the mean feature of related names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ DERIVED: dict[str, tuple[str, ...]] = {
 
 
 def clean(name: str, source: str) -> str:
-    """Lower-case name; bracketed explanations go, except in ImageNet's own names."""
+    """Return the name in lower case, without explanations in brackets except in ImageNet's own names."""
     name = name.lower().replace("_", " ")
     if source != "imagenet1k":
         name = re.sub(r"\s*\([^)]*\)", "", name)
@@ -75,12 +75,12 @@ class Vocabulary:
     texts: list[tuple[str, int]]
 
     def row(self, text: str) -> int:
-        """Concept row that a text names."""
+        """Return the row of the concept that a text names."""
         return dict(self.texts)[text]
 
 
 def load_vocabulary(clip_text: Path, images: Path) -> Vocabulary:
-    """Concepts from the class-name lists; texts also from the image folders' names."""
+    """Load concepts from the lists of class names, and texts also from the names of image folders."""
     lists = json.loads((clip_text / "names.json").read_text("utf-8"))
     gathered: dict[str, list[Tensor]] = {}
     for source in LISTS:
@@ -111,7 +111,7 @@ def load_vocabulary(clip_text: Path, images: Path) -> Vocabulary:
 
 
 def _folder_names(images: Path, imagenet: list[int]) -> dict[str, int]:
-    """Names that image folders carry, unless two classes share one (crane, cardigan)."""
+    """Return the names of image folders, except those of two classes (crane, cardigan)."""
     order = {wnid: index for index, wnid in enumerate(imagenet_wnids(images))}
     found: dict[str, set[int]] = {}
     for name in ("imagenet-1perclass", "tinyimagenet-train"):

@@ -1,6 +1,6 @@
-"""The program's learners as single steps, on starting values that a plain loop can be given, too.
+"""The program's learners as single steps from given starting values, which a plain loop can share.
 
-Everything but the starting values is the program's own: tower, chunks, losses, optimisers, settings.
+Everything else is the program's own: tower, chunks, losses, optimisers, settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ def loop(
     others: Tensor | None = None,
     memory: int = MEMORY,
 ) -> Loop:
-    """Steps from ``contexts`` (K, [C,] M, W) on, for CoCoOp with K meta-nets.
+    """Return a loop that starts from ``contexts`` (K, [C,] M, W), for CoCoOp with K meta-nets.
 
-    ``others`` (k, C, D) are text features of sets whose turn it is not.
+    ``others`` (k, C, D) are text features of sets that this step does not change.
     """
     encode = bounded(tower, settings_layout(tower, names, settings), memory)
     parameters = [contexts.requires_grad_(), *(tensor.requires_grad_() for tensor in (meta or {}).values())]
@@ -51,7 +51,7 @@ def loop(
 
 
 def as_tensors(meta: nn.Sequential) -> dict[str, Tensor]:
-    """The reference's meta-net as one set of the program's (``conditional.META``), copied."""
+    """Return a copy of a plain meta-net as one set of the program's (``cocoop.META``)."""
     hidden, out = meta[0], meta[2]
     return {
         f"{name}.{kind}": getattr(layer, kind).detach().clone()[None]

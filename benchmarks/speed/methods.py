@@ -1,11 +1,11 @@
-"""Every method that needs only a store, on synthetic features of the size of ImageNet: time, memory, AUROC.
+"""Time, memory and AUROC of every method that needs only a store, on synthetic features.
 
     python -m benchmarks.speed.methods [--quick | --tiny] [--method NAME ...]
 
-Each method is fitted and scores in a process of its own, with one thread and its default settings. Features
-are synthetic: clusters about class directions, OOD clusters about others, float16 as in a store. AUROC only
-shows that a method works; it says nothing about which is better on images. Only the full form writes
-results/methods.json; with --method it leaves the rows of other methods there as they are.
+Each method is fitted and scores in a process of its own, with one thread and its default settings, at the
+size of ImageNet. Features are clusters around class directions, OOD clusters around others, float16 as in a
+store. AUROC only shows that a method works; it does not tell which is better on images. Only the full form
+writes results/methods.json; with --method the rows of other methods stay there.
 """
 
 import argparse
@@ -27,10 +27,10 @@ SETS = 3
 """Sets of negative prompts."""
 
 LEFT_OUT = frozenset({"pixels", "candidates"})
-"""Needs that a store does not meet."""
+"""Needs of scores that a store cannot meet."""
 
 LIMIT = 24 * 1024
-"""MiB that every method is to stay below in the full form."""
+"""Most MiB of a method in the full form."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """What a method is given: a text head with negative prompts, training rows, test rows."""
+    """The input of a method: a text head with negative prompts, training rows, test rows."""
 
     head: Head
     train: Rows
@@ -68,10 +68,10 @@ class Bench:
 
 
 def synthetic(form: Form) -> Bench:
-    """Features with CLIP's geometry, the same every time: images in one cone and texts in another.
+    """Return features with CLIP's geometry, the same every time: images in one cone and texts in another.
 
-    Images of a class lie about the class's direction, OOD images about ``classes / 10`` (at least 3) other
-    directions; spread is unequal, as a decaying spectrum has it. Negative prompts lean away from their class.
+    Images of a class lie around the direction of the class, OOD images around ``classes / 10`` (at least 3)
+    other directions; the spread decays over the dimensions. Negative prompts point away from their class.
     """
     rng = np.random.default_rng(0)
     directions = unit(rng.normal(size=(form.classes, form.dim)))
@@ -104,7 +104,7 @@ def synthetic(form: Form) -> Bench:
 
 
 def case(name: str, form: str) -> Callable[[], dict[str, float]]:
-    """For ``speed.peak``: everything up to fitting the score ``name``; the work is to fit and score."""
+    """Prepare the score ``name`` for ``speed.peak``; the work is to fit and to score."""
     bench, score = synthetic(FORMS[form]), load_score(name)
 
     def work() -> dict[str, float]:
@@ -125,11 +125,11 @@ def case(name: str, form: str) -> Callable[[], dict[str, float]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and in the full form write it down; exit code 1 if a method failed."""
+    """Measure and print; the full form also writes the record. Exit with 1 if a method failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a small store, a few minutes at most")
-    size.add_argument("--tiny", action="store_true", help="a dwarf of a store, to see that the script runs")
+    size.add_argument("--tiny", action="store_true", help="a tiny store, to see that the script runs")
     parser.add_argument("--method", action="append", choices=list(SCORES), help="only this one; repeatable")
     given = parser.parse_args(arguments)
     form = "quick" if given.quick else "tiny" if given.tiny else "full"
@@ -175,7 +175,7 @@ def _kept(asked: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def _summary(rows: dict[str, dict[str, float]]) -> dict[str, str]:
-    """The slowest and the largest method, and the machine, in words."""
+    """Return sentences about the slowest method, the largest one, and the machine."""
     if not rows:
         return {}
     slowest = max(rows, key=lambda name: rows[name]["fit_s"] + rows[name]["score_s"])

@@ -1,8 +1,8 @@
-"""FPR95, AUROC and AUPR of a million scores against scikit-learn: same values, how much sooner?
+"""FPR95, AUROC and AUPR of a million scores: values and time against scikit-learn.
 
-With all scores distinct, and rounded to half precision, where ties abound.
+    python -m benchmarks.speed.metrics
 
-python -m benchmarks.speed.metrics
+Once with distinct scores, and once rounded to half precision, with many ties.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Values = tuple[float, float, float, float]
 
 
 def scikit(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Callable[[], Values]:
-    """FPR95, AUROC, AUPR-in and AUPR-out by scikit-learn, ready to be timed."""
+    """Return a function that computes FPR95, AUROC, AUPR-in and AUPR-out by scikit-learn."""
     scores = np.concatenate([inside, outside])
     is_id = np.repeat([1, 0], [len(inside), len(outside)])
 
@@ -37,7 +37,7 @@ def scikit(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Callabl
 
 
 def measure(rounds: int, count: int = 1_000_000) -> dict[str, tuple[float, Rows]]:
-    """For distinct and for tied scores the largest difference of a value, and the times of both."""
+    """Return the largest difference of a value and the times of both, for distinct and for tied scores."""
     random = np.random.default_rng(0)
     distinct = random.normal(1, 1, count // 2), random.normal(0, 1.2, count // 2)
     tied = tuple(side.astype(np.float16).astype(np.float64) for side in distinct)
@@ -55,7 +55,7 @@ def measure(rounds: int, count: int = 1_000_000) -> dict[str, tuple[float, Rows]
 
 
 def main() -> None:
-    """Check that the values agree, then time both."""
+    """Compare the values, time both and write the record."""
     parts = {}
     for name, (apart, rows) in measure(9).items():
         table(f"a million {name} scores; largest difference {apart:.1e}", rows)

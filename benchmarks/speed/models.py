@@ -1,6 +1,6 @@
-"""What the prompt benchmarks run on: CLIP architectures with random weights, class names, made-up features.
+"""CLIP architectures with random weights, class names and synthetic features for the prompt benchmarks.
 
-Times, memory and rounding do not depend on what the weights have learned, so nothing is downloaded.
+Times, memory and rounding do not depend on the values of the weights, so nothing is downloaded.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PAPER = "ViT-B-32-quickgelu"
 """OpenAI's ViT-B/32 and ViT-B/16 have the same text tower: 12 layers, width 512, 8 heads, 77 positions."""
 
 TINY = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-DWARFS = {
+TINY_MODELS = {
     "tiny": {"embed_dim": 32, "text_cfg": TINY},
     "tiny-quickgelu": {"embed_dim": 32, "quick_gelu": True, "text_cfg": TINY},
 }
@@ -27,7 +27,7 @@ SMALLEST_VISION = {"layers": 1, "width": 32, "head_width": 32, "patch_size": 16,
 
 @dataclass(frozen=True)
 class Model:
-    """An open_clip model whose image tower is a dwarf, and its tokenizer."""
+    """An open_clip model with a tiny image tower, and its tokenizer."""
 
     clip: nn.Module
     tokenizer: Any
@@ -35,20 +35,20 @@ class Model:
     features: int
 
     def tower(self, kernel: str = "auto", precision: str = "fp32") -> TextTower:
-        """The program's own tower on the same weights."""
+        """Return the program's own tower on the same weights."""
         return text_tower(self.clip, self.tokenizer, kernel=kernel, precision=precision)
 
 
 def text_model(name: str = PAPER, *, noise: float = 0.02, seed: int = 0, **changes: Any) -> Model:
-    """The text tower of an open_clip architecture, or a dwarf, its random weights all moved by ``noise``.
+    """Return the text tower of an open_clip architecture, or of ``TINY_MODELS``, with random weights.
 
-    ``noise`` reaches every parameter of the tower, biases and normalisation too, which start at 0 and 1.
+    ``noise`` is added to every parameter, also to biases and normalisation, which start at 0 and 1.
     ``changes`` go to the text configuration.
     """
     ensure_torchvision()
     import open_clip
 
-    config = DWARFS[name] if name in DWARFS else open_clip.get_model_config(name)
+    config = TINY_MODELS[name] if name in TINY_MODELS else open_clip.get_model_config(name)
     config = {key: value for key, value in config.items() if key in ("embed_dim", "quick_gelu", "text_cfg")}
     config["text_cfg"] = config["text_cfg"] | changes
     length = config["text_cfg"]["context_length"]
@@ -64,11 +64,11 @@ def text_model(name: str = PAPER, *, noise: float = 0.02, seed: int = 0, **chang
 
 
 def image_tower(name: str) -> tuple[nn.Module, int]:
-    """The image tower of an open_clip architecture, or a dwarf, with random weights, and its image size."""
+    """Return the image tower of an open_clip architecture, or of ``TINY_MODELS``, and its image size."""
     ensure_torchvision()
     import open_clip
 
-    if name in DWARFS:
+    if name in TINY_MODELS:
         return text_model(name).clip.visual, SMALLEST_VISION["image_size"]
     config = open_clip.get_model_config(name)
     quick = config.get("quick_gelu", False)
@@ -77,7 +77,7 @@ def image_tower(name: str) -> tuple[nn.Module, int]:
 
 
 def class_names(count: int) -> list[str]:
-    """``count`` names spread evenly over ImageNet's 1,000 in open_clip's wording."""
+    """Return ``count`` names spread evenly over ImageNet's 1,000, in open_clip's wording."""
     ensure_torchvision()
     import open_clip
 
@@ -86,10 +86,10 @@ def class_names(count: int) -> list[str]:
 
 
 def images(count: int, features: int, seed: int = 0) -> Tensor:
-    """Random unit rows (count, features)."""
+    """Return random unit rows (count, features)."""
     return normalize(torch.randn(count, features, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 def contexts(*shape: int, seed: int = 0) -> Tensor:
-    """Random contexts of CoOp's size (standard deviation 0.02)."""
+    """Return random contexts with CoOp's standard deviation, 0.02."""
     return 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -1,8 +1,8 @@
-"""How much memory a piece of work needs at its peak, measured in a process of its own.
+"""Peak memory of a function, measured in a process of its own.
 
     python -m benchmarks.speed.peak MODULE:FUNCTION [JSON ARGUMENT ...]
 
-FUNCTION prepares everything and returns the piece of work; prints one line of JSON.
+FUNCTION prepares everything and returns the function to measure. Prints one line of JSON.
 """
 
 import ctypes
@@ -21,11 +21,11 @@ from lsncli.methods.prepared import CLEAR_REFS, MIB, resident
 
 
 def peak_of(work: Callable[[], object]) -> dict[str, float]:
-    """MiB of resident memory at the highest point of ``work`` minus before it, and in all; its CPU seconds.
+    """Return the peak of resident memory (MiB) during ``work``, above that before it and in all; CPU seconds.
 
-    On Linux the kernel's high-water mark is reset first. Elsewhere the process's highest point is compared
-    before and after, which is too low where the preparation needed more than the work. Figures of its own
-    that ``work`` returns as a dict are added.
+    On Linux the kernel's high-water mark is reset first. Elsewhere the peaks of the process before and after
+    are compared, which is too low if the preparation needed more memory than the work. Figures that ``work``
+    returns as a dict are added.
     """
     gc.collect()
     resettable = os.access(CLEAR_REFS, os.W_OK)
@@ -47,7 +47,7 @@ def _highest() -> int:
 
 
 def fresh(function: str, *arguments: object) -> dict[str, float]:
-    """``peak_of`` the work that ``module:function`` returns, in a new process with one thread."""
+    """Return ``peak_of`` the work that ``module:function`` returns, in a new process with one thread."""
     command = [sys.executable, "-m", "benchmarks.speed.peak", function, *map(json.dumps, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Feature extraction as scripts do it: the yardsticks of ``benchmarks.speed.extraction``.
+"""Feature extraction by plain loops, which ``benchmarks.speed.extraction`` compares with.
 
 They run open_clip's own image tower in float32 and share no code with ``lsncli``.
 """
@@ -22,8 +22,8 @@ BATCH = 64
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def opened(item: ImageItem) -> Image.Image:
-    """The image of a file, or of a member of a plain tar."""
+def open_image(item: ImageItem) -> Image.Image:
+    """Return the image of a file, or of a member of an uncompressed tar."""
     with open(item.path, "rb") as file:
         file.seek(item.offset or 0)
         data = file.read(-1 if item.size is None else item.size)
@@ -31,7 +31,7 @@ def opened(item: ImageItem) -> Image.Image:
 
 
 def authors_transform(size: int) -> Callable[[Image.Image], Tensor]:
-    """What the published script prepares images with: torchvision's default, bilinear, resize."""
+    """Return the transform of the published script: torchvision's default resize, which is bilinear."""
     ensure_torchvision()
     from torchvision import transforms
 
@@ -44,10 +44,10 @@ def authors_transform(size: int) -> Callable[[Image.Image], Tensor]:
 
 @torch.no_grad()
 def authors(items: Sequence[ImageItem], model: Any, size: int, device: torch.device) -> Tensor:
-    """The published extraction: open, transform, stack a batch, encode, normalise; one after the other."""
+    """Encode as the published script does: open, transform, stack a batch, encode, normalise, in turn."""
     transform, rows = authors_transform(size), []
     for first in range(0, len(items), BATCH):
-        pixels = torch.stack([transform(opened(item)) for item in items[first : first + BATCH]])
+        pixels = torch.stack([transform(open_image(item)) for item in items[first : first + BATCH]])
         features = model.encode_image(pixels.to(device))
         rows.append((features / features.norm(dim=-1, keepdim=True)).half().cpu())
     return torch.cat(rows)
@@ -55,7 +55,7 @@ def authors(items: Sequence[ImageItem], model: Any, size: int, device: torch.dev
 
 @dataclass(frozen=True)
 class Images(Dataset[Tensor]):
-    """What a DataLoader reads."""
+    """Transformed images, for a DataLoader."""
 
     items: Sequence[ImageItem]
     transform: Callable[[Image.Image], Tensor]
@@ -64,7 +64,7 @@ class Images(Dataset[Tensor]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.transform(opened(self.items[index]))
+        return self.transform(open_image(self.items[index]))
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def loader(
     *,
     autocast: bool = False,
 ) -> Tensor:
-    """open_clip's transform in a DataLoader with a process a core, then ``encode_image``; raw features.
+    """Encode by a DataLoader with one process for each core; return raw features.
 
     ``autocast`` computes in float16, as is usual on a GPU.
     """
@@ -88,7 +88,7 @@ def loader(
     )
     rows = []
     with warnings.catch_warnings():
-        # From Python 3.12 on, about forking with threads: what a DataLoader does in anybody's script.
+        # Python 3.12 and later warn of a fork with threads, as every DataLoader does it.
         warnings.simplefilter("ignore", DeprecationWarning)
         for batch in pixels:
             with torch.autocast(device.type, torch.float16, enabled=autocast):

@@ -1,9 +1,9 @@
-"""Prompt learning as a plain loop: what the published code computes, written for this repository.
+"""Prompt learning by a plain loop, as the published code does it, written for this repository.
 
-Every prompt runs through the whole text transformer with all its tokens (77 in CLIP), padding included, and
-every row of the last layer is computed although one is read. Frozen weights ask for no gradient, as in the
-published code. It is the yardstick of the benchmarks and of tests/prompts/test_proof.py, so it shares
-nothing with ``lsncli.prompts``: it runs the modules of the open_clip model that it is given.
+Every prompt passes the whole text transformer with all its tokens (77 in CLIP), padding included, and every
+row of the last layer is computed although one is used. Frozen weights have no gradient, as in the published
+code. The benchmarks and tests/prompts/test_proof.py compare with it, so it shares no code with
+``lsncli.prompts``: it calls the modules of a given open_clip model.
 
 CoOp: Zhou et al., IJCV 2022. CoCoOp: Zhou et al., CVPR 2022. LSN: Nie et al., ICLR 2024.
 """
@@ -34,13 +34,13 @@ class Template:
     position: str
 
     def cut(self) -> "Template":
-        """Without the columns in which every prompt has padding."""
+        """Return the template without the columns in which every prompt has padding."""
         length = int(self.ids.argmax(-1).max()) + 1
         behind = self.rest.shape[1] - (self.ids.shape[1] - length)
         return replace(self, ids=self.ids[:, :length], rest=self.rest[:, :behind])
 
     def prompts(self, context: Tensor) -> Tensor:
-        """(C, L, W): the context before ("end"), around ("middle") or behind ("front") the name."""
+        """Return prompts (C, L, W): the context before ("end"), around ("middle") or behind the name."""
         context = context.expand(len(self.ids), -1, -1)
         if self.position == "end":
             return torch.cat([self.start, context, self.rest], dim=1)
@@ -55,7 +55,7 @@ class Template:
 def template(
     model: nn.Module, tokenizer: Any, names: Sequence[str], length: int, position: str = "end"
 ) -> Template:
-    """Tokenize and embed the prompts. An empty name leaves the name out."""
+    """Tokenise and embed the prompts. An empty name leaves the name out."""
     tower: Any = getattr(model, "text", model)
     names = [name.replace("_", " ") for name in names]
     placeholder = " ".join(["X"] * length)
@@ -68,7 +68,7 @@ def template(
 
 
 def encode(model: nn.Module, prompts: Tensor, ids: Tensor) -> Tensor:
-    """(N, L, W) prompts -> (N, D) features, not normalised, read at the largest token id: the end of text."""
+    """Return features (N, D) of prompts (N, L, W), not normalised, taken at the end of text."""
     tower: Any = getattr(model, "text", model)
     length = prompts.shape[1]
     hidden = prompts + tower.positional_embedding[:length]
@@ -81,20 +81,20 @@ def encode(model: nn.Module, prompts: Tensor, ids: Tensor) -> Tensor:
 
 
 def text_pass(model: nn.Module, frame: Template) -> TextPass:
-    """Unit text features of a context, the whole tower for every class."""
+    """Return a function from a context to unit text features, by the whole tower for every class."""
     model.requires_grad_(False)
     return lambda context: normalize(encode(model, frame.prompts(context), frame.ids), dim=-1)
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A learner: an optimizer and the loss of a batch of unit images (B, D) with labels (B,)."""
+    """An optimizer and the loss of a batch of unit images (B, D) with labels (B,)."""
 
     optimizer: torch.optim.Optimizer
     loss: Callable[[Tensor, Tensor], Tensor]
 
     def step(self, images: Tensor, labels: Tensor) -> float:
-        """Forward, backward, update; returns the loss before the update."""
+        """Update once; return the loss before the update."""
         loss = self.loss(images, labels)
         self.optimizer.zero_grad()
         loss.backward()
@@ -103,17 +103,17 @@ class Loop:
 
 
 def classify(logits: Tensor, labels: Tensor, double: bool) -> Tensor:
-    """Cross-entropy; ``double`` softmaxes the logits first, as the code of LSN does."""
+    """Return the cross-entropy; ``double`` applies a softmax to the logits first, as the code of LSN does."""
     return cross_entropy(logits.softmax(-1) if double else logits, labels)
 
 
 def sgd(parameters: Sequence[Tensor], rate: float = 0.002) -> torch.optim.Optimizer:
-    """The optimizer of CoOp and CoCoOp."""
+    """Return the optimizer of CoOp and CoCoOp."""
     return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=5e-4)
 
 
 def coop(text: TextPass, context: Tensor, double: bool = False, rate: float = 0.002) -> Loop:
-    """Positive prompts: one shared context (M, W), logits 100 cos."""
+    """Return the loop of positive prompts: one shared context (M, W), logits 100 cos."""
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         return classify(100 * images @ text(context).T, labels, double)
@@ -122,9 +122,9 @@ def coop(text: TextPass, context: Tensor, double: bool = False, rate: float = 0.
 
 
 def negative(text: TextPass, context: Tensor, others: Sequence[Tensor], double: bool = False) -> Loop:
-    """One set of class-specific negative contexts (C, M, W), logits 20 (1 - cos), the authors' form.
+    """Return the loop of one set of negative contexts (C, M, W) in the authors' form, logits 20 (1 - cos).
 
-    ``others``: text features (C, D) of the other sets, constants; the mean signed cosine to each is added,
+    ``others`` are constant text features (C, D) of the other sets; the mean signed cosine to each is added,
     averaged over them.
     """
 
@@ -138,7 +138,7 @@ def negative(text: TextPass, context: Tensor, others: Sequence[Tensor], double: 
 
 
 def negative_jointly(text: TextPass, contexts: Sequence[Tensor], weight: float = 0.1) -> Loop:
-    """K sets of class-specific contexts in every step, as Eq. 5-8 are written: absolute cosines, summed."""
+    """Return the loop of K sets of negative contexts as in Eq. 5-8: absolute cosines, summed."""
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         sets = [text(context) for context in contexts]
@@ -152,20 +152,20 @@ def negative_jointly(text: TextPass, contexts: Sequence[Tensor], weight: float =
 
 
 def meta_net(features: int, width: int) -> nn.Sequential:
-    """CoCoOp's network from a unit image feature to a shift of every context vector."""
+    """Return CoCoOp's network from a unit image feature to a shift of every context vector."""
     hidden = max(1, features // 16)
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, width))
 
 
 def conditional_cosines(text: TextPass, context: Tensor, meta: nn.Module, images: Tensor) -> Tensor:
-    """CoCoOp's test step: (B, C) cosines, one text pass of all classes after the other for every image."""
+    """Return cosines (B, C) of CoCoOp's test step: a text pass of all classes for each image in turn."""
     return torch.stack(
         [image @ text(context + shift).T for image, shift in zip(images, meta(images), strict=True)]
     )
 
 
 def cocoop(text: TextPass, context: Tensor, meta: nn.Module) -> Loop:
-    """CoCoOp's training step: a shared context (M, W), shifted for every image by the meta-net."""
+    """Return CoCoOp's loop: a shared context (M, W), shifted for every image by the meta-net."""
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(100 * conditional_cosines(text, context, meta, images), labels)

@@ -1,7 +1,6 @@
-"""One step of every learner as a plain loop and as ours, on the same starting values and the same batch.
+"""Steps of every learner, by a plain loop and by the program, from the same start on the same batch.
 
-Each function returns steps by name, the plain one first. A step returns what can be compared: its loss, or
-cosines.
+Each function returns steps by name, the plain one first. A step returns its loss, or its cosines.
 """
 
 import copy
@@ -30,13 +29,13 @@ Steps = dict[str, Callable[[], Tensor]]
 
 
 def images_in(name: str) -> int:
-    """By how much the time of a step is to be divided: images of a CoCoOp test step."""
+    """Return the number of images of a step, by which its time is divided."""
     return AT_ONCE if name.endswith(MANY_AT_ONCE) else 1
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What the steps run on."""
+    """Model, towers and class names that the steps use."""
 
     model: Model
     towers: Mapping[str, TextTower]
@@ -44,15 +43,15 @@ class Ground:
     names: list[str]
     device: torch.device
     autocast: bool = False
-    """Whether the plain loop also runs as the authors run it, under autocast to half precision."""
+    """Whether there is also a plain loop under autocast to float16, as in the authors' code."""
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Unit images (size, D) and labels (size,)."""
+        """Return unit images (size, D) and labels (size,)."""
         labels = torch.arange(size) % len(self.names)
         return images(size, self.model.features).to(self.device), labels.to(self.device)
 
     def texts(self, settings: PromptSettings) -> dict[str, plain_learning.TextPass]:
-        """The plain text pass, in float32 and, if asked for, under autocast."""
+        """Return the plain text pass in float32 and, with ``autocast``, also under autocast."""
         clip, tokenizer = self.model.clip, self.model.tokenizer
         run = plain_learning.text_pass(
             clip, plain_learning.template(clip, tokenizer, self.names, settings.length)
@@ -63,7 +62,7 @@ class Ground:
         return {PLAIN: run, f"{PLAIN}, autocast fp16": lambda context: half(context).float()}
 
     def start(self, settings: PromptSettings, sets: int = 1) -> Tensor:
-        """Fresh contexts (K, [C,] M, W), the same every time."""
+        """Return new contexts (K, [C,] M, W), with the same values every time."""
         shape = (len(self.names), settings.length) if settings.specific else (settings.length,)
         return contexts(sets, *shape, self.model.width).to(self.device)
 
@@ -73,7 +72,7 @@ def _step(loop: plain_learning.Loop, batch: tuple[Tensor, Tensor]) -> Callable[[
 
 
 def coop(on: Ground, settings: PromptSettings) -> Steps:
-    """Positive prompts with one shared context; for ours a larger batch, too."""
+    """Return steps of positive prompts with one shared context; ours also with a larger batch."""
     steps: Steps = {}
     for name, text in on.texts(settings).items():
         context = on.start(settings)[0].requires_grad_()
@@ -87,7 +86,7 @@ def coop(on: Ground, settings: PromptSettings) -> Steps:
 
 
 def negative(on: Ground, settings: PromptSettings) -> Steps:
-    """One set of class-specific contexts whose turn it is, two others constant: the authors' form."""
+    """Return steps of one set of class-specific contexts with two constant ones: the authors' form."""
     batch = on.batch(settings.batch_size)
     others = images(2 * len(on.names), on.model.features, seed=1).unflatten(0, (2, -1)).to(on.device)
     steps: Steps = {}
@@ -103,7 +102,7 @@ def negative(on: Ground, settings: PromptSettings) -> Steps:
 
 
 def negative_jointly(on: Ground, settings: PromptSettings) -> Steps:
-    """All sets in every step: the paper's form."""
+    """Return steps of all sets together: the paper's form."""
     batch = on.batch(settings.batch_size)
     separate = [one.clone().requires_grad_() for one in on.start(settings, settings.sets)]
     plain = plain_learning.negative_jointly(on.texts(settings)[PLAIN], separate, settings.weight)
@@ -121,7 +120,7 @@ def _meta(on: Ground) -> torch.nn.Sequential:
 
 
 def cocoop(on: Ground, settings: PromptSettings) -> Steps:
-    """A text pass for the one image of the batch."""
+    """Return CoCoOp's training steps: a text pass for the one image of the batch."""
     batch, meta = on.batch(settings.batch_size), _meta(on)
     ours = {
         name: learners.loop(tower, on.names, settings, on.start(settings), meta=learners.as_tensors(meta))
@@ -135,7 +134,10 @@ def cocoop(on: Ground, settings: PromptSettings) -> Steps:
 
 
 def cocoop_test(on: Ground, settings: PromptSettings) -> Steps:
-    """Cosines of one image, and of several at once, with all classes; a step returns the first image's."""
+    """Return CoCoOp's test steps: cosines of one image or of several at once with all classes.
+
+    A step returns those of the first image.
+    """
     several = images(AT_ONCE, on.model.features)
     meta, context = _meta(on).requires_grad_(False), on.start(settings)
 

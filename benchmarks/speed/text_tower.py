@@ -1,4 +1,4 @@
-"""A text pass with its gradient: a plain tower of 77 positions against ours, in time, memory and agreement.
+"""A text pass with its gradient: time, memory and agreement with a plain tower of 77 positions.
 
     python -m benchmarks.speed.text_tower [--quick | --tiny]
 
@@ -25,7 +25,7 @@ from lsncli.prompts.layout import context_layout
 from lsncli.prompts.text_features import bounded
 
 BOUND = 1.25
-"""GiB: the ``memory`` of the chunked runs; the goal is 1.5 at the peak."""
+"""GiB that chunked runs may use; the goal is a peak of 1.5."""
 
 Backprop = Callable[[], tuple[Tensor, Tensor]]
 """A text pass: features (C, D) and the gradient of the context."""
@@ -33,14 +33,14 @@ Backprop = Callable[[], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Form:
-    """How much is measured."""
+    """The size of a run."""
 
     model: str
     classes: int
     length: int
     rounds: int
     peaks: int
-    """How many of the cases of memory are measured."""
+    """Number of cases whose memory is measured."""
     isolated: bool = False
     """Whether every learner's steps are measured in a process of their own (``speed.training``)."""
 
@@ -53,7 +53,7 @@ MANY = 1000
 
 
 def kernels() -> list[str]:
-    """The linear kernels that work here."""
+    """Return the linear kernels that work here; print why one does not."""
     found = []
     for name in KERNELS[1:]:
         try:
@@ -66,7 +66,7 @@ def kernels() -> list[str]:
 def text_pass(
     model: Model, names: list[str], length: int, specific: bool, variant: str, memory: float = 0
 ) -> Backprop:
-    """One of "plain", "plain cut" and the kernels, with ``memory`` GiB as bound where it is not 0."""
+    """Return a text pass by "plain", "plain cut" or a kernel, within ``memory`` GiB unless that is 0."""
     shape = (len(names), length, model.width) if specific else (length, model.width)
     start, direction = contexts(*shape), contexts(len(names), model.features, seed=1)
     if variant.startswith("plain"):
@@ -89,13 +89,13 @@ def text_pass(
 
 
 def peak_case(model: str, classes: int, length: int, specific: bool, variant: str, memory: float) -> Backprop:
-    """For ``speed.peak``: everything up to the pass itself."""
+    """Prepare a text pass for ``speed.peak``."""
     torch.set_num_threads(1)
     return text_pass(text_model(model), class_names(classes), length, specific, variant, memory)
 
 
 def agreement(passes: dict[str, Backprop]) -> Rows:
-    """||ours - plain|| / ||plain|| of features and gradients."""
+    """Return ||ours - plain|| / ||plain|| of features and gradients."""
     results = {name: run() for name, run in passes.items()}
     features, gradient = next(iter(results.values()))
     return {
@@ -108,7 +108,7 @@ def agreement(passes: dict[str, Backprop]) -> Rows:
 
 
 def memory_rows(form: Form, names: list[str]) -> Rows:
-    """Peak of one pass for every variant, each in a fresh process."""
+    """Return the peak memory of one pass by every variant, each in a new process."""
     cases = [(form.classes, specific, name, 0.0) for specific in (False, True) for name in ("plain", *names)]
     cases += [(MANY, False, name, 0.0) for name in names]
     cases += [(MANY, specific, name, BOUND) for specific in (False, True) for name in names]
@@ -124,10 +124,10 @@ def memory_rows(form: Form, names: list[str]) -> Rows:
 
 
 def form_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> Form:
-    """The form that the command line asks for; a reduced one is announced."""
+    """Return the form that the command line asks for; print which one, if it is reduced."""
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="fewer classes, under 90 seconds, writes nothing")
-    size.add_argument("--tiny", action="store_true", help="a dwarf of a model, to see that the script runs")
+    size.add_argument("--tiny", action="store_true", help="a tiny model, to see that the script runs")
     given = parser.parse_args(arguments)
     form = QUICK if given.quick else TINY if given.tiny else FULL
     if form is not FULL:
@@ -136,7 +136,7 @@ def form_of(parser: argparse.ArgumentParser, arguments: list[str] | None) -> For
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Check that all variants agree, time them, measure their memory, and in the full form write it down."""
+    """Compare, time and measure the memory of all variants; the full form also writes the record."""
     form = form_of(argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]), arguments)
     torch.set_num_threads(1)
     model, names = text_model(form.model), class_names(form.classes)

@@ -1,4 +1,4 @@
-"""Steps of every learner: a plain loop over whole prompts against ours, and what a whole run would take.
+"""Steps of every learner against a plain loop over whole prompts, and the hours of whole runs.
 
     python -m benchmarks.speed.training [--quick | --tiny]
 
@@ -31,7 +31,7 @@ TEST_IMAGES = 50
 """Validation images of an ImageNet class."""
 
 JOINT_BYTES = 12e7
-"""What the plain loop needs for a class with three sets at once, generously."""
+"""Bytes that the plain loop needs for each class with three sets at once; an upper estimate."""
 
 COOP, NEGATIVE, JOINTLY = "CoOp step", "negative step, one set", "negative step, three sets jointly"
 COCOOP, TEST = "CoCoOp training step", "CoCoOp test step, per image"
@@ -47,7 +47,7 @@ LEARNERS: dict[str, tuple[Callable[[Ground, PromptSettings], Steps], PromptSetti
 
 @cache
 def ground(form: Form) -> Ground:
-    """Model, towers and class names."""
+    """Return model, towers and class names."""
     model = text_model(form.model)
     towers = {f"lsn {kernel}": model.tower(kernel) for kernel in kernels()}
     return Ground(model, towers, class_names(form.classes), torch.device("cpu"))
@@ -80,17 +80,17 @@ def measure(title: str, form: Form, budget: float | None = None) -> Rows:
 
 
 def alone(title: str, form: Form, budget: float | None = None) -> Rows:
-    """``measure`` in a new process, as a run of that learner would be.
+    """Return ``measure`` in a new process, as a run of that learner would be.
 
-    Memory that the allocator keeps from another learner's large steps would spare the plain loop an eighth
-    of its time, all of it page faults, and ours nothing.
+    With memory kept from larger steps of another learner, the plain loop would save an eighth of its time,
+    all page faults, and ours nothing.
     """
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(measure, (title, form, budget))
 
 
 def estimates(measured: dict[str, Rows], classes: int) -> dict[str, dict[str, float]]:
-    """Hours of one core for the paper's schedule, extrapolated: CPU time of the measured step times steps."""
+    """Return hours of one core for the paper's schedule: CPU time of the measured step times steps."""
     images, found = classes * SHOTS, {}
     for what, title, count in (
         ("CoOp, 50 epochs of batches of 8", COOP, 50 * images / 8),
@@ -110,7 +110,7 @@ def estimates(measured: dict[str, Rows], classes: int) -> dict[str, dict[str, fl
 
 
 def print_estimates(hours: dict[str, dict[str, float]], classes: int) -> None:
-    """As a table."""
+    """Print the hours."""
     print(
         f"\nWhole runs, EXTRAPOLATED from these steps: {classes} classes x {SHOTS} images, hours of one core"
     )
@@ -120,7 +120,7 @@ def print_estimates(hours: dict[str, dict[str, float]], classes: int) -> None:
 
 
 def enough_memory(classes: int) -> bool:
-    """Whether the plain loop can hold three sets at once; says so where it cannot."""
+    """Return whether memory suffices for three sets at once in the plain loop; print it if not."""
     meminfo, need = Path("/proc/meminfo"), JOINT_BYTES * classes
     lines = meminfo.read_text().splitlines() if meminfo.exists() else []
     free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or [need]
@@ -132,7 +132,7 @@ def enough_memory(classes: int) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Time all learners, extrapolate, and in the full form write it down."""
+    """Time all learners and extrapolate; the full form also writes the record."""
     form = form_of(argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]), arguments)
     torch.set_num_threads(1)
     measured: dict[str, Rows] = {}

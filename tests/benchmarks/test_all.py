@@ -108,7 +108,7 @@ def test_the_quick_sections_run_in_their_tiny_form(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "metrics of a million tied scores" in out
     assert "preset fast" in out
-    assert "goals met" not in out  # dwarfs are not judged
+    assert "goals met" not in out  # tiny models are not judged
 
 
 def test_what_is_recorded_is_quoted_with_its_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_made_up_photos_are_like_those_of_imagenet(tmp_path) -> None:
     items = photos(made_up(tmp_path, 2), 4).items
     assert len({(item.offset, item.path) for item in items}) == 2
     assert all(50_000 < item.size < 200_000 for item in items)
-    assert plain_extraction.opened(items[0]).size == (500, 375)
+    assert plain_extraction.open_image(items[0]).size == (500, 375)
 
 
 def test_the_plain_loops_and_ours_encode_the_same_images(listing: Listing, tmp_path) -> None:

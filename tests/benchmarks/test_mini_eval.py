@@ -48,7 +48,7 @@ def test_a_full_head_has_learned_both_sides(task: Task) -> None:
 
 def test_several_positive_prompts_become_their_unit_mean(task: Task) -> None:
     three = replace(POSITIVE, sets=3)
-    text = heads.learned(task, three, letter_tower()).features
+    text = heads.learn_text(task, three, letter_tower()).features
     assert text.shape == (3, 6, 16)
     head = heads.run(task, three, None, letter_tower())
     for label in range(6):
@@ -84,9 +84,9 @@ def test_learning_tells_the_classes_of_this_benchmark_apart(task: Task) -> None:
 
 
 def test_what_was_learned_is_read_again(task: Task, bench: Path, monkeypatch) -> None:
-    first = heads.learned(task, NEGATIVE, letter_tower(), bench)
+    first = heads.learn_text(task, NEGATIVE, letter_tower(), bench)
     monkeypatch.setattr(heads, "learn", None)
-    again = heads.learned(task, NEGATIVE, letter_tower(), bench)
+    again = heads.learn_text(task, NEGATIVE, letter_tower(), bench)
     assert first.features.tobytes() == again.features.tobytes()
     assert first.history == again.history
     assert len(first.history) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flipped_bits import everything, some_bits, unnoticed
-from part_samples import ABOUT, PLAN, make, planned
+from part_samples import ABOUT, PLAN, make, plan_split
 from store_samples import fingerprint, split
 
 from lsncli.store import container
@@ -35,7 +35,7 @@ def test_flipped_bits_of_a_store(tmp_path: Path, monkeypatch, at_least: int, row
 
 def test_flipped_bits_of_part_files(tmp_path: Path) -> None:
     store = tmp_path / "f.h5"
-    planned(store)
+    plan_split(store)
     make(store, 0, 1, 2)
     with split_lock(store, "train"):
         finish_external_split(store, "train", PLAN, ABOUT)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flipped_bits import everything, some_bits, unnoticed
-from part_samples import ABOUT, PLAN, make, planned
+from part_samples import ABOUT, PLAN, make, plan_split
 from store_samples import fingerprint, same, split
 
 from lsncli.errors import LsnError
@@ -33,7 +33,7 @@ from lsncli.store.writer import write_split, write_text
 def spread(tmp_path: Path) -> Path:
     """A store of one split in part files."""
     path = tmp_path / "spread.h5"
-    planned(path)
+    plan_split(path)
     make(path, 0, 1, 2)
     with split_lock(path, "train"):
         finish_external_split(path, "train", PLAN, ABOUT)

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from part_samples import ABOUT, CONTENT, PLAN, files, finish, make, planned
+from part_samples import ABOUT, CONTENT, PLAN, files, finish, make, plan_split
 from store_samples import chunks_of, fingerprint, same, split
 
 from lsncli.errors import LsnError
@@ -34,7 +34,7 @@ def spread(store: Path, about: SplitMetadata = ABOUT) -> SplitInfo:
 def parts(tmp_path: Path) -> Path:
     """A store to be, all of whose parts are made."""
     path = tmp_path / "f.h5"
-    planned(path)
+    plan_split(path)
     make(path, 0, 1, 2)
     return path
 
@@ -48,7 +48,7 @@ def store(parts: Path) -> Path:
 
 def plain(folder: Path) -> Path:
     """A store with the same split in it."""
-    planned(folder / "plain.h5")
+    plan_split(folder / "plain.h5")
     make(folder / "plain.h5", 0, 1, 2)
     finish(folder / "plain.h5")
     return folder / "plain.h5"
@@ -93,7 +93,7 @@ def test_other_rows_take_the_place_of_a_split_and_old_files_go(store: Path) -> N
     before = row_files(store)[0].parent
     write_split(store, split("test", rows=3), fingerprint())
     other = replace(PLAN, options={})
-    folder = planned(store, other, replace(ABOUT, replace=True))
+    folder = plan_split(store, other, replace(ABOUT, replace=True))
     content = split(rows=20, seed=1)
     for index in range(3):
         with Part.open(folder, other, index) as part:

@@ -10,7 +10,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from part_samples import ABOUT, BATCHES, CONTENT, PLAN, SECOND, add_from, files, finish, make, opened, planned
+from part_samples import (
+    ABOUT,
+    BATCHES,
+    CONTENT,
+    PLAN,
+    SECOND,
+    add_from,
+    files,
+    finish,
+    make,
+    open_part,
+    plan_split,
+)
 from store_samples import fingerprint, same, split
 
 from lsncli.errors import LsnError, UsageError
@@ -50,7 +62,7 @@ def test_parts_in_any_order_become_the_split_written_in_one_go(
     tmp_path: Path, whole: bytes, commit_seconds: float, order: tuple[int, ...]
 ) -> None:
     path = tmp_path / "f.h5"
-    planned(path)
+    plan_split(path)
     make(path, *order, commit_seconds=commit_seconds)
     assert [file.name for file in files(path)] == [
         "rows-000000000000-000000000009.h5",
@@ -65,7 +77,7 @@ def test_parts_in_any_order_become_the_split_written_in_one_go(
 def interrupted(path: Path, index: int, batches: int) -> None:
     """Add some batches to a part and stop."""
     try:
-        with opened(path, index, 1e9) as part:
+        with open_part(path, index, 1e9) as part:
             add_from(part, batches)
             raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -75,11 +87,11 @@ def interrupted(path: Path, index: int, batches: int) -> None:
 @pytest.mark.parametrize("batches", range(8))
 def test_an_interrupted_run_resumes_where_it_was(tmp_path: Path, whole: bytes, batches: int) -> None:
     path = tmp_path / "f.h5"
-    planned(path)
+    plan_split(path)
     for index in range(PLAN.parts):
         interrupted(path, index, batches)
     for index in range(PLAN.parts):
-        with opened(path, index) as part:
+        with open_part(path, index) as part:
             assert part.next_item == min(max(3 * batches, part.start), part.stop)
             add_from(part, 7)
             assert part.complete
@@ -89,7 +101,7 @@ def test_an_interrupted_run_resumes_where_it_was(tmp_path: Path, whole: bytes, b
 
 def test_a_chunk_is_committed_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_module, "BLOCK", 6)
-    with opened(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
+    with open_part(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
         add_from(part, 1)
         assert part.next_item == 0
         part.add(BATCHES[1], SECOND)
@@ -114,11 +126,11 @@ def test_a_torn_corrupt_or_missing_chunk_is_done_again(
 ) -> None:
     path = tmp_path / "f.h5"
     make_after_planning(path, 1, 2)
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 2)
     harm(files(path)[1])
     (parts_folder(path, "train") / "rows-000000000003-000000000006.h5.tmp").write_bytes(b"torn")
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         assert part.next_item == 3
         assert len(files(path)) == 3
         add_from(part, 7)
@@ -127,7 +139,7 @@ def test_a_torn_corrupt_or_missing_chunk_is_done_again(
 
 
 def make_after_planning(path: Path, *indices: int) -> None:
-    planned(path)
+    plan_split(path)
     make(path, *indices)
 
 
@@ -151,7 +163,7 @@ def test_a_part_of_another_plan_is_named_and_made_again(tmp_path: Path, whole: b
     path, other = tmp_path / "f.h5", tmp_path / "other.h5"
     make_after_planning(path, 0, 1, 2)
     foreign = replace(PLAN, listing="cd" * 32)
-    folder = planned(other, foreign)
+    folder = plan_split(other, foreign)
     with Part.open(folder, foreign, 1) as part:
         for batch in BATCHES[3:6]:
             part.add(batch)
@@ -165,13 +177,13 @@ def test_a_part_of_another_plan_is_named_and_made_again(tmp_path: Path, whole: b
 
 def test_a_misplaced_chunk_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 2)
     folder = parts_folder(path, "train")
     (folder / "rows-000000000003-000000000006.h5").rename(folder / "rows-000000000003-000000000009.h5")
     (folder / "rows-000000000000-000000000004.h5").write_bytes(b"no border of batches")
     (folder / "rows-000000000003-000000000012.h5").write_bytes(b"over the border of a part")
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         assert part.next_item == 3
         assert len(files(path)) == 1
 
@@ -192,13 +204,13 @@ def test_a_death_while_chunks_are_joined_loses_nothing(
             left -= 1
         unlink(self, missing_ok)
 
-    with monkeypatch.context() as patch, opened(path, 0) as part:
+    with monkeypatch.context() as patch, open_part(path, 0) as part:
         add_from(part, 2)
         patch.setattr(Path, "unlink", dies)
         with pytest.raises(KeyboardInterrupt):
             add_from(part, 7)
     assert has_all_parts(parts_folder(path, "train"), PLAN)
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         assert part.complete
         assert len(files(path)) == 3
     finish(path)
@@ -227,7 +239,7 @@ def test_seconds_of_writing_are_those_of_the_clock(tmp_path: Path, monkeypatch: 
         return write(*what)
 
     monkeypatch.setattr(part_module, "write_chunk", slow)
-    with opened(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
+    with open_part(tmp_path / "f.h5", 0, commit_seconds=1e9) as part:
         assert (part.wrote, part.unrecorded) == (0.0, 0.0)
         for count in (1, 2, 3):
             add_from(part, count)
@@ -251,16 +263,16 @@ def test_another_plan_is_refused_until_overwritten(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "f.h5"
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 2)
     other = replace(PLAN, **change)
     with pytest.raises(LsnError) as caught:
-        planned(path, other)
+        plan_split(path, other)
     assert message in caught.value.message
     assert "--overwrite" in caught.value.hint
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         assert part.next_item == 6  # the refusal harmed nothing
-    planned(path, other, replace(ABOUT, replace=True))
+    plan_split(path, other, replace(ABOUT, replace=True))
     assert files(path) == []
 
 
@@ -269,7 +281,7 @@ def test_overwrite_starts_again_but_resumes_itself(tmp_path: Path) -> None:
     again = replace(ABOUT, replace=True)
     make_after_planning(path, 0)
     for expected in (0, 6):
-        with Part.open(planned(path, PLAN, again), PLAN, 0) as part:
+        with Part.open(plan_split(path, PLAN, again), PLAN, 0) as part:
             assert part.next_item == expected
             add_from(part, 2)
 
@@ -277,12 +289,12 @@ def test_overwrite_starts_again_but_resumes_itself(tmp_path: Path) -> None:
 def test_a_plan_that_was_replaced_meanwhile_is_worked_on_no_more(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     other = replace(PLAN, options={})
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 1)
-        planned(path, other, replace(ABOUT, replace=True))
+        plan_split(path, other, replace(ABOUT, replace=True))
         with pytest.raises(LsnError, match="started anew by another process"):
             part.add(BATCHES[1], SECOND)
-        planned(path, PLAN, replace(ABOUT, replace=True))  # or leaving the block would say it again
+        plan_split(path, PLAN, replace(ABOUT, replace=True))  # or leaving the block would say it again
     remove_parts(path, "train")
     assert files(path) == []
     remove_parts(path, "train")
@@ -298,14 +310,14 @@ def test_a_plan_that_was_replaced_meanwhile_is_worked_on_no_more(tmp_path: Path)
 )
 def test_an_unreadable_plan_starts_again(tmp_path: Path, text: str) -> None:
     path = tmp_path / "f.h5"
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 2)
     (parts_folder(path, "train") / "plan.json").write_text(text)
     if text.startswith('{"overwrite": false'):
         with pytest.raises(LsnError, match="had other arguments"):
-            planned(path)
+            plan_split(path)
         return
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         assert part.next_item == 0
 
 
@@ -314,7 +326,7 @@ def test_an_unreadable_plan_starts_again(tmp_path: Path, text: str) -> None:
     [{"items": -1}, {"dim": 0}, {"batch_size": 0}, {"part_rows": 0}, {"part_rows": 10}, {"part_rows": 2}],
 )
 def test_a_plan_with_numbers_that_fit_no_extraction_is_damaged(tmp_path: Path, change: dict) -> None:
-    folder = planned(tmp_path / "f.h5")
+    folder = plan_split(tmp_path / "f.h5")
     content = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps(content | change))
     with pytest.raises(LsnError, match=r"plan\.json is damaged"):
@@ -357,7 +369,7 @@ def test_every_process_has_parts(items: int, processes: int, batch_size: int, pa
 def test_the_first_missing_parts_are_named(tmp_path: Path) -> None:
     for rows, count, named in ((3, 7, "0, 1, 2, 3, 4, ..."), (6, 4, "0, 1, 2, 3")):
         plan = replace(PLAN, part_rows=rows)
-        folder = planned(tmp_path / f"{rows}.h5", plan)
+        folder = plan_split(tmp_path / f"{rows}.h5", plan)
         with pytest.raises(LsnError, match=f"{count} of {count} parts") as caught:
             read_parts(folder, plan)
         assert caught.value.message.endswith(f" are not made yet: {named}.")
@@ -370,18 +382,18 @@ def test_chunks_know_their_plan_by_a_digest_that_stays() -> None:
 
 def test_chunks_without_a_plan_are_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 2)
     (parts_folder(path, "train") / "plan.json").unlink()
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         assert part.next_item == 0
 
 
 def test_two_processes_cannot_make_one_part_but_two_parts(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with opened(path, 0), opened(path, 1) as other:
+    with open_part(path, 0), open_part(path, 1) as other:
         assert other.next_item == 9
-        with pytest.raises(LsnError, match="another process"), opened(path, 0):
+        with pytest.raises(LsnError, match="another process"), open_part(path, 0):
             pass
 
 
@@ -395,7 +407,7 @@ def test_two_processes_cannot_plan_one_split_but_two_splits(tmp_path: Path) -> N
 
 
 def test_batches_must_follow_one_another_and_end_at_borders(tmp_path: Path) -> None:
-    with opened(tmp_path / "f.h5", 0) as part:
+    with open_part(tmp_path / "f.h5", 0) as part:
         with pytest.raises(LsnError, match="expected the batch from item 0"):
             part.add(Chunk(3, 6, *EMPTY, ()))
         with pytest.raises(LsnError, match="found items 0 to 2"):
@@ -419,7 +431,7 @@ def test_failures_and_batches_without_rows_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     plan = replace(PLAN, items=5)
     lost = [Failure(f"{index}.jpg", "an empty file") for index in range(5)]
-    folder = planned(path, plan)
+    folder = plan_split(path, plan)
     for start in (0, 3):
         with Part.open(folder, plan, 0) as part:
             assert part.next_item == start
@@ -433,13 +445,13 @@ def test_failures_and_batches_without_rows_are_kept(tmp_path: Path) -> None:
 
 def test_a_listing_of_problems_alone_has_no_parts(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    planned(path, replace(PLAN, items=0))
+    plan_split(path, replace(PLAN, items=0))
     assert finish(path, replace(PLAN, items=0)).rows == 0
 
 
 def test_joining_holds_the_rows_to_their_checksum(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
-    with opened(path, 0) as part:
+    with open_part(path, 0) as part:
         add_from(part, 2)
         flip(files(path)[1])
         with pytest.raises(LsnError, match="do not match its checksum"):
@@ -451,7 +463,7 @@ def test_removing_what_is_not_there_is_fine_and_a_refusal_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove_parts(tmp_path / "f.h5", "train")
-    planned(tmp_path / "f.h5")
+    plan_split(tmp_path / "f.h5")
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -462,7 +474,7 @@ def test_removing_what_is_not_there_is_fine_and_a_refusal_is_one_sentence(
 
 
 def test_what_a_split_in_the_making_says_is_checked(tmp_path: Path) -> None:
-    folder = planned(tmp_path / "f.h5")
+    folder = plan_split(tmp_path / "f.h5")
     path = folder / "split.json"
     assert read_metadata(folder) == ABOUT
     sound = path.read_text()

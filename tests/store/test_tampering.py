@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from part_samples import ABOUT, PLAN, files, finish, make, planned
+from part_samples import ABOUT, PLAN, files, finish, make, plan_split
 
 from lsncli.errors import LsnError
 from lsncli.locks import locked
@@ -56,7 +56,7 @@ def outcome(act: Callable[[], T]) -> tuple[T | None, str]:
 @pytest.mark.parametrize("name", FIELDS)
 def test_an_edited_field_is_refused_or_read_as_another_plan(tmp_path: Path, name: str) -> None:
     store = tmp_path / "f.h5"
-    folder = planned(store)
+    folder = plan_split(store)
     whole = json.loads((folder / "plan.json").read_text())
     for value in VALUES:
         (folder / "plan.json").write_text(json.dumps(whole | {name: value}))
@@ -72,7 +72,7 @@ def test_an_edited_field_is_refused_or_read_as_another_plan(tmp_path: Path, name
 @pytest.mark.parametrize("items", [2**40, 2**62])
 def test_a_plan_of_endless_parts_is_answered_at_once(tmp_path: Path, items: int) -> None:
     store = tmp_path / "f.h5"
-    folder = planned(store)
+    folder = plan_split(store)
     make(store, 1)
     whole = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps(whole | {"items": items}))
@@ -93,7 +93,7 @@ def test_a_plan_of_endless_parts_is_answered_at_once(tmp_path: Path, items: int)
 @pytest.mark.parametrize("name", ["plan.json", "split.json"])
 def test_a_truncated_or_deep_file_is_one_sentence(tmp_path: Path, name: str, text: str) -> None:
     store = tmp_path / "f.h5"
-    folder = planned(store)
+    folder = plan_split(store)
     (folder / name).write_text(text, encoding="latin-1")
     with pytest.raises(LsnError, match=f"{name} is damaged") as caught:
         read_plan(folder) if name == "plan.json" else read_metadata(folder)
@@ -105,7 +105,7 @@ def test_a_truncated_or_deep_file_is_one_sentence(tmp_path: Path, name: str, tex
 
 
 def test_a_plan_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    folder = planned(tmp_path / "f.h5")
+    folder = plan_split(tmp_path / "f.h5")
     with open(folder / "plan.json", "r+b") as file:
         file.truncate(1 << 40)  # a hole: it takes no disk
     with pytest.raises(LsnError, match=r"plan\.json is damaged"):
@@ -116,12 +116,12 @@ def test_a_plan_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["plan.json", "split.json"])
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
     store = tmp_path / "f.h5"
-    folder = planned(store)
+    folder = plan_split(store)
     (folder / name).unlink()
     os.mkfifo(folder / name)
     with pytest.raises(LsnError, match=f"{name} is damaged"):
         read_plan(folder) if name == "plan.json" else read_metadata(folder)
-    planned(store)  # the same extraction goes on, or begins
+    plan_split(store)  # the same extraction goes on, or begins
     make(store, 0, 1, 2)
     assert finish(store).rows == 20
 
@@ -144,11 +144,11 @@ def test_links_in_a_folder_of_parts_lead_nowhere(tmp_path: Path) -> None:
         assert caught.value.hint == "Remove the link."
     assert "symbolic link" in unfinished_splits(store)[0].problems[0]
     folder.unlink()
-    planned(store)
+    plan_split(store)
     for name in kept:  # links to single files are replaced or ignored
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(outside / name)
-    planned(store)
+    plan_split(store)
     make(store, 0, 1, 2)
     assert not any(path.is_symlink() for path in [folder / "plan.json", folder / "split.json", *files(store)])
     assert finish(store).rows == 20
@@ -181,7 +181,7 @@ def test_a_link_in_the_place_of_a_lock_file_makes_no_file_elsewhere(tmp_path: Pa
 
 
 def test_what_a_split_says_of_itself_cannot_be_edited(tmp_path: Path) -> None:
-    folder = planned(tmp_path / "f.h5")
+    folder = plan_split(tmp_path / "f.h5")
     whole = json.loads((folder / "split.json").read_text())
     assert read_metadata(folder) == ABOUT
     for name, value in (("replace", True), ("source", "x"), ("classes", ["a"]), ("checksum", "0" * 64)):
