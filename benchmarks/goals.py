@@ -94,7 +94,7 @@ class Row:
         spread = "..".join(map(_number, self.spread)) if self.spread else ""
         measured = f"{_number(self.measured)} {self.unit}" if self.measured is not None else "none"
         met = {True: "yes", False: "NO" if self.failed else "no", None: ""}[self.met]
-        why = self.problem or (self.reason if self.met is False else self.of)
+        why = self.problem or (self.met is False and self.reason) or self.of
         return (self.what, self.goal_text, measured, spread, met, why)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Times of variants that take turns in one process, so that load and clock speed affect them alike."""
 
+import os
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal
 
 Rows = dict[str, dict[str, float]]
@@ -59,6 +61,19 @@ def cpu_seconds() -> float:
     """Return the CPU time of this process and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def others_seconds() -> float | None:
+    """Return the CPU seconds, since the start of the machine, of all but this process; None without Linux.
+
+    Children that have not ended count as others. Time that a virtual machine waited for its host is included.
+    """
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return None
+    user, nice, system, _, _, irq, soft_irq, steal = map(int, stat.read_text().split()[1:9])
+    ticks = user + nice + system + irq + soft_irq + steal
+    return ticks / os.sysconf("SC_CLK_TCK") - cpu_seconds()
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:

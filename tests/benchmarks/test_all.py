@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_a_reason_excuses_a_goal_that_is_missed() -> None:
     assert (missed.met, missed.failed, missed.cells[-2:]) == (False, False, ("no", "slow disk"))
     met = Row("a", 2.0, "x", 1, of="wall time", reason="slow disk")
     assert (met.met, met.failed, met.cells[-2:]) == (True, False, ("yes", "wall time"))
-    assert Row("b", 0.5, "x", 1).failed
+    assert Row("b", 0.5, "x", 1, of="wall time").failed
+    assert Row("b", 0.5, "x", 1, of="wall time").cells[-2:] == ("NO", "wall time")
     assert Row("b", None, "x", problem="failed").failed
     text = summary([missed, met, Row("b", 0.5, "x", 1)])
     assert text == "1 of 3 goals met\nnot met: b\nnot met for a stated reason: a (slow disk)"
@@ -76,6 +78,15 @@ def test_the_exit_code_is_1_only_for_a_goal_missed_without_a_reason(
     out, err = capsys.readouterr()
     assert reason in out
     assert err.startswith("1 sections, up to 2 minutes on two cores\none: up to 90 s\none: took ")
+
+
+def test_other_programs_excuse_wall_time_alone() -> None:
+    wall, cpu = Row("a", 0.5, "x", 1, of="wall time"), Row("b", 0.5, "x", 1, of="CPU time")
+    assert everything._excused(wall, 0.05) == wall
+    assert everything._excused(cpu, 0.5) == cpu
+    reason = "wall time, but other programs used 50% of the processor"
+    assert everything._excused(wall, 0.5).cells[-2:] == ("no", reason)
+    assert everything._excused(replace(wall, reason="slow disk"), 0.5).reason == "slow disk"
 
 
 def test_the_budgets_fit_15_minutes() -> None:

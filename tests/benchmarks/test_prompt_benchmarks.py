@@ -1,8 +1,10 @@
 """The benchmarks of prompt learning run, print what they should, and measure what they claim."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -129,6 +131,15 @@ def test_cpu_seconds_count_work_here_and_in_children_that_ended() -> None:
     between = timing.cpu_seconds()
     sum(range(10**6))
     assert before < between < timing.cpu_seconds()
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux alone counts the CPU time of all")
+def test_own_work_is_not_that_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = 3.0
+    monkeypatch.setattr(timing, "cpu_seconds", lambda: own)
+    text = "cpu  1000 200 300 99999 88888 40 50 60 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: text)
+    assert timing.others_seconds() == 1650 / os.sysconf("SC_CLK_TCK") - own
 
 
 def test_the_peak_is_what_was_needed_at_once() -> None:
