@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.metrics import checked_scores
@@ -125,5 +124,7 @@ def is_ood(scores: FloatArray, gamma: float) -> NDArray[np.bool_]:
 
 def _interval(n: int, rank: int, below: int) -> tuple[float, float]:
     """Return the interval of the rate kept by the ``rank``-th largest of ``n`` scores, ``below`` lower."""
+    from scipy.special import betaincinv  # takes long to import, and to score needs no interval
+
     low = float(betaincinv(rank, n - rank + 1, TAIL))
     return low, float(betaincinv(n - below + 1, below, 1 - TAIL)) if below else 1.0

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,44 @@ print("LOADED", *sorted(name for name in {heavy!r} if name in sys.modules))
 def test_help_loads_no_heavy_library(argv: list[str]) -> None:
     script = SCRIPT.format(argv=argv, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+COMPILERS = ("torch._dynamo", "sympy", "torch.distributed.tensor", "transformers", "pandas")
+SCORE = """
+import sys
+import numpy as np
+from lsncli.artefacts.detector import save_detector
+from lsncli.backbones import load_backbone
+from lsncli.backbones.openclip import OpenClip
+from lsncli.cli.app import main
+from lsncli.detection.zero_shot import zero_shot_detector
+from PIL import Image
+from pathlib import Path
+save_detector(Path("detector.safetensors"), zero_shot_detector(["cat", "dog"], load_backbone("mini")))
+Image.fromarray(np.full((9, 9, 3), 99, np.uint8)).save("one.png")
+OpenClip.text_tower = None  # whoever calls it fails
+try:
+    main(["score", "one.png", "--work", ".", "--format", "csv"])
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+print("LOADED", *sorted(name for name in {compilers!r} if name in sys.modules))
+"""
+
+
+def test_a_score_loads_no_compiler_and_makes_no_text_tower(tmp_path: Path) -> None:
+    run = [sys.executable, "-c", SCORE.format(compilers=COMPILERS)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED"
+    assert "one.png" in done.stdout
+
+
+@pytest.mark.parametrize("argv", [["score"], ["score", "a.jpg", "--split", "b"]])
+def test_a_usage_error_needs_no_heavy_library(argv: list[str]) -> None:
+    script = SCRIPT.format(argv=argv, heavy=HEAVY).replace("stop.code == 0", "stop.code == 2")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED"
 
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.speed.first_verdict [--images DIR] [--quick | --tiny]
 
-The detector is a zero-shot one, whose text features are stored in it. Models: the mini model, and ViT-B-32 with
-random weights in a checkpoint file. The command runs in a new process each time, with all threads. A process of
-the same kind, with timers around its parts, says where its CPU seconds go; timers cost next to nothing, but
-modules are imported in another order. One image in memory takes preprocessing and a forward pass;
-``Detector.score`` is compared with these two alone, in turns. Only the full form writes
+The detector is a zero-shot one, whose text features are stored in it. Models: the mini model, and ViT-B-32
+with random weights in a checkpoint file. The command runs in a new process each time, with all threads. A
+process of the same kind, with timers around its parts, says where its CPU seconds go; timers cost next to
+nothing, but modules are imported in another order. One image in memory takes preprocessing and a forward
+pass; ``Detector.score`` is compared with these two alone, in turns. Only the full form writes
 results/first_verdict.json.
 """
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lsncli.backbones import openclip
+from lsncli.backbones.creation import in_memory
 from lsncli.errors import UsageError
 
 DEFAULT_CAPTIONER = "coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k"
@@ -96,7 +97,7 @@ def load_captioner(name: str, *, top: int, steps: int, device: str = "auto") -> 
     Unavailable where weights are missing.
     """
     coca = openclip.load(name, "", device, "fp32")
-    model: Any = coca.model
+    model: Any = in_memory(coca.model)
     if not hasattr(model, "text_decoder") or not hasattr(coca.tokenizer, "decoder"):
         raise UsageError(
             f"--captioner {name} cannot write captions: expected a CoCa with CLIP's tokenizer.",

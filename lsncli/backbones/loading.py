@@ -18,9 +18,12 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, wraps
 from textwrap import shorten
+from types import ModuleType
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -65,7 +68,24 @@ _library: torch.library.Library | None = None  # its schemas vanish when it is c
 
 
 def ensure_torchvision() -> None:
-    """Make ``import torchvision`` work, if necessary."""
+    """Make ``import torchvision`` and ``import open_clip`` work, if necessary, and fast.
+
+    They are imported here, without torch's compiler.
+    """
+    if "torch._dynamo" not in sys.modules and "open_clip" not in sys.modules:
+        before = set(sys.modules)
+        try:
+            with _compiler_on_demand():
+                _import_torchvision()
+                importlib.import_module("open_clip")
+        except (ImportError, AttributeError):  # it asked the compiler for more than there is a stand-in for
+            for name in set(sys.modules) - before:
+                if name.split(".")[0] in ("torchvision", "timm", "open_clip"):
+                    del sys.modules[name]
+    _import_torchvision()
+
+
+def _import_torchvision() -> None:
     global _library
     try:
         importlib.import_module("torchvision")
@@ -78,6 +98,49 @@ def ensure_torchvision() -> None:
         for operator in ("nms", "qnms"):
             _library.define(operator + _SCHEMA)
         importlib.import_module("torchvision")
+
+
+@contextmanager
+def _compiler_on_demand() -> Iterator[None]:
+    """Import modules in the block without torch's compiler: functions that they take from it import it later.
+
+    torchvision and timm name it at import, for functions that are never called here, and it takes as long to
+    import as torch itself.
+    """
+    compiler, utils = ModuleType("torch._dynamo"), ModuleType("torch._dynamo.utils")
+    stand_ins = {module.__name__: module for module in (compiler, utils)}
+    vars(compiler).update(__path__=[], utils=utils, disable=_not_compiled)
+    vars(utils).update(is_compile_supported=_is_compile_supported)
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, module in stand_ins.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+def _not_compiled(function: Callable[..., Any], *options: Any, **named: Any) -> Callable[..., Any]:
+    """Return the function of ``torch._dynamo.disable``, which is called on the first call of the result."""
+    if not callable(function):
+        raise AttributeError("torch._dynamo.disable without a function")
+
+    @cache
+    def disabled() -> Callable[..., Any]:
+        found: Callable[..., Any] = importlib.import_module("torch._dynamo").disable(
+            function, *options, **named
+        )
+        return found
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return disabled()(*args, **kwargs)
+
+    return run
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    return bool(importlib.import_module("torch._dynamo.utils").is_compile_supported(device_type))
 
 
 LONGEST = 200

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lsncli.backbones import BACKBONES, USUAL
+from lsncli.backbones.creation import create_loaded, in_memory
 from lsncli.backbones.fast_image_tower import Forward, image_forward
 from lsncli.backbones.loading import ensure_torchvision, load_reason, patient_only_online
 from lsncli.backbones.preprocessing import Picture, preprocessing_of
@@ -40,16 +42,25 @@ OFFLINE_HINT = "With no network, give a local checkpoint with --pretrained FILE,
 
 @dataclass(frozen=True)
 class OpenClip:
-    """A loaded open_clip model; the image tower in the requested precision, the text tower in float32."""
+    """A loaded open_clip model; the image tower in the requested precision, the text tower in float32.
+
+    The weights of the text tower stay in the mapped checkpoint until a text is encoded.
+    """
 
     fingerprint: Fingerprint
     model: nn.Module
     transform: Callable[[Picture], Tensor]
-    tokenizer: Any
+    make_tokenizer: Callable[[], Any]
+    """Returns the tokenizer, made on its first call."""
     device: torch.device
     dtype: torch.dtype
     forward: Forward
     """The image tower, in its fast form where ``fast_image_tower`` supports it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of open_clip."""
+        return self.make_tokenizer()
 
     def preprocess(self, image: Picture) -> Tensor:
         """Resize, centre crop and normalise an image to (3, H, W) float32.
@@ -80,7 +91,7 @@ class OpenClip:
 
     def text_tower(self, *, precision: str = "fp32", kernel: str = "auto") -> TextTower:
         """Return the text encoder for prompt learning; see ``text.text_tower``."""
-        return text_tower(self.model, self.tokenizer, precision=precision, kernel=kernel)
+        return text_tower(in_memory(self.model), self.tokenizer, precision=precision, kernel=kernel)
 
     def image_tower(self, tune: Tune) -> ImageTower:
         """Return a copy of the image tower to fine-tune; see ``trainable_image_tower.image_tower``."""
@@ -88,7 +99,7 @@ class OpenClip:
 
     def text_function(self) -> TextFunction:
         """Return the text encoder as a function of its weights; see ``text.text_function``."""
-        return text_function(self.model, self.tokenizer)
+        return text_function(in_memory(self.model), self.tokenizer)
 
 
 def load(model: str, pretrained: str, device: str, precision: str) -> OpenClip:
@@ -136,14 +147,22 @@ def create(
     target, dtype = pick_device(device), pick_dtype(precision)
     brings_weights = ":" in name
     with clear_errors(f"{model}:{weights}" if weights else model, weights):
+
+        def load_weights() -> Any:
+            created = open_clip.create_model_and_transforms(
+                name, pretrained=None if brings_weights else weights, **kept_preprocessing(weights)
+            )
+            if brings_weights and Path(weights).is_file():
+                open_clip.load_checkpoint(created[0], weights)
+            return created
+
         module: Any
-        module, _, transform = open_clip.create_model_and_transforms(
-            name, pretrained=None if brings_weights else weights, **kept_preprocessing(weights)
-        )
-        if brings_weights and Path(weights).is_file():
-            open_clip.load_checkpoint(module, weights)
-        tokenizer = open_clip.get_tokenizer(name, **tokenizer_options)
-        dim = open_clip.get_model_config(name)["embed_dim"]
+        module, _, transform = create_loaded(load_weights) if brings_weights or weights else load_weights()
+        settings = open_clip.get_model_config(name)
+        make_tokenizer = cache(partial(open_clip.get_tokenizer, name, **tokenizer_options))
+        if brings_weights or "hf_tokenizer_name" in settings["text_cfg"]:
+            make_tokenizer()  # its files may have to be fetched, and a folder of ours may be temporary
+        dim = settings["embed_dim"]
     module.eval().requires_grad_(False)
     is_path = model == "local-dir" or Path(weights).is_file()
     config = module.visual.preprocess_cfg
@@ -162,9 +181,9 @@ def create(
         logit_scale=round(float(module.logit_scale.detach().exp()), 4),
     )
     module.to(target)
-    module.visual.to(dtype)
+    in_memory(module.visual.to(dtype))
     pixels, forward = preprocessing_of(transform, config), image_forward(module.visual)
-    return OpenClip(fingerprint, module, pixels, tokenizer, target, dtype, forward)
+    return OpenClip(fingerprint, module, pixels, make_tokenizer, target, dtype, forward)
 
 
 def kept_preprocessing(weights: str) -> dict[str, Any]:

@@ -117,11 +117,6 @@ def score(
     An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
     images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
-    from lsncli.detection.detect import VerdictCounts, select
-    from lsncli.detection.sorting import Filing
-    from lsncli.extraction.extract import check_failures
-    from lsncli.images.columns import Columns
-
     options.set_timeouts(timeout, image_timeout)
     if (split is None) == (not paths):
         raise UsageError(
@@ -134,8 +129,13 @@ def score(
         raise UsageError(
             f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
         )
-    place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     check_model(context, classes)
+    from lsncli.detection.detect import VerdictCounts, select
+    from lsncli.detection.sorting import Filing
+    from lsncli.extraction.extract import check_failures
+    from lsncli.images.columns import Columns
+
+    place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     detector, backbone = detector_for(place, classes, settings)
     todo = (
         split_to_score(place, split, detector, settings)

@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import bdtr
 
 from lsncli.artefacts.detector import ImageStatistics, SavedDetector
 from lsncli.backbones import Backbone
@@ -133,6 +132,8 @@ class Drift:
                 f"{counts}: either most do not belong, or the detector does not fit them; look at a few, and "
                 "set gamma anew with `lsn calibrate FOLDER` of good ones."
             )
+        from scipy.special import bdtr  # takes long to import, and most runs do without
+
         if bdtr(self._ood, self._scored, 1 - self._threshold.tpr_high) < UNLIKELY:
             return f"{counts}: so few are unlikely for new images; did the prompts learn from these?"
         return ""
