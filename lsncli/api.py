@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from lsncli import metrics
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 from lsncli.detection.calibrate import recalibrated
 from lsncli.detection.detect import Verdict, detect, detect_function, load_scorer
 from lsncli.detection.drift import Drift, ImageSample
@@ -261,7 +261,7 @@ class Detector:
         unused = f"Not used: {len(result.failures)} of {len(verdicts)} images"
         texts = [f"{unused}, such as {failure.key}: {failure.reason}." for failure in result.failures[:1]]
         for text in texts + result.warnings:
-            warnings.warn(masked(text), UserWarning, stacklevel=2)
+            warnings.warn(mask_credentials(text), UserWarning, stacklevel=2)
         options = (self.device, self.pretrained, self.batch_size, self.workers)
         return Detector(result.detector, *options, self.backbone)
 

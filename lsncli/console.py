@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 
 out = Console(soft_wrap=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -43,13 +43,13 @@ def printable(text: str) -> str:
 
     File names are untrusted: none of them may move the cursor, break a line or colour a terminal.
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in masked(text))
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in mask_credentials(text))
 
 
 def say(message: str, *, quiet: bool = False, style: str = "") -> None:
     """Print a line of information on stderr."""
     if not quiet:
-        err.print(escape(masked(message)), style=style or None)
+        err.print(escape(mask_credentials(message)), style=style or None)
 
 
 def duration(seconds: float) -> str:

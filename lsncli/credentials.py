@@ -18,7 +18,7 @@ _KEY = re.compile(r"([?&#]key=)[\w-]{20,}(?![^&#\s'\",;:)\]}>])", re.IGNORECASE)
 """``key`` can also be the name of an object: only a value that looks random is masked."""
 
 
-def masked(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """Replace the credentials of every URL in ``text`` by ``***``; leave other text unchanged.
 
     Masked are user and password over HTTP, passwords elsewhere, and the values of parameters that grant
@@ -28,10 +28,10 @@ def masked(text: str) -> str:
         return text
     text = _USER.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
     text = _PASSWORD.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
-    return masked_query(text)
+    return mask_query(text)
 
 
-def masked_query(text: str) -> str:
+def mask_query(text: str) -> str:
     """The same for parameters alone, also of a URL that is relative."""
     if "=" not in text:
         return text

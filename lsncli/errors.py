@@ -4,7 +4,7 @@ An error says what is wrong, where, what was expected and what was found (``mess
 next (``hint``). Only the command line turns one into text; library code raises it and never prints.
 """
 
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 
 LONGEST = 2000
 """The longest message in characters. Longer messages quote a file, and are cut."""
@@ -29,8 +29,8 @@ class LsnError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = masked(shortened(message))
-        self.hint = masked(shortened(hint))
+        self.message = mask_credentials(shortened(message))
+        self.hint = mask_credentials(shortened(hint))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -230,7 +230,7 @@ def is_temporary(name: str, final: str) -> bool:
     return name.startswith(_temporary_prefix(final)) and name.endswith(".tmp")
 
 
-def whole(
+def open_atomic(
     path: Path, *, mode: str = "wb", buffering: int = -1, temporary: str = "", private: bool = False
 ) -> AbstractContextManager[IO[bytes]]:
     """Write a binary file that replaces ``path`` if the block succeeds; on an error an old file stays.
@@ -241,27 +241,27 @@ def whole(
     return _write_atomically(path, lambda handle: open(handle, mode, buffering=buffering), temporary, private)
 
 
-def whole_text(path: Path, *, errors: str = "strict") -> AbstractContextManager[IO[str]]:
-    """Write a UTF-8 text file as ``whole`` does, without converting line ends."""
+def open_atomic_text(path: Path, *, errors: str = "strict") -> AbstractContextManager[IO[str]]:
+    """Write a UTF-8 text file as ``open_atomic`` does, without converting line ends."""
     return _write_atomically(
         path, lambda handle: open(handle, "w", encoding="utf-8", errors=errors, newline="")
     )
 
 
-def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
+def write_atomic(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write ``data`` to a file atomically; only its owner can read a ``private`` file.
 
     Raises LsnError if that fails; an old file then stays.
     """
     try:
-        with whole(path, private=private) as file:
+        with open_atomic(path, private=private) as file:
             file.write(data)
     except OSError as error:
         raise LsnError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def write_own(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file that only lsn uses, as ``write_whole``; replace whatever has its name, even a pipe."""
+    """Write a file that only lsn uses, as ``write_atomic``; replace whatever has its name, even a pipe."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = OpenFolder(os.fspath(path.parent))
@@ -292,7 +292,7 @@ def check_writable(path: Path) -> None:
         folder.remove(name)
 
 
-def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
+def place_atomic(source: Path, target: Path, *, temporary: str = "") -> None:
     """Link ``source`` to ``target`` atomically, or copy it where there are no hard links. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary or temporary_name(target.name)
@@ -301,7 +301,7 @@ def place_whole(source: Path, target: Path, *, temporary: str = "") -> None:
     try:
         os.link(source, linked)
     except OSError:
-        with source.open("rb") as old, whole(target, temporary=temporary) as new:
+        with source.open("rb") as old, open_atomic(target, temporary=temporary) as new:
             shutil.copyfileobj(old, new, 1 << 20)
     else:
         try:

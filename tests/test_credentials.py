@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lsncli.console import printable, say
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 from lsncli.errors import LsnError
 
 
@@ -33,8 +33,8 @@ from lsncli.errors import LsnError
     ],
 )  # fmt: skip
 def test_what_gives_access_is_hidden(text: str, shown: str) -> None:
-    assert masked(text) == shown
-    assert masked(shown) == shown
+    assert mask_credentials(text) == shown
+    assert mask_credentials(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_gives_access_is_hidden(text: str, shown: str) -> None:
     ],
 )
 def test_what_gives_no_access_stays(text: str) -> None:
-    assert masked(text) == text
+    assert mask_credentials(text) == text
 
 
 SECRET = st.text(string.ascii_letters + string.digits + "-._~!$'()*+,;=%@:", min_size=1).map(
@@ -63,7 +63,7 @@ QUIET = string.ascii_letters + string.digits + "-._~!$()*+,;%@:"
 @example(user="", secret="S3@", port=1)
 def test_no_password_survives(user: str, secret: str, port: int) -> None:
     for scheme in ("http", "https", "ftp", "sftp", "smb", "webdav"):
-        shown = masked(f"Reading '{scheme}://{user}:{secret}@host:{port}/a.jpg' failed.")
+        shown = mask_credentials(f"Reading '{scheme}://{user}:{secret}@host:{port}/a.jpg' failed.")
         assert "S3" not in shown
         assert f"@host:{port}/a.jpg' failed." in shown
 
@@ -76,7 +76,7 @@ def test_no_password_survives(user: str, secret: str, port: int) -> None:
 )  # fmt: skip
 def test_no_token_survives(name: str, secret: str, before: str, after: str) -> None:
     assert (
-        masked(f"https://host/a?{before}{name}={secret}{after}")
+        mask_credentials(f"https://host/a?{before}{name}={secret}{after}")
         == f"https://host/a?{before}{name}=***{after}"
     )
 

@@ -15,7 +15,7 @@ import pytest
 from kill_points import ended_by, signal_after
 
 from lsncli.errors import LsnError
-from lsncli.files import OpenFolder, check_writable, place_whole, whole, whole_text, write_whole
+from lsncli.files import OpenFolder, check_writable, open_atomic, open_atomic_text, place_atomic, write_atomic
 from lsncli.interchange.tables import FeatureTable, write_table
 from lsncli.report.formats import FORMATS, Column, render
 from lsncli.report.plots import save_numbers
@@ -38,7 +38,7 @@ DIRECT = {
     "methods/prepared.py: write_text",  # of /proc
     "detection/file_moves.py: open",  # a descriptor of Folder.writing
 }
-"""Who writes without ``files.whole``, and why that is right."""
+"""Who writes without ``files.open_atomic``, and why that is right."""
 WRITES = {
     "write_text",
     "write_bytes",
@@ -138,7 +138,7 @@ def rendered(form: str) -> Callable[[Path], None]:
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
-    "bytes": lambda path: write_whole(path, bytes(5000)),
+    "bytes": lambda path: write_atomic(path, bytes(5000)),
     "figure numbers": lambda path: save_numbers(path, ["a"], [[one] for one in range(2000)]),
     **{name: rendered(name) for name in FORMATS},
     **{end: lambda path, end=end: exported(path, end) for end in (".npz", ".npy", ".csv", ".parquet")},
@@ -197,7 +197,7 @@ def test_a_step_that_fails_leaves_the_old_file(tmp_path, monkeypatch, step, erro
     path.write_text("old")
     monkeypatch.setattr(os, step, fails)
     with pytest.raises(LsnError, match=os.strerror(error)):
-        write_whole(path, b"new")
+        write_atomic(path, b"new")
     assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
 
 
@@ -209,7 +209,7 @@ def test_an_interrupt_leaves_the_old_file(tmp_path) -> None:
         yield "half"
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), whole_text(path) as file:
+    with pytest.raises(KeyboardInterrupt), open_atomic_text(path) as file:
         file.writelines(rows())
     assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
 
@@ -219,36 +219,36 @@ class TestWhatTakesThePlace:
 
     def test_permissions_stay_and_new_files_have_usual_ones(self, tmp_path) -> None:
         path = tmp_path / "file"
-        write_whole(path, b"")
+        write_atomic(path, b"")
         usual = stat.S_IMODE(path.stat().st_mode)
         (tmp_path / "plain").write_text("")
         assert usual == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
         path.chmod(0o600)
-        write_whole(path, b"secret")
+        write_atomic(path, b"secret")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_a_link_is_replaced_and_not_followed(self, tmp_path) -> None:
         other = tmp_path / "other"
         other.write_text("precious")
         (tmp_path / "file").symlink_to(other)
-        write_whole(tmp_path / "file", b"new")
+        write_atomic(tmp_path / "file", b"new")
         assert other.read_text() == "precious"
         assert (tmp_path / "file").read_text() == "new"
         assert not (tmp_path / "file").is_symlink()
 
     def test_a_device_is_written_to_and_stays_one(self) -> None:
-        write_whole(Path("/dev/null"), b"x")
+        write_atomic(Path("/dev/null"), b"x")
         check_writable(Path("/dev/null"))
         assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
     def test_an_open_file_of_the_process_is_written_to(self, tmp_path) -> None:
-        with (tmp_path / "out").open("w+b") as file, whole(Path(f"/dev/fd/{file.fileno()}")) as written:
+        with (tmp_path / "out").open("w+b") as file, open_atomic(Path(f"/dev/fd/{file.fileno()}")) as written:
             written.write(b"rows")
         assert (tmp_path / "out").read_bytes() == b"rows"
 
     def test_a_name_may_be_as_long_as_names_can_be(self, tmp_path) -> None:
         for name in ("x" * 255, "é" * 127, "-rf"):
-            write_whole(tmp_path / name, b"")
+            write_atomic(tmp_path / name, b"")
         assert len(list(tmp_path.iterdir())) == 3
 
     def test_a_folder_is_refused_before_the_work(self, tmp_path) -> None:
@@ -267,7 +267,7 @@ class TestWhatTakesThePlace:
         (tmp_path / "new" / "two").write_text("old")
         if not linked:
             monkeypatch.setattr(os, "link", refuse)
-        place_whole(tmp_path / "one", tmp_path / "new" / "two")
+        place_atomic(tmp_path / "one", tmp_path / "new" / "two")
         assert [one.read_text() for one in (tmp_path / "new").iterdir()] == ["rows"]
         assert os.path.samefile(tmp_path / "one", tmp_path / "new" / "two") == linked
 
@@ -316,7 +316,7 @@ class TestAFolderThatIsOpen:
 
 def write_and_die(path: Path, step: str, count: int) -> None:
     signal_after(os, step, count, signal.SIGKILL)
-    with whole(path) as file:
+    with open_atomic(path) as file:
         for _ in range(8):
             file.write(bytes(100_000))
             os.getpid()
@@ -342,5 +342,5 @@ def test_a_kill_after_the_rename_leaves_the_new_file(tmp_path) -> None:
 def test_a_second_name_is_given_once_more(tmp_path) -> None:
     (tmp_path / "rows").write_text("rows")
     for _ in range(2):
-        place_whole(tmp_path / "rows", tmp_path / "beside" / "rows", temporary="rows.tmp")
+        place_atomic(tmp_path / "rows", tmp_path / "beside" / "rows", temporary="rows.tmp")
     assert [path.name for path in (tmp_path / "beside").iterdir()] == ["rows"]

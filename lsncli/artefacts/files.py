@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from lsncli import __version__
 from lsncli.console import printable
 from lsncli.errors import LsnError
-from lsncli.files import write_whole
+from lsncli.files import write_atomic
 from lsncli.prompts.loop import Checkpoint
 from lsncli.types import content
 from lsncli.validation import parse_json, validate
@@ -77,7 +77,7 @@ def write_artefact(
     }
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     metadata["checksum"] = _checksum(whole, metadata)
-    write_whole(path, _canonical(save(whole, metadata)))
+    write_atomic(path, _canonical(save(whole, metadata)))
 
 
 def remove(path: Path) -> None:

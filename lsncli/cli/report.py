@@ -13,7 +13,7 @@ from lsncli.cli.evaluate import folders_of
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.console import progress_bar, say
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import check_writable, whole
+from lsncli.files import check_writable, open_atomic
 from lsncli.methods.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _set_requests(
 def _write(path: Path, page: str) -> int:
     """Write the page atomically and return its size in bytes. Raises LsnError."""
     data = page.encode("utf-8")
-    with _explain_errors(path), whole(path) as file:
+    with _explain_errors(path), open_atomic(path) as file:
         file.write(data)
     return len(data)
 

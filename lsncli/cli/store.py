@@ -8,7 +8,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ, Configured
 from lsncli.console import say
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 from lsncli.errors import LsnError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
@@ -50,7 +50,7 @@ def info(
                 "dim": split.dim,
                 "classes": len(split.classes),
                 "failures": len(split.failures),
-                "source": masked(split.source),  # older versions stored it unmasked
+                "source": mask_credentials(split.source),  # older versions stored it unmasked
             }
             for split in splits
         ]

@@ -10,7 +10,7 @@ from lsncli.artefacts.detector import SavedDetector, save_detector
 from lsncli.backbones import Backbone
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.detect import Verdict, detect
-from lsncli.detection.drift import ImageSample, seen
+from lsncli.detection.drift import ImageSample, image_statistics
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import Listing
 from lsncli.methods.heads import Heads, LoadBackbone, load_checked
@@ -198,7 +198,7 @@ def recalibrated(
     threshold = threshold_of(scores, target_tpr)
     rejected = float(np.mean(scores < threshold.gamma))
     return Recalibrated(
-        replace(detector, threshold=threshold, seen=seen(sample, len(scores), rejected)),
+        replace(detector, threshold=threshold, seen=image_statistics(sample, len(scores), rejected)),
         kept_before=float(np.mean(scores >= detector.threshold.gamma)),
         predicted=Counter(verdict.predicted for verdict in verdicts if verdict.predicted is not None),
         failures=tuple(failures),

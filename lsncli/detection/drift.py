@@ -83,7 +83,7 @@ def sharpness(pixels: NDArray[np.float32]) -> float:
     return float(laplacian.std()) / contrast if contrast > 1e-6 else 0.0
 
 
-def seen(sample: ImageSample, images: int, ood: float) -> ImageStatistics | None:
+def image_statistics(sample: ImageSample, images: int, ood: float) -> ImageStatistics | None:
     """Return the image statistics that a detector stores at calibration, or None without images."""
     quantiles = sample.quantiles()
     if quantiles is None:

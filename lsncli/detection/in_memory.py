@@ -57,7 +57,7 @@ def load_pictures(
             paths, futures = following
 
 
-def opened(picture: Picture) -> Image.Image:
+def open_picture(picture: Picture) -> Image.Image:
     """Return a picture as upright 8-bit RGB. Raises Undecodable with the reason."""
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
@@ -103,7 +103,7 @@ def _eight_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
 def _pixels(picture: Picture, preprocess: Preprocess) -> torch.Tensor | str:
     """Return the pixels, or the reason of a failure, so that no image stops a run."""
     try:
-        return preprocess(opened(picture))
+        return preprocess(open_picture(picture))
     except Undecodable as error:
         reason = error.message
     except NotFinite:

@@ -124,7 +124,7 @@ class Scorer:
             name,
             kind,
             source,
-            joined(chunks),
+            join_verdicts(chunks),
             labels,
             items=items,
             failures=tuple(failures),
@@ -157,7 +157,7 @@ class Scorer:
             split.name,
             kind,
             split.source,
-            joined(chunks),
+            join_verdicts(chunks),
             labels,
             split.keys,
             items,
@@ -169,7 +169,7 @@ class Scorer:
         """Score raw ``features`` (N, D)."""
         verdicts_of = detect_function(self.detector, self.model, self.device)
         parts = (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
-        return joined([self._arrays(verdicts_of([None] * len(part), part)) for part in parts])
+        return join_verdicts([self._arrays(verdicts_of([None] * len(part), part)) for part in parts])
 
     def _arrays(self, verdicts: Iterable[Verdict]) -> VerdictArrays:
         """Return the verdicts of the images that could be scored, as arrays."""
@@ -195,7 +195,7 @@ class Scorer:
         return labels
 
 
-def joined(chunks: Sequence[VerdictArrays]) -> VerdictArrays:
+def join_verdicts(chunks: Sequence[VerdictArrays]) -> VerdictArrays:
     """Concatenate ``VerdictArrays`` in order."""
     filled = [chunk for chunk in chunks if len(chunk)]
     if not filled:

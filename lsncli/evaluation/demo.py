@@ -11,7 +11,7 @@ from lsncli.console import ProgressCallback
 from lsncli.detection.detect import Verdict, detect
 from lsncli.errors import LsnError
 from lsncli.evaluation.evaluate import Evaluation, choose_splits, evaluate, plan_evaluation
-from lsncli.files import write_whole
+from lsncli.files import write_atomic
 from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
@@ -50,7 +50,7 @@ class Demo:
 def prepare_demo(folder: Path) -> Demo:
     """Copy the bundled store of features into ``folder`` and load the mini model."""
     work = Workspace(folder)
-    write_whole(work.features, (files("lsncli.reference") / "demo_features.h5").read_bytes())
+    write_atomic(work.features, (files("lsncli.reference") / "demo_features.h5").read_bytes())
     return Demo(work, load_again(read_fingerprint(work.features), device="cpu"))
 
 

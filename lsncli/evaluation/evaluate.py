@@ -15,7 +15,7 @@ import numpy as np
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import whole, whole_text
+from lsncli.files import open_atomic, open_atomic_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, LoadBackbone
@@ -317,7 +317,7 @@ def save_scores(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[
 
 
 def _csv(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    with whole_text(path, errors="surrogateescape") as file:
+    with open_atomic_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["split", "key", "class", *(str(method.method) for method in methods)])
         for split in splits:
@@ -334,7 +334,7 @@ def _npz(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split])
     }
     names = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
     keys = np.array([key.encode("utf-8", "surrogateescape") for split in splits for key in split.keys])
-    with whole(path) as file:
+    with open_atomic(path) as file:
         np.savez(file, **({"split": names, "key": keys} | arrays))  # type: ignore[arg-type]
 
 

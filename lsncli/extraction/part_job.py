@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from lsncli import console
 from lsncli.backbones import load_again
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 from lsncli.device import threads
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import Encoder
@@ -75,7 +75,7 @@ def read_manifest(folder: Path, plan: ExtractionPlan, index: int) -> list[ImageI
 
 def _has_credentials(items: Sequence[ImageItem]) -> bool:
     contents = {item.content for item in items if item.content is not None}
-    return any(masked(text) != text for text in map(repr, contents))
+    return any(mask_credentials(text) != text for text in map(repr, contents))
 
 
 def _header(plan: ExtractionPlan, index: int, content: bytes) -> bytes:

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TextIO
 
-from lsncli.credentials import masked, masked_query
+from lsncli.credentials import mask_credentials, mask_query
 from lsncli.errors import UsageError
 from lsncli.images.columns import AUTOMATIC, Columns, parse_class
 from lsncli.images.item import ImageItem, Problem, Source, UniqueNames, is_image, size_and_time
@@ -44,7 +44,7 @@ def scan_url(url: str, *, repeats: bool = False, columns: Columns = AUTOMATIC) -
     try:
         with _text(io.BytesIO(data)) as file:
             folder = location.rpartition("/")[0]
-            return _source(file, _kind(location), masked(url), folder, repeats, columns)
+            return _source(file, _kind(location), mask_credentials(url), folder, repeats, columns)
     except (csv.Error, UnicodeError) as error:
         raise UsageError(f"The list {url} cannot be read: {error}.") from error
 
@@ -96,7 +96,7 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
             raise UsageError(f"{where}, line {line} names '{raw}' again (first on line {seen[name]}).")
         seen[name] = line
         # Keys are stored, so they contain no credentials; ``Remote`` keeps these.
-        key = unique(masked(url) if url else masked_query(name) if isinstance(folder, str) else name)
+        key = unique(mask_credentials(url) if url else mask_query(name) if isinstance(folder, str) else name)
         text = cell_at(cells, layout.label)
         if text not in classes:
             try:
@@ -108,7 +108,9 @@ def _read(rows: Iterable[Row], layout: TableLayout, where: str, folder: Path | s
         if isinstance(folder, str):
             url = url or f"{folder}/{raw}"
         if url is not None:
-            source.items.append(ImageItem(key, masked(url), 0, None, Remote(url), folder=classes[text]))
+            source.items.append(
+                ImageItem(key, mask_credentials(url), 0, None, Remote(url), folder=classes[text])
+            )
             continue
         path = os.path.join(folder, raw) if folder != Path() else raw
         size, mtime = size_and_time(path)

@@ -17,7 +17,7 @@ from threading import Event, Thread
 from typing import TypeVar
 
 from lsncli.console import printable
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import folder, listfile, remote_listing
 from lsncli.images.columns import AUTOMATIC, Columns
@@ -118,7 +118,7 @@ def list_images(
 
 def named(paths: Sequence[Path]) -> str:
     """What was asked for, as people wrote it (``Path`` takes a slash out of a URL), but for credentials."""
-    return ", ".join(masked(as_url(path) or str(path)) for path in paths)
+    return ", ".join(mask_credentials(as_url(path) or str(path)) for path in paths)
 
 
 def check_not_empty(listing: Listing, source: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from lsncli.credentials import masked
+from lsncli.credentials import mask_credentials
 from lsncli.errors import LsnError, UsageError
 from lsncli.images import tar
 from lsncli.images.budget import Unfetchable
@@ -58,7 +58,7 @@ def find_sources(url: str, options: ListingOptions) -> list[Scan]:
     options = replace(options, fragment=fragment or options.fragment)
     path = _split(url)[1].partition("?")[0]  # in a URL, ? begins a query
     scans = _match(url, options) if MAGIC.search(path) else [(_name(url), lambda: _scan(url, options))]
-    return [(name, partial(_mask, scan)) for name, scan in scans] if masked(url) != url else scans
+    return [(name, partial(_mask, scan)) for name, scan in scans] if mask_credentials(url) != url else scans
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -71,8 +71,8 @@ def _split(url: str) -> tuple[str, str]:
 def _mask(scan: Callable[[], Source]) -> Source:
     """Remove credentials from the paths of a source, which are shown and stored; ``Remote`` keeps them."""
     source = scan()
-    source.items = [replace(item, path=masked(item.path)) for item in source.items]
-    source.problems = [replace(problem, path=masked(problem.path)) for problem in source.problems]
+    source.items = [replace(item, path=mask_credentials(item.path)) for item in source.items]
+    source.problems = [replace(problem, path=mask_credentials(problem.path)) for problem in source.problems]
     return source
 
 
@@ -98,7 +98,7 @@ def _scan(url: str, options: ListingOptions) -> Source:
 
 
 def _name(url: str) -> str:
-    return posixpath.basename(masked(url).partition("?")[0].rstrip("/")) or "root"
+    return posixpath.basename(mask_credentials(url).partition("?")[0].rstrip("/")) or "root"
 
 
 def _join(url: str, key: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import whole
+from lsncli.files import open_atomic
 from lsncli.images.columns import LABEL_OPTION, NO_LABEL, is_label_name
 from lsncli.interchange.label_files import choose_label_column, label_texts
 from lsncli.interchange.tables import FeatureTable, checked_read, load_array, to_floats
@@ -31,7 +31,7 @@ def read_npy(path: Path, label_column: str) -> FeatureTable:
 
 def write_npy(path: Path, table: FeatureTable) -> None:
     """Write the features only."""
-    with whole(path) as file:
+    with open_atomic(path) as file:
         # NumPy writes to a real file by C functions, which ignore an error of the last bytes on a full disk.
         np.save(SimpleNamespace(write=file.write), table.features, allow_pickle=False)
 
@@ -60,7 +60,7 @@ def write_npz(path: Path, table: FeatureTable) -> None:
     }
     if table.text is not None:
         arrays |= {"text": table.text, "text_classes": _texts(table.text_classes)}
-    with whole(path) as file:
+    with open_atomic(path) as file:
         np.savez(file, **arrays)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from lsncli import validation
 from lsncli.console import printable
 from lsncli.errors import LsnError, Unavailable
-from lsncli.files import whole, whole_text
+from lsncli.files import open_atomic, open_atomic_text
 from lsncli.images.columns import all_whole, is_label_name, is_path_name, plain_name, preferred_path
 from lsncli.images.parquet import class_label_names
 from lsncli.images.parquet_file import FEATURES, ParquetFile
@@ -119,7 +119,7 @@ def _is_index(name: str) -> bool:
 def write_csv(path: Path, table: FeatureTable) -> None:
     """Write every row with all digits. Classes without a row, failures and text features are not written."""
     classes = table.classes or ()
-    with whole_text(path, errors="surrogateescape") as file:
+    with open_atomic_text(path, errors="surrogateescape") as file:
         rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         rows.writerow([*BESIDE, *(f"f{index}" for index in range(table.features.shape[1]))])
         for key, label, row in zip(table.keys or (), _labels(table), table.features, strict=True):
@@ -216,7 +216,7 @@ def write_parquet(path: Path, table: FeatureTable) -> None:
         "failures": [[failure.key, failure.reason] for failure in table.failures],
     }
     arrow_table = pa.table(columns).replace_schema_metadata({"lsn": json.dumps(metadata)})
-    with whole(path) as file:
+    with open_atomic(path) as file:
         parquet.write_table(arrow_table, file)
 
 

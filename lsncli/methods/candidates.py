@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import write_whole
+from lsncli.files import write_atomic
 from lsncli.images.columns import is_path_name
 from lsncli.images.names_file import read_name_lines
 from lsncli.methods.heads import TEMPLATE
@@ -130,7 +130,7 @@ def candidate_line(key: str, words: Iterable[str], caption: str | None = None) -
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines of ASCII atomically. Raises LsnError and keeps the old file if that fails."""
-    write_whole(path, "".join(f"{text}\n" for text in lines).encode("ascii"))
+    write_atomic(path, "".join(f"{text}\n" for text in lines).encode("ascii"))
 
 
 def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:

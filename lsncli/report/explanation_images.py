@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lsncli.console import printable
 from lsncli.errors import LsnError
-from lsncli.files import whole, write_whole
+from lsncli.files import open_atomic, write_atomic
 from lsncli.report.explanation_tables import likely_rows, nearest_rows, verdict_rows
 from lsncli.report.formats import plain
 from lsncli.report.plots import unique_stem
@@ -81,7 +81,7 @@ def sheet(rows: Sequence[Sequence[tuple[Image.Image, Sequence[str]]]]) -> Image.
 def save(image: Image.Image, path: Path) -> None:
     """Write a PNG. Raises LsnError if the file cannot be written."""
     try:
-        with whole(path) as file:
+        with open_atomic(path) as file:
             image.save(file, "PNG")
     except OSError as error:
         raise LsnError(f"The picture {path} cannot be written: {error.strerror}.") from error
@@ -217,7 +217,7 @@ def _write_numbers(path: Path, explanation: "Explanation", reasons: "Reasons") -
         "size": [explanation.seen.shape[1], explanation.seen.shape[0]],
         "maps": maps,
     }
-    write_whole(path, (json.dumps(_plain(everything), indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(_plain(everything), indent=1) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:

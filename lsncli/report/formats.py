@@ -23,7 +23,7 @@ from rich.table import Table
 from lsncli import registry
 from lsncli.console import err, out, printable
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import is_temporary, whole, whole_text
+from lsncli.files import is_temporary, open_atomic, open_atomic_text
 
 Row = Mapping[str, Any]
 
@@ -344,7 +344,7 @@ def target(output: Path | None, format_name: str) -> Iterator[IO[Any]]:
             yield out.file
             out.file.flush()
             return
-        opened = whole(output) if FORMATS[format_name].binary else whole_text(output)
+        opened = open_atomic(output) if FORMATS[format_name].binary else open_atomic_text(output)
         with opened as file:
             yield file
     except BrokenPipeError:  # the reader closed the pipe

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lsncli.console import printable
 from lsncli.errors import LsnError, Unavailable
-from lsncli.files import whole, whole_text
+from lsncli.files import open_atomic, open_atomic_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def save(figure: "Figure", *paths: Path) -> None:
     for path in paths:
         dated = {"Date": None} if path.suffix == ".svg" else {}
         try:
-            with whole(path) as file, warnings.catch_warnings():
+            with open_atomic(path) as file, warnings.catch_warnings():
                 # A class name in a script that the font lacks is drawn as boxes.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
                 figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=dated)
@@ -77,7 +77,7 @@ def save(figure: "Figure", *paths: Path) -> None:
 def save_numbers(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write the numbers of a figure as csv. Raises LsnError if the file cannot be written."""
     try:
-        with whole_text(path, errors="backslashreplace") as file:
+        with open_atomic_text(path, errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import LsnError
-from lsncli.files import whole
+from lsncli.files import open_atomic
 from lsncli.signals import held_back
 from lsncli.store.format import to_bytes
 
@@ -89,7 +89,7 @@ def replacing(path: Path) -> Iterator[h5py.File]:
     path = Path(os.path.realpath(path))
     with held_back():
         try:
-            with whole(path, mode="w+b", buffering=0, temporary=f"{path.name}.tmp") as opened:
+            with open_atomic(path, mode="w+b", buffering=0, temporary=f"{path.name}.tmp") as opened:
                 writer = _FileWriter(cast(FileIO, opened))
                 try:
                     with h5py.File(writer, "w", **ALIGNED) as file:

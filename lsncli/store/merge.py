@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 
 from lsncli.errors import LsnError
-from lsncli.files import place_whole, sync
+from lsncli.files import place_atomic, sync
 from lsncli.store.container import attribute, group_at
 from lsncli.store.external_rows import RowFile, has_external_rows, rows_folder, rows_in_blocks
 from lsncli.store.format import Checksum, RowBatch, Split, SplitInfo, split_problems
@@ -137,7 +137,7 @@ def finish_external_split(
     ) -> None:  # under the store's lock, so that the folder is not removed as unused
         for part in parts:
             target = rows_folder(store) / folder / part.path.name
-            place_whole(part.path, target, temporary=f"{target.name}.tmp")
+            place_atomic(part.path, target, temporary=f"{target.name}.tmp")
         sync(rows_folder(store) / folder)
         fill_external_split(group, info, folder, files, total)
 

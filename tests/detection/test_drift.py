@@ -11,7 +11,7 @@ from lsncli.artefacts.detector import ImageStatistics, SavedDetector, load_detec
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.detection import drift
 from lsncli.detection.detect import Verdict
-from lsncli.detection.drift import Drift, ImageSample, seen, sharpness
+from lsncli.detection.drift import Drift, ImageSample, image_statistics, sharpness
 from lsncli.threshold import Threshold, uncalibrated
 from lsncli.types import Fingerprint
 
@@ -67,7 +67,7 @@ def record() -> ImageStatistics:
     watched = looks.watching(Plain())
     for i in range(200):
         watched.preprocess(photo((100 + i % 30, 90 + i % 20), seed=i))
-    return seen(looks, 200, 0.05)
+    return image_statistics(looks, 200, 0.05)
 
 
 def test_images_like_those_of_calibration_are_no_news(record) -> None:
@@ -163,7 +163,7 @@ def test_few_images_of_the_same_kind_are_no_news() -> None:
         looks, found = ImageSample(), None
         for images, count in ((looks, 30), (None, 20)):
             if images is None:
-                found = Drift(made(seen(looks, 30, 0.05)))
+                found = Drift(made(image_statistics(looks, 30, 0.05)))
                 images = found._sample
             for blur in random.uniform(0, 2, count):
                 images.see(Image.new("RGB", (100, 100)), torch.from_numpy(rough(blur, random)))

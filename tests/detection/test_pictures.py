@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lsncli.detection.in_memory import load_pictures, opened
+from lsncli.detection.in_memory import load_pictures, open_picture
 from lsncli.images.decode import decode
 from lsncli.images.read import Undecodable
 
@@ -25,8 +25,8 @@ def test_objects_arrays_and_files_of_one_image_are_the_same(photo, tmp_path) -> 
     photo.save(tmp_path / "a.png")
     array = np.array(photo)
     for one in (photo, array, array / 255, (array / 255).astype(np.float32), tmp_path / "a.png"):
-        assert np.array_equal(np.array(opened(one)), array)
-    assert np.array_equal(np.array(opened(str(tmp_path / "a.png"))), array)
+        assert np.array_equal(np.array(open_picture(one)), array)
+    assert np.array_equal(np.array(open_picture(str(tmp_path / "a.png"))), array)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA", "I;16", "F"])
@@ -39,16 +39,16 @@ def test_pil_images_of_any_mode_are_read_as_files_are(photo, mode) -> None:
     image = special[mode] if mode in special else photo.convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, "TIFF" if mode in ("CMYK", "F") else "PNG")
-    assert np.array_equal(np.array(opened(image)), np.array(decode(buffer.getvalue())))
+    assert np.array_equal(np.array(open_picture(image)), np.array(decode(buffer.getvalue())))
 
 
 def test_grey_and_transparent_arrays_are_read(photo) -> None:
     grey = np.array(photo.convert("L"))
-    assert np.array_equal(np.array(opened(grey)), np.stack([grey] * 3, axis=2))
-    assert np.array_equal(np.array(opened(grey[:, :, None])), np.array(opened(grey)))
-    assert np.array_equal(np.array(opened(grey[:, :, None] / 255)), np.array(opened(grey)))
+    assert np.array_equal(np.array(open_picture(grey)), np.stack([grey] * 3, axis=2))
+    assert np.array_equal(np.array(open_picture(grey[:, :, None])), np.array(open_picture(grey)))
+    assert np.array_equal(np.array(open_picture(grey[:, :, None] / 255)), np.array(open_picture(grey)))
     clear = np.zeros((5, 5, 4), dtype=np.uint8)
-    assert (np.array(opened(clear)) == 255).all()
+    assert (np.array(open_picture(clear)) == 255).all()
 
 
 def test_a_photo_on_its_side_is_turned(photo, tmp_path) -> None:
@@ -56,7 +56,7 @@ def test_a_photo_on_its_side_is_turned(photo, tmp_path) -> None:
     exif[0x0112] = 6
     photo.save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as image:
-        assert opened(image).size == (20, 30)
+        assert open_picture(image).size == (20, 30)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_photo_on_its_side_is_turned(photo, tmp_path) -> None:
 )
 def test_arrays_that_cannot_be_meant_say_why(array, reason) -> None:
     with pytest.raises(Undecodable) as caught:
-        opened(array)
+        open_picture(array)
     assert reason in caught.value.message
 
 
