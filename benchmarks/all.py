@@ -151,7 +151,7 @@ def rows_of_script(name: str) -> Callable[[bool], list[Row]]:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one subject, and the seconds that they take at most on a slow machine with two cores."""
+    """Rows of one subject, and the seconds that they take at most on two slow cores that are free."""
 
     rows: Callable[[bool], list[Row]]
     seconds: int
@@ -165,6 +165,7 @@ SECTIONS = {
     "extraction": Section(rows_of_script("extraction"), 200),
     "metrics": Section(metrics, 40),
     "start": Section(start, 10),
+    "verdict": Section(rows_of_script("first_verdict"), 60),
     "recorded": Section(lambda tiny: records.rows(), 1),
 }
 

@@ -42,6 +42,8 @@ class Form:
 
 FULL = Form(("mini", "ViT-B-32"), 7, 50)
 QUICK = Form(("mini", "ViT-B-32"), 3, 20)
+SECTION = Form(("mini", "ViT-B-32"), 2, 10)
+"""For ``benchmarks.all``."""
 TINY = Form(("mini",), 1, 1)
 
 
@@ -223,6 +225,13 @@ def rows_of(results: dict[str, Any]) -> list[Any]:
         figures = {name: ours[name] / both["ratio"] for name in ("ratio", "lowest", "highest")}
         rows.append(ratio(f"Detector.score([image]), {model}", figures, GOAL, f"wall time; {of}"))
     return rows
+
+
+def rows(tiny: bool) -> list[Any]:
+    """Return the rows of ``benchmarks.all``."""
+    images = os.environ.get("LSN_IMAGES")
+    with tempfile.TemporaryDirectory() as folder:
+        return rows_of(measure(TINY if tiny else SECTION, Path(folder), Path(images) if images else None))
 
 
 def main(arguments: list[str] | None = None) -> None:
