@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lsncli.errors import LsnError, Unavailable, UsageError
+from lsncli.errors import LsnError, Unavailable, UsageError, first_sentence
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ def cuda_problem(index: int) -> str:
             torch.cuda.init()
             capability, kernels = torch.cuda.get_device_capability(index), torch.cuda.get_arch_list()
     except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
-        return _first_sentence(error)
+        return first_sentence(error)
     if torch.version.hip is None and kernels and not _runs(capability, kernels):
         has = ".".join(map(str, capability))
         return (
@@ -118,11 +118,6 @@ def _runs(capability: tuple[int, int], kernels: Sequence[str]) -> bool:
         if needed <= capability and (kind == "compute" or needed[0] == capability[0]):
             return True
     return False
-
-
-def _first_sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0].split(". ")[0].rstrip(".") + "."
 
 
 @cache

@@ -19,6 +19,12 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return f"{text[:start]} ... ({end - start:,} characters) ... {text[end:]}"
 
 
+def first_sentence(error: Exception) -> str:
+    """Return the first sentence of an error of a library, which may have many lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".") + "."
+
+
 class LsnError(Exception):
     """Invalid data or an invalid store (exit code 1), and the base class of all errors of lsn.
 

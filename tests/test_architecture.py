@@ -20,7 +20,7 @@ PACKAGE = ROOT / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = (
-    "credentials errors validation registry files locks signals types console config device __init__",
+    "credentials errors validation registry files locks signals types console config device memory __init__",
     "prompts scores metrics intervals threshold reference",
     "backbones images store",
     "artefacts extraction interchange",
@@ -48,7 +48,7 @@ BESIDE = {
     ("errors", "credentials"),
     ("registry", "errors"),
     ("console", "credentials"),
-    *[(a, b) for a in ("types", "console", "config", "device") for b in ("errors", "types")],
+    *[(a, b) for a in ("types", "console", "config", "device", "memory") for b in ("errors", "types")],
 }
 """The imports that stay within a layer."""
 

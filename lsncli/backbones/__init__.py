@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import FingerprintMismatch, UsageError
+from lsncli.memory import memory_errors
 from lsncli.registry import additions, load
 from lsncli.types import Fingerprint
 
@@ -241,7 +242,8 @@ def load_backbone(
     """
     if decode not in DECODING:
         raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")
-    backbone: Backbone = load(_kind(model).load)(model, pretrained, device, precision)
+    with memory_errors(f"the model {model}", "Use another --device."):
+        backbone: Backbone = load(_kind(model).load)(model, pretrained, device, precision)
     if decode == "fast":
         from lsncli.backbones.preprocessing import decoding_fast
 

@@ -38,11 +38,17 @@ from lsncli.cli import (
 from lsncli.cli.configured import FOUND, ConfigFile, Configured, needs_named_file, without_withheld
 from lsncli.config import FILE, defaults, read_config
 from lsncli.device import DeviceWarning
-from lsncli.errors import LsnError
+from lsncli.errors import LsnError, first_sentence
+from lsncli.memory import out_of_memory
 from lsncli.signals import noticed, terminable, terminated
 from lsncli.store import NO_VERIFY
 
 DEBUG = "LSN_DEBUG"
+LESS_MEMORY = (
+    "Use a smaller --batch-size or --device cpu, or end other programs. Finished work is kept: the same "
+    "command continues it."
+)
+"""What to do where memory ran out and no command says something better."""
 COLLECTED_EVERY = 50_000
 """Objects between two searches for garbage: Python's 700 make them a seventh of the time to import torch."""
 
@@ -197,4 +203,6 @@ def _describe_error(error: Exception) -> LsnError:
         return error
     if isinstance(error, OSError) and error.filename and error.strerror:  # such as a folder that is locked
         return LsnError(f"{error.filename} cannot be used: {error.strerror}.")
+    if out_of_memory(error):
+        return LsnError(f"There is not enough memory: {first_sentence(error)}", LESS_MEMORY)
     return LsnError(f"Unexpected {type(error).__name__}: {error}", "This is a bug in lsn; see --debug.")

@@ -14,6 +14,7 @@ from lsncli.backbones import Backbone
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.extraction.encoder import encode_stream
 from lsncli.images.item import ImageItem, Listing
+from lsncli.memory import InParts
 from lsncli.methods.heads import LoadBackbone, head_from
 from lsncli.scores import load_score
 from lsncli.scores.common import predict
@@ -75,7 +76,7 @@ def load_scorer(
     head = head_from(detector.head, model)
     method = load_score(detector.method, **detector.settings)
     try:
-        scorer = method.scorer(head, detector.learned, device)
+        scorer = InParts(method.scorer(head, detector.learned, device))
     except KeyError as missing:
         raise LsnError(
             f"The detector is damaged: it lacks {missing}, which the score '{detector.method}' learned.",

@@ -15,6 +15,7 @@ from lsncli.images.columns import Columns
 from lsncli.images.decode import decode
 from lsncli.images.listing import list_images
 from lsncli.images.read import Undecodable, read_bytes
+from lsncli.memory import memory_errors
 from lsncli.scores.common import positive_cosines
 from lsncli.types import Float64Array, Head, unit
 
@@ -98,6 +99,7 @@ def check_classes(head: Head, names: Sequence[str]) -> None:
             raise UsageError(f"--class: expected one of the {len(head.classes)} classes, found '{name}'.")
 
 
+@memory_errors("the gradients of an image", "Use --device cpu.")
 def explain(backbone: Backbone, head: Head, image: Image, names: Sequence[str] = ()) -> Explanation:
     """Compute the heat maps of the prompts of the predicted class and of the classes ``names``.
 

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from lsncli import console
 from lsncli.backbones import Backbone
 from lsncli.device import apply_precision
-from lsncli.errors import LsnError
 from lsncli.images.decode import decode
 from lsncli.images.decode_process import Together
 from lsncli.images.fast_decode import fast_decoder
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import Batch, Pixels, load_batches
+from lsncli.memory import InParts, memory_errors, out_of_memory
 from lsncli.store.format import Chunk, shortest_safe_length
 from lsncli.types import Failure, Seconds
 
@@ -89,9 +89,14 @@ def mover(device: torch.device) -> Callable[[Batch], Batch]:
     """
 
     def move(batch: Batch) -> Batch:
-        with _stream(device, "move") as stream:
-            pixels = batch.pixels.to(device, non_blocking=True)
-            stream.synchronize()
+        try:
+            with _stream(device, "move") as stream:
+                pixels = batch.pixels.to(device, non_blocking=True)
+                stream.synchronize()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            return batch  # the model moves as many of its pixels at a time as fit
         batch.release()
         return replace(batch, pixels=pixels, release=lambda: None)
 
@@ -136,6 +141,9 @@ def keep_freed_memory() -> bool:
     settings = {MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, TRIM_THRESHOLD: MAX_FREE_BYTES, TOP_PAD: HEAP}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
 
+
+Forward = Callable[[torch.Tensor], NDArray[np.float16]]
+"""Pixels (B, 3, H, W) to raw features (B, D)."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -246,8 +254,9 @@ def encode_stream(
     that features do not depend on the number of threads. Features are (B, D) float16, not normalised. An
     image that cannot be read, and one whose features are not finite, all zero (no direction, so no cosine) or
     too small for float16, is among the batch's failures instead. Close the iterator to stop its threads
-    early. Raises UsageError for invalid sizes, Unavailable if fast decoding is
-    not installed or the device lacks the precision, LsnError if memory runs out.
+    early. Once a batch does not fit into memory, it and later ones are encoded in parts. Raises UsageError
+    for invalid sizes, Unavailable if fast decoding is not installed or the device lacks the precision,
+    LsnError if not even one image fits.
     """
     keep_freed_memory()
     device = backbone.device
@@ -265,11 +274,13 @@ def encode_stream(
     if on_cuda:
         batches = in_threads(batches, mover(device), name="lsn-move")
 
+    forward = InParts(backbone.encode)  # shared, so that what fits is found once
+
     def encode(timed_batch: tuple[float, Batch]) -> Chunk:
         seconds, batch = timed_batch
         compute_alone(device)
         with own_stream(device):
-            encoded = encode_batch(batch, backbone, seconds)
+            encoded = encode_batch(batch, backbone, seconds, forward)
         batch.release()
         return encoded
 
@@ -281,10 +292,12 @@ def encode_stream(
         )
 
 
-def encode_batch(batch: Batch, backbone: Backbone, wait_seconds: float = 0.0) -> Chunk:
-    """Encode a loaded batch, as ``encode_stream`` does."""
+def encode_batch(
+    batch: Batch, backbone: Backbone, wait_seconds: float = 0.0, forward: Forward | None = None
+) -> Chunk:
+    """Encode a loaded batch, as ``encode_stream`` does, by ``backbone.encode`` or ``forward``."""
     began = time.perf_counter()
-    features = _features(backbone, batch.pixels)
+    features = _features(backbone, batch.pixels, forward or InParts(backbone.encode))
     seconds = Seconds(waiting=wait_seconds, encode=time.perf_counter() - began)
     return _sound_rows(batch, features, batch.seconds + seconds)
 
@@ -346,17 +359,12 @@ def _with_waiting_seconds(
             began = time.perf_counter()
 
 
-def _features(backbone: Backbone, pixels: torch.Tensor) -> NDArray[np.float16]:
+def _features(backbone: Backbone, pixels: torch.Tensor, forward: Forward) -> NDArray[np.float16]:
     if not len(pixels):
         return np.empty((0, backbone.fingerprint.dim), dtype=np.float16)
     apply_precision(backbone.fingerprint.precision, backbone.device)
-    try:
-        return backbone.encode(pixels)
-    except torch.cuda.OutOfMemoryError as error:
-        raise LsnError(
-            f"The device has no memory for a batch of {len(pixels)} images.",
-            "Use a smaller --batch-size, or --precision fp16.",
-        ) from error
+    with memory_errors("one image at a time", "Use --precision fp16 or another --device."):
+        return forward(pixels)
 
 
 def _sound_rows(batch: Batch, features: NDArray[np.float16], seconds: Seconds) -> Chunk:

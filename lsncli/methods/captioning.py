@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from lsncli.errors import LsnError
 from lsncli.images.decode import decode
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import load_batches
+from lsncli.memory import InParts, memory_errors
 from lsncli.methods.candidates import candidate_line, write_lines
 from lsncli.methods.workspace import Workspace
 
@@ -61,6 +63,7 @@ def _captioned(
     def preprocess(data: bytes) -> Tensor:
         return captioner.coca.preprocess(decode(data))
 
+    caption = InParts(captioner.captions, join=lambda parts: list(chain.from_iterable(parts)))
     batches = load_batches(items, preprocess, batch_size=batch_size, workers=workers)
     with closing(batches):
         for batch in batches:
@@ -70,7 +73,8 @@ def _captioned(
                     f"The image '{first.key}' cannot be read: {first.reason}.",
                     "It was readable when its features were extracted; restore it and run the command again.",
                 )
-            captions = captioner.captions(batch.pixels)
+            with memory_errors("one caption at a time", "Use --device cpu."):
+                captions = caption(batch.pixels)
             yield [
                 candidate_line(key, caption.words, caption.text)
                 for key, caption in zip(batch.keys, captions, strict=True)

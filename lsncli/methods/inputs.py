@@ -24,6 +24,7 @@ from lsncli.images.columns import Columns
 from lsncli.images.item import ImageItem
 from lsncli.images.listing import list_images, named
 from lsncli.images.loader import load_batches
+from lsncli.memory import InParts, memory_errors
 from lsncli.methods.cache import digest
 from lsncli.methods.candidates import WordFeatures, negative_label_features, read_candidates, zoc_of_split
 from lsncli.methods.heads import Heads
@@ -81,6 +82,12 @@ def perturbed(
     weights, bias = (torch.from_numpy(array).float() for array in linear_layer(head, "odin"))
     std = torch.tensor(backbone.fingerprint.std)
     features = np.empty((len(items), backbone.fingerprint.dim), dtype=np.float32)
+
+    def plain_and_moved(pixels: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        plain, moved = perturb_batch(backbone, pixels, weights, bias, std, tau, eps)
+        return plain, moved.cpu().numpy()
+
+    perturb = InParts(plain_and_moved, join=_joined)
     with closing(load_batches(items, pixels_of(backbone), batch_size=batch_size, workers=workers)) as batches:
         for batch in batches:
             if batch.failures:
@@ -90,18 +97,20 @@ def perturbed(
                     "It was readable when its features were extracted; restore it.",
                 )
             rows = slice(batch.start, batch.stop)
-            try:
-                plain, moved = perturb_batch(backbone, batch.pixels, weights, bias, std, tau, eps)
-            except torch.cuda.OutOfMemoryError as error:
-                raise LsnError(
-                    f"The device has no memory for the gradients of {len(batch.pixels)} images.",
-                    "Use a smaller --batch-size.",
-                ) from error
+            with memory_errors("the gradients of one image at a time", "Use --device cpu."):
+                plain, moved = perturb(batch.pixels)
             if stored is not None:
                 _check_same(plain, stored[rows], batch.keys)
-            features[rows] = moved.cpu().numpy()
+            features[rows] = moved
             progress(batch.stop - batch.start)
     return features
+
+
+def _joined(
+    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    plain, moved = zip(*parts, strict=True)
+    return np.concatenate(plain), np.concatenate(moved)
 
 
 def perturb_batch(

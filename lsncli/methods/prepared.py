@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
 from lsncli.backbones import Backbone
+from lsncli.memory import InParts
 from lsncli.methods.cache import Cache, digest
 from lsncli.methods.heads import Heads, bind_text
 from lsncli.methods.holdout import rows_for
@@ -95,7 +96,7 @@ class PreparedMethod:
     def scorer(self) -> Scorer:
         """The scorer, fitted here unless the fit is cached. Raises LsnError as ``fit`` and ``scorer`` do."""
         with metered(self.cost):
-            return self.resolved.score.scorer(self.head, self._learned(), self.device)
+            return InParts(self.resolved.score.scorer(self.head, self._learned(), self.device))
 
     @property
     def conditional(self) -> bool:

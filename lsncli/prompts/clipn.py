@@ -20,6 +20,7 @@ from torch.nn.functional import logsigmoid, normalize
 from lsncli.console import ProgressCallback, silent
 from lsncli.device import seeded, threads_for
 from lsncli.errors import LsnError, UsageError
+from lsncli.memory import InParts, memory_errors, with_less
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 
 EPSILON = 1e-4
@@ -116,16 +117,22 @@ def text_rows(
     zeros = torch.zeros(1, encoder.longest, encoder.width, device=encoder.device)
     added = weights[PROMPTS].mean(0, keepdim=True) if PROMPTS in weights else zeros
     features = []
+
+    def encode(part: Sequence[str]) -> Tensor:
+        ids = encoder.tokenize(part)
+        return normalize(encoder.run(_encoders(weights), ids, added.expand(len(ids), -1, -1)), dim=-1)
+
+    in_parts = InParts(encode, join=torch.cat)
     with threads_for(encoder.width):
         for first in range(0, len(texts), CHUNK):
-            ids = encoder.tokenize(texts[first : first + CHUNK])
-            features.append(
-                normalize(encoder.run(_encoders(weights), ids, added.expand(len(ids), -1, -1)), dim=-1)
-            )
-            progress(len(ids))
+            features.append(in_parts(texts[first : first + CHUNK]))
+            progress(len(features[-1]))
     return torch.cat(features)
 
 
+@memory_errors(
+    "a step of the training", "Use a smaller --batch-size or --device cpu. Finished epochs are kept."
+)
 def learn_no(
     encoder: TextFunction,
     images: Tensor,
@@ -172,10 +179,11 @@ def learn_no(
                 for group in optimizer.param_groups:
                     group["lr"] = settings.rate * (1 + math.cos(math.pi * step / total)) / 2
                 which = torch.randint(settings.prompts + 1, (len(rows),), generator=generator)
-                optimizer.zero_grad(set_to_none=True)
                 batch = _Batch(encoder, weights, [captions[row] for row in rows.tolist()], which, chunk)
                 indices = rows.to(encoder.device)
-                loss = batch.backward(partial(objective, images[indices], yes[indices], scale=scale))
+                loss_of = partial(objective, images[indices], yes[indices], scale=scale)
+                loss = with_less(partial(batch.backward, loss_of), batch.halve)
+                chunk = batch.chunk
                 if not math.isfinite(loss):
                     raise LsnError(f"Training diverged: the loss became {loss}.", "Use a lower --rate.")
                 optimizer.step()
@@ -188,7 +196,7 @@ def learn_no(
     return {name: tensor.detach() for name, tensor in weights.items()}, history
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Batch:
     """The captions of a step, with the index of the "no" prompt of each (P: the mean)."""
 
@@ -198,8 +206,17 @@ class _Batch:
     which: Tensor
     chunk: int
 
+    def halve(self) -> bool:
+        """Use chunks half as large from now on; return False if they are single captions."""
+        if min(self.chunk, len(self.captions)) < 2:
+            return False
+        self.chunk = min(self.chunk, len(self.captions)) // 2
+        return True
+
     def backward(self, loss_of: Callable[[Tensor], Tensor]) -> float:
-        """Add the gradient of the loss of all features (N, D) to the weights; return the loss."""
+        """Set the gradient of the loss of all features (N, D) in the weights; return the loss."""
+        for tensor in self.weights.values():
+            tensor.grad = None
         if len(self.captions) <= self.chunk:
             loss = loss_of(next(self._chunks()))
             loss.backward()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lsncli.device import memory_for, threads_for
+from lsncli.memory import InParts
 from lsncli.prompts.layout import PromptLayout, TextTower
 from lsncli.prompts.text_features import bounded
 from lsncli.types import CosineFunction, Float64Array, FloatArray, unit
@@ -81,14 +82,18 @@ def conditional_cosines(
             text = normalize(text.mean(0, keepdim=True), dim=-1)
         return torch.einsum("kbcd,bd->kbc", text, images)
 
+    compute = InParts(
+        lambda part: of(part.to(tower.device, wide)).cpu().numpy(),
+        join=lambda parts: np.concatenate(parts, axis=1),
+    )
+
     @torch.no_grad()
     def cosines(features: FloatArray) -> Float64Array:
         images = torch.from_numpy(unit(features))
         cosines_of_sets = np.empty((1 if ensemble else sets, len(images), classes))
         with threads_for(tower.vocabulary.width):
             for first in range(0, len(images), at_once):
-                part = images[first : first + at_once].to(tower.device, wide)
-                cosines_of_sets[:, first : first + at_once] = of(part).cpu().numpy()
+                cosines_of_sets[:, first : first + at_once] = compute(images[first : first + at_once])
         return cosines_of_sets[0] if ensemble else cosines_of_sets
 
     return cosines

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from lsncli.console import ProgressCallback, silent
 from lsncli.device import memory_for, seeded
+from lsncli.memory import memory_errors
 from lsncli.prompts.cocoop import META, conditioned, shift
-from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, context_layout
+from lsncli.prompts.layout import PromptLayout, TextTower, context_layout
 from lsncli.prompts.loop import Checkpoint, batches, make_optimizer, rate_at, restore, run_epoch, snapshot
 from lsncli.prompts.settings import PromptSettings, classification, logits, orthogonality
-from lsncli.prompts.text_features import bounded, new_contexts
+from lsncli.prompts.text_features import Bounded, bounded, new_contexts
 from lsncli.types import Float64Array, Rows, unit
 
 MEMORY = 4 << 30
@@ -51,6 +52,10 @@ class LearnedContexts:
     """Mean training loss of each epoch."""
 
 
+@memory_errors(
+    "a step of the training",
+    "Use a smaller --batch-size, fewer --sets or --device cpu. Finished epochs are kept.",
+)
 def learn(
     tower: TextTower,
     rows: Rows,
@@ -67,7 +72,8 @@ def learn(
 
     ``objective`` replaces the cross-entropy of Eq. 4 and 5. ``memory`` is that of ``step_memory``.
     ``progress`` is called once a step, ``on_epoch`` with the state after every epoch. Raises LsnError for
-    invalid rows, prompts that are too long or divergence, UsageError for incompatible settings.
+    invalid rows, prompts that are too long, divergence or too little memory for the smallest chunk,
+    UsageError for incompatible settings.
     """
     memory = step_memory(tower.device, memory)
     generator = seeded(settings.seed)
@@ -86,7 +92,10 @@ def learn(
     for epoch in range(len(history), settings.epochs):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(epoch, settings)
-        losses = [run_epoch(data, optimizer, _loss(sets, turn, settings, fit), progress) for turn in turns]
+        losses = [
+            run_epoch(data, optimizer, _loss(sets, turn, settings, fit), progress, sets.encode.halve)
+            for turn in turns
+        ]
         history = (*history, sum(losses) / len(losses))
         if on_epoch is not None:
             on_epoch(snapshot(sets.named(), optimizer, generator, history))
@@ -129,7 +138,7 @@ class _Sets:
     """The parameters of K sets of prompts, each a separate leaf, so that sets can be trained in turns."""
 
     parameters: dict[str, list[Tensor]]
-    encode: Encoder
+    encode: Bounded
 
     @property
     def conditional(self) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn.functional import normalize
 
 from lsncli.console import ProgressCallback
 from lsncli.errors import LsnError
+from lsncli.memory import with_less
 from lsncli.prompts.settings import PromptSettings
 from lsncli.types import Rows
 
@@ -66,20 +68,27 @@ def run_epoch(
     optimizer: torch.optim.Optimizer,
     loss_of: Callable[[Tensor, Tensor], Tensor],
     progress: ProgressCallback,
+    less: Callable[[], bool] = lambda: False,
 ) -> float:
     """Train for one pass over the rows, one step per batch; return the mean loss over rows.
 
+    If a gradient takes too much memory, ``less`` is called, and it is computed again if that returns True.
     Raises LsnError if the loss is not finite.
     """
     total = 0.0
     rate = optimizer.param_groups[0]["lr"]
-    for images, labels in data:
+
+    def gradient(images: Tensor, labels: Tensor) -> float:
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(images, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise LsnError(f"Training diverged: the loss became {value}.", "Use a lower --rate.")
         loss.backward()
+        return value
+
+    for images, labels in data:
+        value = with_less(partial(gradient, images, labels), less)
         optimizer.step()
         total += value * len(labels)
         progress(1, f"loss {value:.3f}, rate {rate:.2g}")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lsncli.device import memory_for
 from lsncli.errors import UsageError
+from lsncli.memory import with_less
 from lsncli.prompts.layout import Encoder, PromptLayout, TextTower, Vocabulary, text_layout
 
 
@@ -28,35 +29,63 @@ class _Chunk:
     encode: Encoder
 
 
-def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> Encoder:
+def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> "Bounded":
     """Return an encoder of ``layout`` that saves at most about ``memory`` bytes for its gradient.
 
     Classes are split if one context with all classes does not fit, contexts (sets, images) if all at once do
     not. The smallest chunk is one class of one context, whatever it needs.
     """
-    need = tower.activation_bytes(layout)
-    count = len(layout.prompts)
-    parts = min(count, -(-need // max(1, memory)))
-    edges = [round(i * count / parts) for i in range(parts + 1)]
-    encoders = [
-        (slice(first, last), tower.encoder(layout.part(first, last))) for first, last in pairwise(edges)
-    ]
-    at_once = max(1, memory // max(1, -(-need // parts)))
+    return Bounded(tower, layout, memory)
 
-    def encode(contexts: Tensor) -> Tensor:
-        groups = len(contexts)
-        if parts == 1 and groups <= at_once:
-            return encoders[0][1](contexts)
-        chunks = [
-            _Chunk(slice(first, first + at_once), classes, run)
-            for first in range(0, groups, at_once)
-            for classes, run in encoders
+
+class Bounded:
+    """An ``Encoder`` in bounded memory; see ``bounded``.
+
+    Where no gradient is asked for and memory runs out nevertheless, it continues with smaller chunks.
+    """
+
+    def __init__(self, tower: TextTower, layout: PromptLayout, memory: int) -> None:
+        self._tower, self._layout = tower, layout
+        self._need, self._count = tower.activation_bytes(layout), len(layout.prompts)
+        self._groups = 1
+        self._divide(memory)
+
+    def _divide(self, memory: int) -> None:
+        """Choose chunks that fit into ``memory`` bytes."""
+        self._memory = memory
+        parts = self._parts = min(self._count, -(-self._need // max(1, memory)))
+        edges = [round(i * self._count / parts) for i in range(parts + 1)]
+        self._encoders = [
+            (slice(first, last), self._tower.encoder(self._layout.part(first, last)))
+            for first, last in pairwise(edges)
         ]
-        work = _Chunks(chunks, layout.specific, (groups, count))
+        self._at_once = max(1, memory // max(1, -(-self._need // parts)))
+
+    def __call__(self, contexts: Tensor) -> Tensor:
+        """Encode contexts; see ``Encoder``."""
+        self._groups = len(contexts)
+        if torch.is_grad_enabled() and contexts.requires_grad:
+            return self._encode(contexts)
+        return with_less(lambda: self._encode(contexts), self.halve)
+
+    def halve(self) -> bool:
+        """Use half of the memory from now on; return False if chunks cannot be smaller."""
+        if self._parts == self._count and min(self._at_once, self._groups) == 1:
+            return False
+        self._divide(min(self._memory, self._need * self._groups) // 2)
+        return True
+
+    def _encode(self, contexts: Tensor) -> Tensor:
+        if self._parts == 1 and len(contexts) <= self._at_once:
+            return self._encoders[0][1](contexts)
+        chunks = [
+            _Chunk(slice(first, first + self._at_once), classes, run)
+            for first in range(0, len(contexts), self._at_once)
+            for classes, run in self._encoders
+        ]
+        work = _Chunks(chunks, self._layout.specific, (len(contexts), self._count))
         features: Tensor = _TwoPass.apply(contexts, work)  # type: ignore[no-untyped-call]
         return features
-
-    return encode
 
 
 @dataclass(frozen=True)

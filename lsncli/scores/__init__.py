@@ -13,6 +13,7 @@ import numpy as np
 
 from lsncli.console import ProgressCallback, silent
 from lsncli.errors import UsageError
+from lsncli.memory import InParts
 from lsncli.registry import additions, load
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, Rows
@@ -110,7 +111,7 @@ def score_in_chunks(
     """
     if chunk < 1:
         raise UsageError(f"The chunk must be at least 1 row, found {chunk}.")
-    scores = np.empty(len(features), dtype=np.float64)
+    scores, scorer = np.empty(len(features), dtype=np.float64), InParts(scorer)
     for start in range(0, len(scores), chunk):
         part = scores[start : start + chunk] = scorer(features[start : start + chunk])
         progress(len(part))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
+from lsncli.memory import out_of_memory
 from lsncli.scores.common import check_features
 from lsncli.scores.score import Scorer
 from lsncli.types import Float64Array, FloatArray, unit
@@ -25,19 +26,19 @@ def neighbour_scorer(
     """Return a scorer that calls ``reduce`` with the ``k`` rows b of ``bank`` (M, D) nearest to a feature x.
 
     Similarities are weight * cos(x, b), in float64 on the CPU and on CUDA; they and their rows are unsorted.
-    ``weights`` (M,) default to 1. On CUDA the bank is uploaded once, in its own precision. For mps, which has
-    no float64, the search runs on the CPU.
+    ``weights`` (M,) default to 1. On CUDA the bank is uploaded once, in its own precision, if it fits.
+    For mps, which has no float64, the search runs on the CPU.
     """
     target = pick_device(device)
-    resident = target.type == "cuda"
-    tiles = [_tile(bank, start).to(target) for start in range(0, len(bank), BANK)] if resident else []
+    place = target if target.type == "cuda" else torch.device("cpu")
+    tiles = _resident(bank, place) if place.type == "cuda" else []
 
     def search(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` largest similarities (N, k) of unit ``rows`` (N, D), and their bank rows."""
         best = rows.new_empty((len(rows), 0))
         indices = torch.empty((len(rows), 0), dtype=torch.int64, device=rows.device)
         for start in range(0, len(bank), BANK):
-            tile = unit_rows(tiles[start // BANK] if resident else _tile(bank, start))
+            tile = unit_rows(tiles[start // BANK] if tiles else _tile(bank, start).to(place))
             if weights is not None:
                 tile *= torch.tensor(weights[start : start + BANK], device=rows.device)[:, None]
             similarity, columns = _largest(rows @ tile.T, k)
@@ -50,11 +51,21 @@ def neighbour_scorer(
         scores = np.empty(len(features))
         for start in range(0, len(features), ROWS):
             rows = unit(features[start : start + ROWS])
-            best, indices = search(torch.from_numpy(rows).to(target if resident else "cpu"))
+            best, indices = search(torch.from_numpy(rows).to(place))
             scores[start : start + ROWS] = reduce(rows, best.cpu().numpy(), indices.cpu().numpy())
         return scores
 
     return score
+
+
+def _resident(bank: FloatArray, device: torch.device) -> list[torch.Tensor]:
+    """Return the tiles of the bank on the card; none if they do not fit, and are sent for every search."""
+    try:
+        return [_tile(bank, start).to(device) for start in range(0, len(bank), BANK)]
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return []
 
 
 def check_neighbours(name: str, k: int, rows: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lsncli.errors import LsnError, UsageError
+from lsncli.memory import memory_errors
 from lsncli.scores.common import labelled_rows, positive
 from lsncli.types import FloatArray, Head, LearnedArrays, Rows
 
@@ -170,14 +171,17 @@ def train_epochs(
     """Minimise ``loss_of`` over all epochs, or ``outlier_loss_of`` in epochs that include outliers.
 
     ``prepare_outliers`` is called before each epoch that includes outliers, with its number from 0. For
-    ``slow``, see ``each_epoch``. Raises LsnError if the loss is not finite.
+    ``slow``, see ``each_epoch``. Raises LsnError if the loss is not finite or memory runs out.
     """
-    for epoch, optimizer in each_epoch(batches, sgd, parameters, slow):
-        if outlier_loss_of is None or epoch < 0:
-            run_epoch(optimizer, batches, loss_of)
-        else:
-            prepare_outliers(epoch)
-            run_epoch(optimizer, batches, outlier_loss_of)
+    smaller = f"{batches.name},batch_size={max(1, batches.size // 4)}"
+    hint = f"Use a smaller batch, such as {smaller}, or --device cpu."
+    with memory_errors(f"the training of the score '{batches.name}'", hint):
+        for epoch, optimizer in each_epoch(batches, sgd, parameters, slow):
+            if outlier_loss_of is None or epoch < 0:
+                run_epoch(optimizer, batches, loss_of)
+            else:
+                prepare_outliers(epoch)
+                run_epoch(optimizer, batches, outlier_loss_of)
 
 
 def to_keep(**tensors: Tensor) -> LearnedArrays:

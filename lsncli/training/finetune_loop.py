@@ -16,6 +16,7 @@ from lsncli.device import seeded
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import ImageItem
 from lsncli.images.loader import Pixels, load_batches
+from lsncli.memory import memory_errors
 from lsncli.prompts.loop import Checkpoint, restore, snapshot
 from lsncli.training.finetune_losses import LOSSES, TuneLoss
 from lsncli.training.linear_probe import LinearProbe
@@ -23,6 +24,8 @@ from lsncli.types import Labels
 
 LONGEST_STEP = 1.0
 """The gradient of tower and head together is clipped to this norm."""
+SMALLER = "Use a smaller --batch-size, --tune last-blocks or --device cpu. Finished epochs are kept."
+"""What to do where there is no memory for a step."""
 LOSS_RATE = 1e-3
 """Learning rate of the loss's own parameters, which start at random; it follows the tower's schedule."""
 
@@ -133,7 +136,9 @@ def fine_tune(
         with closing(batches):
             for pixels, truth in batches:
                 rate = (1 + math.cos(math.pi * step / steps)) / 2
-                value = _step(tower, head, loss, optimizer, rate, pixels.to(device), truth.to(device), main)
+                with memory_errors(f"a step with {len(truth)} images", SMALLER):
+                    on_device = pixels.to(device), truth.to(device)
+                    value = _step(tower, head, loss, optimizer, rate, *on_device, main)
                 total, step = total + value * len(truth), step + 1
                 progress(len(truth), f"epoch {epoch + 1} of {settings.epochs}, loss {value:.3f}")
         history = (*history, total / len(items))
@@ -155,18 +160,12 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate * group["full"]
     optimizer.zero_grad(set_to_none=True)
-    try:
-        features = normalize(tower(pixels), dim=-1)
-        result = loss(features, head(features), labels, head)
-        value = float(result.detach())
-        if not math.isfinite(value):
-            raise LsnError(f"Training diverged: the loss became {value}.", "Use a lower --rate.")
-        result.backward()
-    except torch.cuda.OutOfMemoryError as error:
-        raise LsnError(
-            f"The device has no memory to train on {len(labels)} images at a time.",
-            "Use a smaller --batch-size.",
-        ) from error
+    features = normalize(tower(pixels), dim=-1)
+    result = loss(features, head(features), labels, head)
+    value = float(result.detach())
+    if not math.isfinite(value):
+        raise LsnError(f"Training diverged: the loss became {value}.", "Use a lower --rate.")
+    result.backward()
     torch.nn.utils.clip_grad_norm_(clipped.values(), LONGEST_STEP)
     optimizer.step()
     return value

@@ -17,6 +17,7 @@ from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
+from lsncli.memory import memory_errors, out_of_memory
 from lsncli.methods.holdout import HoldoutRows, check_held_out
 from lsncli.methods.workspace import Workspace
 from lsncli.scores.common import CHUNK, check_features
@@ -89,6 +90,18 @@ def fit_probes(
         if not (np.isfinite(strength) and strength > 0):
             raise UsageError(f"--c: expected a finite number above 0, found {strength}.")
     where = torch.device("cpu") if device.type == "mps" else device
+    with memory_errors("the linear probe", "Use --device cpu."):
+        yield from _fit(rows, classes, strengths, where, tolerance, progress)
+
+
+def _fit(
+    rows: Rows,
+    classes: int,
+    strengths: Sequence[float],
+    where: torch.device,
+    tolerance: float,
+    progress: ProgressCallback,
+) -> Iterator[LinearProbe]:
     chunks = _Chunks(rows, where)
     mean, values, vectors = _geometry(chunks)
     weights = torch.zeros(classes, len(mean), dtype=torch.float64, device=where)
@@ -140,11 +153,14 @@ class _Chunks:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self._on_card:
             yield from ((unit_rows(features), labels) for features, labels in self._on_card)
             return
         for features, labels in self._stored():
-            yield torch.from_numpy(unit(features)), torch.from_numpy(labels).long()
+            yield (
+                torch.from_numpy(unit(features)).to(self.device),
+                torch.from_numpy(labels).long().to(self.device),
+            )
 
     def _stored(self) -> Iterator[tuple[FloatArray, Labels]]:
         for start in range(0, len(self.rows), CHUNK):
@@ -152,11 +168,19 @@ class _Chunks:
 
     @cached_property
     def _on_card(self) -> list[tuple[Tensor, Tensor]]:
-        """The rows in their stored precision: hundreds of evaluations do not send them again."""
-        return [
-            (torch.tensor(features).to(self.device), torch.from_numpy(labels).long().to(self.device))
-            for features, labels in self._stored()
-        ]
+        """The rows in their stored precision: hundreds of evaluations do not send them again.
+
+        None if they do not fit.
+        """
+        try:
+            return [
+                (torch.tensor(features).to(self.device), torch.from_numpy(labels).long().to(self.device))
+                for features, labels in self._stored()
+            ]
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            return []
 
 
 def _geometry(chunks: _Chunks) -> tuple[Tensor, Tensor, Tensor]:

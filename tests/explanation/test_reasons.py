@@ -135,7 +135,7 @@ def test_an_image_without_features_is_refused(made, tiny_backbone) -> None:
     _, detector, path = made
 
     class Broken:
-        fingerprint = tiny_backbone.fingerprint
+        fingerprint, device = tiny_backbone.fingerprint, tiny_backbone.device
 
         def preprocess(self, image):
             return torch.zeros(3, 32, 32)

@@ -129,12 +129,34 @@ def test_closing_early_ends_every_thread(tmp_path: Path) -> None:
     assert backbone.encoded < 40
 
 
-def test_a_device_out_of_memory_says_to_use_smaller_batches(tmp_path: Path) -> None:
-    class Full(FakeBackbone):
-        def encode(self, pixels: torch.Tensor) -> np.ndarray:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+class Full(FakeBackbone):
+    """Has room for ``room`` images at a time."""
 
-    stream = encode_stream(list_images([make_images(tmp_path, 3)]).items, Full(), batch_size=4, workers=1)
-    with pytest.raises(LsnError, match="no memory for a batch of 3 images") as caught:
-        next(stream)
-    assert "--batch-size" in caught.value.hint
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.asked = room, []
+
+    def encode(self, pixels: torch.Tensor) -> np.ndarray:
+        self.asked.append(len(pixels))
+        if len(pixels) > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return super().encode(pixels)
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 7])
+def test_a_device_out_of_memory_gets_fewer_images_at_a_time(tmp_path: Path, room: int) -> None:
+    items, full = list_images([make_images(tmp_path, 21)]).items, Full(room)
+    found = list(encode_stream(items, full, batch_size=8, workers=1))
+    plain = list(encode_stream(items, FakeBackbone(), batch_size=8, workers=1))
+    for one, other in zip(found, plain, strict=True):
+        assert one.keys == other.keys
+        assert np.array_equal(one.features, other.features)
+    refused = [asked for asked in full.asked if asked > room]
+    assert len(refused) <= 3 * torch.get_num_threads()  # 8, 4, 2, but for batches at once
+
+
+def test_no_memory_for_a_single_image_is_a_sentence(tmp_path: Path) -> None:
+    items = list_images([make_images(tmp_path, 3)]).items
+    with pytest.raises(LsnError, match="not enough memory for one image at a time") as caught:
+        next(encode_stream(items, Full(0), batch_size=4, workers=1))
+    assert "--precision fp16" in caught.value.hint

@@ -336,7 +336,8 @@ def test_an_environment_of_nobody_is_a_usage_error(environment: dict[str, str], 
 
 
 def test_the_environment_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchrun, "gpus", lambda device: 4 if device == "auto" else 0)
+    four = [f"cuda:{index}" for index in range(4)]
+    monkeypatch.setattr(torchrun, "gpus", lambda device: four if device == "auto" else [])
     given = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
     group = torchrun.group_from(given, "auto", "arguments")
     assert (group.rank, group.processes, group.beside, group.device) == (9, 16, 8, "cuda:1")

@@ -234,7 +234,7 @@ def test_a_folder_without_images_says_what_was_looked_for(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"split": "a/b"}, {"max_failure_rate": 5.0}, {"batch_size": 0}, {"workers": 0}]
+    "options", [{"split": "a/b"}, {"max_failure_rate": 5.0}, {"batch_size": 0}, {"workers": -1}]
 )
 def test_options_that_cannot_be_meant_are_usage_errors(root: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):

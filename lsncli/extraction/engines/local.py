@@ -24,6 +24,7 @@ from lsncli.device import gpus, pick_device
 from lsncli.errors import LsnError
 from lsncli.extraction.engines import EngineRequest, WorkerGroup
 from lsncli.extraction.part_job import PartJob, PartResult, encoder_for, work_part
+from lsncli.memory import out_of_memory
 from lsncli.signals import hear_termination
 
 
@@ -45,7 +46,8 @@ def broken(error: Exception) -> Broken:
     if isinstance(error, LsnError):
         return Broken(type(error), error.message, error.hint)
     text = f"A process that encodes failed: {type(error).__name__}: {error}."
-    return Broken(LsnError, text, "This is a bug in lsn, or memory ran out.")
+    hint = "Use fewer --processes or --workers." if out_of_memory(error) else "This is a bug in lsn."
+    return Broken(LsnError, text, hint)
 
 
 def serve(job: PartJob, device: str, processes: int, pipe: Connection) -> None:
