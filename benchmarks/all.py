@@ -170,11 +170,15 @@ SECTIONS = {
 }
 
 
-def run_section(name: str, tiny: bool) -> list[Row]:
-    """Run a section and return its rows; one row with the reason if it fails."""
+def expected_seconds() -> dict[str, int]:
+    """Return the seconds of each section: those recorded on this machine, or else its budget."""
+    recorded: dict[str, int] = (records.own("all") or {"seconds": {}})["seconds"]
+    return {name: recorded.get(name, section.seconds) for name, section in SECTIONS.items()}
+
+
+def run_section(name: str, tiny: bool) -> tuple[list[Row], float]:
+    """Run a section and return its rows and seconds; one row with the reason if it fails."""
     section = SECTIONS[name]
-    if not tiny:
-        note(f"{name}: up to {section.seconds} s")
     before, others, threads = time.perf_counter(), others_seconds(), torch.get_num_threads()
     try:
         rows = section.rows(tiny)
@@ -185,9 +189,7 @@ def run_section(name: str, tiny: bool) -> list[Row]:
     seconds = time.perf_counter() - before
     busy = 0.0 if others is None else ((others_seconds() or 0) - others) / seconds / (os.cpu_count() or 1)
     note(f"{name}: took {seconds:.0f} s; other programs used {max(0.0, busy):.0%} of the processor")
-    if tiny:
-        return [replace(row, goal=None) for row in rows]
-    return [_excused(row, busy) for row in rows]
+    return [replace(row, goal=None) if tiny else _excused(row, busy) for row in rows], seconds
 
 
 def _excused(row: Row, busy: float) -> Row:
@@ -205,15 +207,16 @@ def main(arguments: list[str] | None = None) -> None:
     kind.add_argument("--record", action="store_true", help="write results/all.json")
     kind.add_argument("--tiny", action="store_true", help="on tiny models, as a smoke test; judges nothing")
     options = parser.parse_args(arguments)
-    chosen = options.only or list(SECTIONS)
+    if options.only and options.record:
+        parser.error("--record is of all sections: leave --only out")
+    chosen, expected = options.only or list(SECTIONS), expected_seconds()
     if not options.tiny:
-        minutes = sum(SECTIONS[name].seconds for name in chosen) / 60
-        note(f"{len(chosen)} sections, up to {minutes:.0f} minutes on two cores")
+        note(f"{len(chosen)} sections, about {sum(expected[name] for name in chosen) / 60:.0f} minutes")
     results, seconds = {}, {}
     for name in chosen:
-        began = time.perf_counter()
-        results[name] = run_section(name, options.tiny)
-        seconds[name] = time.perf_counter() - began
+        if not options.tiny:
+            note(f"{name}: about {expected[name]} s")
+        results[name], seconds[name] = run_section(name, options.tiny)
     here = machine()
     print(table(results))
     print(f"{name_of(here)}, torch {here['torch']}, {here['date']}; {sum(seconds.values()):.0f} s")

@@ -77,7 +77,22 @@ def test_the_exit_code_is_1_only_for_a_goal_missed_without_a_reason(
     assert not ends or stop.value.code == ends
     out, err = capsys.readouterr()
     assert reason in out
-    assert err.startswith("1 sections, up to 2 minutes on two cores\none: up to 90 s\none: took ")
+    assert err.startswith("1 sections, about 2 minutes\none: about 90 s\none: took ")
+
+
+def test_the_time_expected_is_that_recorded_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = {"one": Section(lambda tiny: [], 90), "two": Section(lambda tiny: [], 30)}
+    monkeypatch.setattr(everything, "SECTIONS", sections)
+    monkeypatch.setattr(records, "own", lambda name: None)
+    assert everything.expected_seconds() == {"one": 90, "two": 30}
+    monkeypatch.setattr(records, "own", lambda name: {"seconds": {"one": 50}} if name == "all" else None)
+    assert everything.expected_seconds() == {"one": 50, "two": 30}
+
+
+def test_a_record_is_of_all_sections(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        everything.main(["--record", "--only", "start"])
+    assert "--record is of all sections" in capsys.readouterr().err
 
 
 def test_other_programs_excuse_wall_time_alone() -> None:
