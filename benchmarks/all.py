@@ -160,7 +160,7 @@ class Section:
 SECTIONS = {
     "learners": Section(learners, 240),
     "text": Section(text_passes, 100),
-    "towers": Section(rows_of_script("towers"), 120),
+    "runtimes": Section(rows_of_script("runtimes"), 150),
     "decoding": Section(rows_of_script("decoding"), 60),
     "extraction": Section(rows_of_script("extraction"), 200),
     "metrics": Section(metrics, 40),

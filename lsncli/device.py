@@ -1,11 +1,13 @@
 """Devices, precisions, seeds and threads of the model. torch is imported on first use."""
 
 import os
+import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsncli.errors import LsnError, Unavailable, UsageError, first_sentence
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+INT8 = "int8"
+"""Precision of the linear layers of an open_clip image tower on a CPU; its other layers are float32."""
 
 
 class DeviceWarning(UserWarning):
@@ -206,8 +210,55 @@ def pick_dtype(precision: str) -> "torch.dtype":
 
     table = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision not in table:
-        raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, found '{precision}'.")
+        raise UsageError(
+            f"--precision: expected one of {', '.join(PRECISIONS)}, found '{precision}'.",
+            f"{INT8} is for open_clip's vision transformers on a CPU." if precision == INT8 else "",
+        )
     return table[precision]
+
+
+NATIVE_FLAGS = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "fp16": {"avx512_fp16", "amx_fp16", "fphp"}}
+"""Instruction sets of processors (x86, then ARM) that multiply in half precision."""
+
+
+def check_native(precision: str, device: str) -> None:
+    """Raise UsageError for a half precision that the CPU has no instructions for.
+
+    It would be several times slower than fp32. A system that does not list its instruction sets passes.
+    """
+    import torch
+
+    if precision not in NATIVE_FLAGS or pick_device(device).type != "cpu":
+        return
+    flags = processor().instruction_sets
+    limited = "avx512f" in flags and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+    if flags and (limited or not NATIVE_FLAGS[precision] & flags):
+        raise UsageError(
+            f"--precision {precision}: this processor has no instructions for it, and is far slower with it "
+            "than with fp32.",
+            f"Use --precision fp32, or {INT8} with a vision transformer of open_clip.",
+        )
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The name and the instruction sets of the processor; none where the system does not list them."""
+
+    name: str
+    instruction_sets: frozenset[str]
+
+
+@cache
+def processor() -> Processor:
+    """Return the processor as the system describes it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    facts = dict(reversed([line.partition(":")[::2] for line in lines]))
+    named = {name.strip(): value.strip() for name, value in facts.items()}
+    flags = named.get("flags", named.get("Features", ""))
+    return Processor(named.get("model name") or platform.processor(), frozenset(flags.split()))
 
 
 def seeded(seed: int) -> "torch.Generator":

@@ -7,7 +7,7 @@ import tempfile
 # A background job of a shell ignores Ctrl-C, and so would everything that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 STATE = tempfile.TemporaryDirectory(prefix="lsn-tests-state-")
-"""Where the key of undo files lies, not the user's own."""
+"""Where the key of undo files and the times of runtimes lie, not the user's own."""
 os.environ.update(
     HF_HUB_OFFLINE="1",
     NO_COLOR="1",
@@ -32,6 +32,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("LSN_") and name != "LSN_IMAGES"]:
     del os.environ[name]
+os.environ["LSN_CACHE"] = STATE.name
 
 from hypothesis import settings
 

@@ -52,8 +52,8 @@ BESIDE = {
 }
 """The imports that stay within a layer."""
 
-BY_HAND = ("cosmic_ray", "openvino")
-"""What one driver of tests/robustness, and one benchmark, use where they are installed, and say so."""
+BY_HAND = ("cosmic_ray",)
+"""What one driver of tests/robustness uses where it is installed, and says so."""
 BROUGHT = ("timm", "torchvision", "tokenizers")
 """Part of what open_clip and transformers are, in the release that fits them."""
 

@@ -80,7 +80,7 @@ DECODING = ("exact", "fast")
 class Backbone(Protocol):
     """A frozen image encoder, as extraction and most scores need it.
 
-    Optional capabilities: ``TextEncoder``, ``Differentiable``, ``Explainable``, ``Tunable``.
+    Optional capabilities: ``TextEncoder``, ``Differentiable``, ``Explainable``, ``Tunable``, ``Accelerated``.
     """
 
     @property
@@ -159,6 +159,24 @@ class Tunable(Protocol):
         """
 
 
+class Accelerated(Protocol):
+    """A backbone whose image tower has several runtimes (``runtimes``), equal up to rounding."""
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that encodes."""
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes to choose from, torch's own first; only ``runtime`` if it was asked for by name."""
+
+    def on_runtime(self, name: str) -> Backbone:
+        """Return the same model with another runtime, ready to encode.
+
+        Raises UsageError for an unknown one, Unavailable for one that does not compute this model here.
+        """
+
+
 class NoText(UsageError):
     """The model has no text encoder, but one is needed."""
 
@@ -204,6 +222,34 @@ def with_image_tower(backbone: Backbone) -> Tunable:
     return cast(Tunable, backbone)
 
 
+def runtimes_of(backbone: Backbone) -> tuple[str, ...]:
+    """Return the runtimes of the image tower that can be chosen; none for a backbone without a choice."""
+    return cast(Accelerated, backbone).runtimes if _has(backbone, "on_runtime") else ()
+
+
+def runtime_of(backbone: Backbone) -> str:
+    """Return the runtime that encodes; "" for a backbone without a choice."""
+    return cast(Accelerated, backbone).runtime if _has(backbone, "on_runtime") else ""
+
+
+def on_runtime(backbone: Backbone, name: str) -> Backbone:
+    """Return the model with the runtime ``name``; with ``auto`` the model as it is.
+
+    A model without runtimes is computed by torch. Raises UsageError for an unknown name or another one for
+    such a model, Unavailable for a runtime that does not compute this model here.
+    """
+    if name == "auto":
+        return backbone
+    if not _has(backbone, "on_runtime"):
+        if name == "torch":
+            return backbone
+        raise UsageError(
+            f"--runtime {name}: the model {backbone.fingerprint.model} has no runtimes to choose from.",
+            "Use --runtime auto.",
+        )
+    return cast(Accelerated, backbone).on_runtime(name)
+
+
 def _has(backbone: Backbone, *methods: str) -> bool:
     # hasattr, not isinstance of a runtime-checkable protocol, which ignores __getattr__ of a wrapper.
     return all(hasattr(backbone, method) for method in methods)
@@ -230,6 +276,7 @@ def load_backbone(
     device: str = "auto",
     precision: str = "fp32",
     decode: str = "exact",
+    runtime: str = "auto",
 ) -> Backbone:
     """Load a model of a kind of ``BACKBONES``.
 
@@ -237,8 +284,9 @@ def load_backbone(
     of open_clip, ``blip:FOLDER`` or ``blip:ORG/NAME``, or ``KIND`` or ``KIND:...`` of another row;
     ``pretrained`` is a tag or a checkpoint file and takes precedence over the part after the colon.
     ``precision`` is the image tower's, ``decode`` "exact" or "fast" (pixels within 2 of 255 grey levels,
-    faster). Raises UsageError for unknown names, and for a model without fast pixels; Unavailable where
-    weights, or a package that the kind needs, are unavailable.
+    faster), ``runtime`` a row of ``runtimes.RUNTIMES`` or "auto", which is chosen for the work ahead. Raises
+    UsageError for unknown names, and for a model without fast pixels; Unavailable where weights, or a package
+    that is needed, are unavailable.
     """
     if decode not in DECODING:
         raise UsageError(f"--decode: expected {' or '.join(DECODING)}, found '{decode}'.")
@@ -247,8 +295,8 @@ def load_backbone(
     if decode == "fast":
         from lsncli.backbones.preprocessing import decoding_fast
 
-        return decoding_fast(backbone)
-    return backbone
+        backbone = decoding_fast(backbone)
+    return on_runtime(backbone, runtime)
 
 
 def load_untrained(model: str, *, device: str = "auto") -> Backbone | None:
@@ -262,7 +310,12 @@ def load_untrained(model: str, *, device: str = "auto") -> Backbone | None:
 
 
 def load_again(
-    fingerprint: Fingerprint, *, pretrained: str = "", device: str = "auto", what: str = "features"
+    fingerprint: Fingerprint,
+    *,
+    pretrained: str = "",
+    device: str = "auto",
+    runtime: str = "auto",
+    what: str = "features",
 ) -> Backbone:
     """Load the model of ``fingerprint`` again and verify it; ``pretrained`` if its file has moved.
 
@@ -279,6 +332,7 @@ def load_again(
         device=device,
         precision=fingerprint.precision,
         decode=fingerprint.decode,
+        runtime=runtime,
     )
     if backbone.fingerprint.digest != fingerprint.digest:
         raise FingerprintMismatch(

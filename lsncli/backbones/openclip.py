@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import as_file, files
@@ -18,14 +18,14 @@ from torch.func import functional_call
 
 from lsncli.backbones import BACKBONES, USUAL
 from lsncli.backbones.creation import create_loaded, in_memory
-from lsncli.backbones.fast_image_tower import Forward, image_forward
 from lsncli.backbones.loading import ensure_torchvision, load_reason, patient_only_online
 from lsncli.backbones.preprocessing import Picture, preprocessing_of
 from lsncli.backbones.relevance import relevance
+from lsncli.backbones.runtimes import ImageForwards
 from lsncli.backbones.text import text_function, text_tower
 from lsncli.backbones.trainable_image_tower import ImageTower, Tune, image_tower, pooled
 from lsncli.console import printable
-from lsncli.device import pick_device, pick_dtype
+from lsncli.device import INT8, pick_device, pick_dtype
 from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.prompts.clipn import TextFunction
 from lsncli.prompts.layout import TextTower
@@ -54,8 +54,25 @@ class OpenClip:
     """Returns the tokenizer, made on its first call."""
     device: torch.device
     dtype: torch.dtype
-    forward: Forward
-    """The image tower, in its fast form where ``fast_image_tower`` supports it."""
+    forwards: ImageForwards
+    """The image tower, as each runtime computes it."""
+    requested: str = ""
+    """The runtime that was asked for; "" for the usual one until another is chosen."""
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that encodes; see ``runtimes``."""
+        return self.requested or self.forwards.usual
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes to choose from; see ``Accelerated``."""
+        return (self.requested,) if self.requested else self.forwards.names
+
+    def on_runtime(self, name: str) -> "OpenClip":
+        """Return the same model with another runtime; see ``Accelerated``."""
+        self.forwards.get(name)
+        return replace(self, requested=name)
 
     @property
     def tokenizer(self) -> Any:
@@ -73,7 +90,8 @@ class OpenClip:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> NDArray[np.float16]:
         """Encode pixels (B, 3, H, W) float32 to image features (B, D) float16, not normalised."""
-        return self.forward(pixels.to(self.device, self.dtype)).half().cpu().numpy()
+        forward = self.forwards.get(self.runtime)
+        return forward(pixels.to(self.device, self.dtype)).half().cpu().numpy()
 
     def differentiable(self, pixels: Tensor) -> Tensor:
         """Encode pixels (B, 3, H, W) to float32 features (B, D) with gradients; see ``Differentiable``."""
@@ -144,7 +162,8 @@ def create(
     model: str, name: str, weights: str, device: str, precision: str, **tokenizer_options: str
 ) -> OpenClip:
     """Create open_clip's model ``name`` in float32; freeze, fingerprint (as ``model``), move and cast it."""
-    target, dtype = pick_device(device), pick_dtype(precision)
+    target, int8 = pick_device(device), precision == INT8
+    dtype = pick_dtype("fp32" if int8 else precision)
     brings_weights = ":" in name
     with clear_errors(f"{model}:{weights}" if weights else model, weights):
 
@@ -182,8 +201,10 @@ def create(
     )
     module.to(target)
     in_memory(module.visual.to(dtype))
-    pixels, forward = preprocessing_of(transform, config), image_forward(module.visual)
-    return OpenClip(fingerprint, module, pixels, make_tokenizer, target, dtype, forward)
+    sizes = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    forwards = ImageForwards(module.visual, sizes, int8=int8)
+    pixels = preprocessing_of(transform, config)
+    return OpenClip(fingerprint, module, pixels, make_tokenizer, target, dtype, forwards)
 
 
 def kept_preprocessing(weights: str) -> dict[str, Any]:

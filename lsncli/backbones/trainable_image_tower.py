@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lsncli.backbones.loading import ensure_torchvision
@@ -91,6 +92,11 @@ def image_tower(model: nn.Module, fingerprint: Fingerprint, tune: Tune) -> Image
 def pooled(answer: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Return the image features of a tower's output; CoCa's also has those of every patch."""
     return answer[0] if isinstance(answer, tuple) else answer
+
+
+def on_cpu_in_float32(tower: nn.Module) -> bool:
+    """Return whether every parameter of a module is on a CPU and in float32."""
+    return all(one.device.type == "cpu" and one.dtype == torch.float32 for one in tower.parameters())
 
 
 def last_blocks(tower: nn.Module) -> Iterator[nn.Parameter]:

@@ -168,7 +168,8 @@ def extract(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16, bf16 or, on CUDA, tf32 (image tower). Default: the store's, else fp32.",
+            help="Of the image tower: fp32, fp16, bf16, int8 (ViTs on a CPU) or tf32 (CUDA). Default: the "
+            "store's, else fp32.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -180,6 +181,7 @@ def extract(
         ),
     ] = None,
     device: options.Device = "auto",
+    runtime: options.Runtime = "auto",
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
     engine: engines.Engine = "local",
@@ -199,7 +201,8 @@ def extract(
     A folder with one folder per class is labelled by it, images beside these are not. Unreadable images are
     recorded.
     """
-    from lsncli.device import apply_precision, pick_device
+    from lsncli.backbones import on_runtime
+    from lsncli.device import apply_precision, check_native, pick_device
     from lsncli.extraction import extract as use
     from lsncli.images.columns import Columns
     from lsncli.images.listing import named, short_classes, take_shots
@@ -236,7 +239,11 @@ def extract(
         model_device = "cpu" if group is not None and not retry_failed else device
         backbone = model_for(place, model, pretrained, precision, model_device, decode)
         if engine != "ray":  # whose machines may have other devices
+            check_native(precision or "", device)
             apply_precision(backbone.fingerprint.precision, pick_device(device))
+            if runtime == "auto" and pick_device(device).type != "cpu":
+                runtime = "torch"  # this process may have loaded the model on the CPU
+        backbone = on_runtime(backbone, runtime)
         if plan:
             show(
                 listing,

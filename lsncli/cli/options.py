@@ -100,6 +100,15 @@ def _check_workers(value: int) -> int:
     return value
 
 
+Runtime = Annotated[
+    str,
+    typer.Option(
+        envvar="LSN_RUNTIME",
+        help="How the image tower is computed: auto (the fastest here, measured if there are many images), "
+        "torch, fused or openvino. All agree up to rounding.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

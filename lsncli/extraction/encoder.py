@@ -26,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 from lsncli import console
-from lsncli.backbones import Backbone
+from lsncli.backbones import Backbone, runtime_of
+from lsncli.backbones.runtime_choice import for_images
 from lsncli.device import apply_precision
 from lsncli.images.decode import decode
 from lsncli.images.decode_process import Together
@@ -251,7 +252,8 @@ def encode_stream(
     """Encode ``items[start:]`` in order; ``start`` is a multiple of ``batch_size``.
 
     Threads encode one or two batches ahead of the caller; on a CPU each batch is encoded by one thread, so
-    that features do not depend on the number of threads. Features are (B, D) float16, not normalised. An
+    that features do not depend on the number of threads, and with the fastest runtime (``runtime_choice``).
+    Features are (B, D) float16, not normalised. An
     image that cannot be read, and one whose features are not finite, all zero (no direction, so no cosine) or
     too small for float16, is among the batch's failures instead. Close the iterator to stop its threads
     early. Once a batch does not fit into memory, it and later ones are encoded in parts. Raises UsageError
@@ -259,6 +261,7 @@ def encode_stream(
     LsnError if not even one image fits.
     """
     keep_freed_memory()
+    backbone = for_images(backbone, len(items) - start)
     device = backbone.device
     on_cuda = device.type == "cuda"
     together = Together()
@@ -309,6 +312,7 @@ class Encoder:
         self, backbone: Backbone, batch_size: int, workers: int, progress: console.ProgressCallback
     ) -> None:
         self.fingerprint = backbone.fingerprint
+        self.runtime = runtime_of(backbone)
         self.batch_size = batch_size
         self.seconds = Seconds()
         self.elapsed = 0.0

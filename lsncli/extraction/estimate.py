@@ -13,6 +13,7 @@ from statistics import fmean
 
 from lsncli import console
 from lsncli.backbones import Backbone
+from lsncli.backbones.runtime_choice import for_images
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import batches_abreast, encode_stream
 from lsncli.images.item import ImageItem, Listing
@@ -93,6 +94,7 @@ def probe(
     images = counted = 0
     waiting = 0.0
     failures: list[Failure] = []
+    backbone = for_images(backbone, len(listing.items))
     # Parallel batches begin and end together: a multiple of their number is counted.
     with batches_abreast(backbone.device) as parallel:
         sample = spread(listing.items, batch_size, max(ENOUGH, (parallel + FEWEST) * 2 * batch_size))

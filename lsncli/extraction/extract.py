@@ -5,6 +5,7 @@ Also checks the fraction of failures that a command tolerates (``--max-failure-r
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli import console
-from lsncli.backbones import Backbone, text_ids_of
+from lsncli.backbones import Backbone, on_runtime, runtime_of, runtimes_of, text_ids_of
+from lsncli.backbones.runtime_choice import for_images
 from lsncli.console import printable
-from lsncli.device import threads
-from lsncli.errors import LsnError, TooManyFailures, UsageError
+from lsncli.device import INT8, threads
+from lsncli.errors import LsnError, TooManyFailures, Unavailable, UsageError
 from lsncli.extraction.encoder import Encoder
 from lsncli.extraction.engines import WorkerGroup
+from lsncli.extraction.int8_agreement import check_int8
 from lsncli.extraction.part_job import PartJob
 from lsncli.extraction.reuse import ReusingEncoder, retry_failures
 from lsncli.extraction.runner import RunResult, make_by, make_here, plan_of, untouched
@@ -29,10 +32,13 @@ from lsncli.store.format import SplitInfo, check_split_name
 from lsncli.store.part import COMMIT_SECONDS
 from lsncli.store.reader import find_split, read_fingerprint
 from lsncli.store.staging import (
+    OVERWRITE_HINT,
+    RUNTIME,
     ExtractionPlan,
     SplitMetadata,
     part_rows_for,
     parts_folder,
+    read_plan,
     remove_parts,
     split_lock,
     unfinished_plan,
@@ -141,9 +147,13 @@ def extract(
     source = console.printable(source)[:4000]
     check_not_empty(listing, source)
     classes = classes_of(listing, names_file, text_ids=text_ids_of(backbone), remark=remark)
-    encoder = Encoder(backbone, batch_size, threads(workers), progress)
-    if known:
-        encoder = ReusingEncoder(backbone, batch_size, threads(workers), progress, known)
+
+    def encoder_of(backbone: Backbone) -> Encoder:
+        if known:
+            return ReusingEncoder(backbone, batch_size, threads(workers), progress, known)
+        return Encoder(backbone, batch_size, threads(workers), progress)
+
+    encoder = encoder_of(backbone)
     # A split that is replaced may be damaged: it is not read.
     reads_split = retry_failed or not overwrite
     complete = _finished_split(store, split, encoder.fingerprint, reads_split)
@@ -163,7 +173,12 @@ def extract(
         progress(result.found)
     else:
         about = SplitMetadata(encoder.fingerprint, classes, listing.problems, source, replace=overwrite)
-        plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows))
+        planned = _planned_runtime(parts_folder(store, split), overwrite)
+        encoder = encoder_of(_on_planned_runtime(backbone, planned, len(listing.items), remark))
+        if planned is None and encoder.fingerprint.precision == INT8:
+            check_int8(backbone, listing.items, classes, remark)
+        runtime = encoder.runtime if planned is None else planned
+        plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows), runtime)
         if not part_rows:
             plan = _with_parts_for(group, plan, parts_folder(store, split), overwrite, remark)
         pretrained = encoder.fingerprint.pretrained
@@ -188,6 +203,39 @@ def extract(
         finished=result.finished,
         devices=result.devices,
     )
+
+
+def _planned_runtime(folder: Path, overwrite: bool) -> str | None:
+    """Return the runtime of an unfinished extraction; "" if its plan names none, None if there is no plan."""
+    with suppress(LsnError):  # a damaged plan is replaced
+        stored = read_plan(folder)
+        if stored is not None and stored.overwrite == overwrite:
+            return stored.plan.options.get(RUNTIME, "")
+    return None
+
+
+def _on_planned_runtime(
+    backbone: Backbone, planned: str | None, images: int, remark: Callable[[str], None]
+) -> Backbone:
+    """Return the backbone with the runtime of an unfinished extraction, or the best one for a new one.
+
+    A runtime that was asked for stays. ``remark`` is called with a sentence if one was chosen by measurement.
+    Raises Unavailable if the planned one is not available here.
+    """
+    if not runtimes_of(backbone)[1:]:
+        return backbone
+    if planned is not None:
+        try:
+            return on_runtime(backbone, planned or runtime_of(backbone))
+        except Unavailable as error:
+            raise Unavailable(
+                f"The unfinished extraction uses the runtime {planned}. {error.message}", OVERWRITE_HINT
+            ) from error
+    chosen = for_images(backbone, images)
+    if chosen is not backbone:
+        remark(f"Runtime {runtime_of(chosen)}: the fastest one here, by a self-test.")
+        return chosen
+    return on_runtime(backbone, runtime_of(backbone))
 
 
 def _with_parts_for(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lsncli import console
-from lsncli.backbones import load_again
+from lsncli.backbones import load_again, on_runtime, runtime_of, runtimes_of
 from lsncli.credentials import mask_credentials
 from lsncli.device import threads
 from lsncli.errors import LsnError
@@ -21,7 +21,7 @@ from lsncli.files import read_own, write_own
 from lsncli.images.item import Content, ImageItem
 from lsncli.images.source_kinds import content_types
 from lsncli.store.part import COMMIT_SECONDS, Part
-from lsncli.store.staging import ExtractionPlan, parts_folder
+from lsncli.store.staging import RUNTIME, ExtractionPlan, parts_folder
 from lsncli.types import Failure, Fingerprint, Seconds
 from lsncli.validation import parse_json, validate
 
@@ -160,6 +160,8 @@ class PartResult:
 def encoder_for(job: PartJob, device: str, progress: console.ProgressCallback = console.silent) -> Encoder:
     """Load the job's model on ``device``. Raises FingerprintMismatch if the weights differ."""
     backbone = load_again(job.fingerprint, pretrained=job.pretrained, device=device)
+    if runtimes_of(backbone)[1:]:  # elsewhere than on a CPU there is no choice
+        backbone = on_runtime(backbone, job.plan.options.get(RUNTIME) or runtime_of(backbone))
     return Encoder(backbone, job.plan.batch_size, job.workers, progress)
 
 

@@ -35,6 +35,7 @@ from lsncli.store.merge import (
 from lsncli.store.reader import find_split
 from lsncli.store.staging import (
     FINISH_WAIT,
+    RUNTIME,
     ExtractionPlan,
     SplitMetadata,
     StoredPlan,
@@ -75,8 +76,13 @@ def untouched(found: int) -> RunResult:
     return RunResult(0, (), found, 0, 0.0, Seconds(), finished=True)
 
 
-def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int) -> ExtractionPlan:
-    """Return the plan of an extraction: everything that the bytes of the split depend on."""
+def plan_of(
+    listing: Listing, classes: Sequence[str], encoder: Encoder, part_rows: int, runtime: str
+) -> ExtractionPlan:
+    """Return the plan of an extraction: everything that the bytes of the split depend on.
+
+    ``runtime`` is that of the image tower, "" for a model without runtimes.
+    """
     names = hashlib.sha256("\0".join(classes).encode("utf-8", "surrogateescape")).hexdigest()
     return ExtractionPlan(
         listing=listing.digest,
@@ -85,7 +91,7 @@ def plan_of(listing: Listing, classes: Sequence[str], encoder: Encoder, part_row
         dim=encoder.fingerprint.dim,
         batch_size=encoder.batch_size,
         part_rows=part_rows,
-        options={"class names": names},
+        options={"class names": names} | ({RUNTIME: runtime} if runtime else {}),
     )
 
 

@@ -19,6 +19,7 @@ from lsncli.store.part import CHUNK_NAME, CommittedChunk, chunk_path, chunk_rows
 from lsncli.store.reader import fingerprint_of, info_of, open_store
 from lsncli.store.staging import (
     FINISH_WAIT,
+    RUNTIME,
     ExtractionPlan,
     SplitMetadata,
     parts_folder,
@@ -86,6 +87,7 @@ def finished_info(
 ) -> SplitInfo:
     """Return the description of the finished split. Listing problems come before failures of its items."""
     failures = [failure for part in parts for failure in part.failures]
+    runtime = plan.options.get(RUNTIME)
     return SplitInfo(
         name=split,
         rows=sum(part.rows for part in parts),
@@ -94,7 +96,7 @@ def finished_info(
         failures=(*metadata.problems, *failures),
         source=metadata.source,
         listing=plan.listing,
-        created_by=CREATOR,
+        created_by=f"{CREATOR}, runtime {runtime}" if runtime else CREATOR,
     )
 
 

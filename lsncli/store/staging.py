@@ -34,6 +34,8 @@ PLAN_ERRORS = (OSError, ValueError, KeyError, TypeError)
 """Exceptions of reading a damaged or hostile plan."""
 MAX_SHOWN = 120
 """Largest number of characters of a value, and of values, in a message."""
+RUNTIME = "runtime"
+"""Name of the option of a plan for the runtime of the image tower; plans of older versions have none."""
 OVERWRITE_HINT = "Finish it with the same arguments, or start again with --overwrite."
 
 

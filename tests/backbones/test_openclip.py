@@ -253,7 +253,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_precision_or_device_is_refused_before_loading(tiny_model: str) -> None:
-    with pytest.raises(UsageError, match="--precision: expected one of fp32, fp16, bf16, found 'fp8'"):
+    with pytest.raises(UsageError, match="--precision: expected one of fp32, tf32, fp16, bf16, found 'fp8'"):
         load_backbone(tiny_model, device="cpu", precision="fp8")
     with pytest.raises(UsageError, match="--device"):
         load_backbone(tiny_model, device="tpu")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lsncli.backbones import fast_image_tower, load_backbone
-from lsncli.backbones.fast_image_tower import FastImageTower, image_forward
+from lsncli.backbones import fused_vit
+from lsncli.backbones.fused_vit import FusedVit, is_known
 from lsncli.backbones.loading import ensure_torchvision
 from lsncli.prompts import kernels
 
@@ -48,8 +48,8 @@ def images(number: int, size: int, seed: int = 5) -> torch.Tensor:
 @torch.inference_mode()
 def largest_difference(tower: nn.Module, pixels: torch.Tensor) -> float:
     """Relative to the largest feature, of the fast forward and open_clip's."""
-    forward = image_forward(tower)
-    assert isinstance(forward, FastImageTower)
+    assert is_known(tower)
+    forward = FusedVit(tower)
     expected, found = tower(pixels), forward(pixels)
     assert (found.shape, found.dtype) == (expected.shape, torch.float32)
     return float((found - expected).abs().max() / expected.abs().max())
@@ -103,38 +103,34 @@ def test_whole_towers_give_open_clips_features(name: str) -> None:
 @with_onednn
 @pytest.mark.parametrize("number", [1, 7, 8, 13])
 def test_a_batch_may_be_larger_than_what_is_computed_at_once(monkeypatch, number: int) -> None:
-    monkeypatch.setattr(fast_image_tower, "ROWS", 4 * 17)
+    monkeypatch.setattr(fused_vit, "ROWS", 4 * 17)
     tower, pixels = vision(), images(number, 32)
-    assert image_forward(tower)._at_once == 4
+    assert FusedVit(tower)._at_once == 4
     assert largest_difference(tower, pixels) < AGREEMENT
 
 
 @with_onednn
 def test_a_tower_of_more_tokens_than_are_computed_at_once_takes_one_image(monkeypatch) -> None:
-    monkeypatch.setattr(fast_image_tower, "ROWS", 10)
+    monkeypatch.setattr(fused_vit, "ROWS", 10)
     assert largest_difference(vision(), images(3, 32)) < AGREEMENT
 
 
 @with_onednn
-def test_weights_are_packed_at_the_first_image_and_once_for_all_threads(monkeypatch) -> None:
+def test_threads_share_the_packed_weights_and_leave_the_model_as_it_is() -> None:
     tower, pixels = vision(), images(4, 32)
     before = {name: one.clone() for name, one in tower.state_dict().items()}
-    packed = []
-    whole = fast_image_tower._block
-    monkeypatch.setattr(fast_image_tower, "_block", lambda *of: (packed.append(of), whole(*of))[1])
-    forward = image_forward(tower)
-    assert packed == []
+    forward = FusedVit(tower)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(torch.inference_mode()(forward), [pixels] * 16))
-    assert len(packed) == 3
     assert all(torch.equal(one, found[0]) for one in found)
     assert all(torch.equal(one, before[name]) for name, one in tower.state_dict().items())
 
 
+@with_onednn
 def test_a_pass_leaves_no_graph_and_the_pixels_alone() -> None:
     pixels = images(2, 32)
     before = pixels.clone()
-    features = image_forward(vision())(pixels)
+    features = FusedVit(vision())(pixels)
     assert not features.requires_grad
     assert torch.equal(pixels, before)
 
@@ -160,26 +156,10 @@ def without_bias(tower: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_what_is_not_known_runs_as_it_is(name: str) -> None:
-    tower = UNKNOWN[name]()
-    forward = image_forward(tower)
-    assert not isinstance(forward, FastImageTower)
-    pixels = images(3, 32).to(next(tower.parameters()).dtype)
-    with torch.inference_mode():
-        torch.manual_seed(0)
-        expected = tower(pixels)
-        torch.manual_seed(0)
-        assert torch.equal(forward(pixels), expected[0] if isinstance(expected, tuple) else expected)
+def test_no_other_architecture_is_known(name: str) -> None:
+    assert not is_known(UNKNOWN[name]())
 
 
-def test_without_onednn_the_model_runs_as_it_is(monkeypatch) -> None:
+def test_without_onednn_no_tower_is_known(monkeypatch) -> None:
     monkeypatch.setattr(kernels, "works", lambda: False)
-    tower, pixels = vision(), images(2, 32)
-    assert torch.equal(image_forward(tower)(pixels), tower(pixels))
-
-
-@with_onednn
-def test_a_loaded_clip_takes_the_fast_forward_and_mini_its_own(tiny_backbone) -> None:
-    assert isinstance(tiny_backbone.forward, FastImageTower)
-    mini = load_backbone("mini", device="cpu")
-    assert not isinstance(mini.forward, FastImageTower)
+    assert not is_known(vision())

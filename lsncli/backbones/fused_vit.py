@@ -1,26 +1,23 @@
-"""The image tower of CLIP on a CPU: open_clip's transformer with fewer operations, exact up to rounding.
+"""A vision transformer of open_clip on a CPU with fewer operations: the runtime "fused".
 
 Against the model's own forward:
 
 * linear layers are oneDNN's, with weights packed once; activation and residual sum happen before a product
-  leaves the cache. By rule, not by a race: two runs of one extraction must give equal bytes;
+  leaves the cache (with ``int8`` layers: in integers, see ``int8_linear``);
 * where the class token is the feature, the last block computes that token alone;
 * a batch goes through a few images at a time, so that activations stay small and near the cache.
-
-What is not exactly such a transformer runs as it is (``image_forward``).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
+from lsncli.backbones.int8_linear import Int8Linear
 from lsncli.backbones.loading import ensure_torchvision
-from lsncli.backbones.trainable_image_tower import pooled
+from lsncli.backbones.trainable_image_tower import on_cpu_in_float32
 from lsncli.prompts import kernels
 from lsncli.prompts.fast_tower import QUICK
 
@@ -34,25 +31,26 @@ from open_clip.transformer import (  # noqa: E402  (needs a torchvision that imp
 ROWS = 1600
 """Tokens per batch: more are not faster, and activations grow with them."""
 
-Forward = Callable[[Tensor], Tensor]
-"""Pixels (B, 3, H, W) -> raw image features (B, D)."""
 
+class FrozenLinear(Protocol):
+    """y = x A^T + b with a frozen A (out, in)."""
 
-def image_forward(tower: nn.Module) -> Forward:
-    """Return the fast forward of a frozen tower if it is supported and on a CPU in float32, else its own."""
-    if is_known(tower) and kernels.works():
-        return FastImageTower(tower)
-    return lambda pixels: pooled(tower(pixels))
+    def __call__(self, x: Tensor, then: kernels.Then = "none") -> Tensor:
+        """Return then(x A^T + b) of (..., in)."""
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return x A^T + b + y."""
 
 
 def is_known(tower: nn.Module) -> bool:
-    """Return whether ``FastImageTower`` supports this module, by the exact class of every part."""
+    """Return whether ``FusedVit`` supports this module, by the exact class of every part."""
     parts: Any = tower
     if type(tower) is not VisionTransformer or parts.attn_pool is not None or parts.pool_type == "none":
         return False
     blocks = list(parts.transformer.resblocks)
     return (
-        all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in parts.parameters())
+        kernels.works()
+        and on_cpu_in_float32(tower)
         and not tower.training
         and not parts.output_tokens
         and isinstance(parts.ln_pre, nn.LayerNorm | nn.Identity)
@@ -89,6 +87,11 @@ class PackedLinear:
     weight: Tensor
     bias: Tensor | None
 
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None) -> "PackedLinear":
+        """Pack A (out, in), float32 on the CPU."""
+        return cls(kernels.pack(weight), bias)
+
     def __call__(self, x: Tensor, then: kernels.Then = "none") -> Tensor:
         return kernels.multiply(x, self.weight, self.bias, then)
 
@@ -102,48 +105,39 @@ class ImageBlock:
     """x += out(attention(q, kv of norm1 x)); x += down(then(up(norm2 x)))."""
 
     norm1: nn.LayerNorm
-    qkv: tuple[PackedLinear, ...]
+    qkv: tuple[FrozenLinear, ...]
     """One layer for queries, keys and values; in the last block two, with queries of the class token only."""
-    out: PackedLinear
+    out: FrozenLinear
     norm2: nn.LayerNorm
-    up: PackedLinear
+    up: FrozenLinear
     then: kernels.Then
-    down: PackedLinear
+    down: FrozenLinear
 
 
-class FastImageTower:
-    """The image tower of this module.
+class FusedVit:
+    """The forward of a tower for which ``is_known`` holds; ``int8`` has its linear layers in integers.
 
-    Weights are packed when the first pixels arrive, since commands that only encode texts do not need them.
-    They are as large as the linear layers (ViT-B 324 MiB), in addition to the model's own, which gradients
-    and fine-tuning need.
+    The packed weights are as large as the linear layers (ViT-B 324 MiB, a quarter of that in int8), in
+    addition to the model's own, which gradients and fine-tuning need.
     """
 
-    def __init__(self, tower: nn.Module) -> None:
+    def __init__(self, tower: nn.Module, *, int8: bool = False) -> None:
         parts: Any = tower
         self._tower = parts
-        self._one_token = parts.pool_type == "tok"
         self._heads: int = parts.transformer.resblocks[0].attn.num_heads
         self._at_once = max(1, ROWS // len(parts.positional_embedding))
-        self._lock = Lock()
-        self._blocks: tuple[ImageBlock, ...] = ()
+        *before, last = parts.transformer.resblocks
+        one_token = parts.pool_type == "tok"
+        self._blocks = (*(_block(block, False, int8) for block in before), _block(last, one_token, int8))
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Encode pixels (B, 3, H, W) to features (B, D), not normalised; thread-safe."""
-        blocks = self._packed()
-        return torch.cat([self._features(some, blocks) for some in pixels.split(self._at_once)])
+        return torch.cat([self._features(some) for some in pixels.split(self._at_once)])
 
-    def _packed(self) -> tuple[ImageBlock, ...]:
-        with self._lock:
-            if not self._blocks:
-                *before, last = self._tower.transformer.resblocks
-                self._blocks = (*(_block(block, False) for block in before), _block(last, self._one_token))
-            return self._blocks
-
-    def _features(self, pixels: Tensor, blocks: tuple[ImageBlock, ...]) -> Tensor:
+    def _features(self, pixels: Tensor) -> Tensor:
         tower = self._tower
         x = self._tokens(pixels)
-        for block in blocks:
+        for block in self._blocks:
             attended = self._attended(block, _norm(x, block.norm1))
             x = block.out.add(attended, x[:, : attended.shape[1]])
             x = block.down.add(block.up(_norm(x, block.norm2), block.then), x)
@@ -175,7 +169,7 @@ class FastImageTower:
         return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _block(block: Any, one_token: bool) -> ImageBlock:
+def _block(block: Any, one_token: bool, int8: bool) -> ImageBlock:
     attention, mlp = block.attn, block.mlp
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     width, rows = weight.shape[1], len(weight)
@@ -184,19 +178,21 @@ def _block(block: Any, one_token: bool) -> ImageBlock:
     scale = QUICK  # QuickGELU is silu(1.702 x) / 1.702: the factors go into the layers around
     if isinstance(mlp.gelu, nn.GELU):
         then, scale = ("gelu" if mlp.gelu.approximate == "none" else "tanh_gelu"), 1.0
+    down = mlp.c_proj.weight / scale
     return ImageBlock(
         norm1=block.ln_1,
-        qkv=tuple(_pack(*pair) for pair in zip(weight.split(parts), bias.split(parts), strict=True)),
-        out=_pack(attention.out_proj.weight, attention.out_proj.bias),
+        qkv=tuple(_linear(*pair, int8) for pair in zip(weight.split(parts), bias.split(parts), strict=True)),
+        out=_linear(attention.out_proj.weight, attention.out_proj.bias, int8),
         norm2=block.ln_2,
-        up=_pack(mlp.c_fc.weight * scale, None if mlp.c_fc.bias is None else mlp.c_fc.bias * scale),
+        up=_linear(mlp.c_fc.weight * scale, None if mlp.c_fc.bias is None else mlp.c_fc.bias * scale, int8),
         then=then,
-        down=_pack(mlp.c_proj.weight / scale, mlp.c_proj.bias),
+        down=Int8Linear.of(down, mlp.c_proj.bias, activated=True) if int8 else _linear(down, mlp.c_proj.bias),
     )
 
 
-def _pack(weight: Tensor, bias: Tensor | None) -> PackedLinear:
-    return PackedLinear(kernels.pack(weight.detach()), None if bias is None else bias.detach())
+def _linear(weight: Tensor, bias: Tensor | None, int8: bool = False) -> FrozenLinear:
+    make = Int8Linear.of if int8 else PackedLinear.of
+    return make(weight.detach(), None if bias is None else bias.detach())
 
 
 def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -1,0 +1,179 @@
+"""Choose the runtime of an image tower for the work ahead, by measurement on this machine.
+
+Which runtime is fastest depends on the processor: on three processors, three different ones were. So before
+many images a self-test measures them, for at most ``SHARE`` of the estimated time: one batch per thread in
+parallel, as ``extraction.encoder`` encodes them, in turns. Its results are kept in ``runtimes.json`` of the
+folder ``LSN_CACHE`` (by default ``~/.cache/lsn``), for this processor, number of threads, model and version
+of each library.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lsncli.backbones import Backbone, on_runtime, runtimes_of
+from lsncli.device import processor
+from lsncli.errors import LsnError
+from lsncli.files import read_own, write_own
+from lsncli.types import Fingerprint
+from lsncli.validation import parse_json, validate
+
+SHARE = 0.02
+"""The largest part of the estimated time that is spent on measuring."""
+MANY = 512
+"""Fewer images are encoded with the usual runtime."""
+FEWEST_IMAGES, MOST_IMAGES = 2, 8
+"""Images of a batch in the self-test."""
+TURNS = 3
+SLOW_TO_MAKE = {"openvino": 10.0}
+"""Seconds that making a forward may take: 2 to 12 have been seen."""
+LONGEST_FILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class RuntimeTime:
+    """The seconds that an image takes with all threads, and those until the first one."""
+
+    image: float
+    ready: float
+
+    def seconds(self, images: int) -> float:
+        """Return the estimated seconds for so many images."""
+        return self.ready + images * self.image
+
+
+def for_images(backbone: Backbone, images: int) -> Backbone:
+    """Return the backbone with the fastest runtime for ``images`` images.
+
+    A backbone without a choice, or with a runtime that was asked for, is returned as it is. A runtime that
+    does not work here is left out.
+    """
+    names = runtimes_of(backbone)
+    if len(names) < 2 or images < MANY:
+        return backbone
+    key = machine_key(backbone.fingerprint)
+    known = {name: time for name, time in _read(key).items() if name in names}
+    times = known if len(known) == len(names) else measure(backbone, images, known)
+    if times != known:
+        _write(key, times)
+    if not times:
+        return backbone
+    return on_runtime(backbone, min(times, key=lambda name: times[name].seconds(images)))
+
+
+def measure(
+    backbone: Backbone, images: int, known: Mapping[str, RuntimeTime] | None = None
+) -> dict[str, RuntimeTime]:
+    """Measure runtimes in turns, for at most ``SHARE`` of the time that ``images`` images take.
+
+    Returns ``known`` if there is no time for a runtime that it lacks.
+    """
+    known = known or {}
+    began, threads = time.perf_counter(), torch.get_num_threads()
+    names = runtimes_of(backbone)
+    models, ready = {names[0]: on_runtime(backbone, names[0])}, {names[0]: 0.0}
+    shape = backbone.preprocess(Image.new("RGB", (64, 64))).shape
+    pixels = torch.from_numpy(np.random.default_rng(0).standard_normal((MOST_IMAGES, *shape), np.float32))
+
+    def turn(name: str, batch: int) -> float:
+        """Encode a batch per thread and return the seconds for an image."""
+        start = time.perf_counter()
+        list(pool.map(models[name].encode, [pixels[:batch]] * threads))
+        return (time.perf_counter() - start) / (batch * threads)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            first = [turn(names[0], 2), turn(names[0], 2)][-1]  # the first one only warms up
+            spare = SHARE * images * first - (time.perf_counter() - began)
+            chosen, batch = _affordable(names, spare, first * threads)
+            if not set(chosen) - set(known):
+                return dict(known)
+            for name in chosen[1:]:
+                start = time.perf_counter()
+                with suppress(LsnError):
+                    models[name] = on_runtime(backbone, name)
+                    ready[name] = time.perf_counter() - start
+            for name in models:
+                turn(name, batch)
+            turns = [{name: turn(name, batch) for name in models} for _ in range(TURNS)]
+    finally:
+        torch.set_num_threads(threads)
+    return {name: RuntimeTime(min(row[name] for row in turns), ready[name]) for name in models}
+
+
+def _affordable(names: tuple[str, ...], spare: float, image: float) -> tuple[list[str], int]:
+    """Return the runtimes to measure in ``spare`` seconds, and the images of a batch; none if too few.
+
+    ``image`` is the time of one image in every thread.
+    """
+    for with_slow in (True, False):
+        chosen = [name for name in names if with_slow or name not in SLOW_TO_MAKE]
+        left = spare - sum(SLOW_TO_MAKE.get(name, 0) for name in chosen)
+        batch = min(MOST_IMAGES, int(left / (len(chosen) * (TURNS + 1) * image)))
+        if batch >= FEWEST_IMAGES:
+            return chosen, batch
+    return [], 0
+
+
+def machine_key(fingerprint: Fingerprint) -> str:
+    """Return the digest of everything that the speed of a runtime depends on."""
+    libraries = ("torch", "open_clip_torch", "openvino", "lsncli")
+    facts = {
+        "processor": [processor().name, *sorted(processor().instruction_sets)],
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "limits": [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")],
+        "threads": torch.get_num_threads(),
+        "model": [fingerprint.model, fingerprint.dim, fingerprint.image_size, fingerprint.precision],
+        "libraries": [_version(name) for name in libraries],
+    }
+    return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def cache_file() -> Path:
+    """Return the path of the file with the results of earlier self-tests."""
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsn"
+    return Path(os.environ.get("LSN_CACHE") or usual) / "runtimes.json"
+
+
+def _read(key: str) -> dict[str, RuntimeTime]:
+    """Return the times kept under ``key``; none if the file is missing or damaged."""
+    return {name: validate(RuntimeTime, row) for name, row in _content().get(key, {}).items()}
+
+
+def _content() -> dict[str, dict[str, Any]]:
+    try:
+        stored = validate(
+            dict[str, dict[str, dict[str, float]]], parse_json(read_own(cache_file(), LONGEST_FILE).decode())
+        )
+        for rows in stored.values():
+            for row in rows.values():
+                validate(RuntimeTime, row)
+    except (OSError, ValueError, TypeError, RuntimeError):
+        return {}
+    return dict(stored)
+
+
+def _write(key: str, times: Mapping[str, RuntimeTime]) -> None:
+    """Keep times under ``key``; a folder that cannot be written is no error, the next run measures again."""
+    rows = {name: {"image": each.image, "ready": each.ready} for name, each in times.items()}
+    with suppress(LsnError, OSError, RuntimeError):
+        write_own(cache_file(), json.dumps(_content() | {key: rows}, indent=1).encode())
