@@ -1,6 +1,7 @@
 """Devices, precisions, seeds and threads by name."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -186,3 +187,35 @@ def test_narrow_towers_get_one_thread_and_give_it_back() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("flags", "capability", "precision", "refused"),
+    [
+        ({"avx2"}, "AVX2", "bf16", True),
+        ({"avx2", "avx512f"}, "AVX512", "bf16", True),
+        ({"avx2", "avx512f", "avx512_bf16"}, "AVX512", "bf16", False),
+        ({"avx2", "avx512f", "avx512_bf16"}, "AVX512", "fp16", True),
+        ({"avx2", "avx512f", "amx_bf16", "avx512_fp16"}, "AVX2", "bf16", True),
+        ({"asimd", "bf16"}, "DEFAULT", "bf16", False),
+        ({"asimd"}, "DEFAULT", "fp16", True),
+        (set(), "DEFAULT", "fp16", False),
+        ({"avx2"}, "AVX2", "fp32", False),
+    ],
+)
+def test_half_precision_on_a_cpu_needs_instructions_for_it(
+    monkeypatch, flags: set[str], capability: str, precision: str, refused: bool
+) -> None:
+    monkeypatch.setattr(device, "processor", lambda: device.Processor("", frozenset(flags)))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    if refused:
+        with pytest.raises(UsageError, match=f"--precision {precision}: this processor has no instructions"):
+            device.check_native(precision, "cpu")
+    else:
+        device.check_native(precision, "cpu")
+
+
+def test_the_processor_is_that_of_the_system() -> None:
+    device.processor.cache_clear()
+    found = device.processor()
+    assert found.instruction_sets or not Path("/proc/cpuinfo").exists()

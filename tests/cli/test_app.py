@@ -14,7 +14,7 @@ from PIL import Image
 
 from lsncli import __version__
 from lsncli.cli.app import app
-from lsncli.device import DeviceWarning
+from lsncli.device import DeviceWarning, Processor
 from lsncli.errors import LsnError
 from lsncli.store.reader import read_split
 
@@ -204,7 +204,8 @@ class TestExitCodes:
         assert done.code == 4
         assert "imported:theirs" in done.err
 
-    def test_4_for_another_precision_which_is_never_ignored(self, lsn, tiny_model) -> None:
+    def test_4_for_another_precision_which_is_never_ignored(self, lsn, tiny_model, monkeypatch) -> None:
+        monkeypatch.setattr("lsncli.device.processor", lambda: Processor("any", frozenset()))
         Path("photos").mkdir()
         Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save("photos/good.png")
         words = ["extract", "photos", "--device", "cpu", "-q", "--split"]
