@@ -28,7 +28,7 @@ from benchmarks.machines import machine, name_of
 from benchmarks.records import record
 from benchmarks.speed import text_tower, training
 from benchmarks.speed.models import class_names, text_model
-from benchmarks.speed.peak import fresh
+from benchmarks.speed.peak import peak_in_new_process
 from benchmarks.speed.timing import cpu_seconds, others_seconds
 from lsncli.prompts.kernels import pick_kernel
 
@@ -49,7 +49,9 @@ def learners(tiny: bool) -> list[Row]:
     kernels = text_tower.kernels()
     chosen = pick_kernel("auto", text_model(form.model).width, torch.device("cpu"), torch.float32)
     for title in (training.COOP, training.NEGATIVE, training.COCOOP, training.TEST):
-        times = (training.alone if form.isolated else training.measure)(title, form, STEPS_BUDGET)
+        times = (training.measure_in_new_process if form.isolated else training.measure)(
+            title, form, STEPS_BUDGET
+        )
         difference = max(difference, *(row.get("difference", 0) for row in times.values()))
         for kernel, name in (("auto", chosen), *((kernel, kernel) for kernel in kernels)):
             what = f"{title}, lsn {kernel}"
@@ -88,10 +90,12 @@ def text_passes(tiny: bool) -> list[Row]:
             rows.append(Row(title, worst, "", AGREEMENT, "at most", of))
     case, largest = "benchmarks.speed.text_tower:peak_case", 10 if tiny else text_tower.MANY
     plain, ours = (
-        fresh(case, form.model, form.classes, form.length, False, kernel, 0)["peak_mib"]
+        peak_in_new_process(case, form.model, form.classes, form.length, False, kernel, 0)["peak_mib"]
         for kernel in ("plain", kernels[-1])
     )
-    bounded = fresh(case, form.model, largest, form.length, True, kernels[-1], text_tower.BOUND)["peak_mib"]
+    bounded = peak_in_new_process(
+        case, form.model, largest, form.length, True, kernels[-1], text_tower.BOUND
+    )["peak_mib"]
     return [
         *rows,
         Row(

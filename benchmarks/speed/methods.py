@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.machines import machine, name_of
 from benchmarks.records import own, record
-from benchmarks.speed.peak import MIB, fresh
+from benchmarks.speed.peak import MIB, peak_in_new_process
 from lsncli.metrics import evaluate_scores
 from lsncli.scores import SCORES, load_score, score_in_chunks
 from lsncli.types import Float64Array, FloatArray, Head, Rows, unit
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"  {'method':<14}{'fit s':>9}{'score s':>9}{'peak MiB':>10}{'process MiB':>13}{'AUROC':>8}")
     for name in (name for name in asked if not left_out[name]):
         try:
-            row = rows[name] = fresh("benchmarks.speed.methods:case", name, form)
+            row = rows[name] = peak_in_new_process("benchmarks.speed.methods:case", name, form)
         except RuntimeError as error:
             failed[name] = str(error).splitlines()[-1]
             print(f"  {name:<14} failed: {failed[name]}", flush=True)

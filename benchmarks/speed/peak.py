@@ -46,7 +46,7 @@ def _highest() -> int:
     return highest if sys.platform == "darwin" else highest * 1024
 
 
-def fresh(function: str, *arguments: object) -> dict[str, float]:
+def peak_in_new_process(function: str, *arguments: object) -> dict[str, float]:
     """Return ``peak_of`` the work that ``module:function`` returns, in a new process with one thread."""
     command = [sys.executable, "-m", "benchmarks.speed.peak", function, *map(json.dumps, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.records import record
 from benchmarks.speed import plain_learning
 from benchmarks.speed.models import PAPER, Model, class_names, contexts, text_model
-from benchmarks.speed.peak import fresh
+from benchmarks.speed.peak import peak_in_new_process
 from benchmarks.speed.timing import Rows, interleaved, table
 from lsncli.errors import Unavailable
 from lsncli.prompts.kernels import KERNELS, pick_kernel
@@ -118,7 +118,7 @@ def memory_rows(form: Form, names: list[str]) -> Rows:
         kind = "class-specific" if specific else "shared"
         label = f"C = {classes}, {kind}, {name}" + (f", within {memory} GiB" if memory else "")
         case = (form.model, classes, form.length, specific, name, memory)
-        rows[label] = fresh("benchmarks.speed.text_tower:peak_case", *case)
+        rows[label] = peak_in_new_process("benchmarks.speed.text_tower:peak_case", *case)
         print(f"  {label:<58}{rows[label]['peak_mib']:>8.0f}{rows[label]['cpu_s']:>9.2f}", flush=True)
     return rows
 

@@ -79,7 +79,7 @@ def measure(title: str, form: Form, budget: float | None = None) -> Rows:
     return rows
 
 
-def alone(title: str, form: Form, budget: float | None = None) -> Rows:
+def measure_in_new_process(title: str, form: Form, budget: float | None = None) -> Rows:
     """Return ``measure`` in a new process, as a run of that learner would be.
 
     With memory kept from larger steps of another learner, the plain loop would save an eighth of its time,
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     for title in LEARNERS:
         if title == JOINTLY and not enough_memory(form.classes):
             continue
-        measured[title] = (alone if form.isolated else measure)(title, form)
+        measured[title] = (measure_in_new_process if form.isolated else measure)(title, form)
         table(f"{title}, {form.classes} classes", measured[title])
         print(
             "  largest difference from the plain loop: "

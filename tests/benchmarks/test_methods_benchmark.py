@@ -47,13 +47,13 @@ def test_the_full_form_measures_all_leaves_out_what_needs_more_and_is_written(
 ) -> None:
     row = {"fit_s": 1.0, "score_s": 2.0, "peak_mib": 10.0, "process_mib": 300.0, "auroc": 0.9}
 
-    def fresh(function, name, form):
+    def peak_in_new_process(function, name, form):
         assert (function, form) == ("benchmarks.speed.methods:case", "full")
         if name == "msp":
             raise RuntimeError("Traceback\nValueError: no luck")
         return row | ({"score_s": 7.0} if name == "knn" else {"process_mib": 3e4} if name == "energy" else {})
 
-    monkeypatch.setattr(methods, "fresh", fresh)
+    monkeypatch.setattr(methods, "peak_in_new_process", peak_in_new_process)
     with pytest.raises(SystemExit) as stop:
         methods.main([])
     assert stop.value.code == 1
@@ -75,7 +75,7 @@ def test_the_full_form_measures_all_leaves_out_what_needs_more_and_is_written(
 def test_a_run_of_some_methods_leaves_the_rows_of_others(monkeypatch, records) -> None:
     row = {"fit_s": 1.0, "score_s": 2.0, "peak_mib": 10.0, "process_mib": 300.0, "auroc": 0.9}
     monkeypatch.setattr(methods, "own", {"methods": {"rows": {"mcm": row, "vos": row}}}.get)
-    monkeypatch.setattr(methods, "fresh", lambda *_: row | {"score_s": 5.0})
+    monkeypatch.setattr(methods, "peak_in_new_process", lambda *_: row | {"score_s": 5.0})
     methods.main(["--method", "vos"])
     [(_, parts)] = records
     assert parts["rows"] == {"mcm": row, "vos": row | {"score_s": 5.0}}

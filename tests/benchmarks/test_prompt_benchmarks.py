@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.speed import gpu, text_tower, timing, training
 from benchmarks.speed.models import class_names, images, text_model
-from benchmarks.speed.peak import fresh, peak_of
+from benchmarks.speed.peak import peak_in_new_process, peak_of
 from benchmarks.speed.timing import interleaved
 
 
@@ -153,7 +153,7 @@ def test_the_peak_is_what_was_needed_at_once() -> None:
 
 def test_a_case_that_fails_in_its_process_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no_such_case"):
-        fresh("benchmarks.speed.peak:no_such_case")
+        peak_in_new_process("benchmarks.speed.peak:no_such_case")
 
 
 def test_models_and_names_are_the_same_every_time() -> None:
