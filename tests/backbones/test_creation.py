@@ -105,7 +105,8 @@ def test_only_memory_that_is_nobody_elses_is_adopted(kind: str) -> None:
     assert torch.equal(first.weight, values.float())
     assert torch.equal(second.weight, values.float())
     assert first.weight.data_ptr() != second.weight.data_ptr()
-    assert second.weight.untyped_storage().nbytes() == second.weight.nbytes
+    for layer in (first, second):
+        assert layer.weight.untyped_storage().nbytes() == layer.weight.nbytes
 
 
 def test_weights_that_lie_elsewhere_are_copied_into_memory(tmp_path: Path) -> None:
