@@ -9,7 +9,6 @@ queries, keys, values and attention weights are saved for the gradient.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,64 +70,54 @@ def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> AttentionPlan:
     )
 
 
-def attend(q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
-    """Compute attention (G, Tq, W) of queries (G, Tq, W) over keys and values (G, T, 2 W).
+def attend(q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> tuple[Tensor, list[Tensor]]:
+    """Return the attention (G, Tq, W) of queries (G, Tq, W), and what ``attend_backward`` needs.
 
-    ``start`` (2, H, 1, W / H) is the key and value of the start of text.
+    Keys and values are ``kv`` (G, T, 2 W); ``start`` (2, H, 1, W / H) is the key and value of the start of
+    text.
     """
-    out: Tensor = _Attention.apply(q, kv, start, plan)  # type: ignore[no-untyped-call]
-    return out
+    shape, width = q.shape, start.shape[-1]
+    start = start.repeat(1, len(q), 1, 1)
+    q, kv = _gather(q, plan.queries, width), _gather(kv, plan.keys, width)
+    q *= width**-0.5
+    shared = torch.cat([start, _of_prefix(kv, plan)], dim=2)  # (2, G * H, 1 + P, d)
+    shared_k, shared_v = shared.unbind()
+    out = torch.empty_like(q)
+    saved = [shared]
+    views = (_of_queries(q, plan), *_of_keys(kv, plan), _of_queries(out, plan))
+    for bucket, x, k, v, own_out in zip(plan.buckets, *views, strict=True):
+        scores = _products(x, shared_k[:, : 1 + bucket.prefix], k)
+        weights = scores.add_(bucket.mask).softmax(-1)
+        _sums(weights, shared_v[:, : 1 + bucket.prefix], v, out=own_out)
+        saved += [x, k, v, weights]
+    return out.index_select(0, plan.queries_back).view(shape), saved
 
 
-class _Attention(torch.autograd.Function):
-    """``shared`` are keys and values of the start of text and the prefix: (2, G * H, 1 + P, d)."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
-        ctx.plan, ctx.shapes, width = plan, (q.shape, kv.shape), start.shape[-1]
-        start = start.repeat(1, len(q), 1, 1)
-        q, kv = _gather(q, plan.queries, width), _gather(kv, plan.keys, width)
-        q *= width**-0.5
-        shared = torch.cat([start, _of_prefix(kv, plan)], dim=2)
-        shared_k, shared_v = shared.unbind()
-        out = torch.empty_like(q)
-        saved = []
-        views = (_of_queries(q, plan), *_of_keys(kv, plan), _of_queries(out, plan))
-        for bucket, x, k, v, own_out in zip(plan.buckets, *views, strict=True):
-            scores = _products(x, shared_k[:, : 1 + bucket.prefix], k)
-            weights = scores.add_(bucket.mask).softmax(-1)
-            _sums(weights, shared_v[:, : 1 + bucket.prefix], v, out=own_out)
-            saved += [x, k, v, weights]
-        ctx.save_for_backward(shared, *saved)
-        return out.index_select(0, plan.queries_back).view(ctx.shapes[0])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        shared, *saved = ctx.saved_tensors
-        plan: AttentionPlan = ctx.plan
-        width = shared.shape[-1]
-        shared_k, shared_v = shared.unbind()
-        d_out = _gather(gradients[0], plan.queries, width)
-        d_q, d_kv = torch.empty_like(d_out), d_out.new_empty(len(plan.keys), width)
-        # The bucket of the prefix comes first and writes its own gradient; those of other buckets are added.
-        d_prefix_k, d_prefix_v = _of_prefix(d_kv, plan).unbind()
-        views = (
-            *(saved[i::4] for i in range(4)),
-            _of_queries(d_out, plan),
-            _of_queries(d_q, plan),
-            *_of_keys(d_kv, plan),
-        )
-        for bucket, x, k, v, weights, d, d_x, d_k, d_v in zip(plan.buckets, *views, strict=True):
-            # Softmax: dS = A (dA - sum dA A), the sum over everything that a query attends to.
-            d_weights = _products(d, shared_v[:, : 1 + bucket.prefix], v)
-            d_scores = d_weights.sub_((d_weights * weights).sum(-1, keepdim=True)).mul_(weights)
-            _sums(d_scores, shared_k[:, : 1 + bucket.prefix], k, out=d_x)
-            _transposed_sums(d_scores, x, bucket.prefix, d_prefix_k, out=d_k)
-            _transposed_sums(weights, d, bucket.prefix, d_prefix_v, out=d_v)
-        d_q *= width**-0.5
-        q_shape, kv_shape = ctx.shapes
-        d_q, d_kv = d_q.index_select(0, plan.queries_back), d_kv.index_select(0, plan.keys_back)
-        return d_q.view(q_shape), d_kv.view(kv_shape), None, None
+def attend_backward(gradient: Tensor, saved: Sequence[Tensor], plan: AttentionPlan) -> tuple[Tensor, Tensor]:
+    """Return the gradients in queries, and in keys and values, of a ``gradient`` in the attention."""
+    shared, *of_buckets = saved
+    groups, width = len(gradient), shared.shape[-1]
+    shared_k, shared_v = shared.unbind()
+    d_out = _gather(gradient, plan.queries, width)
+    d_q, d_kv = torch.empty_like(d_out), d_out.new_empty(len(plan.keys), width)
+    # The bucket of the prefix comes first and writes its own gradient; those of other buckets are added.
+    d_prefix_k, d_prefix_v = _of_prefix(d_kv, plan).unbind()
+    views = (
+        *(of_buckets[i::4] for i in range(4)),
+        _of_queries(d_out, plan),
+        _of_queries(d_q, plan),
+        *_of_keys(d_kv, plan),
+    )
+    for bucket, x, k, v, weights, d, d_x, d_k, d_v in zip(plan.buckets, *views, strict=True):
+        # Softmax: dS = A (dA - sum dA A), the sum over everything that a query attends to.
+        d_weights = _products(d, shared_v[:, : 1 + bucket.prefix], v)
+        d_scores = d_weights.sub_((d_weights * weights).sum(-1, keepdim=True)).mul_(weights)
+        _sums(d_scores, shared_k[:, : 1 + bucket.prefix], k, out=d_x)
+        _transposed_sums(d_scores, x, bucket.prefix, d_prefix_k, out=d_k)
+        _transposed_sums(weights, d, bucket.prefix, d_prefix_v, out=d_v)
+    d_q *= width**-0.5
+    d_q, d_kv = d_q.index_select(0, plan.queries_back), d_kv.index_select(0, plan.keys_back)
+    return d_q.view_as(gradient), d_kv.view(groups, -1, 2 * gradient.shape[-1])
 
 
 def _products(x: Tensor, shared: Tensor, own: Tensor) -> Tensor:

@@ -14,36 +14,23 @@ The number of operations falls to a twentieth for a shared context and to a quar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, normalize, silu
+from torch.nn.functional import layer_norm, normalize
 
-from lsncli.prompts.attention import AttentionPlan, attend, plan
-from lsncli.prompts.kernels import LinearMap, linear_map, pick_kernel
+from lsncli.prompts.attention import plan
+from lsncli.prompts.kernels import linear_map, pick_kernel
+from lsncli.prompts.layers import Constants, Layer, run
 from lsncli.prompts.layout import Encoder, PromptLayout, Vocabulary
-from lsncli.prompts.packing import Activation, Linear, Norm, Packing, Weights, pack, packed_rows
+from lsncli.prompts.packing import Linear, Norm, Packing, Weights, pack, packed_rows
 
 QUICK = 1.702
 
 SAVED_WIDTHS = 15
 """Memory of a packed row in a layer at the peak of a step, in multiples of the width, as measured: residual
 stream, queries, keys, values, the wide activation (4), attention weights, and allocator overhead."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A block whose linear layers are bound to a kernel, with its constants of the start of text."""
-
-    norm1: Norm
-    q: LinearMap
-    kv: LinearMap
-    out: LinearMap
-    norm2: Norm
-    up: LinearMap
-    down: LinearMap
-    start: Tensor
-    """(2, H, 1, W / H): key and value."""
 
 
 @dataclass(frozen=True)
@@ -74,41 +61,28 @@ class FastTower:
         with torch.no_grad():
             embedding = self.vocabulary.embedding.to(positions.dtype)
             frozen = embedding[packing.frozen] + positions[packing.frozen_positions]
-            frozen_q, frozen_kv = self._queries_and_keys(self.layers[0], frozen)
+            frozen_q, frozen_kv = self.layers[0].queries_and_keys(frozen)
             words = embedding[[max(token, 0) for token in packing.prefix]]
 
-        def plans_of(groups: int) -> tuple[AttentionPlan, AttentionPlan]:
-            """Plans for all layers but the last, and for the last."""
+        @cache  # most passes have one group
+        def constants(groups: int) -> Constants:
             heads = self.weights.heads
-            return plan(packing.all_rows, groups, heads), plan(packing.ends_only, groups, heads)
-
-        plans = {1: plans_of(1)}  # most passes have one group; other plans are added on demand
+            return Constants(
+                layers=self.layers,
+                frozen=frozen,
+                frozen_q=frozen_q,
+                frozen_kv=frozen_kv,
+                all_rows=plan(packing.all_rows, groups, heads),
+                ends_only=plan(packing.ends_only, groups, heads),
+                ends=packing.ends,
+            )
 
         def encode(contexts: Tensor) -> Tensor:
             contexts = contexts.to(positions.dtype)
-            groups = len(contexts)
-            if groups not in plans:
-                plans[groups] = plans_of(groups)
-            all_rows, ends_only = plans[groups]
             prefix = _prefix(packing.prefix, words, contexts) + prefix_positions
             own = _own_vectors(packing, contexts) + learned_positions
-            moving = torch.cat([prefix, own], dim=1)
-            x = torch.cat([moving, frozen.expand(groups, -1, -1)], dim=1)
-            q, kv = self._queries_and_keys(self.layers[0], moving)
-            q = torch.cat([q, frozen_q.expand(groups, -1, -1)], dim=1)
-            kv = torch.cat([kv, frozen_kv.expand(groups, -1, -1)], dim=1)
-            *before, last = self.layers
-            for i, layer in enumerate(before):
-                if i:
-                    q, kv = self._queries_and_keys(layer, x)
-                x = self._block(layer, x, q, kv, all_rows)
-            if before:
-                inside = _norm(x, last.norm1)
-                q, kv = last.q(inside.index_select(1, packing.ends)), last.kv(inside)
-            else:
-                q = q.index_select(1, packing.ends)
-            x = self._block(last, x.index_select(1, packing.ends), q, kv, ends_only)
-            return normalize(self._project(_norm(x, self.weights.final)).float(), dim=-1)
+            ends = run(torch.cat([prefix, own], dim=1), constants(len(contexts)))
+            return normalize(self._project(_norm(ends, self.weights.final)).float(), dim=-1)
 
         return encode
 
@@ -116,14 +90,6 @@ class FastTower:
         """Estimate the bytes that one context of ``layout`` saves for its gradient."""
         floats = packed_rows(layout) * len(self.layers) * SAVED_WIDTHS * self.vocabulary.width
         return floats * self.weights.positions.element_size()
-
-    def _queries_and_keys(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        inside = _norm(x, layer.norm1)
-        return layer.q(inside), layer.kv(inside)
-
-    def _block(self, layer: Layer, x: Tensor, q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
-        attended = attend(q, kv, layer.start, plan)
-        return _after_attention(layer, x, attended, self.weights.activation)
 
     def _project(self, x: Tensor) -> Tensor:
         projection = self.weights.projection
@@ -157,19 +123,13 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
             out=linear_map(block.out, kernel),
             norm2=block.norm2,
             up=linear_map(up, kernel),
+            activation=weights.activation,
             down=linear_map(down, kernel),
             start=key_and_value,
         )
-        value = key_and_value[1].view(1, 1, -1)
-        start = _after_attention(layer, start, value, weights.activation)
+        start, _ = layer.after_attention(start, key_and_value[1].view(1, 1, -1))
         layers.append(layer)
     return tuple(layers)
-
-
-def _after_attention(layer: Layer, x: Tensor, attended: Tensor, activation: Activation) -> Tensor:
-    x = x + layer.out(attended)
-    wide = layer.up(_norm(x, layer.norm2))
-    return x + layer.down(gelu(wide) if activation == "gelu" else silu(wide))
 
 
 def _parts(layer: Linear, first: int) -> tuple[Linear, Linear]:

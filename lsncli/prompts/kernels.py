@@ -10,9 +10,9 @@ The oneDNN operators are those of torch's compiler, not a public interface: ``wo
 
 import statistics
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -78,9 +78,6 @@ def works() -> bool:
 
 KERNELS = ("auto", "torch", "onednn")
 
-LinearMap = Callable[[Tensor], Tensor]
-"""(..., in) -> (..., out), differentiable in its input alone."""
-
 LEAD = 1.25
 """How many times faster oneDNN must be in the benchmark to be used."""
 
@@ -106,30 +103,31 @@ def pick_kernel(name: str, width: int, device: torch.device, dtype: torch.dtype)
     return name
 
 
+@dataclass(frozen=True)
+class LinearMap:
+    """A frozen layer (..., in) -> (..., out), computed by a kernel; make one with ``linear_map``."""
+
+    layer: Linear
+    packed: tuple[Tensor, Tensor] | None
+    """The matrix and its transpose in oneDNN's layout; None for torch's kernel."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed is None:
+            return linear(x, self.layer.weight, self.layer.bias)
+        return multiply(x, self.packed[0], self.layer.bias)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Return the gradient in the input of a gradient in the output."""
+        if self.packed is None:
+            return gradient @ self.layer.weight
+        return multiply(gradient, self.packed[1], None)
+
+
 def linear_map(layer: Linear, kernel: str) -> LinearMap:
     """Return the layer as a function of its input, computed by ``kernel``."""
     if kernel == "torch":
-        return lambda x: linear(x, layer.weight, layer.bias)
-    forward, backward = pack(layer.weight), pack(layer.weight.T.contiguous())
-
-    def apply(x: Tensor) -> Tensor:
-        y: Tensor = _OneDnn.apply(x, forward, backward, layer.bias)  # type: ignore[no-untyped-call]
-        return y
-
-    return apply
-
-
-class _OneDnn(torch.autograd.Function):
-    """y = x A^T + b and dx = dy A, both with weights in oneDNN's own layout."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, packed: Tensor, packed_back: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.packed_back = packed_back
-        return multiply(x, packed, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        return multiply(gradients[0], ctx.packed_back, None), None, None, None
+        return LinearMap(layer, None)
+    return LinearMap(layer, (pack(layer.weight), pack(layer.weight.T.contiguous())))
 
 
 @cache

@@ -9,11 +9,33 @@ from hypothesis import strategies as st
 from torch import Tensor
 from tower_samples import CLASSES, HEADS, VOCABULARY, WIDTH, random
 
-from lsncli.prompts.attention import AttentionPlan, attend, plan
+from lsncli.prompts import attention
+from lsncli.prompts.attention import AttentionPlan, plan
 from lsncli.prompts.layout import PromptLayout, context_layout, text_layout
 from lsncli.prompts.packing import pack, packed_rows
 
 CPU = torch.device("cpu")
+
+
+class _Attention(torch.autograd.Function):
+    """Both passes as one operation of autograd."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
+        out, saved = attention.attend(q, kv, start, plan)
+        ctx.plan = plan
+        ctx.save_for_backward(*saved)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return *attention.attend_backward(gradient, ctx.saved_tensors, ctx.plan), None, None
+
+
+def attend(q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> Tensor:
+    out: Tensor = _Attention.apply(q, kv, start, plan)
+    return out
+
 
 LAYOUTS = {
     "shared in front": context_layout(VOCABULARY, CLASSES, 3),
