@@ -21,12 +21,15 @@ from lsncli.evaluation.evaluate import AVERAGE, Evaluation, EvaluationPlan, eval
 from lsncli.intervals import METRICS
 from lsncli.methods.cache import Cache
 from lsncli.methods.candidates import TOP, WordFeatures, propose
-from lsncli.methods.heads import Heads, LoadBackbone
+from lsncli.methods.heads import Heads, LoadBackbone, RecentCosines
 from lsncli.methods.inputs import NO_IMAGES
 from lsncli.methods.prepared import prepare_method
 from lsncli.methods.scoring import load_cached_scores
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.validation import parse_json
+
+RECENT = RecentCosines()
+"""Shared by the rows of a table: "CoCoOp" and "CoCoOp + LSN" have the same positive prompts."""
 
 
 def write_candidates(score: ScoreJob, heads: Heads, progress: ProgressCallback = silent) -> None:
@@ -124,7 +127,7 @@ def score_splits(
     files = {kind: learned_file(work, key) for kind, (_, key) in score.learned.items()}
     row_work = replace(work, files=files, words=score.word_list)
     rows = task.rows(score.row.shots, score.seed).train if score.row.fits_rows else task.train.rows
-    heads = Heads(row_work, task.train.classes, model, Cache(work.cache), rows)
+    heads = Heads(row_work, task.train.classes, model, Cache(work.cache), rows, RECENT)
     if score.words:
         write_candidates(score, heads, progress)
     prepared = prepare_method(score.method, heads, rows, task.train, heads.cache, device, NO_IMAGES)

@@ -48,13 +48,43 @@ def build_head(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array
     return Head(source.classes, bind(source.weights, True), source.scale, negative, source.bias)
 
 
+class RecentCosines:
+    """The latest cosines with CoCoOp prompts, by what they were computed from, for heads that are made anew.
+
+    Up to ``size`` bytes.
+    """
+
+    def __init__(self, size: int = 1 << 26) -> None:
+        self._left = size
+        self._found: dict[str, Float64Array] = {}
+
+    def get(self, key: str, compute: Callable[[], Float64Array]) -> Float64Array:
+        """Return the cosines of ``key``, computed if they are not kept. Read-only."""
+        cosines = self._found.pop(key, None)
+        if cosines is None:
+            cosines = compute()
+            cosines.flags.writeable = False
+            self._left -= cosines.nbytes
+        self._found[key] = cosines  # the latest is the last
+        while self._left < 0:
+            self._left += self._found.pop(next(iter(self._found))).nbytes
+        return cosines
+
+
 def bind_text(
-    text: HeadText, classes: tuple[str, ...], tower: Callable[[], TextTower], *, ensemble: bool
+    text: HeadText,
+    classes: tuple[str, ...],
+    tower: Callable[[], TextTower],
+    *,
+    ensemble: bool,
+    model: str = "",
+    recent: RecentCosines | None = None,
 ) -> Float64Array | CosineFunction:
     """Return text features as they are, and CoCoOp prompts as a function from features to cosines.
 
     The function caches its last result: several methods on the same rows, and the prediction of their
-    classes, take one text pass per image.
+    classes, take one text pass per image. With ``recent`` and the digest of the ``model``, so do heads that
+    are made anew for the same prompts.
     """
     if not isinstance(text, Conditional):
         return text
@@ -69,7 +99,16 @@ def bind_text(
     )
     meta = {name: torch.from_numpy(array) for name, array in text.meta.items()}
     compute = conditional_cosines(frozen, torch.from_numpy(text.contexts), meta, layout, ensemble=ensemble)
-    return _CachedCosines(compute, text.meta["hidden.weight"].shape[-1])
+    if recent is None:
+        cosines = compute
+    else:
+        where = model, frozen.path, str(frozen.device), classes, ensemble
+        key = digest("cosines", where, text.contexts, text.meta, settings)
+
+        def cosines(features: FloatArray) -> Float64Array:
+            return recent.get(digest(key, features), lambda: compute(features))
+
+    return _CachedCosines(cosines, text.meta["hidden.weight"].shape[-1])
 
 
 class _CachedCosines:
@@ -110,6 +149,8 @@ class Heads:
     """Where text features of hand-written prompts are cached."""
     rows: Rows | None = None
     """Training rows, whose labels index ``classes``, for class means."""
+    recent: RecentCosines | None = None
+    """Cosines with CoCoOp prompts that other heads have computed."""
 
     def head(self, name: str, *, negatives: bool) -> Head:
         """Return a head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
@@ -161,7 +202,14 @@ class Heads:
     ) -> Float64Array | CosineFunction:
         """Call ``bind_text`` once for each text, so that methods on the same prompts share their cosines."""
         if id(text) not in self._bound_texts:
-            self._bound_texts[id(text)] = bind_text(text, classes, lambda: self.tower, ensemble=ensemble)
+            self._bound_texts[id(text)] = bind_text(
+                text,
+                classes,
+                lambda: self.tower,
+                ensemble=ensemble,
+                model=self.fingerprint.digest,
+                recent=self.recent,
+            )
         return self._bound_texts[id(text)]
 
     @cached_property

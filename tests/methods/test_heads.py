@@ -11,7 +11,7 @@ from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones.text import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.cache import Cache
-from lsncli.methods.heads import Heads, head_from, make_head
+from lsncli.methods.heads import Heads, RecentCosines, head_from, make_head
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import negative_cosines, positive_cosines, predict
@@ -95,6 +95,39 @@ def test_the_same_rows_are_encoded_once(work, features, tiny_backbone, monkeypat
     assert encoded == [6, 6]
     with pytest.raises(ValueError, match="read-only"):
         first[:] = 0
+
+
+def test_heads_that_are_made_anew_share_recent_cosines_of_the_same_prompts(
+    work, features, tiny_backbone, monkeypatch
+) -> None:
+    encoded, recent = count_rows(monkeypatch), RecentCosines()
+
+    def cosines(rows: np.ndarray, recent: RecentCosines | None = recent) -> np.ndarray:
+        made = Heads(work, CLASSES, lambda: tiny_backbone, recent=recent)
+        return positive_cosines(made.head("positive", negatives=False), rows)
+
+    write_prompts(work, tiny_backbone, "positive", "cocoop")
+    first = cosines(features)
+    assert cosines(features.copy()) is first
+    assert encoded == [6]
+    np.testing.assert_array_equal(cosines(features, None), first)
+    cosines(features[:5])
+    assert encoded == [6, 6, 5]
+    write_prompts(work, tiny_backbone, "positive", "cocoop", 2)
+    assert not np.array_equal(cosines(features), first)
+    assert encoded[-1] == 6
+
+
+def test_recent_cosines_are_kept_up_to_a_size() -> None:
+    recent, computed = RecentCosines(size=2 * 80), []
+
+    def get(key: str) -> float:
+        return float(recent.get(key, lambda: computed.append(key) or np.full(10, len(computed)))[0])
+
+    assert [get(key) for key in "abacab"] == [1, 2, 1, 3, 1, 4]
+    assert computed == ["a", "b", "c", "b"]
+    large = RecentCosines(size=79)
+    assert [float(large.get("a", lambda: np.ones(10))[0]) for _ in range(2)] == [1, 1]
 
 
 def test_features_of_another_model_or_not_finite_are_refused(work, features, tiny_backbone) -> None:
