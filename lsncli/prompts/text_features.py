@@ -8,6 +8,7 @@ forward pass, and only where the whole layout does not fit.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -45,21 +46,27 @@ class Bounded:
     """
 
     def __init__(self, tower: TextTower, layout: PromptLayout, memory: int) -> None:
-        self._tower, self._layout = tower, layout
+        self._tower, self._layout, self._memory = tower, layout, memory
         self._need, self._count = tower.activation_bytes(layout), len(layout.prompts)
         self._groups = 1
-        self._divide(memory)
 
-    def _divide(self, memory: int) -> None:
-        """Choose chunks that fit into ``memory`` bytes."""
-        self._memory = memory
-        parts = self._parts = min(self._count, -(-self._need // max(1, memory)))
-        edges = [round(i * self._count / parts) for i in range(parts + 1)]
-        self._encoders = [
+    @property
+    def _parts(self) -> int:
+        """Number of parts that the classes are split into."""
+        return min(self._count, -(-self._need // max(1, self._memory)))
+
+    @property
+    def _at_once(self) -> int:
+        """Number of contexts of a chunk."""
+        return max(1, self._memory // max(1, -(-self._need // self._parts)))
+
+    @cached_property
+    def _encoders(self) -> list[tuple[slice, Encoder]]:
+        edges = [round(i * self._count / self._parts) for i in range(self._parts + 1)]
+        return [
             (slice(first, last), self._tower.encoder(self._layout.part(first, last)))
             for first, last in pairwise(edges)
         ]
-        self._at_once = max(1, memory // max(1, -(-self._need // parts)))
 
     def __call__(self, contexts: Tensor) -> Tensor:
         """Encode contexts; see ``Encoder``."""
@@ -72,7 +79,8 @@ class Bounded:
         """Use half of the memory from now on; return False if chunks cannot be smaller."""
         if self._parts == self._count and min(self._at_once, self._groups) == 1:
             return False
-        self._divide(min(self._memory, self._need * self._groups) // 2)
+        self._memory = min(self._memory, self._need * self._groups) // 2
+        self.__dict__.pop("_encoders", None)
         return True
 
     def _encode(self, contexts: Tensor) -> Tensor:

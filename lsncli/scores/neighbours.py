@@ -1,6 +1,7 @@
 """Nearest-neighbour search in a bank of training features, in tiles, on the CPU or a CUDA device."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsncli.device import pick_device
 from lsncli.errors import LsnError
-from lsncli.memory import out_of_memory
+from lsncli.memory import with_less
 from lsncli.scores.common import check_features
 from lsncli.scores.score import Scorer
 from lsncli.types import Float64Array, FloatArray, unit
@@ -31,10 +32,21 @@ def neighbour_scorer(
     """
     target = pick_device(device)
     place = target if target.type == "cuda" else torch.device("cpu")
-    tiles = _resident(bank, place) if place.type == "cuda" else []
+    tiles: list[torch.Tensor] = []
+    keep = place.type == "cuda"
+
+    def less() -> bool:
+        """Send the bank for every search."""
+        nonlocal keep
+        tiles.clear()
+        kept, keep = keep, False
+        return kept
 
     def search(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ``k`` largest similarities (N, k) of unit ``rows`` (N, D), and their bank rows."""
+        rows = rows.to(place)
+        if keep and not tiles:
+            tiles.extend([_tile(bank, start).to(place) for start in range(0, len(bank), BANK)])
         best = rows.new_empty((len(rows), 0))
         indices = torch.empty((len(rows), 0), dtype=torch.int64, device=rows.device)
         for start in range(0, len(bank), BANK):
@@ -51,21 +63,11 @@ def neighbour_scorer(
         scores = np.empty(len(features))
         for start in range(0, len(features), ROWS):
             rows = unit(features[start : start + ROWS])
-            best, indices = search(torch.from_numpy(rows).to(place))
+            best, indices = with_less(partial(search, torch.from_numpy(rows)), less)
             scores[start : start + ROWS] = reduce(rows, best.cpu().numpy(), indices.cpu().numpy())
         return scores
 
     return score
-
-
-def _resident(bank: FloatArray, device: torch.device) -> list[torch.Tensor]:
-    """Return the tiles of the bank on the card; none if they do not fit, and are sent for every search."""
-    try:
-        return [_tile(bank, start).to(device) for start in range(0, len(bank), BANK)]
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-        return []
 
 
 def check_neighbours(name: str, k: int, rows: int) -> None:

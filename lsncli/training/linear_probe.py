@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,20 @@ from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
-from lsncli.memory import memory_errors, out_of_memory
+from lsncli.memory import memory_errors, with_less
 from lsncli.methods.holdout import HoldoutRows, check_held_out
 from lsncli.methods.workspace import Workspace
 from lsncli.scores.common import CHUNK, check_features
 from lsncli.scores.neighbours import unit_rows
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
-from lsncli.types import Fingerprint, Float64Array, FloatArray, Labels, Rows, unit
+from lsncli.types import Fingerprint, Float64Array, FloatArray, Rows, unit
 
 TOLERANCE = 1e-3
 """Optimisation stops at this fraction of the gradient at zero weights."""
 MAX_ITERATIONS = 1000
+SMALLEST = 64
+"""Rows of a chunk below which less memory is not tried."""
 SWEEP = (1.0, 10.0, 100.0, 1000.0)
 """Strengths C that are tried. CLIP's own probes used C = 0.316 on features of length 10, which is some 30 on
 unit ones."""
@@ -103,7 +104,7 @@ def _fit(
     progress: ProgressCallback,
 ) -> Iterator[LinearProbe]:
     chunks = _Chunks(rows, where)
-    mean, values, vectors = _geometry(chunks)
+    mean, values, vectors = with_less(lambda: _geometry(chunks), chunks.less)
     weights = torch.zeros(classes, len(mean), dtype=torch.float64, device=where)
     bias = torch.zeros(classes, dtype=torch.float64, device=where)
     for strength in strengths:
@@ -116,7 +117,9 @@ def _fit(
         ) -> tuple[float, Float64Array]:
             point = torch.from_numpy(flat).to(where).view(classes, -1)
             weights, bias = point[:, :-1] @ whitening, point[:, -1] * classes**0.5
-            value, by_weights, by_bias = _mean_loss(chunks, mean, weights, bias)
+            value, by_weights, by_bias = with_less(
+                lambda: _mean_loss(chunks, mean, weights, bias), chunks.less
+            )
             value += decay / 2 * float((weights**2).sum())
             progress(1, f"C {1 / (decay * len(rows)):g}, loss {value:.4f}")
             gradient = torch.cat(
@@ -142,45 +145,45 @@ def _minimum(
     return minimum
 
 
-@dataclass(frozen=True)
 class _Chunks:
-    """Chunks of unit rows in float64 and of their labels, on a device."""
+    """Chunks of unit rows in float64 and of their labels, on a device.
 
-    rows: Rows
-    device: torch.device
+    CUDA keeps the rows in their stored precision, so that hundreds of evaluations do not send them again,
+    unless they do not fit.
+    """
+
+    def __init__(self, rows: Rows, device: torch.device) -> None:
+        self.rows, self.device = rows, device
+        self._size = CHUNK
+        self._keep = device.type == "cuda"
+        self._kept: list[tuple[Tensor, Tensor]] = []
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.device.type == "cuda" and self._on_card:
-            yield from ((unit_rows(features), labels) for features, labels in self._on_card)
+        if self._keep and not self._kept:
+            self._kept = [
+                (torch.tensor(features).to(self.device), labels) for features, labels in self._stored()
+            ]
+        if self._kept:
+            yield from ((unit_rows(features), labels) for features, labels in self._kept)
             return
         for features, labels in self._stored():
-            yield (
-                torch.from_numpy(unit(features)).to(self.device),
-                torch.from_numpy(labels).long().to(self.device),
-            )
+            yield torch.from_numpy(unit(features)).to(self.device), labels
 
-    def _stored(self) -> Iterator[tuple[FloatArray, Labels]]:
-        for start in range(0, len(self.rows), CHUNK):
-            yield self.rows.features[start : start + CHUNK], self.rows.labels[start : start + CHUNK]
+    def _stored(self) -> Iterator[tuple[FloatArray, Tensor]]:
+        for start in range(0, len(self.rows), self._size):
+            labels = torch.from_numpy(self.rows.labels[start : start + self._size]).long()
+            yield self.rows.features[start : start + self._size], labels.to(self.device)
 
-    @cached_property
-    def _on_card(self) -> list[tuple[Tensor, Tensor]]:
-        """The rows in their stored precision: hundreds of evaluations do not send them again.
-
-        None if they do not fit.
-        """
-        try:
-            return [
-                (torch.tensor(features).to(self.device), torch.from_numpy(labels).long().to(self.device))
-                for features, labels in self._stored()
-            ]
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            return []
+    def less(self) -> bool:
+        """Use less memory from now on; return False if that is not possible."""
+        if self._keep:
+            self._keep, self._kept = False, []
+            return True
+        self._size //= 2
+        return self._size >= SMALLEST
 
 
 def _geometry(chunks: _Chunks) -> tuple[Tensor, Tensor, Tensor]:

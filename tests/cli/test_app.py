@@ -268,6 +268,18 @@ class TestErrors:
         assert done.err == "Warning: The GPU is not used: its driver is old.\nError: This is the end.\n"
         assert warnings.showwarning is shown
 
+    def test_no_memory_is_no_bug(self, lsn, work, monkeypatch) -> None:
+        def full(*_: object, **__: object) -> NoReturn:
+            raise MemoryError("Unable to allocate 8 EiB")
+
+        monkeypatch.setattr("lsncli.store.reader.list_splits", full)
+        done = lsn("store", "info", "-q")
+        assert done.code == 1
+        assert done.err.startswith(
+            "Error: There is not enough memory: Unable to allocate 8 EiB.\nUse a smaller"
+        )
+        assert "bug" not in done.err
+
     def test_an_unexpected_exception_becomes_a_sentence(self, lsn, work, broken) -> None:
         done = lsn("store", "info", "-q")
         assert (done.code, done.out) == (1, "")

@@ -1,6 +1,7 @@
 """ODIN from pixels: one image at a time by the published recipe, and images that are not the split's."""
 
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,27 @@ def test_it_is_the_published_step_image_by_image(folder, split, tiny_backbone, b
     changed = np.abs(np.stack(expected) - plain).max()
     # Where a gradient is zero but for rounding its sign is anybody's: a few pixels of thousands.
     assert np.abs(found - np.stack(expected)).max() < 0.02 * changed
+
+
+def test_where_memory_runs_out_fewer_images_take_the_step_at_a_time(
+    folder, split, tiny_backbone, head
+) -> None:
+    items = images_of(split, [folder])
+
+    @dataclass(frozen=True)
+    class Tight(type(tiny_backbone)):
+        room: int = 1
+
+        def differentiable(self, pixels: torch.Tensor) -> torch.Tensor:
+            if len(pixels) > self.room:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super().differentiable(pixels)
+
+    whole = perturbed(items, tiny_backbone, head, TAU, EPS, **HOW)
+    found = perturbed(items, Tight(**vars(tiny_backbone)), head, TAU, EPS, **HOW)
+    np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-4)
+    with pytest.raises(LsnError, match="not enough memory for the gradients of one image at a time"):
+        perturbed(items, Tight(**vars(tiny_backbone), room=0), head, TAU, EPS, **HOW)
 
 
 def test_the_mini_model_takes_the_same_step(folder) -> None:

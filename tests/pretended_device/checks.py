@@ -7,18 +7,24 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
 from photo_samples import photos
+from PIL import Image
 from pretended_card import CARD, DEVICE, OnCard, WrongDevice
 from workspace_samples import CLASSES, clusters
 
 from lsncli.backbones import Backbone, load_backbone, with_relevance, with_text
 from lsncli.device import apply_precision, pick_device, seeded
-from lsncli.extraction.encoder import encode_stream
+from lsncli.errors import LsnError
+from lsncli.explanation.saliency import explain
+from lsncli.extraction.encoder import encode_batch, encode_stream, mover
 from lsncli.images.listing import list_images
+from lsncli.images.loader import Batch
+from lsncli.memory import InParts
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts import fast_tower, learner
 from lsncli.prompts.clipn import NoSettings, learn_no, text_rows
@@ -35,6 +41,7 @@ from lsncli.training.linear_probe import fit_probes
 from lsncli.types import Head, Rows, unit
 
 Both = dict[str, Backbone]
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +260,73 @@ class TestScores:
         test = clusters("test", 21, seed=1).features
         found = {device: ready(score, head, rows, device)(test) for device in ("cpu", "cuda")}
         close(found["cuda"], found["cpu"], 1e-5)
+
+
+def measured(run: Callable[[], T]) -> tuple[T, int]:
+    """The result, and the bytes that it takes on the card."""
+    start = CARD.peak = CARD.live
+    return run(), CARD.peak - start
+
+
+class TestOutOfMemory:
+    """With less room than the first attempt takes: the same results, or a sentence."""
+
+    def test_images_are_encoded_fewer_at_a_time(self, both: Both) -> None:
+        pixels = torch.randn(16, 3, 32, 32, generator=seeded(6))
+        whole, need = measured(lambda: both["cuda"].encode(pixels))
+        for share in (0.9, 0.5, 0.3):
+            with CARD.limited(share * need):
+                close(InParts(both["cuda"].encode)(pixels), whole, 2e-3)
+            assert CARD.refused
+        alone = Batch(0, 16, pixels, np.zeros(16), tuple(map(str, range(16))), ())
+        with CARD.limited(0.01 * need):
+            assert mover(DEVICE)(alone) is alone  # the encoder sends it in parts
+            with pytest.raises(LsnError, match="not enough memory for one image at a time"):
+                encode_batch(alone, both["cuda"])
+
+    @pytest.mark.parametrize("name", ["positive", "specific", "cocoop"])
+    def test_a_training_continues_in_chunks(self, both: Both, rows: Rows, name: str) -> None:
+        tower = with_text(both["cuda"]).text_tower(kernel="torch")
+        classes = [f"{word} number {number}" for number in range(10) for word in CLASSES]
+        whole, need = measured(lambda: learn(tower, rows, classes, SETTINGS[name]))
+        with CARD.limited(need * 2 // 3):
+            found = learn(tower, rows, classes, SETTINGS[name])
+        assert CARD.refused
+        close(found.contexts, whole.contexts)
+        with CARD.limited(4000), pytest.raises(LsnError, match="not enough memory for a step of the train"):
+            learn(tower, rows, CLASSES, SETTINGS[name])
+
+    def test_the_first_step_of_an_optimizer_is_a_sentence(self, both: Both, rows: Rows, monkeypatch) -> None:
+        tower = with_text(both["cuda"]).text_tower(kernel="torch")
+        step = torch.optim.Adam.step
+
+        def full(self: torch.optim.Adam) -> object:
+            with CARD.limited(0):  # its momenta have no room
+                return step(self)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", full)
+        with pytest.raises(LsnError, match="not enough memory for a step of the training") as caught:
+            learn(tower, rows, CLASSES, SETTINGS["front, adam"])
+        assert "Finished epochs are kept" in caught.value.hint
+
+    def test_what_does_not_fit_is_sent_again(self, rows: Rows) -> None:
+        many = Rows(np.repeat(rows.features, 400, axis=0), np.repeat(rows.labels, 400))
+        kept = many.features.nbytes
+        score, head = load_score("knn", k=5), Head(CLASSES, unit(np.eye(3, 32)), 100.0)
+        for run in (
+            lambda: next(fit_probes(many, 3, [10.0], DEVICE)).weights,
+            lambda: ready(score, head, many, "cuda")(rows.features[:2]),
+        ):
+            whole, need = measured(run)
+            with CARD.limited(need - kept // 2):
+                close(run(), whole, 1e-6)
+            assert CARD.refused
+
+    def test_relevance_is_a_sentence(self, both: Both) -> None:
+        head = Head(CLASSES, unit(np.random.default_rng(5).normal(size=(3, 32))), 100.0)
+        image = Image.new("RGB", (40, 40), (200, 10, 10))
+        with CARD.limited(20_000), pytest.raises(LsnError, match="not enough memory for the gradients"):
+            explain(both["cuda"], head, image)
 
 
 UNEQUAL = {"device", "images_per_second", "read", "decode", "waiting", "encode", "write", "seconds"}

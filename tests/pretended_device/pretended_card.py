@@ -93,6 +93,8 @@ class Card:
     def __init__(self) -> None:
         self.limit: float = float("inf")
         """Bytes that fit."""
+        self.refused = 0
+        """How often something did not fit, since the limit was set."""
         self.live = 0
         self.peak = 0
         self.ran: Counter[str] = Counter()
@@ -100,9 +102,9 @@ class Card:
         self._storages: Counter[int] = Counter()
 
     @contextlib.contextmanager
-    def limited(self, spare: int) -> Iterator[None]:
+    def limited(self, spare: float) -> Iterator[None]:
         """Leave ``spare`` bytes beside what is there now."""
-        self.limit = self.live + spare
+        self.limit, self.refused = self.live + spare, 0
         try:
             yield
         finally:
@@ -114,6 +116,7 @@ class Card:
         place, size = storage.data_ptr(), storage.nbytes()
         if place and not self._storages[place]:
             if self.live + size > self.limit:
+                self.refused += 1
                 raise torch.cuda.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes.")
             self.live += size
             self.peak = max(self.peak, self.live)

@@ -99,6 +99,51 @@ def test_without_a_gradient_there_is_no_second_pass() -> None:
     assert len(counting.calls) == 3 * 2
 
 
+class Tight(CountingTower):
+    """Has room for ``ROOM`` prompts, of all groups together."""
+
+    ROOM = 4
+
+    def encoder(self, layout: PromptLayout) -> Encoder:
+        inner = super().encoder(layout)
+
+        def encode(contexts: Tensor) -> Tensor:
+            if len(contexts) * len(layout.prompts) > self.ROOM:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return inner(contexts)
+
+        return encode
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5])
+@pytest.mark.parametrize("memory", [1 << 40, 900])
+def test_without_a_gradient_chunks_shrink_until_they_fit(groups: int, memory: int) -> None:
+    names = [f"{name} {number}" for number in range(3) for name in CLASSES]
+    layout = context_layout(VOCABULARY, names, 2)
+    contexts = random(groups, 2, WIDTH, seed=1)
+    with torch.no_grad():
+        found = bounded(Tight(), layout, memory)(contexts)
+        expected = bounded(CountingTower(), layout, memory)(contexts)
+    assert torch.equal(found, expected)
+
+
+def test_chunks_shrink_to_one_class_of_one_context_and_no_further() -> None:
+    layout = context_layout(VOCABULARY, CLASSES, 2)
+    encode, sizes = bounded(CountingTower(), layout, 1 << 40), []
+    contexts = random(4, 2, WIDTH, seed=1)
+    while True:
+        tower = encode._tower
+        tower.calls.clear()
+        features = encode(contexts)
+        sizes.append(max(groups * len(prompts) for groups, prompts in tower.calls))
+        if not encode.halve():
+            break
+        assert encode._memory < 1200
+    assert features.shape[:2] == (4, 3)
+    assert (sizes[0], sizes[-1]) == (12, 1)
+    assert sizes == sorted(sizes, reverse=True)
+
+
 def test_the_gradient_goes_on_through_what_the_contexts_are_made_of() -> None:
     layout = context_layout(VOCABULARY, CLASSES, 2)
     shift = random(3, 1, WIDTH, seed=2).requires_grad_()

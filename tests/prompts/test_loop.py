@@ -128,6 +128,29 @@ class TestEpoch:
         run_epoch(data, torch.optim.SGD([point], lr=0.5), lambda *_: 3 * point.sum(), lambda *_: None)
         assert point.item() == -2 * 0.5 * 3
 
+    def test_a_gradient_is_computed_again_while_it_can_take_less_memory(self) -> None:
+        data = batches(made_rows(10), 3, 5, seeded(0), CPU)
+        point, room = torch.zeros(1, requires_grad=True), 0
+
+        def loss_of(*_: object) -> Tensor:
+            (2 * point.sum()).backward()  # part of a gradient, before memory runs out
+            if room < 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            point.grad = None
+            return 3 * point.sum()
+
+        def less() -> bool:
+            nonlocal room
+            room += 1
+            return room < 3
+
+        optimizer = torch.optim.SGD([point], lr=0.5)
+        run_epoch(data, optimizer, loss_of, lambda *_: None, less)
+        assert (point.item(), room) == (-2 * 0.5 * 3, 2)
+        room = -5
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            run_epoch(data, optimizer, loss_of, lambda *_: None, lambda: False)
+
     @pytest.mark.parametrize("value", [math.inf, math.nan])
     def test_a_loss_that_is_no_number_ends_it_with_a_sentence(self, value: float) -> None:
         data = batches(made_rows(), 3, 5, seeded(0), CPU)

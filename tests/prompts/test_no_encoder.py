@@ -85,6 +85,30 @@ def test_pieces_of_a_batch_give_the_same_encoder(chunk: int) -> None:
         torch.testing.assert_close(cut[name], tensor, rtol=0, atol=2e-4)
 
 
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_where_memory_runs_out_chunks_become_smaller(room: int) -> None:
+    def small(weights, ids: Tensor, added: Tensor) -> Tensor:
+        if len(ids) > room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return run(weights, ids, added)
+
+    (whole, history), tight = learned(), replace(ENCODER, run=small)
+    cut, again = learn_no(tight, IMAGES, YES, CAPTIONS, 10.0, SETTINGS)
+    assert again == pytest.approx(history, rel=1e-5)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, rtol=0, atol=2e-4)
+    torch.testing.assert_close(text_rows(tight, tight.weights, CAPTIONS), YES)
+
+
+def test_no_memory_for_one_caption_is_a_sentence() -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(LsnError, match="not enough memory for a step of the training") as caught:
+        learn_no(replace(ENCODER, run=full), IMAGES, YES, CAPTIONS, 10.0, SETTINGS)
+    assert "--batch-size" in caught.value.hint
+
+
 def test_equal_seeds_give_equal_encoders_and_another_does_not() -> None:
     (one, first), (two, second), (other, _) = learned(), learned(), learned(replace(SETTINGS, seed=1))
     assert first == second
