@@ -20,7 +20,8 @@ PACKAGE = ROOT / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = (
-    "credentials errors validation registry files locks signals types console config device memory __init__",
+    "credentials errors validation registry files locks signals types console config device memory "
+    "optimizers __init__",
     "prompts scores metrics intervals threshold reference",
     "backbones images store",
     "artefacts extraction interchange",

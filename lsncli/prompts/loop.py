@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from lsncli.console import ProgressCallback
 from lsncli.errors import LsnError
 from lsncli.memory import with_less
+from lsncli.optimizers import Optimizer, adam, sgd
 from lsncli.prompts.settings import PromptSettings
 from lsncli.types import Rows
 
@@ -65,7 +66,7 @@ def batches(
 
 def run_epoch(
     data: TrainingRows,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     loss_of: Callable[[Tensor, Tensor], Tensor],
     progress: ProgressCallback,
     less: Callable[[], bool] = lambda: False,
@@ -79,7 +80,7 @@ def run_epoch(
     rate = optimizer.param_groups[0]["lr"]
 
     def gradient(images: Tensor, labels: Tensor) -> float:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss = loss_of(images, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -95,12 +96,15 @@ def run_epoch(
     return total / len(data.labels)
 
 
-def make_optimizer(parameters: list[Tensor], settings: PromptSettings) -> torch.optim.Optimizer:
+def make_optimizer(parameters: list[Tensor], settings: PromptSettings) -> Optimizer:
     """Return the settings' optimiser. A step skips parameters without a gradient and their momenta."""
     if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=settings.rate)
-    return torch.optim.SGD(
-        parameters, lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        return adam([{"params": parameters}], settings.rate)
+    return sgd(
+        [{"params": parameters}],
+        settings.rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
     )
 
 
@@ -120,7 +124,7 @@ def rate_at(epoch: int, settings: PromptSettings) -> float:
 
 def snapshot(
     parameters: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer | torch.optim.Optimizer,
     generator: torch.Generator,
     history: tuple[float, ...],
 ) -> Checkpoint:
@@ -139,7 +143,7 @@ def snapshot(
 def restore(
     checkpoint: Checkpoint,
     parameters: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer | torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:
     """Restore the state of a ``snapshot``. Raises LsnError if the checkpoint has other parameters."""

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lsncli import optimizers
 from lsncli.errors import LsnError, UsageError
 from lsncli.memory import memory_errors
+from lsncli.optimizers import Optimizer
 from lsncli.scores.common import labelled_rows, positive
 from lsncli.types import FloatArray, Head, LearnedArrays, Rows
 
@@ -116,16 +118,16 @@ def trainable(values: FloatArray | Tensor, device: torch.device) -> Tensor:
 
 def each_epoch(
     batches: Batches, sgd: Sgd, parameters: Sequence[Tensor], slow: Sequence[Tensor] = ()
-) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+) -> Iterator[tuple[int, Optimizer]]:
     """Yield the number of each epoch and the optimiser with the rate of that epoch.
 
     Number 0 is the first epoch whose loss includes outliers; earlier epochs have negative numbers. There are
     as many epochs as ``STEPS`` allow, at least one. ``slow`` parameters have a tenth of the rate.
     """
     groups = [{"params": list(parameters), "share": 1.0}, {"params": list(slow), "share": 0.1}]
-    optimizer = torch.optim.SGD(
+    optimizer = optimizers.sgd(
         [group for group in groups if group["params"]],
-        lr=sgd.rate,
+        sgd.rate,
         momentum=MOMENTUM,
         weight_decay=sgd.decay,
         nesterov=sgd.nesterov,
@@ -137,14 +139,14 @@ def each_epoch(
         yield epoch - int(sgd.start * count), optimizer
 
 
-def run_epoch(optimizer: torch.optim.Optimizer, batches: Batches, loss_of: LossOf) -> float:
+def run_epoch(optimizer: Optimizer, batches: Batches, loss_of: LossOf) -> float:
     """Train for one pass over the rows, one step per batch; return the mean loss.
 
     Raises LsnError if the loss is not finite.
     """
     losses = []
     for features, labels in batches:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss = loss_of(features, labels)
         loss.backward()
         optimizer.step()
