@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.speed import extraction, plain_extraction
+from benchmarks.speed import extraction, plain_extraction, subjects
 from benchmarks.speed.subjects import load, made_up, photos, run_ours, sources
 from lsncli.images.item import Listing
 from lsncli.store.reader import read_split
@@ -51,3 +51,23 @@ def test_extraction_runs_in_its_tiny_form(capsys, monkeypatch: pytest.MonkeyPatc
     for variant in (extraction.AUTHORS, extraction.LOADER, extraction.FP32, extraction.ALONE + "exact"):
         assert variant in out
     assert "smallest cosine with open_clip's features: 1.0000" in out
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_is_measured_and_judged_only_where_it_is_native(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    here = {"kind": "amx", "instructions": ["amx_bf16"] if native else []}
+    for module in (subjects, extraction):
+        monkeypatch.setattr(module, "machine", lambda: here)
+    ways = subjects.ways("mini", tmp_path, fast=False)
+    assert list(ways) == ["lsn fp32, exact"] + ["lsn bf16, exact"] * native
+    time = {"wall_s": 1.0, "cpu_s": 1.0, "ratio": 2.0, "lowest": 1.9, "highest": 2.1}
+    times = dict.fromkeys((extraction.AUTHORS, extraction.LOADER, *ways), time)
+    rows = extraction.goals("ViT-B-16", extraction.Measured(4, times, {way: {} for way in ways}, 1.0))
+    [half] = [row for row in rows if row.what == "extraction, ViT-B-16, bf16"]
+    if native:
+        assert (half.goal, half.met) == (1.8, True)
+    else:
+        assert (half.measured, half.goal, half.of) == (None, None, "this processor has no bf16")
+    assert {row.what: row.goal for row in rows}["extraction, ViT-B-16, fp32"] == 1.15
