@@ -1,28 +1,29 @@
-"""Everything on CUDA: learning steps against the plain loop, precisions, torch.compile, the image tower,
-extraction with decoding on all cores.
+"""Everything on CUDA: learning steps against the plain loop, precisions, the image tower, extraction with
+decoding on all cores, and torch.compile.
 
-    python -m benchmarks.speed.gpu [--output FOLDER]
+    python -m benchmarks.speed.gpu [--device cuda:N] [--output FOLDER]
 
-For one call on a machine that has torch with CUDA and nothing else of ours. What else is imported can travel
-as wheels and be unpacked beside the repository: open_clip_torch, timm, ftfy, wcwidth, and, where they are not
-there with torch, torchvision, regex, tqdm, huggingface-hub, safetensors, rich; for extraction also h5py,
-pillow and, for fast decoding, simplejpeg:
+For one call on a machine that has torch with CUDA and nothing else of ours. What is imported besides torch
+and its own requirements can travel as wheels and be unpacked beside the repository: numpy, scipy, h5py,
+pillow, safetensors, rich, open_clip_torch, timm, torchvision, ftfy, wcwidth, regex, tqdm, huggingface_hub
+with its requirements (packaging, PyYAML, and httpx or requests with theirs) and, for fast decoding,
+simplejpeg:
 
     python -m pip install --no-index --no-deps --target site wheels/*.whl
     PYTHONPATH=site python -m benchmarks.speed.gpu --output "$OUT"
 
-Takes less than 10 minutes and writes gpu.json to FOLDER (default benchmarks/results). Photos are those of
-LSN_IMAGES, or made up. ``--device cpu --tiny`` runs every part on a dwarf of a model in seconds, to see that
-the script works; its figures mean nothing and are not written.
+Takes less than 10 minutes, and writes gpu.json to FOLDER (default benchmarks/results) after every part: a
+stop loses what was being measured. Photos are those of LSN_IMAGES, or made up. ``--device cpu --tiny`` runs
+every part on a dwarf of a model in seconds, to see that the script works; its figures mean nothing and are
+not written.
 """
 
 import argparse
 import os
-import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,18 +33,21 @@ from torch import Tensor
 from benchmarks.records import RESULTS, record
 from benchmarks.speed import steps
 from benchmarks.speed.gpu_extraction import extraction_rates
-from benchmarks.speed.models import PAPER, class_names, contexts, image_tower, text_model
-from benchmarks.speed.peak import MIB
+from benchmarks.speed.gpu_image_tower import image_rates, transfer_rates
+from benchmarks.speed.models import PAPER, class_names, contexts, text_model
+from benchmarks.speed.on_device import Figures, at_most, peak_mib, seconds, wait
 from benchmarks.speed.steps import PLAIN, Ground, Steps, images_in
-from lsncli.device import PRECISIONS, pick_device, pick_dtype
+from lsncli.device import pick_device
 from lsncli.errors import Unavailable
+from lsncli.memory import out_of_memory
 from lsncli.prompts.layout import context_layout
 from lsncli.prompts.settings import PromptSettings, preset
 
 OURS = "lsn "
 FP32 = OURS + "fp32"
 
-Figures = dict[str, dict[str, float]]
+COMPILE_SECONDS = 90.0
+"""Limit for the first passes of a compiled tower."""
 
 
 @dataclass(frozen=True)
@@ -74,34 +78,6 @@ LEARNERS: dict[str, tuple[Callable[[Ground, PromptSettings], Steps], PromptSetti
 }
 
 
-def seconds(run: Callable[[], object], rounds: int, device: torch.device) -> float:
-    """Median wall time of a run, the device's queue emptied before and after; two runs do not count."""
-    found = []
-    for turn in range(-2, rounds):
-        _wait(device)
-        start = time.perf_counter()
-        run()
-        _wait(device)
-        if turn >= 0:
-            found.append(time.perf_counter() - start)
-    return statistics.median(found)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def peak_mib(run: Callable[[], object], device: torch.device) -> float:
-    """What a run allocates on the device beyond what was there; NaN where there is no device."""
-    if device.type != "cuda":
-        return float("nan")
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    run()
-    return (torch.cuda.max_memory_allocated() - before) / MIB
-
-
 def measure(made: Steps, rounds: int, device: torch.device) -> Figures:
     """Milliseconds, rate and peak memory of each variant; one that does not fit is left out.
 
@@ -112,7 +88,9 @@ def measure(made: Steps, rounds: int, device: torch.device) -> Figures:
         try:
             wall = seconds(step, rounds, device) / images_in(name)
             rows[name] = {"ms": 1e3 * wall, "per_s": 1 / wall, "peak_mib": peak_mib(step, device)}
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             print(f"  {name}: out of memory")
             torch.cuda.empty_cache()
     if PLAIN in rows:
@@ -121,9 +99,13 @@ def measure(made: Steps, rounds: int, device: torch.device) -> Figures:
 
 
 def table(title: str, rows: Figures) -> None:
-    """Print the figures, whatever their names; a figure that a variant has not stays empty."""
+    """Print the figures, whatever their names; a figure that a variant has not stays empty.
+
+    Without a title they are more of the last table.
+    """
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    print(f"\n{title}\n  {'variant':<34}" + "".join(f"{column:>16}" for column in columns))
+    print(f"\n{title}" if title else "")
+    print(f"  {'variant':<34}" + "".join(f"{column:>16}" for column in columns))
     for name, row in rows.items():
         print(
             f"  {name:<34}"
@@ -169,10 +151,11 @@ def deviation(ground: Ground, length: int, specific: bool) -> Figures:
     }
 
 
-def compiled(ground: Ground, form: Form) -> Figures:
+def compiled(ground: Ground, form: Form) -> Iterator[Figures]:
     """Whether torch.compile pays: seconds for the first pass, milliseconds afterwards, eager or not.
 
-    A tower that does not compile is left out: this part must not cost the others.
+    Yields the figures after each tower. A tower that does not compile, or not within ``COMPILE_SECONDS``, is
+    left out: this part must not cost the others.
     """
     rows: Figures = {}
     for name in ground.towers:
@@ -180,12 +163,12 @@ def compiled(ground: Ground, form: Form) -> Figures:
         run = text_pass(ground, name, form.length, False, form.compiler)
         start = time.perf_counter()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # torch's compiler, about its own doing
+            with warnings.catch_warnings(), at_most(COMPILE_SECONDS):
+                warnings.simplefilter("ignore")  # torch's compiler, about its own doing
                 run()
-            _wait(ground.device)
-            first = time.perf_counter() - start
-            after = seconds(run, form.rounds, ground.device)
+                wait(ground.device)
+                first = time.perf_counter() - start
+                after = seconds(run, form.rounds, ground.device)
         except Exception as error:
             print(f"  {name} does not compile: {error}")
             continue
@@ -197,32 +180,14 @@ def compiled(ground: Ground, form: Form) -> Figures:
             "ratio": eager / after,
             "compile s": first,
         }
-    return rows
+        yield rows
 
 
-def image_rates(form: Form, device: torch.device) -> Figures:
-    """Images a second of the image tower on tensors that are there already: no decoding, no transfer."""
-    rows: Figures = {}
-    for precision in PRECISIONS:
-        tower, size = image_tower(form.image_model)
-        tower = tower.to(device, pick_dtype(precision))
-        batch = torch.randn(form.image_batch, 3, size, size).to(device, pick_dtype(precision))
-        run = torch.inference_mode()(lambda tower=tower, batch=batch: tower(batch))
-        rows[precision] = {"images/s": form.image_batch / seconds(run, form.rounds, device)}
-    return rows
-
-
-def run_all(form: Form, device: torch.device) -> dict[str, Figures]:
-    """Every part, printed as it comes."""
+def run_all(form: Form, device: torch.device, keep: Callable[[str, Figures], None]) -> None:
+    """Measure every part; ``keep`` gets each as it comes."""
     model = text_model(form.model)
     model.clip.to(device)
-    towers = {OURS + precision: model.tower(precision=precision) for precision in PRECISIONS}
-    parts: dict[str, Figures] = {}
-
-    def keep(title: str, rows: Figures) -> None:
-        parts[title] = rows
-        table(title, rows)
-
+    towers = {OURS + precision: model.tower(precision=precision) for precision in ("fp32", "fp16", "bf16")}
     for count in form.classes:
         ground = Ground(model, towers, class_names(count), device, autocast=True)
         for what, (make, settings) in LEARNERS.items():
@@ -232,13 +197,16 @@ def run_all(form: Form, device: torch.device) -> dict[str, Figures]:
     for kind, specific in (("shared", False), ("class-specific", True)):
         title = f"Deviation from fp32, {form.classes[0]} classes, {kind}"
         keep(title, deviation(ground, form.length, specific))
-    keep(f"torch.compile of a CoOp text pass, {form.classes[0]} classes", compiled(ground, form))
-    rates = image_rates(form, device)
+    rates = image_rates(form.image_model, form.image_batch, form.rounds, device)
     keep(f"Image tower {form.image_model}, batches of {form.image_batch}", rates)
-    towers = {precision: row["images/s"] for precision, row in rates.items()}
+    moved = transfer_rates(form.image_model, form.image_batch, form.rounds, device)
+    keep(f"Pixels of {form.image_batch} images to the device", moved)
     title = f"Extraction of {form.photos:,} photos, {form.extracted}, decoding on {os.cpu_count()} cores"
-    keep(title, extraction_rates(form.extracted, form.photos, towers, device))
-    return parts
+    alone = {precision: row["images/s"] for precision, row in rates.items()}
+    for rows in extraction_rates(form.extracted, form.photos, alone, device):
+        keep(title, rows)
+    for rows in compiled(ground, form):
+        keep(f"torch.compile of a CoOp text pass, {form.classes[0]} classes", rows)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -253,15 +221,20 @@ def main(arguments: list[str] | None = None) -> None:
     except Unavailable as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     form = TINY if given.tiny else FULL
-    parts = run_all(form, device)
-    if not given.tiny:
-        record(
-            "gpu",
-            f"Learning and extraction on {device}, {form.model} and {form.image_model}, wall time",
-            folder=given.output,
-            **parts,
-        )
+    what = f"Learning and extraction on {device}, {form.model} and {form.image_model}, wall time"
+    parts: dict[str, Figures] = {}
+
+    def keep(title: str, rows: Figures) -> None:
+        known = parts.get(title, {})
+        table(title if title not in parts else "", {name: rows[name] for name in rows if name not in known})
+        parts[title] = dict(rows)
+        if not given.tiny:
+            record("gpu", what, folder=given.output, **parts)
+
+    run_all(form, device, keep)
 
 
 if __name__ == "__main__":

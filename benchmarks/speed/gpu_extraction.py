@@ -6,12 +6,13 @@ A part of ``benchmarks.speed.gpu``.
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from benchmarks.speed import plain_extraction
+from benchmarks.speed.on_device import Figures
 from benchmarks.speed.subjects import load, made_up, photos, pixels_only, run_ours, sources, ways
 
 AUTHORS, LOADER = "authors' loop", "open_clip + DataLoader, autocast fp16"
@@ -22,15 +23,15 @@ SHORTER = 8
 
 def extraction_rates(
     name: str, number: int, towers: dict[str, float], device: torch.device
-) -> dict[str, dict[str, float]]:
-    """Images a second of every way to extract ``number`` images.
+) -> Iterator[Figures]:
+    """Yield images a second of the ways to extract ``number`` images, after each more of them.
 
     ``busy``: that rate over what the tower alone reaches in the same precision (``towers``): 1 is a GPU that
     never waits. ``waiting`` is the share of the time in which the encoder had no pixels. Photos are those of
     LSN_IMAGES, or made up in the size of ImageNet's.
     """
     images = os.environ.get("LSN_IMAGES")
-    rows: dict[str, dict[str, float]] = {}
+    rows: Figures = {}
     with tempfile.TemporaryDirectory(prefix="lsn-extraction-") as made:
         folder = Path(made)
         found = sources(Path(images)) if images else made_up(folder)
@@ -45,6 +46,7 @@ def extraction_rates(
             return result
 
         keep(AUTHORS, len(fewer), lambda: plain_extraction.authors(fewer, plain.model, size, device))
+        yield rows
         half = device.type == "cuda"
         keep(
             LOADER,
@@ -53,6 +55,7 @@ def extraction_rates(
                 listing.items, plain.model, plain.transform, device, autocast=half
             ),
         )
+        yield rows
         for way, backbone in ways(name, folder, str(device)).items():
             run_ours(photos(found, min(64, number)), backbone, folder / "warm.h5", str(device))
             done = keep(
@@ -64,4 +67,4 @@ def extraction_rates(
             rows[way]["waiting"] = done.seconds.waiting * rows[way]["images/s"] / number
             if precision == "fp32":
                 keep(ALONE + decode, number, pixels_only(listing, backbone, str(device)))
-    return rows
+            yield rows

@@ -1,9 +1,14 @@
 """The benchmarks of prompt learning run, print what they should, and measure what they claim."""
 
+import copy
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +17,7 @@ import torch
 
 from benchmarks.speed import gpu, text_tower, timing, training
 from benchmarks.speed.models import class_names, images, text_model
+from benchmarks.speed.on_device import at_most
 from benchmarks.speed.peak import peak_in_new_process, peak_of
 from benchmarks.speed.timing import interleaved
 
@@ -50,7 +56,10 @@ def test_training_runs_in_its_tiny_form(capsys) -> None:
 def test_the_gpu_script_runs_in_its_tiny_form_on_a_cpu(capsys) -> None:
     gpu.main(["--device", "cpu", "--tiny"])
     out = capsys.readouterr().out
-    parts = ("Deviation from fp32", "torch.compile of a CoOp text pass", "Image tower", "Extraction of 4")
+    parts = (
+        *("Deviation from fp32", "Image tower", "Pixels of 4 images", "Extraction of 4"),
+        "torch.compile of a CoOp text pass",
+    )
     for title in (*gpu.LEARNERS, *parts):
         assert title in out
     if tuple(map(int, torch.__version__.split(".")[:2])) >= (
@@ -58,6 +67,76 @@ def test_the_gpu_script_runs_in_its_tiny_form_on_a_cpu(capsys) -> None:
         6,
     ):  # older compilers have no bmm into an `out`
         assert "does not compile" not in out
+
+
+def test_the_gpu_script_records_every_part_before_the_next(monkeypatch, tmp_path, capsys) -> None:
+    kept: list[dict[str, object]] = []
+
+    def stopped(form: gpu.Form, device: torch.device, keep: Callable[[str, dict], None]) -> None:
+        rows: dict[str, dict[str, float]] = {"one": {"ms": 1.5}}
+        keep("first", rows)
+        rows["two"] = {"ms": 2.5}
+        keep("first", rows)
+        keep("second", {"three": {"ms": 3.5}})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "run_all", stopped)
+    monkeypatch.setattr(gpu, "record", lambda *_, folder, **parts: kept.append(copy.deepcopy(parts)))
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main(["--device", "cpu", "--output", str(tmp_path)])
+    one, two, three = {"one": {"ms": 1.5}}, {"two": {"ms": 2.5}}, {"three": {"ms": 3.5}}
+    assert kept == [{"first": one}, {"first": one | two}, {"first": one | two, "second": three}]
+    assert capsys.readouterr().out.count("one ") == 1
+
+
+@pytest.mark.slow
+def test_the_gpu_script_names_what_a_bare_machine_needs() -> None:
+    """Imports of the whole script are torch's, or named at its beginning, or what the hub requires."""
+    script = (
+        "import json, sys\n"
+        "from importlib.metadata import packages_distributions\n"
+        "from benchmarks.speed import gpu\n"
+        "gpu.main(['--device', 'cpu', '--tiny'])\n"
+        "known = packages_distributions()\n"
+        "names = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(json.dumps(sorted({each for name in names for each in known.get(name, ())})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
+    )
+    named = {plain(word) for word in re.findall(r"[A-Za-z][\w.-]*", gpu.__doc__.replace(",", " "))}
+    allowed = named | needs("torch") | needs("huggingface_hub") | {"lsncli", "pip"}
+    # openvino is a runtime on a CPU; where it is installed, the program tries it.
+    used = {plain(name) for name in json.loads(done.stdout.splitlines()[-1])}
+    assert used - allowed - {"openvino", "openvino-telemetry"} == set()
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needs(name: str) -> set[str]:
+    """A distribution that is installed, and what it requires."""
+    found, todo = set(), [name]
+    while todo:
+        one = todo.pop()
+        if plain(one) in found:
+            continue
+        try:
+            lines = metadata.requires(one) or []
+        except metadata.PackageNotFoundError:
+            continue
+        found.add(plain(one))
+        todo += [re.match(r"[\w.-]+", line)[0] for line in lines if "extra ==" not in line]
+    return found
+
+
+def test_a_limit_of_time_ends_what_takes_longer() -> None:
+    with pytest.raises(TimeoutError, match=r"^longer than 0 s$"), at_most(0.01):
+        signal.pause()
+    with at_most(60):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
