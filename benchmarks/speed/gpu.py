@@ -22,8 +22,9 @@ import argparse
 import os
 import sys
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -183,30 +184,55 @@ def compiled(ground: Ground, form: Form) -> Iterator[Figures]:
         yield rows
 
 
-def run_all(form: Form, device: torch.device, keep: Callable[[str, Figures], None]) -> None:
-    """Measure every part; ``keep`` gets each as it comes."""
+Part = Callable[[], Iterable[Figures]]
+"""Measures one part; yields its figures after each more of them."""
+
+
+def parts_of(form: Form, device: torch.device) -> Iterator[tuple[str, Part]]:
+    """Yield the title of every part and the function that measures it."""
     model = text_model(form.model)
     model.clip.to(device)
     towers = {OURS + precision: model.tower(precision=precision) for precision in ("fp32", "fp16", "bf16")}
     for count in form.classes:
         ground = Ground(model, towers, class_names(count), device, autocast=True)
         for what, (make, settings) in LEARNERS.items():
-            settings = replace(settings, length=min(settings.length, form.length))
-            keep(f"{what}, {count} classes", measure(make(ground, settings), form.rounds, device))
+            own = replace(settings, length=min(settings.length, form.length))
+            title = f"{what}, {count} classes"
+            yield title, lambda g=ground, m=make, o=own: [measure(m(g, o), form.rounds, device)]
     ground = Ground(model, towers, class_names(form.classes[0]), device)
     for kind, specific in (("shared", False), ("class-specific", True)):
         title = f"Deviation from fp32, {form.classes[0]} classes, {kind}"
-        keep(title, deviation(ground, form.length, specific))
-    rates = image_rates(form.image_model, form.image_batch, form.rounds, device)
-    keep(f"Image tower {form.image_model}, batches of {form.image_batch}", rates)
-    moved = transfer_rates(form.image_model, form.image_batch, form.rounds, device)
-    keep(f"Pixels of {form.image_batch} images to the device", moved)
-    title = f"Extraction of {form.photos:,} photos, {form.extracted}, decoding on {os.cpu_count()} cores"
-    alone = {precision: row["images/s"] for precision, row in rates.items()}
-    for rows in extraction_rates(form.extracted, form.photos, alone, device):
-        keep(title, rows)
-    for rows in compiled(ground, form):
-        keep(f"torch.compile of a CoOp text pass, {form.classes[0]} classes", rows)
+        yield title, lambda s=specific: [deviation(ground, form.length, s)]
+    of_tower = form.image_model, form.image_batch, form.rounds, device
+    rates: Figures = {}
+
+    def image_tower() -> Iterator[Figures]:
+        rates.update(image_rates(*of_tower))
+        yield rates
+
+    yield f"Image tower {form.image_model}, batches of {form.image_batch}", image_tower
+    yield f"Pixels of {form.image_batch} images to the device", lambda: [transfer_rates(*of_tower)]
+
+    def extraction() -> Iterator[Figures]:
+        alone = {precision: row["images/s"] for precision, row in rates.items()}
+        return extraction_rates(form.extracted, form.photos, alone, device)
+
+    where = f"decoding on {os.cpu_count()} cores"
+    yield f"Extraction of {form.photos:,} photos, {form.extracted}, {where}", extraction
+    yield f"torch.compile of a CoOp text pass, {form.classes[0]} classes", lambda: compiled(ground, form)
+
+
+def run_all(parts: Iterable[tuple[str, Part]], keep: Callable[[str, Figures], None]) -> list[str]:
+    """Measure every part; ``keep`` gets its figures as they come. Return the titles of parts that failed."""
+    failed = []
+    for title, measure_part in parts:
+        try:
+            for rows in measure_part():
+                keep(title, rows)
+        except Exception:
+            failed.append(title)
+            print(f"\n{title} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+    return failed
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -234,7 +260,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not given.tiny:
             record("gpu", what, folder=given.output, **parts)
 
-    run_all(form, device, keep)
+    if failed := run_all(parts_of(form, device), keep):
+        raise SystemExit(f"{len(failed)} parts failed: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def image_rates(model: str, batch: int, rounds: int, device: torch.device) -> Fi
                 run = make(tower, pixels)
                 wall = seconds(run, rounds, device)
                 row = {"images/s": batch / wall, "peak_mib": peak_mib(run, device), "deviation": deviation}
-            except RuntimeError as error:
+            except Exception as error:  # a variant must not cost the others
                 print(f"  {precision}{variant}: {'out of memory' if out_of_memory(error) else error}")
                 continue
             rows[precision + variant] = row

@@ -72,21 +72,37 @@ def test_the_gpu_script_runs_in_its_tiny_form_on_a_cpu(capsys) -> None:
 def test_the_gpu_script_records_every_part_before_the_next(monkeypatch, tmp_path, capsys) -> None:
     kept: list[dict[str, object]] = []
 
-    def stopped(form: gpu.Form, device: torch.device, keep: Callable[[str, dict], None]) -> None:
+    def growing() -> Iterator[dict[str, dict[str, float]]]:
         rows: dict[str, dict[str, float]] = {"one": {"ms": 1.5}}
-        keep("first", rows)
+        yield rows
         rows["two"] = {"ms": 2.5}
-        keep("first", rows)
-        keep("second", {"three": {"ms": 3.5}})
+        yield rows
+
+    def broken() -> list[dict[str, dict[str, float]]]:
+        raise RuntimeError("no kernel image is available")
+
+    def interrupted() -> list[dict[str, dict[str, float]]]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gpu, "run_all", stopped)
+    parts = {
+        "first": growing,
+        "broken": broken,
+        "second": lambda: [{"three": {"ms": 3.5}}],
+        "last": interrupted,
+    }
+    monkeypatch.setattr(gpu, "parts_of", lambda form, device: parts.items())
     monkeypatch.setattr(gpu, "record", lambda *_, folder, **parts: kept.append(copy.deepcopy(parts)))
     with pytest.raises(KeyboardInterrupt):
         gpu.main(["--device", "cpu", "--output", str(tmp_path)])
     one, two, three = {"one": {"ms": 1.5}}, {"two": {"ms": 2.5}}, {"three": {"ms": 3.5}}
     assert kept == [{"first": one}, {"first": one | two}, {"first": one | two, "second": three}]
-    assert capsys.readouterr().out.count("one ") == 1
+    printed = capsys.readouterr()
+    assert printed.out.count("one ") == 1
+    assert "broken failed:" in printed.err
+    assert "no kernel image is available" in printed.err
+    del parts["last"]
+    with pytest.raises(SystemExit, match="1 parts failed: broken"):
+        gpu.main(["--device", "cpu", "--output", str(tmp_path)])
 
 
 @pytest.mark.slow

@@ -91,6 +91,13 @@ class TestThePretence:
             x[0] += torch.ones(3, device="cuda")
         assert x.tolist() == [[1, 1, 1], [0, 7, 0]]
 
+    def test_a_shape_changed_in_place_is_changed(self) -> None:
+        x = torch.ones(3, device="cuda").requires_grad_()
+        y = torch.stack([x @ torch.ones(3, 2, device="cuda")])  # torch squeezes the product in place
+        assert y.shape == (1, 2)
+        y.sum().backward()
+        assert x.grad.tolist() == [2, 2, 2]
+
     def test_two_devices_in_one_operator_are_refused(self) -> None:
         here, there = torch.ones(3, device="cuda"), torch.ones(3)
         for mix in (lambda: here + there, lambda: there @ here, lambda: there[torch.tensor([1]).to("cuda")]):

@@ -28,6 +28,7 @@ for library in (LIBRARIES / "libc10.so", LIBRARIES / "libtorch_cpu.so", os.envir
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 import torch  # noqa: E402
+from torch.utils._mode_utils import no_dispatch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_flatten, tree_map  # noqa: E402
 
@@ -144,6 +145,8 @@ class Card:
             return 0  # plain products: what the kernels of a card would do
         if name == "aten::is_pinned":
             return False
+        if name in ("aten::pin_memory", "aten::_pin_memory"):
+            return args[0].clone()
         if name == "aten::record_stream":
             return None
         of = {id(each.held): each for each in here}
@@ -155,6 +158,9 @@ class Card:
         if name == "aten::convolution" and here and torch.backends.cudnn.allow_tf32:
             held_args = tree_map(_rounded, held_args)
         result = func(*held_args, **held_kwargs)
+        if here and torch.Tag.inplace_view in func.tags:
+            with no_dispatch():  # squeeze_ and the like: the wrapper gets the new shape, too
+                func(*args, **kwargs)
         if not result_here:
             return result
 
