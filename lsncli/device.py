@@ -1,16 +1,15 @@
 """Devices, precisions, seeds and threads of the model. torch is imported on first use."""
 
 import os
-import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsncli.errors import LsnError, Unavailable, UsageError, first_sentence
+from lsncli.machine import processor
 
 if TYPE_CHECKING:
     import torch
@@ -238,27 +237,6 @@ def check_native(precision: str, device: str) -> None:
             "than with fp32.",
             f"Use --precision fp32, or {INT8} with a vision transformer of open_clip.",
         )
-
-
-@dataclass(frozen=True)
-class Processor:
-    """The name and the instruction sets of the processor; none where the system does not list them."""
-
-    name: str
-    instruction_sets: frozenset[str]
-
-
-@cache
-def processor() -> Processor:
-    """Return the processor as the system describes it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    facts = dict(reversed([line.partition(":")[::2] for line in lines]))
-    named = {name.strip(): value.strip() for name, value in facts.items()}
-    flags = named.get("flags", named.get("Features", ""))
-    return Processor(named.get("model name") or platform.processor(), frozenset(flags.split()))
 
 
 def seeded(seed: int) -> "torch.Generator":

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "lsncli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = (
-    "credentials errors validation registry files locks signals types console config device memory "
+    "credentials errors validation registry files locks signals types console config machine device memory "
     "optimizers __init__",
     "prompts scores metrics intervals threshold reference",
     "backbones images store",
@@ -50,6 +50,8 @@ BESIDE = {
     ("registry", "errors"),
     ("console", "credentials"),
     *[(a, b) for a in ("types", "console", "config", "device", "memory") for b in ("errors", "types")],
+    *[("machine", b) for b in ("errors", "files", "validation")],
+    ("device", "machine"),
 }
 """The imports that stay within a layer."""
 

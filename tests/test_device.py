@@ -1,7 +1,6 @@
 """Devices, precisions, seeds and threads by name."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +25,7 @@ from lsncli.errors import Unavailable, UsageError
 from lsncli.extraction.engines import WorkerGroup
 from lsncli.extraction.engines.local import devices
 from lsncli.extraction.engines.torchrun import device_of
+from lsncli.machine import Processor
 
 FLAGS = torch.backends.cudnn, torch.backends.cuda.matmul
 
@@ -206,16 +206,10 @@ def test_narrow_towers_get_one_thread_and_give_it_back() -> None:
 def test_half_precision_on_a_cpu_needs_instructions_for_it(
     monkeypatch, flags: set[str], capability: str, precision: str, refused: bool
 ) -> None:
-    monkeypatch.setattr(device, "processor", lambda: device.Processor("", frozenset(flags)))
+    monkeypatch.setattr(device, "processor", lambda: Processor("", frozenset(flags)))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     if refused:
         with pytest.raises(UsageError, match=f"--precision {precision}: this processor has no instructions"):
             device.check_native(precision, "cpu")
     else:
         device.check_native(precision, "cpu")
-
-
-def test_the_processor_is_that_of_the_system() -> None:
-    device.processor.cache_clear()
-    found = device.processor()
-    assert found.instruction_sets or not Path("/proc/cpuinfo").exists()

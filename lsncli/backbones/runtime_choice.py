@@ -2,33 +2,25 @@
 
 Which runtime is fastest depends on the processor: on three processors, three different ones were. So before
 many images a self-test measures them, for at most ``SHARE`` of the estimated time: one batch per thread in
-parallel, as ``extraction.encoder`` encodes them, in turns. Its results are kept in ``runtimes.json`` of the
-folder ``LSN_CACHE`` (by default ``~/.cache/lsn``), for this processor, number of threads, model and version
-of each library.
+parallel, as ``extraction.encoder`` encodes them, in turns. Its results are kept (``lsncli.machine``) for this
+processor, number of threads, model and version of each library.
 """
 
-import json
-import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
 from lsncli.backbones import Backbone, on_runtime, runtimes_of
-from lsncli.device import processor
 from lsncli.errors import LsnError
-from lsncli.files import read_own, write_own
+from lsncli.machine import keep_measured, measured, measurement_key, versions
 from lsncli.types import Fingerprint
-from lsncli.validation import parse_json, validate
+from lsncli.validation import validate
 
 SHARE = 0.02
 """The largest part of the estimated time that is spent on measuring."""
@@ -39,7 +31,6 @@ FEWEST_IMAGES, MOST_IMAGES = 2, 8
 TURNS = 3
 SLOW_TO_MAKE = {"openvino": 10.0}
 """Seconds that making a forward may take: 2 to 12 have been seen."""
-LONGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,11 +54,11 @@ def for_images(backbone: Backbone, images: int) -> Backbone:
     names = runtimes_of(backbone)
     if len(names) < 2 or images < MANY:
         return backbone
-    key = machine_key(backbone.fingerprint)
-    known = {name: time for name, time in _read(key).items() if name in names}
+    key = runtimes_key(backbone.fingerprint)
+    known = {name: time for name, time in _known(key).items() if name in names}
     times = known if len(known) == len(names) else measure(backbone, images, known)
     if times != known:
-        _write(key, times)
+        keep_measured(key, {name: asdict(each) for name, each in times.items()})
     if not times:
         return backbone
     return on_runtime(backbone, min(times, key=lambda name: times[name].seconds(images)))
@@ -127,53 +118,18 @@ def _affordable(names: tuple[str, ...], spare: float, image: float) -> tuple[lis
     return [], 0
 
 
-def machine_key(fingerprint: Fingerprint) -> str:
-    """Return the digest of everything that the speed of a runtime depends on."""
-    libraries = ("torch", "open_clip_torch", "openvino", "lsncli")
-    facts = {
-        "processor": [processor().name, *sorted(processor().instruction_sets)],
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "limits": [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")],
-        "threads": torch.get_num_threads(),
-        "model": [fingerprint.model, fingerprint.dim, fingerprint.image_size, fingerprint.precision],
-        "libraries": [_version(name) for name in libraries],
-    }
-    return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def runtimes_key(fingerprint: Fingerprint) -> str:
+    """Return the key of everything that the speed of a runtime depends on."""
+    return measurement_key(
+        versions("torch", "open_clip_torch", "openvino", "lsncli"),
+        threads=torch.get_num_threads(),
+        runtimes_of=[fingerprint.model, fingerprint.dim, fingerprint.image_size, fingerprint.precision],
+    )
 
 
-def _version(package: str) -> str:
+def _known(key: str) -> dict[str, RuntimeTime]:
+    """Return the times kept under ``key``; none if they are damaged."""
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def cache_file() -> Path:
-    """Return the path of the file with the results of earlier self-tests."""
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsn"
-    return Path(os.environ.get("LSN_CACHE") or usual) / "runtimes.json"
-
-
-def _read(key: str) -> dict[str, RuntimeTime]:
-    """Return the times kept under ``key``; none if the file is missing or damaged."""
-    return {name: validate(RuntimeTime, row) for name, row in _content().get(key, {}).items()}
-
-
-def _content() -> dict[str, dict[str, Any]]:
-    try:
-        stored = validate(
-            dict[str, dict[str, dict[str, float]]], parse_json(read_own(cache_file(), LONGEST_FILE).decode())
-        )
-        for rows in stored.values():
-            for row in rows.values():
-                validate(RuntimeTime, row)
-    except (OSError, ValueError, TypeError, RuntimeError):
+        return validate(dict[str, RuntimeTime], measured(key) or {})
+    except (ValueError, TypeError):
         return {}
-    return dict(stored)
-
-
-def _write(key: str, times: Mapping[str, RuntimeTime]) -> None:
-    """Keep times under ``key``; a folder that cannot be written is no error, the next run measures again."""
-    rows = {name: {"image": each.image, "ready": each.ready} for name, each in times.items()}
-    with suppress(LsnError, OSError, RuntimeError):
-        write_own(cache_file(), json.dumps(_content() | {key: rows}, indent=1).encode())

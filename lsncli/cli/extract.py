@@ -296,7 +296,8 @@ def extract(
     if result.images_per_second:
         spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(result.seconds).items())
         summed = "threads that work at once" if group is None else "threads and processes that work at once"
-        say(f"Seconds, summed over {summed}: {spent}. Encoded on {row['device']}.", quiet=quiet)
+        runtime = f", runtime {result.runtime}" if result.runtime else ""
+        say(f"Seconds, summed over {summed}: {spent}. Encoded on {row['device']}{runtime}.", quiet=quiet)
     if not result.finished:
         engines.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
         return

@@ -104,6 +104,8 @@ class Extraction:
     already: bool
     finished: bool
     devices: tuple[str, ...] = ()
+    runtime: str = ""
+    """The runtime of the image tower; "" for a model without runtimes."""
 
 
 def extract(
@@ -202,6 +204,7 @@ def extract(
         already=complete is not None and not overwrite and not retry_failed,
         finished=result.finished,
         devices=result.devices,
+        runtime=encoder.runtime,
     )
 
 

@@ -10,8 +10,15 @@ import pytest
 import torch
 
 from lsncli.backbones import runtime_choice, runtime_of
-from lsncli.backbones.runtime_choice import MANY, RuntimeTime, cache_file, for_images, machine_key, measure
+from lsncli.backbones.runtime_choice import (
+    MANY,
+    RuntimeTime,
+    for_images,
+    measure,
+    runtimes_key,
+)
 from lsncli.errors import Unavailable
+from lsncli.machine import keep_measured, measurements_file
 from lsncli.types import Fingerprint
 
 FINGERPRINT = Fingerprint(
@@ -76,7 +83,7 @@ def clock(monkeypatch, tmp_path: Path) -> Clock:
 def test_the_fastest_in_total_is_chosen_and_its_time_kept(clock: Clock) -> None:
     backbone = Timed(clock, {"torch": 1.0, "fused": 0.5, "openvino": 0.4}, {"openvino": 12.0})
     assert runtime_of(for_images(backbone, 100_000)) == "openvino"
-    (kept,) = json.loads(cache_file().read_text()).values()
+    (kept,) = json.loads(measurements_file().read_text()).values()
     assert {name: row["image"] for name, row in kept.items()} == pytest.approx(backbone.image)
     assert kept["openvino"]["ready"] == pytest.approx(12)
     again = replace(backbone, made=[])
@@ -84,8 +91,9 @@ def test_the_fastest_in_total_is_chosen_and_its_time_kept(clock: Clock) -> None:
     assert runtime_of(for_images(again, 100_000)) == "openvino"
     assert clock.now - spent == pytest.approx(12)  # made, and not measured again
     assert runtime_of(for_images(backbone, MANY)) == "openvino"
-    slow = {"torch": RuntimeTime(1, 0), "fused": RuntimeTime(2, 0), "openvino": RuntimeTime(0.9, 100)}
-    runtime_choice._write(machine_key(FINGERPRINT), slow)
+    slow = {"torch": (1, 0), "fused": (2, 0), "openvino": (0.9, 100)}
+    rows = {name: {"image": image, "ready": ready} for name, (image, ready) in slow.items()}
+    keep_measured(runtimes_key(FINGERPRINT), rows)
     assert runtime_of(for_images(backbone, 900)) == "torch"  # 900 s, against 100 + 810
     assert runtime_of(for_images(backbone, 1100)) == "openvino"
 
@@ -129,9 +137,9 @@ def test_a_runtime_that_does_not_work_here_is_left_out(clock: Clock) -> None:
     ["", "[]", "{", '{"KEY": {"torch": {"image": "fast", "ready": 0}}}', '{"KEY": {"torch": 3}}', "[" * 9999],
 )
 def test_a_damaged_file_of_times_is_measured_again(clock: Clock, times: str) -> None:
-    cache_file().write_text(times.replace("KEY", machine_key(FINGERPRINT)))
+    measurements_file().write_text(times.replace("KEY", runtimes_key(FINGERPRINT)))
     assert runtime_of(for_images(Timed(clock, {"torch": 1.0, "fused": 0.5}), 100_000)) == "fused"
-    assert machine_key(FINGERPRINT) in json.loads(cache_file().read_text())
+    assert runtimes_key(FINGERPRINT) in json.loads(measurements_file().read_text())
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(clock: Clock, monkeypatch, tmp_path: Path) -> None:
@@ -141,10 +149,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(clock: Clock, monkeypatch, t
 
 
 def test_times_are_of_one_machine_model_and_number_of_threads(clock: Clock, monkeypatch) -> None:
-    keys = {machine_key(FINGERPRINT), machine_key(replace(FINGERPRINT, precision="int8"))}
+    keys = {runtimes_key(FINGERPRINT), runtimes_key(replace(FINGERPRINT, precision="int8"))}
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    keys.add(machine_key(FINGERPRINT))
+    keys.add(runtimes_key(FINGERPRINT))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    keys.add(machine_key(FINGERPRINT))
+    keys.add(runtimes_key(FINGERPRINT))
     assert len(keys) == 4
-    assert machine_key(replace(FINGERPRINT, weights="cd" * 32)) in keys
+    assert runtimes_key(replace(FINGERPRINT, weights="cd" * 32)) in keys

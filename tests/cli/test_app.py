@@ -14,8 +14,9 @@ from PIL import Image
 
 from lsncli import __version__
 from lsncli.cli.app import app
-from lsncli.device import DeviceWarning, Processor
+from lsncli.device import DeviceWarning
 from lsncli.errors import LsnError
+from lsncli.machine import Processor
 from lsncli.store.reader import read_split
 
 

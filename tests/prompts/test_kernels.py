@@ -1,5 +1,6 @@
 """Linear kernels: both are right, ``auto`` takes what the self-test found, a name is obeyed or refused."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tower_samples import CLASSES, VOCABULARY, random, tower
 
 from lsncli.errors import Unavailable, UsageError
+from lsncli.machine import measurements_file
 from lsncli.prompts import kernels
 from lsncli.prompts import kernels as onednn
 from lsncli.prompts.kernels import linear_map, pick_kernel
@@ -118,7 +120,7 @@ class TestAuto:
             pick_kernel("onednn", 512, CPU, torch.float32)
         assert asked == []
 
-    @pytest.mark.parametrize(("torch_time", "leads"), [(1.0, False), (1.2, False), (1.3, True)])
+    @pytest.mark.parametrize(("torch_time", "leads"), [(1.0, False), (1.05, False), (1.2, True)])
     def test_the_self_test_asks_for_a_clear_lead(self, monkeypatch, torch_time: float, leads: bool) -> None:
         clock = 0.0
         first = {"torch": 50.0, "onednn": 0.0}  # a slow first call is warming up, not speed
@@ -133,8 +135,24 @@ class TestAuto:
 
         monkeypatch.setattr(kernels, "linear_map", fake)
         monkeypatch.setattr(kernels, "time", SimpleNamespace(perf_counter=lambda: clock))
-        assert kernels._onednn_leads.__wrapped__(64, 1) is leads
+        assert kernels._measure_lead(64) is leads
 
     def test_the_real_self_test_answers(self) -> None:
-        if onednn.works():
-            assert kernels._onednn_leads.__wrapped__(32, 1, rows=8, rounds=3) in (True, False)
+        if kernels.works():
+            assert kernels._measure_lead(32, rows=8, rounds=3) in (True, False)
+
+    @pytest.mark.parametrize("damaged", [None, "[]", '{"KEY": "yes"}'])
+    def test_the_result_is_kept_for_this_machine(self, monkeypatch, tmp_path, damaged: str | None) -> None:
+        monkeypatch.setenv("LSN_CACHE", str(tmp_path))
+        measured = []
+        monkeypatch.setattr(
+            kernels, "_measure_lead", lambda width: bool(measured.append(width)) or width > 500
+        )
+        assert [kernels._onednn_leads(width, 2) for width in (400, 512, 400, 512)] == [False, True] * 2
+        assert measured == [400, 512]
+        assert kernels._onednn_leads(512, 8)  # another number of threads is another measurement
+        if damaged is not None:
+            (key, *_) = json.loads(measurements_file().read_text())
+            measurements_file().write_text(damaged.replace("KEY", key))
+            assert not kernels._onednn_leads(400, 2)
+            assert measured == [400, 512, 512, 400]
