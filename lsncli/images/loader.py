@@ -18,6 +18,7 @@ from lsncli.images.budget import allowed_image_seconds
 from lsncli.images.decode_process import Together, threads
 from lsncli.images.item import ImageItem
 from lsncli.images.read import Undecodable, read_bytes
+from lsncli.memory import out_of_memory
 from lsncli.types import Failure, Labels, Seconds
 
 LOOKAHEAD = 2  # batches being decoded while one is in use
@@ -161,7 +162,13 @@ class _BatchMemory:
             free = self._free.pop()
             if free.shape == shape and free.dtype == like.dtype:
                 return free
-        return torch.empty(shape, dtype=like.dtype, pin_memory=self._pinned)
+        try:
+            return torch.empty(shape, dtype=like.dtype, pin_memory=self._pinned)
+        except RuntimeError as error:
+            if not (self._pinned and out_of_memory(error)):
+                raise
+        self._pinned = False  # memory that cannot be paged out is scarce; from other memory copies are slower
+        return self.take(like)
 
     def give_back(self, pixels: torch.Tensor) -> None:
         self._free.append(pixels)

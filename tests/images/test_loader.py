@@ -164,6 +164,24 @@ def test_what_is_no_image_s_fault_stops_the_run(images: Path, monkeypatch: pytes
         next(load_batches(list_images([images]).items, grey, batch_size=8, workers=2))
 
 
+def test_where_no_more_memory_can_be_pinned_it_is_ordinary(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, pinned = torch.empty, []
+
+    def full(*shape: object, pin_memory: bool = False, **options: object) -> torch.Tensor:
+        pinned.append(pin_memory)
+        if pin_memory:
+            raise RuntimeError("CUDA error: out of memory")
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", full)
+    items = list_images([images]).items
+    found = list(load_batches(items, grey, batch_size=8, workers=1, pinned=True))
+    assert sum(len(batch.keys) for batch in found) == len(items) - sum(len(batch.failures) for batch in found)
+    assert pinned.count(True) == 1
+
+
 def test_an_image_of_another_shape_is_not_stretched_into_its_row(images: Path) -> None:
     def uneven(data: bytes) -> torch.Tensor:
         pixels = grey(data)
