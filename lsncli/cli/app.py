@@ -39,7 +39,6 @@ from lsncli.cli.configured import FOUND, ConfigFile, Configured, needs_named_fil
 from lsncli.config import FILE, defaults, read_config
 from lsncli.device import DeviceWarning
 from lsncli.errors import LsnError, first_sentence
-from lsncli.memory import out_of_memory
 from lsncli.signals import noticed, terminable, terminated
 from lsncli.store import NO_VERIFY
 
@@ -203,6 +202,8 @@ def _describe_error(error: Exception) -> LsnError:
         return error
     if isinstance(error, OSError) and error.filename and error.strerror:  # such as a folder that is locked
         return LsnError(f"{error.filename} cannot be used: {error.strerror}.")
+    from lsncli.memory import out_of_memory
+
     if out_of_memory(error):
         return LsnError(f"There is not enough memory: {first_sentence(error)}", LESS_MEMORY)
     return LsnError(f"Unexpected {type(error).__name__}: {error}", "This is a bug in lsn; see --debug.")

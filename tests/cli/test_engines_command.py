@@ -139,7 +139,7 @@ def test_the_device_that_auto_stands_for_is_said(lsn, images, tiny_model) -> Non
     done = lsn("extract", images, "--model", tiny_model, *PARTS, "--work", "w", "--format", "json")
     device = str(pick_device("auto"))
     assert json.loads(done.out)[0]["device"] == device
-    assert f" Encoded on {device}." in done.err
+    assert f" Encoded on {device}, runtime torch." in done.err
     assert devices(WorkerGroup("local", 2)) == (
         [device] * 2 if device != "cuda" else devices(WorkerGroup("local", 2, "cuda"))
     )

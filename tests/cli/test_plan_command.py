@@ -24,12 +24,17 @@ def test_a_plan_for_programs(lsn, tmp_path: Path) -> None:
     rows = json.loads(done.out)
     assert [(row["images"], row["parts"], row["workers"]) for row in rows] == [
         (30, 1, 1),
+        (30, 8, 8),
         (1_000_000, 16, 1),
-        (1_000_000, 16, 8),
+        (1_000_000, 32, 8),
+        (1_000_000, 64, 64),
+        (1_000_000, 512, 512),
     ]
-    assert rows[1]["hours"] == pytest.approx(1e6 / rows[1]["images_per_second"] / 3600)
-    assert rows[2]["hours"] == pytest.approx(rows[1]["hours"] * 2 * 65_536 / 1e6)
-    assert rows[1]["disk_bytes"] == 2 * rows[1]["store_bytes"] > 1_000_000 * 2 * 256
+    alone = rows[2]
+    assert alone["hours"] == pytest.approx(1e6 / alone["images_per_second"] / 3600)
+    for row in rows[3:]:  # parts that are as many for every worker
+        assert row["hours"] == pytest.approx(alone["hours"] / row["workers"], rel=0.01)
+    assert alone["disk_bytes"] == 2 * alone["store_bytes"] > 1_000_000 * 2 * 256
     assert 0 < rows[0]["read_bytes"] < 30 * 5000
     assert "Estimated from the probe" in done.err
     assert "images/s by one worker" in done.err

@@ -41,7 +41,7 @@ def test_a_bad_value_exits_with_2_and_one_sentence(lsn, work, words, sentence) -
         ["--kernel", "mkl"],
         ["--precision", "fp8"],
         ["--schedule", "step"],
-        ["--memory", "0"],
+        ["--memory", "-1"],
         ["--epochs", "many"],
     ],
 )
