@@ -174,14 +174,23 @@ SECTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a section, the seconds that it took, and the fraction of the processor that others used."""
+
+    rows: list[Row]
+    seconds: float
+    others: float
+
+
 def expected_seconds() -> dict[str, int]:
     """Return the seconds of each section: those recorded on this machine, or else its budget."""
     recorded: dict[str, int] = (records.own("all") or {"seconds": {}})["seconds"]
     return {name: recorded.get(name, section.seconds) for name, section in SECTIONS.items()}
 
 
-def run_section(name: str, tiny: bool) -> tuple[list[Row], float]:
-    """Run a section and return its rows and seconds; one row with the reason if it fails."""
+def run_section(name: str, tiny: bool) -> Measured:
+    """Run a section; if it fails, the only row states the reason."""
     section = SECTIONS[name]
     before, others, threads = time.perf_counter(), others_seconds(), torch.get_num_threads()
     try:
@@ -191,9 +200,11 @@ def run_section(name: str, tiny: bool) -> tuple[list[Row], float]:
     finally:
         torch.set_num_threads(threads)
     seconds = time.perf_counter() - before
-    busy = 0.0 if others is None else ((others_seconds() or 0) - others) / seconds / (os.cpu_count() or 1)
-    note(f"{name}: took {seconds:.0f} s; other programs used {max(0.0, busy):.0%} of the processor")
-    return [replace(row, goal=None) if tiny else _excused(row, busy) for row in rows], seconds
+    used = 0.0 if others is None else ((others_seconds() or 0) - others) / seconds / (os.cpu_count() or 1)
+    busy = max(0.0, used)
+    note(f"{name}: took {seconds:.0f} s; other programs used {busy:.0%} of the processor")
+    rows = [replace(row, goal=None) if tiny else _excused(row, busy) for row in rows]
+    return Measured(rows, seconds, busy)
 
 
 def _excused(row: Row, busy: float) -> Row:
@@ -216,23 +227,27 @@ def main(arguments: list[str] | None = None) -> None:
     chosen, expected = options.only or list(SECTIONS), expected_seconds()
     if not options.tiny:
         note(f"{len(chosen)} sections, about {sum(expected[name] for name in chosen) / 60:.0f} minutes")
-    results, seconds = {}, {}
+    results: dict[str, Measured] = {}
     for name in chosen:
         if not options.tiny:
             note(f"{name}: about {expected[name]} s")
-        results[name], seconds[name] = run_section(name, options.tiny)
-    here = machine()
-    print(table(results))
-    print(f"{name_of(here)}, torch {here['torch']}, {here['date']}; {sum(seconds.values()):.0f} s")
+        results[name] = run_section(name, options.tiny)
+    here, total = machine(), sum(result.seconds for result in results.values())
+    print(table({name: result.rows for name, result in results.items()}))
+    print(f"{name_of(here)}, torch {here['torch']}, {here['date']}; {total:.0f} s")
     if options.tiny:
         print("Tiny: these figures mean nothing.")
         return
-    rows = [row for section in results.values() for row in section]
+    rows = [row for result in results.values() for row in result.rows]
     print(summary(rows))
     if options.record:
-        sections = {name: [row.as_dict() for row in section] for name, section in results.items()}
-        times = {name: round(each) for name, each in seconds.items()}
-        record("all", "Every ratio with its goal", seconds=times, sections=sections)
+        record(
+            "all",
+            "Every ratio with its goal",
+            seconds={name: round(result.seconds) for name, result in results.items()},
+            others={name: round(result.others, 2) for name, result in results.items()},
+            sections={name: [row.as_dict() for row in result.rows] for name, result in results.items()},
+        )
     if any(row.failed for row in rows):
         sys.exit(1)
 
