@@ -8,6 +8,7 @@ To add a runtime: a function that makes its forward, a row in ``RUNTIMES``, a te
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from threading import RLock
 
@@ -32,33 +33,26 @@ TORCH = "torch"
 class Runtime:
     """A row of ``RUNTIMES``: all but torch's own need a tower on a CPU in float32."""
 
-    about: str
     supports: Callable[[nn.Module], bool]
     make: Callable[[nn.Module, Tensor], Forward]
     """The forward of a tower for pixels of the size of these. Raises Unavailable."""
 
 
-def torch_forward(tower: nn.Module, pixels: Tensor) -> Forward:  # noqa: ARG001 (as every runtime)
+def torch_forward(tower: nn.Module, _pixels: Tensor) -> Forward:
     """Return open_clip's own forward."""
     return lambda pixels: pooled(tower(pixels))
 
 
-def fused_forward(tower: nn.Module, pixels: Tensor) -> Forward:  # noqa: ARG001
+def fused_forward(tower: nn.Module, _pixels: Tensor) -> Forward:
     """Return the forward with fewer operations, of an architecture that has one."""
     return FusedVit(tower) if fused_vit.is_known(tower) else FusedConvnet(tower)
 
 
 RUNTIMES = {
-    TORCH: Runtime("open_clip's own forward, by torch", lambda tower: True, torch_forward),
-    "fused": Runtime(
-        "fewer operations: packed linear layers, folded batch normalisation",
-        lambda tower: fused_vit.is_known(tower) or fused_convnet.is_known(tower),
-        fused_forward,
-    ),
+    TORCH: Runtime(lambda tower: True, torch_forward),
+    "fused": Runtime(lambda tower: fused_vit.is_known(tower) or fused_convnet.is_known(tower), fused_forward),
     "openvino": Runtime(
-        "an OpenVINO graph (pip install 'lsncli[openvino]')",
-        lambda tower: find_spec("openvino") is not None and on_cpu_in_float32(tower),
-        openvino_forward,
+        lambda tower: find_spec("openvino") is not None and on_cpu_in_float32(tower), openvino_forward
     ),
 }
 
@@ -89,14 +83,14 @@ class ImageForwards:
                 "Use --precision fp32.",
             )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The runtimes that can be tried."""
         if self._int8:
             return ("fused",)
         return tuple(name for name, row in RUNTIMES.items() if row.supports(self._tower))
 
-    @property
+    @cached_property
     def usual(self) -> str:
         """The runtime for little work.
 

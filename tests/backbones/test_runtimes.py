@@ -98,7 +98,7 @@ def test_features_do_not_depend_on_how_many_threads_call(name: str) -> None:
 
 def test_a_forward_is_made_once_for_all_threads(monkeypatch) -> None:
     made = []
-    row = Runtime("", lambda tower: True, lambda tower, pixels: made.append(tower) or tower)
+    row = Runtime(lambda tower: True, lambda tower, pixels: made.append(tower) or tower)
     monkeypatch.setitem(RUNTIMES, "openvino", row)
     forwards = ImageForwards(vit(), (SIZE, SIZE))
     with ThreadPoolExecutor(4) as pool:
@@ -108,7 +108,7 @@ def test_a_forward_is_made_once_for_all_threads(monkeypatch) -> None:
 
 @pytest.mark.parametrize("wrong", [1 + 1e-4, float("nan")], ids=["too far off", "not a number"])
 def test_a_runtime_with_other_features_is_refused(monkeypatch, wrong: float) -> None:
-    row = Runtime("", lambda tower: True, lambda tower, pixels: lambda x: wrong * tower(x))
+    row = Runtime(lambda tower: True, lambda tower, pixels: lambda x: wrong * tower(x))
     monkeypatch.setitem(RUNTIMES, "openvino", row)
     with pytest.raises(Unavailable, match="--runtime openvino: features differ from open_clip's by"):
         ImageForwards(vit(), (SIZE, SIZE)).get("openvino")
