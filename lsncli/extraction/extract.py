@@ -179,7 +179,7 @@ def extract(
         encoder = encoder_of(_on_planned_runtime(backbone, planned, len(listing.items), remark))
         if planned is None and encoder.fingerprint.precision == INT8:
             check_int8(backbone, listing.items, classes, remark)
-        runtime = encoder.runtime if planned is None else planned
+        runtime = "" if planned == "" else encoder.runtime  # as the plan of an older version
         plan = plan_of(listing, classes, encoder, part_rows_for(batch_size, part_rows), runtime)
         if not part_rows:
             plan = _with_parts_for(group, plan, parts_folder(store, split), overwrite, remark)
