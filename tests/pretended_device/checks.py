@@ -85,6 +85,13 @@ class TestThePretence:
         assert isinstance(x.grad, OnCard)
         close(x.grad.cpu(), layer.weight.detach().cpu().sum(0).expand(4, 3))
 
+    def test_a_module_keeps_its_parameters_when_it_moves(self) -> None:
+        layer = torch.nn.Linear(3, 2)
+        before = dict(layer.named_parameters())
+        layer.to("cuda")
+        assert all(tensor is before[name] for name, tensor in layer.named_parameters())
+        assert all(isinstance(tensor, OnCard) for tensor in before.values())
+
     def test_writing_through_a_view_writes(self) -> None:
         with torch.inference_mode():
             x = torch.zeros(2, 3, device="cuda")

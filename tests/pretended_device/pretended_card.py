@@ -14,7 +14,6 @@ import ctypes
 import os
 import sys
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -45,10 +44,25 @@ class WrongDevice(RuntimeError):
     """What a CUDA build would refuse."""
 
 
+class Bytes:
+    """The memory of a tensor on the card, counted until its last tensor is gone."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self._counted = ()
+        place_and_size = storage.data_ptr(), storage.nbytes()
+        CARD.count(*place_and_size)  # raises where there is no room
+        self._counted = place_and_size
+
+    def __del__(self) -> None:
+        if self._counted:
+            CARD.forget(*self._counted)
+
+
 class OnCard(torch.Tensor):
     """A tensor that says it is on the card; ``held`` has its numbers."""
 
     held: torch.Tensor
+    bytes: Bytes
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -62,8 +76,7 @@ class OnCard(torch.Tensor):
             layout=held.layout,
             device=DEVICE,
         )
-        self.held = held
-        CARD.count(self)
+        self.held, self.bytes = held, Bytes(held.untyped_storage())
         return self
 
     @classmethod
@@ -111,10 +124,8 @@ class Card:
         finally:
             self.limit = float("inf")
 
-    def count(self, tensor: OnCard) -> None:
-        """Count the storage of a new tensor until its last tensor is gone."""
-        storage = tensor.held.untyped_storage()
-        place, size = storage.data_ptr(), storage.nbytes()
+    def count(self, place: int, size: int) -> None:
+        """Count the storage of one more tensor, once for all that share it."""
         if place and not self._storages[place]:
             if self.live + size > self.limit:
                 self.refused += 1
@@ -122,9 +133,9 @@ class Card:
             self.live += size
             self.peak = max(self.peak, self.live)
         self._storages[place] += 1
-        weakref.finalize(tensor, self._forget, place, size)
 
-    def _forget(self, place: int, size: int) -> None:
+    def forget(self, place: int, size: int) -> None:
+        """Count one tensor of a storage less."""
         self._storages[place] -= 1
         if place and not self._storages[place]:
             self.live -= size
@@ -234,7 +245,8 @@ def plug_in() -> None:
     """Make torch find the card, in this thread and in all that it starts."""
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") copies in the open
     torch.inference_mode = torch.no_grad  # tensors that wrap others cannot be inference tensors
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    # Module.to keeps its parameters, as on CUDA: an optimizer holds those that the module computes with.
+    torch.__future__.set_swap_module_params_on_conversion(True)
     torch.backends.cuda.is_built = lambda: True
     properties = SimpleNamespace(total_memory=1 << 34)
     for name, value in {
