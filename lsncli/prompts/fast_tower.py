@@ -22,7 +22,7 @@ from torch.nn.functional import layer_norm, normalize
 
 from lsncli.prompts.attention import plan
 from lsncli.prompts.kernels import linear_map, pick_kernel
-from lsncli.prompts.layers import Constants, Layer, fuse, run
+from lsncli.prompts.layers import Constants, Layer, run
 from lsncli.prompts.layout import Encoder, PromptLayout, Vocabulary
 from lsncli.prompts.packing import Linear, Norm, Packing, Weights, pack, packed_rows
 
@@ -126,7 +126,6 @@ def _layers(weights: Weights, kernel: str, start: Tensor) -> tuple[Layer, ...]:
             activation=weights.activation,
             down=linear_map(down, kernel),
             start=key_and_value,
-            fused=fuse(block.out, up, down, weights.activation),
         )
         start, _ = layer.after_attention(start, key_and_value[1].view(1, 1, -1))
         layers.append(layer)

@@ -12,43 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
-from lsncli.device import NARROW
 from lsncli.prompts.attention import AttentionPlan, attend, attend_backward
-from lsncli.prompts.kernels import LinearMap, Then, multiply, multiply_and_add, pack, works
-from lsncli.prompts.packing import Activation, Linear, Norm
-
-
-@dataclass(frozen=True)
-class Fused:
-    """The layers after attention by oneDNN, with activation and sums before a product leaves the cache.
-
-    For passes without a gradient, which needs what comes before the activation: with the mini model, cosines
-    of CoCoOp prompts take 13 % less time. By rule, not by a race, as the last bits differ.
-    """
-
-    out: Linear
-    up: Linear
-    down: Linear
-    then: Then
-
-    def __call__(self, x: Tensor, attended: Tensor, norm2: Norm) -> Tensor:
-        """Return the output of the block."""
-        x = multiply_and_add(attended, self.out.weight, self.out.bias, x)
-        wide = multiply(normalised(x, norm2)[0], self.up.weight, self.up.bias, self.then)
-        return multiply_and_add(wide, self.down.weight, self.down.bias, x)
-
-
-def fuse(out: Linear, up: Linear, down: Linear, activation: Activation) -> Fused | None:
-    """Return the layers for passes without a gradient; None where there is no such form.
-
-    Nor is there one for wide layers, whose kernel is a matter of the processor (``kernels.pick_kernel``).
-    """
-    weight = up.weight
-    narrow = weight.shape[1] < NARROW
-    if not (narrow and weight.device.type == "cpu" and weight.dtype == torch.float32 and works()):
-        return None
-    out, up, down = (Linear(pack(each.weight), each.bias) for each in (out, up, down))
-    return Fused(out, up, down, "gelu" if activation == "gelu" else "silu")
+from lsncli.prompts.kernels import LinearMap
+from lsncli.prompts.packing import Activation, Norm
 
 
 @dataclass(frozen=True)
@@ -66,8 +32,6 @@ class Layer:
     down: LinearMap
     start: Tensor
     """(2, H, 1, W / H): key and value."""
-    fused: Fused | None = None
-    """For passes without a gradient."""
 
     def queries_and_keys(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries (..., W), and keys and values (..., 2 W), of rows (..., W)."""
@@ -162,11 +126,7 @@ def _forward(moving: Tensor, constants: Constants, saved: list[list[Tensor]] | N
         attended, attention = attend(
             q, kv, layer.start, constants.ends_only if is_last else constants.all_rows
         )
-        x = x.index_select(1, ends) if is_last else x
-        if saved is None and layer.fused is not None:
-            x = layer.fused(x, attended, layer.norm2)
-            continue
-        x, after = layer.after_attention(x, attended)
+        x, after = layer.after_attention(x.index_select(1, ends) if is_last else x, attended)
         if saved is not None:
             saved.append([rows, mean, scale, *after, *attention])
     return x
