@@ -25,11 +25,7 @@ class Bucket:
     asking: Tensor
     """(n, Q) indices of its queries among the Tq given ones: one for every row, or only for the end."""
     mask: Tensor
-    """(Q, 1 + prefix + R), or of each class (n, Q, 1 + prefix + R), additive: 0 where a query attends (start,
-    prefix, own rows so far), else -inf."""
-    spare_rows: int = 0
-    """Number of ``rows`` that are padding: they stand there a second time."""
-    spare_asking: int = 0
+    """(Q, 1 + prefix + R) additive: 0 where a query attends (start, prefix, own rows so far), else -inf."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +44,18 @@ class AttentionPlan:
     rows: tuple[tuple[int, int], ...]
     """(B, R) of each bucket, once for keys and once for values."""
     queries: Tensor
-    """Permutation, with padding, that sorts the rows of (G, Tq, H) by bucket."""
+    """(G * H * Tq,) permutation that sorts the rows of (G, Tq, H) by bucket."""
     queries_back: Tensor
-    """(G * H * Tq,) its inverse."""
-    padding: Tensor | None
-    """Which of the sorted queries are padding; None if none is."""
+    """The inverse permutation."""
     keys: Tensor
-    """The same for keys and values in (G, T, 2, H)."""
+    """(2 * G * H * T,) permutation for keys and values in (G, T, 2, H)."""
     keys_back: Tensor
 
 
 def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> AttentionPlan:
-    """Plan the attention of ``buckets``, which contain each packed row, that of the prefix first."""
-    asking, rows = [bucket.asking for bucket in buckets], [bucket.rows for bucket in buckets]
-    spare_asking = sum(bucket.spare_asking for bucket in buckets)
-    queries, queries_back = _order(asking, spare_asking, groups, heads, parts=1)
-    keys, keys_back = _order(rows, sum(bucket.spare_rows for bucket in buckets), groups, heads, parts=2)
+    """Plan the attention of ``buckets``, which contain each packed row once, that of the prefix first."""
+    queries = _order([bucket.asking for bucket in buckets], groups, heads, parts=1)
+    keys = _order([bucket.rows for bucket in buckets], groups, heads, parts=2)
     batches = [groups * heads * len(bucket.rows) for bucket in buckets]
     pairs = list(zip(batches, buckets, strict=True))
     return AttentionPlan(
@@ -72,10 +64,9 @@ def plan(buckets: Sequence[Bucket], groups: int, heads: int) -> AttentionPlan:
         asking=tuple((batch, bucket.asking.shape[1]) for batch, bucket in pairs),
         rows=tuple((batch, bucket.rows.shape[1]) for batch, bucket in pairs for _ in range(2)),
         queries=queries,
-        queries_back=queries_back,
-        padding=_numbers(queries) != queries_back[queries] if spare_asking else None,
+        queries_back=_inverse(queries),
         keys=keys,
-        keys_back=keys_back,
+        keys_back=_inverse(keys),
     )
 
 
@@ -96,9 +87,7 @@ def attend(q: Tensor, kv: Tensor, start: Tensor, plan: AttentionPlan) -> tuple[T
     views = (_of_queries(q, plan), *_of_keys(kv, plan), _of_queries(out, plan))
     for bucket, x, k, v, own_out in zip(plan.buckets, *views, strict=True):
         scores = _products(x, shared_k[:, : 1 + bucket.prefix], k)
-        by_class = scores if bucket.mask.ndim == 2 else scores.view(-1, *bucket.mask.shape)
-        by_class.add_(bucket.mask)
-        weights = scores.softmax(-1)
+        weights = scores.add_(bucket.mask).softmax(-1)
         _sums(weights, shared_v[:, : 1 + bucket.prefix], v, out=own_out)
         saved += [x, k, v, weights]
     return out.index_select(0, plan.queries_back).view(shape), saved
@@ -110,8 +99,6 @@ def attend_backward(gradient: Tensor, saved: Sequence[Tensor], plan: AttentionPl
     groups, width = len(gradient), shared.shape[-1]
     shared_k, shared_v = shared.unbind()
     d_out = _gather(gradient, plan.queries, width)
-    if plan.padding is not None:
-        d_out.masked_fill_(plan.padding[:, None], 0.0)
     d_q, d_kv = torch.empty_like(d_out), d_out.new_empty(len(plan.keys), width)
     # The bucket of the prefix comes first and writes its own gradient; those of other buckets are added.
     d_prefix_k, d_prefix_v = _of_prefix(d_kv, plan).unbind()
@@ -185,21 +172,15 @@ def _of_prefix(kv: Tensor, plan: AttentionPlan) -> Tensor:
     return kv[: prod(plan.shared)].view(*plan.shared, kv.shape[-1])
 
 
-def _order(
-    indices: Sequence[Tensor], spare: int, groups: int, heads: int, parts: int
-) -> tuple[Tensor, Tensor]:
-    """Return the permutation of the rows of (G, T, parts, H) into (parts, G, H, n, R), and its inverse.
-
-    Bucket after bucket. Of the ``indices``, ``spare`` are padding, after those that they repeat.
-    """
-    total = sum(each.numel() for each in indices) - spare
+def _order(indices: Sequence[Tensor], groups: int, heads: int, parts: int) -> Tensor:
+    """Permutation of the rows of (G, T, parts, H) into (parts, G, H, n, R), bucket after bucket."""
+    total = sum(each.numel() for each in indices)
     numbers = torch.arange(groups * total * parts * heads, device=indices[0].device)
     numbers = numbers.view(groups, total, parts, heads).permute(2, 0, 3, 1)
-    order = torch.cat([numbers[..., each.flatten()].flatten() for each in indices])
-    places = _numbers(order)
-    inverse = order.new_full((numbers.numel(),), len(order)).scatter_reduce_(0, order, places, "amin")
-    return order, inverse
+    return torch.cat([numbers[..., each.flatten()].flatten() for each in indices])
 
 
-def _numbers(order: Tensor) -> Tensor:
-    return torch.arange(len(order), device=order.device)
+def _inverse(order: Tensor) -> Tensor:
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order), device=order.device)
+    return inverse

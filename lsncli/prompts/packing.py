@@ -8,7 +8,6 @@ The weights of a causal CLIP text transformer are plain tensors (``Weights``).
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
@@ -20,8 +19,6 @@ from lsncli.prompts.attention import Bucket
 from lsncli.prompts.layout import Prompt, PromptLayout
 
 MASKED = float("-inf")
-PADDING = 1 / 16
-"""Most padding of a bucket, as a fraction of its rows."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,7 @@ class Packing:
     """Token ids of the frozen own rows."""
     frozen_positions: Tensor
     all_rows: tuple[Bucket, ...]
-    """The prefix, if any, then classes by their number of own rows; every row has a query.
-
-    Where a class has fewer rows than others of its bucket, its last row recurs after it, as padding: no row
-    attends to a later one.
-    """
+    """The prefix, if any, then classes by their number of own rows; every row has a query."""
     ends_only: tuple[Bucket, ...]
     """For the last layer, where only the end of each text has a query."""
     ends: Tensor
@@ -78,16 +71,11 @@ def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.
 
     all_rows = [bucket(0, on([list(range(prefix))]))] if prefix else []
     ends_only = [replace(each, asking=each.asking[:, :0], mask=each.mask[:0]) for each in all_rows]
-    for lengths in _merged({length: len(classes) for length, classes in by_length.items()}):
-        ends = [(c, length - 1) for length in lengths for c in by_length[length]]
-        own = on([[index[c, shared + min(i, end)] for i in range(lengths[-1])] for c, end in ends])
-        spare = sum(lengths[-1] - 1 - end for _, end in ends)
-        each = replace(bucket(prefix, own), spare_rows=spare, spare_asking=spare)
+    for length, classes in sorted(by_length.items()):
+        own = on([[index[c, shared + i] for i in range(length)] for c in classes])
+        each = bucket(prefix, own)
         all_rows.append(each)
-        asking, mask = on([[c] for c, _ in ends]), each.mask[-1:]
-        if spare:
-            mask = each.mask[on([[end] for _, end in ends])]
-        ends_only.append(replace(each, asking=asking, mask=mask, spare_asking=0))
+        ends_only.append(replace(each, asking=on(classes)[:, None], mask=each.mask[-1:]))
     vectors = [c * layout.length + ~t if layout.specific else ~t for c, _, t in learned]
     return Packing(
         prefix=prompts[0][1:shared],
@@ -100,22 +88,6 @@ def pack(layout: PromptLayout, device: torch.device, dtype: torch.dtype = torch.
         ends_only=tuple(ends_only),
         ends=on([index[c, len(prompt) - 1] for c, prompt in enumerate(prompts)]),
     )
-
-
-def _merged(classes: Mapping[int, int]) -> list[list[int]]:
-    """Return the lengths of each bucket, ascending, of the number of ``classes`` with each length.
-
-    Lengths share a bucket where that adds little padding: a bucket costs as much as some dozens of rows.
-    """
-    buckets: list[list[int]] = []
-    for length in sorted(classes):
-        together = [*buckets[-1], length] if buckets else [length]
-        padding = sum(classes[each] * (length - each) for each in together)
-        if padding <= PADDING * sum(classes[each] * each for each in together):
-            buckets[-1:] = [together]
-        else:
-            buckets.append([length])
-    return buckets
 
 
 def packed_rows(layout: PromptLayout) -> int:

@@ -18,6 +18,7 @@ from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import HELD_OUT, TARGET_TPR, make_detector
 from lsncli.device import threads_for
 from lsncli.errors import LsnError
+from lsncli.extraction.encoder import keep_freed_memory
 from lsncli.images.class_names import check_distinct
 from lsncli.methods.heads import load_checked
 from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again, labelled_split
@@ -138,6 +139,7 @@ def learn_resumably(
     the text encoder cannot tell apart.
     """
     check_distinct(plan.split.classes, text_ids_of(backbone), where=f"Split '{plan.split.name}'")
+    keep_freed_memory()
     tower = with_text(backbone).text_tower(precision=settings.precision, kernel=kernel)
     stored, memory = load_checkpoint(path) if resume else None, step_memory(tower.device, memory)
     with threads_for(tower.vocabulary.width):

@@ -44,8 +44,6 @@ LAYOUTS = {
     "one class": context_layout(VOCABULARY, ["ox"], 2),
     "equal lengths": context_layout(VOCABULARY, ["ox", "ax", "hi"], 2, specific=True),
     "some alike": context_layout(VOCABULARY, ["hen", "ox", "beaver", "ax", "hex"], 1),
-    "nearly equal lengths": context_layout(VOCABULARY, ["hen", "ox", "hex", "ape", "owl"], 4, specific=True),
-    "prefix and padding": context_layout(VOCABULARY, ["hen", "ox", "hex", "a", *["ape", "owl"] * 9], 2),
     "texts": text_layout(VOCABULARY, ["an ox", "a", "a hen"]),
 }
 

@@ -28,18 +28,8 @@ def own_rows(packing: Packing) -> dict[int, list[int]]:
     own = {}
     for each, end in zip(*class_buckets(packing), strict=True):
         assert len(each.rows) == len(end.asking)
-        own |= {
-            int(c): without_padding(rows)
-            for (c,), rows in zip(end.asking.tolist(), each.rows.tolist(), strict=True)
-        }
+        own |= {int(c): rows for (c,), rows in zip(end.asking.tolist(), each.rows.tolist(), strict=True)}
     return own
-
-
-def without_padding(rows: list[int]) -> list[int]:
-    """The rows of a class, whose last recurs as padding."""
-    once = list(dict.fromkeys(rows))
-    assert rows == once + once[-1:] * (len(rows) - len(once))
-    return once
 
 
 def class_buckets(packing: Packing) -> tuple[tuple[Bucket, ...], tuple[Bucket, ...]]:
@@ -93,13 +83,7 @@ def check_buckets(packing: Packing) -> None:
         assert torch.equal(bucket.rows, end.rows)
         assert torch.equal(bucket.rows, bucket.asking)
         check_mask(bucket)
-        longest = bucket.rows.shape[1]
-        own = [len(without_padding(rows)) for rows in bucket.rows.tolist()]
-        spare = sum(longest - length for length in own)
-        assert (bucket.spare_rows, bucket.spare_asking) == (end.spare_rows, end.spare_asking + spare)
-        assert bucket.spare_rows == spare <= sum(own) / 16
-        seen = (end.mask == 0).expand(len(own), 1, -1) if end.mask.ndim == 2 else end.mask == 0
-        assert seen[:, 0].tolist() == [[i <= prefix + n for i in range(1 + prefix + longest)] for n in own]
+        assert torch.equal(end.mask, torch.zeros(1, 1 + prefix + bucket.rows.shape[1]))
 
 
 def check_mask(bucket: Bucket) -> None:
@@ -171,16 +155,6 @@ def test_classes_with_equally_many_rows_are_in_one_bucket_in_their_order() -> No
     packing = check(context_layout(VOCABULARY, ["hen", "ox", "beaver", "ax", "hex"], 2, specific=True))
     _, ends = class_buckets(packing)
     assert [end.asking.flatten().tolist() for end in ends] == [[1, 3], [0, 4], [2]]
-
-
-def test_classes_of_nearly_equal_lengths_share_a_bucket_with_little_padding() -> None:
-    names = ["hen", "ox", "hex", "ape", "owl", "cow"]
-    packing = check(context_layout(VOCABULARY, names, 4, specific=True))
-    (bucket,), (end,) = class_buckets(packing)
-    assert end.asking.flatten().tolist() == [1, 0, 2, 3, 4, 5]
-    assert (bucket.rows.shape, bucket.spare_rows) == ((6, 9), 1)
-    packing = check(context_layout(VOCABULARY, [*names, "beaver"], 4, specific=True))
-    assert [len(bucket.rows) for bucket in class_buckets(packing)[0]] == [6, 1]
 
 
 def test_everything_lies_on_the_towers_device_in_its_precision() -> None:
