@@ -54,34 +54,38 @@ COLLECTED_EVERY = 50_000
 app = typer.Typer(
     name="lsn",
     help="Which of these images does not belong? OOD detection with CLIP and learned negative prompts.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LSN"},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo.demo,
-    "extract": extract.extract,
-    "train-pos": train_prompts.train_pos,
-    "train-neg": train_prompts.train_neg,
-    "train-head": train_head.train_head,
-    "train-no": train_clipn.train_no,
-    "candidates": candidates.candidates,
-    "calibrate": calibrate.calibrate,
-    "score": score.score,
-    "watch": watch.watch,
-    "undo": sorting.undo,
-    "eval": evaluate.evaluate,
-    "report": report.report,
-    "explain": explain.explain,
-    "not": negation.understands_not,
-    "bench": bench.bench,
-    "datasets": datasets.datasets,
-    "methods": catalogue.methods,
-    "models": catalogue.models,
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Start": {"demo": demo.demo, "models": catalogue.models, "methods": catalogue.methods},
+    "Features": {"extract": extract.extract, "datasets": datasets.datasets},
+    "Learning": {
+        "train-pos": train_prompts.train_pos,
+        "train-neg": train_prompts.train_neg,
+        "train-head": train_head.train_head,
+        "train-no": train_clipn.train_no,
+        "candidates": candidates.candidates,
+        "calibrate": calibrate.calibrate,
+    },
+    "Detecting": {"score": score.score, "watch": watch.watch, "undo": sorting.undo, "report": report.report},
+    "Measuring": {"eval": evaluate.evaluate, "bench": bench.bench},
+    "Looking closer": {"explain": explain.explain, "not": negation.understands_not},
 }
-for name, command in COMMANDS.items():
-    app.command(name, cls=Configured)(command)
-app.add_typer(store.app, name="store")
+"""The commands by the panel of ``lsn --help`` that lists them."""
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, cls=Configured, rich_help_panel=panel)(command)
+app.add_typer(store.app, name="store", rich_help_panel="Stores")
+
+WELCOME = """\
+lsn finds the images that do not belong, with CLIP and learned prompts.
+  Demo:     lsn demo
+  Names:    lsn score ./new --classes "cat,dog,truck"
+  Folders:  lsn extract ./known; lsn train-pos; lsn train-neg; lsn score ./new
+  Help:     lsn --help, and lsn COMMAND --help"""
+"""Printed without a command."""
 
 
 def _version(value: bool) -> None:
@@ -117,6 +121,9 @@ def settings(
     ] = False,
 ) -> None:
     """Every option can also be set by LSN_COMMAND_OPTION in the environment or by lsn.toml."""
+    if context.invoked_subcommand is None:
+        console.out.print(WELCOME, highlight=False, soft_wrap=True)
+        return
     interrupts.begin(context.invoked_subcommand)
     if debug:
         os.environ[DEBUG] = "1"

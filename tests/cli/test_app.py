@@ -13,6 +13,7 @@ from cli_samples import imported_workspace
 from PIL import Image
 
 from lsncli import __version__
+from lsncli.cli import app as app_module
 from lsncli.cli.app import app
 from lsncli.device import DeviceWarning
 from lsncli.errors import LsnError
@@ -67,10 +68,31 @@ def test_the_version_is_data(lsn) -> None:
     assert (done.code, done.out, done.err) == (0, f"lsn {__version__}\n", "")
 
 
-def test_without_a_command_lsn_shows_its_help(lsn) -> None:
+def test_without_a_command_five_lines_say_how_to_start(lsn) -> None:
     done = lsn()
-    assert "Which of these images does not belong?" in done.out + done.err
-    assert "train-neg" in done.out + done.err
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 80
+    for words in ("lsn demo", "--classes", "lsn extract", "lsn --help"):
+        assert words in done.out
+
+
+def test_help_lists_every_command_in_a_panel_of_its_stage(lsn) -> None:
+    text = lsn("--help").out
+    panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭")]
+    assert panels == [
+        "Options",
+        "Start",
+        "Features",
+        "Learning",
+        "Detecting",
+        "Measuring",
+        "Looking",
+        "Stores",
+    ]
+    listed = {line.split()[1] for line in text.splitlines() if line.startswith("│ ") and line[2] != " "}
+    assert listed >= {name for panel in app_module.COMMANDS.values() for name in panel} | {"store"}
 
 
 class TestWhereOptionsComeFrom:
