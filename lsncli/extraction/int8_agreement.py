@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from lsncli.backbones import Backbone, with_gradients, with_text
 from lsncli.errors import LsnError
@@ -54,6 +53,8 @@ def agreement(backbone: Backbone, items: Sequence[ImageItem], classes: Sequence[
     found = unit(backbone.encode(pixels))
     correlation = None
     if len(classes) > 1 and len(pixels) > 2:
+        from scipy.stats import spearmanr  # takes long to import, and all other work does without
+
         texts = [f"a photo of a {name}." for name in classes[:MOST_CLASSES]]
         text = unit(text_features(with_text(backbone).text_tower(), texts).cpu().numpy())
         scores = [max_softmax(cosines(features, text)) for features in (full, found)]
