@@ -8,6 +8,7 @@ is never copied. A mapped file must not be overwritten in place; lsn replaces fi
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,8 @@ class _Loading(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unset: dict[int, nn.Parameter] = {}
-        """Parameters without values, by identity."""
+        self.unset: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()
+        """Parameters without values, by identity; one that is replaced, as timm's last layer, drops out."""
         self._taken: set[int] = set()
         """Addresses of the tensors that were adopted."""
 

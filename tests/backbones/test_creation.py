@@ -27,7 +27,16 @@ def plainly(name: str, monkeypatch: pytest.MonkeyPatch) -> openclip.OpenClip:
 @pytest.mark.parametrize("name", ["mini", "tiny"])
 def test_weights_digest_and_features_are_those_of_a_plain_creation(name, tiny_model, monkeypatch) -> None:
     name = tiny_model if name == "tiny" else name
-    fast, slow = load_backbone(name, device="cpu"), plainly(name, monkeypatch)
+    created: list[str] = []
+    create = open_clip.create_model_and_transforms
+    monkeypatch.setattr(
+        open_clip,
+        "create_model_and_transforms",
+        lambda name, **options: created.append(name) or create(name, **options),
+    )
+    fast = load_backbone(name, device="cpu")
+    assert len(created) == 1
+    slow = plainly(name, monkeypatch)
     assert fast.fingerprint == slow.fingerprint
     weights, expected = fast.model.state_dict(), slow.model.state_dict()
     assert weights.keys() == expected.keys()
