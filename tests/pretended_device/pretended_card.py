@@ -83,6 +83,15 @@ class OnCard(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return CARD.run(func, args, kwargs or {})
 
+    # With these two, Module.to swaps its parameters for those on the card and keeps the objects, as on CUDA:
+    # an optimizer holds those that the module computes with.
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["held"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, torch.Tensor], *_: object) -> "OnCard":
+        return OnCard(inner["held"])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
         with torch.no_grad():
             copy = self.detach().clone().requires_grad_(self.requires_grad)
@@ -245,8 +254,6 @@ def plug_in() -> None:
     """Make torch find the card, in this thread and in all that it starts."""
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") copies in the open
     torch.inference_mode = torch.no_grad  # tensors that wrap others cannot be inference tensors
-    # Module.to keeps its parameters, as on CUDA: an optimizer holds those that the module computes with.
-    torch.__future__.set_swap_module_params_on_conversion(True)
     torch.backends.cuda.is_built = lambda: True
     properties = SimpleNamespace(total_memory=1 << 34)
     for name, value in {
