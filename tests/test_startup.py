@@ -1,4 +1,4 @@
-"""``lsn --help`` stays light: no heavy library is loaded for any help text."""
+"""Commands start lightly: help, usage errors and an empty workspace load no heavy library."""
 
 import subprocess
 import sys
@@ -69,3 +69,22 @@ def test_python_dash_m_works() -> None:
         [sys.executable, "-m", "lsncli", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("lsn ")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["score", "one.png"],
+        ["train-pos"],
+        ["train-neg"],
+        ["eval"],
+        ["calibrate"],
+        ["calibrate", "one.png"],
+    ],
+)
+def test_an_empty_workspace_is_said_before_a_heavy_library_is_loaded(tmp_path: Path, argv: list[str]) -> None:
+    script = SCRIPT.format(argv=argv, heavy=HEAVY).replace("stop.code == 0", "stop.code == 1")
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "LOADED"
+    assert "lsn-work" in done.stderr

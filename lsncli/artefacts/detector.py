@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lsncli.artefacts import MAKE_DETECTOR
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named_arrays, split_arrays
 from lsncli.threshold import Threshold
@@ -13,10 +14,6 @@ from lsncli.types import Fingerprint, LearnedArrays
 from lsncli.validation import validate
 
 LEARNED = "learned."
-HINT = (
-    'Make one from class names and good images: `lsn calibrate FOLDER --classes "cat,dog"`; or from '
-    "features: `lsn calibrate --method mcm`, or `lsn train-pos` and `lsn train-neg`."
-)
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,8 @@ def save_detector(path: Path, detector: SavedDetector) -> None:
 
 def load_detector(path: Path) -> SavedDetector:
     """Read a detector. Raises LsnError as ``read_artefact``."""
-    arrays, fields = read_artefact(path, "detector", HINT)
-    with complete(path, HINT):
+    arrays, fields = read_artefact(path, "detector", MAKE_DETECTOR)
+    with complete(path, MAKE_DETECTOR):
         conditional = validate(dict[str, dict[str, Any]], fields["conditional"], "conditional")
         head = HeadSource(
             classes=validate(tuple[str, ...], fields["classes"], "classes"),

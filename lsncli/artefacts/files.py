@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lsncli import __version__
+from lsncli.artefacts import check_exists
 from lsncli.console import printable
 from lsncli.errors import LsnError
 from lsncli.files import write_atomic
@@ -94,8 +95,7 @@ def read_artefact(path: Path, kind: str, hint: str, again: str = "") -> tuple[Ar
     Raises LsnError if the file is missing (with ``hint``: how to make one), broken, of another kind, written
     by a newer lsn or in a form that is no longer read (with ``again``: how to make it again).
     """
-    if not path.is_file():
-        raise LsnError(f"There is no {kind} artefact at {path}.", hint)
+    check_exists(path, kind, hint)
     try:
         with safe_open(path, framework="numpy") as file:
             stated = dict(file.metadata() or {})

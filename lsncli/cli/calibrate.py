@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.cli.train_prompts import describe_threshold, workspace_backbone
@@ -14,6 +15,7 @@ from lsncli.console import printable, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
+from lsncli.store import check_exists
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import SavedDetector
@@ -82,8 +84,6 @@ def calibrate(arguments: CalibrateOptions) -> None:
     detector keeps its method and gamma is set on these images: they must be of your classes, and none that
     the prompts learned from.
     """
-    from lsncli.artefacts.detector import save_detector
-
     options.set_timeouts(arguments.timeout, arguments.image_timeout)
     _check_options(arguments)
     workspace = Workspace(arguments.work)
@@ -91,6 +91,8 @@ def calibrate(arguments: CalibrateOptions) -> None:
         before, backbone = _detector(workspace, arguments)
         result = _recalibrate(arguments, before, backbone)
         _check_failures(result, arguments.max_failure_rate, arguments.quiet)
+        from lsncli.artefacts.detector import save_detector
+
         save_detector(workspace.detector, result.detector)
         detector = result.detector
     else:
@@ -132,6 +134,7 @@ def _check_options(arguments: CalibrateOptions) -> None:
 
 def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "SavedDetector":
     """Make the detector of --method from the held-out rows of --split."""
+    check_exists(workspace.features)
     from lsncli.detection.calibrate import make_detector
     from lsncli.device import pick_device
     from lsncli.methods.spec import parse_method
@@ -151,6 +154,8 @@ def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "Sa
 
 def _detector(workspace: Workspace, arguments: CalibrateOptions) -> "tuple[SavedDetector, Backbone]":
     """Return the workspace's detector, or with --classes a zero-shot one, and its model."""
+    if arguments.classes is None:
+        check_detector_exists(workspace.detector)
     from lsncli.backbones import load_again
 
     pretrained, device = arguments.pretrained, arguments.device

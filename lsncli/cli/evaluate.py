@@ -13,6 +13,7 @@ from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
+from lsncli.store import check_exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,6 +111,8 @@ def evaluate(
     its number can be higher where scores tie. AUPR is average precision; OpenOOD's is the trapezoid rule.
     Programs (csv, json, jsonl) get fractions.
     """
+    workspace = Workspace(work)
+    check_exists(workspace.features)
     from lsncli.device import pick_device
     from lsncli.evaluation import evaluate as use
     from lsncli.evaluation.evaluate import all_methods, check_target, choose_splits, default_methods, has_rows
@@ -124,7 +127,6 @@ def evaluate(
         check_target(save_scores)
     if plots is not None:
         check_available("--plots")
-    workspace = Workspace(work)
     inside, outside = choose_splits(workspace, id, ood or (), train)
     rows = has_rows(workspace, train)
     names = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options, sorting
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.console import ProgressCallback, progress_bar, say
@@ -130,12 +131,14 @@ def score(
             f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
         )
     check_model(context, classes)
+    place, settings = Workspace(work), ModelOptions(model, pretrained, device)
+    if classes is None:
+        check_detector_exists(place.detector)
     from lsncli.detection.detect import VerdictCounts, select
     from lsncli.detection.sorting import Filing
     from lsncli.extraction.extract import check_failures
     from lsncli.images.columns import Columns
 
-    place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     detector, backbone = detector_for(place, classes, settings)
     todo = (
         split_to_score(place, split, detector, settings)

@@ -12,6 +12,7 @@ from lsncli.cli.interrupts import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
 from lsncli.console import progress_bar, say
 from lsncli.report.formats import Column, render
+from lsncli.store import check_exists
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import SavedDetector
@@ -162,11 +163,13 @@ def learn(kind: "Kind", arguments: PromptOptions, *, following: str) -> None:
     Raises TypeError for an option that no part of the training takes.
     """
     from lsncli.methods.workspace import Workspace
-    from lsncli.prompts.settings import PromptSettings, preset
-    from lsncli.training.prompts import plan_negative, plan_positive
 
     rest = dict(vars(arguments))
     workspace = Workspace(rest.pop("work"))
+    check_exists(workspace.features)
+    from lsncli.prompts.settings import PromptSettings, preset
+    from lsncli.training.prompts import plan_negative, plan_positive
+
     rest["length"] = rest.pop("context_length")
     settings = preset(
         kind, **{field.name: rest.pop(field.name) for field in fields(PromptSettings) if field.name in rest}

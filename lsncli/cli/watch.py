@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options
 from lsncli.cli.score import COLUMNS
 from lsncli.cli.sorting import images
@@ -34,6 +35,7 @@ class WatchSession:
     """The detector, its model, and the counts of the images so far."""
 
     def __init__(self, work: Workspace, pretrained: str, device: str, batch_size: int, workers: int) -> None:
+        check_detector_exists(work.detector)
         from lsncli.artefacts.detector import load_detector
         from lsncli.backbones import load_again
         from lsncli.detection.detect import VerdictCounts

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lsncli.errors import LsnError
 from lsncli.files import open_atomic
 from lsncli.signals import held_back
+from lsncli.store import check_exists
 from lsncli.store.format import to_bytes
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -42,10 +43,9 @@ def reading(path: Path) -> Iterator[h5py.File]:
     try:
         with open(path, "rb") as file:
             head = file.read(len(SIGNATURE))
-    except FileNotFoundError as error:
-        raise LsnError(
-            f"There is no feature store at {path}.", "Make one with `lsn extract FOLDER`, or give --work."
-        ) from error
+    except FileNotFoundError:
+        check_exists(path)
+        raise  # it exists now
     except OSError as error:
         raise LsnError(f"The feature store {path} cannot be read: {error.strerror}.") from error
     if head != SIGNATURE:

@@ -17,9 +17,10 @@ def test_every_method_gets_its_figure_and_numbers(lsn, tmp_path) -> None:
     assert "<svg" in (tmp_path / "figures" / "mcm.svg").read_text()
 
 
-def test_without_matplotlib_nothing_is_computed(lsn, monkeypatch) -> None:
+def test_without_matplotlib_nothing_is_computed(lsn, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("lsncli.report.plots.find_spec", lambda name: None)
-    done = lsn("eval", "--work", "absent", "--plots", "figures")
+    work = imported_workspace(tmp_path / "work")
+    done = lsn("eval", "--work", work, "--plots", "figures")
     assert (done.code, done.out) == (5, "")
     assert "pip install 'lsncli[plots]'" in done.err
 
