@@ -4,10 +4,11 @@
 
 Takes less than 15 minutes on two cores: each section has a budget, and a slow machine measures fewer rounds.
 Sizes are those of the goals (100 classes, ViT-B/32's text tower). Figures that take longer are quoted from
-results/*.json with machine and date. A section that fails gives one row with the reason. Goals depend on the
-kind of the processor (``goals.GOALS``). ``--tiny`` runs everything on tiny models in seconds, as a smoke test
-without meaningful figures. ``--record`` writes results/all.json. The exit code is 1 if a goal was not met and
-no reason is stated: that this machine cannot meet it, or that other programs disturbed a wall time.
+results/*.json with machine and date. Each section runs in a process of its own; one that fails gives one row
+with the reason. Goals depend on the kind of the processor (``goals.GOALS``). ``--tiny`` runs everything on
+tiny models, as a smoke test without meaningful figures. ``--record`` writes results/all.json. The exit code
+is 1 if a goal was not met and no reason is stated: that this machine cannot meet it, or that other programs
+disturbed a wall time.
 """
 
 import argparse
@@ -16,8 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from importlib import import_module
+from multiprocessing import get_context
 from statistics import median
 
 import torch
@@ -207,6 +211,17 @@ def run_section(name: str, tiny: bool) -> Measured:
     return Measured(rows, seconds, busy)
 
 
+def run_in_new_process(name: str) -> Measured:
+    """Run a section in a process of its own, so that a crash ends no other section."""
+    began = time.perf_counter()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(run_section, name, False).result()
+        except BrokenProcessPool:
+            row = Row(name, None, "", problem="failed: its process crashed")
+            return Measured([row], time.perf_counter() - began, 0.0)
+
+
 def _excused(row: Row, busy: float) -> Row:
     """Return the row with a reason if it is of wall time, and other programs disturbed it."""
     if row.reason or busy < BUSY or "wall" not in row.of:
@@ -231,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in chosen:
         if not options.tiny:
             note(f"{name}: about {expected[name]} s")
-        results[name] = run_section(name, options.tiny)
+        results[name] = run_section(name, True) if options.tiny else run_in_new_process(name)
     here, total = machine(), sum(result.seconds for result in results.values())
     print(table({name: result.rows for name, result in results.items()}))
     print(f"{name_of(here)}, torch {here['torch']}, {here['date']}; {total:.0f} s")

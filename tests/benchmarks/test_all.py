@@ -1,6 +1,8 @@
 """The one table of `make bench`: what is judged, what is not, and that one failure does not stop the rest."""
 
 import json
+import os
+import signal
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,30 @@ import pytest
 
 from benchmarks import all as everything
 from benchmarks import records
-from benchmarks.all import Section
+from benchmarks.all import Section, run_section
 from benchmarks.goals import GOALS, Row, goal_of, ratio, summary, table
 from benchmarks.machines import KINDS
+
+
+@pytest.fixture(autouse=True)
+def sections_run_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Run sections in this process, where they are replaced, unless a test is about processes."""
+    if "process" not in request.node.originalname:
+        monkeypatch.setattr(everything, "run_in_new_process", lambda name: run_section(name, False))
+
+
+def test_a_section_runs_in_a_process_of_its_own_and_a_crash_is_one_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = everything.run_in_new_process("recorded")
+    assert [row.what for row in done.rows] == [row.what for row in records.rows()]
+    monkeypatch.setattr(everything, "run_section", crash)
+    [row] = everything.run_in_new_process("recorded").rows
+    assert (row.problem, row.failed) == ("failed: its process crashed", True)
+
+
+def crash(name: str, tiny: bool) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_goal_is_a_bound_from_below_or_above() -> None:
