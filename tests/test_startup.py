@@ -83,7 +83,8 @@ def test_python_dash_m_works() -> None:
     ],
 )
 def test_an_empty_workspace_is_said_before_a_heavy_library_is_loaded(tmp_path: Path, argv: list[str]) -> None:
-    script = SCRIPT.format(argv=argv, heavy=HEAVY).replace("stop.code == 0", "stop.code == 1")
+    heavy = set(HEAVY) - {"numpy"}  # the check of --target-tpr needs it
+    script = SCRIPT.format(argv=argv, heavy=heavy).replace("stop.code == 0", "stop.code == 1")
     run = [sys.executable, "-c", script]
     done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "LOADED"
