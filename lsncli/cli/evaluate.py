@@ -111,6 +111,7 @@ def evaluate(
     its number can be higher where scores tie. AUPR is average precision; OpenOOD's is the trapezoid rule.
     Programs (csv, json, jsonl) get fractions.
     """
+    options.set_timeouts(timeout, image_timeout)
     workspace = Workspace(work)
     check_exists(workspace.features)
     from lsncli.device import pick_device
@@ -122,7 +123,6 @@ def evaluate(
     from lsncli.report.evaluation_plots import draw_evaluation
     from lsncli.report.plots import check_available
 
-    options.set_timeouts(timeout, image_timeout)
     if save_scores is not None:
         check_target(save_scores)
     if plots is not None:

@@ -103,6 +103,7 @@ def passed_on(monkeypatch, lsn) -> Callable[..., list[Any]]:
 
         return call
 
+    monkeypatch.setattr(train_prompts, "check_exists", lambda path: None)
     plan = SimpleNamespace(rows=SimpleNamespace(train=range(8)))
     for name in ("plan_positive", "plan_negative", "train_prompts"):
         monkeypatch.setattr(train, name, record(name, None if name == "train_prompts" else plan))
@@ -129,6 +130,7 @@ def test_an_option_that_nothing_takes_is_an_error(tmp_path: Path, monkeypatch) -
     class MoreOptions(train_prompts.PromptOptions):
         temperature: float = 2
 
+    monkeypatch.setattr(train_prompts, "check_exists", lambda path: None)
     monkeypatch.setattr(train, "plan_negative", lambda workspace: None)
     with pytest.raises(TypeError, match="temperature"):
         train_prompts.learn("negative", MoreOptions(work=tmp_path), following="")
