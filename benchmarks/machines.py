@@ -5,8 +5,9 @@ import platform
 import re
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 from typing import Any, Literal
+
+from lsncli.machine import LIMITS, processor
 
 Kind = Literal["other", "avx2", "avx512", "amx"]
 """Processors of one kind get the same goals; each kind has the instructions of those before it."""
@@ -28,9 +29,6 @@ HALF = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 WITHOUT_BF16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
 """Limits of oneDNN that leave AVX-512 but not bfloat16."""
 
-LIMITS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
-"""Variables by which oneDNN, MKL and torch are told to leave instructions unused."""
-
 LIMITED_TO: tuple[tuple[str, Kind], ...] = (
     (".*AMX|AVX10|AVX512_E4", "amx"), ("AVX512", "avx512"), ("AVX2", "avx2"), ("AVX|SSE|DEFAULT", "other"),
 )  # fmt: skip
@@ -40,11 +38,11 @@ def machine() -> dict[str, Any]:
     """Return processor, instruction sets, their limits, libraries, date, and the GPU if there is one."""
     import torch
 
-    info = _cpu_info()
+    here = processor()
     limits = {name: os.environ[name] for name in LIMITS if os.environ.get(name)}
-    flags = set(info.get("flags", info.get("Features", "")).split())
+    flags = set(here.instruction_sets)
     facts = {
-        "processor": _processor(info.get("model name", platform.processor())),
+        "processor": _processor(here.name),
         "kind": kind_of(flags, limits),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
         **({"limits": limits} if limits else {}),
@@ -96,14 +94,6 @@ def _limit(name: str, value: str) -> Kind:
     if name == "ONEDNN_MAX_CPU_ISA" and value.upper() in ("DEFAULT", "ALL"):
         return "amx"
     return next((kind for pattern, kind in LIMITED_TO if re.match(pattern, value.upper())), "amx")
-
-
-def _cpu_info() -> dict[str, str]:
-    """Return the fields of the first processor in /proc/cpuinfo; {} where there is no such file."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = [line.split(":", 1) for line in lines if ":" in line]
-    return {key.strip(): value.strip() for key, value in reversed(pairs)}
 
 
 def _processor(name: str) -> str:

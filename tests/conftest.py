@@ -33,6 +33,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 for name in [name for name in os.environ if name.startswith("LSN_") and name != "LSN_IMAGES"]:
     del os.environ[name]
 os.environ["LSN_CACHE"] = STATE.name
+# Without AMX. On a virtual machine under load, processes that had used it crashed at a fork or a signal.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+os.environ.setdefault("MKL_ENABLE_INSTRUCTIONS", "AVX512")
 
 from hypothesis import settings
 
