@@ -29,8 +29,10 @@ MANY = 512
 FEWEST_IMAGES, MOST_IMAGES = 2, 8
 """Images of a batch in the self-test."""
 TURNS = 3
-SLOW_TO_MAKE = {"openvino": 10.0}
-"""Seconds that making a forward may take: 2 to 12 have been seen."""
+SLOW_TO_MAKE = {"openvino": (2.0, 50.0)}
+"""Seconds that making a forward takes, and those for each second that an image takes in a thread.
+
+Seen on idle cores: 2 s for the mini model, 5 for ViT-B-32, 6 to 12 for ViT-B-16."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,10 @@ def _affordable(names: tuple[str, ...], spare: float, image: float) -> tuple[lis
     """
     for with_slow in (True, False):
         chosen = [name for name in names if with_slow or name not in SLOW_TO_MAKE]
-        left = spare - sum(SLOW_TO_MAKE.get(name, 0) for name in chosen)
+        fixed, growing = (
+            sum(SLOW_TO_MAKE[name][part] for name in chosen if name in SLOW_TO_MAKE) for part in (0, 1)
+        )
+        left = spare - fixed - growing * image
         batch = min(MOST_IMAGES, int(left / (len(chosen) * (TURNS + 1) * image)))
         if batch >= FEWEST_IMAGES:
             return chosen, batch
