@@ -7,7 +7,6 @@ processor, number of threads, model and version of each library.
 """
 
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,10 +28,6 @@ MANY = 512
 FEWEST_IMAGES, MOST_IMAGES = 2, 8
 """Images of a batch in the self-test."""
 TURNS = 3
-SLOW_TO_MAKE = {"openvino": (2.0, 50.0)}
-"""Seconds that making a forward takes, and those for each second that an image takes in a thread.
-
-Seen on idle cores: 2 s for the mini model, 5 for ViT-B-32, 6 to 12 for ViT-B-16."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +52,20 @@ def for_images(backbone: Backbone, images: int) -> Backbone:
     if len(names) < 2 or images < MANY:
         return backbone
     key = runtimes_key(backbone.fingerprint)
-    known = {name: time for name, time in _known(key).items() if name in names}
-    times = known if len(known) == len(names) else measure(backbone, images, known)
-    if times != known:
-        keep_measured(key, {name: asdict(each) for name, each in times.items()})
+    times = {name: time for name, time in _known(key).items() if name in names}
     if not times:
-        return backbone
+        times = measure(backbone, images)
+        if not times:
+            return backbone
+        keep_measured(key, {name: asdict(each) for name, each in times.items()})
     return on_runtime(backbone, min(times, key=lambda name: times[name].seconds(images)))
 
 
-def measure(
-    backbone: Backbone, images: int, known: Mapping[str, RuntimeTime] | None = None
-) -> dict[str, RuntimeTime]:
+def measure(backbone: Backbone, images: int) -> dict[str, RuntimeTime]:
     """Measure runtimes in turns, for at most ``SHARE`` of the time that ``images`` images take.
 
-    Returns ``known`` if there is no time for a runtime that it lacks.
+    Returns nothing if that is too short.
     """
-    known = known or {}
     began, threads = time.perf_counter(), torch.get_num_threads()
     names = runtimes_of(backbone)
     models, ready = {names[0]: on_runtime(backbone, names[0])}, {names[0]: 0.0}
@@ -90,10 +82,11 @@ def measure(
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             first = [turn(names[0], 2), turn(names[0], 2)][-1]  # the first one only warms up
             spare = SHARE * images * first - (time.perf_counter() - began)
-            chosen, batch = _affordable(names, spare, first * threads)
-            if not set(chosen) - set(known):
-                return dict(known)
-            for name in chosen[1:]:
+            # A turn of each runtime to warm up, and TURNS that count.
+            batch = min(MOST_IMAGES, int(spare / (len(names) * (TURNS + 1) * first * threads)))
+            if batch < FEWEST_IMAGES:
+                return {}
+            for name in names[1:]:
                 start = time.perf_counter()
                 with suppress(LsnError):
                     models[name] = on_runtime(backbone, name)
@@ -106,27 +99,10 @@ def measure(
     return {name: RuntimeTime(min(row[name] for row in turns), ready[name]) for name in models}
 
 
-def _affordable(names: tuple[str, ...], spare: float, image: float) -> tuple[list[str], int]:
-    """Return the runtimes to measure in ``spare`` seconds, and the images of a batch; none if too few.
-
-    ``image`` is the time of one image in every thread.
-    """
-    for with_slow in (True, False):
-        chosen = [name for name in names if with_slow or name not in SLOW_TO_MAKE]
-        fixed, growing = (
-            sum(SLOW_TO_MAKE[name][part] for name in chosen if name in SLOW_TO_MAKE) for part in (0, 1)
-        )
-        left = spare - fixed - growing * image
-        batch = min(MOST_IMAGES, int(left / (len(chosen) * (TURNS + 1) * image)))
-        if batch >= FEWEST_IMAGES:
-            return chosen, batch
-    return [], 0
-
-
 def runtimes_key(fingerprint: Fingerprint) -> str:
     """Return the key of everything that the speed of a runtime depends on."""
     return measurement_key(
-        versions("torch", "open_clip_torch", "openvino", "lsncli"),
+        versions("torch", "open_clip_torch", "lsncli"),
         threads=torch.get_num_threads(),
         runtimes_of=[fingerprint.model, fingerprint.dim, fingerprint.image_size, fingerprint.precision],
     )

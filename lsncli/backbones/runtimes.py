@@ -36,6 +36,8 @@ class Runtime:
     supports: Callable[[nn.Module], bool]
     make: Callable[[nn.Module, Tensor], Forward]
     """The forward of a tower for pixels of the size of these. Raises Unavailable."""
+    automatic: bool = True
+    """Whether it may be chosen without being asked for."""
 
 
 def torch_forward(tower: nn.Module, _pixels: Tensor) -> Forward:
@@ -52,7 +54,9 @@ RUNTIMES = {
     TORCH: Runtime(lambda tower: True, torch_forward),
     "fused": Runtime(lambda tower: fused_vit.is_known(tower) or fused_convnet.is_known(tower), fused_forward),
     "openvino": Runtime(
-        lambda tower: find_spec("openvino") is not None and on_cpu_in_float32(tower), openvino_forward
+        lambda tower: find_spec("openvino") is not None and on_cpu_in_float32(tower),
+        openvino_forward,
+        automatic=False,  # processes that had used it crashed at a signal or a fork: decision 26
     ),
 }
 
@@ -85,10 +89,10 @@ class ImageForwards:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The runtimes that can be tried."""
+        """The runtimes to choose from without being asked for one."""
         if self._int8:
             return ("fused",)
-        return tuple(name for name, row in RUNTIMES.items() if row.supports(self._tower))
+        return tuple(name for name, row in RUNTIMES.items() if row.automatic and row.supports(self._tower))
 
     @cached_property
     def usual(self) -> str:
@@ -116,7 +120,7 @@ class ImageForwards:
         pixels = torch.randn(2, 3, *self._size, generator=torch.Generator().manual_seed(0))
         if name == TORCH:
             return torch_forward(self._tower, pixels)
-        if name not in self.names and name != "openvino":  # which says what it lacks
+        if not RUNTIMES[name].supports(self._tower) and name != "openvino":  # which says what it lacks
             raise Unavailable(
                 f"--runtime {name}: it does not compute this image tower ({type(self._tower).__name__}), or "
                 "not on this device or in this precision.",

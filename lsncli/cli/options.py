@@ -105,7 +105,7 @@ Runtime = Annotated[
     typer.Option(
         envvar="LSN_RUNTIME",
         help="How the image tower is computed: auto (the fastest here, measured if there are many images), "
-        "torch, fused or openvino. All agree up to rounding.",
+        "torch, fused or openvino (an extra, never chosen by auto). All agree up to rounding.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

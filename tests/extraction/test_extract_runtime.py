@@ -103,7 +103,7 @@ def test_an_unfinished_runtime_that_is_not_here_is_said(root: Path, tiny_backbon
     interrupt(root, on_runtime(tiny_backbone, "fused"), monkeypatch)
     monkeypatch.setattr(kernels, "works", lambda: False)
     fresh = ImageForwards(tiny_backbone.model.visual, (32, 32))
-    monkeypatch.setattr(ImageForwards, "names", ("torch", "openvino"))
+    monkeypatch.setattr(ImageForwards, "names", ("torch", "another"))
     with pytest.raises(Unavailable, match="The unfinished extraction uses the runtime fused") as caught:
         run(root, replace(tiny_backbone, forwards=fresh))
     assert "--overwrite" in caught.value.hint
