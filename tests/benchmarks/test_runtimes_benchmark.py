@@ -37,6 +37,7 @@ def test_auto_is_judged_by_the_fastest_runtime_in_float32() -> None:
     product = {name: {**time(1.0), "GFLOP/s": 100.0} for name in ("torch", "oneDNN")}
     rows = {row.what: row for row in runtimes.rows_of({"products": product, "A": result})}
     assert rows["image tower A, auto"].measured == pytest.approx(1 / 0.9)
+    assert rows["image tower A, auto"].reason.startswith("oneDNN's products are only 1.00 times")
     nearness = rows["image tower A, auto, to the fastest runtime"]
     assert (nearness.measured, nearness.met) == (pytest.approx(2 / 3), False)
     assert rows["image tower A, fp32, difference"].met
