@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Literal
 
+from lsncli.device import NATIVE_FLAGS
 from lsncli.machine import LIMITS, processor
 
 Kind = Literal["other", "avx2", "avx512", "amx"]
@@ -22,9 +23,6 @@ INSTRUCTIONS = (
     *("amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16", "sve"),
 )
 """The flags that matter for the speed of matrix products, on x86-64 and on ARM."""
-
-HALF = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""The flags of processors that multiply bfloat16 natively."""
 
 WITHOUT_BF16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
 """Limits of oneDNN that leave AVX-512 but not bfloat16."""
@@ -64,7 +62,7 @@ def kind_of(flags: set[str], limits: Mapping[str, str]) -> Kind:
 
 def has_bf16(facts: Mapping[str, Any]) -> bool:
     """Return whether the processor of ``machine`` multiplies bfloat16 natively, within its limits."""
-    native = HALF.intersection(facts["instructions"])
+    native = NATIVE_FLAGS["bf16"].intersection(facts["instructions"])
     without = facts.get("limits", {}).get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16
     return bool(native) and not without and (facts["kind"] in ("avx512", "amx") or "bf16" in native)
 

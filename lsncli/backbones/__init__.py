@@ -310,12 +310,7 @@ def load_untrained(model: str, *, device: str = "auto") -> Backbone | None:
 
 
 def load_again(
-    fingerprint: Fingerprint,
-    *,
-    pretrained: str = "",
-    device: str = "auto",
-    runtime: str = "auto",
-    what: str = "features",
+    fingerprint: Fingerprint, *, pretrained: str = "", device: str = "auto", what: str = "features"
 ) -> Backbone:
     """Load the model of ``fingerprint`` again and verify it; ``pretrained`` if its file has moved.
 
@@ -332,7 +327,6 @@ def load_again(
         device=device,
         precision=fingerprint.precision,
         decode=fingerprint.decode,
-        runtime=runtime,
     )
     if backbone.fingerprint.digest != fingerprint.digest:
         raise FingerprintMismatch(
