@@ -4,20 +4,26 @@ Names, defaults and help come from the commands as Typer built them, types from 
 Typer's own words for types change from release to release, and the page must not.
 """
 
-import inspect
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from typer.main import get_command
 
 from lsncli.cli.app import app
+from lsncli.cli.help_page import (
+    OPTIONS_PANEL,
+    about,
+    default,
+    describe,
+    hints,
+    panels,
+    shown_argument,
+    takes,
+    usage,
+)
 
 PAGE = Path(__file__).with_name("cli.md")
-TYPER_OWN = {"install_completion": bool, "show_completion": bool}
-"""Options of the program that are no arguments of a function of ours."""
-WORDS: dict[object, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 HEAD = """\
 # Every command and option
@@ -54,7 +60,7 @@ def reference() -> str:
     """The whole page."""
     known = list(commands())
     rows = [
-        f"| [{name}](#{name.replace(' ', '-')}) | {cell(paragraphs(one)[0])} |"
+        f"| [{name}](#{name.replace(' ', '-')}) | {cell(describe(one).summary)} |"
         for name, one in known
         if not hasattr(one, "commands")
     ]
@@ -63,50 +69,23 @@ def reference() -> str:
 
 
 def section(name: str, command: Any) -> str:
-    """Usage, description, arguments and options of one command."""
+    """Usage, description, examples, arguments and options of one command."""
+    described = describe(command)
+    parts = [f"## {name}\n", f"```text\n{usage(command, name)}\n```\n", f"{described.summary}\n"]
+    if described.examples:
+        parts.append("```sh\n" + "\n".join(described.examples) + "\n```\n")
+    parts += [f"{text}\n" for text in described.more]
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option"]
-    usage = " ".join([name, *(["[OPTIONS]"] if options else []), *(shown(one) for one in arguments)])
-    if hasattr(command, "commands"):
-        usage += " COMMAND ..."
-    parts = [f"## {name}\n", f"```text\n{usage}\n```\n", *(f"{text}\n" for text in paragraphs(command))]
     if arguments:
-        rows = [f"| `{shown(one)}` | {cell(one.help or '')} |" for one in arguments]
+        rows = [f"| `{shown_argument(one)}` | {cell(one.help or '')} |" for one in arguments]
         parts.append("\n".join(["| argument | what it is |", "|---|---|", *rows]) + "\n")
     types_of = hints(command)
-    for panel in dict.fromkeys(one.rich_help_panel for one in options):
-        rows = [row(one, types_of[one.name]) for one in options if one.rich_help_panel == panel]
-        if panel:
+    for panel, options in panels(command).items():
+        rows = [row(one, types_of[one.name]) for one in options]
+        if panel != OPTIONS_PANEL:
             parts.append(f"{panel}:\n")
         parts.append("\n".join(["| option | default | what it does |", "|---|---|---|", *rows]) + "\n")
     return "\n".join(parts)
-
-
-def paragraphs(command: Any) -> list[str]:
-    """The description, a line a paragraph."""
-    text = inspect.cleandoc(command.help or "")
-    return [" ".join(block.split()) for block in text.split("\n\n")]
-
-
-def hints(command: Any) -> dict[str, object]:
-    """The type of each parameter of a command, without None and without what Typer is told."""
-    if command.callback is None:
-        return dict(TYPER_OWN)
-    return TYPER_OWN | {name: plain(hint) for name, hint in get_type_hints(command.callback).items()}
-
-
-def plain(hint: object) -> object:
-    """``str`` for ``str | None``."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return next(one for one in get_args(hint) if one is not type(None))
-    return hint
-
-
-def shown(argument: Any) -> str:
-    """``[PATH]...`` for any number of paths."""
-    name = argument.metavar or argument.name.upper()
-    name = name if argument.required else f"[{name}]"
-    return f"{name}..." if argument.nargs == -1 else name
 
 
 def row(option: Any, hint: object) -> str:
@@ -114,45 +93,28 @@ def row(option: Any, hint: object) -> str:
     names = ", ".join(option.opts)
     if option.secondary_opts:
         names += " / " + ", ".join(option.secondary_opts)
-    takes = value(option, hint)
-    code = f"{names} {takes}" if takes else names
-    about = cell(option.help or "")
-    if get_origin(hint) is list and "repeatable" not in about.lower():
-        about += " Repeatable."
+    taken = takes(option, hint)
+    code = f"{names} {taken}" if taken else names
+    text = cell(about(option, hint))
     limits = option if hasattr(option, "max") else option.type  # before typer 0.29 the type has them
     least, most = getattr(limits, "min", None), getattr(limits, "max", None)
     if most is not None:
-        about += f" From {least} to {most}."
+        text += f" From {least} to {most}."
     elif least:
-        about += f" At least {least}."
+        text += f" At least {least}."
     if option.envvar:
-        about += f" (`{option.envvar}`)"
+        text += f" (`{option.envvar}`)"
     elif not option.allow_from_autoenv:
-        about += " (Never from the environment or `lsn.toml`.)"
-    return f"| `{code.replace('|', chr(92) + '|')}` | {default(option)} | {about} |"
+        text += " (Never from the environment or `lsn.toml`.)"
+    return f"| `{code.replace('|', chr(92) + '|')}` | {default_cell(option)} | {text} |"
 
 
-def value(option: Any, hint: object) -> str:
-    """What an option takes: its metavar, else its choices, else a word for its type and its bounds."""
-    hint = get_args(hint)[0] if get_origin(hint) is list else hint
-    if option.metavar:
-        return str(option.metavar)
-    if hint is bool:
-        return ""
-    if get_origin(hint) is Literal:
-        return "|".join(str(one) for one in get_args(hint))
-    return WORDS[hint]
-
-
-def default(option: Any) -> str:
-    """The default as it would be typed; of a pair of switches the one that holds; blank for none."""
+def default_cell(option: Any) -> str:
+    """The default: as code if it can be typed, else in words."""
     if option.required:
         return "required"
-    if option.secondary_opts and option.default is not None:
-        return f"`{(option.opts if option.default else option.secondary_opts)[0]}`"
-    if option.default is None or option.default is False or option.default == "":
-        return ""
-    return f"`{option.default}`"
+    text = default(option)
+    return cell(text) if isinstance(option.show_default, str) or not text else f"`{text}`"
 
 
 def cell(text: str) -> str:

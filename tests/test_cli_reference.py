@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from lsncli.cli.app import app
+from lsncli.cli.help_page import plain
 
 DOCS = Path(__file__).parents[1] / "docs"
 PROGRAM = runpy.run_path(str(DOCS / "cli_reference.py"))
@@ -60,10 +61,11 @@ def test_links_of_the_list_lead_to_sections() -> None:
 
 def test_choices_defaults_bounds_and_environment_are_shown() -> None:
     score = section("lsn score")
-    assert "| `--sort score\\|path` |  | Lowest score first" in score
+    assert "| `--sort score\\|path` | the order of the input | Lowest score first" in score
     assert "| `--max-failure-rate X` | `0.05` |" in score
     assert "From 0 to 1. |" in score
-    assert "| `--workers N` | `0` |" in score
+    assert "| `--workers N` | 0 = one per core |" in score
+    assert 'lsn score ./new --classes "cat,dog,truck"' in score.split("```sh")[1].split("```")[0]
     assert "(`LSN_WORK`) |" in score
     assert "[PATH]..." in score
     assert "| `--yes` |  | Do it." in score
@@ -79,6 +81,6 @@ def test_nothing_in_a_cell_is_taken_for_markdown_but_code_stays_code() -> None:
 
 
 def test_an_optional_type_is_shown_as_the_type() -> None:
-    assert PROGRAM["plain"](int | None) is int
-    assert PROGRAM["plain"](typing.Optional[int]) is int  # noqa: UP045 - as an older annotation has it
-    assert PROGRAM["plain"](list[str]) == list[str]
+    assert plain(int | None) is int
+    assert plain(typing.Optional[int]) is int  # noqa: UP045 - as an older annotation has it
+    assert plain(list[str]) == list[str]

@@ -36,6 +36,7 @@ from lsncli.cli import (
     watch,
 )
 from lsncli.cli.configured import FOUND, ConfigFile, Configured, needs_named_file, without_withheld
+from lsncli.cli.help_page import Group
 from lsncli.config import FILE, defaults, read_config
 from lsncli.device import DeviceWarning
 from lsncli.errors import LsnError, first_sentence
@@ -51,9 +52,18 @@ LESS_MEMORY = (
 COLLECTED_EVERY = 50_000
 """Objects between two searches for garbage: Python's 700 make them a seventh of the time to import torch."""
 
+ABOUT = """Find the images that do not belong: OOD detection with CLIP and learned prompts.
+
+Examples:
+    lsn demo
+    lsn score ./new --classes "cat,dog,truck"
+    lsn extract ./known; lsn train-pos; lsn train-neg; lsn score ./new
+"""
+
 app = typer.Typer(
     name="lsn",
-    help="Which of these images does not belong? OOD detection with CLIP and learned negative prompts.",
+    cls=Group,
+    help=ABOUT,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LSN"},

@@ -35,7 +35,9 @@ DRAWING = "Figures"
 def bench(
     table: Annotated[
         str | None,
-        typer.Option("--table", help="Number of the table, or a FILE.toml; the list of tables if left out."),
+        typer.Option(
+            "--table", help="Number of the table, or a FILE.toml.", show_default="the list of tables"
+        ),
     ] = None,
     figure: Annotated[
         int | None,
@@ -46,8 +48,8 @@ def bench(
     plots: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for png, svg and csv; of a table: histograms and ROC of every row. "
-            "(WORK/figures for --figure)",
+            help="Folder for png, svg and csv; of a table: histograms and ROC of every row.",
+            show_default="WORK/figures with --figure",
             rich_help_panel=DRAWING,
         ),
     ] = None,
@@ -55,7 +57,8 @@ def bench(
         list[int] | None,
         typer.Option(
             min=1,
-            help="Images of each class for --figure 7, repeatable. (1, 2, 4 ...)",
+            help="Images of each class for --figure 7, repeatable.",
+            show_default="1, 2, 4 ...",
             rich_help_panel=DRAWING,
         ),
     ] = None,
@@ -80,20 +83,25 @@ def bench(
     ] = None,
     rows: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a row, repeatable; all if left out.", rich_help_panel=MEASURING),
+        typer.Option(help="Name of a row, repeatable.", show_default="all", rich_help_panel=MEASURING),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many. (the suite's)", rich_help_panel=MEASURING)
+        int | None,
+        typer.Option(min=1, help="How many.", show_default="the suite's", rich_help_panel=MEASURING),
     ] = None,
     splits: Annotated[
         int | None,
-        typer.Option(min=1, help="At most so many class splits. (all)", rich_help_panel=MEASURING),
+        typer.Option(
+            min=1, help="At most so many class splits.", show_default="all", rich_help_panel=MEASURING
+        ),
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="Preset of all prompts. (the suite's)", rich_help_panel=MEASURING)
+        str,
+        typer.Option(help="Preset of all prompts.", show_default="the suite's", rich_help_panel=MEASURING),
     ] = "",
     model: Annotated[
-        str, typer.Option(help="As lsn extract takes it. (the suite's)", rich_help_panel=MEASURING)
+        str,
+        typer.Option(help="As lsn extract takes it.", show_default="the suite's", rich_help_panel=MEASURING),
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel=MEASURING)] = 1,
     dry_run: Annotated[
@@ -113,7 +121,13 @@ def bench(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a table or figure of the LSN paper on a suite; tables beside the published numbers, in percent.
+    """Measure a table or figure of the LSN paper beside the published numbers.
+
+    Examples:
+        lsn bench                               # the tables
+        lsn bench --table 1 --published         # as printed; needs no images
+        lsn bench --table 3 --suite mini
+        lsn bench --table 1 --data ./datasets --dry-run
 
     Results are cached: an interrupted run resumes, and a repeated run is instant. Missing numbers come with
     the reason and the command that measures them. Formats for programs hold one number a row.

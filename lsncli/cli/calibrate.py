@@ -47,10 +47,13 @@ class CalibrateOptions:
     ] = None
     method: Annotated[
         str | None,
-        typer.Option(help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10. (lsn)"),
+        typer.Option(
+            help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10.", show_default="lsn"
+        ),
     ] = None
     split: Annotated[
-        str | None, typer.Option(help="Labelled ID split whose held-out rows set gamma. (train)")
+        str | None,
+        typer.Option(help="Labelled ID split whose held-out rows set gamma.", show_default="train"),
     ] = None
     target_tpr: options.TargetTpr = 0.95
     classes: Annotated[
@@ -59,7 +62,7 @@ class CalibrateOptions:
     ] = None
     model: Annotated[
         str | None,
-        options.model_option("The model of --classes, if not that of the features."),
+        options.model_option("The model of --classes.", "the store's, else ViT-B-16-quickgelu:openai"),
     ] = None
     batch_size: options.BatchSize = 0
     workers: options.Workers = 0
@@ -78,7 +81,12 @@ class CalibrateOptions:
 
 @options.command(CalibrateOptions)
 def calibrate(arguments: CalibrateOptions) -> None:
-    """Set the threshold gamma of a method on held-out ID rows; writes detector.safetensors.
+    """Set the threshold of a method on ID images; writes the detector.
+
+    Examples:
+        lsn calibrate --method energy           # on held-out rows of the features
+        lsn calibrate ./good-images             # a threshold for your own images
+        lsn calibrate --method lsn --target-tpr 0.99
 
     With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs, the workspace's
     detector keeps its method and gamma is set on these images: they must be of your classes, and none that

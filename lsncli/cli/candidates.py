@@ -7,6 +7,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
+from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
@@ -47,19 +48,22 @@ def candidates(
     captioner: Annotated[
         str | None,
         typer.Option(
-            help="A CoCa: ARCHITECTURE:TAG, ARCHITECTURE:FILE, hf-hub:ORG/NAME or local-dir:PATH. "
-            "Default: coca_ViT-B-32, finetuned on COCO.",
+            help="A CoCa: ARCHITECTURE:TAG, ARCHITECTURE:FILE, hf-hub:ORG/NAME or local-dir:PATH.",
+            show_default="coca_ViT-B-32, finetuned on COCO",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
     top: Annotated[
         int | None,
         typer.Option(
-            help="Likeliest tokens of each decoding step, or nearest words, to keep. Default: ZOC's 35, or "
-            "all words of a --vocabulary that has fewer."
+            help="Likeliest tokens of each decoding step, or nearest words, to keep.",
+            show_default="ZOC's 35, or all words of a --vocabulary that has fewer",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Decoding steps at most (ZOC's 9).")] = 9,
+    steps: Annotated[
+        int, typer.Option(help="Decoding steps at most, 9 in ZOC.", rich_help_panel=ADVANCED)
+    ] = 9,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
@@ -70,7 +74,12 @@ def candidates(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Propose candidate labels for each image of a split with a captioning model, or import your own.
+    """Propose candidate labels for each image of a split, for the score zoc.
+
+    Examples:
+        lsn candidates ./photos-test            # by a captioning model
+        lsn candidates --vocabulary imagenet1k  # the words nearest to the features
+        lsn candidates --from words.csv         # your own
 
     `lsn eval --method zoc` scores images by them. ZOC trains a BERT decoder on CLIP's features; here CoCa's
     own decoder is read in the same way: greedily, keeping the likeliest tokens of each step that are words.

@@ -34,7 +34,11 @@ def methods(
     format: options.Format = "table",
     output: options.Output = None,
 ) -> None:
-    """List every score: its paper, what it needs, its settings, and whether the form is full or reduced.
+    """List the scores: what each needs, and whether its form is full or reduced.
+
+    Examples:
+        lsn methods
+        lsn methods knn                  # formula, paper, defaults and settings
 
     Every score needs features and a head, such as class names. A reduced form leaves out what stored features
     cannot give; `lsn methods NAME` says what, and everything else about a score.
@@ -105,9 +109,14 @@ def models(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the models, the paper's first, and how prompts are computed for each: fast or plain.
+    """List the models that --model accepts, the paper's first.
 
-    Both ways are exact. The fast one shares and skips work where the text encoder is CLIP's own.
+    Examples:
+        lsn models
+        lsn models vit-b --weights       # each set of weights, as --model takes it
+
+    Prompts are computed in a fast or a plain way; both are exact. The fast one shares and skips work where
+    the text encoder is CLIP's own.
     """
     from lsncli.backbones import BACKBONES
     from lsncli.backbones.catalogue import architectures

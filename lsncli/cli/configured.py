@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 
+from lsncli.cli.help_page import HelpfulCommand
 from lsncli.console import printable, say
 
 ONLY_READ = "only read"
@@ -29,7 +29,7 @@ class ConfigFile:
     withheld: Mapping[str, Any]
 
 
-class Configured(TyperCommand):
+class Configured(HelpfulCommand):
     """A command that prints which options a configuration file that was found sets for it."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -61,7 +61,9 @@ class DatasetsOptions:
     data: Annotated[Path, ONLY_READ, typer.Option(envvar="LSN_DATA", help="Folder of the image sets.")] = (
         Path("data")
     )
-    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; repeatable. (all)")] = None
+    only: Annotated[
+        list[str] | None, typer.Option("--set", help="Only this set; repeatable.", show_default="all")
+    ] = None
     format: options.Format = "table"
     output: options.Output = None
     quiet: options.Quiet = False
@@ -69,7 +71,12 @@ class DatasetsOptions:
 
 @options.command(DatasetsOptions)
 def datasets(arguments: DatasetsOptions) -> None:
-    """List the image sets that the tables of a suite need, or check those that are there.
+    """List the image sets that a suite's tables need, or check what is there.
+
+    Examples:
+        lsn datasets --data ./datasets
+        lsn datasets verify --data ./datasets
+        lsn datasets --suite mini
 
     `lsn datasets verify` opens no image: it counts files in folders and tars, lists every difference, and
     exits with 1 if there is one.

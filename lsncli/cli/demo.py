@@ -23,7 +23,11 @@ Now with your own images (one folder per class) and any CLIP model:
 
 
 def demo(quiet: options.Quiet = False) -> None:
-    """Learn prompts, compare methods and score real photos with the bundled mini model."""
+    """Learn prompts, compare methods and score real photos, offline.
+
+    Examples:
+        lsn demo
+    """
     from lsncli.evaluation import demo as use
     from lsncli.training.prompts import plan_positive
 

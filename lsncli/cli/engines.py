@@ -30,15 +30,20 @@ Engine = Annotated[
 ]
 Processes = Annotated[
     int,
-    typer.Option(min=0, help="Of --engine local or ray; 0 = one for each GPU.", rich_help_panel=ENGINE_PANEL),
+    typer.Option(
+        min=0,
+        help="Of --engine local or ray.",
+        show_default="0 = one for each GPU",
+        rich_help_panel=ENGINE_PANEL,
+    ),
 ]
 RayAddress = Annotated[
     str,
     REACHES_OUT,  # code is sent to that address, and received from it
     typer.Option(
         envvar="RAY_ADDRESS",
-        help="The cluster of --engine ray: HOST:PORT, or auto for the one on this machine. "
-        "Default: one of this machine alone, started for this run.",
+        help="The cluster of --engine ray: HOST:PORT, or auto for the one on this machine.",
+        show_default="one of this machine alone, started for this run",
         rich_help_panel=ENGINE_PANEL,
     ),
 ]
@@ -46,7 +51,8 @@ PartRows = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Images of a part, a multiple of the batch size; 0 = up to 65,536, work for every process.",
+        help="Images of a part, a multiple of the batch size.",
+        show_default="0 = up to 65,536, work for every process",
         rich_help_panel=ENGINE_PANEL,
     ),
 ]

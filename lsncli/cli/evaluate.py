@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import progress_bar, say
 from lsncli.errors import UsageError
@@ -51,47 +52,59 @@ BOUNDED: dict[str, tuple[str, ...]] = {"delong": ("auroc",), "bootstrap": ("fpr9
 def evaluate(
     id: Annotated[str, typer.Option("--id", help="Labelled ID split to test on.")] = "test",
     ood: Annotated[
-        list[str] | None, typer.Option("--ood", help="OOD split, repeatable; every other split if left out.")
+        list[str] | None,
+        typer.Option("--ood", help="OOD split, repeatable.", show_default="every other split"),
     ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
             "--method",
             help="SCORE[:HEAD][,SETTING=VALUE...], repeatable; 'all' takes every score whose needs the "
-            "store meets. A few quick ones if left out.",
+            "store meets.",
+            show_default="a few quick ones",
         ),
     ] = None,
     train: Annotated[
         str | None,
         typer.Option(
-            help="Training split: classes, and rows for scores that learn from them. (train; without one the "
-            "classes of --id)"
+            help="Training split: classes, and rows for scores that learn from them.",
+            show_default="train; without one the classes of --id",
         ),
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
-            help="SPLIT=FOLDER, repeatable: what a split was extracted from, for odin with eps > 0."
+            help="SPLIT=FOLDER, repeatable: what a split was extracted from, for odin with eps > 0.",
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     average: Annotated[
         bool, typer.Option("--average", help="Only the average over OOD splits, one row a method.")
     ] = False,
     costs: Annotated[
-        bool, typer.Option("--costs", help="Show seconds and peak memory; nothing is taken from the cache.")
+        bool,
+        typer.Option(
+            "--costs",
+            help="Show seconds and peak memory; nothing is taken from the cache.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = False,
     intervals: Annotated[
         IntervalName | None,
         typer.Option(help="Add 95% intervals: delong (AUROC) or bootstrap (AUROC and FPR95)."),
     ] = None,
     save_scores: Annotated[
-        Path | None, typer.Option(help="Write every score to FILE.csv or FILE.npz.")
+        Path | None,
+        typer.Option(help="Write every score to FILE.csv or FILE.npz.", rich_help_panel=ADVANCED),
     ] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Draw score histograms and ROC curves of each method into a folder.")
     ] = None,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep scores in the workspace by content.")
+        bool,
+        typer.Option(
+            "--cache/--no-cache", help="Keep scores in the workspace by content.", rich_help_panel=ADVANCED
+        ),
     ] = True,
     batch_size: options.BatchSize = 0,
     workers: options.Workers = 0,
@@ -104,7 +117,12 @@ def evaluate(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure how well methods tell ID from OOD: FPR95, AUROC, AUPR and ID accuracy, in percent.
+    """Measure how well methods tell ID from OOD: FPR95, AUROC and more, in percent.
+
+    Examples:
+        lsn eval
+        lsn eval --method lsn --method energy --ood textures
+        lsn eval --method all --average --format csv > all.csv
 
     FPR95 (ID+) is the paper's: OOD images kept when 95 % of ID images are kept. FPR95 (OOD+) counts ID images
     rejected when 95 % of OOD images are rejected, over all thresholds; OpenOOD drops some thresholds, so that

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import say
 from lsncli.errors import LsnError, UsageError
@@ -33,11 +34,17 @@ class ExplainOptions:
     head: Annotated[
         str | None,
         typer.Option(
-            help="Prompts: detector (its own), positive (learned), hand or ensemble; the first available."
+            help="Prompts: detector (its own), positive (learned), hand or ensemble.",
+            show_default="the first available",
+            rich_help_panel=ADVANCED,
         ),
     ] = None
     train: Annotated[
-        str, typer.Option(help="Split of the training images, whose classes hand-written prompts name.")
+        str,
+        typer.Option(
+            help="Split of the training images, whose classes hand-written prompts name.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = "train"
     top: Annotated[int, typer.Option(min=1, help="Number of likeliest classes to show.")] = 5
     nearest: Annotated[int, typer.Option(min=0, help="Number of nearest training images to show.")] = 5
@@ -54,7 +61,11 @@ class ExplainOptions:
 
 @options.command(ExplainOptions)
 def explain(arguments: ExplainOptions) -> None:
-    """Explain why an image is ID or OOD: the score and its parts, classes, training images, heat maps.
+    """Explain why an image is ID or OOD: score, classes, nearest images, heat maps.
+
+    Examples:
+        lsn explain photo.jpg
+        lsn explain photo.jpg --class cat --class dog
 
     Writes NAME.explain.png, a sheet of the numbers and all maps, one picture a map, and NAME.explain.json.
     Attention weighted by gradients for ViTs, Grad-CAM for convolutional models. Brighter = more of what

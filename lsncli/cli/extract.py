@@ -9,6 +9,7 @@ import typer
 from lsncli.cli import engines as engines
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
+from lsncli.cli.help_page import ADVANCED
 from lsncli.console import duration, printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
@@ -141,10 +142,13 @@ def extract(
         typer.Option(help="File of class names: 'class<TAB>name' lines, a list of names, or JSON."),
     ] = None,
     shots: Annotated[int | None, typer.Option(help="At most so many images of each class.")] = None,
-    seed: Annotated[int, typer.Option(help="Which images --shots takes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Which images --shots takes.", rich_help_panel=ADVANCED)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again instead of resuming.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Read only the recorded failures again.")
+        bool,
+        typer.Option(
+            "--retry-failed", help="Read only the recorded failures again.", rich_help_panel=ADVANCED
+        ),
     ] = False,
     max_failure_rate: options.MaxFailureRate = 0.05,
     path_column: options.PathColumn = "",
@@ -160,23 +164,25 @@ def extract(
     model: Annotated[
         str | None,
         options.model_option(
-            "mini, ARCHITECTURE:TAG, hf-hub:ORG/NAME, local-dir:PATH or blip:PATH. "
-            "Default: the store's, else ViT-B-16-quickgelu:openai."
+            "mini, ARCHITECTURE:TAG, hf-hub:ORG/NAME, local-dir:PATH or blip:PATH; see lsn models.",
+            "the store's, else ViT-B-16-quickgelu:openai",
+            panel=None,
         ),
     ] = None,
     pretrained: options.Pretrained = "",
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Of the image tower: fp32, fp16, bf16, int8 (ViTs on a CPU) or tf32 (CUDA). Default: the "
-            "store's, else fp32.",
+            help="Of the image tower: fp32, fp16, bf16, int8 (ViTs on a CPU) or tf32 (CUDA).",
+            show_default="the store's, else fp32",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
     decode: Annotated[
         str | None,
         typer.Option(
-            help="exact or fast: sooner, within 2 of 255 grey levels. Default: the store's, else exact.",
+            help="exact or fast: sooner, within 2 of 255 grey levels.",
+            show_default="the store's, else exact",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -196,7 +202,13 @@ def extract(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Encode images into a split of the workspace's features.h5; resumes by itself after any interruption.
+    """Encode images into features, once; an interrupted run resumes.
+
+    Examples:
+        lsn extract ./photos                    # one folder per class
+        lsn extract ./photos-test --split test
+        lsn extract ./photos --model mini       # the bundled small model
+        lsn extract ./photos --plan             # how long it takes, how much space
 
     A folder with one folder per class is labelled by it, images beside these are not. Unreadable images are
     recorded.

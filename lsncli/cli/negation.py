@@ -11,6 +11,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.extract import model_for
+from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
@@ -48,10 +49,12 @@ class NegationOptions:
 
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(help="Images, folders, lists or tars; the --split if left out.", metavar="SOURCE"),
+        typer.Argument(help="Images, folders, lists or tars; without any, the --split.", metavar="SOURCE"),
     ] = None
     split: Annotated[str, typer.Option(help="Stored split to test on.")] = "test"
-    train: Annotated[str, typer.Option(help="Split whose classes are tested.")] = "train"
+    train: Annotated[str, typer.Option(help="Split whose classes are tested.", rich_help_panel=ADVANCED)] = (
+        "train"
+    )
     classes: Annotated[
         Path | None, ONLY_READ, typer.Option(help="Other class names: a text file, one a line.")
     ] = None
@@ -66,7 +69,7 @@ class NegationOptions:
     ] = None
     model: Annotated[
         str | None,
-        options.model_option("Model for SOURCE; see `lsn models`. The store's if left out.", envvar=None),
+        options.model_option("Model for SOURCE; see lsn models.", "the store's", envvar=None),
     ] = None
     pretrained: options.Pretrained = ""
     device: options.Device = "auto"
@@ -85,8 +88,13 @@ class NegationOptions:
 
 @options.command(NegationOptions)
 def understands_not(arguments: NegationOptions) -> None:
-    """Let images choose between "a photo of a [class]" and "not a photo of a [class]", for every class.
+    """Test whether the model understands "not a photo of a [class]".
 
+    Examples:
+        lsn not                                 # the split test
+        lsn not ./photos --plot not.png
+
+    Images choose between "a photo of a [class]" and "not a photo of a [class]", for every class.
     A model that understands "not" chooses the positive description for images of the class and "not" for
     all others (the paper's Figures 3, 4 and 8 to 12). "Fooled" is how often "not [own class]" scores above
     "not [other class]". Classes most often "not" come first; programs get all of them.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 from lsncli.cli.configured import REACHES_OUT
+from lsncli.cli.help_page import ADVANCED
+from lsncli.cli.help_page import OUTPUT_PANEL as OUTPUT_PANEL
 from lsncli.console import say
 from lsncli.device import check_sizes
 from lsncli.device import images_at_once as images_at_once
@@ -65,7 +67,6 @@ def command(
 
 
 MODEL_PANEL = "Model"
-OUTPUT_PANEL = "Output"
 
 WorkFolder = Annotated[
     Path, typer.Option("--work", envvar="LSN_WORK", help="Workspace folder: features, prompts, detector.")
@@ -73,9 +74,11 @@ WorkFolder = Annotated[
 DEFAULT_WORK = Path("lsn-work")
 
 
-def model_option(help: str, envvar: str | None = "LSN_MODEL") -> Any:
-    """Return the option --model of a command; ``help`` says what the model is for, and the default."""
-    return typer.Option("--model", envvar=envvar, help=help, rich_help_panel=MODEL_PANEL)
+def model_option(
+    help: str, default: str, *, envvar: str | None = "LSN_MODEL", panel: str | None = MODEL_PANEL
+) -> Any:
+    """Return the option --model of a command; ``help`` says its purpose, ``default`` which it is."""
+    return typer.Option("--model", envvar=envvar, help=help, show_default=default, rich_help_panel=panel)
 
 
 Pretrained = Annotated[
@@ -112,7 +115,8 @@ Runtime = Annotated[
 BatchSize = Annotated[
     int,
     typer.Option(
-        help="Images encoded at a time; 0 = 16 on a CPU, else 128.",
+        help="Images encoded at a time.",
+        show_default="0 = 16 on a CPU, else 128",
         callback=_check_batch_size,
         rich_help_panel=MODEL_PANEL,
     ),
@@ -120,16 +124,29 @@ BatchSize = Annotated[
 Workers = Annotated[
     int,
     typer.Option(
-        help="Decoding threads; 0 = one per core.", callback=_check_workers, rich_help_panel=MODEL_PANEL
+        help="Decoding threads.",
+        show_default="0 = one per core",
+        callback=_check_workers,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 FollowLinks = Annotated[
     bool,
     REACHES_OUT,
-    typer.Option("--follow-links", help="Also follow symbolic links that lead out of a folder."),
+    typer.Option(
+        "--follow-links",
+        help="Also follow symbolic links that lead out of a folder.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 MaxFailureRate = Annotated[
-    float, typer.Option(min=0, max=1, help="Exit with 3 if a larger fraction of images is unreadable.")
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Exit with 3 if a larger fraction of images is unreadable.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 
 
@@ -141,8 +158,10 @@ Timeout = Annotated[
         max=MOST_SECONDS,
         envvar=SECONDS,
         help="Seconds that an image behind a URL may take, tries included, and one more for each "
-        f"{SLOWEST >> 10} KiB. Default: {USUAL_SECONDS:.0f}.",
+        f"{SLOWEST >> 10} KiB.",
+        show_default=f"{USUAL_SECONDS:.0f}",
         metavar="SECONDS",
+        rich_help_panel=ADVANCED,
     ),
 ]
 
@@ -154,8 +173,10 @@ ImageTimeout = Annotated[
         min=0.1,
         max=MOST_SECONDS,
         envvar=IMAGE_SECONDS,
-        help=f"Seconds that an image may be decoded; more is a failure. Default: {USUAL_IMAGE_SECONDS:.0f}.",
+        help="Seconds that an image may be decoded; more is a failure.",
+        show_default=f"{USUAL_IMAGE_SECONDS:.0f}",
         metavar="SECONDS",
+        rich_help_panel=ADVANCED,
     ),
 ]
 
@@ -191,7 +212,7 @@ ClassNames = Annotated[
 ]
 ClassNamesModel = Annotated[
     str | None,
-    model_option("Of --classes: as for lsn extract. Default: the store's, else ViT-B-16-quickgelu:openai."),
+    model_option("Of --classes: as for lsn extract.", "the store's, else ViT-B-16-quickgelu:openai"),
 ]
 if TYPE_CHECKING:
     FormatName = str
@@ -238,8 +259,8 @@ PathColumn = Annotated[
     str,
     typer.Option(
         "--path-column",
-        help="Column of image files in a list, or of images in a .parquet: its name, or its number from 1. "
-        "Default: by content.",
+        help="Column of image files in a list, or of images in a .parquet: its name, or its number from 1.",
+        show_default="by content",
         metavar="COLUMN",
         rich_help_panel=COLUMN_PANEL,
     ),
@@ -249,7 +270,8 @@ LabelColumn = Annotated[
     typer.Option(
         "--label-column",
         help="Column of classes in a list or .parquet, or field of the .json files in a tar; 'none' leaves "
-        "classes out. Default: the only one that may be it.",
+        "classes out.",
+        show_default="the only one that may be it",
         metavar="COLUMN",
         rich_help_panel=COLUMN_PANEL,
     ),

@@ -10,6 +10,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.evaluate import folders_of
+from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.console import progress_bar, say
 from lsncli.errors import LsnError, UsageError
@@ -30,27 +31,40 @@ def report(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Images, folders, lists or tars; splits of the store if left out.", metavar="PATH"
+            help="Images, folders, lists or tars; without any, the store's splits.", metavar="PATH"
         ),
     ] = None,
     id: Annotated[
         str | None,
-        typer.Option("--id", help="Images known to be ID: a split, or NAME=PATH. Without PATH 'test'."),
+        typer.Option(
+            "--id",
+            help="Images known to be ID: a split, or NAME=PATH.",
+            show_default="test; with PATH none",
+        ),
     ] = None,
     ood: Annotated[
         list[str] | None,
         typer.Option(
             "--ood",
-            help="Images known to be OOD, repeatable: a split, or NAME=PATH. Without PATH every other split.",
+            help="Images known to be OOD, repeatable: a split, or NAME=PATH.",
+            show_default="every other split; with PATH none",
         ),
     ] = None,
     images: Annotated[
         list[str] | None,
-        typer.Option(help="SPLIT=FOLDER, repeatable: where a split's images are, if they have moved."),
+        typer.Option(
+            help="SPLIT=FOLDER, repeatable: where a split's images are, if they have moved.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     classes: options.ClassNames = None,
     train: Annotated[
-        str | None, typer.Option(help="Split whose held-out rows set the threshold. (train, if there is one)")
+        str | None,
+        typer.Option(
+            help="Split whose held-out rows set the threshold.",
+            show_default="train, if there is one",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures are put in.")] = 480,
     explain: Annotated[
@@ -72,7 +86,12 @@ def report(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Write one HTML page about images: how many do not belong, which, and what another threshold would do.
+    """Write an HTML page: which images do not belong, and what a threshold does.
+
+    Examples:
+        lsn report                              # the splits of the workspace
+        lsn report ./new --output new.html
+        lsn report ./new --ood known=./foreign --explain 12
 
     The page needs no network and no other file; pictures of the lowest, the borderline and the highest scores
     and of every class are in it. With images known to be ID or OOD it shows ROC curves.

@@ -86,10 +86,10 @@ def score(
     ] = None,
     sort: Annotated[
         Literal["score", "path"] | None,
-        typer.Option(help="Lowest score first, or by path; in the order of the input if left out."),
+        typer.Option(help="Lowest score first, or by path.", show_default="the order of the input"),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Show the first N rows, sorted by score if --sort is left out.")
+        int | None, typer.Option(min=1, help="Show the first N rows, by score without --sort.")
     ] = None,
     fail_on_ood: Annotated[
         bool, typer.Option("--fail-on-ood", help="Exit with 6 if any image is OOD, shown or not.")
@@ -113,7 +113,13 @@ def score(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score images with the workspace's detector: path, predicted class, score, threshold, is_ood.
+    """Find the images that do not belong: verdict, class and score of each.
+
+    Examples:
+        lsn score ./new
+        lsn score ./new --only ood --format csv > ood.csv
+        lsn score ./new --classes "cat,dog,truck"  # no training, only names
+        lsn score ./new --only ood --move ./sorted # a dry run; --yes does it
 
     An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
     images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.

@@ -135,8 +135,12 @@ def undo(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Put images back where lsn score --move took them from; remove what --copy and --link made.
+    """Take back what lsn score --move, --copy or --link did.
 
+    Examples:
+        lsn undo sorted/lsn-undo-*.jsonl
+
+    Moved images are put back where they were; what --copy and --link made is removed.
     Nothing is overwritten, and a file that was changed since is kept. Shows what was not undone, and why;
     what was undone already is skipped. Only a FILE that lsn wrote for you into that very folder counts.
     """

@@ -7,6 +7,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ, Configured
+from lsncli.cli.help_page import ADVANCED, Group
 from lsncli.console import say
 from lsncli.credentials import mask_credentials
 from lsncli.errors import LsnError
@@ -14,7 +15,7 @@ from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
 
 app = typer.Typer(
-    help="Inspect the feature store, check it, import and export features.", no_args_is_help=True
+    cls=Group, help="Inspect the feature store, check it, import and export features.", no_args_is_help=True
 )
 
 
@@ -28,7 +29,12 @@ def info(
     output: options.Output = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the splits of the store: rows, classes, failures and where they came from."""
+    """List the splits of the store: rows, classes, failures and sources.
+
+    Examples:
+        lsn store info
+        lsn store info --failures
+    """
     from lsncli.store.reader import list_splits, read_fingerprint
 
     path = Workspace(work).features
@@ -67,9 +73,12 @@ def info(
 
 @app.command(cls=Configured)
 def verify(work: options.WorkFolder = options.DEFAULT_WORK, quiet: options.Quiet = False) -> None:
-    """Check every split: checksums, counts, labels, finite features, unique keys; exit with 1 if not sound.
+    """Check every split of the store; exit with 1 if it is not sound.
 
-    The parts of unfinished splits are checked, too.
+    Examples:
+        lsn store verify --work ./lsn-work
+
+    Checksums, counts, labels, finite features, unique keys. The parts of unfinished splits are checked, too.
     """
     from lsncli.store.merge import unfinished_splits
     from lsncli.store.reader import read_fingerprint
@@ -102,8 +111,12 @@ def merge(
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
-    """Finish a split from its parts, which must all be complete and of one extraction; exit with 1 if not.
+    """Finish a split from its parts; exit with 1 if they are not complete.
 
+    Examples:
+        lsn store merge --split train
+
+    All parts must be of one extraction.
     Without --copy the rows stay in part files beside the store, in features.h5.rows: nothing is copied, and
     both belong together. With --copy, a split that was merged so before is written into the store.
     """
@@ -139,12 +152,18 @@ def import_split(
     ] = "",
     classes: Annotated[Path | None, ONLY_READ, typer.Option(help="Class names, one a line.")] = None,
     text: Annotated[Path | None, ONLY_READ, typer.Option(help="Class text features (C, D) as .npy.")] = None,
-    logit_scale: Annotated[float, typer.Option(help="The model's logit scale.")] = 100.0,
+    logit_scale: Annotated[
+        float, typer.Option(help="The model's logit scale.", rich_help_panel=ADVANCED)
+    ] = 100.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the split.")] = False,
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
     """Import features computed elsewhere, to evaluate them like our own.
+
+    Examples:
+        lsn store import train.npz --model theirs
+        lsn store import test.npy --model theirs --split test --labels test.csv
 
     They are stored as float16; features whose direction that would change are refused, with a factor to scale
     them by.
@@ -178,7 +197,12 @@ def export(
     work: options.WorkFolder = options.DEFAULT_WORK,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the features, labels and keys of a split for other tools."""
+    """Write the features, labels and keys of a split for other tools.
+
+    Examples:
+        lsn store export train.parquet
+        lsn store export test.csv --split test
+    """
     from lsncli.interchange.exchange import export_features
 
     export_features(Workspace(work).features, split, target)

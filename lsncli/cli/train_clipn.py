@@ -88,7 +88,11 @@ class NoOptions:
 
 @options.command(NoOptions)
 def train_no(arguments: NoOptions) -> None:
-    """Learn a "no" text encoder from image-caption pairs (CLIPN), then make its head for your classes.
+    """Learn a "no" text encoder from image-caption pairs (CLIPN), and its head.
+
+    Examples:
+        lsn train-no pairs.csv
+        lsn train-no --tower no-tower.safetensors
 
     Image encoder and text encoder stay as they are; writes no-tower.safetensors and clipn.head.safetensors.
     With --tower, or --yes and --no, only the head. An interrupted training resumes when the same command is

@@ -55,7 +55,11 @@ class HeadOptions:
     ] = "train"
     c: Annotated[
         float | None,
-        typer.Option("--c", help="Strength C of the linear probe. (the best of 1 to 1000 on held-out rows)"),
+        typer.Option(
+            "--c",
+            help="Strength C of the linear probe.",
+            show_default="the best of 1 to 1000 on held-out rows",
+        ),
     ] = None
     tune: Annotated[
         Literal["last-blocks", "all"] | None,
@@ -63,15 +67,22 @@ class HeadOptions:
     ] = None
     loss: Annotated[
         Literal["ce", "vos", "npos"] | None,
-        typer.Option(help="Cross-entropy, or with outliers made from features. (ce)", rich_help_panel=TUNING),
+        typer.Option(
+            help="Cross-entropy, or with outliers made from features.",
+            show_default="ce",
+            rich_help_panel=TUNING,
+        ),
     ] = None
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the images. (10)", rich_help_panel=TUNING)
+        int | None,
+        typer.Option(help="Passes over the images.", show_default="10", rich_help_panel=TUNING),
     ] = None
-    batch_size: Annotated[int | None, typer.Option(help="Images a step. (64)", rich_help_panel=TUNING)] = None
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step.", show_default="64", rich_help_panel=TUNING)
+    ] = None
     rate: Annotated[
         float | None,
-        typer.Option(help="Learning rate of AdamW, at first. (3e-5)", rich_help_panel=TUNING),
+        typer.Option(help="Learning rate of AdamW, at first.", show_default="3e-5", rich_help_panel=TUNING),
     ] = None
     resume: Annotated[
         bool,
@@ -87,7 +98,7 @@ class HeadOptions:
     label_column: options.LabelColumn = ""
     model: Annotated[
         str | None,
-        options.model_option("The model to tune. (ViT-B-16-quickgelu:openai)"),
+        options.model_option("The model to tune.", "ViT-B-16-quickgelu:openai"),
     ] = None
     pretrained: options.Pretrained = ""
     device: options.Device = "auto"
@@ -254,8 +265,14 @@ def fine_tune(arguments: HeadOptions, tune: str) -> None:
 
 @options.command(HeadOptions)
 def train_head(arguments: HeadOptions) -> None:
-    """Train a linear classifier on the workspace's features: the head of msp:linear, energy:linear and so on.
+    """Train a classifier on the workspace's features, or tune the image tower.
 
+    Examples:
+        lsn train-head                          # for msp:linear and energy:linear
+        lsn train-head --kind dualcoop
+        lsn train-head ./photos --tune last-blocks --work ./tuned
+
+    A linear classifier is the head of msp:linear, energy:linear and so on.
     It learns from the rows that prompts learn from. With --tune and images, the image tower is fine-tuned
     below it; that makes another model, written to tower.safetensors in a workspace without features.
     """

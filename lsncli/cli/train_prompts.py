@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.interrupts import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
 from lsncli.console import progress_bar, say
@@ -27,7 +28,7 @@ Resume = Annotated[
     bool,
     typer.Option("--resume/--restart", help="Resume an interrupted training.", rich_help_panel=SCHEDULE),
 ]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal prompts.")]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal prompts.", rich_help_panel=ADVANCED)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +44,31 @@ class PromptOptions:
         ),
     ] = "paper"
     learner: Annotated[
-        Literal["coop", "cocoop"], typer.Option(help="CoOp, or CoCoOp: contexts that depend on the image.")
+        Literal["coop", "cocoop"],
+        typer.Option(help="CoOp, or CoCoOp: contexts that depend on the image.", rich_help_panel=ADVANCED),
     ] = "coop"
-    shots: Annotated[int | None, typer.Option(help="Rows of each class to learn from. (all)")] = None
+    shots: Annotated[
+        int | None, typer.Option(help="Rows of each class to learn from.", show_default="all")
+    ] = None
     val_fraction: Annotated[
-        float, typer.Option(help="Fraction of each class that is held out to set the threshold.")
+        float,
+        typer.Option(
+            help="Fraction of each class that is held out to set the threshold.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = 0.2
     sets: Annotated[
         int | None,
-        typer.Option(help="Prompts of each class, K. (positive 1, negative 3)", rich_help_panel=PROMPTS),
+        typer.Option(
+            help="Prompts of each class, K.", show_default="positive 1, negative 3", rich_help_panel=PROMPTS
+        ),
     ] = None
     specific: Annotated[
         bool | None,
         typer.Option(
             "--specific/--shared",
-            help="A context for every class, or one for all. (positive shared, negative specific)",
+            help="A context for every class, or one for all.",
+            show_default="positive shared, negative specific",
             rich_help_panel=PROMPTS,
         ),
     ] = None
@@ -67,26 +78,35 @@ class PromptOptions:
     ] = None
     position: Annotated[
         Literal["end", "middle", "front"] | None,
-        typer.Option(help="Where the class name stands. (end)", rich_help_panel=PROMPTS),
+        typer.Option(help="Where the class name stands.", show_default="end", rich_help_panel=PROMPTS),
     ] = None
     context_length: Annotated[
         int | None,
-        typer.Option(help="Learned vectors of a context. (16; CoCoOp positive 4)", rich_help_panel=PROMPTS),
+        typer.Option(
+            help="Learned vectors of a context.",
+            show_default="16; CoCoOp positive 4",
+            rich_help_panel=PROMPTS,
+        ),
     ] = None
     init: Annotated[
         str | None,
         typer.Option(
-            help="Words that contexts start from, such as 'a photo of a'. (random)", rich_help_panel=PROMPTS
+            help="Words that contexts start from, such as 'a photo of a'.",
+            show_default="random",
+            rich_help_panel=PROMPTS,
         ),
     ] = None
     tau: Annotated[
         float | None,
-        typer.Option(help="Training temperature. (positive 0.01, negative 0.05)", rich_help_panel=LOSS),
+        typer.Option(
+            help="Training temperature.", show_default="positive 0.01, negative 0.05", rich_help_panel=LOSS
+        ),
     ] = None
     weight: Annotated[
         float | None,
         typer.Option(
-            help="Lambda of Eq. 8: weight of the orthogonality term. (negative: paper 0.1, official 1)",
+            help="Lambda of Eq. 8: weight of the orthogonality term.",
+            show_default="negative: paper 0.1, official 1",
             rich_help_panel=LOSS,
         ),
     ] = None
@@ -99,24 +119,35 @@ class PromptOptions:
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Passes over the rows. (positive 50, negative 100; CoCoOp 10)", rich_help_panel=SCHEDULE
+            help="Passes over the rows.",
+            show_default="positive 50, negative 100; CoCoOp 10",
+            rich_help_panel=SCHEDULE,
         ),
     ] = None
     batch_size: Annotated[
         int | None,
         typer.Option(
-            "--batch-size", help="Rows a step. (8; CoCoOp 1; fast, best 128)", rich_help_panel=SCHEDULE
+            "--batch-size",
+            help="Rows a step.",
+            show_default="8; CoCoOp 1; fast, best 128",
+            rich_help_panel=SCHEDULE,
         ),
     ] = None
     rate: Annotated[
-        float | None, typer.Option(help="Learning rate of the preset's optimiser.", rich_help_panel=SCHEDULE)
+        float | None,
+        typer.Option(
+            help="Learning rate of the optimiser.", show_default="the preset's", rich_help_panel=SCHEDULE
+        ),
     ] = None
     schedule: Annotated[
         Literal["cosine", "constant"] | None,
-        typer.Option(help="How the rate falls over the epochs. (cosine)", rich_help_panel=SCHEDULE),
+        typer.Option(
+            help="How the rate falls over the epochs.", show_default="cosine", rich_help_panel=SCHEDULE
+        ),
     ] = None
     warmup: Annotated[
-        int | None, typer.Option(help="Epochs at the rate 1e-5 first. (0)", rich_help_panel=SCHEDULE)
+        int | None,
+        typer.Option(help="Epochs at the rate 1e-5 first.", show_default="0", rich_help_panel=SCHEDULE),
     ] = None
     resume: Resume = True
     seed: Seed = 0
@@ -126,7 +157,11 @@ class PromptOptions:
     device: options.Device = "auto"
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"] | None,
-        typer.Option(help="Precision of the text tower; fp32 is exact. (fp32)", rich_help_panel=MODEL_PANEL),
+        typer.Option(
+            help="Precision of the text tower; fp32 is exact.",
+            show_default="fp32",
+            rich_help_panel=MODEL_PANEL,
+        ),
     ] = None
     kernel: Annotated[
         Literal["auto", "torch", "onednn"],
@@ -136,7 +171,8 @@ class PromptOptions:
         float,
         typer.Option(
             min=0,
-            help="GiB for the text pass of a step; more is cut into exact chunks. 0 = 4, or half of a GPU's.",
+            help="GiB for the text pass of a step; more is cut into exact chunks.",
+            show_default="0 = 4, or half of a GPU's",
             rich_help_panel=MODEL_PANEL,
         ),
     ] = 0.0
@@ -284,7 +320,11 @@ def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
 
 @options.command(PromptOptions)
 def train_pos(arguments: PromptOptions) -> None:
-    """Learn one context shared by all classes (Eq. 2-4), then calibrate a CoOp + MCM detector.
+    """Learn one context shared by all classes (Eq. 2-4): a CoOp + MCM detector.
+
+    Examples:
+        lsn train-pos
+        lsn train-pos --shots 16                # from 16 images of each class
 
     Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
     An interrupted training resumes when the same command is run again.
@@ -294,7 +334,11 @@ def train_pos(arguments: PromptOptions) -> None:
 
 @options.command(PromptOptions, without=POSITIVE_ONLY)
 def train_neg(arguments: PromptOptions) -> None:
-    """Learn K sets of class-specific negative contexts (Eq. 5-8), then calibrate an LSN detector.
+    """Learn K negative contexts for each class (Eq. 5-8): an LSN detector.
+
+    Examples:
+        lsn train-neg
+        lsn train-neg --target-tpr 0.99         # keep 99 % of ID images, not 95 %
 
     Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
     An interrupted training resumes when the same command is run again.

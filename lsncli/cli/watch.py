@@ -143,7 +143,8 @@ def watch(
         Path | None,
         typer.Option(
             "--output",
-            help="The file to which rows are appended. (WORK/results/watch.jsonl)",
+            help="The file to which rows are appended.",
+            show_default="WORK/results/watch.jsonl",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None,
@@ -156,7 +157,11 @@ def watch(
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Score images with the workspace's detector as they arrive in a folder; Ctrl-C ends it.
+    """Score images as they arrive in a folder; Ctrl-C ends it.
+
+    Examples:
+        lsn watch ./inbox
+        lsn watch ./inbox --once --output rows.jsonl
 
     Every image gets a row of JSON in a file that is also the memory: after a restart, an image that
     has a row is not read again unless it has changed.

@@ -82,7 +82,7 @@ def test_help_lists_every_command_in_a_panel_of_its_stage(lsn) -> None:
     text = lsn("--help").out
     panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭")]
     assert panels == [
-        "Options",
+        "Examples",
         "Start",
         "Features",
         "Learning",
@@ -90,6 +90,7 @@ def test_help_lists_every_command_in_a_panel_of_its_stage(lsn) -> None:
         "Measuring",
         "Looking",
         "Stores",
+        "Options",
     ]
     listed = {line.split()[1] for line in text.splitlines() if line.startswith("│ ") and line[2] != " "}
     assert listed >= {name for panel in app_module.COMMANDS.values() for name in panel} | {"store"}

@@ -87,7 +87,7 @@ def test_other_shells_get_descriptions_too(lsn, monkeypatch) -> None:
         monkeypatch.setenv("_LSN_COMPLETE", f"complete_{shell}")
         done = lsn()
         assert "undo" in done.out
-        assert "Put images back" in done.out
+        assert "Take back what lsn score" in done.out
 
 
 @pytest.mark.parametrize("shell", SHELLS)
