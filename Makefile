@@ -57,17 +57,18 @@ format: $(READY)
 	$(BIN)/ruff check --fix lsncli tests benchmarks examples docs/*.py
 	$(BIN)/ruff format lsncli tests benchmarks examples docs/*.py
 
-# docs/cli.md from the commands, and the picture of the rooms from the imports
-docs: $(READY)
+# docs/cli.md from the commands, the picture of the rooms from the imports, then the site: open site/index.html
+docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/cli_reference.py
 	$(BIN)/python docs/draw_rooms.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # every ratio with its goal in one table, under 15 minutes; LSN_IMAGES names the folder of photos-original.tar
 bench: $(READY)
 	$(BIN)/python -m benchmarks.all
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The constraint goes through the environment so that isolated builds see it, too: without it a second
 # install step would swap the CPU torch for a CUDA one of several GB.
@@ -77,4 +78,9 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT="$(abspath $(CONSTRAINTS))" $(BIN)/python -m pip install --quiet \
 	  --disable-pip-version-check -e '.[demo,parquet,plots,dev]'
+	touch $@
+
+$(VENV)/.docs-ready: $(READY)
+	PIP_CONSTRAINT="$(abspath $(CONSTRAINTS))" $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check -e '.[docs]'
 	touch $@

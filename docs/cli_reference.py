@@ -121,7 +121,7 @@ def cell(text: str) -> str:
     """Plain text in a table: nothing of it is Markdown, but `code` stays code."""
     pieces = " ".join(text.split()).split("`")
     for number in range(0, len(pieces), 2):
-        for mark in "*<":
+        for mark in "*<[":
             pieces[number] = pieces[number].replace(mark, f"\\{mark}")
     return "`".join(pieces).replace("|", "\\|")
 

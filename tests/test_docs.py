@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,26 @@ def test_limits_of_images_in_documents_are_those_of_the_code() -> None:
     assert f"limited to {MEMORY / 2**30:g} GiB" in text
     assert f"more than {MANY_METADATA:,} parts (a GIF: {QUICK_PARTS:,} blocks)" in text
     assert f"EXIF in more than {MANY_EXIF}" in text
+
+
+def test_the_service_of_the_documentation_runs(tmp_path, monkeypatch) -> None:
+    text = (ROOT / "docs/service.md").read_text(encoding="utf-8")
+    loop, handler = re.findall(r"<!-- run -->\n```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    sample_crops(tmp_path / "photos", ["chelsea.png", "coffee.png", "astronaut.png"], 8, 0)
+    for argv in (["extract", "photos", "--model", "mini"], ["calibrate", "--method", "mcm"]):
+        assert exit_code(*argv, "-q") == 0
+    names: dict[str, Any] = {}
+    exec(loop + handler, names)
+    scoring = threading.Thread(target=names["serve"])
+    scoring.start()
+    try:
+        image = (tmp_path / "photos/coffee/1.png").read_bytes()
+        answer = names["handle"](image, tmp_path / "one.png")
+        assert answer["class"] == "coffee"
+        assert isinstance(answer["score"], float)
+        assert set(names["handle"](image[:2000], tmp_path / "two.png")) == {"error"}
+    finally:
+        names["waiting"].put(None)
+        scoring.join(60)
+    assert not scoring.is_alive()

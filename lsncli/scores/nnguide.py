@@ -15,11 +15,11 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 
 @dataclass(frozen=True)
 class NnGuide(Score):
-    """S(x) = E(x) * (mean of the k largest E(b) cos(x, b) over training features b), E(x) = logsumexp(l(x)).
+    """S(x) = E(x) * mean_b(E(b) cos(x, b)), b the k training features with the largest E(b) cos(x, b).
 
-    Formula: guidance times energy, l = W x + b the logits of unit features x; higher = more ID. The energy
-    of text heads is near 100 times the largest cosine, above zero. A linear probe's may be negative; as
-    published, nothing guards the sign, and the product of two negative energies counts as ID.
+    Formula: guidance times energy E(x) = logsumexp(l(x)), l = W x + b the logits of unit features x; higher =
+    more ID. The energy of text heads is near 100 times the largest cosine, above zero. A linear probe's may
+    be negative; as published, nothing guards the sign, and the product of two negative energies counts as ID.
 
     ``fraction`` of the training rows is the bank (OpenOOD: alpha = 0.01 with k = 100): rows at even
     distances instead of a random draw, so that rows stored class by class give every class its share.
