@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -47,9 +48,21 @@ def printable(text: str) -> str:
 
 
 def say(message: str, *, quiet: bool = False, style: str = "") -> None:
-    """Print a line of information on stderr."""
+    """Print a line of information on stderr, wrapped at words on a terminal."""
     if not quiet:
-        err.print(escape(mask_credentials(message)), style=style or None)
+        text = mask_credentials(message)
+        err.print(escape(wrapped(text, err.width) if err.is_terminal else text), style=style or None)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return ``text`` wrapped at spaces; a longer word, such as a path to copy, stays in one piece."""
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(
+            line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
+        ) or [""]
+    return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from lsncli import console
 
@@ -49,9 +50,26 @@ def test_say_goes_to_stderr_takes_no_markup_and_can_be_quiet(capsys) -> None:
     assert capsys.readouterr() == ("", "[red]not red[/red] [/]\n")
 
 
-def test_long_lines_are_not_broken(capsys) -> None:
+def test_long_lines_are_not_broken_in_a_file(capsys) -> None:
     console.say("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_long_lines_wrap_at_words_on_a_terminal_and_paths_stay_whole(monkeypatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=30, soft_wrap=True, highlight=False)
+    monkeypatch.setattr(console, "err", screen)
+    path = "/a/path/that-is/longer-than/the-whole/terminal.jpg"
+    console.say(f"  lsn score {path} says [more] than\nfits.", style="yellow")
+    shown = Text.from_ansi(screen.file.getvalue()).plain  # type: ignore[attr-defined]
+    assert shown.splitlines() == ["  lsn score", f"  {path}", "  says [more] than", "fits."]
+
+
+@given(st.text(st.sampled_from("ab \n")), st.integers(1, 20))
+def test_wrapped_text_has_the_same_words_and_lines(text: str, width: int) -> None:
+    shown = console.wrapped(text, width)
+    assert shown.split() == text.split()
+    assert all(len(line) <= width or " " not in line.strip() for line in shown.split("\n"))
+    assert shown.count("\n") >= text.count("\n")
 
 
 @pytest.mark.parametrize("quiet", [False, True])

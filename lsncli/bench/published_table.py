@@ -2,17 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table as Grid
 from rich.text import Text
 
-from lsncli.console import out, printable
+from lsncli.console import printable
 from lsncli.reference.published import (
     MARKS,
     METRICS,
@@ -34,8 +31,8 @@ from lsncli.report.formats import (
     markdown_paragraph,
     markdown_text,
     target,
-    width,
 )
+from lsncli.report.text_table import TIGHT, TextColumn, console_for, print_columns, width_of
 
 DIGITS = 2
 """Digits after the decimal point, as in the paper."""
@@ -149,7 +146,6 @@ def list_tables() -> Iterator[Record]:
 
 
 NAMES = "Methods"
-GAP = 2
 Group = tuple[str, tuple[PublishedColumn, ...]]
 
 
@@ -211,34 +207,34 @@ def write_object(table: PublishedTable, file: TextIO) -> None:
 
 def write_blocks(table: PublishedTable, file: TextIO) -> None:
     """Write a table in blocks that fit the width of the output, with a footer."""
-    live = file is out.file and out.is_terminal
-    console = out if live else Console(file=file, width=width())
+    console = console_for(file)
     console.print(Text(printable(headline(table)), style="italic"))
-    for block in blocks(table, console.width):
-        console.print()
-        console.print(_grid(table, block))
+    console.print()
+    last_rows = [end - 1 for end in accumulate(map(len, sections(table.rows)))]
+    print_columns(console, text_columns(table), last_rows)
     console.print()
     for paragraph in footer(table):
         console.print(Text(printable(paragraph)))
 
 
-def blocks(table: PublishedTable, room: int) -> list[list[Group]]:
-    """Return the column groups in blocks of at most ``room`` characters, row names included.
+def text_columns(table: PublishedTable) -> list[TextColumn]:
+    """Return the names of the rows and a column for each group, so that its name spans all its numbers."""
+    names = [Text(_name(row)) for row in table.rows]
+    longest = width_of([NAMES, *(name.plain for name in names)])
+    words = width_of(word for text in (NAMES, *map(_name, table.rows)) for word in text.split())
+    return [
+        TextColumn(Text(f"\n{NAMES}"), names, longest, min(words, TIGHT)),
+        *(_group_column(group, table) for group in groups(table.columns)),
+    ]
 
-    Every block has at least one group.
-    """
-    left = room - max(cell_len(text) for text in (NAMES, *map(_name, table.rows)))
-    result: list[list[Group]] = [[]]
-    used = 0
-    for group in groups(table.columns):
-        widths = _widths(group, table)
-        needed = GAP + max(cell_len(printable(group[0])), sum(widths) + len(widths) - 1)
-        if result[-1] and used + needed > left:
-            result.append([])
-            used = 0
-        result[-1].append(group)
-        used += needed
-    return result
+
+def _group_column(group: Group, table: PublishedTable) -> TextColumn:
+    titles = (METRICS[column.metric].title for column in group[1])
+    below = " ".join(text.rjust(size) for text, size in zip(titles, _widths(group, table), strict=True))
+    title = Text(f"{printable(group[0])}\n{below}", justify="center")
+    cells = [_numbers(row, group, table) for row in table.rows]
+    needed = max(cell_len(printable(group[0])), cell_len(below))
+    return TextColumn(title, cells, needed, needed, right=True)
 
 
 def _widths(group: Group, table: PublishedTable) -> list[int]:
@@ -247,22 +243,6 @@ def _widths(group: Group, table: PublishedTable) -> list[int]:
         max(len(METRICS[column.metric].title), *(len(format_value(row, column)) for row in table.rows))
         for column in group[1]
     ]
-
-
-def _grid(table: PublishedTable, block: Sequence[Group]) -> Grid:
-    """Return a block as a grid with one column for each group, so that its name spans all its numbers."""
-    grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    grid.add_column(f"\n{NAMES}", overflow="fold")  # names wrap if a single group is too wide
-    for group in block:
-        titles = (METRICS[column.metric].title for column in group[1])
-        below = " ".join(text.rjust(size) for text, size in zip(titles, _widths(group, table), strict=True))
-        title = Text(f"{printable(group[0])}\n{below}", justify="center")
-        grid.add_column(title, justify="right", no_wrap=True)
-    for section in sections(table.rows):
-        for row in section:
-            grid.add_row(Text(_name(row)), *(_numbers(row, group, table) for group in block))
-        grid.add_section()
-    return grid
 
 
 def _numbers(row: PublishedRow, group: Group, table: PublishedTable) -> Text:

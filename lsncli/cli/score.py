@@ -14,7 +14,8 @@ from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.console import ProgressCallback, progress_bar, say
 from lsncli.errors import OodFound, UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.formats import FORMATS, Column, render, show_aside
+from lsncli.report.formats import FORMATS, Column, render
+from lsncli.report.text_table import show_aside
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import SavedDetector

@@ -11,17 +11,12 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from lsncli import registry
-from lsncli.console import err, out, printable
+from lsncli.console import out, printable
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import is_temporary, open_atomic, open_atomic_text
 
@@ -42,21 +37,33 @@ class Column:
     percent: bool = False
     """People see a fraction as percent; programs get the fraction."""
     wide: bool = False
-    """Wrapped when the table is too wide."""
+    """Long texts, such as paths: their words are folded before a table that is too wide is."""
     flag: bool = False
     """Holds yes or no."""
     optional: bool = False
     """Omitted from a table if no row has a value."""
+    identifies: bool = False
+    """Repeated in each block of a table that is too wide; the first column if there is none."""
+    words: Mapping[Any, str] = field(default_factory=dict)
+    """What people see in place of some values."""
+    styles: Mapping[Any, str] = field(default_factory=dict)
+    """The style of some values on a terminal."""
 
     def shown(self, value: Any) -> str:
         """Return a value for people: escaped, rounded, empty for None and NaN."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return ""
+        if self.words and value in self.words:
+            return self.words[value]
         if isinstance(value, bool):
             return "yes" if value else "no"
         if self.digits is not None:
             return f"{value * (100 if self.percent else 1):.{self.digits}f}"
         return printable(str(value))
+
+    def style_of(self, value: Any) -> str:
+        """Return the style of a value on a terminal."""
+        return self.styles.get(value, "") if self.styles else ""
 
 
 def render(
@@ -75,29 +82,9 @@ def render(
         form.write(rows, columns, file, title)
 
 
-def write_table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
-    """Write a table that fits the terminal, or ``width()``; texts of wide columns are wrapped."""
-    rows = list(rows)
-    columns = [c for c in columns if not c.optional or any(row.get(c.key) for row in rows)]
-    if not columns:
-        return
-    table = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(
-            escape(column.title),
-            justify="right" if column.digits is not None else "left",
-            overflow="fold" if column.wide else "ellipsis",
-            no_wrap=not column.wide,
-        )
-    for row in rows:
-        table.add_row(*(escape(column.shown(row.get(column.key))) for column in columns))
-    live = next((console for console in (out, err) if file is console.file and console.is_terminal), None)
-    (live or Console(file=file, width=width())).print(table)
-
-
-def show_aside(rows: Iterable[Row], columns: Sequence[Column]) -> None:
-    """Write a table to stderr, beside the data on stdout."""
-    write_table(rows, columns, err.file, "")  # type: ignore[arg-type]
+def columns_with_values(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
+    """Return the columns without the optional ones that have no value in any of ``rows``."""
+    return [c for c in columns if not c.optional or any(row.get(c.key) for row in rows)]
 
 
 def width() -> int:
@@ -268,7 +255,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "table": Format(
-        "lsncli.report.formats:write_table",
+        "lsncli.report.text_table:write_table",
         people=True,
         narrow=True,
         published="lsncli.bench.published_table:write_blocks",

@@ -11,8 +11,14 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from lsncli.bench import published_table as bench_render
-from lsncli.bench.published_table import blocks, groups, headline, list_tables, print_table, sections
+from lsncli.bench.published_table import (
+    groups,
+    headline,
+    list_tables,
+    print_table,
+    sections,
+    text_columns,
+)
 from lsncli.reference.published import (
     MARKS,
     METRICS,
@@ -23,6 +29,8 @@ from lsncli.reference.published import (
     load_table,
 )
 from lsncli.report import formats as report_render
+from lsncli.report import text_table
+from lsncli.report.text_table import fold
 
 every_table = pytest.mark.parametrize("number", NUMBERS)
 
@@ -62,7 +70,7 @@ def test_tables_fit_the_terminal(rendered, monkeypatch, number: int, columns: in
 
 @every_table
 def test_every_table_is_in_one_piece_at_100_columns(rendered, number: int) -> None:
-    assert len(blocks(load_table(number), 100)) == 1
+    assert len(fold(text_columns(load_table(number)), 100)) == 1
     body = rendered(number, "table").split("─\n")[1].split("\nPublished")[0]
     lines = [line for line in body.splitlines() if line.strip()]
     for row, line in zip(load_table(number).rows, lines, strict=True):
@@ -76,12 +84,14 @@ def test_every_table_is_in_one_piece_at_100_columns(rendered, number: int) -> No
 
 def test_narrow_terminals_get_the_groups_in_successive_blocks() -> None:
     found = load_table(1)
-    for room in range(20, 110, 5):
-        folded = blocks(found, room)
-        assert [group for block in folded for group in block] == groups(found.columns)
-        assert all(folded)
-    assert [len(block) for block in blocks(found, 80)] == [4, 2]
-    assert [len(block) for block in blocks(found, 20)] == [1] * 6
+    names, *numbers = text_columns(found)
+    assert len(numbers) == len(groups(found.columns))
+    for room in range(25, 110, 5):
+        folded = fold([names, *numbers], room)
+        assert all(block[0][0] is names for block in folded)
+        assert [column for block in folded for column, _ in block[1:]] == numbers
+    assert [len(block) for block in fold([names, *numbers], 80)] == [5, 3]
+    assert [len(block) for block in fold([names, *numbers], 25)] == [2] * 6
 
 
 def test_where_even_one_group_is_too_wide_names_break_and_numbers_do_not(rendered, monkeypatch) -> None:
@@ -95,7 +105,7 @@ def test_the_best_are_bold_on_a_terminal(monkeypatch) -> None:
     screen = Console(
         file=io.StringIO(), force_terminal=True, width=100, highlight=False, color_system="standard"
     )
-    monkeypatch.setattr(bench_render, "out", screen)
+    monkeypatch.setattr(text_table, "out", screen)
     monkeypatch.setattr(report_render, "out", screen)
     print_table(load_table(9), "table")
     bold = []

@@ -6,12 +6,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
+from table_reader import WIDTHS, check_table
 from training_samples import QUICK, features_of
 
 import lsncli
@@ -26,7 +28,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "add-an-output-format.md").read_tex
 (BARS,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 TITLED = """
 
+tables = []
+
 def write_titled(rows, columns, file, title):
+    rows = list(rows)
+    tables.append((rows, columns))
     file.write(f"== {title}\\n")
     write(rows, columns, file, title)
 """
@@ -179,6 +185,34 @@ def test_every_command_writes_every_format(command, place, name) -> None:
             named |= {names_in(path, form)} - {()}
         (names,) = named  # the same in every format
         assert len(names) == fields
+
+
+LONG = {
+    False: "red-breasted_merganser (Mergus serrator) CoCoOp + LSN:positive,form=logit",
+    True: "/data/photos/2024-05-17 evening at the lake/originals/IMG_20240517_204512345_HDR.jpeg",
+}
+"""What names and wide texts may hold."""
+
+
+@pytest.mark.parametrize("name", [*LIGHT, *HEAVY])
+def test_every_table_of_every_command_is_whole_at_any_width(command, place, monkeypatch, name) -> None:
+    bars = import_module("bars")
+    for words in (LIGHT | HEAVY)[name]:
+        path = place / "titled"
+        before = len(bars.tables)
+        command(*name.split(), *words, "--format", "titled", "--output", str(path))
+        tables = bars.tables[before:]
+        assert tables
+        for rows, columns in tables:
+            long = [
+                {c.key: f"{row[c.key]} {LONG[c.wide]}" for c in columns if isinstance(row.get(c.key), str)}
+                for row in rows
+            ]
+            for width in WIDTHS:
+                check_table(rows, columns, width, monkeypatch)
+                check_table(
+                    [row | more for row, more in zip(rows, long, strict=True)], columns, width, monkeypatch
+                )
 
 
 def test_the_page_adds_the_format_as_this_test_does() -> None:

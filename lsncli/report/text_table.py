@@ -1,0 +1,178 @@
+"""Tables for people at any width: texts wrap, numbers never do, and nothing is cut.
+
+A table that is too wide is folded into blocks of columns, and one that cannot be folded has a line per field.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.box import Box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lsncli.console import err, out, printable
+from lsncli.report.formats import Column, Row, columns_with_values, width
+
+GAP = 2
+"""Characters between two columns."""
+FOLD = 16
+"""Words longer than this are folded in wide columns, such as those of paths, before the table is."""
+TIGHT = 8
+"""Words longer than this are folded if even the blocks of a folded table are too wide otherwise."""
+RULED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
+"""A rule under the title of each column, and no other line."""
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """A column as text.
+
+    Where ``least`` leaves too little room, the table is folded into blocks; where ``tightest`` does, it has a
+    line per field. Cells of a column with ``right`` are never wrapped.
+    """
+
+    title: Text
+    cells: Sequence[Text]
+    least: int
+    tightest: int
+    right: bool = False
+    identifies: bool = False
+    """Repeated in each block."""
+
+    @property
+    def natural(self) -> int:
+        """The width at which nothing wraps."""
+        return max(width_of(text.plain.split("\n")) for text in (self.title, *self.cells))
+
+
+Widths = list[tuple[TextColumn, int]]
+"""The columns of a block with their widths."""
+
+
+def write_table(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, title: str) -> None:
+    """Write a table that fits the terminal, or ``width()`` for a file or a pipe."""
+    rows = list(rows)
+    columns = columns_with_values(rows, columns)
+    if not columns:
+        return
+    console = console_for(file)
+    if title:
+        console.print(Text(printable(title), style="italic"), soft_wrap=False)
+        console.print()
+    print_columns(console, [text_column(column, rows) for column in columns])
+
+
+def show_aside(rows: Iterable[Row], columns: Sequence[Column]) -> None:
+    """Write a table to stderr, beside the data on stdout."""
+    write_table(rows, columns, err.file, "")  # type: ignore[arg-type]
+
+
+def console_for(file: TextIO) -> Console:
+    """Return the console of a terminal, or one of the width of files and pipes."""
+    live = next((console for console in (out, err) if file is console.file and console.is_terminal), None)
+    return live or Console(file=file, width=width())
+
+
+def text_column(column: Column, rows: Sequence[Row]) -> TextColumn:
+    """Lay out a column: what each row shows, and how narrow it may become."""
+    title = Text(printable(column.title))
+    values = [row.get(column.key) for row in rows]
+    cells = [Text(column.shown(value), style=column.style_of(value)) for value in values]
+    plain = [cell.plain for cell in cells]
+    words = width_of(title.plain.split())
+    if column.digits is not None:
+        least = tightest = max(words, width_of(plain))
+    else:
+        longest = width_of(word for text in plain for word in text.split())
+        least = max(words, min(longest, FOLD) if column.wide else longest)
+        tightest = max(words, min(longest, TIGHT))
+    return TextColumn(title, cells, least, tightest, column.digits is not None, column.identifies)
+
+
+def width_of(texts: Iterable[str]) -> int:
+    """Return the number of characters of the widest text on a terminal."""
+    return max(map(cell_len, texts), default=0)
+
+
+def print_columns(console: Console, columns: Sequence[TextColumn], sections: Collection[int] = ()) -> None:
+    """Print a table in as many blocks as its width needs; ``sections`` are the rows with a gap after them."""
+    blocks = fold(columns, console.width)
+    for number, block in enumerate(blocks):
+        if number:
+            console.print()
+        console.print(_grid(block, sections), soft_wrap=False)
+    if not blocks:
+        for line in _records(columns):
+            console.print(line, soft_wrap=False)
+
+
+def fold(columns: Sequence[TextColumn], room: int) -> list[Widths]:
+    """Return the columns in blocks of at most ``room`` characters; none if a block would be too wide.
+
+    Each block begins with the identifying columns, or the first if there is none. Texts are wrapped at words
+    before the table is folded, and words are folded after.
+    """
+    for least in ("least", "tightest"):
+        smallest = {id(column): getattr(column, least) for column in columns}
+        blocks = _pack(columns, smallest, room)
+        if all(_total(smallest[id(column)] for column in block) <= room for block in blocks):
+            return [_widths(block, smallest, room) for block in blocks]
+    return []
+
+
+def _pack(columns: Sequence[TextColumn], smallest: Mapping[int, int], room: int) -> list[list[TextColumn]]:
+    if _total(smallest.values()) <= room:
+        return [list(columns)]
+    leading = [column for column in columns if column.identifies] or list(columns[:1])
+    others = [column for column in columns if not any(column is one for one in leading)]
+    blocks: list[list[TextColumn]] = []
+    for column in others:
+        if not blocks or _total(smallest[id(one)] for one in (*blocks[-1], column)) > room:
+            blocks.append(list(leading))
+        blocks[-1].append(column)
+    return blocks or [leading]
+
+
+def _widths(block: Sequence[TextColumn], smallest: Mapping[int, int], room: int) -> Widths:
+    """Share the room: texts first, then titles of numbers; the widest columns give way."""
+    widths = [smallest[id(column)] for column in block]
+    for right in (False, True):
+        indices = [index for index, column in enumerate(block) if column.right == right]
+        free = room - _total(widths)
+        while free > 0:
+            growing = [index for index in indices if widths[index] < block[index].natural]
+            if not growing:
+                break
+            widths[min(growing, key=lambda index: widths[index])] += 1
+            free -= 1
+    return list(zip(block, widths, strict=True))
+
+
+def _total(widths: Iterable[int]) -> int:
+    """Return the width of columns side by side."""
+    listed = list(widths)
+    return sum(listed) + GAP * (len(listed) - 1)
+
+
+def _grid(block: Widths, sections: Collection[int]) -> Table:
+    grid = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for column, size in block:
+        grid.add_column(
+            column.title, justify="right" if column.right else "left", width=size, overflow="fold"
+        )
+    for index, cells in enumerate(zip(*(column.cells for column, _ in block), strict=True)):
+        grid.add_row(*cells, end_section=index in sections)
+    return grid
+
+
+def _records(columns: Sequence[TextColumn]) -> Iterator[Text]:
+    """Yield a line for each field that has a value, and an empty line between two rows."""
+    for index, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        if index:
+            yield Text()
+        for column, cell in zip(columns, cells, strict=True):
+            if cell:
+                yield Text(" ".join(column.title.plain.split()) + ": ").append(cell)
