@@ -1,5 +1,6 @@
 """``lsn extract``: encode images into features in the store; with ``--plan``, estimate the time and space."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -210,8 +211,8 @@ def extract(
         lsn extract ./photos --model mini       # the bundled small model
         lsn extract ./photos --plan             # how long it takes, how much space
 
-    A folder with one folder per class is labelled by it, images beside these are not. Unreadable images are
-    recorded.
+    A folder with one folder per class is labelled by it; images beside these have no class, which is said.
+    Unreadable images are recorded.
     """
     from lsncli.backbones import on_runtime
     from lsncli.device import apply_precision, check_native, pick_device
@@ -241,6 +242,8 @@ def extract(
     with engines.planning(group, place, split):
         columns = Columns(path_column, label_column)
         listing = options.list_sources(sources, columns, follow_links=follow_links, quiet=quiet)
+        if not listing.folders and listing.items:
+            say(without_classes(split, sources), quiet=quiet)
         if shots is not None:
             short = short_classes(listing, shots)
             listing = take_shots(listing, shots, seed)
@@ -320,6 +323,17 @@ def extract(
         say(listing.skipped, quiet=quiet)
     if result.failures:
         say(f"{len(result.failures)} images failed: lsn store info --failures --work {work}", quiet=quiet)
+
+
+def without_classes(split: str, sources: Sequence[Path]) -> str:
+    """Return a remark that a split has no labels, with what to do if it should have."""
+    text = (
+        f"Split '{split}' has no classes: use it as OOD images or score it; nothing can be learned from it. "
+    )
+    parents = {source.parent for source in sources if source.is_dir()}
+    if len(sources) > 1 and len(parents) == 1:
+        return text + f"If these folders are classes, name the folder that holds them: {parents.pop()}"
+    return text + "To have classes, use one folder per class."
 
 
 def model_for(

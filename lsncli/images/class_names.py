@@ -81,10 +81,17 @@ def classes_of(
     unlabelled = [item.key for item in listing.items if item.label == UNLABELLED] if names else []
     if unlabelled:
         remark(
-            f"Warning: {len(unlabelled)} of {len(listing.items)} images have no class, such as "
-            f"'{unlabelled[0]}': they are not in a class folder, or their class is empty."
+            f"Warning: {len(unlabelled)} of {len(listing.items)} images have no class, so nothing is learned "
+            f"from them: {some(unlabelled)}. They are in no class folder, or their class is empty. Move each "
+            "into the folder of its class and read the folder anew (lsn extract --overwrite), or leave it so."
         )
     return names
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names in quotes, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
 def check_distinct(

@@ -136,15 +136,16 @@ def split_folders(source: Source) -> SplitFolders | None:
     """Return the splits in a folder or tar; None if its folders are classes.
 
     The folders are splits if all are named like splits, and there are several or one contains class folders:
-    ``train`` alone with images in it is a class of trains.
+    ``train`` alone with images in it is a class of trains. Images beside the folders do not count.
     """
-    names = {item.folder for item in source.items}
+    inside = [item for item in source.items if item.folder is not None]
+    names = {item.folder for item in inside}
     if not names or not all(isinstance(name, str) and name.lower() in SPLITS for name in names):
         return None
-    first = source.items[0]
-    if not all(item.key.startswith(f"{item.folder}/") for item in source.items):  # labels from elsewhere
+    first = inside[0]
+    if not all(item.key.startswith(f"{item.folder}/") for item in inside):  # labels from elsewhere
         return None
-    if len(names) == 1 and not any(item.key.count("/") > 1 for item in source.items):
+    if len(names) == 1 and not any(item.key.count("/") > 1 for item in inside):
         return None
     packed = not first.path.endswith(first.key)
     path = first.path if packed else first.path.removesuffix(first.key).rstrip("/")

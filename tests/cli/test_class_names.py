@@ -27,7 +27,7 @@ def test_numbered_folders_with_a_list_of_names_a_loose_image_and_system_folders(
     assert named == {name: f"name {name.partition('/')[0]}" for name in numbers}
     for line in (
         "Class 0 is name 0 of names.txt, counted from 0: 'name 0'.",
-        "Warning: 1 of 27 images have no class, such as 'top.png'",
+        "Warning: 1 of 27 images have no class, so nothing is learned from them: 'top.png'.",
         "Skipped, as hidden or no image: 2, with system folders (#recycle, @eaDir).",
     ):
         assert line in done.err
@@ -38,6 +38,19 @@ def test_numbered_folders_with_a_list_of_names_a_loose_image_and_system_folders(
     shots = lsn("extract", root, "--shots", "1", "--split", "few", "--device", "cpu")
     assert shots.code == 2
     assert "1 of 27 images have no class, such as 'top.png'" in shots.err
+
+
+def test_a_split_without_classes_is_said_and_how_to_have_them(lsn, tiny_model) -> None:
+    model = ("--model", tiny_model, "--device", "cpu")
+    root = touch(Path("photos"), "cat/a.png", "dog/b.png")
+    said = "Split 'flat' has no classes: use it as OOD images or score it"
+    one = lsn("extract", root / "cat", "--split", "flat", *model)
+    assert (one.code, said in one.err, "one folder per class" in one.err) == (0, True, True)
+    several = lsn("extract", root / "cat", root / "dog", "--split", "flat", "--overwrite", *model)
+    assert "If these folders are classes, name the folder that holds them: photos\n" in several.err
+    for words in ((root, "--split", "flat"), (root / "cat", "--split", "more", "-q")):
+        done = lsn("extract", *words, "--overwrite", *model)
+        assert (done.code, said in done.err) == (0, False)
 
 
 def test_what_cannot_be_classes_is_said_at_once(lsn, tiny_model) -> None:

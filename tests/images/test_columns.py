@@ -248,7 +248,9 @@ def test_text_stays_text_and_rows_without_a_class_are_counted(folder: Path) -> N
     assert list(classes(listing).values()) == ["007", "07", "7", None, None, "NA", "1.0"]
     said: list[str] = []
     classes_of(listing, remark=said.append)
-    assert said[-1].startswith("Warning: 2 of 7 images have no class, such as 'y/1.jpg'")
+    assert said[-1].startswith(
+        "Warning: 2 of 7 images have no class, so nothing is learned from them: 'y/1.jpg', 'y/2.jpg'."
+    )
 
 
 def test_a_row_without_a_path_is_a_problem_and_not_skipped(folder: Path) -> None:

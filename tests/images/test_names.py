@@ -361,12 +361,17 @@ def test_images_without_a_class_are_counted(tmp_path: Path) -> None:
     mixed = list_images([touch(tmp_path / "mixed", "cat/a.jpg", "dog/a.jpg", "top.jpg")])
     assert classes_of(mixed, remark=said.append) == ("cat", "dog")
     assert said == [
-        "Warning: 1 of 3 images have no class, such as 'top.jpg': they are not in a class folder, or their "
-        "class is empty."
+        "Warning: 1 of 3 images have no class, so nothing is learned from them: 'top.jpg'. They are in no "
+        "class folder, or their class is empty. Move each into the folder of its class and read the folder "
+        "anew (lsn extract --overwrite), or leave it so."
     ]
+    many = list_images([touch(tmp_path / "many", "cat/a.jpg", *(f"{number}.jpg" for number in range(7)))])
+    assert classes_of(many, remark=said.append) == ("cat",)
+    assert "7 of 8 images have no class" in said[-1]
+    assert "from them: '0.jpg', '1.jpg', '2.jpg' and 4 more. They" in said[-1]
     flat = list_images([touch(tmp_path / "flat", "a.jpg")])
     assert classes_of(flat, remark=said.append) == ()
-    assert len(said) == 1
+    assert len(said) == 2
 
 
 def test_splits_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
@@ -381,6 +386,9 @@ def test_splits_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
         classes_of(list_images([tmp_path / "set.tar"]))
     assert "Unpack it into DIR and extract each: lsn extract DIR/train, lsn" in caught.value.hint
     assert classes_of(list_images([root / "train"])) == ("cat", "dog")
+    loose = touch(tmp_path / "loose", "train/cat/a.jpg", "val/cat/b.jpg", "cover.jpg")
+    with pytest.raises(UsageError, match=r"loose' is the root of a data set: its folders are splits"):
+        classes_of(list_images([loose]))
     only = touch(tmp_path / "only", "train/cat/a.jpg")
     with pytest.raises(UsageError, match="its folder is a split"):
         classes_of(list_images([only]))
