@@ -13,7 +13,7 @@ CONSTRAINTS ?= constraints-cpu.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check test-slow test-hard test-robust test-lowest lint format docs bench clean
+.PHONY: demo test check test-slow test-hard test-robust test-lowest lint format docs screenshots bench clean
 
 demo: $(READY)
 	$(BIN)/lsn demo
@@ -62,6 +62,10 @@ docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/cli_reference.py
 	$(BIN)/python docs/draw_rooms.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# docs/images: the report in Chromium, and a terminal
+screenshots: $(READY)
+	$(BIN)/python docs/screenshots.py
 
 # every ratio with its goal in one table, under 15 minutes; LSN_IMAGES names the folder of photos-original.tar
 bench: $(READY)

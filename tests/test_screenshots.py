@@ -1,0 +1,47 @@
+"""The pictures of README and the site: the script takes them, and those in docs/images are small enough."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+DOCS = Path(__file__).parents[1] / "docs"
+NAMES = ["report-dark.png", "report-light.png", "score.svg"]
+
+
+def plausible(folder: Path) -> None:
+    """Whether each picture has what it should show; no pixel is compared."""
+    assert sorted(path.name for path in folder.iterdir()) == NAMES
+    brightness = {}
+    for name in NAMES[:2]:
+        assert 50_000 < (folder / name).stat().st_size < 250_000
+        with Image.open(folder / name) as picture:
+            assert picture.width == 1200
+            assert 1000 < picture.height < 2500
+            pixels = picture.convert("RGB")
+        assert len(pixels.getcolors(1 << 24)) > 100  # photos and text, not an empty page
+        brightness[name] = pixels.resize((1, 1)).convert("L").getpixel((0, 0))
+    assert brightness["report-dark.png"] < 100 < 150 < brightness["report-light.png"]
+    svg = (folder / "score.svg").read_text(encoding="utf-8")
+    shown = re.sub(r"<[^>]+>", "\n", svg).replace("&#160;", " ")
+    assert "lsn score images" in shown
+    for text in ("images/china.jpg", "images/cat-1.jpg", "OOD", "19 images: "):
+        assert text in shown, text
+    assert svg.count("http") == svg.count("http://www.w3.org/")
+    assert "[2K" not in svg  # no code of a progress bar is left
+
+
+def test_the_pictures_of_the_documentation_are_there() -> None:
+    plausible(DOCS / "images")
+
+
+def test_the_script_takes_them(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="NO SCREENSHOT IS TAKEN: pip install scikit-image")
+    pytest.importorskip("playwright.sync_api", reason="NO SCREENSHOT IS TAKEN: pip install playwright")
+    script = runpy.run_path(str(DOCS / "screenshots.py"))
+    if script["chromium"]() is None:
+        pytest.skip("NO SCREENSHOT IS TAKEN: there is no chromium")
+    script["main"](tmp_path / "pictures")
+    plausible(tmp_path / "pictures")
