@@ -25,8 +25,8 @@ LISTING = [
     Column("table", "Table", digits=0),
     Column("title", "Title", wide=True),
     Column("id_set", "ID", wide=True),
-    Column("backbone", "Backbone", wide=True),
-    Column("rows", "Rows", digits=0),
+    Column("backbone", "Backbone", wide=True, detail=True),
+    Column("rows", "Rows", digits=0, detail=True),
 ]
 MEASURING = "Measuring"
 DRAWING = "Figures"
@@ -136,7 +136,7 @@ def bench(
 
     _check_options(table, figure, plots, shots, published, dry_run)
     if table is None and figure is None:
-        render(list_tables(), LISTING, format, output)
+        render(list_tables(), LISTING, format, output, wide=wide)
         return
     if published and table is not None:
         _show_published(table, wide, format, output)

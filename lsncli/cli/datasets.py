@@ -23,7 +23,7 @@ NEEDED = [
     Column("title", "What it is", wide=True),
     Column("images", "Images", digits=0),
     Column("classes", "Classes", digits=0),
-    Column("tables", "Tables", wide=True),
+    Column("tables", "Tables", wide=True, detail=True),
     Column("found", "Found"),
 ]
 MORE = [
@@ -37,8 +37,8 @@ MORE = [
 """Columns for programs; people get this text below the table."""
 
 CHECKED = [
-    Column("set", "Set"),
-    Column("what", "What", wide=True),
+    Column("set", "Set", identifies=True),
+    Column("what", "What", wide=True, identifies=True),
     Column("expected", "Expected"),
     Column("found", "Found", wide=True),
     Column("ok", "As expected"),
@@ -66,6 +66,7 @@ class DatasetsOptions:
     ] = None
     format: options.Format = "table"
     output: options.Output = None
+    wide: options.Wide = False
     quiet: options.Quiet = False
 
 
@@ -128,7 +129,8 @@ def _list(
         }
         rows.append(vars(dataset) | row | {"path": str(layout.path) if layout else ""})
     people = FORMATS[arguments.format].people
-    render(rows, NEEDED if people else [*NEEDED, *MORE], arguments.format, arguments.output)
+    columns = NEEDED if people else [*NEEDED, *MORE]
+    render(rows, columns, arguments.format, arguments.output, wide=arguments.wide)
     for dataset in sets:
         layout = layouts[dataset.name]
         if layout is not None and layout.path.stem != dataset.name:

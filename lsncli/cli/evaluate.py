@@ -1,6 +1,7 @@
 """``lsn eval``: many methods on many OOD splits in one sorted table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,21 +25,19 @@ if TYPE_CHECKING:
     from lsncli.methods.spec import Method
 
 COLUMNS = [
-    Column("method", "Method"),
-    Column("head", "Head"),
-    Column("ood", "OOD"),
+    Column("method", "Method", identifies=True),
+    Column("head", "Head", detail=True),
+    Column("ood", "OOD set", identifies=True),
     Column("fpr95", "FPR95↓", digits=2, percent=True),
-    Column("fpr95_ood", "OOD+↓", digits=2, percent=True),
+    Column("fpr95_ood", "OOD+↓", digits=2, percent=True, detail=True),
     Column("auroc", "AUROC↑", digits=2, percent=True),
-    Column("aupr_in", "AUPR-in", digits=2, percent=True),
-    Column("aupr_out", "AUPR-out", digits=2, percent=True),
-    Column("id_accuracy", "ID acc", digits=2, percent=True),
+    Column("aupr_in", "AUPR-in", digits=2, percent=True, detail=True),
+    Column("aupr_out", "AUPR-out", digits=2, percent=True, detail=True),
+    Column("id_accuracy", "ID acc", digits=2, percent=True, detail=True),
 ]
 COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", digits=0)]
 COSTS = [Column("seconds", "Seconds", digits=2), Column("peak_mib", "MiB", digits=0)]
 ERROR = [Column("error", "Not evaluated because", wide=True)]
-LEFT_OUT = ("fpr95_ood", "aupr_in", "aupr_out")
-"""Columns left out of output for people if others need the space."""
 DEFINITIONS = (
     "OOD+: FPR95 with OOD as the positive class, over all thresholds (OpenOOD drops some; its number can be "
     "higher where scores tie). AUPR: average precision (OpenOOD's is the trapezoid rule)."
@@ -115,6 +114,7 @@ def evaluate(
     device: options.Device = "auto",
     format: options.Format = "table",
     output: options.Output = None,
+    wide: options.Wide = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure how well methods tell ID from OOD: FPR95, AUROC and more, in percent.
@@ -185,8 +185,8 @@ def evaluate(
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     people = FORMATS[format].people
     shown_columns = columns(people, costs, intervals, bool(evaluation.failed))
-    render(table, shown_columns, format, output, title)
-    if people and any(column.key in LEFT_OUT for column in shown_columns):
+    render(table, told_apart(shown_columns, table), format, output, title, wide=wide)
+    if people and wide:
         say(DEFINITIONS, quiet=quiet)
     for failed, reason in evaluation.failed:
         say(f"{failed}: not evaluated. {reason}", style="yellow")
@@ -206,15 +206,24 @@ def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def columns(people: bool, costs: bool, intervals: IntervalName | None, failures: bool) -> list[Column]:
-    """Return the columns to print: those that fit 100 characters for people, all for programs."""
+    """Return the columns of the output; programs get the ends of intervals as numbers, and counts."""
     extra = COSTS if costs else []
     bounded = BOUNDED.get(intervals or "", ())
     if not people:
         ends = [Column(f"{metric}_{end}", "") for metric in bounded for end in ("low", "high")]
         return [*COLUMNS, *extra, *ends, *COUNTS, *(ERROR if failures else [])]
     extra = extra + [Column(f"{metric}_interval", f"{metric.upper()} 95 %") for metric in bounded]
-    left_out = (*LEFT_OUT, "id_accuracy") if intervals else LEFT_OUT if costs else ()
-    return [*(column for column in COLUMNS if column.key not in left_out), *extra]
+    return [*COLUMNS, *extra]
+
+
+def told_apart(columns: Sequence[Column], rows: Sequence["Mapping[str, object]"]) -> list[Column]:
+    """Return the columns with the head always shown if two methods on one OOD set differ in it alone."""
+    names = [(row["method"], row["ood"]) for row in rows]
+    needed = len(set(names)) < len(names)
+    return [
+        replace(column, detail=False, identifies=True) if needed and column.key == "head" else column
+        for column in columns
+    ]
 
 
 def result_row(result: "MethodResult", intervals: "Mapping[str, Interval]") -> dict[str, object]:

@@ -34,8 +34,8 @@ COLUMNS = [
 ]
 COUNTS = [Column(key, key) for key in ("own_yes", "own_no", "other_yes", "other_no")]
 EACH = [
-    Column("path", "Path", wide=True),
-    Column("class", "Class"),
+    Column("path", "Path", wide=True, identifies=True),
+    Column("class", "Class", identifies=True),
     Column("own", "Own class"),
     Column("cosine_yes", "Cosine yes", digits=4),
     Column("cosine_no", "Cosine no", digits=4),

@@ -243,6 +243,15 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", help="Write rows here.", callback=_check_output, rich_help_panel=OUTPUT_PANEL),
 ]
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide",
+        envvar="LSN_WIDE",
+        help="Every column, also in formats for people.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option(

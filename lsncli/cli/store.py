@@ -27,6 +27,7 @@ def info(
     ] = False,
     format: options.Format = "table",
     output: options.Output = None,
+    wide: options.Wide = False,
     quiet: options.Quiet = False,
 ) -> None:
     """List the splits of the store: rows, classes, failures and sources.
@@ -44,8 +45,8 @@ def info(
     if failures:
         rows = [{"split": s.name, "key": f.key, "reason": f.reason} for s in splits for f in s.failures]
         columns = [
-            Column("split", "Split"),
-            Column("key", "Image", wide=True),
+            Column("split", "Split", identifies=True),
+            Column("key", "Image", wide=True, identifies=True),
             Column("reason", "Reason", wide=True),
         ]
     else:
@@ -63,12 +64,12 @@ def info(
         columns = [
             Column("split", "Split"),
             Column("rows", "Rows", digits=0),
-            Column("dim", "D", digits=0),
+            Column("dim", "D", digits=0, detail=True),
             Column("classes", "Classes", digits=0),
             Column("failures", "Failures", digits=0),
             Column("source", "Source", wide=True),
         ]
-    render(rows, columns, format, output)
+    render(rows, columns, format, output, wide=wide)
 
 
 @app.command(cls=Configured)

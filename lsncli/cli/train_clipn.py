@@ -26,8 +26,8 @@ COLUMNS = [
     Column("pairs", "Pairs", digits=0),
     Column("failures", "Failures", digits=0),
     Column("epochs", "Epochs", digits=0),
-    Column("first_loss", "Loss first", digits=3),
-    Column("last_loss", "last", digits=3),
+    Column("first_loss", "Loss first", digits=3, detail=True),
+    Column("last_loss", "last", digits=3, detail=True),
 ]
 
 
@@ -83,6 +83,7 @@ class NoOptions:
     workers: options.Workers = 0
     format: options.Format = "table"
     output: options.Output = None
+    wide: options.Wide = False
     quiet: options.Quiet = False
 
 
@@ -136,7 +137,7 @@ def train_no(arguments: NoOptions) -> None:
         "first_loss": head.history[0] if head.history else None,
         "last_loss": head.history[-1] if head.history else None,
     }
-    render([row], COLUMNS, arguments.format, arguments.output)
+    render([row], COLUMNS, arguments.format, arguments.output, wide=arguments.wide)
     if arguments.pairs:
         say(f"Wrote {workspace.no_tower}.", quiet=quiet)
     say(f"Wrote {workspace.head(head.kind)}. Next: lsn eval --method clipn", quiet=quiet)

@@ -28,11 +28,11 @@ COLUMNS = [
     Column("classes", "Classes", digits=0),
     Column("rows", "Rows", digits=0),
     Column("c", "C", digits=2),
-    Column("first_loss", "Loss first", digits=3),
-    Column("last_loss", "last", digits=3),
-    Column("held_out", "Val", digits=0),
-    Column("accuracy", "Val acc %", digits=2, percent=True),
-    Column("seconds", "Seconds", digits=1),
+    Column("first_loss", "Loss first", digits=3, detail=True),
+    Column("last_loss", "last", digits=3, detail=True),
+    Column("held_out", "Held out", digits=0),
+    Column("accuracy", "Accuracy %", digits=2, percent=True),
+    Column("seconds", "Seconds", digits=1, detail=True),
 ]
 
 
@@ -109,6 +109,7 @@ class HeadOptions:
     work: options.WorkFolder = options.DEFAULT_WORK
     format: options.Format = "table"
     output: options.Output = None
+    wide: options.Wide = False
     quiet: options.Quiet = False
 
     @property
@@ -148,7 +149,7 @@ def print_head(result: "TrainedHead", arguments: HeadOptions, *, tuned: str | No
         "accuracy": result.accuracy,
         "seconds": result.seconds,
     }
-    render([row], COLUMNS, arguments.format, arguments.output)
+    render([row], COLUMNS, arguments.format, arguments.output, wide=arguments.wide)
 
 
 def train_dualcoop(arguments: HeadOptions) -> None:

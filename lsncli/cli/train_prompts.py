@@ -178,6 +178,7 @@ class PromptOptions:
     ] = 0.0
     format: options.Format = "table"
     output: options.Output = None
+    wide: options.Wide = False
     quiet: options.Quiet = False
 
 
@@ -232,6 +233,7 @@ def _run(
     target_tpr: float,
     format: FormatName,
     output: Path | None,
+    wide: bool,
     quiet: bool,
 ) -> None:
     """Train with a progress bar, and print one row."""
@@ -256,7 +258,7 @@ def _run(
             progress=progress,
             remark=lambda text: say(text, quiet=quiet),
         )
-    _show(training, format, output, quiet, following=following)
+    _show(training, format, output, wide, quiet, following=following)
 
 
 def how_to_resume(checkpoint: Path) -> Callable[[], str]:
@@ -271,7 +273,13 @@ def how_to_resume(checkpoint: Path) -> Callable[[], str]:
 
 
 def _show(
-    training: "Training", format: FormatName, output: Path | None, quiet: bool, *, following: str
+    training: "Training",
+    format: FormatName,
+    output: Path | None,
+    wide: bool,
+    quiet: bool,
+    *,
+    following: str,
 ) -> None:
     """Print one row about the learned prompts, then the threshold and the command to type next."""
     prompts, threshold = training.prompts, training.detector.threshold
@@ -293,13 +301,13 @@ def _show(
         Column("mode", "Mode"),
         Column("classes", "Classes", digits=0),
         Column("rows", "Rows", digits=0),
-        Column("epochs", "Epochs", digits=0),
-        Column("first_loss", "Loss first", digits=3),
-        Column("last_loss", "last", digits=3),
+        Column("epochs", "Epochs", digits=0, detail=True),
+        Column("first_loss", "Loss first", digits=3, detail=True),
+        Column("last_loss", "last", digits=3, detail=True),
         Column("gamma", "Gamma", digits=6),
-        Column("held_out", "Val", digits=0),
+        Column("held_out", "Held out", digits=0),
     ]
-    render([row], columns, format, output)
+    render([row], columns, format, output, wide=wide)
     describe_threshold(training.detector, quiet)
     say(f"Wrote {training.path} and the detector. Next: {following}", quiet=quiet)
 

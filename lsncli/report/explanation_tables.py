@@ -29,8 +29,8 @@ NEAREST = [
     Column("cosine", "Cosine", digits=4),
 ]
 MAPS = [
-    Column("class", "Class"),
-    Column("prompt", "Prompt"),
+    Column("class", "Class", identifies=True),
+    Column("prompt", "Prompt", identifies=True),
     Column("cosine", "Cosine", digits=4),
     Column("peak_x", "Peak x", digits=2),
     Column("peak_y", "Peak y", digits=2),

@@ -42,6 +42,8 @@ class Column:
     """Holds yes or no."""
     optional: bool = False
     """Omitted from a table if no row has a value."""
+    detail: bool = False
+    """Formats for people show it only if asked for details (--wide)."""
     identifies: bool = False
     """Repeated in each block of a table that is too wide; the first column if there is none."""
     words: Mapping[Any, str] = field(default_factory=dict)
@@ -72,12 +74,16 @@ def render(
     format_name: str,
     output: Path | None = None,
     title: str = "",
+    *,
+    wide: bool = False,
 ) -> None:
-    """Write rows to stdout or to ``output`` in one of ``FORMATS``.
+    """Write rows to stdout or to ``output`` in one of ``FORMATS``, for people with details only if ``wide``.
 
     Raises LsnError if the file cannot be written, and as ``check``.
     """
     form = FORMATS[format_name]
+    if form.people and not wide:
+        columns = [column for column in columns if not column.detail]
     with target(output, format_name) as file:
         form.write(rows, columns, file, title)
 

@@ -81,28 +81,37 @@ def test_eval_says_under_the_table_where_its_metrics_are_not_openoods(lsn, work)
     def notes(*options: str) -> str:
         return " ".join(lsn("eval", "--method", "mcm", *options).err.split())
 
-    for shown in ((), ("--format", "md")):
+    for shown in (("--wide",), ("--wide", "--format", "md")):
         assert "AUPR: average precision (OpenOOD's is the trapezoid rule)" in notes(*shown)
         assert "over all thresholds (OpenOOD drops some" in notes(*shown)
-    for without in (("--format", "csv"), ("--costs",), ("--quiet",)):
+    for without in ((), ("--wide", "--format", "csv"), ("--wide", "--quiet")):
         assert "OpenOOD" not in notes(*without)
 
 
 def test_eval_tells_costs_intervals_and_averages_on_request(lsn, work) -> None:
     both = ("--method", "mcm", "--method", "energy")
     for options, titles in (
-        (("--costs",), ("Seconds", "MiB", "ID acc")),
+        ((), ("Method", "OOD set", "FPR95↓", "AUROC↑")),
+        (("--wide",), ("Head", "OOD+↓", "AUPR-in", "AUPR-out", "ID acc")),
+        (("--costs",), ("Seconds", "MiB")),
         (("--intervals", "delong"), ("AUROC 95 %",)),
         (("--intervals", "bootstrap", "--costs"), ("FPR95 95 %", "AUROC 95 %", "Seconds")),
     ):
         table = lsn("eval", *both, *options).out
         assert all(title in table for title in titles)
         assert max(map(len, table.splitlines())) <= 100
+        assert ("Head" in table) == ("--wide" in options)
     (first, _) = rows(lsn("eval", *both, "--intervals", "bootstrap", "--costs", "--format", "json"))
     assert first["fpr95_low"] <= first["fpr95"] <= first["fpr95_high"]
     assert first["auroc_low"] <= first["auroc"] <= first["auroc_high"]
     assert first["seconds"] >= 0
     assert lsn("eval", *both, "--ood", "far", "--average").out.count("far") == 2
+
+
+def test_eval_shows_the_head_where_methods_differ_in_it_alone(lsn, work) -> None:
+    both = ("--method", "energy:hand", "--method", "energy:means")
+    assert " hand " in lsn("eval", *both).out
+    assert " hand " not in lsn("eval", *both[:2]).out
 
 
 def test_eval_keeps_scores_and_writes_them_on_request(lsn, work) -> None:

@@ -197,6 +197,7 @@ LONG = {
 @pytest.mark.parametrize("name", [*LIGHT, *HEAVY])
 def test_every_table_of_every_command_is_whole_at_any_width(command, place, monkeypatch, name) -> None:
     bars = import_module("bars")
+    monkeypatch.setenv("LSN_WIDE", "1")
     for words in (LIGHT | HEAVY)[name]:
         path = place / "titled"
         before = len(bars.tables)
@@ -208,11 +209,12 @@ def test_every_table_of_every_command_is_whole_at_any_width(command, place, monk
                 {c.key: f"{row[c.key]} {LONG[c.wide]}" for c in columns if isinstance(row.get(c.key), str)}
                 for row in rows
             ]
+            longer = [row | more for row, more in zip(rows, long, strict=True)]
+            few = [column for column in columns if not column.detail]
             for width in WIDTHS:
-                check_table(rows, columns, width, monkeypatch)
-                check_table(
-                    [row | more for row, more in zip(rows, long, strict=True)], columns, width, monkeypatch
-                )
+                for those in (rows, longer):
+                    check_table(those, columns, width, monkeypatch)
+                    check_table(those, few, width, monkeypatch)
 
 
 def test_the_page_adds_the_format_as_this_test_does() -> None:

@@ -273,3 +273,15 @@ def test_tsv_is_csv_with_tabs(tmp_path: Path) -> None:
     assert found["tsv"] == found["csv"]
     assert len(found["tsv"]) == len(NASTY) + 1
     assert "\t0.25\t" in rendered(rows, form="tsv", tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize("form", ["table", "md", "tex", "csv", "json", "jsonl", "tsv"])
+def test_people_see_details_only_if_asked(tmp_path, form: str) -> None:
+    columns = [*COLUMNS, Column("more", "More", digits=3, detail=True)]
+    rows = [row | {"more": 0.625} for row in ROWS]
+    path = tmp_path / "out"
+    shown = {}
+    for wide in (False, True):
+        render(rows, columns, form, path, wide=wide)
+        shown[wide] = "0.625" in path.read_text()
+    assert shown == {False: not FORMATS[form].people, True: True}
