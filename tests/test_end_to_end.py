@@ -125,8 +125,8 @@ def test_more_strangers_than_friends_are_turned_away(story: Story) -> None:
 
 def test_eval_says_the_same_in_numbers(story: Story) -> None:
     found = {row["method"]: row for row in json.loads(story.outputs["eval"])}
-    assert found.keys() == {"MCM", "CoOp + LSN"}
-    lsn = found["CoOp + LSN"]
+    assert found.keys() == {"MCM", "CoOp + LSN,form=logit"}
+    lsn = found["CoOp + LSN,form=logit"]
     assert lsn["ood"] == "strangers"
     assert (lsn["n_id"], lsn["n_ood"]) == (18, 20)
     assert lsn["auroc"] > 0.75

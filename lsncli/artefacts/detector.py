@@ -9,6 +9,7 @@ import numpy as np
 from lsncli.artefacts import MAKE_DETECTOR
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named_arrays, split_arrays
+from lsncli.errors import LsnError
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, LearnedArrays
 from lsncli.validation import validate
@@ -117,6 +118,14 @@ def load_detector(path: Path) -> SavedDetector:
             # Files of before lsn recorded it have none.
             seen=None if fields.get("seen") is None else validate(ImageStatistics, fields["seen"], "seen"),
         )
+
+
+def find_detector(path: Path) -> SavedDetector | None:
+    """Read a detector; return None if there is none, or if it cannot be read."""
+    try:
+        return load_detector(path)
+    except LsnError:
+        return None
 
 
 def _check_shapes(head: HeadSource) -> None:

@@ -10,7 +10,7 @@ import typer
 from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
-from lsncli.cli.train_prompts import describe_threshold, workspace_backbone
+from lsncli.cli.train_prompts import describe_replacement, describe_threshold, workspace_backbone
 from lsncli.console import printable, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
@@ -95,6 +95,11 @@ def calibrate(arguments: CalibrateOptions) -> None:
     options.set_timeouts(arguments.timeout, arguments.image_timeout)
     _check_options(arguments)
     workspace = Workspace(arguments.work)
+    replaced = None
+    if workspace.detector.is_file():
+        from lsncli.artefacts.detector import find_detector
+
+        replaced = find_detector(workspace.detector)
     if arguments.images:
         before, backbone = _detector(workspace, arguments)
         result = _recalibrate(arguments, before, backbone)
@@ -116,6 +121,7 @@ def calibrate(arguments: CalibrateOptions) -> None:
         "tpr_high": threshold.tpr_high,
     }
     render([row], COLUMNS, arguments.format, arguments.output)
+    describe_replacement(replaced, detector, workspace, arguments.quiet)
     describe_threshold(detector, arguments.quiet)
     if arguments.images:
         _describe_images(before, result, arguments.quiet)

@@ -20,7 +20,8 @@ from lsncli.store import check_exists
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lsncli.evaluation.evaluate import MethodResult
+    from lsncli.artefacts.detector import SavedDetector
+    from lsncli.evaluation.evaluate import Evaluation, MethodResult
     from lsncli.intervals import Interval
     from lsncli.methods.spec import Method
 
@@ -147,6 +148,7 @@ def evaluate(
         check_available("--plots")
     inside, outside = choose_splits(workspace, id, ood or (), train)
     rows = has_rows(workspace, train)
+    detector = _detector(workspace, inside.classes)
     names = [
         name
         for text in method or default_methods(workspace, rows=rows)
@@ -164,6 +166,7 @@ def evaluate(
             folders_of(images or ()), options.images_at_once(batch_size, device), options.threads(workers)
         ),
         keep=cache and not costs,
+        detector=None if method else detector,
     )
     for warning in plan.doubts:
         say(f"Warning: {warning}", quiet=quiet, style="yellow")
@@ -192,6 +195,37 @@ def evaluate(
         say(f"{failed}: not evaluated. {reason}", style="yellow")
     if not evaluation.results:
         raise typer.Exit(1)
+    say(_conclusion(evaluation, detector, work), quiet=quiet)
+
+
+def _detector(workspace: Workspace, classes: "Sequence[str]") -> "SavedDetector | None":
+    """Return the detector of the workspace if it has the model of its features and ``classes``."""
+    from lsncli.artefacts.detector import find_detector
+    from lsncli.store.reader import read_fingerprint
+
+    detector = find_detector(workspace.detector)
+    if detector is None or detector.fingerprint.digest != read_fingerprint(workspace.features).digest:
+        return None
+    return detector if set(classes) <= set(detector.head.classes) else None
+
+
+def _conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work: Path) -> str:
+    """Return which method is best here, which one the workspace's detector has, and what switches."""
+    from lsncli.evaluation.evaluate import has_method_of
+
+    best = evaluation.best()
+    if best is None:
+        return "None of these methods can be a detector."
+    result = evaluation.result_of(best)
+    text = f"Best on these OOD images: {result.label} (AUROC {result.metrics.auroc:.2%})."
+    if detector is not None and has_method_of(detector, best):
+        return f"{text} The workspace's detector has this method."
+    switch = f"`{options.in_workspace(f'lsn calibrate --method {best.method}', work)}`"
+    if detector is None:
+        return f"{text} {switch} makes it the workspace's detector."
+    own = [each for each in evaluation.methods if has_method_of(detector, each)]
+    auroc = f" (AUROC {evaluation.result_of(own[0]).metrics.auroc:.2%})" if own else ""
+    return f"{text} The workspace's detector is {detector.label}{auroc}; {switch} switches."
 
 
 def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:

@@ -1,6 +1,7 @@
 """The options that several commands share, and what turns options into a command."""
 
 import os
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, fields
 from functools import wraps
@@ -72,6 +73,11 @@ WorkFolder = Annotated[
     Path, typer.Option("--work", envvar="LSN_WORK", help="Workspace folder: features, prompts, detector.")
 ]
 DEFAULT_WORK = Path("lsn-work")
+
+
+def in_workspace(command: str, work: Path) -> str:
+    """Return a command to type next, with --work unless it is the default."""
+    return command if work == DEFAULT_WORK else f"{command} --work {shlex.quote(str(work))}"
 
 
 def model_option(

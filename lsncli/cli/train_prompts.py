@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ from lsncli.cli import options
 from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.interrupts import interruptible
 from lsncli.cli.options import MODEL_PANEL, FormatName
-from lsncli.console import progress_bar, say
+from lsncli.console import progress_bar, remarks, say
 from lsncli.report.formats import Column, render
 from lsncli.store import check_exists
 
@@ -37,12 +38,12 @@ class PromptOptions:
 
     split: Annotated[str, typer.Option(help="Labelled split to learn from.")] = "train"
     mode: Annotated[
-        Literal["paper", "official", "fast", "best"],
+        Literal["best", "fast", "paper", "official"],
         typer.Option(
-            help="Preset of what follows: the paper's settings, what the authors' code does, large batches, "
-            "or what did best on validation rows."
+            help="Preset of what follows: what did best on validation rows, the paper's losses in large "
+            "batches, the paper's settings, or what the authors' code does."
         ),
-    ] = "paper"
+    ] = "best"
     learner: Annotated[
         Literal["coop", "cocoop"],
         typer.Option(help="CoOp, or CoCoOp: contexts that depend on the image.", rich_help_panel=ADVANCED),
@@ -129,7 +130,7 @@ class PromptOptions:
         typer.Option(
             "--batch-size",
             help="Rows a step.",
-            show_default="8; CoCoOp 1; fast, best 128",
+            show_default="128; paper, official 8; CoCoOp 1",
             rich_help_panel=SCHEDULE,
         ),
     ] = None
@@ -197,7 +198,8 @@ def workspace_backbone(workspace: "Workspace", pretrained: str, device: str) -> 
 def learn(kind: "Kind", arguments: PromptOptions, *, following: str) -> None:
     """Learn prompts of a kind and print the result; ``following`` is the command to type next.
 
-    Raises TypeError for an option that no part of the training takes.
+    Prompts that the workspace has with these settings and rows are kept, and so is its detector. Raises
+    TypeError for an option that no part of the training takes.
     """
     from lsncli.methods.workspace import Workspace
 
@@ -236,29 +238,37 @@ def _run(
     wide: bool,
     quiet: bool,
 ) -> None:
-    """Train with a progress bar, and print one row."""
+    """Train with a progress bar unless the prompts are there, and print one row."""
+    from lsncli.artefacts.detector import find_detector
     from lsncli.prompts.learner import steps
     from lsncli.training import prompts as train
+    from lsncli.training.duration import announcing
 
-    backbone = workspace_backbone(workspace, pretrained, device)
-    total = steps(len(plan.rows.train), settings)
-    with (
-        interruptible(how_to_resume(workspace.checkpoint(settings.kind))),
-        progress_bar(f"{settings.kind} prompts", total, quiet=quiet) as progress,
-    ):
-        training = train.train_prompts(
-            workspace,
-            backbone,
-            plan,
-            settings,
-            memory=int(memory * 2**30),
-            kernel=kernel,
-            resume=resume,
-            target_tpr=target_tpr,
-            progress=progress,
-            remark=lambda text: say(text, quiet=quiet),
-        )
-    _show(training, format, output, wide, quiet, following=following)
+    before, remark = find_detector(workspace.detector), remarks(quiet)
+    model = partial(workspace_backbone, workspace, pretrained, device)
+    training = None
+    if resume:
+        training = train.find_learned(workspace, plan, settings, target_tpr=target_tpr, model=model)
+    if training is None:
+        backbone, rows = model(), len(plan.rows.train)
+        with (
+            interruptible(how_to_resume(workspace.checkpoint(settings.kind))),
+            progress_bar(f"{settings.kind} prompts", steps(rows, settings), quiet=quiet) as progress,
+        ):
+            training = train.train_prompts(
+                workspace,
+                backbone,
+                plan,
+                settings,
+                memory=int(memory * 2**30),
+                kernel=kernel,
+                resume=resume,
+                target_tpr=target_tpr,
+                progress=announcing(progress, settings, rows, remark),
+                remark=remark,
+            )
+    render([_row(training)], COLUMNS, format, output, wide=wide)
+    _describe(training, before, workspace, quiet, following=following)
 
 
 def how_to_resume(checkpoint: Path) -> Callable[[], str]:
@@ -272,18 +282,24 @@ def how_to_resume(checkpoint: Path) -> Callable[[], str]:
     return message
 
 
-def _show(
-    training: "Training",
-    format: FormatName,
-    output: Path | None,
-    wide: bool,
-    quiet: bool,
-    *,
-    following: str,
-) -> None:
-    """Print one row about the learned prompts, then the threshold and the command to type next."""
+COLUMNS = [
+    Column("prompts", "Prompts"),
+    Column("learner", "Learner"),
+    Column("mode", "Mode"),
+    Column("classes", "Classes", digits=0),
+    Column("rows", "Rows", digits=0),
+    Column("epochs", "Epochs", digits=0, detail=True),
+    Column("first_loss", "Loss first", digits=3, detail=True),
+    Column("last_loss", "last", digits=3, detail=True),
+    Column("gamma", "Gamma", digits=6),
+    Column("held_out", "Held out", digits=0),
+]
+
+
+def _row(training: "Training") -> dict[str, object]:
+    """Return a row about the learned prompts; gamma is that of the workspace's detector."""
     prompts, threshold = training.prompts, training.detector.threshold
-    row = {
+    return {
         "prompts": prompts.kind,
         "learner": {"coop": "CoOp", "cocoop": "CoCoOp"}[prompts.settings["learner"]],
         "mode": prompts.settings["mode"],
@@ -295,21 +311,52 @@ def _show(
         "gamma": threshold.gamma,
         "held_out": threshold.n,
     }
-    columns = [
-        Column("prompts", "Prompts"),
-        Column("learner", "Learner"),
-        Column("mode", "Mode"),
-        Column("classes", "Classes", digits=0),
-        Column("rows", "Rows", digits=0),
-        Column("epochs", "Epochs", digits=0, detail=True),
-        Column("first_loss", "Loss first", digits=3, detail=True),
-        Column("last_loss", "last", digits=3, detail=True),
-        Column("gamma", "Gamma", digits=6),
-        Column("held_out", "Held out", digits=0),
-    ]
-    render([row], columns, format, output, wide=wide)
-    describe_threshold(training.detector, quiet)
-    say(f"Wrote {training.path} and the detector. Next: {following}", quiet=quiet)
+
+
+def _describe(
+    training: "Training",
+    before: "SavedDetector | None",
+    workspace: "Workspace",
+    quiet: bool,
+    *,
+    following: str,
+) -> None:
+    """Print what was learned or kept, the threshold and the command to type next."""
+    path, work = training.path, workspace.folder
+    if not training.learned:
+        say(
+            f"Already learned with these settings and rows: {path} is unchanged. --restart learns again.",
+            quiet=quiet,
+        )
+    if training.calibrated:
+        describe_replacement(before, training.detector, workspace, quiet)
+        describe_threshold(training.detector, quiet)
+        files = f"{path} and the detector" if training.learned else f"{workspace.detector}"
+        say(f"Wrote {files}. Next: {options.in_workspace(following, work)}", quiet=quiet)
+        return
+    kept = training.detector
+    text = f"The detector is unchanged, too: {kept.label}, gamma = {kept.threshold.gamma:.6f}."
+    if not training.has_own_detector:
+        command = options.in_workspace(f"lsn calibrate --method {training.method}", work)
+        text += f" `{command}` makes one of these prompts."
+    say(text, quiet=quiet)
+
+
+def describe_replacement(
+    before: "SavedDetector | None", after: "SavedDetector", workspace: "Workspace", quiet: bool
+) -> None:
+    """Say that a detector took the place of one of another method, and how to get that one back."""
+    from lsncli.methods.spec import method_of
+
+    if before is None or (before.label, before.head_name) == (after.label, after.head_name):
+        return
+    text = f"This replaces the detector {before.label} of the workspace."
+    method = method_of(before.method, before.head_name, before.settings)
+    available = "negative" not in method.needs or workspace.negative.is_file()
+    if available and before.head.classes == after.head.classes:
+        command = options.in_workspace(f"lsn calibrate --method {method}", workspace.folder)
+        text += f" `{command}` brings that one back."
+    say(text, quiet=quiet)
 
 
 def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
@@ -328,14 +375,16 @@ def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
 
 @options.command(PromptOptions)
 def train_pos(arguments: PromptOptions) -> None:
-    """Learn one context shared by all classes (Eq. 2-4): a CoOp + MCM detector.
+    """Learn one context shared by all classes (Eq. 2-4), and a detector with it.
 
     Examples:
         lsn train-pos
         lsn train-pos --shots 16                # from 16 images of each class
+        lsn train-pos --mode paper              # the paper's settings: slower
 
-    Reads the split's features from the workspace; writes positive.safetensors and detector.safetensors.
-    An interrupted training resumes when the same command is run again.
+    The detector is CoOp + MaxLogit with --mode best, CoOp + MCM with the others. Reads the split's features
+    from the workspace; writes positive.safetensors and detector.safetensors. An interrupted training resumes
+    when the same command is run again; a finished one is kept.
     """
     learn("positive", arguments, following="lsn train-neg")
 
@@ -349,6 +398,6 @@ def train_neg(arguments: PromptOptions) -> None:
         lsn train-neg --target-tpr 0.99         # keep 99 % of ID images, not 95 %
 
     Uses the rows that `lsn train-pos` learned from; writes negative.safetensors and detector.safetensors.
-    An interrupted training resumes when the same command is run again.
+    An interrupted training resumes when the same command is run again; a finished one is kept.
     """
     learn("negative", arguments, following="lsn score ./images")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsncli.artefacts.detector import SavedDetector
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
@@ -23,7 +24,7 @@ from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, wi
 from lsncli.methods.inputs import NO_IMAGES, ImageAccess
 from lsncli.methods.prepared import PreparedMethod, ResourceUse, prepare_method
 from lsncli.methods.scoring import load_cached_scores, score_split
-from lsncli.methods.spec import Method
+from lsncli.methods.spec import Method, method_of
 from lsncli.methods.workspace import Workspace
 from lsncli.metrics import OodMetrics, accuracy, evaluate_scores
 from lsncli.scores import SCORES, forms_of, load_score
@@ -42,7 +43,8 @@ def default_methods(work: Workspace, *, rows: bool = True) -> list[str]:
     """Return the quick methods of a workspace, the paper's three first; knn needs training ``rows``."""
     learned = ["mcm:positive"] if work.positive.is_file() else []
     learned += ["lsn"] if work.negative.is_file() else []
-    return ["mcm", *learned, "msp", "maxlogit", "energy", *(["knn"] if rows else [])]
+    others = ["maxlogit:positive"] if work.positive.is_file() else []
+    return ["mcm", *learned, "msp", "maxlogit", *others, "energy", *(["knn"] if rows else [])]
 
 
 def all_methods(work: Workspace, *, rows: bool = True) -> list[str]:
@@ -127,6 +129,16 @@ class Evaluation:
     methods: tuple[PreparedMethod, ...]
     id_split: str
 
+    def best(self) -> PreparedMethod | None:
+        """Return the method with the best average AUROC that a detector can have; None without one."""
+        usable = {str(each.method): each for each in self.methods if each.inputs is None or each.inputs.kept}
+        ranked = [usable[str(result.method)] for result in self.ranked() if str(result.method) in usable]
+        return ranked[0] if ranked else None
+
+    def result_of(self, prepared: PreparedMethod) -> MethodResult:
+        """Return the average result of a method over the OOD splits."""
+        return [result for result in self.results if result.method is prepared.method][-1]
+
     def ranked(self) -> list[MethodResult]:
         """Return the results with the best average AUROC first; those of one method stay together."""
         last = {str(result.method): result.metrics.auroc for result in self.results}
@@ -162,12 +174,14 @@ def plan_evaluation(
     device: str = "cpu",
     images: ImageAccess = NO_IMAGES,
     keep: bool = True,
+    detector: SavedDetector | None = None,
 ) -> EvaluationPlan:
     """Prepare each method and load its cached scores; methods that fail are recorded.
 
     Classes are those of the training split (``training_split``). Scores that learn from rows use those that
     prompts learned from, never those held out. ``model`` is called if a head needs its text tower; ``images``
-    are for scores that need pixels; ``keep`` uses the cache of the workspace.
+    are for scores that need pixels; ``keep`` uses the cache of the workspace. The method of ``detector`` is
+    evaluated, too, if it is not among ``methods``.
 
     Raises LsnError if the ID split has other classes or a split has no rows, UsageError if a score would be
     tested on rows that it learns from.
@@ -184,7 +198,8 @@ def plan_evaluation(
     heads = Heads(work, train.classes, model, cache, rows)
     prepared: list[PreparedMethod] = []
     failed: list[Failed] = []
-    for method in methods:
+
+    def prepare(method: Method) -> None:
         try:
             _check_rows(train, method)
             result = prepare_method(method, heads, rows, train, cache, device, images)
@@ -193,10 +208,24 @@ def plan_evaluation(
                 load_cached_scores(result, split, classify=split is id_split)
         except LsnError as error:
             failed.append((method, str(error)))
-            continue
-        prepared.append(result)
+        else:
+            prepared.append(result)
+
+    for method in methods:
+        prepare(method)
+    if detector is not None and not any(has_method_of(detector, each) for each in prepared):
+        prepare(method_of(detector.method, detector.head_name, detector.settings))
     doubts = [text for method in prepared for text in _trained_on(method, (id_split, *ood_splits))]
     return EvaluationPlan(tuple(prepared), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
+
+
+def has_method_of(detector: SavedDetector, prepared: PreparedMethod) -> bool:
+    """Return whether a detector has the score, the head and the settings of a method in its workspace."""
+    return (detector.method, detector.head_name, detector.settings) == (
+        prepared.method.score,
+        prepared.method.head,
+        prepared.resolved.settings,
+    )
 
 
 def _check_not_tested_on(train: Split, methods: Sequence[Method], tested: Sequence[Split]) -> None:

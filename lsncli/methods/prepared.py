@@ -128,7 +128,7 @@ def prepare_method(
     source = heads.source(method.head, negatives="negative" in method.needs)
     train = rows_for(resolved.score, rows, split, source.classes)
     binding = code_of(bind_text, *heads.model_code, without=(Backbone,)) if source.conditional else ""
-    head_key = digest("head", binding, _content(source.weights), source.bias, source.scale)
+    head_key = digest("head", binding, text_digest(source.weights), source.bias, source.scale)
     key = digest(
         "method",
         code_of(type(resolved.score)),
@@ -136,14 +136,15 @@ def prepare_method(
         resolved.settings,
         head_key,
         source.classes,
-        _content(source.negative),
+        text_digest(source.negative),
         None if train is None else digest(rows.content, train.labels),
     )
     inputs = inputs_for(method, heads, images)
     return PreparedMethod(method, resolved, source, key, head_key, heads, train, cache, device, inputs)
 
 
-def _content(text: HeadText | None) -> str:
+def text_digest(text: HeadText | None) -> str:
+    """Return a digest of the text of a head: features, or the input of the text tower."""
     if isinstance(text, Conditional):
         return digest("conditional", text.contexts, text.meta, text.settings)
     return digest(text)

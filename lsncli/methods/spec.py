@@ -73,6 +73,12 @@ def parse_method(text: str) -> Method:
     return Method(score, head, settings)
 
 
+def method_of(score: str, head: str, settings: dict[str, Any]) -> Method:
+    """Return the method of a resolved score, such as a detector's, without the settings that are defaults."""
+    types = score_settings(score)
+    return Method(score, head, {key: value for key, value in settings.items() if value != types[key][1]})
+
+
 def without_text(method: Method, heads: Heads) -> Method:
     """Return ``method``, on class means instead of hand-written prompts if the model has no text encoder.
 

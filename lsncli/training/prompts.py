@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lsncli.artefacts.detector import SavedDetector
+from lsncli.artefacts.detector import SavedDetector, find_detector
 from lsncli.artefacts.files import load_checkpoint, remove
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.artefacts.prompts import LearnedPrompts, save_prompts
@@ -20,9 +20,10 @@ from lsncli.device import threads_for
 from lsncli.errors import LsnError
 from lsncli.extraction.encoder import keep_freed_memory
 from lsncli.images.class_names import check_distinct
-from lsncli.methods.heads import load_checked
+from lsncli.methods.heads import LoadBackbone, load_checked
 from lsncli.methods.holdout import HoldoutRows, check_held_out, hold_out, hold_out_again, labelled_split
-from lsncli.methods.spec import parse_method
+from lsncli.methods.prepared import text_digest
+from lsncli.methods.spec import Method, parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.dualcoop import DUAL, NEGATIVE, POSITIVE, Asymmetric
 from lsncli.prompts.layout import TextTower
@@ -35,18 +36,46 @@ from lsncli.training.checkpoints import checkpoint_saver, resume_point
 from lsncli.training.linear_probe import TrainedHead, labelled_holdout
 from lsncli.types import Head
 
-METHODS: dict[Kind, str] = {"positive": "mcm:positive", "negative": "lsn"}
-"""The paper's detector for prompts of each kind."""
+
+def detector_method(kind: Kind, mode: str) -> Method:
+    """Return the method of the detector for prompts of a kind: LSN, or without negatives CoOp + MCM.
+
+    The preset ``best`` takes scores without a softmax, here MaxLogit (docs/decisions/0011).
+    """
+    if kind == "negative":
+        return parse_method("lsn")
+    return parse_method("maxlogit:positive" if mode == "best" else "mcm:positive")
 
 
 @dataclass(frozen=True)
 class Training:
-    """Learned prompts, the number of training rows, and the detector calibrated with them."""
+    """Learned prompts, the number of training rows, and the detector of the workspace after it."""
 
     path: Path
     prompts: LearnedPrompts
     rows: int
     detector: SavedDetector
+    learned: bool = True
+    """False if the workspace had the prompts (``find_learned``)."""
+    calibrated: bool = True
+    """Whether the detector was calibrated here; False keeps the one that the workspace had."""
+
+    @property
+    def method(self) -> Method:
+        """The method of the detector that goes with the prompts."""
+        return detector_method(self.prompts.kind, self.prompts.settings["mode"])
+
+    @property
+    def has_own_detector(self) -> bool:
+        """Whether the detector of the workspace has that method."""
+        return (self.detector.method, self.detector.head_name) == (self.method.score, self.method.head)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the detector has that method, but other prompts, as after a kill."""
+        kept = self.detector.head
+        text = kept.weights if self.prompts.kind == "positive" else kept.negative
+        return self.has_own_detector and text_digest(text) != text_digest(self.prompts.head_text)
 
 
 @dataclass(frozen=True)
@@ -82,6 +111,40 @@ def plan_negative(work: Workspace) -> TrainingData:
     return TrainingData(split, hold_out_again(split, rule))
 
 
+def find_learned(
+    work: Workspace,
+    plan: TrainingData,
+    settings: PromptSettings,
+    *,
+    target_tpr: float = TARGET_TPR,
+    model: LoadBackbone | None = None,
+) -> Training | None:
+    """Return the prompts of the workspace if these settings, rows and model gave them, else None.
+
+    Its detector is kept, whatever its method. Only if there is none, or one with earlier prompts of the same
+    method, a new one is calibrated. An unfinished training counts as none.
+    """
+    path = work.prompts(settings.kind)
+    if not path.is_file() or work.checkpoint(settings.kind).is_file():
+        return None
+    try:
+        prompts = load_checked(work, settings.kind)
+    except LsnError:
+        return None  # broken, or of another model: to be learned again
+    known = {key: value for key, value in prompts.settings.items() if key != "tower"}
+    rows_of_prompts = prompts.classes, prompts.held_out
+    if known != _as_json(settings) or rows_of_prompts != (plan.split.classes, plan.rows.rule):
+        return None
+    rows, detector = len(plan.rows.train), find_detector(work.detector)
+    if detector is not None:
+        kept = Training(path, prompts, rows, detector, learned=False, calibrated=False)
+        if not kept.is_outdated:
+            return kept
+    method = detector_method(settings.kind, settings.mode)
+    detector = make_detector(work, method, split_name=plan.split.name, target_tpr=target_tpr, model=model)
+    return Training(path, prompts, rows, detector, learned=False)
+
+
 def train_prompts(
     work: Workspace,
     backbone: Backbone,
@@ -95,12 +158,12 @@ def train_prompts(
     progress: ProgressCallback = silent,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Training:
-    """Learn on the planned rows; write the prompts and the paper's detector for them.
+    """Learn on the planned rows; write the prompts and their detector (``detector_method``).
 
     An interrupted training with the same settings, rows and model resumes after its last epoch and gives the
     same prompts; ``resume=False`` starts anew. New positive prompts remove the negative prompts of earlier
-    ones, whose held-out rows may differ. ``progress`` counts steps; ``memory`` is that of
-    ``learner.step_memory``.
+    ones, whose held-out rows may differ, and ``remark`` says so. ``progress`` counts steps; ``memory`` is
+    that of ``learner.step_memory``.
     """
     tower, learned = learn_resumably(
         work.checkpoint(settings.kind),
@@ -113,8 +176,9 @@ def train_prompts(
         progress=progress,
         remark=remark,
     )
-    if settings.kind == "positive":
+    if settings.kind == "positive" and work.negative.is_file():
         remove(work.negative)
+        remark(f"Removed {work.negative}: the negative prompts belonged to the earlier positive ones.")
     training = _finish(work, backbone, tower, plan, learned, settings, target_tpr)
     remove(work.checkpoint(settings.kind))
     return training
@@ -171,7 +235,7 @@ def _run(
 ) -> dict[str, Any]:
     """Return everything that decides the result of a training, to the last bit."""
     return {
-        "settings": json.loads(json.dumps(asdict(settings))),
+        "settings": _as_json(settings),
         "objective": None if objective is None else asdict(objective),
         "fingerprint": backbone.fingerprint.digest,
         "classes": list(plan.split.classes),
@@ -181,6 +245,12 @@ def _run(
         "threads": torch.get_num_threads(),
         "memory": memory,
     }
+
+
+def _as_json(settings: PromptSettings) -> dict[str, Any]:
+    """Return settings as they are read from a file."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return values
 
 
 def learned_prompts(
@@ -216,9 +286,12 @@ def _finish(
     prompts = learned_prompts(backbone, tower, plan, learned, settings)
     path = work.prompts(settings.kind)
     save_prompts(path, prompts)
-    method = parse_method(METHODS[settings.kind])
     detector = make_detector(
-        work, method, split_name=plan.split.name, target_tpr=target_tpr, model=lambda: backbone
+        work,
+        detector_method(settings.kind, settings.mode),
+        split_name=plan.split.name,
+        target_tpr=target_tpr,
+        model=lambda: backbone,
     )
     return Training(path, prompts, len(plan.rows.train), detector)
 

@@ -46,12 +46,16 @@ def test_the_whole_story(lsn, work, tmp_path) -> None:
     found = rows(
         lsn("eval", *model, *json_, "--method", "mcm:positive", "--method", "lsn", "--method", "mincm")
     )
-    assert {row["method"] for row in found} == {"CoCoOp + MCM", "CoCoOp + LSN", "CoCoOp + MinCM"}
+    assert {row["method"] for row in found} == {
+        "CoCoOp + MCM",
+        "CoCoOp + LSN,form=logit",
+        "CoCoOp + MinCM,form=logit",
+    }
     assert all(0 <= row["auroc"] <= 1 and (row["n_id"], row["n_ood"]) == (12, 9) for row in found)
     (calibrated,) = rows(lsn("calibrate", *model, *json_))
-    assert calibrated["method"] == "CoCoOp + LSN"
+    assert calibrated["method"] == "CoCoOp + LSN,form=logit"
     verdicts = lsn("score", "photos", *model, *json_)
-    assert "(CoCoOp + LSN on 3 classes" in verdicts.err
+    assert "(CoCoOp + LSN,form=logit on 3 classes" in verdicts.err
     assert {row["predicted"] for row in rows(verdicts)} <= set(CLASSES)
     # The detector is all that is needed: no store, no prompts, and another number of images at a time.
     (tmp_path / "alone").mkdir()
@@ -69,7 +73,7 @@ def test_a_mix_of_learners_is_named_in_full(lsn, work) -> None:
     coop = ("--epochs", "1", "--context-length", "4", "--device", "cpu")
     assert lsn("train-neg", *coop).code == 0
     (row,) = rows(lsn("eval", "--method", "lsn", "--format", "json", "--device", "cpu"))
-    assert row["method"] == "CoCoOp + LSN (CoOp negatives)"
+    assert row["method"] == "CoCoOp + LSN (CoOp negatives),form=logit"
 
 
 def test_prompts_of_a_model_that_has_moved_take_its_new_place(lsn, work, tiny_model) -> None:

@@ -105,9 +105,9 @@ def passed_on(monkeypatch, lsn) -> Callable[..., list[Any]]:
 
     monkeypatch.setattr(train_prompts, "check_exists", lambda path: None)
     plan = SimpleNamespace(rows=SimpleNamespace(train=range(8)))
-    for name in ("plan_positive", "plan_negative", "train_prompts"):
-        monkeypatch.setattr(train, name, record(name, None if name == "train_prompts" else plan))
-    for name in ("workspace_backbone", "_show", "progress_bar"):
+    for name in ("plan_positive", "plan_negative", "find_learned", "train_prompts"):
+        monkeypatch.setattr(train, name, record(name, plan if name.startswith("plan") else None))
+    for name in ("workspace_backbone", "_row", "render", "_describe", "progress_bar"):
         monkeypatch.setattr(train_prompts, name, record(name, nullcontext(silent)))
 
     def run(*words: str) -> list[Any]:

@@ -1,0 +1,70 @@
+"""Say how long learning prompts takes, measured on its first steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from lsncli.console import ProgressCallback, duration
+from lsncli.prompts.learner import steps
+from lsncli.prompts.settings import PromptSettings, preset
+
+MEASURED_SECONDS = 1.0
+"""Steps are measured for this long, and two at least: the first one also allocates memory."""
+WORTH_SAYING = 10.0
+"""Seconds of work that are announced."""
+
+
+def announcing(
+    progress: ProgressCallback,
+    settings: PromptSettings,
+    rows: int,
+    remark: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> ProgressCallback:
+    """Return ``progress`` for ``learner.learn`` on ``rows`` rows, which also gives ``remark`` the estimate.
+
+    It does so once, after the first steps, if ``WORTH_SAYING`` seconds or more are left.
+    """
+    total = steps(rows, settings)
+    done = measured = 0
+    began: float | None = None
+
+    def announce(step: int, note: str = "") -> None:
+        nonlocal done, measured, began
+        progress(step, note)
+        done += step
+        if measured < 0:
+            return
+        now = clock()
+        if began is None:
+            began = now
+            return
+        measured += step
+        if now - began >= MEASURED_SECONDS:
+            left = (total - done) * (now - began) / measured
+            if left >= WORTH_SAYING:
+                remark(describe_duration(settings, rows, total - done, left))
+            measured = -1
+
+    return announce
+
+
+def describe_duration(settings: PromptSettings, rows: int, steps_left: int, seconds: float) -> str:
+    """Return a sentence about the time that is left, and one about the preset ``best`` if it is far quicker.
+
+    ``seconds`` are those of ``steps_left`` steps with ``settings``.
+    """
+    text = f"This takes about {duration(seconds)} ({steps_left:,} steps)."
+    quicker = preset(settings.kind, "best", settings.learner, sets=settings.sets)
+    share = _text_passes(quicker, rows) / _text_passes(settings, rows)
+    whole = seconds * steps(rows, settings) / steps_left
+    if settings.mode != "best" and 2 * share * whole < seconds:
+        text += f" With --mode best it is about {duration(share * whole)}."
+    return text
+
+
+def _text_passes(settings: PromptSettings, rows: int) -> int:
+    """Return the passes of a set of prompts through the text tower, which take most of the time."""
+    whole = replace(settings, turns=False)  # taking turns, each step has the pass of one set
+    passes = steps(rows, whole) * settings.sets
+    return passes * settings.batch_size if settings.learner == "cocoop" else passes
