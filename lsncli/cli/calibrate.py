@@ -9,8 +9,9 @@ import typer
 
 from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options
+from lsncli.cli.describe_detector import describe_replacement, describe_threshold
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
-from lsncli.cli.train_prompts import describe_replacement, describe_threshold, workspace_backbone
+from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import printable, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsncli.cli import options
+from lsncli.cli.describe_detector import describe_threshold
 from lsncli.cli.score import columns_for
-from lsncli.cli.train_prompts import describe_threshold
 from lsncli.console import progress_bar, say
 from lsncli.report.formats import Column, render
 
