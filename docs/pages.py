@@ -40,6 +40,8 @@ MEASURED = "benchmarks/results/table3-mini.md"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 FENCE = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
 BADGES = re.compile(r"^\[!\[.*\n", re.MULTILINE)
+PICTURE = re.compile(r"<picture>\n.*\n(<img .*>)\n</picture>")
+SHOWN = re.compile(r"(?<=<img src=\")docs/")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -78,7 +80,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Rewrite links, and draw what Markdown on GitHub draws with scripts."""
     name = page.file.src_uri
     if name == "index.md":
-        markdown = BADGES.sub("", markdown)
+        markdown = SHOWN.sub("", PICTURE.sub(in_both_schemes, BADGES.sub("", markdown)))
     if name == "architecture.md":
         markdown = draw_rooms.BLOCK.sub(lambda _: f"{draw_rooms.picture()}\n", markdown)
     if name == "methods.md":
@@ -88,6 +90,12 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         piece if n % 2 else LINK.sub(lambda m: target(name, m[1]), piece) for n, piece in enumerate(pieces)
     ]
     return "".join(links)
+
+
+def in_both_schemes(found: re.Match[str]) -> str:
+    """The light picture and the dark one; the site shows the one of its own scheme, not of the system's."""
+    light = found[1].replace(".png", ".png#only-light")
+    return light + found[1].replace("-light.png", "-dark.png#only-dark")
 
 
 def score_link(found: re.Match[str]) -> str:

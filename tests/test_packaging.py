@@ -1,6 +1,7 @@
 """What PyPI is told: classifiers, addresses, and a long description whose links work there."""
 
 import email
+import re
 import subprocess
 import sys
 import tarfile
@@ -46,6 +47,17 @@ def links(markdown: str) -> list[str]:
     tokens = [child for token in MarkdownIt().parse(markdown) for child in token.children or ()]
     named = [token.attrGet("href") or token.attrGet("src") for token in tokens]
     return [str(address) for address in named if address]
+
+
+PICTURE = re.compile(r'(?:src|srcset)="([^"]+)"')
+
+
+def test_every_picture_of_the_readme_is_there_and_pypi_is_told_where(metadata: Message) -> None:
+    named = PICTURE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(named) >= 3
+    assert all((ROOT / name).is_file() for name in named)
+    told = PICTURE.findall(str(metadata.get_payload(decode=True), "utf-8"))
+    assert told == [f"https://raw.githubusercontent.com/lsncli/lsncli/main/{name}" for name in named]
 
 
 def test_every_link_of_the_readme_leads_to_a_file_here() -> None:

@@ -77,7 +77,7 @@ def test_every_row_loads_has_a_line_a_document_and_a_test_file(name) -> None:
     assert "\n" not in kind.about
     module = kind.load.partition(":")[0].rpartition(".")[2]
     assert (Path(__file__).parent / f"test_{module}.py").is_file()
-    assert name in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert name in (ROOT / "docs/models.md").read_text(encoding="utf-8")
     assert architectures()[name]
 
 

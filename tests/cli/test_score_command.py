@@ -80,8 +80,8 @@ def test_the_columns_are_those_of_the_readme(score) -> None:
     done = score("images", "--format", "jsonl")
     assert [list(row) for row in rows(done)] == [FIELDS] * 7
     assert score("images", "--format", "csv").out.splitlines()[0] == ",".join(FIELDS)
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in readme.split("## Scoring images")[1].split("\n## ")[0] for name in FIELDS)
+    page = (Path(__file__).parents[2] / "docs/scoring.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page.split("| column |")[1].split("\n\n")[0] for name in FIELDS)
 
 
 def test_rows_come_in_the_order_of_the_input(score) -> None:
