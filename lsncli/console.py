@@ -4,8 +4,10 @@ import os
 import re
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
@@ -14,16 +16,21 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from lsncli.credentials import mask_credentials
 
 out = Console(soft_wrap=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+NOTES_FROM = 80
+"""Columns of a terminal from which a progress bar has notes; fewer would cut its numbers."""
 
 ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-_])")
 """An escape code of a terminal."""
@@ -109,27 +116,82 @@ def only_ours() -> Iterator[None]:
             err.file = None  # type: ignore[assignment]  # sys.stderr again, whatever it is by then
 
 
+class MovingRate:
+    """Estimate the time left from the steps of the last seconds, and of at least the last few steps.
+
+    The first steps only start the clock: they may have been done by an earlier run, which this one resumes.
+    """
+
+    SECONDS, STEPS = 30.0, 5
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[float, int]] = deque()
+
+    def add(self, step: int, now: float) -> None:
+        """Count ``step`` items that are done at the time ``now``."""
+        self._steps.append((now, step))
+        while len(self._steps) > self.STEPS and self._steps[1][0] < now - self.SECONDS:
+            self._steps.popleft()
+
+    def seconds(self, left: float, now: float) -> float | None:
+        """Return the seconds that ``left`` items take from ``now``; None while the rate is unknown."""
+        if len(self._steps) < 2:
+            return None
+        began, last = self._steps[0][0], self._steps[-1][0]
+        count = sum(step for _, step in self._steps) - self._steps[0][1]
+        if last <= began or count <= 0:
+            return None
+        return max(left * (last - began) / count - (now - last), 0.0)
+
+
+class TimeLeft(ProgressColumn):
+    """The time left of a whole task by its ``rate``, a ``MovingRate``."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return the time left as text, empty while it is unknown."""
+        seconds = None if task.remaining is None else task.fields["rate"].seconds(task.remaining, monotonic())
+        return Text("" if seconds is None else f"{duration(seconds)} left", style="progress.remaining")
+
+
+@contextmanager
+def status(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show ``text`` on stderr while the block runs, unless quiet or not on a terminal."""
+    if quiet or not err.is_terminal:
+        yield
+        return
+    with err.status(escape(text)):
+        yield
+
+
 @contextmanager
 def progress_bar(
-    label: str, total: int | None, *, done: int = 0, quiet: bool = False
+    label: str, total: int | None, *, done: int = 0, quiet: bool = False, time_left: bool = True
 ) -> Iterator[ProgressCallback]:
-    """Show a progress bar with counts and remaining time on stderr, unless quiet or not on a terminal."""
+    """Show a progress bar on stderr, unless quiet or not on a terminal.
+
+    It has counts and, unless notes say it, the time left.
+    """
     if quiet or not err.is_terminal:
         yield silent
         return
-    columns = (
+    whole = Column(no_wrap=True)
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+        BarColumn(bar_width=20),  # what a narrow terminal shortens
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        *([TimeLeft(table_column=whole)] if time_left else []),
+        *([TextColumn("{task.fields[note]}")] if err.width >= NOTES_FROM else []),
+    ]
+    rate = MovingRate()
     with Progress(*columns, console=err, transient=True) as bars:
-        task = bars.add_task(escape(label), total=total, completed=done, note="")
+        task = bars.add_task(escape(label), total=total, completed=done, note="", rate=rate)
 
         def progress(step: int, note: str = "") -> None:
+            if step:
+                rate.add(step, monotonic())
             bars.update(task, advance=step, note=escape(note))
 
         yield progress

@@ -139,3 +139,84 @@ def test_what_a_library_is_kept_from_saying_can_be_said_again_after_an_error(cap
     os.write(2, b"again")
     console.say("!")
     assert capfd.readouterr().err == "again!\n"
+
+
+def test_a_status_is_for_terminals_and_leaves_nothing(monkeypatch, capsys) -> None:
+    with console.status("Loading [the] model ..."):
+        pass
+    assert capsys.readouterr() == ("", "")
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=60))
+    with console.status("Loading [the] model ...", quiet=True):
+        pass
+    assert screen.getvalue() == ""
+    with console.status("Loading [the] model ..."):
+        console.say("a remark")
+    assert "Loading [the] model ..." in screen.getvalue()
+    assert Text.from_ansi(screen.getvalue()).plain.splitlines().count("a remark") == 1
+    assert screen.getvalue().endswith("\x1b[2K")  # the line is erased
+
+
+class TestMovingRate:
+    """Times are given, so that no clock is read."""
+
+    def test_unknown_before_two_steps_and_without_time(self) -> None:
+        rate = console.MovingRate()
+        assert rate.seconds(10, 0) is None
+        rate.add(5, 1.0)
+        assert rate.seconds(10, 2.0) is None
+        rate.add(5, 1.0)
+        assert rate.seconds(10, 2.0) is None
+
+    def test_what_an_earlier_run_did_does_not_count(self) -> None:
+        rate = console.MovingRate()
+        rate.add(5000, 0.0)
+        rate.add(1, 2.0)
+        assert rate.seconds(100, 2.0) == 200.0
+        assert rate.seconds(100, 2.5) == 199.5
+        assert rate.seconds(100, 500.0) == 0.0
+
+    def test_it_follows_the_last_half_minute(self) -> None:
+        rate = console.MovingRate()
+        for second in range(100):
+            rate.add(10, float(second))
+        assert rate.seconds(100, 99.0) == pytest.approx(10)
+        for second in range(100, 140):
+            rate.add(1, float(second))
+        assert rate.seconds(100, 139.0) == pytest.approx(100)
+
+    def test_steps_longer_than_that_are_estimated_too(self) -> None:
+        rate = console.MovingRate()
+        for step in range(9):
+            rate.add(1, 100.0 * step)
+        assert rate.seconds(3, 800.0) == pytest.approx(300)
+        assert rate.seconds(3, 850.0) == pytest.approx(250)
+
+
+def test_a_bar_says_the_time_left_unless_notes_do(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "monotonic", lambda: now[0])
+    for time_left in (True, False):
+        screen = io.StringIO()
+        monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120))
+        with console.progress_bar("work", 10**6, time_left=time_left) as progress:
+            for second in range(3):
+                now[0] = second
+                progress(1)
+        assert (" days left" in screen.getvalue()) is time_left
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 120])
+def test_no_number_of_a_bar_is_cut_on_a_narrow_terminal(monkeypatch, width: int) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "monotonic", lambda: now[0])
+    screen = Console(file=io.StringIO(), force_terminal=True, width=width)
+    monkeypatch.setattr(console, "err", screen)
+    with console.progress_bar("negative prompts", 1700) as progress:
+        for second in range(4):
+            now[0] = second
+            progress(300, "loss 10.387, rate 0.00099")
+    shown = Text.from_ansi(screen.file.getvalue()).plain  # type: ignore[attr-defined]
+    assert "1200/1700" in shown
+    assert "2 s left" in shown
+    assert ("loss 10.387, rate 0.00099" in shown) is (width >= 80)

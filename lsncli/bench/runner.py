@@ -89,8 +89,8 @@ class Progress:
 
 @contextmanager
 def show_progress(waiting: dict[str, Waiting], rates: Rates, quiet: bool) -> Iterator[Progress]:
-    """Show a bar over the ``waiting`` jobs."""
-    with progress_bar("jobs", len(waiting), quiet=quiet) as progress:
+    """Show a bar over the ``waiting`` jobs; the notes have the time left, which differs from job to job."""
+    with progress_bar("jobs", len(waiting), quiet=quiet, time_left=False) as progress:
         yield Progress(waiting, rates, progress, quiet)
 
 

@@ -102,7 +102,8 @@ def calibrate(arguments: CalibrateOptions) -> None:
 
         replaced = find_detector(workspace.detector)
     if arguments.images:
-        before, backbone = _detector(workspace, arguments)
+        with options.loading(arguments.quiet):
+            before, backbone = _detector(workspace, arguments)
         result = _recalibrate(arguments, before, backbone)
         _check_failures(result, arguments.max_failure_rate, arguments.quiet)
         from lsncli.artefacts.detector import save_detector

@@ -113,14 +113,16 @@ def candidates(
     elif vocabulary is not None:
         vocabulary_words = read_vocabulary(vocabulary)
         count = min(TOP, len(vocabulary_words)) if top is None else top
-        features = WordFeatures(with_text(workspace_backbone(workspace, "", device)).text_tower())
+        with options.loading(quiet):
+            features = WordFeatures(with_text(workspace_backbone(workspace, "", device)).text_tower())
         with progress_bar(f"words for {split}", len(stored.keys), quiet=quiet) as progress:
             propose(workspace, stored, vocabulary_words, features, count, progress)
     else:
         items = images_of(stored, sources or ())
-        model = load_captioner(
-            captioner or DEFAULT_CAPTIONER, top=TOP if top is None else top, steps=steps, device=device
-        )
+        with options.loading(quiet):
+            model = load_captioner(
+                captioner or DEFAULT_CAPTIONER, top=TOP if top is None else top, steps=steps, device=device
+            )
         with progress_bar(f"captioning {split}", len(items), quiet=quiet) as progress:
             resumed = caption_split(
                 workspace,

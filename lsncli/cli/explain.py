@@ -88,7 +88,8 @@ def explain(arguments: ExplainOptions) -> None:
     workspace, device = Workspace(arguments.work), str(pick_device(arguments.device))
     picture, source = read_image(image), named([image])
     name = Path(source.partition("?")[0]).stem if as_url(image) else image.stem
-    detector, backbone = _detector(workspace, arguments)
+    with options.loading(quiet):
+        detector, backbone = _detector(workspace, arguments)
     prompts = _head(workspace, detector, backbone, arguments)
     check_classes(prompts, classes)
     split = _training_split(workspace, arguments.train, quiet)

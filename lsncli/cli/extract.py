@@ -252,7 +252,8 @@ def extract(
                 say(f"{len(short)} classes have fewer than {shots} images, such as '{name}'.", quiet=quiet)
         # A group's processes load the model themselves; this one needs only its fingerprint.
         model_device = "cpu" if group is not None and not retry_failed else device
-        backbone = model_for(place, model, pretrained, precision, model_device, decode)
+        with options.loading(quiet):
+            backbone = model_for(place, model, pretrained, precision, model_device, decode)
         if engine != "ray":  # whose machines may have other devices
             check_native(precision or "", device)
             apply_precision(backbone.fingerprint.precision, pick_device(device))

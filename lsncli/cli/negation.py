@@ -111,13 +111,14 @@ def understands_not(arguments: NegationOptions) -> None:
     if (arguments.path_column or arguments.label_column) and not arguments.sources:
         raise UsageError("--path-column and --label-column are for SOURCE, and none was named.")
     workspace = Workspace(arguments.work)
-    if arguments.sources:
-        backbone = model_for(workspace, arguments.model, arguments.pretrained, None, arguments.device)
-    elif arguments.model is not None:
-        raise UsageError("--model is for SOURCE; a stored split is tested with the store's model.")
-    else:
-        backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
     quiet = arguments.quiet
+    if arguments.model is not None and not arguments.sources:
+        raise UsageError("--model is for SOURCE; a stored split is tested with the store's model.")
+    with options.loading(quiet):
+        if arguments.sources:
+            backbone = model_for(workspace, arguments.model, arguments.pretrained, None, arguments.device)
+        else:
+            backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
     failures: list[Failure] = []
     names, parts, total = _classes_and_images(workspace, backbone, arguments, failures)
     pair = use.encode_descriptions(with_text(backbone).text_tower(), names, arguments.yes, arguments.no)

@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import MISSING, fields
 from functools import wraps
 from inspect import Parameter, Signature
@@ -14,7 +15,7 @@ import typer
 from lsncli.cli.configured import REACHES_OUT
 from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.help_page import OUTPUT_PANEL as OUTPUT_PANEL
-from lsncli.console import say
+from lsncli.console import say, status
 from lsncli.device import check_sizes
 from lsncli.device import images_at_once as images_at_once
 from lsncli.device import threads as threads
@@ -291,6 +292,11 @@ LabelColumn = Annotated[
         rich_help_panel=COLUMN_PANEL,
     ),
 ]
+
+
+def loading(quiet: bool) -> AbstractContextManager[None]:
+    """Show on a terminal that a model is being loaded, for a block that imports or loads one."""
+    return status("Loading the model ...", quiet=quiet)
 
 
 def list_sources(

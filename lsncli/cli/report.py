@@ -115,7 +115,8 @@ def report(
     if train is not None:
         read_split(workspace.features, train)  # a named split must exist
     check_model(context, classes)
-    detector, backbone = detector_for(workspace, classes, ModelOptions(model, pretrained, device))
+    with options.loading(quiet):
+        detector, backbone = detector_for(workspace, classes, ModelOptions(model, pretrained, device))
     columns = Columns(path_column, label_column)
     requests = _set_requests(workspace, paths or [], id, ood or [], images or [], train, columns)
     for request in requests:

@@ -141,12 +141,13 @@ def score(
     place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     if classes is None:
         check_detector_exists(place.detector)
-    from lsncli.detection.detect import VerdictCounts, select
-    from lsncli.detection.sorting import Filing
-    from lsncli.extraction.extract import check_failures
-    from lsncli.images.columns import Columns
+    with options.loading(quiet):
+        from lsncli.detection.detect import VerdictCounts, select
+        from lsncli.detection.sorting import Filing
+        from lsncli.extraction.extract import check_failures
+        from lsncli.images.columns import Columns
 
-    detector, backbone = detector_for(place, classes, settings)
+        detector, backbone = detector_for(place, classes, settings)
     todo = (
         split_to_score(place, split, detector, settings)
         if split is not None
@@ -238,9 +239,10 @@ def images_to_score(
     listing = options.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
     check_not_empty(listing, named(paths))
     if backbone is None:
-        backbone = load_again(
-            detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"
-        )
+        with options.loading(quiet):
+            backbone = load_again(
+                detector.fingerprint, pretrained=model.pretrained, device=model.device, what="prompts"
+            )
     listing = with_digests(listing) if remember else listing
     drift = Drift(detector)
     batches = detect(

@@ -121,7 +121,8 @@ def train_no(arguments: NoOptions) -> None:
     if yes is not None and no is not None:
         head = clipn.import_head(workspace, read_table(yes), read_table(no), classes)
     else:
-        backbone = train_prompts.workspace_backbone(workspace, arguments.pretrained, arguments.device)
+        with options.loading(quiet):
+            backbone = train_prompts.workspace_backbone(workspace, arguments.pretrained, arguments.device)
         encoder = _train(workspace, backbone, settings, arguments) if tower is None else load_no_tower(tower)
         with progress_bar("class texts", clipn.count_texts(templates, classes), quiet=quiet) as progress:
             head = clipn.write_tower_head(

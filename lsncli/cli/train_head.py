@@ -175,7 +175,8 @@ def train_dualcoop(arguments: HeadOptions) -> None:
     settings = dual_settings(**{name: value for name, value in arguments.settings.items() if name != "loss"})
     workspace = Workspace(arguments.work)
     plan = training.plan_dualcoop(workspace, arguments.split)
-    backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
+    with options.loading(arguments.quiet):
+        backbone = workspace_backbone(workspace, arguments.pretrained, arguments.device)
     total = steps(len(plan.rows.train), settings)
     message = how_to_resume(workspace.checkpoint(training.KIND))
     with interruptible(message), progress_bar("DualCoOp", total, quiet=arguments.quiet) as progress:
@@ -208,9 +209,10 @@ def fine_tune(arguments: HeadOptions, tune: str) -> None:
     workspace, settings = Workspace(arguments.work), tune_settings(tune=tune, **arguments.settings)
     check_no_features(workspace)
     listing = list_sources(arguments.paths, arguments.columns, quiet=arguments.quiet)
-    backbone = load_backbone(
-        arguments.model or DEFAULT_MODEL, pretrained=arguments.pretrained, device=arguments.device
-    )
+    with options.loading(arguments.quiet):
+        backbone = load_backbone(
+            arguments.model or DEFAULT_MODEL, pretrained=arguments.pretrained, device=arguments.device
+        )
     encoding = {
         "batch_size": options.images_at_once(0, arguments.device),
         "workers": options.threads(arguments.workers),

@@ -251,7 +251,8 @@ def _run(
     if resume:
         training = train.find_learned(workspace, plan, settings, target_tpr=target_tpr, model=model)
     if training is None:
-        backbone, rows = model(), len(plan.rows.train)
+        with options.loading(quiet):
+            backbone, rows = model(), len(plan.rows.train)
         with (
             interruptible(how_to_resume(workspace.checkpoint(settings.kind))),
             progress_bar(f"{settings.kind} prompts", steps(rows, settings), quiet=quiet) as progress,

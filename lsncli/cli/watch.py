@@ -174,7 +174,8 @@ def watch(
         raise UsageError(f"'{folder}' is not a folder that can be watched.", "Such as lsn watch ./inbox")
     workspace = Workspace(work)
     path = output or workspace.folder / "results" / "watch.jsonl"
-    scoring = WatchSession(workspace, pretrained, device, batch_size, workers)
+    with options.loading(quiet):
+        scoring = WatchSession(workspace, pretrained, device, batch_size, workers)
     with open_log(path, [column.key for column in COLUMNS], plain, follow=output is not None) as log:
         watcher = Watcher(Path(os.path.abspath(folder)), log, scoring.detect, follow_links=follow_links)
         what = "Looking once" if once else f"Looking every {interval:g} s, until Ctrl-C"
