@@ -2,29 +2,41 @@
 
 import inspect
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lsncli.cli import options
-from lsncli.console import out, say
+from lsncli.console import out, say, wrapped
 from lsncli.report.formats import FORMATS, Column, render
 
-COLUMNS = [
+FOR_PEOPLE = [
     Column("name", "Score"),
-    Column("form", "Form"),
-    Column("cited", "Paper"),
-    Column("needs", "Needs", wide=True),
-    Column("settings", "Settings", wide=True),
+    Column("year", "Paper"),
+    Column("needed", "Needs"),
+    Column("about", "What it measures", wide=True),
 ]
-MORE = [
-    Column("reduced", "Left out"),
-    Column("head", "Head"),
-    Column("summary", "What it is"),
-    Column("paper", "Paper"),
-    Column("source", "Source"),
+FOR_PROGRAMS = [
+    Column(key, key)
+    for key in (
+        "name",
+        "form",
+        "cited",
+        "needs",
+        "settings",
+        "reduced",
+        "head",
+        "summary",
+        "paper",
+        "source",
+        "about",
+    )
 ]
-"""Further columns for programs."""
+SHORT_NEEDS = {"train": "rows", "labels": "labelled rows"}
+"""Needs in a list for people, where they are shorter than in ``score.NEEDS``."""
+USUAL_NEEDS = ("weights",)
+"""Left out of a list for people: every head has fixed weights but that of CoCoOp."""
 
 
 def methods(
@@ -33,6 +45,7 @@ def methods(
     ] = None,
     format: options.Format = "table",
     output: options.Output = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """List the scores: what each needs, and whether its form is full or reduced.
 
@@ -44,34 +57,66 @@ def methods(
     cannot give; `lsn methods NAME` says what, and everything else about a score.
     """
     from lsncli.methods.spec import default_head
-    from lsncli.scores import SCORES, load_score, score_settings
+    from lsncli.scores import SCORES, load_score
     from lsncli.scores.score import NEEDS
+    from lsncli.scores.summaries import SUMMARIES
 
     if name is not None:
-        score = load_score(name)
-        reduced = f"\n\nReduced: {score.REDUCED}." if score.REDUCED else ""
-        out.print(f"{name}: {inspect.getdoc(type(score))}{reduced}", markup=False, soft_wrap=True)
+        _describe(name)
         return
     rows = []
     for name in SCORES:
         score = load_score(name)
         text = type(score).__doc__ or ""
         implied = {"train"} if "labels" in score.NEEDS else set()
+        needs = [need for need in sorted(score.NEEDS) if need not in implied]
+        paper, summary = _passage(text, "Paper"), text.strip().splitlines()[0]
         rows.append(
             {
                 "name": name,
+                "year": _year(paper),
+                "needed": ", ".join(SHORT_NEEDS.get(n, NEEDS[n]) for n in needs if n not in USUAL_NEEDS),
+                "about": SUMMARIES.get(name, summary),
                 "form": "reduced" if score.REDUCED else "full",
-                "cited": _cited(_passage(text, "Paper")),
-                "needs": ", ".join(NEEDS[need] for need in sorted(score.NEEDS) if need not in implied),
-                "settings": ", ".join(f"{key}={value}" for key, (_, value) in score_settings(name).items()),
-                "paper": _passage(text, "Paper"),
+                "cited": _cited(paper),
+                "needs": ", ".join(NEEDS[need] for need in needs),
+                "settings": _settings(name),
+                "paper": paper,
                 "reduced": score.REDUCED,
                 "head": default_head(name),
-                "summary": text.strip().splitlines()[0],
+                "summary": summary,
                 "source": _passage(text, "Source"),
             }
         )
-    render(rows, COLUMNS if FORMATS[format].people else [*COLUMNS, *MORE], format, output)
+    people = FORMATS[format].people
+    render(rows, FOR_PEOPLE if people else FOR_PROGRAMS, format, output)
+    if people:
+        reduced = ", ".join(str(row["name"]) for row in rows if row["reduced"])
+        say(f"Formula, paper and settings of one: lsn methods NAME. Reduced forms: {reduced}.", quiet=quiet)
+
+
+def _describe(name: str) -> None:
+    """Print everything about a score, wrapped at words on a terminal."""
+    from lsncli.methods.spec import default_head
+    from lsncli.scores import load_score
+    from lsncli.scores.score import NEEDS
+
+    score = load_score(name)
+    lines = [f"{name}: {inspect.getdoc(type(score))}"]
+    if score.REDUCED:
+        lines.append(f"Reduced: {score.REDUCED}.")
+    needs = ", ".join(NEEDS[need] for need in sorted(score.NEEDS))
+    lines.append(f"Needs: features, a head (default: {default_head(name)}){f', {needs}' if needs else ''}.")
+    lines.append(f"Settings: {_settings(name) or 'none'}.")
+    text = "\n\n".join(lines)
+    out.print(wrapped(text, out.width) if out.is_terminal else text, markup=False, soft_wrap=True)
+
+
+def _settings(name: str) -> str:
+    """Return the settings of a score with their defaults, as --method takes them."""
+    from lsncli.scores import score_settings
+
+    return ",".join(f"{key}={value}" for key, (_, value) in score_settings(name).items())
 
 
 def _passage(text: str, word: str) -> str:
@@ -86,12 +131,25 @@ def _cited(paper: str) -> str:
     return f"{match.group(1)}, {match.group(2)}" if match else paper
 
 
-SIZES = [Column("dim", "D", digits=0), Column("image_size", "Pixels", digits=0)]
-TEXT_PATH = Column("text_path", "Text path", wide=True)
+def _year(paper: str) -> str:
+    """Return the first author and the year, such as "Ming 2022"."""
+    match = re.search(r"^(\w+).*?(\d{4})", paper)
+    return f"{match.group(1)} {match.group(2)}" if match else paper
+
+
+RECOMMENDED_COLUMNS = [
+    Column("model", "--model"),
+    Column("megabytes", "MB", digits=0),
+    Column("dim", "Embedding", digits=0),
+    Column("image_size", "Pixels", digits=0, detail=True),
+    Column("about", "What for", wide=True),
+]
+SIZES = [Column("dim", "Embedding", digits=0), Column("image_size", "Pixels", digits=0)]
+TEXT_PATH = Column("text_path", "Text path", wide=True, detail=True)
 ARCHITECTURES = [
     Column("name", "Model"),
     *SIZES,
-    Column("text", "Text"),
+    Column("text", "Text", detail=True),
     Column("weights", "Weights", digits=0),
     TEXT_PATH,
 ]
@@ -101,23 +159,58 @@ WEIGHTS = [Column("model", "--model"), *SIZES, TEXT_PATH]
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Only names that contain this, such as vit-b.")] = "",
+    pattern: Annotated[
+        str, typer.Argument(help="All whose names contain this, such as vit-b.", metavar="PART")
+    ] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every architecture, the paper's first.")] = False,
     weights: Annotated[
-        bool, typer.Option("--weights", help="A row for each set of weights, as --model takes it.")
+        bool,
+        typer.Option("--weights", help="Every model: a row for each set of weights, as --model takes it."),
     ] = False,
     format: options.Format = "table",
     output: options.Output = None,
+    wide: options.Wide = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the models that --model accepts, the paper's first.
+    """List recommended models, or all that --model accepts.
 
     Examples:
         lsn models
+        lsn models --all
         lsn models vit-b --weights       # each set of weights, as --model takes it
 
     Prompts are computed in a fast or a plain way; both are exact. The fast one shares and skips work where
     the text encoder is CLIP's own.
     """
+    from lsncli.backbones import BACKBONES
+
+    if all_ or pattern or weights:
+        kinds = _list_all(pattern, weights, format, output, wide)
+    else:
+        kinds = list(BACKBONES)
+        _list_recommended(format, output, wide, quiet)
+    for kind in kinds:
+        say(f"{kind}: {BACKBONES[kind].about}", quiet=quiet)
+
+
+def _list_recommended(format: options.FormatName, output: Path | None, wide: bool, quiet: bool) -> None:
+    """Print the recommended models."""
+    from lsncli.backbones import DEFAULT_MODEL
+    from lsncli.backbones.recommended import RECOMMENDED
+
+    rows = [vars(each) | {"megabytes": each.megabytes} for each in RECOMMENDED]
+    render(rows, RECOMMENDED_COLUMNS, format, output, wide=wide)
+    say(
+        f"Default: {DEFAULT_MODEL}. All others: lsn models --all, or lsn models PART of a name. "
+        "Sizes are about what is downloaded, once; mini comes with lsn.",
+        quiet=quiet,
+    )
+
+
+def _list_all(
+    pattern: str, weights: bool, format: options.FormatName, output: Path | None, wide: bool
+) -> list[str]:
+    """Print architectures, or sets of weights, whose names contain ``pattern``; return their kinds."""
     from lsncli.backbones import BACKBONES
     from lsncli.backbones.catalogue import architectures
 
@@ -131,6 +224,5 @@ def models(
             row |= {"kind": kind, "about": BACKBONES[kind].about}
             rows += [row | {"model": model} for model in architecture.models] if weights else [row]
     columns = WEIGHTS if weights else ARCHITECTURES
-    render(rows, columns if FORMATS[format].people else [*columns, *KIND], format, output)
-    for kind in by_kind:
-        say(f"{kind}: {BACKBONES[kind].about}", quiet=quiet)
+    render(rows, columns if FORMATS[format].people else [*columns, *KIND], format, output, wide=wide)
+    return list(by_kind)

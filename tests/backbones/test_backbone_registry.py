@@ -112,7 +112,7 @@ def test_the_first_word_of_a_name_chooses_the_row(added, tiny_model) -> None:
 
 
 def test_models_lists_the_added_row_with_its_line(lsn, added) -> None:
-    code, out, err = lsn("models", "--format", "json")
+    code, out, err = lsn("models", "--all", "--format", "json")
     assert code == 0
     rows = {row["name"]: row for row in json.loads(out)}
     assert {row["kind"] for row in rows.values()} == set(BACKBONES)

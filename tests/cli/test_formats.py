@@ -70,7 +70,7 @@ LIGHT: dict[str, list[tuple[str, ...]]] = {
     ],
     "datasets": [("--suite", "mine.toml"), ("verify", "--suite", "mine.toml", "--data", "images-of")],
     "methods": [()],
-    "models": [("mini",), ("mini", "--weights")],
+    "models": [(), ("mini",), ("mini", "--weights")],
     "store info": [("--work", "work")],
 }
 """The words of commands that answer at once, without --format."""

@@ -1,0 +1,31 @@
+"""What each score measures, in a few words for a list; its docstring says the rest."""
+
+SUMMARIES = {
+    "mcm": "largest softmax of the cosines",
+    "msp": "largest class probability",
+    "maxlogit": "largest class logit",
+    "energy": "log-sum-exp of the logits",
+    "knn": "distance to the k-th neighbour",
+    "mincm": "negative prompts alone",
+    "lsn": "positive and negative prompts",
+    "gradnorm": "gradient at the last layer",
+    "odin": "softmax at high temperature",
+    "maxcosine": "largest cosine with a class",
+    "react": "energy, largest activations cut",
+    "dice": "energy of the main weights",
+    "ash": "energy of the main activations",
+    "line": "energy of important neurons",
+    "vim": "energy minus residual norm",
+    "residual": "norm outside ID directions",
+    "mahalanobis": "distance to the class means",
+    "nnguide": "energy guided by neighbours",
+    "dualcoop": "class against its negative",
+    "clipn": 'class against its "no" text',
+    "zoc": "labels that are no class",
+    "vos": "energy, synthetic outliers",
+    "npos": "softmax, synthetic outliers",
+    "rpl": "distance to reciprocal points",
+    "arpl": "angle to reciprocal points",
+    "neglabel": "class against other words",
+}
+"""By the name of the score; at most 31 characters, so that a row of ``lsn methods`` fits 80."""
