@@ -61,7 +61,7 @@ format: $(READY)
 docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/cli_reference.py
 	$(BIN)/python docs/draw_rooms.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # docs/images: the report in Chromium, and a terminal
 screenshots: $(READY)

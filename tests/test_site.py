@@ -109,6 +109,12 @@ def test_the_page_of_a_score_has_its_formula_references_and_settings(name: str) 
     assert not re.search(r"\b(?:softmax|max|min|sum|cos)_\w|\|\|", outside)
 
 
+def test_make_docs_is_strict() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (build,) = re.findall(r"mkdocs build.*", makefile)
+    assert build == "mkdocs build --strict"  # with --quiet, warnings would not be counted
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("material") is None or importlib.util.find_spec("mkdocstrings") is None:
