@@ -48,7 +48,9 @@ class ExplainOptions:
     ] = "train"
     top: Annotated[int, typer.Option(min=1, help="Number of likeliest classes to show.")] = 5
     nearest: Annotated[int, typer.Option(min=0, help="Number of nearest training images to show.")] = 5
-    to: Annotated[Path, typer.Option(help="Folder for the pictures and the numbers (json).")] = Path(".")
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write heat maps and numbers into.", show_default="none")
+    ] = None
     timeout: options.Timeout = None
     image_timeout: options.ImageTimeout = None
     work: options.WorkFolder = options.DEFAULT_WORK
@@ -65,14 +67,15 @@ def explain(arguments: ExplainOptions) -> None:
 
     Examples:
         lsn explain photo.jpg
+        lsn explain photo.jpg --to ./why        # also pictures of the heat maps
         lsn explain photo.jpg --class cat --class dog
 
-    Writes NAME.explain.png, a sheet of the numbers and all maps, one picture a map, and NAME.explain.json.
-    Attention weighted by gradients for ViTs, Grad-CAM for convolutional models. Brighter = more of what
-    speaks for the prompt against the other classes' prompts. Peaks are fractions from the top left of what
-    the model sees; "shared" is the weight that a negative prompt's map has in common with the positive one's.
-    Probabilities compare the classes, so they mean nothing for an image of none. In csv, json and jsonl the
-    column "what" tells what a row is.
+    --to DIR writes NAME.explain.png, a sheet of the numbers and all maps, one picture a map, and
+    NAME.explain.json. Attention weighted by gradients for ViTs, Grad-CAM for convolutional models. Brighter =
+    more of what speaks for the prompt against the other classes' prompts. Peaks are fractions from the top
+    left of what the model sees; "shared" is the weight that a negative prompt's map has in common with the
+    positive one's. Probabilities compare the classes, so they mean nothing for an image of none. In csv, json
+    and jsonl the column "what" tells what a row is.
     """
     from lsncli.detection.scored_sets import Scorer
     from lsncli.device import pick_device
@@ -109,12 +112,15 @@ def explain(arguments: ExplainOptions) -> None:
         device=device,
     )
     explanation, problem = try_explain(backbone, prompts, picture, classes, evidence.likely[0].name)
-    files = write_heat_maps(to, name, explanation, evidence)
+    files = [] if to is None else write_heat_maps(to, name, explanation, evidence)
     print_explanation(explanation, evidence, files, arguments.format, arguments.output)
     if problem:
         say(problem, quiet=quiet, style="yellow")
     if detector is not None and detector.threshold.doubt:
         say(f"Warning: {detector.threshold.doubt}", quiet=quiet, style="yellow")
+    if to is None:
+        say(f"Predicted: {explanation.predicted}. Pictures of this: add --to DIR", quiet=quiet)
+        return
     say(
         f"Predicted: {explanation.predicted}. The sheet with everything: {to / (name + '.explain.png')}"
         f"{'; beside it a picture of each map.' if files else ''}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,10 @@ def print_explanation(
     format_name: str,
     output: Path | None,
 ) -> None:
-    """Write an explanation to stdout or ``output``; ``files`` are its heat maps. Raises as ``render``."""
+    """Write an explanation to stdout or ``output``; ``files`` are its heat maps, if they were written.
+
+    Raises as ``render`` does.
+    """
     form = FORMATS[format_name]
     if not form.people:
         render(to_rows(explanation, reasons, files), ALL, format_name, output)
@@ -137,7 +141,7 @@ def map_rows(explanation: "Explanation", files: Sequence[Path]) -> Rows:
             "peak_x": prompt_map.peak[0] if prompt_map.peak else None,
             "peak_y": prompt_map.peak[1] if prompt_map.peak else None,
             "overlap": prompt_map.overlap(positive[prompt_map.name]) if prompt_map.negative else None,
-            "file": str(file),
+            "file": str(file) if file else None,
         }
-        for prompt_map, file in zip(explanation.maps, files, strict=True)
+        for prompt_map, file in zip_longest(explanation.maps, files)
     ]

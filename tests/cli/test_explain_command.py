@@ -45,11 +45,25 @@ def test_the_predicted_class_gets_a_sheet_pictures_and_numbers(lsn, work, tmp_pa
     assert again.out == done.out
 
 
+def test_nothing_is_written_unless_asked_and_the_way_to_pictures_is_said(lsn, work, tmp_path) -> None:
+    words = ("explain", work / "an image.png", "--work", work, "--device", "cpu")
+    before = sorted(work.rglob("*"))
+    done = lsn(*words, "--format", "json")
+    assert done.code == 0, done.err
+    assert done.err.rstrip().endswith("Pictures of this: add --to DIR")
+    assert (list(tmp_path.glob("*explain*")), sorted(work.rglob("*"))) == ([], before)
+    rows = of("prompt", done)
+    assert [row["file"] for row in rows] == [None] * 4
+    written = of("prompt", lsn(*words, "--format", "json", "--to", "out"))
+    assert [{**row, "file": None} for row in written] == rows
+    assert "File" not in lsn(*words).out
+
+
 def test_another_class_is_shown_beside_the_predicted_one(lsn, work, tmp_path) -> None:
     words = ("explain", work / "an image.png", "--work", work, "--device", "cpu", "--format", "json")
     for name in ("cat", "dog", "small red bird"):
         words = (*words, "--class", name)
-    rows = of("prompt", lsn(*words))
+    rows = of("prompt", lsn(*words, "--to", "."))
     assert {row["class"] for row in rows} == {"cat", "dog", "small red bird"}
     assert len(rows) == 12
     assert len({row["file"] for row in rows}) == 12
@@ -139,7 +153,7 @@ def test_cocoop_prompts_have_reasons_but_no_maps(lsn, tiny_backbone, tmp_path) -
     words = ("--work", folder, "--device", "cpu")
     assert lsn("train-pos", "--learner", "cocoop", *words, *QUICK).code == 0
     Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
-    done = lsn("explain", tmp_path / "red.png", *words, "--format", "json")
+    done = lsn("explain", tmp_path / "red.png", *words, "--format", "json", "--to", ".")
     assert len(of("verdict", done)) == 1
     assert of("prompt", done) == []
     assert "There are no heat maps: CoCoOp prompts have no heat maps" in done.err
