@@ -130,11 +130,21 @@ def test_every_option_that_documents_name_exists() -> None:
                     assert named <= known, f"{path.name}: {code}"
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and the site name them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_links_and_commands_in_documents_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#:]*)(?:#([^)]*))?\)", text):
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path.name} links to {target}"
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{path.name} links to {target}#{anchor}"
     groups = {name.split()[0] for name in command_names()}
     for command in re.findall(r"`lsn ([a-z][a-z-]*)", text):
         assert command in groups, f"{path.name} names `lsn {command}`"
