@@ -57,7 +57,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix lsncli tests benchmarks examples docs/*.py
 	$(BIN)/ruff format lsncli tests benchmarks examples docs/*.py
 
-# docs/cli.md from the commands, the picture of the rooms from the imports, then the site: open site/index.html
+# docs/cli.md from the commands, the picture of the rooms from the imports, then the site: open site/index.html (search needs a
+# server: python -m http.server -d site)
 docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/cli_reference.py
 	$(BIN)/python docs/draw_rooms.py
