@@ -32,7 +32,6 @@ DIRECT = {
     "locks.py: os.open",  # empty files
     "images/tar_stream.py: TemporaryFile",  # without a name
     "images/tar_stream.py: os.write",
-    "cli/demo.py: TemporaryDirectory",
     "images/decode_process.py: TemporaryFile",  # pixels, without a name
     "console.py: open",  # a copy of stderr, and /dev/null
     "methods/prepared.py: write_text",  # of /proc

@@ -1,15 +1,13 @@
 """The promise of gamma on real images: of fresh ID images the stated share is kept, over many seeds."""
 
-from importlib.resources import as_file, files
-
 import numpy as np
 import pytest
+from bundled_features import tiny_twenty
 
 from lsncli.backbones import load_backbone
 from lsncli.methods.heads import TEMPLATE
 from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
-from lsncli.store.reader import read_split
 from lsncli.threshold import calibrate
 from lsncli.types import Head, Rows, unit
 
@@ -24,9 +22,8 @@ COVERED = {0.95: 0.961, 0.9: 0.958, 0.8: 0.951}
 
 @pytest.fixture(scope="module")
 def demo():
-    """The 20 ID classes of the bundled features: a head, training rows, and 1,000 images it never saw."""
-    with as_file(files("lsncli.reference") / "demo_features.h5") as store:
-        train, test = read_split(store, "train"), read_split(store, "test")
+    """The 20 classes that the mini model never saw: a head, training rows, and 1,000 other images."""
+    train, test = tiny_twenty("train"), tiny_twenty("val")
     tower = load_backbone("mini", device="cpu").text_tower()
     text = text_features(tower, [TEMPLATE.format(name) for name in train.classes]).numpy()
     return Head(train.classes, unit(text)), Rows(train.features, train.labels), test.features

@@ -1,4 +1,4 @@
-"""Rebuild ``lsncli/bench/suites/mini.h5``, the features that come with the suite ``mini``.
+"""Rebuild ``lsncli/reference/mini_features.h5``: the features of the suite ``mini`` and of ``lsn demo``.
 
     python -m benchmarks.mini.suite_store --images DIR
 
@@ -19,7 +19,7 @@ from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.console import progress_bar
 
 LEFT_OUT = "cifar"
-TARGET = Path(__file__).parents[2] / "lsncli" / "bench" / "suites" / "mini.h5"
+TARGET = Path(__file__).parents[2] / "lsncli" / "reference" / "mini_features.h5"
 
 
 def main() -> None:

@@ -195,7 +195,7 @@ def evaluate(
         say(f"{failed}: not evaluated. {reason}", style="yellow")
     if not evaluation.results:
         raise typer.Exit(1)
-    say(_conclusion(evaluation, detector, work), quiet=quiet)
+    say(conclusion(evaluation, detector, work), quiet=quiet)
 
 
 def _detector(workspace: Workspace, classes: "Sequence[str]") -> "SavedDetector | None":
@@ -209,7 +209,7 @@ def _detector(workspace: Workspace, classes: "Sequence[str]") -> "SavedDetector 
     return detector if set(classes) <= set(detector.head.classes) else None
 
 
-def _conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work: Path) -> str:
+def conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work: Path) -> str:
     """Return which method is best here, which one the workspace's detector has, and what switches."""
     from lsncli.evaluation.evaluate import has_method_of
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.detection.scored_sets import Kind
     from lsncli.images.columns import Columns
-    from lsncli.report.contents import SetRequest
+    from lsncli.report.contents import Report, SetRequest
 
 PAGE = Path("lsn-report.html")
 
@@ -104,8 +104,6 @@ def report(
     from lsncli.images.columns import Columns
     from lsncli.images.item import Listing
     from lsncli.report.contents import make_report
-    from lsncli.report.page.build import build_page
-    from lsncli.report.page.data import page_data
     from lsncli.store.reader import read_split
 
     options.set_timeouts(timeout, image_timeout)
@@ -145,7 +143,7 @@ def report(
             explained=explain,
             progress=progress,
         )
-    size = _write(output, build_page(page_data(result)))
+    size = write_page(output, result)
     scored = sum(len(scored_set.judged) for scored_set in result.sets)
     shown = sum(map(len, result.pictures))
     say(
@@ -194,9 +192,12 @@ def _set_requests(
     return sets
 
 
-def _write(path: Path, page: str) -> int:
-    """Write the page atomically and return its size in bytes. Raises LsnError."""
-    data = page.encode("utf-8")
+def write_page(path: Path, report: "Report") -> int:
+    """Write a report as a page, atomically, and return its size in bytes. Raises LsnError."""
+    from lsncli.report.page.build import build_page
+    from lsncli.report.page.data import page_data
+
+    data = build_page(page_data(report)).encode("utf-8")
     with _explain_errors(path), open_atomic(path) as file:
         file.write(data)
     return len(data)

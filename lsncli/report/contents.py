@@ -215,22 +215,22 @@ def make_report(
 
 
 def training_images(work: Workspace, detector: SavedDetector, name: str) -> Split | None:
-    """Return a split of the workspace; None without one, or if another model made its features."""
+    """Return a split of the workspace; None without one, or if it has another model or other classes."""
     path = work.features
     if not path.is_file() or read_fingerprint(path).digest != detector.fingerprint.digest:
         return None
-    return None if find_split(path, name) is None else read_split(path, name)
+    info = find_split(path, name)
+    if info is None or not info.classes or not set(info.classes) <= set(detector.head.classes):
+        return None
+    return read_split(path, name)
 
 
 def calibration_rows(work: Workspace, scorer: Scorer, split_name: str) -> VerdictArrays | None:
     """Return scores of the held-out rows of a split; None without such rows of this model and classes."""
-    detector = scorer.detector
-    if not work.features.is_file() or read_fingerprint(work.features).digest != detector.fingerprint.digest:
+    split = training_images(work, scorer.detector, split_name)
+    if split is None:
         return None
-    info = find_split(work.features, split_name)
-    if info is None or not info.classes or not set(info.classes) <= set(detector.head.classes):
-        return None
-    held_out = known_rows(work, read_split(work.features, split_name)).held_out
+    held_out = known_rows(work, split).held_out
     return scorer.features(held_out.features) if len(held_out) else None
 
 

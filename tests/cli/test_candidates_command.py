@@ -1,14 +1,16 @@
 """``lsn candidates``: a captioner or one's own lists, in words and exit codes."""
 
 import json
-import shutil
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundled_features import bundled_fingerprint, tiny_twenty
 from cli_samples import imported_workspace
 from PIL import Image
+
+from lsncli.store.writer import write_split
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_missing_images_and_splits_are_errors(lsn, work, tmp_path) -> None:
 def test_words_are_chosen_from_a_list_without_images(lsn, tmp_path, monkeypatch) -> None:
     work = tmp_path / "mini"
     work.mkdir()
-    shutil.copyfile(str(files("lsncli.reference") / "demo_features.h5"), work / "features.h5")
+    write_split(work / "features.h5", replace(tiny_twenty("val"), name="test"), bundled_fingerprint())
     monkeypatch.setenv("LSN_WORK", str(work))
     (tmp_path / "words.txt").write_text("beach\nkimono\nschool bus\n")
     words = ("candidates", "--vocabulary", "words.txt", "--format", "json")

@@ -1,9 +1,8 @@
 """Detectors of nothing but class names: what they hold, what they say of themselves, how well they do."""
 
-from importlib.resources import as_file, files
-
 import numpy as np
 import pytest
+from bundled_features import bundled, tiny_twenty
 from workspace_samples import clusters, workspace
 
 from lsncli.artefacts.detector import load_detector, save_detector
@@ -95,8 +94,11 @@ def test_neglabel_is_compared_and_calibrated_as_any_method(tmp_path, tiny_backbo
 
 def test_class_names_alone_tell_images_of_the_demo_from_foreign_ones(tmp_path) -> None:
     """Better than MCM with the same names, and a gamma that is of some use."""
-    with as_file(files("lsncli.reference") / "demo_features.h5") as store:
-        splits = {name: read_split(store, name) for name in ("test", "places", "tiny-other")}
+    splits = {
+        "test": tiny_twenty("val"),
+        "places": bundled("places-natural13"),
+        "tiny-other": tiny_twenty("val", others=True),
+    }
     made = zero_shot_detector(splits["test"].classes, load_backbone("mini", device="cpu"))
     found = {name: scores(made, split.features) for name, split in splits.items()}
     mcm = load_score("mcm").scorer(made.head, {})
