@@ -1,4 +1,4 @@
-# make demo   set up, then watch lsn learn and score on real images (offline, about a minute)
+# make demo   set up, then watch lsn learn and score on real images (offline, half a minute)
 # make test   set up, lint, then the whole test suite
 # make check  lint, types and the fast tests, under a minute
 # make test-hard     the suite beside busy loops, on one core, with AVX2 only and in random order
