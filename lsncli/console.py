@@ -2,13 +2,14 @@
 
 import os
 import re
+import select
 import sys
 import textwrap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,8 +27,17 @@ from rich.text import Text
 
 from lsncli.credentials import mask_credentials
 
-out = Console(soft_wrap=False, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+class Terminal(Console):
+    """A console that raises BrokenPipeError when its reader is gone; rich's would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that is being handled."""
+        raise
+
+
+out = Terminal(soft_wrap=False, highlight=False)
+err = Terminal(stderr=True, soft_wrap=True, highlight=False)
 
 NOTES_FROM = 80
 """Columns of a terminal from which a progress bar has notes; fewer would cut its numbers."""
@@ -44,6 +54,41 @@ class ProgressCallback(Protocol):
 
 def silent(step: int, note: str = "") -> None:
     """Show nothing: the default ``ProgressCallback`` of library functions."""
+
+
+def reader_gone() -> bool:
+    """Return whether the reader of stdout or stderr is gone; nothing more is written to it then."""
+    gone = [stream for stream in (sys.stdout, sys.stderr) if stream and _has_no_reader(stream)]
+    for stream in gone:
+        _discard(stream)
+    return bool(gone)
+
+
+def flush_fails() -> bool:
+    """Write what is left for stdout, and return whether its reader is gone."""
+    try:
+        if sys.stdout:  # None if the descriptor was closed before
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        return True
+    return False
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    try:
+        watched = select.poll()
+        watched.register(stream.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0))
+    except (OSError, ValueError, AttributeError):  # no descriptor, or Windows
+        return False
+
+
+def _discard(stream: TextIO) -> None:
+    """Discard what is written from now on: Python flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def printable(text: str) -> str:

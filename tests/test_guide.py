@@ -132,4 +132,11 @@ def test_every_block_of_commands_is_run_or_says_why_not() -> None:
 def test_the_guide_names_every_exit_code() -> None:
     table = GUIDE.split("| exit code |")[1].split("\n\n")[0]
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert codes == {0, 130, 143, LsnError.exit_code, *(one.exit_code for one in LsnError.__subclasses__())}
+    assert codes == {
+        0,
+        130,
+        141,
+        143,
+        LsnError.exit_code,
+        *(one.exit_code for one in LsnError.__subclasses__()),
+    }

@@ -167,7 +167,19 @@ def _tree(command: Any, names: Callable[[Any], set[str]]) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run ``lsn`` and exit: 0, the exit code of the error that ended it, 130 (Ctrl-C) or 143 (SIGTERM)."""
+    """Run ``lsn`` and exit.
+
+    The exit code is 0, that of the error that ended it, 130 (Ctrl-C), 143 (SIGTERM) or 141 (a closed pipe).
+    """
+    try:
+        _run(argv)
+    except SystemExit as stop:
+        code = stop.code
+    sys.exit(interrupts.PIPE_CLOSED if console.flush_fails() else code)
+
+
+def _run(argv: Sequence[str] | None) -> NoReturn:
+    """Run ``lsn`` and raise SystemExit, before the last output is flushed."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal or a pipe that is not UTF-8 gets escapes
             stream.reconfigure(errors="backslashreplace")

@@ -37,11 +37,11 @@ def demo(
     ] = WORK,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the whole path in half a minute, offline: verdicts, learning, a table, a page.
+    """Show the whole path in half a minute, offline, and write a report page.
 
     Examples:
         lsn demo
-        lsn eval --work lsn-demo --method all   # afterwards: every method on the demo's features
+        lsn eval --work lsn-demo --method all   # afterwards, every method
     """
     from lsncli.evaluation import demo as use
 

@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from lsncli.cli.interrupts import ending_with_the_pipe
 from lsncli.console import out
 
 EXAMPLES = "Examples:"
@@ -204,7 +205,17 @@ class HelpfulCommand(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands with this help."""
+    """A group of commands with this help, whose commands end when the reader of their output is gone."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the arguments; help is printed here."""
+        with ending_with_the_pipe():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with ending_with_the_pipe():
+            return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""

@@ -1,16 +1,21 @@
-"""The message of a command that Ctrl-C or SIGTERM ends: what is kept, and how to resume."""
+"""How a command ends early: by Ctrl-C or SIGTERM, with what is kept and how to resume; by a closed pipe."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import typer
+
 from lsncli import signals
-from lsncli.console import say
+from lsncli.console import reader_gone, say
 
 CODE = 130
 """The exit code after Ctrl-C; typer uses it, too."""
 TERMINATED = 143
 """The exit code after SIGTERM, the same as of a program that does not handle it."""
+
+PIPE_CLOSED = 141
+"""The exit code when the reader of a pipe is gone (``| head``), that of a program which SIGPIPE ends."""
 
 KEPT = {
     "bench": "Features, prompts and rows that are done are kept; the same command goes on there.",
@@ -46,6 +51,17 @@ def interruptible(message: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _state.message = message()
+        raise
+
+
+@contextmanager
+def ending_with_the_pipe() -> Iterator[None]:
+    """End with ``PIPE_CLOSED`` and without a message if the reader of an output is gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        if reader_gone():
+            raise typer.Exit(PIPE_CLOSED) from None
         raise
 
 

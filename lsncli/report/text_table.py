@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lsncli.console import err, out, printable
+from lsncli.console import Terminal, err, out, printable
 from lsncli.report.formats import Column, Row, columns_with_values, width
 
 GAP = 2
@@ -73,7 +73,7 @@ def show_aside(rows: Iterable[Row], columns: Sequence[Column]) -> None:
 def console_for(file: TextIO) -> Console:
     """Return the console of a terminal, or one of the width of files and pipes."""
     live = next((console for console in (out, err) if file is console.file and console.is_terminal), None)
-    return live or Console(file=file, width=width())
+    return live or Terminal(file=file, width=width())
 
 
 def text_column(column: Column, rows: Sequence[Row]) -> TextColumn:
