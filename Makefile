@@ -1,6 +1,7 @@
 # make demo   set up, then watch lsn learn and score on real images (offline, half a minute)
 # make test   set up, lint, then the whole test suite
 # make check  lint, types and the fast tests, under a minute
+# make docs   the documentation site, in site/
 # make test-hard     the suite beside busy loops, on one core, with AVX2 only and in random order
 # make test-robust   kills, faults, hostile and damaged files, full disks: about an hour
 # make test-lowest   the suite with the oldest releases that pyproject.toml allows
@@ -57,8 +58,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix lsncli tests benchmarks examples docs/*.py
 	$(BIN)/ruff format lsncli tests benchmarks examples docs/*.py
 
-# docs/cli.md from the commands, the picture of the rooms from the imports, then the site: open site/index.html (search needs a
-# server: python -m http.server -d site)
+# docs/cli.md from the commands, the picture of the rooms from the imports, then the site: open site/index.html
+# (its search needs a server: python -m http.server -d site)
 docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/cli_reference.py
 	$(BIN)/python docs/draw_rooms.py
