@@ -61,7 +61,7 @@ def test_links_of_the_list_lead_to_sections() -> None:
 
 def test_choices_defaults_bounds_and_environment_are_shown() -> None:
     score = section("lsn score")
-    assert "| `--sort score\\|path` | the order of the input | Lowest score first" in score
+    assert "| `--sort score\\|path` | tables: score, else as named | Lowest score first" in score
     assert "| `--max-failure-rate X` | `0.05` |" in score
     assert "From 0 to 1. |" in score
     assert "| `--workers N` | 0 = one per core |" in score

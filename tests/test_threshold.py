@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
 
 from lsncli.errors import LsnError
-from lsncli.threshold import calibrate, is_ood, uncalibrated
+from lsncli.threshold import MOST_KEPT, calibrate, is_ood, kept_scores, p_values, uncalibrated
 
 held_out = st.one_of(
     st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=80),
@@ -155,3 +155,38 @@ def test_a_nan_is_neither_id_nor_ood():
         is_ood(np.array([1.0, np.nan]), 0.5)
     with pytest.raises(LsnError, match="threshold must be finite"):
         is_ood(np.array([1.0]), np.nan)
+
+
+@given(held_out, st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=20).map(np.array))
+def test_a_p_value_counts_the_held_out_scores_up_to_a_score(known, scores):
+    found = p_values(scores, kept_scores(known))
+    expected = [(1 + sum(k <= s for k in known)) / (len(known) + 1) for s in scores]
+    assert found.tolist() == expected
+
+
+@given(st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=30), st.floats(0.01, 0.99))
+def test_p_values_of_exchangeable_scores_are_valid_also_with_ties(scores, level):
+    """With each of n + 1 scores as the new one, at most a share ``level`` of p-values is up to it."""
+    small = 0
+    for index, new in enumerate(scores):
+        others = np.array(scores[:index] + scores[index + 1 :])
+        small += p_values(np.array([new]), kept_scores(others))[0] <= level
+    assert small <= level * len(scores) + 1e-9
+
+
+@given(held_out, st.integers(1, 20))
+def test_fewer_kept_scores_give_p_values_that_are_no_smaller_and_close(known, most):
+    kept = kept_scores(known, most)
+    assert len(kept) == min(len(known), most)
+    scores = np.concatenate([known, known - 0.5, known + 0.5])
+    few, exact = p_values(scores, kept), p_values(scores, kept_scores(known))
+    assert (few >= exact - 1e-12).all()
+    untied = np.unique(known)
+    if len(untied) == len(known):
+        assert (few <= exact + 1 / (len(kept) + 1) + 1e-12).all()
+
+
+def test_no_more_scores_are_kept_than_said():
+    assert len(kept_scores(np.random.default_rng(0).normal(size=3 * MOST_KEPT))) == MOST_KEPT
+    with pytest.raises(LsnError, match="held-out ID"):
+        kept_scores(np.array([0.1, np.nan]))

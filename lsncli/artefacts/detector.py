@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsncli.artefacts import MAKE_DETECTOR
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named_arrays, split_arrays
 from lsncli.errors import LsnError
 from lsncli.threshold import Threshold
-from lsncli.types import Fingerprint, LearnedArrays
+from lsncli.types import Fingerprint, Float64Array, LearnedArrays
 from lsncli.validation import validate
 
 LEARNED = "learned."
@@ -49,6 +50,9 @@ class SavedDetector:
     """Arrays that the score learned from training rows, such as the bank of KNN."""
     seen: ImageStatistics | None = None
     """None if gamma was calibrated on stored features, or not at all."""
+    held_out: Float64Array | None = None
+    """Scores of the images that set gamma, in ascending order (``threshold.kept_scores``); None if none did,
+    and for detectors of older files."""
 
     @property
     def basis(self) -> str:
@@ -71,6 +75,8 @@ def save_detector(path: Path, detector: SavedDetector) -> None:
             arrays[name] = text
     if detector.head.bias is not None:
         arrays["bias"] = detector.head.bias
+    if detector.held_out is not None:
+        arrays["held_out"] = detector.held_out
     arrays |= {LEARNED + name: array for name, array in detector.learned.items()}
     fields = {
         "method": detector.method,
@@ -102,6 +108,8 @@ def load_detector(path: Path) -> SavedDetector:
             bias=arrays.get("bias"),
         )
         _check_shapes(head)
+        held_out = arrays.get("held_out")  # files of before version 4 have none
+        _check_ascending(held_out)
         return SavedDetector(
             method=validate(str, fields["method"], "method"),
             label=validate(str, fields["label"], "label"),
@@ -117,6 +125,7 @@ def load_detector(path: Path) -> SavedDetector:
             },
             # Files of before lsn recorded it have none.
             seen=None if fields.get("seen") is None else validate(ImageStatistics, fields["seen"], "seen"),
+            held_out=held_out,
         )
 
 
@@ -126,6 +135,16 @@ def find_detector(path: Path) -> SavedDetector | None:
         return load_detector(path)
     except LsnError:
         return None
+
+
+def _check_ascending(held_out: NDArray[Any] | None) -> None:
+    """Raise ValueError unless the held-out scores are finite numbers in ascending order."""
+    if held_out is None:
+        return
+    if held_out.dtype != np.float64 or held_out.ndim != 1 or not len(held_out):
+        raise ValueError(f"held-out scores of type {held_out.dtype} and shape {held_out.shape}")
+    if not np.isfinite(held_out).all() or (np.diff(held_out) < 0).any():
+        raise ValueError("held-out scores that are not finite and ascending")
 
 
 def _check_shapes(head: HeadSource) -> None:

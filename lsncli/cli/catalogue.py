@@ -162,7 +162,7 @@ def models(
     pattern: Annotated[
         str, typer.Argument(help="All whose names contain this, such as vit-b.", metavar="PART")
     ] = "",
-    all_: Annotated[bool, typer.Option("--all", help="Every architecture, the paper's first.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Every architecture, the paper's first.")] = False,
     weights: Annotated[
         bool,
         typer.Option("--weights", help="Every model: a row for each set of weights, as --model takes it."),
@@ -184,7 +184,7 @@ def models(
     """
     from lsncli.backbones import BACKBONES
 
-    if all_ or pattern or weights:
+    if all or pattern or weights:
         kinds = _list_all(pattern, weights, format, output, wide)
     else:
         kinds = list(BACKBONES)

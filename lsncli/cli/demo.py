@@ -10,7 +10,7 @@ from lsncli.cli import options
 from lsncli.cli.describe_detector import describe_threshold
 from lsncli.cli.evaluate import conclusion
 from lsncli.cli.report import write_page
-from lsncli.cli.score import columns_for
+from lsncli.cli.score import COLUMNS
 from lsncli.console import progress_bar, remarks, say
 from lsncli.report.formats import Column, render
 
@@ -54,7 +54,7 @@ def demo(
     )
     with progress_bar("photos", len(use.sample_photos()), quiet=quiet) as progress:
         by_names, verdicts = use.score_photos(demo, progress)
-    render((vars(verdict) for verdict in verdicts), columns_for("table", "threshold", "error"), "table")
+    render((vars(verdict) for verdict in verdicts), COLUMNS, "table")
     for package in use.missing_packages():
         say(f"(more photos with: pip install {package})", quiet=quiet)
     say(

@@ -1,6 +1,7 @@
 """``lsn score``: which of these images does not belong?"""
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,15 +28,21 @@ if TYPE_CHECKING:
 
 COLUMNS = [
     Column("path", "Path", wide=True),
-    Column("predicted", "Predicted"),
+    Column("predicted", "Predicted", wide=True),
     Column("score", "Score", digits=6),
-    Column("positive", "Positive", digits=6),
-    Column("negative", "Negative", digits=6),
-    Column("threshold", "Threshold", digits=6),
-    Column("is_ood", "OOD", flag=True),
+    Column("p_value", "Percentile", digits=1, percent=True, optional=True),
+    Column("positive", "Positive", digits=6, detail=True),
+    Column("negative", "Negative", digits=6, detail=True),
+    Column("threshold", "Threshold", digits=6, detail=True),
+    Column(
+        "is_ood",
+        "Verdict",
+        flag=True,
+        words={True: "OOD", False: "ID"},
+        styles={True: "bold red", False: "green"},
+    ),
     Column("error", "Unreadable because", wide=True, optional=True),
 ]
-PARTS = ("positive", "negative")
 TARGET = Column("target", "Goes to", wide=True)
 BY_CLASS = [
     Column("class", "Predicted", wide=True),
@@ -43,12 +50,6 @@ BY_CLASS = [
     Column("ood", "OOD", digits=0),
 ]
 KINDS = ("ood", "id", "failed")
-
-
-def columns_for(format_name: str, *left_out: str) -> list[Column]:
-    """The columns, less those named; a narrow format has no room for the two parts of a score."""
-    less = {*left_out, *(PARTS if FORMATS[format_name].narrow else ())}
-    return [column for column in COLUMNS if column.key not in less]
 
 
 def check_kinds(given: list[str] | None) -> list[str] | None:
@@ -61,6 +62,8 @@ def check_kinds(given: list[str] | None) -> list[str] | None:
 
 SUMMARY_FROM = 20
 """Images from which on the classes are counted, too; fewer are seen at a glance."""
+SHOWN = 20
+"""Most rows of a table for the terminal, unless asked for more."""
 
 
 def score(
@@ -87,11 +90,14 @@ def score(
     ] = None,
     sort: Annotated[
         Literal["score", "path"] | None,
-        typer.Option(help="Lowest score first, or by path.", show_default="the order of the input"),
+        typer.Option(help="Lowest score first, or by path.", show_default="tables: score, else as named"),
     ] = None,
     top: Annotated[
         int | None, typer.Option(min=1, help="Show the first N rows, by score without --sort.")
     ] = None,
+    all: Annotated[
+        bool, typer.Option("--all", help=f"Also in a table, which has the {SHOWN} lowest scores without.")
+    ] = False,
     fail_on_ood: Annotated[
         bool, typer.Option("--fail-on-ood", help="Exit with 6 if any image is OOD, shown or not.")
     ] = False,
@@ -112,6 +118,7 @@ def score(
     device: options.Device = "auto",
     format: options.Format = "table",
     output: options.Output = None,
+    wide: options.Wide = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the images that do not belong: verdict, class and score of each.
@@ -122,8 +129,9 @@ def score(
         lsn score ./new --classes "cat,dog,truck"  # no training, only names
         lsn score ./new --only ood --move ./sorted # a dry run; --yes does it
 
-    An image is OOD if its score is below the threshold. Unreadable images are listed with the reason. The
-    images shown can be sorted into folders, after a dry run; `lsn undo` takes that back.
+    An image is OOD if its score is below the threshold. Its percentile says where the score stands among
+    those of held-out ID images. A table shows the lowest scores; csv and json hold every image. The images
+    that --only and --top choose can be sorted into folders, after a dry run; `lsn undo` takes that back.
     """
     options.set_timeouts(timeout, image_timeout)
     if (split is None) == (not paths):
@@ -137,6 +145,8 @@ def score(
         raise UsageError(
             f"--{asked[0]} needs image files, and a split has none.", "Score the images themselves."
         )
+    if all and top:
+        raise UsageError("--all and --top: expected one of them, found both.")
     check_model(context, classes)
     place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     if classes is None:
@@ -166,19 +176,28 @@ def score(
     )
     plan = Filing(*asked, detector.head.classes) if asked else None
     tally = VerdictCounts()
+    selected = 0
 
     def rows() -> Iterator[dict[str, Any]]:
+        nonlocal selected
         with progress_bar("images", todo.total, quiet=quiet) as progress:
             verdicts = todo.verdicts(tally, progress)
             for verdict, item in select(verdicts, only or KINDS, sort or ("score" if top else None), top):
+                selected += 1
                 row = dict(vars(verdict))
                 if plan and item and verdict.error is None:
                     row["target"] = plan.place(item, row["predicted"], row["is_ood"])
                 yield row
 
-    columns = columns_for(format) + ([TARGET] if plan else [])
-    render(rows(), columns, format, output)
-    _summarise(tally, detector, quiet)
+    shortened = FORMATS[format].narrow and not (all or top)
+    shown = lowest_rows(rows(), by_path=sort == "path") if shortened else rows()
+    render(shown, [*COLUMNS, TARGET] if plan else COLUMNS, format, output, wide=wide)
+    remarks = []
+    if detector.held_out is not None and FORMATS[format].people:
+        remarks.append(PERCENTILE.format(detector.threshold.n))
+    if shortened and selected > SHOWN:
+        remarks.append(f"Shown: the {SHOWN} lowest scores of {selected}. --all shows every row.")
+    _summarise(tally, detector, remarks, quiet)
     for text in todo.drift.warnings():
         say(f"Warning: {text}", quiet=quiet, style="yellow")
     if todo.skipped:
@@ -190,6 +209,18 @@ def score(
         sorting.file_images(plan, yes, quiet)
     if fail_on_ood and tally.kinds["ood"]:
         raise OodFound(f"{tally.kinds['ood']} of {sorting.images(total)} are OOD (--fail-on-ood).")
+
+
+def lowest_rows(rows: Iterable[dict[str, Any]], *, by_path: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the ``SHOWN`` lowest scores, lowest first or ``by_path``; those without come last."""
+    lowest = heapq.nsmallest(SHOWN, rows, key=lambda row: (row["score"] is None, row["score"] or 0.0))
+    yield from sorted(lowest, key=lambda row: row["path"]) if by_path else lowest
+
+
+PERCENTILE = (
+    "Percentile: place of the score among those of {} held-out ID images; of new ID images, 5 % are expected "
+    "below 5."
+)
 
 
 @dataclass(frozen=True)
@@ -271,8 +302,10 @@ def split_to_score(place: Workspace, name: str, detector: "SavedDetector", model
     return ScoreInput(len(split.keys) + len(split.failures), batches, Drift(detector))
 
 
-def _summarise(tally: "VerdictCounts", detector: "SavedDetector", quiet: bool) -> None:
-    """Counts, and what the verdicts rest on, on stderr."""
+def _summarise(
+    tally: "VerdictCounts", detector: "SavedDetector", remarks: Sequence[str], quiet: bool
+) -> None:
+    """Counts, what the verdicts rest on, and remarks on the table, on stderr."""
     threshold, kinds = detector.threshold, tally.kinds
     if not quiet and tally.total >= SUMMARY_FROM:
         show_aside(tally.by_class(), BY_CLASS)
@@ -281,6 +314,8 @@ def _summarise(tally: "VerdictCounts", detector: "SavedDetector", quiet: bool) -
         f"({detector.basis}).",
         quiet=quiet,
     )
+    for remark in remarks:
+        say(remark, quiet=quiet)
     if threshold.doubt:
         more = "more " if threshold.calibrated else ""
         say(

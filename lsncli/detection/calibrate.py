@@ -28,7 +28,7 @@ from lsncli.methods.workspace import Workspace
 from lsncli.scores import chunk_of, score_in_chunks
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint
-from lsncli.threshold import Threshold, calibrate
+from lsncli.threshold import Threshold, calibrate, kept_scores
 from lsncli.types import Failure, Float64Array
 
 TARGET_TPR = 0.95
@@ -98,6 +98,7 @@ def make_detector(
         fingerprint=read_fingerprint(work.features),
         threshold=threshold_of(scores, target_tpr),
         learned=learned,
+        held_out=kept_scores(scores),
     )
     save_detector(work.detector, detector)
     return detector
@@ -197,8 +198,9 @@ def recalibrated(
         raise LsnError("There is no readable image to set the threshold with.", reason)
     threshold = threshold_of(scores, target_tpr)
     rejected = float(np.mean(scores < threshold.gamma))
+    seen = image_statistics(sample, len(scores), rejected)
     return Recalibrated(
-        replace(detector, threshold=threshold, seen=image_statistics(sample, len(scores), rejected)),
+        replace(detector, threshold=threshold, seen=seen, held_out=kept_scores(scores)),
         kept_before=float(np.mean(scores >= detector.threshold.gamma)),
         predicted=Counter(verdict.predicted for verdict in verdicts if verdict.predicted is not None),
         failures=tuple(failures),

@@ -19,7 +19,7 @@ from lsncli.methods.heads import LoadBackbone, head_from
 from lsncli.scores import load_score
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
-from lsncli.threshold import is_ood
+from lsncli.threshold import is_ood, p_values
 from lsncli.types import Fingerprint, Float64Array, FloatArray, Head
 
 ROWS = 256
@@ -35,8 +35,11 @@ class Verdict:
 
     ``predicted`` is the most likely ID class, ``score`` the score (higher = more ID), and ``is_ood`` is
     ``score < threshold``. ``positive`` and ``negative`` are the two parts of an LSN score, whose sum is the
-    score; None for other scores. For an image that could not be scored, ``error`` is the reason and all
-    fields but ``path`` are None. ``path`` is None for an image that is not a file.
+    score; None for other scores. ``p_value`` is the conformal p-value (``threshold.p_values``), the place of
+    the score among those of held-out ID images: of new ID images, at most 5 % are expected to have 0.05 or
+    less. It is None if no images have set the threshold, or if the detector's file is older. For an image
+    that could not be scored, ``error`` is the reason and all fields but ``path`` are None. ``path`` is None
+    for an image that is not a file.
 
     >>> Verdict("a.jpg", "cat", 0.2, 0.25, True).kind
     'ood'
@@ -51,6 +54,7 @@ class Verdict:
     is_ood: bool | None = None
     positive: float | None = None
     negative: float | None = None
+    p_value: float | None = None
     error: str | None = None
 
     @property
@@ -99,7 +103,7 @@ DetectFunction = Callable[[Sequence[str | None], FloatArray], list[Verdict]]
 def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
     """Return the function that turns features into the verdicts of ``detector``; see ``load_scorer``."""
     head, scores_of = load_scorer(detector, model, device)
-    gamma = detector.threshold.gamma
+    gamma, held_out = detector.threshold.gamma, detector.held_out
 
     def verdicts(paths: Sequence[str | None], features: FloatArray) -> list[Verdict]:
         if not len(features):
@@ -114,6 +118,7 @@ def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = 
             is_ood(scores, gamma).tolist(),
             none if positive is None else positive.tolist(),
             none if negative is None else negative.tolist(),
+            none if held_out is None else p_values(scores, held_out).tolist(),
         )
         return [Verdict(*row) for row in zip(*columns, strict=True)]
 

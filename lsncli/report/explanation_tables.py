@@ -37,7 +37,7 @@ MAPS = [
     Column("peak_y", "Peak y", digits=2),
     Column("overlap", "Shared %", digits=0, percent=True),
 ]
-VERDICT = ("score", "positive", "negative", "threshold", "is_ood", "below")
+VERDICT = ("score", "p_value", "positive", "negative", "threshold", "is_ood", "below")
 ALL = [
     Column(key, key)
     for key in dict.fromkeys(

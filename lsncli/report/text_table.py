@@ -3,12 +3,13 @@
 A table that is too wide is folded into blocks of columns, and one that cannot be folded has a line per field.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
 from rich.box import Box
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -163,9 +164,36 @@ def _grid(block: Widths, sections: Collection[int]) -> Table:
         grid.add_column(
             column.title, justify="right" if column.right else "left", width=size, overflow="fold"
         )
-    for index, cells in enumerate(zip(*(column.cells for column, _ in block), strict=True)):
+    wrapped = [
+        column.cells if column.right else [wrap_cell(cell, size) for cell in column.cells]
+        for column, size in block
+    ]
+    for index, cells in enumerate(zip(*wrapped, strict=True)):
         grid.add_row(*cells, end_section=index in sections)
     return grid
+
+
+def wrap_cell(cell: Text, size: int) -> Text:
+    """Wrap a text at words; a longer word, such as a path, after a / where that helps, else anywhere."""
+    if cell_len(cell.plain) <= size:
+        return cell
+    lines = [""]
+    for number, word in enumerate(cell.plain.split(" ")):
+        for at, piece in enumerate(_pieces(word, size)):
+            longer = f"{lines[-1]}{' ' if number and not at else ''}{piece}"
+            if cell_len(longer) <= size:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return Text("\n".join(lines), style=cell.style)
+
+
+def _pieces(word: str, size: int) -> list[str]:
+    """Return the parts of a word that may stand on lines of their own."""
+    if cell_len(word) <= size:
+        return [word]
+    folders = re.findall("[^/]*/+|[^/]+", word)
+    return [piece for part in folders for piece in chop_cells(part, size)]
 
 
 def _records(columns: Sequence[TextColumn]) -> Iterator[Text]:

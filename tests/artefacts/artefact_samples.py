@@ -78,6 +78,7 @@ def detector(*, negative: bool = True, train: bool = True) -> SavedDetector:
         fingerprint=FINGERPRINT,
         threshold=Threshold(gamma=0.1 + 0.2, target_tpr=0.95, n=40, tpr_low=0.83, tpr_high=0.99),
         learned={"bank": vectors(3, 4).astype(np.float16)} if train else {},
+        held_out=np.sort(vectors(40)).astype(np.float64) if train else None,
     )
 
 

@@ -14,7 +14,7 @@ from lsncli.errors import LsnError
 from lsncli.scores import load_score
 from tests.robustness.hostile import forged
 
-GOLDEN = Path(__file__).parent / "golden" / "detector-v2.safetensors"
+GOLDEN = Path(__file__).parent / "golden" / "detector-v4.safetensors"
 
 
 @pytest.mark.parametrize(("negative", "train"), [(True, True), (False, True), (True, False), (False, False)])
@@ -27,6 +27,10 @@ def test_a_detector_comes_back(tmp_path: Path, negative: bool, train: bool) -> N
     assert (found.fingerprint, found.threshold) == (made.fingerprint, made.threshold)
     assert (found.head.classes, found.head.scale) == (made.head.classes, made.head.scale)
     np.testing.assert_array_equal(found.head.weights, made.head.weights)  # gamma belongs to these very bits
+    assert (found.held_out is not None) == train
+    if found.held_out is not None:
+        assert found.held_out.dtype == np.float64
+        np.testing.assert_array_equal(found.held_out, made.held_out)
     assert (found.head.negative is not None) == negative
     if found.head.negative is not None:
         np.testing.assert_array_equal(found.head.negative, made.head.negative)
@@ -112,6 +116,25 @@ def test_a_missing_field_is_damage_not_a_traceback(tmp_path: Path, name: str) ->
     del fields[name]
     write_artefact(tmp_path / "broken", "detector", arrays, fields)
     with pytest.raises(LsnError, match=f"is damaged: KeyError '{name}'"):
+        load_detector(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"),
+    [
+        ([0.2, 0.1], "not finite and ascending"),
+        ([0.1, np.nan], "not finite and ascending"),
+        ([0.1, np.inf], "not finite and ascending"),
+        ([], "shape"),
+        ([[0.1, 0.2]], "shape"),
+        (np.array([0.1, 0.2], np.float32), "of type float32"),
+    ],
+)
+def test_held_out_scores_that_cannot_be_are_damage(tmp_path: Path, scores, why: str) -> None:
+    arrays, fields = read_artefact(GOLDEN, "detector", "")
+    array = scores if isinstance(scores, np.ndarray) else np.array(scores, dtype=np.float64)
+    write_artefact(tmp_path / "broken", "detector", arrays | {"held_out": array}, fields)
+    with pytest.raises(LsnError, match=f"is damaged: ValueError held-out scores .*{why}"):
         load_detector(tmp_path / "broken")
 
 

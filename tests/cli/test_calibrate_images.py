@@ -42,7 +42,7 @@ def test_the_detector_keeps_its_method_and_needs_no_store(lsn, work, folder) -> 
     after = load_detector(work / "detector.safetensors")
     assert (after.method, after.settings, after.label) == (before.method, before.settings, before.label)
     assert (row["held_out"], row["target_tpr"], row["gamma"]) == (57, 0.8, after.threshold.gamma)
-    assert after.seen.images == 57
+    assert after.seen.images == len(after.held_out) == 57
     assert f"Before: gamma = {before.threshold.gamma:.6f} (for a TPR of 95%), which keeps " in done.err
     assert done.err.count("Not used: ") == 3
     assert "3.png: truncated" in done.err or "3.png: damaged" in done.err

@@ -5,19 +5,25 @@ import io
 import json
 import os
 import shlex
+import shutil
 import tarfile
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_runner import exit_code
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from lsncli.artefacts.detector import load_detector, save_detector
+from lsncli.cli.score import SHOWN
+from lsncli.store.format import Split
+from lsncli.store.reader import read_fingerprint
+from lsncli.store.writer import write_split
 
-FIELDS = ["path", "predicted", "score", "positive", "negative", "threshold", "is_ood", "error"]
+FIELDS = ["path", "predicted", "score", "p_value", "positive", "negative", "threshold", "is_ood", "error"]
 
 
 def crops(photo: str, folder: Path, count: int, shift: int = 0) -> None:
@@ -129,6 +135,65 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(score, monk
     done = score("images", "--format", form, "--output", "images/a/0.jpg/rows")
     assert (done.code, done.out) == (1, "")
     assert "--output images/a/0.jpg/rows cannot be written: " in done.err
+
+
+@pytest.fixture
+def many(made, tmp_path) -> Path:
+    """A workspace whose split ``many`` has 50 rows."""
+    work = tmp_path / "many-work"
+    shutil.copytree(made / "lsn-work", work)
+    of_model = read_fingerprint(work / "features.h5")
+    rows = np.random.default_rng(0).normal(size=(50, of_model.dim)).astype(np.float16)
+    keys = tuple(f"{number:02}.jpg" for number in range(50))
+    write_split(work / "features.h5", Split("many", rows, np.full(50, -1, np.int32), keys, ()), of_model)
+    return work
+
+
+def test_a_table_has_the_lowest_scores_and_says_so(lsn, many) -> None:
+    def call(*words: str):
+        return lsn("score", "--split", "many", "--work", many, "--device", "cpu", *words)
+
+    every = sorted(rows(call("--format", "jsonl")), key=lambda row: row["score"])
+    names = [row["path"] for row in every]
+    assert len(names) == 50
+    done = call()
+    assert [line.split()[0] for line in done.out.splitlines()[2:]] == names[:SHOWN]
+    assert f"Shown: the {SHOWN} lowest scores of 50. --all shows every row." in done.err
+    assert "50 images: " in done.err
+    by_path = call("--sort", "path")
+    assert [line.split()[0] for line in by_path.out.splitlines()[2:]] == sorted(names[:SHOWN])
+    for words, shown in ((("--all",), sorted(names)), (("--top", "30"), names[:30])):
+        whole = call(*words)
+        assert [line.split()[0] for line in whole.out.splitlines()[2:]] == shown
+        assert "Shown: " not in whole.err
+    for form in ("csv", "md", "tex"):
+        whole = call("--format", form)
+        assert all(name in whole.out for name in names)
+        assert "Shown: " not in whole.err
+    assert call("--all", "--top", "3").code == 2
+
+
+def test_all_images_are_filed_whatever_the_table_shows(score, monkeypatch) -> None:
+    monkeypatch.setattr("lsncli.cli.score.SHOWN", 2)
+    done = score("images", "--copy", "out", "--yes")
+    assert "Shown: the 2 lowest scores of 7" in done.err
+    assert len(done.out.splitlines()) == 4
+    assert len(tree("out")) == 6
+
+
+def test_people_see_percentiles_and_programs_p_values(score) -> None:
+    found = {row["path"]: row for row in rows(score("images", "--format", "jsonl"))}
+    done = score("images")
+    assert "Percentile: place of the score among those of 4 held-out ID images" in done.err
+    assert "Threshold" not in done.out
+    assert "Threshold" in score("images", "--wide").out
+    lines = {line.split()[0]: line.split() for line in done.out.splitlines()[2:]}
+    for path, row in found.items():
+        if row["error"] is None:
+            assert row["p_value"] in {rank / 5 for rank in range(1, 6)}
+            assert lines[path][-2:] == [f"{100 * row['p_value']:.1f}", "OOD" if row["is_ood"] else "ID"]
+    without = score("images", "--classes", "cat,dog", "--model", "mini")
+    assert "Percentile" not in without.out + without.err
 
 
 def test_fail_on_ood_is_exit_code_6_and_unreadable_images_come_first(score) -> None:

@@ -44,6 +44,7 @@ def test_scoring_the_held_out_rows_with_the_saved_detector_keeps_the_target(work
     alone = [scores_of(detector, held.features[row : row + 1])[0] for row in range(60)]
     assert np.mean(np.array(alone) >= gamma) == kept
     assert detector.threshold.tpr_low < target < detector.threshold.tpr_high
+    np.testing.assert_allclose(detector.held_out, np.sort(scores_of(detector, held.features)), rtol=1e-9)
 
 
 def test_gamma_lies_a_hair_below_the_score_it_is_whatever_the_scale_of_scores() -> None:

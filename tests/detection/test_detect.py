@@ -71,9 +71,21 @@ def test_verdicts_are_those_of_the_stored_features(photos: Path, made, tiny_back
     assert [one.score for one in found] == pytest.approx(scores.tolist(), abs=1e-12)
     assert [one.is_ood for one in found] == (scores < gamma).tolist()
     assert {one.is_ood for one in found} == {True, False}
+    held_out = detector.held_out.tolist()
+    assert len(held_out) == detector.threshold.n == 3
+    assert [one.p_value for one in found] == [
+        (1 + sum(score <= one.score for score in held_out)) / 4 for one in found
+    ]
+    assert len({one.p_value for one in found}) > 1
     assert {one.threshold for one in found} == {gamma}
     assert {one.predicted for one in found} <= set(split.classes)
     assert all(type(one.is_ood) is bool and type(one.score) is float for one in found)
+
+
+def test_a_detector_of_an_older_file_gives_no_p_value(photos: Path, made, tiny_backbone) -> None:
+    older = replace(made[1], held_out=None)
+    found, again = (verdicts([photos], one, tiny_backbone)[1] for one in (made[1], older))
+    assert [replace(one, p_value=None) for one in found] == again
 
 
 def test_a_score_that_equals_the_threshold_is_id(photos: Path, made, tiny_backbone) -> None:
