@@ -3,13 +3,16 @@
 import inspect
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsncli.cli import options
 from lsncli.console import out, say, wrapped
-from lsncli.report.formats import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, Column, render, width
+
+if TYPE_CHECKING:
+    from lsncli.scores.score import Score
 
 FOR_PEOPLE = [
     Column("name", "Score"),
@@ -68,8 +71,7 @@ def methods(
     for name in SCORES:
         score = load_score(name)
         text = type(score).__doc__ or ""
-        implied = {"train"} if "labels" in score.NEEDS else set()
-        needs = [need for need in sorted(score.NEEDS) if need not in implied]
+        needs = _needs(score)
         paper, summary = _passage(text, "Paper"), text.strip().splitlines()[0]
         rows.append(
             {
@@ -95,28 +97,37 @@ def methods(
         say(f"Formula, paper and settings of one: lsn methods NAME. Reduced forms: {reduced}.", quiet=quiet)
 
 
+LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n| (?! \w)|    |[-*] |\w+: )(?:  (?=\w))?")
+"""A line break within a paragraph or an item of a list, not before an item, a formula, or "Paper:"."""
+
+
 def _describe(name: str) -> None:
-    """Print everything about a score, wrapped at words on a terminal."""
+    """Print everything about a score, wrapped at words."""
     from lsncli.methods.spec import default_head
     from lsncli.scores import load_score
     from lsncli.scores.score import NEEDS
 
     score = load_score(name)
-    lines = [f"{name}: {inspect.getdoc(type(score))}"]
+    lines = [f"{name}: {LINE_BREAK.sub(' ', inspect.getdoc(type(score)) or '')}"]
     if score.REDUCED:
         lines.append(f"Reduced: {score.REDUCED}.")
-    needs = ", ".join(NEEDS[need] for need in sorted(score.NEEDS))
-    lines.append(f"Needs: features, a head (default: {default_head(name)}){f', {needs}' if needs else ''}.")
+    needs = ["features", f"a head (default: {default_head(name)})", *(NEEDS[need] for need in _needs(score))]
+    lines.append(f"Needs: {', '.join(needs)}.")
     lines.append(f"Settings: {_settings(name) or 'none'}.")
-    text = "\n\n".join(lines)
-    out.print(wrapped(text, out.width) if out.is_terminal else text, markup=False, soft_wrap=True)
+    room = out.width if out.is_terminal else width()
+    out.print(wrapped("\n\n".join(lines).replace("``", ""), room), markup=False, soft_wrap=True)
+
+
+def _needs(score: "Score") -> list[str]:
+    """Return the keys of ``NEEDS`` of a score; labelled rows are rows."""
+    return [need for need in sorted(score.NEEDS) if (need, "labels" in score.NEEDS) != ("train", True)]
 
 
 def _settings(name: str) -> str:
-    """Return the settings of a score with their defaults, as --method takes them."""
+    """Return the settings of a score with their defaults."""
     from lsncli.scores import score_settings
 
-    return ",".join(f"{key}={value}" for key, (_, value) in score_settings(name).items())
+    return ", ".join(f"{key}={value}" for key, (_, value) in score_settings(name).items())
 
 
 def _passage(text: str, word: str) -> str:

@@ -86,8 +86,10 @@ def test_a_score_is_described_with_its_formula_needs_and_settings(lsn) -> None:
     shown = lsn("methods", "nnguide").out
     assert "S(x) = E(x) * mean_b(E(b) cos(x, b))" in shown
     assert "Needs: features, a head (default: hand), training rows." in shown
-    assert "Settings: k=10,fraction=1.0." in shown
+    assert "Settings: k=10, fraction=1.0." in shown
     assert "Settings: none." in lsn("methods", "msp").out
+    assert "Needs: features, a head (default: hand), labelled training rows.\n" in lsn("methods", "rpl").out
+    assert max(map(len, lsn("methods", "vos").out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("words", [["--all"], ["--weights"]])
