@@ -39,6 +39,8 @@ class Terminal(Console):
 out = Terminal(soft_wrap=False, highlight=False)
 err = Terminal(stderr=True, soft_wrap=True, highlight=False)
 
+VERBOSE = "LSN_VERBOSE"
+"""The environment variable of --verbose."""
 NOTES_FROM = 80
 """Columns of a terminal from which a progress bar has notes; fewer would cut its numbers."""
 
@@ -97,6 +99,16 @@ def printable(text: str) -> str:
     File names are untrusted: none of them may move the cursor, break a line or colour a terminal.
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in mask_credentials(text))
+
+
+def verbose() -> bool:
+    """Return whether details were asked for with --verbose."""
+    return bool(os.environ.get(VERBOSE))
+
+
+def brief(label: str) -> str:
+    """Return the label of a method without its settings, unless details were asked for."""
+    return label if verbose() else label.partition(",")[0]
 
 
 def say(message: str, *, quiet: bool = False, style: str = "") -> None:

@@ -4,15 +4,18 @@ Anyone who fills a folder can put an ``lsn.toml`` into it. Options of paths that
 reach out of the folder, are therefore taken only from a file that the user named.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.main import get_command
 
-from lsncli.cli.help_page import HelpfulCommand
-from lsncli.console import printable, say
+from lsncli.cli.help_page import OUTPUT_PANEL, HelpfulCommand
+from lsncli.console import VERBOSE, printable, say
 
 ONLY_READ = "only read"
 """Marks, in ``Annotated``, an option whose path is only read."""
@@ -29,8 +32,40 @@ class ConfigFile:
     withheld: Mapping[str, Any]
 
 
+def _set_verbose(value: bool) -> None:
+    os.environ[VERBOSE] = "1" if value else ""
+
+
+def _shared(
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            envvar=VERBOSE,
+            expose_value=False,
+            callback=_set_verbose,
+            help="More remarks: seconds by stage, the model's fingerprint, settings of methods.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = False,
+) -> None:
+    """Declare the option that every command has: nobody reads it but its callback."""
+
+
+@cache
+def _shared_options() -> list[Any]:
+    program = typer.Typer(add_completion=False)
+    program.command()(_shared)
+    return list(get_command(program).params)
+
+
 class Configured(HelpfulCommand):
-    """A command that prints which options a configuration file that was found sets for it."""
+    """A command with --verbose that prints which options a configuration file that was found sets for it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params += _shared_options()
 
     def invoke(self, ctx: Any) -> Any:
         """Print the options of the configuration file, then run the command."""

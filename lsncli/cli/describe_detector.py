@@ -1,9 +1,10 @@
 """What commands say of a detector that they made: its threshold, and the detector that it replaces."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lsncli.cli import options
-from lsncli.console import say
+from lsncli.console import brief, say
 
 if TYPE_CHECKING:
     from lsncli.artefacts.detector import SavedDetector
@@ -27,11 +28,16 @@ def describe_replacement(
     say(text, quiet=quiet)
 
 
+def briefly(detector: "SavedDetector") -> "SavedDetector":
+    """Return the detector with a label for remarks: without settings, unless details were asked for."""
+    return replace(detector, label=brief(detector.label))
+
+
 def describe_threshold(detector: "SavedDetector", quiet: bool) -> None:
     """Print what gamma promises on stderr, with a warning if too few held-out images support it."""
-    threshold = detector.threshold
+    threshold, label = detector.threshold, brief(detector.label)
     say(
-        f"Detector {detector.label}: an image is ID if its score is at least gamma = {threshold.gamma:.6f}. "
+        f"Detector {label}: an image is ID if its score is at least gamma = {threshold.gamma:.6f}. "
         f"{threshold.n} held-out ID images set it for a TPR of {threshold.target}; on new ID images "
         f"expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95% interval).",
         quiet=quiet,

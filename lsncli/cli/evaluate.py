@@ -1,5 +1,6 @@
 """``lsn eval``: many methods on many OOD splits in one sorted table."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import progress_bar, say
+from lsncli.console import brief, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
@@ -187,6 +188,8 @@ def evaluate(
     table += [failed_row(failed, reason) for failed, reason in evaluation.failed]
     title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
     people = FORMATS[format].people
+    if people:
+        table = with_short_labels(table)
     shown_columns = columns(people, costs, intervals, bool(evaluation.failed))
     render(table, told_apart(shown_columns, table), format, output, title, wide=wide)
     if people and wide:
@@ -217,7 +220,7 @@ def conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work:
     if best is None:
         return "None of these methods can be a detector."
     result = evaluation.result_of(best)
-    text = f"Best on these OOD images: {result.label} (AUROC {result.metrics.auroc:.2%})."
+    text = f"Best on these OOD images: {brief(result.label)} (AUROC {result.metrics.auroc:.2%})."
     if detector is not None and has_method_of(detector, best):
         return f"{text} The workspace's detector has this method."
     switch = f"`{options.in_workspace(f'lsn calibrate --method {best.method}', work)}`"
@@ -225,7 +228,7 @@ def conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work:
         return f"{text} {switch} makes it the workspace's detector."
     own = [each for each in evaluation.methods if has_method_of(detector, each)]
     auroc = f" (AUROC {evaluation.result_of(own[0]).metrics.auroc:.2%})" if own else ""
-    return f"{text} The workspace's detector is {detector.label}{auroc}; {switch} switches."
+    return f"{text} The workspace's detector is {brief(detector.label)}{auroc}; {switch} switches."
 
 
 def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
@@ -248,6 +251,17 @@ def columns(people: bool, costs: bool, intervals: IntervalName | None, failures:
         return [*COLUMNS, *extra, *ends, *COUNTS, *(ERROR if failures else [])]
     extra = extra + [Column(f"{metric}_interval", f"{metric.upper()} 95 %") for metric in bounded]
     return [*COLUMNS, *extra]
+
+
+def with_short_labels(rows: "list[dict[str, object]]") -> "list[dict[str, object]]":
+    """Return rows with methods without settings where these do not tell two methods apart (--verbose)."""
+    labels = {str(row["method"]) for row in rows}
+    taken = Counter(map(brief, labels))
+    return [
+        row | {"method": brief(label)} if taken[brief(label)] == 1 else row
+        for row in rows
+        for label in [str(row["method"])]
+    ]
 
 
 def told_apart(columns: Sequence[Column], rows: Sequence["Mapping[str, object]"]) -> list[Column]:

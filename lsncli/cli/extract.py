@@ -11,7 +11,7 @@ from lsncli.cli import engines as engines
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ
 from lsncli.cli.help_page import ADVANCED
-from lsncli.console import duration, printable, progress_bar, remarks, say
+from lsncli.console import duration, printable, progress_bar, remarks, say, verbose
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
@@ -309,7 +309,7 @@ def extract(
     }
     shown = COLUMNS if group is None or result.finished else engines.of_share(group, COLUMNS)
     render([row], shown if FORMATS[format].narrow else shown + ALL_STAGES, format, output)
-    if result.images_per_second:
+    if result.images_per_second and verbose():
         spent = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(result.seconds).items())
         summed = "threads that work at once" if group is None else "threads and processes that work at once"
         runtime = f", runtime {result.runtime}" if result.runtime else ""
@@ -317,7 +317,8 @@ def extract(
     if not result.finished:
         engines.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
         return
-    say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
+    if verbose():
+        say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
     if result.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
     if listing.skipped:

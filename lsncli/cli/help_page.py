@@ -25,7 +25,7 @@ OPTIONS_PANEL, OUTPUT_PANEL, ADVANCED = "Options", "Output", "Advanced"
 WIDEST = 100
 LEFT = 26
 """Longest option that leaves room for its description on the same line."""
-TYPER_OWN = {"install_completion": bool, "show_completion": bool, "help": bool}
+TYPER_OWN = {"install_completion": bool, "show_completion": bool, "help": bool, "verbose": bool}
 """Options that are no arguments of a function of ours."""
 WORDS: dict[object, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 

@@ -11,6 +11,7 @@ import typer
 
 from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options, sorting
+from lsncli.cli.describe_detector import briefly
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.console import ProgressCallback, progress_bar, say
 from lsncli.errors import OodFound, UsageError
@@ -311,7 +312,7 @@ def _summarise(
         show_aside(tally.by_class(), BY_CLASS)
     say(
         f"{sorting.images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable "
-        f"({detector.basis}).",
+        f"({briefly(detector).basis}).",
         quiet=quiet,
     )
     for remark in remarks:

@@ -12,6 +12,7 @@ import typer
 
 from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options
+from lsncli.cli.describe_detector import briefly
 from lsncli.cli.score import COLUMNS
 from lsncli.cli.sorting import images
 from lsncli.console import printable, progress_bar, say
@@ -114,7 +115,7 @@ def _counts(tally: "VerdictCounts") -> str:
 def summarise(watcher: "Watcher", scoring: WatchSession, quiet: bool) -> None:
     """Print the counts of this run, the basis of the threshold, and warnings."""
     threshold = scoring.detector.threshold
-    say(f"{_counts(scoring.tally)} ({scoring.detector.basis}).", quiet=quiet)
+    say(f"{_counts(scoring.tally)} ({briefly(scoring.detector).basis}).", quiet=quiet)
     if watcher.waiting:
         say(f"Still changing, left for the next run: {images(watcher.waiting)}.", quiet=quiet)
     if watcher.gone:

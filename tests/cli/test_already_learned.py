@@ -142,12 +142,13 @@ def test_eval_ends_with_the_best_method_and_that_of_the_detector(lsn, learned, s
     auroc = {row["method"]: f"(AUROC {row['auroc']:.2%})" for row in json.loads(lsn(*words).out)}
     other, best = sorted(labels, key=lambda name: auroc[labels[name]])
     assert auroc[labels[other]] != auroc[labels[best]]
-    start = f"Best on these OOD images: {labels[best]} {auroc[labels[best]]}. "
+    titles = {"lsn": "CoOp + LSN", "energy": "energy"}
+    start = f"Best on these OOD images: {titles[best]} {auroc[labels[best]]}. "
     (learned / "detector.safetensors").unlink()
     switch = f"`lsn calibrate --method {best}`"
     ends = {None: f"{switch} makes it the workspace's detector."}
     ends[best] = "The workspace's detector has this method."
-    ends[other] = f"The workspace's detector is {labels[other]} {auroc[labels[other]]}; {switch} switches."
+    ends[other] = f"The workspace's detector is {titles[other]} {auroc[labels[other]]}; {switch} switches."
     for method, end in ends.items():
         if method is not None:
             assert lsn("calibrate", "--method", method, "--device", "cpu").code == 0

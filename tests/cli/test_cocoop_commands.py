@@ -55,7 +55,7 @@ def test_the_whole_story(lsn, work, tmp_path) -> None:
     (calibrated,) = rows(lsn("calibrate", *model, *json_))
     assert calibrated["method"] == "CoCoOp + LSN,form=logit"
     verdicts = lsn("score", "photos", *model, *json_)
-    assert "(CoCoOp + LSN,form=logit on 3 classes" in verdicts.err
+    assert "(CoCoOp + LSN on 3 classes" in verdicts.err
     assert {row["predicted"] for row in rows(verdicts)} <= set(CLASSES)
     # The detector is all that is needed: no store, no prompts, and another number of images at a time.
     (tmp_path / "alone").mkdir()

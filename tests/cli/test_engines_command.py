@@ -122,7 +122,7 @@ def test_the_first_of_several_processes_says_whose_rows_and_seconds_it_shows(
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     shares = (*words, "--engine", "torchrun")
-    told = lsn(*shares)
+    told = lsn(*shares, "--verbose")
     assert told.code == 0, told.err
     titles = ("Rows (process 0)", "Failures (process 0)", "Resumed (process 0)")
     assert all(title in told.out for title in titles)
@@ -136,7 +136,7 @@ def test_the_first_of_several_processes_says_whose_rows_and_seconds_it_shows(
 
 
 def test_the_device_that_auto_stands_for_is_said(lsn, images, tiny_model) -> None:
-    done = lsn("extract", images, "--model", tiny_model, *PARTS, "--work", "w", "--format", "json")
+    done = lsn("extract", images, "--model", tiny_model, *PARTS, "--work", "w", "--format", "json", "-v")
     device = str(pick_device("auto"))
     assert json.loads(done.out)[0]["device"] == device
     assert f" Encoded on {device}, runtime torch." in done.err

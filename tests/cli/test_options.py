@@ -86,7 +86,7 @@ OPTIONS = [
     (command, option.name)
     for command in ("train-pos", "train-neg")
     for option in ROOT.commands[command].params
-    if option.name != "help"
+    if option.name not in ("help", "verbose")  # remarks alone
 ]
 
 
