@@ -181,8 +181,8 @@ def main(output: Path = IMAGES) -> None:
         folder = Path(name)
         photos(folder)
         run(folder, "calibrate", "good-images", "--classes", ",".join(CLASSES), "--model", "mini")
-        shown = run(folder, "score", "images", "--sort", "score")
-        terminal("lsn score images --sort score", shown, output / "score.svg")
+        shown = run(folder, "score", "images")
+        terminal("lsn score images", shown, output / "score.svg")
         run(folder, "report", "images")
         photograph(folder / "lsn-report.html", output)
 

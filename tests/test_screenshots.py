@@ -27,8 +27,9 @@ def plausible(folder: Path) -> None:
     svg = (folder / "score.svg").read_text(encoding="utf-8")
     shown = re.sub(r"<[^>]+>", "\n", svg).replace("&#160;", " ")
     assert "lsn score images" in shown
-    for text in ("images/china.jpg", "images/cat-1.jpg", "OOD", "19 images: "):
+    for text in ("images/china.jpg", "images/cat-1.jpg", "Verdict", "OOD", "19 images: "):
         assert text in shown, text
+    assert len(set(re.findall(r"fill: (#\w+)", svg))) >= 5  # text, prompt, ID, OOD, warning
     assert svg.count("http") == svg.count("http://www.w3.org/")
     assert "[2K" not in svg  # no code of a progress bar is left
 
