@@ -180,14 +180,14 @@ def explain_verdict(
 
     The verdict equals that of ``lsn score`` bit for bit: features are rounded as stored ones are.
     ``detector`` and ``split``, whose ``count`` nearest images are returned, must be of the model
-    ``backbone``; ``held_out`` are the detector's scores of held-out ID images. Raises LsnError if the image
-    has no features, and as the detector's method does.
+    ``backbone``; ``held_out`` are held-out ID images with the parts of their scores. Raises LsnError if the
+    image has no features, and as the detector's method does.
     """
     features = _encode(path, image, backbone)
     evidence = None
     if detector is not None:
         (verdict,) = detect_function(detector, lambda: backbone, device)([path], features)
-        evidence = Evidence(verdict, detector.label, _measures(verdict, held_out))
+        evidence = Evidence(verdict, detector.label, _measures(verdict, detector.held_out, held_out))
     nearest = find_nearest(split, features, count)[0] if split is not None else ()
     return Reasons(likely_classes(head, features, top), evidence, nearest, split.name if split else "")
 
@@ -228,10 +228,14 @@ def _encode(path: str, image: Image, backbone: Backbone) -> FloatArray:
     return batch.features
 
 
-def _measures(verdict: Verdict, held_out: VerdictArrays | None) -> tuple[Measure, ...]:
+def _measures(
+    verdict: Verdict, kept: Float64Array | None, held_out: VerdictArrays | None
+) -> tuple[Measure, ...]:
+    """Compare the score with the ``kept`` scores of the images that set gamma, or else with ``held_out``."""
     scores, positive, negative = (
         (held_out.scores, held_out.positive, held_out.negative) if held_out else (None, None, None)
     )
+    scores = scores if kept is None else kept
     assert verdict.score is not None
     assert verdict.threshold is not None
     measures = [_measure("score", verdict.score, scores)]

@@ -35,7 +35,7 @@ from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
 from lsncli.store.format import Split
 from lsncli.store.reader import find_split, read_fingerprint, read_split
-from lsncli.types import Float64Array, Labels
+from lsncli.types import UNLABELLED, Float64Array, Labels
 
 SIDE = 224
 """The longer side of a thumbnail in pixels."""
@@ -128,8 +128,9 @@ class Report:
     For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``maps`` with the heat maps of some rows, and
     the ``nearest`` training images of rows with a picture.
 
-    ``calibration`` are held-out ID images, None if unavailable; ``same_rows`` says whether gamma was set on
-    them. ``notes`` are warnings, ``facts`` is provenance.
+    ``calibration`` are held-out ID images: those that set gamma (``same_rows``), without the parts of their
+    scores if the store lacks them; for a detector of an older file others, or None if unavailable. ``notes``
+    are warnings, ``facts`` is provenance.
     """
 
     detector: SavedDetector
@@ -195,6 +196,8 @@ def make_report(
                 scorer.listing(request.images, request.name, request.kind, request.source, watching, progress)
             )
     calibration = calibration_rows(work, scorer, train)
+    if not set_on(calibration, detector) and detector.held_out is not None:
+        calibration = VerdictArrays(detector.held_out, np.full(len(detector.held_out), UNLABELLED, np.int32))
     share = LISTED // len(sets)
     progress(0, "pictures")
     maps, warnings = explain_images(sets, scorer, explained)
@@ -204,7 +207,7 @@ def make_report(
         detector=detector,
         sets=tuple(sets),
         calibration=calibration,
-        same_rows=set_on(calibration, detector),
+        same_rows=detector.held_out is not None or set_on(calibration, detector),
         listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
         pictures=thumbs,
         maps=maps,

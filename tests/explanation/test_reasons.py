@@ -51,7 +51,7 @@ def test_the_verdict_is_that_of_lsn_score(made, tiny_backbone) -> None:
     values = [one.value for one in why.evidence.measures]
     assert names == ["score", "positive", "negative", "gamma"]
     assert values == [verdict.score, verdict.positive, verdict.negative, detector.threshold.gamma]
-    assert {one.below for one in why.evidence.measures} == {None}
+    assert {one.below for one in why.evidence.measures[1:3]} == {None}  # only the store has the parts
     assert why.likely[0].name == verdict.predicted
     assert (len(why.nearest), why.split) == (4, "train")
     features = unit(tiny_backbone.encode(tiny_backbone.preprocess(image)[None]))
@@ -105,6 +105,13 @@ def test_where_a_score_stands_is_counted_among_held_out_images(made, tiny_backbo
         strict=True,
     ):
         assert one.below == sum(other < one.value for other in others) / len(rows)
+    of_detector = explain_verdict("a", decode(path.read_bytes()), tiny_backbone, head, detector=detector)
+    assert [one.below for one in of_detector.evidence.measures] == [
+        why.measures[0].below,
+        None,
+        None,
+        why.measures[3].below,
+    ]
     monkeypatch.setattr(use, "HELD_OUT", 2)
     assert len(held_out_scores(work, scorer, split)) == 2
 

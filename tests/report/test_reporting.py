@@ -18,6 +18,7 @@ from lsncli.images.listing import list_images
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.report.contents import SetRequest, make_report, set_on, want_images, want_split
+from lsncli.report.page.data import page_data
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.threshold import uncalibrated
 from lsncli.training.prompts import plan_negative, plan_positive, train_prompts
@@ -124,8 +125,14 @@ def test_calibration_is_the_rows_that_set_gamma(made, folder) -> None:
     assert not set_on(report.calibration, raised)
     assert not set_on(report.calibration, replace(raised, threshold=uncalibrated(threshold.gamma)))
     assert not set_on(None, scorer.detector)
-    assert make_report(wanted, work, scorer, train="absent").calibration is None
-    assert make_report(wanted, Workspace(folder), scorer).calibration is None
+    older = replace(scorer, detector=replace(scorer.detector, held_out=None))
+    assert make_report(wanted, work, older).same_rows
+    for place, train in ((work, "absent"), (Workspace(folder), "train")):  # the detector has the scores
+        found = make_report(wanted, place, scorer, train=train)
+        np.testing.assert_allclose(found.calibration.scores, np.sort(report.calibration.scores), rtol=1e-9)
+        assert (found.calibration.positive, found.same_rows) == (None, True)
+        assert page_data(found)["calibration"]["count"] == 6
+        assert make_report(wanted, place, older, train=train).calibration is None
 
 
 def test_doubts_about_the_threshold_are_told(made, folder) -> None:
