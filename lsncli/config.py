@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lsncli.errors import UsageError
+from lsncli.errors import UsageError, expected_one_of
 from lsncli.validation import read_toml
 
 FILE = "lsn.toml"
@@ -72,8 +72,9 @@ def _command_defaults(
 
 def _check(name: str, known: Iterable[str], complaint: str) -> None:
     if name not in known:
-        names = ", ".join(sorted(option.replace("_", "-") for option in known))
-        raise UsageError(f"{complaint} '{name.replace('_', '-')}'.", f"Expected one of {names}.")
+        names = sorted(option.replace("_", "-") for option in known)
+        typed = name.replace("_", "-")
+        raise UsageError(f"{complaint} '{typed}'.", expected_one_of(typed, names))
 
 
 def _all_options(options: Options) -> set[str]:

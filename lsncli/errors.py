@@ -4,10 +4,16 @@ An error says what is wrong, where, what was expected and what was found (``mess
 next (``hint``). Only the command line turns one into text; library code raises it and never prints.
 """
 
+from collections.abc import Iterable
+
 from lsncli.credentials import mask_credentials
 
 LONGEST = 2000
 """The longest message in characters. Longer messages quote a file, and are cut."""
+
+
+LONGEST_NAME = 50
+"""The longest part of a misspelled name that is compared with others."""
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
@@ -23,6 +29,40 @@ def first_sentence(error: Exception) -> str:
     """Return the first sentence of an error of a library, which may have many lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0].split(". ")[0].rstrip(".") + "."
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Return how many letters to insert, delete, replace or swap with a neighbour between two texts."""
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, letter in enumerate(first, 1):
+        older, before, row = before, row, [i]
+        for j, other in enumerate(second, 1):
+            best = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
+                best = min(best, older[j - 2] + 1)
+            row.append(best)
+    return row[-1]
+
+
+def similar(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the known names that ``name`` may be a misspelling of, the nearest first."""
+    wanted = name.lower()[:LONGEST_NAME]
+    near = [(edit_distance(wanted, one.lower()), one) for one in known]
+    limit = max(1, len(wanted.strip("-")) // 3)
+    return [one for distance, one in sorted(near, key=lambda pair: pair[0]) if distance <= limit][:most]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question that names similar ``known`` names, the nearest first; empty if there are none."""
+    names = [f"'{one}'" for one in similar(name, known)]
+    return f"Did you mean {', '.join(names[:-1])}{' or ' if names[:-1] else ''}{names[-1]}?" if names else ""
+
+
+def expected_one_of(name: str, known: Iterable[str]) -> str:
+    """Return a hint for a ``name`` that is unknown: similar names first, then all."""
+    names = list(known)
+    return f"{did_you_mean(name, names)} Expected one of {', '.join(names)}.".lstrip()
 
 
 class LsnError(Exception):

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lsncli.cli.interrupts import ending_with_the_pipe
 from lsncli.console import out
+from lsncli.errors import did_you_mean
 
 EXAMPLES = "Examples:"
 """The first line of the paragraph of a docstring that holds examples, one a line."""
@@ -196,8 +197,29 @@ def _print_panel(title: str, lines: list[Text]) -> None:
     out.print(Panel(text, title=title, title_align="left", border_style="dim", width=_width()))
 
 
+def refuse_unknown(command: Any, context: Any, error: Exception) -> None:
+    """Fail with the options that are nearest to an unknown one; return if ``error`` is about anything else.
+
+    The list of the parser is sorted by name, and longer.
+    """
+    if getattr(error, "possibilities", None) is None:
+        return
+    known = [one for option in command.params for one in (*option.opts, *option.secondary_opts)]
+    name = str(getattr(error, "option_name", ""))
+    question = did_you_mean(name, [one for one in (*known, "--help") if one.startswith("--")])
+    context.fail(f"No such option: {name}. {question}".rstrip())
+
+
 class HelpfulCommand(TyperCommand):
     """A command with this help."""
+
+    def parse_args(self, ctx: Any, args: Any) -> Any:
+        """Parse the arguments."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            refuse_unknown(self, ctx, error)
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
@@ -206,6 +228,21 @@ class HelpfulCommand(TyperCommand):
 
 class Group(TyperGroup):
     """A group of commands with this help, whose commands end when the reader of their output is gone."""
+
+    def parse_args(self, ctx: Any, args: Any) -> Any:
+        """Parse the arguments."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            refuse_unknown(self, ctx, error)
+            raise
+
+    def resolve_command(self, ctx: Any, args: Any) -> Any:
+        """Find the command; fail with the nearest ones if there is none."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{name}'. {did_you_mean(name, self.commands)}".rstrip())
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the arguments; help is printed here."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lsncli.errors import UsageError
+from lsncli.errors import UsageError, did_you_mean
 from lsncli.prompts.layout import Position
 
 Kind = Literal["positive", "negative"]
@@ -193,7 +193,10 @@ def check(settings: PromptSettings) -> None:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UsageError(f"{_option(name)}: expected one of {', '.join(choices)}, found '{value}'.")
+        raise UsageError(
+            f"{_option(name)}: expected one of {', '.join(choices)}, found '{value}'.",
+            did_you_mean(value, choices),
+        )
 
 
 def _option(name: str) -> str:

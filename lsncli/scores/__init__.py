@@ -12,7 +12,7 @@ from typing import Any, cast, get_args, get_type_hints
 import numpy as np
 
 from lsncli.console import ProgressCallback, silent
-from lsncli.errors import UsageError
+from lsncli.errors import UsageError, expected_one_of
 from lsncli.memory import InParts
 from lsncli.registry import additions, load
 from lsncli.scores.score import Score, Scorer
@@ -125,7 +125,7 @@ def chunk_of(*heads: Head) -> int:
 
 def _class(name: str) -> type[Any]:
     if name not in SCORES:
-        raise UsageError(f"There is no score '{name}'.", f"Expected one of {', '.join(SCORES)}.")
+        raise UsageError(f"There is no score '{name}'.", expected_one_of(name, SCORES))
     return cast(type[Any], load(SCORES[name]))
 
 

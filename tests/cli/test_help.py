@@ -129,3 +129,24 @@ def test_examples_of_the_program_are_valid() -> None:
 def test_an_example_that_is_wrong_is_found(wrong: str, error: str) -> None:
     with pytest.raises(Exception, match=error):
         parsed(wrong)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["score", "--onyl", "ood"], "No such option: --onyl. Did you mean '--only'?"),
+        (["score", "--forma", "csv"], "No such option: --forma. Did you mean '--format'?"),
+        (["score", "--wings"], "No such option: --wings."),
+        (["--debgu", "score"], "No such option: --debgu. Did you mean '--debug'?"),
+        (["scroe"], "No such command 'scroe'. Did you mean 'score' or 'store'?"),
+        (["store", "inof"], "No such command 'inof'. Did you mean 'info'?"),
+        (["fly"], "No such command 'fly'."),
+        (["methods", "enrgy"], "There is no score 'enrgy'. Did you mean 'energy'?"),
+        (["bench", "--table", "1", "--mode", "bets"], "found 'bets'. Did you mean 'best'?"),
+    ],
+)
+def test_the_nearest_name_comes_first(lsn, words: list[str], said: str) -> None:
+    done = lsn(*words)
+    assert done.code == 2
+    assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.err).split())
+    assert done.err.count("Did you mean") == said.count("Did you mean")
