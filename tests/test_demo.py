@@ -188,3 +188,19 @@ def test_what_it_is_said_to_show_is_so(tmp_path) -> None:
     for worse, better in pairwise(names):
         assert fpr[worse] > fpr[better] + 1
         assert auroc[worse] < auroc[better]
+
+
+@pytest.mark.parametrize("page", ["docs/demo.md", "README.md"])
+def test_documents_show_what_it_prints(shown: Shown, page: str) -> None:
+    """But for numbers, which depend on the training, and how long that takes."""
+
+    def words(text: str) -> str:
+        return re.sub(r"\d+(?:\.\d+)?", "#", " ".join(text.split()))
+
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    printed = words(shown.out + shown.err)
+    lines = [line for line in block.splitlines() if line and not line.startswith("This takes about")]
+    assert len(lines) >= 7
+    for line in lines:
+        assert words(line) in printed, line
