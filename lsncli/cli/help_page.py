@@ -16,7 +16,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from lsncli.cli.interrupts import ending_with_the_pipe
-from lsncli.console import out
+from lsncli.console import out, printable
 from lsncli.errors import did_you_mean
 
 EXAMPLES = "Examples:"
@@ -207,7 +207,7 @@ def refuse_unknown(command: Any, context: Any, error: Exception) -> None:
     known = [one for option in command.params for one in (*option.opts, *option.secondary_opts)]
     name = str(getattr(error, "option_name", ""))
     question = did_you_mean(name, [one for one in (*known, "--help") if one.startswith("--")])
-    context.fail(f"No such option: {name}. {question}".rstrip())
+    context.fail(f"No such option: {printable(name)}. {question}".rstrip())
 
 
 class HelpfulCommand(TyperCommand):
@@ -241,7 +241,7 @@ class Group(TyperGroup):
         """Find the command; fail with the nearest ones if there is none."""
         name = args[0]
         if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"No such command '{name}'. {did_you_mean(name, self.commands)}".rstrip())
+            ctx.fail(f"No such command '{printable(name)}'. {did_you_mean(name, self.commands)}".rstrip())
         return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
