@@ -57,6 +57,15 @@ SCORES = {
     "rpl": "lsncli.scores.rpl:Rpl",
     "arpl": "lsncli.scores.arpl:Arpl",
     "neglabel": "lsncli.scores.neglabel:NegLabel",
+    "rmds": "lsncli.scores.rmds:Rmds",
+    "proto": "lsncli.scores.proto:Proto",
+    "gen": "lsncli.scores.gen:Gen",
+    "fdbd": "lsncli.scores.fdbd:Fdbd",
+    "she": "lsncli.scores.she:She",
+    "klm": "lsncli.scores.klm:Klm",
+    "nci": "lsncli.scores.nci:Nci",
+    "scale": "lsncli.scores.scale:Scale",
+    "vra": "lsncli.scores.vra:Vra",
 }
 SCORES |= additions("lsncli.scores", SCORES)
 

@@ -46,6 +46,22 @@ def activation_percentile(features: FloatArray, percent: float) -> float:
     return below + (rank - low) * (above - below)
 
 
+def kept_places(activations: Float64Array, percentile: float) -> NDArray[np.intp]:
+    """Return the columns (N, K) of the largest entries of each row, K = D - round(D percentile / 100) >= 1."""
+    dim = activations.shape[1]
+    count = max(1, dim - round(dim * percentile / 100))
+    return np.argpartition(activations, -count, axis=1)[:, -count:]
+
+
+def whole_over_kept(activations: Float64Array, kept: Float64Array) -> Float64Array:
+    """Return min(t / u, D / K) (N, 1), t the sum of |a| over ``activations`` (N, D), u over ``kept`` (N, K)."""
+    total = np.abs(activations).sum(axis=1, keepdims=True)
+    left = np.abs(kept).sum(axis=1, keepdims=True)
+    most = activations.shape[1] / kept.shape[1]
+    ratio: Float64Array = np.minimum(total, left * most) / np.where(left > 0, left, 1.0)
+    return ratio
+
+
 def layer_energy(activations: Float64Array, weights: Float64Array, bias: Float64Array) -> Float64Array:
     """Return log sum_c exp(w_c . a + b_c) (N,) of each row a of ``activations`` (N, D); w (C, D), b (C,)."""
     return log_sum_exp(activations @ weights.T + bias)

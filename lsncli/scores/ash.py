@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from lsncli.errors import UsageError
-from lsncli.scores.activations import between, layer_energy
+from lsncli.scores.activations import between, kept_places, layer_energy, whole_over_kept
 from lsncli.scores.common import check_features, linear_layer
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
@@ -64,16 +64,12 @@ class Ash(Score):
 
 def shaped(activations: Float64Array, form: Form, percentile: float) -> Float64Array:
     """Return a(x) of each row of ``activations`` (N, D) as a new array."""
-    dim = activations.shape[1]
-    count = max(1, dim - round(dim * percentile / 100))
-    where = np.argpartition(activations, -count, axis=1)[:, -count:]
+    where = kept_places(activations, percentile)
     largest = np.take_along_axis(activations, where, axis=1)
-    total = np.abs(activations).sum(axis=1, keepdims=True)
     if form == "b":
-        largest[:] = total / count
+        largest[:] = np.abs(activations).sum(axis=1, keepdims=True) / largest.shape[1]
     elif form == "s":
-        left = np.abs(largest).sum(axis=1, keepdims=True)
-        largest *= np.exp(np.minimum(total, left * dim / count) / np.where(left > 0, left, 1.0))
+        largest *= np.exp(whole_over_kept(activations, largest))
     result = np.zeros_like(activations)
     np.put_along_axis(result, where, largest, axis=1)
     return result

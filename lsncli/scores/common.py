@@ -140,6 +140,14 @@ def unit_chunks(features: FloatArray) -> Iterator[Float64Array]:
         yield unit(features[start : start + CHUNK])
 
 
+def mean_feature(rows: Rows) -> Float64Array:
+    """Return the mean (D,) of the unit features of ``rows``."""
+    total = np.zeros(rows.features.shape[1])
+    for part in unit_chunks(rows.features):
+        total += part.sum(axis=0)
+    return total / len(rows)
+
+
 def negative_cosines(head: Head, features: FloatArray) -> Iterator[Float64Array]:
     """Yield cosines (N, C) with each set of negative prompts. Read-only."""
     if isinstance(head.negative, np.ndarray):

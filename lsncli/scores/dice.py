@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from lsncli.scores.activations import between, layer_energy
-from lsncli.scores.common import check_features, linear_layer, training_rows, unit_chunks
+from lsncli.scores.common import check_features, linear_layer, mean_feature, training_rows
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
 
@@ -42,10 +42,7 @@ class Dice(Score):
         """Return ``kept`` (C, D), bool: the weights that stay."""
         weights, _ = linear_layer(head, "dice")
         rows = training_rows(train, "dice", weights.shape[1])
-        total = np.zeros(weights.shape[1])
-        for part in unit_chunks(rows.features):
-            total += part.sum(axis=0)
-        contribution = total / len(rows) * weights
+        contribution = mean_feature(rows) * weights
         return {"kept": contribution > np.percentile(contribution, self.percentile)}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:

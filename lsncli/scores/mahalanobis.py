@@ -5,23 +5,22 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from lsncli.errors import LsnError
-from lsncli.scores.common import above_rounding, check_features, labelled_chunks, labelled_rows
+from lsncli.scores.common import check_features, labelled_rows
+from lsncli.scores.covariance import Space, class_means, in_space, nearest_mean, whitening
 from lsncli.scores.score import Score, Scorer
-from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, unit
-
-LEAST = 1e-3
-"""The least weight of the identity where a covariance is regularised."""
+from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 
 
 @dataclass(frozen=True)
 class Mahalanobis(Score):
     """S(x) = -min_c (x - mu_c)^T Sigma^-1 (x - mu_c), mu_c the mean of class c; higher = more ID, <= 0.
 
-    Formula: x unit CLIP features (published for raw activations of several layers), Sigma the mean over
-    training features of (x - m)(x - m)^T: with covariance "within" m is the mean of the row's class, with
-    "total", as in MCM's repository, the mean of all rows. The classes are those of the labels; the prompts do
-    not matter.
+    Formula: x *unit* CLIP features, which is the score known as Mahalanobis++ (Mueller and Hein, Mahalanobis++:
+    improving OOD detection via feature normalization, ICML 2025; github.com/mueller-mp/maha-norm). With space
+    "raw" x are features as the model gives them, as first published, of several layers there. Sigma is the
+    mean over training features of (x - m)(x - m)^T: with covariance "within" m is the mean of the row's
+    class, with "total", as in MCM's repository, the mean of all rows. The classes are those of the labels;
+    the prompts do not matter.
 
     Where Sigma is rank-deficient (its smallest eigenvalue is rounding, D x 2.2e-16 of the largest, or less),
     and with fewer than C + 2 D rows, where its inverse is mostly noise, Sigma is regularised: it becomes
@@ -32,10 +31,12 @@ class Mahalanobis(Score):
     Paper: Lee et al., A simple unified framework for detecting out-of-distribution samples and adversarial
     attacks, NeurIPS 2018.
     Source: github.com/pokaxpoka/deep_Mahalanobis_detector; on CLIP, github.com/deeplearning-wisc/MCM.
-    Default: covariance "within", as in the paper; no input perturbation, no ensemble of layers.
+    Default: covariance "within", as in the paper; space "unit", that of Mahalanobis++; no input perturbation,
+    no ensemble of layers.
     """
 
     covariance: Literal["within", "total"] = "within"
+    space: Space = "unit"
 
     NEEDS: ClassVar[frozenset[str]] = frozenset({"train", "labels"})
     PROMPTS: ClassVar[bool] = False
@@ -47,49 +48,18 @@ class Mahalanobis(Score):
         (for "total": no two rows) differ.
         """
         rows = labelled_rows(head, train, "mahalanobis")
-        counts = np.bincount(rows.labels, minlength=len(head.classes))
-        sums = np.zeros((len(counts), rows.features.shape[1]))
-        for part, labels in labelled_chunks(rows):
-            np.add.at(sums, labels, part)
-        means, centre = sums / counts[:, None], sums.sum(axis=0) / len(rows)
+        means, centre = class_means(rows, len(head.classes), self.space)
         around = means if self.covariance == "within" else np.broadcast_to(centre, means.shape)
-        moment = np.zeros((len(centre), len(centre)))
-        fourth = 0.0
-        for part, labels in labelled_chunks(rows):
-            part -= around[labels]
-            moment += part.T @ part
-            fourth += float(((part**2).sum(axis=1) ** 2).sum())
-        values, vectors = np.linalg.eigh(moment / len(rows))  # smallest first
-        if values[-1] <= len(values) * np.finfo(float).eps:  # of unit rows: rounding, and no spread
-            raise LsnError(
-                f"The score 'mahalanobis' needs rows of a class that differ, found {len(rows)} that do not.",
-                "Use more than one training image a class, or covariance=total.",
-            )
-        if len(rows) < len(counts) + 2 * len(values) or not above_rounding(values)[0]:
-            values = _shrunk(values, fourth / len(rows), len(rows))
-        whitening = vectors / np.sqrt(values)
-        return {"centre": centre, "whitening": whitening, "means": (means - centre) @ whitening}
+        hint = "Use more than one training image a class, or covariance=total."
+        white = whitening("mahalanobis", rows, around, self.space, hint=hint)
+        return {"centre": centre, "whitening": white, "means": (means - centre) @ white}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """Return the scorer from the learned means; as many distances at a time as there are classes."""
-        centre, whitening, means = learned["centre"], learned["whitening"], learned["means"]
-        squares = (means**2).sum(axis=1)
+        """Return the scorer from the learned means."""
+        centre, white, means = learned["centre"], learned["whitening"], learned["means"]
 
         def score(features: FloatArray) -> Float64Array:
             check_features(features, len(centre))
-            white = (unit(features) - centre) @ whitening
-            nearest = (squares - 2 * (white @ means.T)).argmin(axis=1)
-            distance: Float64Array = ((white - means[nearest]) ** 2).sum(axis=1)
-            return -distance
+            return -nearest_mean((in_space(features, self.space) - centre) @ white, means)
 
         return score
-
-
-def _shrunk(values: Float64Array, fourth: float, rows: int) -> Float64Array:
-    """Shrink eigenvalues (D,) by Ledoit and Wolf for ``rows`` rows x; ``fourth`` is the mean ||x||^4."""
-    mean, energy = values.mean(), (values**2).sum()
-    noise = (fourth - energy) / rows  # expected squared error of the covariance, and
-    spread = energy - len(values) * mean**2  # its squared distance from a multiple of the identity
-    weight = float(np.clip(noise / spread, LEAST, 1.0)) if spread > 0 else 1.0
-    shrunk: Float64Array = (1 - weight) * values + weight * mean
-    return shrunk

@@ -17,8 +17,8 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 class NnGuide(Score):
     """S(x) = E(x) * mean_b(E(b) cos(x, b)), b the k training features with the largest E(b) cos(x, b).
 
-    Formula: guidance times energy E(x) = logsumexp(l(x)), l = W x + b the logits of unit features x; higher =
-    more ID. The energy of text heads is near 100 times the largest cosine, above zero. A linear probe's may
+    Formula: guidance times energy E(x) = logsumexp(l(x)), l = W x + b the logits of unit features x;
+    higher = more ID. The energy of text heads is near 100 times the largest cosine, above zero. A linear probe's may
     be negative; as published, nothing guards the sign, and the product of two negative energies counts as ID.
 
     ``fraction`` of the training rows is the bank (OpenOOD: alpha = 0.01 with k = 100): rows at even

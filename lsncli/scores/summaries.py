@@ -27,5 +27,14 @@ SUMMARIES = {
     "rpl": "distance to reciprocal points",
     "arpl": "angle to reciprocal points",
     "neglabel": "class against other words",
+    "rmds": "nearest class against all",
+    "proto": "cosine with the class means",
+    "gen": "entropy of class probabilities",
+    "fdbd": "distance to class boundaries",
+    "she": "fit to images of the class",
+    "klm": "class probabilities, if typical",
+    "nci": "class weights, from the mean",
+    "scale": "energy, scaled by activations",
+    "vra": "energy, both ends cut",
 }
 """By the name of the score; at most 31 characters, so that a row of ``lsn methods`` fits 80."""

@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import reference_vectors
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from lsncli.errors import LsnError
 from lsncli.metrics import auroc
 from lsncli.scores import load_score, ready
-from lsncli.scores.mahalanobis import LEAST, Mahalanobis
+from lsncli.scores.covariance import LEAST
+from lsncli.scores.mahalanobis import Mahalanobis
 from lsncli.types import Head, Rows, unit
 
 
@@ -47,6 +49,23 @@ def test_scores_equal_loops_over_classes(head, features, train, covariance):
     assert ready(Mahalanobis(covariance), head, train)(features) == pytest.approx(expected, rel=1e-9)
 
 
+def test_published_values_are_reproduced():
+    """Mahalanobis++, and the same of raw features; both with a covariance of full rank."""
+    reference_vectors.check("mahalanobis", [-56.69396778, -15.73577365, -37.29016848, -33.54210798])
+    raw = [-22.54487961, -20.06004304, -43.05467777, -56.21605299]
+    reference_vectors.check("mahalanobis", raw, space="raw")
+
+
+@pytest.mark.parametrize("covariance", ["within", "total"])
+def test_raw_scores_do_not_depend_on_the_coordinates(head, features, train, covariance):
+    rng = np.random.default_rng(6)
+    turn, shift = rng.normal(size=(12, 12)), 5 * rng.normal(size=12)
+    moved = Rows(train.features.astype(float) @ turn + shift, train.labels)
+    found = ready(Mahalanobis(covariance, "raw"), head, moved)(features.astype(float) @ turn + shift)
+    expected = ready(Mahalanobis(covariance, "raw"), head, train)(features)
+    assert found == pytest.approx(expected, rel=1e-8)
+
+
 @pytest.mark.parametrize("covariance", ["within", "total"])
 def test_the_prompts_do_not_matter(head, features, train, covariance):
     linear = Head(head.classes, np.random.default_rng(1).normal(size=(7, 12)), 1.0, None, np.arange(7.0))
@@ -75,7 +94,7 @@ def test_training_rows_are_at_a_mean_distance_of_the_dimension_from_their_own_me
 
 def test_many_rows_are_learned_from_in_chunks(head, features, train, monkeypatch):
     whole = ready(Mahalanobis(), head, train)(features)
-    monkeypatch.setattr("lsncli.scores.common.CHUNK", 7)
+    monkeypatch.setattr("lsncli.scores.covariance.CHUNK", 7)
     assert ready(Mahalanobis(), head, train)(features) == pytest.approx(whole, rel=1e-10)
 
 
