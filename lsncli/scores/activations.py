@@ -47,14 +47,14 @@ def activation_percentile(features: FloatArray, percent: float) -> float:
 
 
 def kept_places(activations: Float64Array, percentile: float) -> NDArray[np.intp]:
-    """Return the columns (N, K) of the largest entries of each row, K = D - round(D percentile / 100) >= 1."""
+    """Return the columns (N, K) of the largest entries of a row, K = D - round(D percentile / 100) >= 1."""
     dim = activations.shape[1]
     count = max(1, dim - round(dim * percentile / 100))
     return np.argpartition(activations, -count, axis=1)[:, -count:]
 
 
 def whole_over_kept(activations: Float64Array, kept: Float64Array) -> Float64Array:
-    """Return min(t / u, D / K) (N, 1), t the sum of |a| over ``activations`` (N, D), u over ``kept`` (N, K)."""
+    """Return min(t / u, D / K) (N, 1), t the sum of |a| in a row of ``activations``, u in one of ``kept``."""
     total = np.abs(activations).sum(axis=1, keepdims=True)
     left = np.abs(kept).sum(axis=1, keepdims=True)
     most = activations.shape[1] / kept.shape[1]

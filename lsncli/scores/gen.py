@@ -48,6 +48,7 @@ class Gen(Score):
                 odds = np.partition(odds, -1 - count, axis=1)[:, odds.shape[1] - count :]
             probability = odds / (1 + others)[:, None]
             entropy: Float64Array = ((probability * (1 - probability)) ** self.gamma).sum(axis=1)
-            return -(entropy + (others / (1 + others) ** 2) ** self.gamma)
+            entropy += (others / (1 + others) ** 2) ** self.gamma
+            return -entropy
 
         return score

@@ -15,12 +15,11 @@ LEAST = 1e-300
 
 @dataclass(frozen=True)
 class Klm(Score):
-    """S(x) = -min_k KL(p(x) || q_k), q_k the typical class probabilities where k is predicted; higher = more ID.
+    """Divergence of the class probabilities from the nearest typical ones; higher = more ID, <= 0.
 
-    Formula: p(x) is the softmax of the logits of x, q_k its mean over training rows whose largest logit is
-    that of k, KL(p || q) = sum_c p_c log(p_c / q_c); the score is zero or less. A class that no row is
-    predicted as has no q_k and is left out. (OpenOOD stores a one-hot q_k, whose KL is infinite.) Labels are
-    not used.
+    Formula: S(x) = -min_k sum_c p_c log(p_c / q_kc), p the softmax of the logits of x, q_k its mean over the
+    training rows that are predicted as class k. A class that no row is predicted as has no q_k and is left
+    out. (OpenOOD stores a one-hot q_k, whose divergence is infinite.) Labels are not used.
 
     The q_k are C x C numbers, 8 MB at 1,000 classes.
 

@@ -15,12 +15,12 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 class Mahalanobis(Score):
     """S(x) = -min_c (x - mu_c)^T Sigma^-1 (x - mu_c), mu_c the mean of class c; higher = more ID, <= 0.
 
-    Formula: x *unit* CLIP features, which is the score known as Mahalanobis++ (Mueller and Hein, Mahalanobis++:
-    improving OOD detection via feature normalization, ICML 2025; github.com/mueller-mp/maha-norm). With space
-    "raw" x are features as the model gives them, as first published, of several layers there. Sigma is the
-    mean over training features of (x - m)(x - m)^T: with covariance "within" m is the mean of the row's
-    class, with "total", as in MCM's repository, the mean of all rows. The classes are those of the labels;
-    the prompts do not matter.
+    Formula: x are *unit* CLIP features. This is the score known as Mahalanobis++ (Mueller and Hein,
+    Mahalanobis++: improving OOD detection via feature normalization, ICML 2025,
+    github.com/mueller-mp/maha-norm). With space "raw" x are features as the model gives them, as first
+    published, of several layers there. Sigma is the mean over training features of (x - m)(x - m)^T: with
+    covariance "within" m is the mean of the row's class, with "total", as in MCM's repository, the mean of
+    all rows. The classes are those of the labels; the prompts do not matter.
 
     Where Sigma is rank-deficient (its smallest eigenvalue is rounding, D x 2.2e-16 of the largest, or less),
     and with fewer than C + 2 D rows, where its inverse is mostly noise, Sigma is regularised: it becomes

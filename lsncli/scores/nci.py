@@ -18,11 +18,11 @@ LEAST = 1e-9
 class Nci(Score):
     """Projection of the centred feature on the weights of the predicted class; higher = more ID.
 
-    Formula: S(x) = w_k . (x - m) / ||x - m|| + alpha ||x||_1, w_k the weights of the predicted class (s t_k for
-    text heads), m the mean training feature. After long training features of a class lie along its weights
-    (neural collapse), and OOD features near the mean. Published for raw activations; here x are unit features,
-    so the last term, meant to find short features, only says how evenly x is spread over its entries. At
-    CLIP's scale it hardly counts.
+    Formula: S(x) = w_k . (x - m) / ||x - m|| + alpha ||x||_1, w_k the weights of the predicted class (s t_k
+    for text heads), m the mean training feature. After long training the features of a class lie along its
+    weights (neural collapse), and OOD features near the mean. Published for raw activations; here x are unit
+    features, so the last term, meant to find short features, only says how evenly x is spread over its
+    entries. At CLIP's scale it hardly counts.
 
     Paper: Liu and Qin, Detecting out-of-distribution through the lens of neural collapse, CVPR 2025.
     Source: github.com/Jingkang50/OpenOOD, openood/postprocessors/nci_postprocessor.py.
@@ -53,6 +53,7 @@ class Nci(Score):
             about = rows - learned["mean"]
             distance = np.maximum(np.linalg.norm(about, axis=1), LEAST)
             found: Float64Array = (nearest * about).sum(axis=1) / distance
-            return found + self.alpha * np.abs(rows).sum(axis=1)
+            found += self.alpha * np.abs(rows).sum(axis=1)
+            return found
 
         return score

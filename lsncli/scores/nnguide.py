@@ -18,8 +18,9 @@ class NnGuide(Score):
     """S(x) = E(x) * mean_b(E(b) cos(x, b)), b the k training features with the largest E(b) cos(x, b).
 
     Formula: guidance times energy E(x) = logsumexp(l(x)), l = W x + b the logits of unit features x;
-    higher = more ID. The energy of text heads is near 100 times the largest cosine, above zero. A linear probe's may
-    be negative; as published, nothing guards the sign, and the product of two negative energies counts as ID.
+    higher = more ID. The energy of text heads is near 100 times the largest cosine, above zero. A linear
+    probe's may be negative; as published, nothing guards the sign, and the product of two negative energies
+    counts as ID.
 
     ``fraction`` of the training rows is the bank (OpenOOD: alpha = 0.01 with k = 100): rows at even
     distances instead of a random draw, so that rows stored class by class give every class its share.

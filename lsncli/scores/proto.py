@@ -14,8 +14,8 @@ class Proto(Score):
     """The cosine of an image with the nearest class mean of training images; higher = more ID.
 
     Formula: S(x) = max_c cos(x, mu_c), mu_c the mean of the unit features of class c. With form "softmax",
-    S(x) = max_c softmax_c(cos(x, mu_c) / tau), which is ``mcm`` with images in place of texts. The classes are
-    those of the labels; the prompts do not matter.
+    S(x) = max_c softmax_c(cos(x, mu_c) / tau), which is ``mcm`` with images in place of texts. The classes
+    are those of the labels; the prompts do not matter.
 
     Paper: Bitterwolf et al., In or out? Fixing ImageNet out-of-distribution detection evaluation, ICML 2023,
     as "Cosine" and, with the softmax, "RCos".

@@ -17,9 +17,9 @@ class Rmds(Score):
 
     Formula: S(x) = -min_c (d_c(x) - d_0(x)), d_c(x) = (x - mu_c)^T Sigma^-1 (x - mu_c) the distance of
     ``mahalanobis`` under the covariance within classes, d_0(x) = (x - m)^T Sigma_0^-1 (x - m) that from the
-    mean m of all rows under the covariance of all rows. What makes an image unusual among all classes cancels.
-    The classes are those of the labels; the prompts do not matter. Both covariances are regularised where
-    rows are few, as in ``mahalanobis``.
+    mean m of all rows under the covariance of all rows. What makes an image unusual among all classes
+    cancels. The classes are those of the labels; the prompts do not matter. Both covariances are regularised
+    where rows are few, as in ``mahalanobis``.
 
     Paper: Ren et al., A simple fix to Mahalanobis distance for improving near-OOD detection, ICML workshop
     2021.

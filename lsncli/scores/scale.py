@@ -15,8 +15,8 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 class Scale(Score):
     """Energy of a feature that is lengthened as ``ash`` does, with no activation removed; higher = more ID.
 
-    Formula: S(x) = log sum_c exp(e^(r(x)) w_c . x + b_c), r(x) = min(t / u, D / K), t = sum_d |x_d|, and u that
-    sum over the K = D - round(D percentile / 100) largest entries of x (at least one).
+    Formula: S(x) = log sum_c exp(e^(r(x)) w_c . x + b_c), r(x) = min(t / u, D / K), t = sum_d |x_d|, and u
+    that sum over the K = D - round(D percentile / 100) largest entries of x (at least one).
 
     Signed features: published for activations after a ReLU, here entries of *unit* CLIP features. As in
     ``ash``, "largest" is by value and both sums are of absolute values, the same as published where no entry

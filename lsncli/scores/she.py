@@ -14,12 +14,12 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, un
 class She(Score):
     """S(x) = x . p_k, p_k the stored pattern of the predicted class k; higher = more ID, in [-1, 1].
 
-    Formula: p_c is the mean of the unit features of class c that ``head`` predicts as c; unlike ``proto``, k is
-    the class that the head predicts, and p_k is not scaled to length one. A class none of whose training
-    images is predicted right has the mean of all of them; as published it would be 0/0.
+    Formula: p_c is the mean of the unit training features of class c that the head predicts as c. Unlike in
+    ``proto``, k is the class that the head predicts, and p_k is not scaled to length one. A class none of
+    whose training images is predicted right has the mean of all of them; as published it would be 0/0.
 
-    Paper: Zhang et al., Out-of-distribution detection based on in-distribution data patterns memorization with
-    modern Hopfield energy, ICLR 2023.
+    Paper: Zhang et al., Out-of-distribution detection based on in-distribution data patterns memorization
+    with modern Hopfield energy, ICLR 2023.
     Source: github.com/Jingkang50/OpenOOD, openood/postprocessors/she_postprocessor.py, on raw activations.
     Default: no settings; theirs is the inner product, too.
     """

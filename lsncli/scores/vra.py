@@ -16,14 +16,14 @@ from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows, un
 class Vra(Score):
     """Energy of features whose smallest and largest activations are cut; higher = more ID.
 
-    Formula: S(x) = log sum_c exp(w_c . min(max(x, a), b) + b_c), minimum and maximum taken entry by entry, a and
-    b the ``low``-th and ``high``-th percentile of all N x D training activations, exact however many rows
-    there are. It is ``react`` with a second side, as in OpenOOD. (The paper sets activations below a to zero,
-    which after a ReLU is nearly the same.)
+    Formula: S(x) = log sum_c exp(w_c . min(max(x, a), b) + b_c), minimum and maximum taken entry by entry,
+    a and b the ``low``-th and ``high``-th percentile of all N x D training activations, exact however many
+    rows there are. It is ``react`` with a second side, as in OpenOOD. (The paper sets activations below a to
+    zero, which after a ReLU is nearly the same.)
 
     Signed features: published for activations after a ReLU, here entries of *unit* CLIP features, so a is
-    negative and strong negative entries are cut as strong positive ones are. The clipped feature is not scaled
-    back to length one, so logits of text heads are no longer cosines.
+    negative and strong negative entries are cut as strong positive ones are. The clipped feature is not
+    scaled back to length one, so logits of text heads are no longer cosines.
 
     Paper: Xu et al., VRA: variational rectified activation for out-of-distribution detection, NeurIPS 2023.
     Source: github.com/Jingkang50/OpenOOD, openood/postprocessors/vra_postprocessor.py.

@@ -34,9 +34,7 @@ def naive(head, features, train, divisor, same=0.0):
         logits = naive_logits(weights, bias, x)
         k = logits.index(max(logits))
         apart = [math.dist(weights[k], w) for w in weights]
-        total = math.fsum(
-            (logits[k] - value) / a for value, a in zip(logits, apart, strict=True) if a > same
-        )
+        total = math.fsum((logits[k] - value) / a for value, a in zip(logits, apart, strict=True) if a > same)
         found.append(total / (math.dist(x, mean) if divisor == "mean" else 1.0))
     return found
 

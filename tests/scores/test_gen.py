@@ -55,7 +55,7 @@ def test_equal_probabilities_give_the_closed_form(classes):
 
 @given(apart=st.floats(0, 300))
 def test_of_two_classes_the_probability_of_the_other_is_not_lost(apart):
-    """p (1 - p) = 1 / (2 + 2 cosh d); 1 - p is zero in float64 from d = 37 on, CLIP's logits are up to 200."""
+    """p (1 - p) = 1 / (2 + 2 cosh d). A plain 1 - p is zero from d = 37 on; CLIP's d are up to 200."""
     head = Head(("a", "b"), np.array([[1.0, 0.0], [0.0, 0.0]]), scale=apart)
     expected = -2 / (2 + 2 * math.cosh(apart)) ** 0.1
     assert ready(Gen(), head)(np.array([[1.0, 0.0]])) == pytest.approx([expected], rel=1e-10)

@@ -1,4 +1,4 @@
-"""KL matching against loops and published values, classes nobody is predicted as, and probabilities of zero."""
+"""KL matching against loops and published values, classes never predicted, and probabilities of zero."""
 
 import math
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_the_only_training_image_of_a_predicted_class_is_typical_of_it():
     found = ready(Klm(), head, some)(np.concatenate([np.eye(12)[:5], np.eye(12)[11:]]))
     assert found[:5] == pytest.approx(np.zeros(5), abs=1e-15)
     e = math.exp(3.0)
-    uniform = math.log(e + 4) - math.log(5) - 3 / 5  # KL of equal probabilities from (e, 1, 1, 1, 1) / (e + 4)
+    uniform = math.log(e + 4) - math.log(5) - 3 / 5  # from (e, 1, 1, 1, 1) / (e + 4)
     assert found[5] == pytest.approx(-uniform, rel=1e-12)
 
 
