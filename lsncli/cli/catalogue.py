@@ -193,12 +193,12 @@ def models(
     Prompts are computed in a fast or a plain way; both are exact. The fast one shares and skips work where
     the text encoder is CLIP's own.
     """
-    from lsncli.backbones import BACKBONES
+    from lsncli.backbones import BACKBONES, USUAL
 
     if all or pattern or weights:
         kinds = _list_all(pattern, weights, format, output, wide)
     else:
-        kinds = list(BACKBONES)
+        kinds = [kind for kind in BACKBONES if kind not in ("mini", USUAL)]  # those two are in the table
         _list_recommended(format, output, wide, quiet)
     for kind in kinds:
         say(f"{kind}: {BACKBONES[kind].about}", quiet=quiet)

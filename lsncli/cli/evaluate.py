@@ -249,8 +249,12 @@ def columns(people: bool, costs: bool, intervals: IntervalName | None, failures:
     if not people:
         ends = [Column(f"{metric}_{end}", "") for metric in bounded for end in ("low", "high")]
         return [*COLUMNS, *extra, *ends, *COUNTS, *(ERROR if failures else [])]
-    extra = extra + [Column(f"{metric}_interval", f"{metric.upper()} 95 %") for metric in bounded]
-    return [*COLUMNS, *extra]
+    shown = []
+    for column in COLUMNS:
+        shown.append(column)
+        if column.key in bounded:
+            shown.append(Column(f"{column.key}_interval", f"{column.key.upper()} 95 %"))
+    return [*shown, *extra]
 
 
 def with_short_labels(rows: "list[dict[str, object]]") -> "list[dict[str, object]]":

@@ -76,8 +76,7 @@ def print_explanation(
         return
     with target(output, format_name) as file:
         for number, table in enumerate(titled_tables(explanation, reasons, files)):
-            if form.heading:
-                file.write("\n" * bool(number) + form.heading(table.title))
+            file.write("\n" * bool(number) + (form.heading(table.title) if form.heading else ""))
             form.write(table.rows, table.columns, file, table.title)
 
 

@@ -86,6 +86,8 @@ def render(
         columns = [column for column in columns if not column.detail]
     with target(output, format_name) as file:
         form.write(rows, columns, file, title)
+        if form.narrow and output is None and out.is_terminal:
+            file.write("\n")  # between the table and remarks
 
 
 def columns_with_values(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:

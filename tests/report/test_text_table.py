@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from table_reader import WIDTHS, check_table
 
-from lsncli.report import text_table
-from lsncli.report.formats import Column
+from lsncli.report import formats, text_table
+from lsncli.report.formats import Column, render
 from lsncli.report.text_table import fold, text_column, write_table
 
 COLUMNS = [
@@ -126,3 +126,12 @@ def test_styles_are_for_terminals(monkeypatch, no_color: bool, ood: str) -> None
     plain = io.StringIO()
     write_table(ROWS, COLUMNS, plain, "")
     assert "\x1b" not in plain.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_empty_line_separates_a_table_from_remarks_on_a_terminal(monkeypatch, terminal) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
+    monkeypatch.setattr(formats, "out", screen)
+    monkeypatch.setattr(text_table, "out", screen)
+    render(ROWS, COLUMNS, "table")
+    assert screen.file.getvalue().endswith("\n\n") == terminal  # type: ignore[attr-defined]
