@@ -363,3 +363,30 @@ def test_the_example_runs(folder, tiny_model, tmp_path, monkeypatch, capsys) -> 
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE)])
     with pytest.raises(SystemExit, match=r"score_folder\.py IMAGES GOOD"):
         runpy.run_path(str(EXAMPLE), run_name="__main__")
+
+
+def test_one_image_costs_one_row_of_the_image_tower(detector, folder, monkeypatch) -> None:
+    """No batch is padded: counted where pixels enter the tower, whatever computes it."""
+    forwards = type(detector.backbone.forwards)
+    get, rows = forwards.get, []
+
+    def counting(self, *arguments):
+        forward = get(self, *arguments)
+
+        def count(pixels):
+            rows.append(len(pixels))
+            return forward(pixels)
+
+        return count
+
+    monkeypatch.setattr(forwards, "get", counting)
+    file = next(one.path for one in detector.score(folder) if one.error is None)
+    rows.clear()
+    wide = replace(detector, batch_size=16)
+    for images in (file, [file], [Image.open(file)], np.array(Image.open(file))[None]):
+        (verdict,) = wide.score(images)
+        assert verdict.error is None
+        assert rows == [1]
+        rows.clear()
+    list(wide.stream([file] * 17))
+    assert rows == [16, 1]

@@ -265,6 +265,11 @@ class TestExitCodes:
 class TestErrors:
     """One sentence and what to do next; a traceback for those who ask."""
 
+    @pytest.fixture(autouse=True)
+    def imported(self) -> None:
+        """Import what takes ``list_splits`` by name, so that none keeps one that a test replaced."""
+        import lsncli.evaluation.evaluate  # noqa: F401
+
     @pytest.fixture
     def broken(self, monkeypatch) -> None:
         def explode(*_: object, **__: object) -> None:
