@@ -34,6 +34,7 @@ DIRECT = {
     "images/tar_stream.py: os.write",
     "images/decode_process.py: TemporaryFile",  # pixels, without a name
     "console.py: open",  # a copy of stderr, and /dev/null
+    "console.py: os.open",  # /dev/null
     "methods/prepared.py: write_text",  # of /proc
     "detection/file_moves.py: open",  # a descriptor of Folder.writing
 }
