@@ -7,7 +7,7 @@ from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import mask_credentials
 from lsncli.detection.calibrate import recalibrated
-from lsncli.detection.detect import Verdict, detect, detect_function, load_scorer
+from lsncli.detection.detect import DetectFunction, Verdict, detect, detect_function, load_scorer
 from lsncli.detection.drift import Drift, ImageSample
 from lsncli.detection.in_memory import Picture, load_pictures
 from lsncli.detection.zero_shot import checked_names, zero_shot_detector
@@ -269,6 +269,14 @@ class Detector:
         """Write the detector, as `lsn score` and ``load`` read it. Raises LsnError if that fails."""
         artefact.save_detector(Path(path), self.stored)
 
+    def _verdicts_of(self, device: str) -> DetectFunction:
+        """Return the function that makes verdicts of features; it is kept, as images may come one by one."""
+        stored, kept_device, kept = self.__dict__.get("_kept", (None, "", None))
+        if kept is None or stored is not self.stored or kept_device != device:
+            kept = detect_function(self.stored, lambda: self.backbone, device)
+            self.__dict__["_kept"] = (self.stored, device, kept)
+        return cast(DetectFunction, kept)
+
     def _verdicts(self, images: Images, backbone: Backbone) -> Iterator[Verdict]:
         device = pick_device(self.device)
         size, workers = images_at_once(self.batch_size, self.device), threads(self.workers)
@@ -282,7 +290,7 @@ class Detector:
             ):
                 yield from verdicts
             return
-        verdicts_of = detect_function(self.stored, lambda: backbone, str(device))
+        verdicts_of = self._verdicts_of(str(device))
         for paths, pixels in load_pictures(images, backbone.preprocess, batch_size=size, workers=workers):
             batch = encode_batch(pixels, backbone)
             by_key = {

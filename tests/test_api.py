@@ -390,3 +390,20 @@ def test_one_image_costs_one_row_of_the_image_tower(detector, folder, monkeypatc
         rows.clear()
     list(wide.stream([file] * 17))
     assert rows == [16, 1]
+
+
+def test_what_is_kept_between_calls_follows_the_detector(detector, folder, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(
+        api, "detect_function", lambda *given: made.append(given) or detect.detect_function(*given)
+    )
+    file = next(one.path for one in detector.score(folder) if one.error is None)
+    other = replace(detector)
+    for _ in range(3):
+        (before,) = other.score([file])
+    assert len(made) == 1
+    threshold = replace(other.stored.threshold, gamma=before.score + 1)
+    other.stored = replace(other.stored, threshold=threshold)
+    (after,) = other.score([file])
+    assert (len(made), after.is_ood, after.threshold) == (2, True, before.score + 1)
+    assert pickle.loads(pickle.dumps(other)).score([file])[0].is_ood

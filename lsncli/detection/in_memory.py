@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ def load_pictures(
 ) -> Iterator[tuple[Paths, Batch]]:
     """Yield batches of pixels; decode only the next batch ahead, and read no more of ``pictures``.
 
+    A single picture is decoded by the calling thread: to start others takes longer than to resize it.
     Raises TypeError for an object that is not an image and for a single image in place of several, UsageError
     if the time limit of images (LSN_IMAGE_TIMEOUT) is not a number.
     """
@@ -43,6 +44,12 @@ def load_pictures(
         raise TypeError(f"Expected several images, or a path of them, found {type(pictures).__name__}.")
     remaining, numbers = iter(pictures), count()
     allowed_image_seconds()
+    first = [_checked(picture) for picture in islice(remaining, 2)]
+    if len(first) == 1:
+        paths = {"0": first[0] if isinstance(first[0], str) else None}
+        yield paths, _batch(("0",), [_pixels(first[0], preprocess)])
+        return
+    remaining = chain(first, remaining)
     with decode_process.threads(workers, "lsn-images") as pool:
 
         def submit_batch() -> tuple[Paths, list[Future[torch.Tensor | str]]]:

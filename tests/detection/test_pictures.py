@@ -135,3 +135,18 @@ def test_what_is_not_several_of_anything_is_refused(wrong) -> None:
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(TypeError, match="found bytes"):
         next(load_pictures([b"abc"], tensor, batch_size=1, workers=1))
+
+
+def test_a_single_picture_starts_no_thread(monkeypatch) -> None:
+    class Started(Exception):
+        pass
+
+    def start(*_: object) -> None:
+        raise Started
+
+    monkeypatch.setattr("lsncli.images.decode_process.threads", start)
+    picture = Image.new("RGB", (8, 8), "red")
+    (one,) = load_pictures(iter([picture]), tensor, batch_size=4, workers=2)
+    assert (one[0], len(one[1].pixels)) == ({"0": None}, 1)
+    with pytest.raises(Started):
+        list(load_pictures([picture, picture], tensor, batch_size=4, workers=2))
