@@ -57,16 +57,6 @@ def whitening(
     return inverse_root
 
 
-def nearest_mean(white: Float64Array, means: Float64Array) -> Float64Array:
-    """Return the squared distance (N,) of each whitened row (N, D) from the nearest of ``means`` (C, D).
-
-    As many distances at a time as there are classes; that to the nearest is taken from the difference.
-    """
-    nearest = ((means**2).sum(axis=1) - 2 * (white @ means.T)).argmin(axis=1)
-    distance: Float64Array = ((white - means[nearest]) ** 2).sum(axis=1)
-    return distance
-
-
 def _chunks(rows: Rows, space: Space) -> Iterator[tuple[Float64Array, Labels]]:
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)

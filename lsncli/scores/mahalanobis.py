@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from lsncli.scores.common import check_features, labelled_rows
-from lsncli.scores.covariance import Space, class_means, in_space, nearest_mean, whitening
+from lsncli.scores.covariance import Space, class_means, in_space, whitening
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
 
@@ -55,11 +55,15 @@ class Mahalanobis(Score):
         return {"centre": centre, "whitening": white, "means": (means - centre) @ white}
 
     def scorer(self, head: Head, learned: LearnedArrays, device: str = "cpu") -> Scorer:
-        """Return the scorer from the learned means."""
+        """Return the scorer from the learned means; as many distances at a time as there are classes."""
         centre, white, means = learned["centre"], learned["whitening"], learned["means"]
+        squares = (means**2).sum(axis=1)
 
         def score(features: FloatArray) -> Float64Array:
             check_features(features, len(centre))
-            return -nearest_mean((in_space(features, self.space) - centre) @ white, means)
+            rows = (in_space(features, self.space) - centre) @ white
+            nearest = (squares - 2 * (rows @ means.T)).argmin(axis=1)
+            distance: Float64Array = ((rows - means[nearest]) ** 2).sum(axis=1)
+            return -distance
 
         return score

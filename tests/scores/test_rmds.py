@@ -24,15 +24,15 @@ def naive(features, train, classes, space, shrink=False):
     means = [np.mean([x for x, c in zip(rows, train.labels, strict=True) if c == k], axis=0) for k in classes]
     total = sum(rows) / len(rows)
 
-    def inverse(centred):
-        sigma = sum(np.outer(x, x) for x in centred) / len(centred)
-        if shrink:
-            weight = max(ledoit_wolf_shrinkage(np.array(centred), assume_centered=True), 1e-3)
-            sigma = (1 - weight) * sigma + weight * np.trace(sigma) / len(sigma) * np.eye(len(sigma))
-        return np.linalg.inv(sigma)
-
-    within = inverse([x - means[c] for x, c in zip(rows, train.labels, strict=True)])
-    background = inverse([x - total for x in rows])
+    centred = [x - means[c] for x, c in zip(rows, train.labels, strict=True)]
+    sigma = sum(np.outer(x, x) for x in centred) / len(rows)
+    background = sum(np.outer(x - total, x - total) for x in rows) / len(rows)
+    if shrink:
+        weight = max(ledoit_wolf_shrinkage(np.array(centred), assume_centered=True), 1e-3)
+        mended = (1 - weight) * sigma + weight * np.trace(sigma) / len(sigma) * np.eye(len(sigma))
+        background = mended + (background - sigma)  # what is between classes stays as it is
+        sigma = mended
+    within, background = np.linalg.inv(sigma), np.linalg.inv(background)
     return [
         (x - total) @ background @ (x - total) - min((x - m) @ within @ (x - m) for m in means)
         for x in place(features, space)
@@ -57,6 +57,20 @@ def test_few_rows_take_the_estimate_of_ledoit_and_wolf(head, features, train, sp
     few = Rows(train.features[:rows], np.arange(rows, dtype=np.int32) % 7)
     expected = naive(features, few, range(7), space, shrink=True)
     assert ready(Rmds(space), head, few)(features) == pytest.approx(expected, rel=1e-9)
+
+
+def test_directions_without_training_rows_do_not_count():
+    """As in a real tower whose features lie in a plane; two separate estimates would favour such images."""
+    rng = np.random.default_rng(8)
+    labels = np.repeat(np.arange(5, dtype=np.int32), 40)
+    rows = np.zeros((200, 30))
+    rows[:, :20] = rng.normal(size=(5, 20))[labels] + 0.3 * rng.normal(size=(200, 20))
+    rows[:, 20:25] = 1e-3 * rng.normal(size=(200, 5))
+    train = Rows(rows, labels)
+    scorer = ready(Rmds("raw"), Head(tuple("abcde"), np.eye(5, 30)), train)
+    outside = rows[:10].copy()
+    outside[:, 25:] += 10.0
+    assert scorer(outside) == pytest.approx(scorer(rows[:10]), rel=1e-9)
 
 
 @each_space
