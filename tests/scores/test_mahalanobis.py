@@ -170,6 +170,16 @@ def test_rows_of_each_class_that_are_all_equal_are_refused(head, train):
     assert np.isfinite(ready(Mahalanobis("total"), head, once)(train.features)).all()
 
 
+@pytest.mark.parametrize("length", [1e-9, 1e9])
+def test_whether_raw_rows_differ_does_not_depend_on_their_length(head, features, train, length):
+    rows = Rows(length * train.features.astype(float), train.labels)
+    found = ready(Mahalanobis(space="raw"), head, rows)(length * features.astype(float))
+    assert found == pytest.approx(ready(Mahalanobis(space="raw"), head, train)(features), rel=1e-9)
+    same = Rows(np.repeat(rows.features[:7], 3, axis=0), np.repeat(np.arange(7, dtype=np.int32), 3))
+    with pytest.raises(LsnError, match="rows of a class that differ, found 21 that do not"):
+        ready(Mahalanobis(space="raw"), head, same)
+
+
 def test_a_class_without_rows_is_refused(head, train):
     some = Rows(train.features, np.where(train.labels == 3, 2, train.labels).astype(np.int32))
     with pytest.raises(LsnError, match="rows of every class, and 'd' has none"):
