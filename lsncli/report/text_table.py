@@ -8,10 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.box import Box
 from rich.cells import cell_len, chop_cells
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from lsncli.console import Terminal, err, out, printable
@@ -23,8 +21,6 @@ FOLD = 16
 """Words longer than this are folded in wide columns, such as those of paths, before the table is."""
 TIGHT = 8
 """Words longer than this are folded if even the blocks of a folded table are too wide otherwise."""
-RULED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")
-"""A rule under the title of each column, and no other line."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def print_columns(console: Console, columns: Sequence[TextColumn], sections: Col
     for number, block in enumerate(blocks):
         if number:
             console.print()
-        console.print(_grid(block, sections), soft_wrap=False)
+        console.print(_block(block, sections), end="", soft_wrap=True)
     if not blocks:
         for line in _records(columns):
             console.print(line, soft_wrap=False)
@@ -140,11 +136,12 @@ def _pack(columns: Sequence[TextColumn], smallest: Mapping[int, int], room: int)
 def _widths(block: Sequence[TextColumn], smallest: Mapping[int, int], room: int) -> Widths:
     """Share the room: texts first, then titles of numbers; the widest columns give way."""
     widths = [smallest[id(column)] for column in block]
+    natural = [column.natural for column in block]
     for right in (False, True):
         indices = [index for index, column in enumerate(block) if column.right == right]
         free = room - _total(widths)
         while free > 0:
-            growing = [index for index in indices if widths[index] < block[index].natural]
+            growing = [index for index in indices if widths[index] < natural[index]]
             if not growing:
                 break
             widths[min(growing, key=lambda index: widths[index])] += 1
@@ -158,24 +155,47 @@ def _total(widths: Iterable[int]) -> int:
     return sum(listed) + GAP * (len(listed) - 1)
 
 
-def _grid(block: Widths, sections: Collection[int]) -> Table:
-    grid = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    for column, size in block:
-        grid.add_column(
-            column.title, justify="right" if column.right else "left", width=size, overflow="fold"
-        )
-    wrapped = [
-        column.cells if column.right else [wrap_cell(cell, size) for cell in column.cells]
-        for column, size in block
-    ]
-    for index, cells in enumerate(zip(*wrapped, strict=True)):
-        grid.add_row(*cells, end_section=index in sections)
-    return grid
+def _block(block: Widths, sections: Collection[int]) -> Text:
+    """Return a block as text: rich's own tables take milliseconds a row."""
+    text = Text()
+    titles = [wrap_cell(column.title, size).split("\n") for column, size in block]
+    height = max(map(len, titles))
+    below = [[Text()] * (height - len(lines)) + list(lines) for lines in titles]
+    for line in range(height):
+        _add_line(text, block, [lines[line] for lines in below], "bold")
+    rules = [Text("─" * (size + GAP - 1)) for _, size in block[:-1]] + [Text("─" * block[-1][1])]
+    text.append_text(Text(" ").join(rules)).append("\n")
+    for row, cells in enumerate(zip(*(column.cells for column, _ in block), strict=True)):
+        wrapped = [wrap_cell(cell, size) for cell, (_, size) in zip(cells, block, strict=True)]
+        if any("\n" in cell.plain for cell in wrapped):
+            parts = [cell.split("\n") for cell in wrapped]
+            for line in range(max(map(len, parts))):
+                _add_line(text, block, [lines[line] if line < len(lines) else Text() for lines in parts])
+        else:
+            _add_line(text, block, wrapped)
+        if row in sections and row + 1 < len(block[0][0].cells):
+            text.append("\n")
+    return text
+
+
+def _add_line(text: Text, block: Widths, cells: Sequence[Text], style: str = "") -> None:
+    """Add a line of a table; nothing follows its last character."""
+    gap = 0
+    for cell, (column, size) in zip(cells, block, strict=True):
+        free = size - cell_len(cell.plain)
+        before = free // 2 if cell.justify == "center" else free if column.right else 0
+        if cell.plain:
+            text.append(" " * (gap + before))
+            text.append_text(cell) if not style else text.append(cell.plain, style)
+            gap = free - before + GAP
+        else:
+            gap += size + GAP
+    text.append("\n")
 
 
 def wrap_cell(cell: Text, size: int) -> Text:
     """Wrap a text at words; a longer word, such as a path, after a / where that helps, else anywhere."""
-    if cell_len(cell.plain) <= size:
+    if width_of(cell.plain.split("\n")) <= size:
         return cell
     lines = [""]
     for number, word in enumerate(cell.plain.split(" ")):
