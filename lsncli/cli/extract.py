@@ -317,8 +317,8 @@ def extract(
     if not result.finished:
         engines.say_unfinished(split, work, merge=not no_merge, quiet=quiet)
         return
-    if verbose():
-        say(f"{place.features}: features of {backbone.fingerprint}", quiet=quiet)
+    made_by = backbone.fingerprint
+    say(f"{place.features}: features of {made_by if verbose() else made_by.model}", quiet=quiet)
     if result.already:
         say(f"Split '{split}' was complete; --overwrite extracts it again.", quiet=quiet)
     if listing.skipped:
