@@ -10,7 +10,7 @@ from table_reader import WIDTHS, check_table
 
 from lsncli.report import formats, text_table
 from lsncli.report.formats import Column, render
-from lsncli.report.text_table import fold, text_column, write_table
+from lsncli.report.text_table import fold, print_columns, text_column, write_table
 
 COLUMNS = [
     Column("path", "Path", wide=True),
@@ -135,3 +135,23 @@ def test_an_empty_line_separates_a_table_from_remarks_on_a_terminal(monkeypatch,
     monkeypatch.setattr(text_table, "out", screen)
     render(ROWS, COLUMNS, "table")
     assert screen.file.getvalue().endswith("\n\n") == terminal  # type: ignore[attr-defined]
+
+
+def printed(columns, width: int, sections=()) -> list[str]:
+    screen = Console(file=io.StringIO(), width=width, color_system=None)
+    print_columns(screen, [text_column(column, ROWS) for column in columns], sections)
+    return [line.rstrip() for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_an_empty_line_follows_the_last_row_of_a_section_but_the_last() -> None:
+    lines = printed(COLUMNS[1:3], 80, sections=[0, 1])
+    assert [line[:5] for line in lines] == ["Predi", "─────", "three", "", "n0144"]
+
+
+def test_a_table_is_folded_before_words_are() -> None:
+    least = sum(text_column(column, ROWS).least for column in COLUMNS) + 2 * (len(COLUMNS) - 1)
+    laid = [text_column(column, ROWS) for column in COLUMNS]
+    assert len(fold(laid, least)) == 1
+    narrower = fold(laid, least - 1)
+    assert len(narrower) == 2
+    assert all(size >= column.least for block in narrower for column, size in block)
