@@ -144,8 +144,9 @@ def printed(columns, width: int, sections=()) -> list[str]:
 
 
 def test_an_empty_line_follows_the_last_row_of_a_section_but_the_last() -> None:
-    lines = printed(COLUMNS[1:3], 80, sections=[0, 1])
-    assert [line[:5] for line in lines] == ["Predi", "─────", "three", "", "n0144"]
+    for sections, gap in (([0, 1], [""]), ([0], [""]), ([1], [])):
+        lines = printed(COLUMNS[1:3], 80, sections)
+        assert [line[:5] for line in lines] == ["Predi", "─────", "three", *gap, "n0144"]
 
 
 def test_a_table_is_folded_before_words_are() -> None:
