@@ -106,6 +106,11 @@ def test_the_document_and_lsn_methods_say_the_same_of_every_score(capsys) -> Non
         assert all(row[key] for key in ("paper", "source", "summary", "head")), row["name"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/compared.md"])
+def test_the_comparison_counts_our_scores(name: str) -> None:
+    assert f"| {len(SCORES)} scores" in (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_every_head_is_documented_with_the_command_that_makes_it() -> None:
     table = METHODS.split("| head |")[1].split("\n\n")[0]
     lines = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
