@@ -31,7 +31,7 @@ RELATIONS = ("=", "<=", ">=", "<", ">", "in")
 TOKEN = re.compile(
     r"(?P<gap>\s*)(?:"
     r"(?P<number>\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)|"
-    r"(?P<word>tau_bar|[A-Za-z]+)(?P<tilde>~?)|"
+    r"(?P<word>tau_bar|[A-Za-z]+)(?P<tilde>~?)(?P<prime>'(?!\w))?|"
     r"(?P<sign><=|>=|\|\||(?<=\s)\.(?=\s)|[-+*/=<>()\[\]{},|_^]))"
 )
 
@@ -227,7 +227,7 @@ class _Reader:
             return f'<mi mathvariant="normal">{word}</mi>' if len(word) == 1 else f"<mi>{word}</mi>"
         if word in LETTERS or len(word) == 1 or word == "dW":
             self.at = found.end()
-            letter = LETTERS.get(word, word)
+            letter = LETTERS.get(word, word) + ("′" if found["prime"] else "")
             return f"<mover><mi>{letter}</mi><mo>~</mo></mover>" if found["tilde"] else f"<mi>{letter}</mi>"
         if self.words and word != "in":
             self.at = found.end()
@@ -268,7 +268,7 @@ def displayed(inside: str, label: str = "") -> str:
 
 WORTH = re.compile(r"[_^/=]|\w\(|\|")
 """What makes a formula of a text; a letter or number alone stays as it is."""
-CUT = re.compile(r"\s*[-+*/=] ")
+CUT = re.compile(r"\s*[-+*/=] |['(^_]")
 """What follows a formula that goes on in words, and so stays as it is."""
 START = re.compile(r"(?<![\w`.\-/~(])(?=[A-Za-z|(\-\d])")
 CODE = re.compile(r"(``.+?``|`[^`]+`|\"[^\"]*\"|[\w-]+\.[\w./-]+)", re.DOTALL)

@@ -13,6 +13,7 @@ from lsncli.scores.score import NEEDS
 MAIN = re.compile(r"\bS\(x\) =")
 FORM = re.compile(r"^\* form \"(\w+)\"[^:\n]*: ", re.MULTILINE)
 INTRODUCED = re.compile(r"^Formula.*?:\s", re.MULTILINE | re.DOTALL)
+END = re.compile(r"[,;.:]|\s*$")
 COMPUTES = re.compile(r"[(/=]|max|min|sum")
 
 
@@ -44,8 +45,11 @@ def displayed(paragraphs: list[str]) -> Iterator[str]:
         starts = [(found.end(), "") for found in INTRODUCED.finditer(text)]
     for at, form in starts:
         inside, length = formulas.leading(text[at:])
-        if COMPUTES.search(text[at : at + length]):
-            yield formulas.displayed(inside, f"form={form}" if form else "")
+        if not COMPUTES.search(text[at : at + length]):
+            continue  # a sentence that begins with a symbol
+        if not END.match(text[at + length :]):
+            raise formulas.NoFormula(f"not understood to its end: {text[at:][:200]!r}")
+        yield formulas.displayed(inside, f"form={form}" if form else "")
 
 
 def paragraph(text: str) -> str:

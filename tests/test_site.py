@@ -74,6 +74,7 @@ def test_a_formula_becomes_mathml(formulas: ModuleType) -> None:
         ("sum_{u in U(x)} softmax_u(s cos(x, t))", "∑u∈U(x)softmaxu(scos(x,t))"),
         ("|z - p_c|^2 / D", "|z−pc|2D"),
         ("w >= 0", "w≥0"),
+        ("z^T B' (1 + B')^-1 z", "zTB′(1+B′)−1z"),
     ],
 )
 def test_signs_and_brackets_of_formulas(formulas: ModuleType, text: str, expected: str) -> None:
