@@ -68,10 +68,15 @@ def versions(*packages: str) -> dict[str, str]:
     return {package: found.get(package, "") for package in packages}
 
 
+def cache_folder() -> Path:
+    """Return the user's cache folder: ``LSN_CACHE``, by default ``~/.cache/lsn``."""
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsn"
+    return Path(os.environ.get("LSN_CACHE") or usual)
+
+
 def measurements_file() -> Path:
     """Return the path of the file of measurements."""
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsn"
-    return Path(os.environ.get("LSN_CACHE") or usual) / "measured.json"
+    return cache_folder() / "measured.json"
 
 
 def measured(key: str) -> Any:

@@ -52,8 +52,8 @@ class FastTower:
         """Device of the weights."""
         return self.weights.positions.device
 
-    def encoder(self, layout: PromptLayout) -> Encoder:
-        """Return the function from contexts to unit text features; see ``layout.Encoder``."""
+    def encoder(self, layout: PromptLayout, *, raw: bool = False) -> Encoder:
+        """Return the function from contexts to text features; see ``layout.TextTower``."""
         positions = self.weights.positions
         packing = pack(layout, self.device, positions.dtype)
         prefix_positions = positions[1 : 1 + len(packing.prefix)]
@@ -82,7 +82,8 @@ class FastTower:
             prefix = _prefix(packing.prefix, words, contexts) + prefix_positions
             own = _own_vectors(packing, contexts) + learned_positions
             ends = run(torch.cat([prefix, own], dim=1), constants(len(contexts)))
-            return normalize(self._project(_norm(ends, self.weights.final)).float(), dim=-1)
+            features = self._project(_norm(ends, self.weights.final)).float()
+            return features if raw else normalize(features, dim=-1)
 
         return encode
 

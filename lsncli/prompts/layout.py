@@ -143,8 +143,11 @@ class TextTower(Protocol):
     def device(self) -> torch.device:
         """Device of the weights."""
 
-    def encoder(self, layout: PromptLayout) -> Encoder:
-        """Return the function from contexts to unit text features, with its constants computed."""
+    def encoder(self, layout: PromptLayout, *, raw: bool = False) -> Encoder:
+        """Return the function from contexts to text features, with its constants computed.
+
+        Features are unit, or with ``raw`` as the tower projects them.
+        """
 
     def activation_bytes(self, layout: PromptLayout) -> int:
         """Estimate the bytes that one context of ``layout`` saves for its gradient."""

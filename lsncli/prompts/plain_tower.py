@@ -46,8 +46,8 @@ class PlainTower:
         """Device of the encoder."""
         return self.vocabulary.embedding.device
 
-    def encoder(self, layout: PromptLayout) -> Encoder:
-        """Return the function from contexts to unit text features; see ``layout.Encoder``."""
+    def encoder(self, layout: PromptLayout, *, raw: bool = False) -> Encoder:
+        """Return the function from contexts to text features; see ``layout.TextTower``."""
         ids = self._ids(layout)
         frozen = self.vocabulary.embedding[ids]
         slots = [
@@ -65,7 +65,7 @@ class PlainTower:
             embeddings = frozen.repeat(groups, 1, 1, 1)
             embeddings[:, rows, positions] = learned.to(embeddings.dtype)
             features = self.run(ids.repeat(groups, 1), embeddings.flatten(0, 1)).float()
-            return normalize(features, dim=-1).view(groups, len(ids), -1)
+            return (features if raw else normalize(features, dim=-1)).view(groups, len(ids), -1)
 
         return encode
 

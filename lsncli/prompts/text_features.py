@@ -30,13 +30,13 @@ class _Chunk:
     encode: Encoder
 
 
-def bounded(tower: TextTower, layout: PromptLayout, memory: int) -> "Bounded":
+def bounded(tower: TextTower, layout: PromptLayout, memory: int, *, raw: bool = False) -> "Bounded":
     """Return an encoder of ``layout`` that saves at most about ``memory`` bytes for its gradient.
 
     Classes are split if one context with all classes does not fit, contexts (sets, images) if all at once do
     not. The smallest chunk is one class of one context, whatever it needs.
     """
-    return Bounded(tower, layout, memory)
+    return Bounded(tower, layout, memory, raw=raw)
 
 
 class Bounded:
@@ -45,8 +45,8 @@ class Bounded:
     Where no gradient is asked for and memory runs out nevertheless, it continues with smaller chunks.
     """
 
-    def __init__(self, tower: TextTower, layout: PromptLayout, memory: int) -> None:
-        self._tower, self._layout, self._memory = tower, layout, memory
+    def __init__(self, tower: TextTower, layout: PromptLayout, memory: int, *, raw: bool = False) -> None:
+        self._tower, self._layout, self._memory, self._raw = tower, layout, memory, raw
         self._need, self._count = tower.activation_bytes(layout), len(layout.prompts)
         self._groups = 1
 
@@ -64,7 +64,7 @@ class Bounded:
     def _encoders(self) -> list[tuple[slice, Encoder]]:
         edges = [round(i * self._count / self._parts) for i in range(self._parts + 1)]
         return [
-            (slice(first, last), self._tower.encoder(self._layout.part(first, last)))
+            (slice(first, last), self._tower.encoder(self._layout.part(first, last), raw=self._raw))
             for first, last in pairwise(edges)
         ]
 
@@ -168,8 +168,11 @@ def new_contexts(
 
 
 @torch.no_grad()
-def text_features(tower: TextTower, texts: Sequence[str]) -> Tensor:
-    """Return unit text features (N, D) of plain texts, such as "a photo of a tench"."""
+def text_features(tower: TextTower, texts: Sequence[str], *, raw: bool = False) -> Tensor:
+    """Return text features (N, D) of plain texts, such as "a photo of a tench".
+
+    They are unit, or with ``raw`` as the tower projects them.
+    """
     no_contexts = torch.empty(1, 0, tower.vocabulary.width, device=tower.device)
     memory = memory_for(tower.device, TEXT_MEMORY, TEXT_SHARE)
-    return bounded(tower, text_layout(tower.vocabulary, texts), memory)(no_contexts)[0]
+    return bounded(tower, text_layout(tower.vocabulary, texts), memory, raw=raw)(no_contexts)[0]

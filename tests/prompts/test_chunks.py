@@ -29,7 +29,7 @@ class CountingTower:
     def activation_bytes(self, layout: PromptLayout) -> int:
         return 100 * len(layout.prompts)
 
-    def encoder(self, layout: PromptLayout) -> Encoder:
+    def encoder(self, layout: PromptLayout, *, raw: bool = False) -> Encoder:
         ends = torch.tensor([prompt[-3] for prompt in layout.prompts], dtype=torch.float64)[:, None]
 
         def encode(contexts: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Tight(CountingTower):
 
     ROOM = 4
 
-    def encoder(self, layout: PromptLayout) -> Encoder:
+    def encoder(self, layout: PromptLayout, *, raw: bool = False) -> Encoder:
         inner = super().encoder(layout)
 
         def encode(contexts: Tensor) -> Tensor:

@@ -1,0 +1,106 @@
+"""Words that are no classes, and the texts by which a model reads them.
+
+A list of words, a pool, is part of WordNet, the names of a class list, or a user's file. A recipe says how
+words and classes become texts: NegLabel's one template each, or CSP's eight, with adjectives in phrases such
+as "wooden structure".
+
+NegLabel: Jiang et al., "Negative label guided OOD detection with pretrained vision-language models", ICLR
+2024. CSP: Chen et al., "Conjugated semantic pool improves OOD detection with pre-trained vision-language
+models", NeurIPS 2024.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lsncli.methods.candidates import read_vocabulary
+from lsncli.methods.heads import TEMPLATE
+from lsncli.reference.wordnet import words_by_file
+
+ADJECTIVE = "adj."
+LEFT_OUT = frozenset({"noun.animal", "noun.food"})
+"""Files of WordNet that NegLabel leaves out: ImageNet has many animals and much food."""
+
+
+@dataclass(frozen=True)
+class WordPool:
+    """Distinct words, adjectives first, and how many of them are adjectives."""
+
+    words: tuple[str, ...]
+    adjectives: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The texts of words and classes, of which the unit mean is taken, and the files of WordNet to use."""
+
+    noun: tuple[str, ...]
+    """Templates of nouns and of classes."""
+    adjective: tuple[str, ...]
+    """Templates of adjectives, or of their phrases."""
+    left_out: frozenset[str] = LEFT_OUT
+    superclasses: tuple[str, ...] = ()
+    """Nouns of which one is drawn for each adjective; none leaves adjectives alone."""
+
+    def texts(self, pool: WordPool) -> list[list[str]]:
+        """Return the texts of each word."""
+        adjectives = list(pool.words[: pool.adjectives])
+        if self.superclasses:
+            draw = random.Random(0)
+            adjectives = [f"{word} {draw.choice(self.superclasses)}" for word in adjectives]
+        return [[form.format(word) for form in self.adjective] for word in adjectives] + [
+            [form.format(word) for form in self.noun] for word in pool.words[pool.adjectives :]
+        ]
+
+    def class_texts(self, classes: Sequence[str]) -> list[list[str]]:
+        """Return the texts of each class."""
+        return [[form.format(name) for form in self.noun] for name in classes]
+
+
+SUPERCLASSES = (
+    *("environment", "space", "object", "scene", "place", "item", "area"),
+    *("view", "thing", "pattern", "structure", "landscape", "vista", "creature"),
+)
+"""CSP's nouns for adjectives."""
+
+RECIPES = {
+    "neglabel": Recipe(("the nice {}",), ("This is a {} photo",)),
+    "csp": Recipe(
+        (
+            "a close-up photo of the nice {}.",
+            "a photo with the nice {}.",
+            "a good photo with the nice {}.",
+            "a photo of the nice {}.",
+            "{}",
+            "the {}",
+            "the good {}",
+            "the nice {}",
+        ),
+        ("{}", "a nice photo of {}", "a good photo of {}", "a close-up photo of {}"),
+        LEFT_OUT | {"noun.person", "noun.quantity", "noun.group", "adj.pert"},
+        SUPERCLASSES,
+    ),
+    "plain": Recipe((TEMPLATE,), (TEMPLATE,)),
+}
+"""Recipes by name: as published, and the hand-written prompt of the other scores."""
+
+
+def wordnet_pool(left_out: frozenset[str] = LEFT_OUT) -> WordPool:
+    """Return WordNet's words without some lexicographer files, in lower case, each part sorted.
+
+    A word that is an adjective and a noun is an adjective. NegLabel's order depends on how its authors' disk
+    listed files; with adjectives first theirs has 13,091 + 56,909 words, ours a thousand adjectives more,
+    which are missing in theirs.
+    """
+    adjectives: set[str] = set()
+    nouns: set[str] = set()
+    for name, words in words_by_file().items():
+        if name not in left_out:
+            (adjectives if name.startswith(ADJECTIVE) else nouns).update(word.lower() for word in words)
+    nouns -= adjectives
+    return WordPool((*sorted(adjectives), *sorted(nouns)), len(adjectives))
+
+
+def named_pool(name: str) -> WordPool:
+    """Return the words of a class list or of a file with one word a line. Raises as ``read_vocabulary``."""
+    return WordPool(read_vocabulary(name))

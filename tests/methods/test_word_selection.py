@@ -1,0 +1,147 @@
+"""Which words are kept: the published numbers, loops in their place, and real CLIP text features."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from later_vectors import arrays
+
+from lsncli.errors import UsageError
+from lsncli.methods.word_lists import RECIPES, Recipe, WordPool, named_pool, wordnet_pool
+from lsncli.methods.word_selection import (
+    farther_from_images,
+    farthest,
+    quantile_similarity,
+    without_classes,
+)
+from lsncli.types import unit
+
+
+def test_neglabels_quantiles_are_those_of_the_authors_code() -> None:
+    given = arrays()
+    found = quantile_similarity(given.w, given.t)
+    expected = [0.22251536, 0.54403858, 0.67896882, 0.59643388, -0.13033566, 0.26192534, -0.22433523]
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    assert np.argsort(found).tolist() == [6, 4, 0, 5, 1, 3, 2]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_quantiles_are_those_of_a_loop(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    words, classes = unit(random.normal(size=(9, 4))), unit(random.normal(size=(random.integers(1, 6), 4)))
+    found = quantile_similarity(words, classes, quantile=0.7, equal=0.9)
+    for word, value in zip(words, found, strict=True):
+        cosines = sorted(float(word @ each) for each in classes)
+        if cosines[-1] > 0.9:
+            assert value == np.inf
+            continue
+        place = 0.7 * (len(cosines) - 1)
+        low = int(place)
+        high = min(low + 1, len(cosines) - 1)
+        assert value == pytest.approx(cosines[low] + (place - low) * (cosines[high] - cosines[low]))
+
+
+def test_the_share_is_of_adjectives_and_of_nouns() -> None:
+    similarity = np.array([0.5, 0.1, 0.9, 0.3, 0.8, 0.2, 0.7, np.inf, 0.4, 0.2])
+    assert farthest(similarity, 4, share=0.5).tolist() == [1, 3, 5, 8, 9]
+    assert farthest(similarity, 4, share=1.0).tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9]  # never infinity
+    assert farthest(similarity, 0, share=0.2).tolist() == [1, 5]  # of equal words the earlier
+
+
+def test_words_nearer_to_a_class_than_its_name_are_no_negatives() -> None:
+    classes, images = np.eye(3)[:2], unit(np.array([[0.9, 0.1, 0.1], [0.1, 0.8, 0.3]]))
+    words = unit(np.array([[0, 0, 1.0], [1, 1, 0], [0.95, 0.02, 0.1], [-1, -1, 0], [0, 0.1, 1.0]]))
+    found = farther_from_images(words, classes, images, adjectives=1, count=3)
+    eligible = [w for w in range(5) if all(words[w] @ images[c] < classes[c] @ images[c] for c in range(2))]
+    assert eligible == [0, 1, 3, 4]
+    gap = [np.mean([classes[c] @ images[c] - words[w] @ images[c] for c in range(2)]) for w in range(5)]
+    nouns = sorted([w for w in eligible if w >= 1], key=lambda w: -gap[w])[:2]
+    assert found.tolist() == sorted([0, *nouns])
+
+
+def test_words_that_spell_a_class_or_are_a_kind_of_it_are_dropped_and_said() -> None:
+    pool = WordPool(
+        ("wild", "cats", "Siamese", "dog", "hot-dog", "paris", "branches", "glass", "cat box"), adjectives=1
+    )
+    found = without_classes(pool, ["cat", "hot dog", "branch"])
+    assert found.pool == WordPool(("wild", "Siamese", "dog", "paris", "glass", "cat box"), 1)
+    assert found.dropped == {"spells a class": ("cats", "hot-dog", "branches")}
+    found = without_classes(pool, ["cat"], keep_kinds=False, keep_proper=False)
+    assert found.pool.words == ("wild", "dog", "hot-dog", "branches", "glass", "cat box")
+    assert found.dropped == {
+        "spells a class": ("cats",),
+        "kind of a class": ("Siamese",),
+        "proper noun": ("paris",),
+    }
+    with pytest.raises(UsageError, match="No word is left"):
+        without_classes(WordPool(("cat", "Cats")), ["cat"])
+
+
+def test_wordnet_without_animals_and_food_is_neglabels_list() -> None:
+    """70,000 words of theirs, 13,091 of them adjectives; theirs lacks a thousand heads of adjectives."""
+    pool = wordnet_pool()
+    assert (pool.adjectives, len(pool.words) - pool.adjectives) == (14_021, 56_838)
+    assert len(set(pool.words)) == len(pool.words)
+    assert int(0.15 * 14_021) + int(0.15 * 56_838) == pytest.approx(10_499, rel=0.02)
+    csp = wordnet_pool(RECIPES["csp"].left_out)
+    assert len(csp.words) == pytest.approx(56_620, rel=0.02)
+
+
+def test_recipes_make_the_published_texts() -> None:
+    pool = WordPool(("wooden", "table"), 1)
+    assert RECIPES["neglabel"].texts(pool) == [["This is a wooden photo"], ["the nice table"]]
+    assert RECIPES["neglabel"].class_texts(["tench"]) == [["the nice tench"]]
+    adjective, noun = RECIPES["csp"].texts(pool)
+    phrase = adjective[0]
+    assert phrase.split()[0] == "wooden"
+    assert phrase.split()[1] in RECIPES["csp"].superclasses
+    assert adjective[1:] == [
+        f"a nice photo of {phrase}",
+        f"a good photo of {phrase}",
+        f"a close-up photo of {phrase}",
+    ]
+    assert (len(noun), noun[4]) == (8, "table")
+    assert RECIPES["csp"].texts(pool) == RECIPES["csp"].texts(pool)  # the draw is seeded
+    assert len(RECIPES["csp"].superclasses) == 14
+    assert Recipe(("{}",), ("{}",)).texts(named_pool("cifar10"))[0] == ["airplane"]
+
+
+CLIP_TEXT = Path(os.environ.get("LSN_IMAGES", "")) / "clip-text"
+
+
+@pytest.mark.skipif(
+    not (CLIP_TEXT / "names.json").is_file(), reason="LSN_IMAGES must name a folder with clip-text"
+)
+def test_on_real_clip_features_the_published_rule_keeps_names_of_classes_and_ours_drops_them() -> None:
+    """Names of LVIS, OpenImages and Objects365 as words, ImageNet's as classes; ViT-B/32's text features.
+
+    With 1,000 classes the quantile does not see the one class that a word spells.
+    """
+    names = json.loads((CLIP_TEXT / "names.json").read_text())
+    features = {name: unit(np.load(CLIP_TEXT / f"{name}.npy").astype(np.float64)) for name in names}
+    classes = [name.lower() for name in names["imagenet1k"]]
+    found = {
+        word.lower(): row
+        for name in ("lvis", "oid", "o365")
+        for word, row in zip(names[name], features[name], strict=True)
+    }
+
+    def kept(words: tuple[str, ...]) -> set[str]:
+        rows = np.array([found[word] for word in words])
+        return {words[i] for i in farthest(quantile_similarity(rows, features["imagenet1k"]), 0)}
+
+    published = kept(tuple(found))
+    assert len(found) == 1609
+    assert len(published) == int(0.15 * 1609)
+    assert len(published & set(classes)) == 47
+    ours = without_classes(WordPool(tuple(found)), classes)
+    assert len(ours.dropped["spells a class"]) == 285
+    assert kept(ours.pool.words).isdisjoint(classes)
+    rows = np.array(list(found.values()))
+    equal = np.isinf(quantile_similarity(rows, features["imagenet1k"], equal=0.95))
+    same = np.array([word in set(classes) for word in found])
+    assert (int(equal.sum()), int((equal & same).sum())) == (334, 247)
