@@ -70,6 +70,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     ensure_torchvision()
     import open_clip
 
+    from lsncli.methods import words
+
+    words.KNOWN_WORDS["local-dir"] = words.IMAGENET  # WordNet's 70,000 words take half a minute
     folder = tmp_path_factory.mktemp("tiny-clip")
     (folder / "open_clip_config.json").write_text(json.dumps(TINY))
     generator = torch.Generator().manual_seed(7)

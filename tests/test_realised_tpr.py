@@ -5,7 +5,7 @@ import pytest
 from bundled_features import tiny_twenty
 
 from lsncli.backbones import load_backbone
-from lsncli.methods.heads import TEMPLATE
+from lsncli.methods.text_recipes import TEMPLATE
 from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.threshold import calibrate

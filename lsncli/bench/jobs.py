@@ -20,7 +20,8 @@ from lsncli.methods.candidates import TOP, propose, read_vocabulary
 from lsncli.methods.inputs import INPUTS
 from lsncli.methods.prepared import ResourceUse, metered
 from lsncli.methods.source_digest import code_of
-from lsncli.methods.spec import Method, parse_method
+from lsncli.methods.spec import Method, parse_method, word_list
+from lsncli.methods.words import list_digest
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.dualcoop import dual_settings
 from lsncli.prompts.settings import preset
@@ -43,6 +44,7 @@ IN_THE_KEY = (
     "lsncli.methods.spec:SCORE_LABELS",
     "lsncli.bench.jobs:ScoreJob",
     "lsncli.bench.measure:write_candidates",
+    read_vocabulary,
 )
 """Definitions that ``CODE`` uses and that change no result, or are in the key by their content."""
 
@@ -206,7 +208,7 @@ class ScoreJob:
             self._rows(),
             store.part(self.split.test),
             {kind: key for kind, (_, key) in self.learned.items()},
-            self._file_digests() | ({"vocabulary": self.word_list} if self.words else {}),
+            self._file_digests() | self._word_digests(),
         )
         parts = self.split.ood.items()
         return {name: digest("result", common, store.part(part))[:32] for name, part in parts}
@@ -216,6 +218,13 @@ class ScoreJob:
         if not self.row.fits_rows:
             return ()
         return self.store.checksums.get(self.split.known.set, ""), HELD_OUT, self.row.shots, self.seed
+
+    def _word_digests(self) -> dict[str, str]:
+        """Digests of word lists, which may be files: of candidates, and of a score's own vocabulary."""
+        digests = {"vocabulary": self.word_list} if self.words else {}
+        if "words" in self.method.needs:
+            digests["words"] = list_digest(word_list(self.method), self.store.model)
+        return digests
 
     def _file_digests(self) -> dict[str, str]:
         """Digests of the files that no job writes, by name."""

@@ -23,7 +23,7 @@ from lsncli.methods.holdout import (
     rows_for,
 )
 from lsncli.methods.inputs import inputs_for
-from lsncli.methods.spec import Method, resolve_method, without_text
+from lsncli.methods.spec import Method, adapted, resolve_method
 from lsncli.methods.workspace import Workspace
 from lsncli.scores import chunk_of, score_in_chunks
 from lsncli.store.format import Split
@@ -80,7 +80,7 @@ def make_detector(
             f"{method} looks at more of an image than its features, so it cannot be a detector.",
             "Compare it with `lsn eval`; odin with eps=0 can be calibrated.",
         )
-    method = without_text(method, heads)
+    method = adapted(method, heads)
     resolved = resolve_method(method, heads)
     head = heads.head(method.head, negatives=negatives)
     if inputs is not None:

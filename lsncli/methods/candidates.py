@@ -1,4 +1,4 @@
-"""Words for scores: ZOC's candidate labels of each image, and NegLabel's vocabulary.
+"""Candidate labels of each image, for the score ZOC, and lists of words.
 
 The candidate labels of a split are a file of JSON lines, ``<work>/candidates/<split>.jsonl``, one object for
 each image: ``key``, ``candidates`` (a list of words) and the ``caption`` if a decoder proposed them. They are
@@ -21,7 +21,6 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.files import write_atomic
 from lsncli.images.columns import is_path_name
 from lsncli.images.names_file import read_name_lines
-from lsncli.methods.heads import TEMPLATE
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.text_features import text_features
@@ -29,7 +28,7 @@ from lsncli.reference.classes import class_list, class_lists
 from lsncli.scores.common import CHUNK, cosines
 from lsncli.scores.zoc import PROMPT, Candidates, zoc_scores
 from lsncli.store.format import Split
-from lsncli.types import Float64Array, Head, unit
+from lsncli.types import Float64Array, Head
 from lsncli.validation import parse_json
 
 AT_ONCE = 1024
@@ -226,35 +225,3 @@ def propose(
         ]
         progress(len(keys))
     write_lines(work.candidates(split.name), lines)
-
-
-NEGLABEL_WORDS = "imagenet1k"
-"""The class list whose names are NegLabel's vocabulary."""
-FARTHEST = 0.75
-"""Fraction of the vocabulary that is used: the words farthest from all classes. The others are likely kinds
-or parts of a class ("beagle" of "dog") that share no word with its name."""
-
-
-def negative_label_features(classes: Sequence[str], tower: TextTower) -> NDArray[np.float32]:
-    """Return unit text features (V, D) of NegLabel's negative labels for ``classes``.
-
-    These are ImageNet's class names without those near ``classes``: names that share a word with a class, in
-    upper or lower case, and of the rest the quarter whose text features are nearest to a class.
-    """
-    own = {word for name in classes for word in _stems(name)}
-    free = [name for name in class_list(NEGLABEL_WORDS).names if own.isdisjoint(_stems(name))]
-    features = encode_class_names(tower, free).astype(np.float32)
-    nearest = (features @ encode_class_names(tower, classes).T).max(axis=1)
-    far = np.argsort(nearest, kind="stable")[: max(1, round(FARTHEST * len(free)))]
-    result: NDArray[np.float32] = features[np.sort(far)]
-    return result
-
-
-def encode_class_names(tower: TextTower, names: Sequence[str]) -> Float64Array:
-    """Return unit text features (C, D) of ``names`` in the hand-written prompt."""
-    return unit(text_features(tower, [TEMPLATE.format(name) for name in names]).cpu().numpy())
-
-
-def _stems(name: str) -> set[str]:
-    """Return the words of a name, in lower case and without a plural's s."""
-    return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}

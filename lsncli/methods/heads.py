@@ -18,6 +18,8 @@ from lsncli.backbones.text import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
 from lsncli.methods.cache import NO_CACHE, Cache, digest
 from lsncli.methods.source_digest import code_of
+from lsncli.methods.text_recipes import RECIPES, TEMPLATE
+from lsncli.methods.word_features import encode
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.cocoop import conditional_cosines
 from lsncli.prompts.layout import TextTower, context_layout
@@ -127,13 +129,11 @@ class _CachedCosines:
         return self._last[1]
 
 
-TEMPLATE = "a photo of a {}"
-"""The prompt of MCM (Ming et al., NeurIPS 2022), without a full stop."""
-
-TEXT_HEADS = ("hand", "ensemble", "positive")
+TEXT_HEADS = ("hand", "ensemble", "positive", *RECIPES)
 MEANS = "means"
 HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
-"""Hand-written prompt, OpenAI's 80 templates, learned prompts, class means, heads of ``artefacts.heads``."""
+"""Hand-written prompt, OpenAI's 80 templates, learned prompts, the texts of NegLabel and of CSP, class means,
+heads of ``artefacts.heads``."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,9 @@ class Heads:
         if name == "positive":
             classes, weights = self.positive.classes, self._positive_text
         elif name == MEANS:
-            classes, weights = self.classes, self._means
+            classes, weights = self.classes, self.means
+        elif name in RECIPES:
+            classes, weights = self.classes, self._recipe(name)
         else:
             classes, weights = self.classes, self._hand if name == "hand" else self._ensemble
         if not negatives:
@@ -279,7 +281,7 @@ class Heads:
         return unit(features[order])
 
     @cached_property
-    def _means(self) -> Float64Array:
+    def means(self) -> Float64Array:
         """Unit mean (C, D) of the unit features of each class, for models without a text encoder.
 
         Raises LsnError if a class has no row, UsageError without rows.
@@ -302,6 +304,18 @@ class Heads:
     def _ensemble(self) -> Float64Array:
         """Unit mean (C, D) of the unit text features of OpenAI's templates (Radford et al., ICML 2021)."""
         return unit(self._templates(openai_templates()).mean(axis=0))
+
+    def _recipe(self, name: str) -> Float64Array:
+        """Unit text features (C, D) of a recipe of ``RECIPES``: the unit mean of raw features."""
+        code = code_of(encode, *self.model_code, without=(Backbone,))
+        texts = RECIPES[name].class_texts(self.classes)
+        key = digest("recipe", code, self.fingerprint.digest, texts)
+        cached = self.cache.get(key)
+        if cached:
+            return unit(np.asarray(cached[0]["text"], dtype=np.float64))
+        features = encode(self.tower, texts)
+        self.cache.put(key, {"text": features}, {"what": "text features"})
+        return unit(features.astype(np.float64))
 
     def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64Array:
         """Return unit text features (T, C, D) of ``templates``, from the cache or the text tower."""

@@ -26,14 +26,15 @@ from lsncli.images.listing import list_images, named
 from lsncli.images.loader import load_batches
 from lsncli.memory import InParts, memory_errors
 from lsncli.methods.cache import digest
-from lsncli.methods.candidates import WordFeatures, negative_label_features, read_candidates, zoc_of_split
+from lsncli.methods.candidates import WordFeatures, read_candidates, zoc_of_split
 from lsncli.methods.heads import Heads
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
+from lsncli.methods.word_features import WordEncoder
+from lsncli.methods.words import WordChoice, choice_for, select_words, vocabulary_arrays
 from lsncli.registry import load
 from lsncli.scores import Score, load_score, score_in_chunks
 from lsncli.scores.common import linear_layer
-from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.format import Split
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
@@ -269,26 +270,43 @@ class CandidateInput:
 
 @dataclass(frozen=True)
 class VocabularyInput:
-    """NegLabel's vocabulary: the same words for every image, encoded once."""
+    """NegLabel's vocabulary: the same words for every image, encoded once for each model."""
 
     kept: ClassVar[bool] = True
 
-    score: Score
+    score: Any
+    """``NegLabel``, or another score with its settings of words."""
     method: Method
     heads: Heads
     images: ImageAccess
 
     def key(self, split: Split) -> str:
-        """Return the digest of the model that encodes the words; the head's classes decide which words."""
-        return digest("other words", self.heads.fingerprint.digest, code_with("vocabulary", self.heads))
+        """Return the digest of the words and of the model that encodes them; the classes decide which."""
+        known = self.heads.fingerprint.digest, list(self.choice.pool().words)
+        rows = self.heads.rows if self.score.mine == "images" else None
+        trained = None if rows is None else digest(rows.content, rows.labels)
+        return digest("other words", *known, trained, code_with("vocabulary", self.heads))
 
     def scores(self, split: Split, head: Head, progress: ProgressCallback) -> Float64Array:
         """Return scores (N,). Raises LsnError as ``NegLabel.scorer`` does."""
         return score_in_chunks(self.score.scorer(head, self.learned(head)), split.features, progress=progress)
 
     def learned(self, head: Head) -> LearnedArrays:
-        """Return the text features (V, D) of the words, which do not depend on the image."""
-        return {VOCABULARY: negative_label_features(head.classes, self.heads.tower)}
+        """Return the text features (V, D) of the words, and the digest of the selection."""
+        encoder = WordEncoder(self.heads.tower, self.heads.fingerprint.digest, self.heads.model_code)
+
+        def images() -> Float64Array:
+            means = self.heads.means
+            return means[[self.heads.classes.index(name) for name in head.classes]]
+
+        return vocabulary_arrays(select_words(self.choice, head.classes, encoder, images))
+
+    @property
+    def choice(self) -> WordChoice:
+        """Which words the settings of the score mean for this model."""
+        return choice_for(
+            self.score.words, self.heads.fingerprint.model, mine=self.score.mine, drop=self.score.drop
+        )
 
 
 INPUTS: dict[str, str] = {

@@ -19,7 +19,7 @@ from lsncli.methods.heads import Heads, bind_text
 from lsncli.methods.holdout import rows_for
 from lsncli.methods.inputs import ExtraInput, ImageAccess, inputs_for
 from lsncli.methods.source_digest import code_of
-from lsncli.methods.spec import Method, ResolvedMethod, resolve_method, without_text
+from lsncli.methods.spec import Method, ResolvedMethod, adapted, resolve_method
 from lsncli.scores import Scorer
 from lsncli.store.format import Split
 from lsncli.types import Float64Array, Head, Labels, LearnedArrays, Rows
@@ -123,7 +123,7 @@ def prepare_method(
     ``rows`` are training rows of ``split``, used only if the score needs them. Raises LsnError if prompts are
     missing or disagree about the classes.
     """
-    method = without_text(method, heads)
+    method = adapted(method, heads)
     resolved = resolve_method(method, heads)
     source = heads.source(method.head, negatives="negative" in method.needs)
     train = rows_for(resolved.score, rows, split, source.classes)

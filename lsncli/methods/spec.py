@@ -7,6 +7,7 @@ from lsncli.artefacts.heads import COMMANDS
 from lsncli.backbones import NoText
 from lsncli.errors import UsageError
 from lsncli.methods.heads import HEADS, MEANS, Heads
+from lsncli.methods.words import choice_for
 from lsncli.scores import Score, load_score, score_settings
 
 SCORE_LABELS = {"mcm": "MCM", "lsn": "LSN", "mincm": "MinCM", "dualcoop": "DualCoOp", "clipn": "CLIPN"}
@@ -79,18 +80,33 @@ def method_of(score: str, head: str, settings: dict[str, Any]) -> Method:
     return Method(score, head, {key: value for key, value in settings.items() if value != types[key][1]})
 
 
-def without_text(method: Method, heads: Heads) -> Method:
-    """Return ``method``, on class means instead of hand-written prompts if the model has no text encoder.
+def adapted(method: Method, heads: Heads) -> Method:
+    """Return ``method`` with the head that hand-written prompts stand for in a workspace.
 
-    This applies to scores that do not depend on prompts, such as kNN; others are returned as they are.
+    A score with a vocabulary of words has classes in the texts of its words. A score that does not depend on
+    prompts, such as kNN, is on class means if the model has no text encoder.
     """
-    if method.head != "hand" or load_score(method.score).PROMPTS:
+    if method.head != "hand":
+        return method
+    if WORDS in score_settings(method.score):
+        return replace(method, head=choice_for(word_list(method), heads.fingerprint.model).recipe)
+    if load_score(method.score).PROMPTS:
         return method
     try:
         heads.source(method.head, negatives=False)
     except NoText:
         return replace(method, head=MEANS)
     return method
+
+
+WORDS = "words"
+"""The setting of scores with a vocabulary of words."""
+
+
+def word_list(method: Method) -> str:
+    """Return the word list of a method."""
+    name: str = method.settings.get(WORDS, score_settings(method.score)[WORDS][1])
+    return name
 
 
 def resolve_method(method: Method, heads: Heads) -> ResolvedMethod:
@@ -109,6 +125,8 @@ def resolve_method(method: Method, heads: Heads) -> ResolvedMethod:
     of_prompts = {key: value for key, value in of_prompts.items() if key in types}
     defaults = {key: default for key, (_, default) in types.items()}
     settings = defaults | of_prompts | method.settings
+    if WORDS in types:
+        settings[WORDS] = choice_for(word_list(method), heads.fingerprint.model).name
     label = SCORE_LABELS.get(method.score, method.score)
     learner = heads.positive.settings["learner"] if method.head == "positive" else ""
     if learner:

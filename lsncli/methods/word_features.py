@@ -35,6 +35,10 @@ class WordEncoder:
     cache: Cache | None = None
     """None keeps chunks in the user's cache folder."""
 
+    def encode(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Return unit text features (V, D) of a few words, without the cache."""
+        return encode(self.tower, texts)
+
     def __call__(
         self, texts: Sequence[Sequence[str]], progress: ProgressCallback = silent
     ) -> NDArray[np.float32]:

@@ -4,17 +4,18 @@ Cosines are between unit text features, words (V, D) and classes (C, D).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.errors import UsageError
-from lsncli.methods.word_lists import WordPool
 from lsncli.reference.wordnet import is_proper, nouns, words_by_file
 from lsncli.types import Float64Array, FloatArray
 
 CHUNK = 4096
+SPELLED, KIND, PROPER = "spells a class", "kind of a class", "proper noun"
+"""Reasons to drop a word."""
 QUANTILE = 0.95
 SHARE = 0.15
 """NegLabel keeps this fraction of the nouns and of the adjectives."""
@@ -89,15 +90,14 @@ def farther_from_images(
 
 @dataclass(frozen=True)
 class Filtered:
-    """A pool without the words that filters drop, and how many each of them dropped."""
+    """The numbers (V,) of the words that filters leave, ascending, and the words that they drop by reason."""
 
-    pool: WordPool
-    dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The dropped words by reason."""
+    rows: NDArray[np.int64]
+    dropped: dict[str, tuple[str, ...]]
 
 
 def without_classes(
-    pool: WordPool, classes: Sequence[str], *, keep_proper: bool = True, keep_kinds: bool = True
+    words: Sequence[str], classes: Sequence[str], *, keep_proper: bool = True, keep_kinds: bool = True
 ) -> Filtered:
     """Drop words that spell the name of a class, also in another number or with hyphens.
 
@@ -108,24 +108,20 @@ def without_classes(
     spelled = {_spelling(name) for name in classes}
     kinds_of_classes = frozenset() if keep_kinds else nouns().kinds(classes)
     names = frozenset() if keep_proper else _proper_words()
-    dropped: dict[str, list[str]] = {"spells a class": [], "kind of a class": [], "proper noun": []}
-    kept: list[str] = []
-    adjectives = 0
-    for number, word in enumerate(pool.words):
+    dropped: dict[str, list[str]] = {SPELLED: [], KIND: [], PROPER: []}
+    rows: list[int] = []
+    for number, word in enumerate(words):
         if _spelling(word) in spelled:
-            dropped["spells a class"].append(word)
+            dropped[SPELLED].append(word)
         elif word.lower() in kinds_of_classes:
-            dropped["kind of a class"].append(word)
+            dropped[KIND].append(word)
         elif word.lower() in names:
-            dropped["proper noun"].append(word)
+            dropped[PROPER].append(word)
         else:
-            kept.append(word)
-            adjectives += number < pool.adjectives
-    if not kept:
+            rows.append(number)
+    if not rows:
         raise UsageError("No word is left: every one spells a class or is dropped by a filter.")
-    return Filtered(
-        WordPool(tuple(kept), adjectives), {why: tuple(words) for why, words in dropped.items() if words}
-    )
+    return Filtered(np.array(rows), {why: tuple(some) for why, some in dropped.items() if some})
 
 
 def _proper_words() -> frozenset[str]:

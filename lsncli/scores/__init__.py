@@ -93,7 +93,7 @@ def load_score(name: str, **settings: object) -> Score:
 
 
 def score_settings(name: str) -> dict[str, tuple[Any, object]]:
-    """Return each setting of the score ``name``: its type (float, int or a Literal) and its default."""
+    """Return each setting of the score ``name``: its type (float, int, str or a Literal) and its default."""
     cls = _class(name)
     hints = get_type_hints(cls)
     return {field.name: (hints[field.name], field.default) for field in fields(cls)}
@@ -141,8 +141,11 @@ def _class(name: str) -> type[Any]:
 def _fits(kind: Any, value: object) -> bool:
     if kind in (float, int):
         return isinstance(value, Real if kind is float else Integral) and not isinstance(value, bool)
+    if kind is str:
+        return isinstance(value, str)
     return value in get_args(kind)
 
 
 def _describe(kind: Any) -> str:
-    return {float: "a number", int: "a whole number"}.get(kind) or " or ".join(map(repr, get_args(kind)))
+    named = {float: "a number", int: "a whole number", str: "a name"}
+    return named.get(kind) or " or ".join(map(repr, get_args(kind)))

@@ -16,6 +16,7 @@ NEEDS = {
     "weights": "fixed weights",
     "pixels": "the images",
     "candidates": "candidate labels",
+    "words": "a list of words",
 }
 """Inputs that a score may need besides features and a head, in words."""
 

@@ -22,7 +22,8 @@ from lsncli.extraction.extract import check_failures
 from lsncli.images.class_names import check_distinct
 from lsncli.interchange.tables import FeatureTable
 from lsncli.methods.cache import digest
-from lsncli.methods.heads import TEMPLATE, Heads
+from lsncli.methods.heads import Heads
+from lsncli.methods.text_recipes import TEMPLATE
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.clipn import CHUNK, PROMPTS, NoSettings, TextFunction, learn_no, text_rows
 from lsncli.store.reader import read_fingerprint

@@ -11,14 +11,15 @@ from lsncli.detection.calibrate import make_detector
 from lsncli.detection.zero_shot import zero_shot_detector
 from lsncli.errors import UsageError
 from lsncli.evaluation.evaluate import choose_splits, evaluate, plan_evaluation
-from lsncli.methods.candidates import encode_class_names, negative_label_features
 from lsncli.methods.spec import parse_method
+from lsncli.methods.text_recipes import TEMPLATE
+from lsncli.methods.words import WordChoice, select_words, word_encoder
 from lsncli.metrics import auroc
 from lsncli.reference.classes import class_list
 from lsncli.scores import load_score
 from lsncli.scores.neglabel import VOCABULARY
 from lsncli.store.reader import read_split
-from lsncli.types import Head
+from lsncli.types import Head, unit
 
 
 def scores(detector, features):
@@ -47,17 +48,18 @@ def test_gamma_is_what_an_image_scores_that_is_as_near_to_every_word(tiny_backbo
 
 
 def test_words_near_a_class_are_left_out(tiny_backbone) -> None:
-    tower, names = tiny_backbone.text_tower(), class_list("imagenet1k").names
+    encoder, names = word_encoder(tiny_backbone), class_list("imagenet1k").names
     classes = ("Trucks", "cat")
-    kept = negative_label_features(classes, tower)
+    kept = select_words(WordChoice("imagenet1k"), classes, encoder)
     shared = [name for name in names if {"truck", "cat"} & {*name.lower().replace("-", " ").split()}]
     assert {"garbage truck", "tabby cat", "tow truck"} & {*shared}
     free = [name for name in names if name not in shared]
-    assert len(kept) == round(0.75 * len(free))
-    all_free = encode_class_names(tower, free)
-    nearest = (all_free @ encode_class_names(tower, classes).T).max(axis=1)
-    far = np.sort(np.argsort(nearest, kind="stable")[: len(kept)])
-    np.testing.assert_array_equal(kept, all_free[far].astype(np.float32))
+    assert len(kept.words) == round(0.75 * len(free))
+    assert set(kept.dropped["shares a word"]) == set(shared)
+    all_free, own = (encoder.encode([[TEMPLATE.format(name)] for name in some]) for some in (free, classes))
+    far = np.sort(np.argsort((all_free @ own.T).max(axis=1), kind="stable")[: len(kept.words)])
+    assert kept.words == tuple(free[row] for row in far)
+    np.testing.assert_array_equal(kept.features, all_free[far])
 
 
 @pytest.mark.parametrize(
@@ -81,10 +83,10 @@ def test_neglabel_is_compared_and_calibrated_as_any_method(tmp_path, tiny_backbo
     method = parse_method("neglabel")
     plan = plan_evaluation(work, [method], inside, outside, "train", model=lambda: tiny_backbone)
     (row,) = evaluate(plan).results
-    classes = clusters("test").classes
-    tower = tiny_backbone.text_tower()
-    learned = {VOCABULARY: negative_label_features(classes, tower)}
-    scorer = load_score("neglabel").scorer(Head(classes, encode_class_names(tower, classes), 100.0), learned)
+    classes, encoder = clusters("test").classes, word_encoder(tiny_backbone)
+    learned = {VOCABULARY: select_words(WordChoice("imagenet1k"), classes, encoder).features}
+    own = unit(encoder.encode([[TEMPLATE.format(name)] for name in classes]).astype(np.float64))
+    scorer = load_score("neglabel").scorer(Head(classes, own, 100.0), learned)
     expected = auroc(*(scorer(read_split(work.features, name).features) for name in ("test", "far")))
     assert row.metrics.auroc == pytest.approx(float(expected))
     made = make_detector(work, method, model=lambda: tiny_backbone)

@@ -199,7 +199,9 @@ def no_train(tmp_path: Path, tiny_backbone) -> Workspace:
 
 
 def test_without_a_training_split_only_scores_that_learn_from_rows_fail(no_train, bare) -> None:
-    alone = [name for name in SCORES if load_score(name).NEEDS.isdisjoint({"negative", "candidates"})]
+    alone = [
+        name for name in SCORES if load_score(name).NEEDS.isdisjoint({"negative", "candidates", "words"})
+    ]
     found, usual = (run(place, *alone, ood=("far",)) for place in (no_train, bare))
     learners = {name for name in alone if parse_method(name).learns_from_rows}
     assert {"knn", "mahalanobis", "vim"} <= learners

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from later_vectors import SCALE, arrays
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import load_score, score_in_chunks
@@ -91,5 +92,34 @@ def test_it_refuses_what_it_cannot_score(head, train, words) -> None:
         score(head, train.features, words, 31)
     with pytest.raises(LsnError, match="a linear probe has none"):
         score(replace(head, bias=np.zeros(7), scale=1.0), train.features, words)
-    with pytest.raises(UsageError, match="'groups' must be at least 1, found 0"):
-        load_score("neglabel", groups=0)
+    with pytest.raises(UsageError, match="'groups' must be 0 or more, found -1"):
+        load_score("neglabel", groups=-1)
+
+
+def test_the_numbers_are_those_of_the_authors_code() -> None:
+    known = arrays()
+    head = Head(tuple("abc"), known.t, scale=SCALE)
+    whole = NegLabel(groups=1).scorer(head, {VOCABULARY: known.w})(known.x)
+    assert whole == pytest.approx([0.00212824, 0.00012113, 0.00020315, 0.01020526], abs=1e-8)
+    # Their groups are words 0, 1 / 2, 3 / 4, 5, and the last is left out; ours take every third word.
+    ours = known.w[[0, 2, 4, 1, 3, 5]]
+    groups = NegLabel(groups=3).scorer(head, {VOCABULARY: ours})(known.x)
+    assert groups == pytest.approx([0.41694380, 0.10587868, 0.08591829, 0.61941010], abs=1e-8)
+    drawn = known.w[[2, 5, 3, 0, 1, 4]][[0, 2, 4, 1, 3, 5]]
+    groups = NegLabel(groups=3).scorer(head, {VOCABULARY: drawn})(known.x)
+    assert groups == pytest.approx([0.44518076, 0.24696672, 0.16482051, 0.62089893], abs=1e-8)
+
+
+def test_csps_words_are_scored_as_the_authors_do() -> None:
+    known = arrays()
+    head = Head(tuple("abc"), known.t, scale=SCALE)
+    words = unit(known.r.mean(axis=1))
+    found = NegLabel(groups=1).scorer(head, {VOCABULARY: words})(known.x)
+    expected = [9.50898096e-01, 5.27419509e-04, 3.28815287e-01, 9.94598805e-01]
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+def test_groups_are_the_authors_where_there_are_words_enough() -> None:
+    assert [NegLabel().groups_of(words) for words in (10_499, 1000, 999, 3)] == [100, 100, 1, 1]
+    assert [NegLabel(mine="images").groups_of(words) for words in (2000, 49)] == [5, 1]
+    assert NegLabel(groups=7).groups_of(10_499) == 7

@@ -19,7 +19,7 @@ from lsncli.scores.score import NEEDS
 from lsncli.types import UNLABELLED, Head, Rows, unit
 
 every_score = pytest.mark.parametrize("name", SCORES)
-OF_FEATURES = [name for name in SCORES if "candidates" not in load_score(name).NEEDS]
+OF_FEATURES = [name for name in SCORES if load_score(name).NEEDS.isdisjoint({"candidates", "words"})]
 """ZOC is no function of features alone: tests/scores/test_zoc.py has what holds for it."""
 every_function = pytest.mark.parametrize("name", OF_FEATURES)
 

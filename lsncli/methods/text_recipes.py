@@ -1,8 +1,7 @@
-"""Words that are no classes, and the texts by which a model reads them.
+"""WordNet's words, and the texts by which a model reads classes and words: a recipe of one or several.
 
-A list of words, a pool, is part of WordNet, the names of a class list, or a user's file. A recipe says how
-words and classes become texts: NegLabel's one template each, or CSP's eight, with adjectives in phrases such
-as "wooden structure".
+A recipe says how classes and words become texts: NegLabel's one template each, or CSP's eight, with
+adjectives in phrases such as "wooden structure".
 
 NegLabel: Jiang et al., "Negative label guided OOD detection with pretrained vision-language models", ICLR
 2024. CSP: Chen et al., "Conjugated semantic pool improves OOD detection with pre-trained vision-language
@@ -13,11 +12,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lsncli.methods.candidates import read_vocabulary
-from lsncli.methods.heads import TEMPLATE
 from lsncli.reference.wordnet import words_by_file
 
-ADJECTIVE = "adj."
+TEMPLATE = "a photo of a {}"
+"""The prompt of MCM (Ming et al., NeurIPS 2022), without a full stop."""
+
 LEFT_OUT = frozenset({"noun.animal", "noun.food"})
 """Files of WordNet that NegLabel leaves out: ImageNet has many animals and much food."""
 
@@ -80,9 +79,11 @@ RECIPES = {
         LEFT_OUT | {"noun.person", "noun.quantity", "noun.group", "adj.pert"},
         SUPERCLASSES,
     ),
-    "plain": Recipe((TEMPLATE,), (TEMPLATE,)),
 }
-"""Recipes by name: as published, and the hand-written prompt of the other scores."""
+"""Recipes by name, as published."""
+
+
+ADJECTIVE = "adj."
 
 
 def wordnet_pool(left_out: frozenset[str] = LEFT_OUT) -> WordPool:
@@ -99,8 +100,3 @@ def wordnet_pool(left_out: frozenset[str] = LEFT_OUT) -> WordPool:
             (adjectives if name.startswith(ADJECTIVE) else nouns).update(word.lower() for word in words)
     nouns -= adjectives
     return WordPool((*sorted(adjectives), *sorted(nouns)), len(adjectives))
-
-
-def named_pool(name: str) -> WordPool:
-    """Return the words of a class list or of a file with one word a line. Raises as ``read_vocabulary``."""
-    return WordPool(read_vocabulary(name))

@@ -1,0 +1,174 @@
+"""The words that an image of no class may be: which a score uses for given classes, with their features.
+
+``wordnet`` is NegLabel's selection from WordNet, ``csp`` the one of CSP, ``imagenet1k`` (for models that know
+few words, such as the bundled one) ImageNet's names that are far from the classes. Any other name is a class
+list or a file with one word a line, of which all words are used.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsncli.backbones import Backbone, loader_of, with_text
+from lsncli.console import ProgressCallback, silent
+from lsncli.errors import UsageError
+from lsncli.methods.cache import digest
+from lsncli.methods.candidates import read_vocabulary
+from lsncli.methods.text_recipes import RECIPES, TEMPLATE, Recipe, WordPool, wordnet_pool
+from lsncli.methods.word_features import WordEncoder
+from lsncli.methods.word_selection import (
+    EQUAL,
+    farther_from_images,
+    farthest,
+    quantile_similarity,
+    without_classes,
+)
+from lsncli.reference.classes import class_list
+from lsncli.scores.neglabel import VOCABULARY
+from lsncli.types import FloatArray, LearnedArrays
+
+AUTO, WORDNET, CSP, IMAGENET = "auto", "wordnet", "csp", "imagenet1k"
+KNOWN_WORDS = {"mini": IMAGENET}
+"""The list of ``auto`` for models that do not know most of WordNet's words."""
+FAR_SHARE = 0.75
+"""Fraction of ImageNet's names that is used: those farthest from all classes. The others are likely kinds or
+parts of a class ("beagle" of "dog") that share no word with its name."""
+
+SELECTION = "selection"
+"""The name in ``LearnedArrays`` of the digest of the selected words, 32 bytes."""
+
+Rule = Literal["names", "images"]
+Filter = Literal["none", "proper", "kinds", "both"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Selected words, their unit text features (V, D), and the words that filters dropped, by reason."""
+
+    words: tuple[str, ...]
+    features: NDArray[np.float32]
+    pool: int
+    """The number of words that they were chosen from."""
+    dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the words and their features."""
+        return digest(list(self.words), self.features)
+
+
+@dataclass(frozen=True)
+class WordChoice:
+    """Which words a score uses: the list, the rule that mines it, and what is dropped before."""
+
+    name: str = WORDNET
+    mine: Rule = "names"
+    drop: Filter = "none"
+
+    @property
+    def recipe(self) -> str:
+        """The texts of classes and words: a recipe, or "hand" for the hand-written prompt."""
+        if self.name == IMAGENET:
+            return "hand"
+        return CSP if self.name == CSP else "neglabel"
+
+    def pool(self) -> WordPool:
+        """Return the words to choose from. Raises UsageError as ``read_vocabulary``."""
+        if self.name in (WORDNET, CSP):
+            return wordnet_pool(RECIPES[self.recipe].left_out)
+        return WordPool(read_vocabulary(self.name))
+
+    def class_texts(self, classes: Sequence[str]) -> list[list[str]]:
+        """Return the texts of each class."""
+        return _recipe(self.recipe).class_texts(classes)
+
+
+def choice_for(name: str, model: str, **options: str) -> WordChoice:
+    """Return the choice of a list for a model: ``auto`` is WordNet where the model knows its words."""
+    if name == AUTO:
+        name = KNOWN_WORDS.get(model, WORDNET)
+    return WordChoice(name, **options)  # type: ignore[arg-type]
+
+
+def word_encoder(backbone: Backbone) -> WordEncoder:
+    """Return the encoder of words of a model. Raises NoText if it has no text tower."""
+    known = backbone.fingerprint
+    return WordEncoder(with_text(backbone).text_tower(), known.digest, loader_of(known.model))
+
+
+def select_words(
+    choice: WordChoice,
+    classes: Sequence[str],
+    encoder: WordEncoder,
+    images: Callable[[], FloatArray] | None = None,
+    progress: ProgressCallback = silent,
+) -> Words:
+    """Return the words of ``choice`` for ``classes``; equal inputs give equal words.
+
+    ``images`` returns the unit means (C, D) of the images of each class, for the rule "images". ``progress``
+    counts words that are encoded. Raises UsageError if no word is left, and for that rule without images.
+    """
+    pool, recipe = choice.pool(), _recipe(choice.recipe)
+    own = encoder.encode(choice.class_texts(classes))
+    if choice.name == IMAGENET:
+        return _imagenet_names(classes, own, encoder, progress)
+    features = encoder(recipe.texts(pool), progress)
+    kept = without_classes(
+        pool.words,
+        classes,
+        keep_proper=choice.drop not in ("proper", "both"),
+        keep_kinds=choice.drop not in ("kinds", "both"),
+    )
+    adjectives = int(np.searchsorted(kept.rows, pool.adjectives))
+    rows = kept.rows
+    if choice.mine == "images":
+        if images is None:
+            raise UsageError("mine=images needs labelled training images.", "Leave it out, or use lsn eval.")
+        rows = rows[farther_from_images(features[rows], own, images(), adjectives)]
+    elif choice.name in (WORDNET, CSP):
+        equal = EQUAL if choice.name == CSP else None
+        rows = rows[farthest(quantile_similarity(features[rows], own, equal=equal), adjectives)]
+    if not len(rows):
+        raise UsageError(f"No word of '{choice.name}' is far from the classes.", "Name another list.")
+    return Words(tuple(pool.words[row] for row in rows), features[rows], len(pool.words), kept.dropped)
+
+
+def list_digest(name: str, model: str) -> str:
+    """Return the digest of the words of a list, which may be a user's file."""
+    return digest(list(choice_for(name, model).pool().words))
+
+
+def vocabulary_arrays(words: Words) -> LearnedArrays:
+    """Return what a detector keeps of selected words: their features, and the digest of the selection."""
+    return {VOCABULARY: words.features, SELECTION: np.frombuffer(bytes.fromhex(words.digest), dtype=np.uint8)}
+
+
+def _imagenet_names(
+    classes: Sequence[str], own: FloatArray, encoder: WordEncoder, progress: ProgressCallback
+) -> Words:
+    """Choose ImageNet's class names that are not near ``classes``.
+
+    Names that share a word with a class, in upper or lower case, are dropped, and of the rest the quarter
+    whose text features are nearest to a class.
+    """
+    names = class_list(IMAGENET).names
+    stems = {word for name in classes for word in _stems(name)}
+    free = [name for name in names if stems.isdisjoint(_stems(name))]
+    features = encoder.encode([[TEMPLATE.format(name)] for name in free])
+    progress(len(free))
+    nearest = (features @ own.T).max(axis=1)
+    rows = np.sort(np.argsort(nearest, kind="stable")[: max(1, round(FAR_SHARE * len(free)))])
+    dropped = tuple(name for name in names if name not in set(free))
+    return Words(tuple(free[row] for row in rows), features[rows], len(names), {"shares a word": dropped})
+
+
+def _recipe(name: str) -> Recipe:
+    return RECIPES[name] if name in RECIPES else Recipe((TEMPLATE,), (TEMPLATE,))
+
+
+def _stems(name: str) -> set[str]:
+    """Return the words of a name, in lower case and without a plural's s."""
+    return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}
