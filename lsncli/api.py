@@ -100,6 +100,7 @@ class Detector:
         classes: Sequence[str],
         *,
         model: str = DEFAULT_MODEL,
+        words: str = "auto",
         device: str = "auto",
         pretrained: str = "",
         batch_size: int = 0,
@@ -107,12 +108,16 @@ class Detector:
     ) -> "Detector":
         """Make a detector from class names alone; it is not ``calibrated``.
 
+        ``words`` is the list of words that are no class: "wordnet", "csp", a class list, a file with one word
+        a line, or "auto": WordNet, for the mini model ImageNet's names. WordNet's 70,000 words take minutes
+        on a CPU, once for a model; they are kept in the user's cache folder (``LSN_CACHE``).
+
         Raises UsageError for invalid names, or as ``load_backbone`` for the model.
         """
         names = checked_names(classes)
         computes()
         backbone = load_backbone(model, pretrained=pretrained, device=device)
-        stored = zero_shot_detector(names, backbone)
+        stored = zero_shot_detector(names, backbone, words)
         return cls(stored, device, pretrained, batch_size, workers, backbone)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import re
 import select
 import sys
 import textwrap
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -252,3 +253,42 @@ def progress_bar(
             bars.update(task, advance=step, note=escape(note))
 
         yield progress
+
+
+MEASURED_SECONDS = 1.0
+"""Steps are measured for this long, and two at least: the first one also allocates memory."""
+WORTH_SAYING = 10.0
+"""Seconds of work that are announced."""
+
+
+def announcing(
+    progress: ProgressCallback,
+    total: int,
+    announce: Callable[[int, float], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> ProgressCallback:
+    """Return ``progress`` of ``total`` steps that also calls ``announce`` with the steps and seconds left.
+
+    It does so once, after the first steps, if ``WORTH_SAYING`` seconds or more are left.
+    """
+    done = measured = 0
+    began: float | None = None
+
+    def measure(step: int, note: str = "") -> None:
+        nonlocal done, measured, began
+        progress(step, note)
+        done += step
+        if measured < 0:
+            return
+        now = clock()
+        if began is None:
+            began = now
+            return
+        measured += step
+        if now - began >= MEASURED_SECONDS:
+            left = (total - done) * (now - began) / measured
+            if left >= WORTH_SAYING:
+                announce(total - done, left)
+            measured = -1
+
+    return measure

@@ -34,6 +34,7 @@ from lsncli.cli import (
     train_head,
     train_prompts,
     watch,
+    words,
 )
 from lsncli.cli.configured import FOUND, ConfigFile, Configured, needs_named_file, without_withheld
 from lsncli.cli.help_page import Group
@@ -69,7 +70,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LSN"},
 )
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Start": {"demo": demo.demo, "models": catalogue.models, "methods": catalogue.methods},
+    "Start": {
+        "demo": demo.demo,
+        "models": catalogue.models,
+        "methods": catalogue.methods,
+        "words": words.words,
+    },
     "Features": {"extract": extract.extract, "datasets": datasets.datasets},
     "Learning": {
         "train-pos": train_prompts.train_pos,

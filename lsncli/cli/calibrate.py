@@ -65,6 +65,7 @@ class CalibrateOptions:
         str | None,
         options.model_option("The model of --classes.", "the store's, else ViT-B-16-quickgelu:openai"),
     ] = None
+    words: options.WordList = "auto"
     batch_size: options.BatchSize = 0
     workers: options.Workers = 0
     max_failure_rate: options.MaxFailureRate = 0.05
@@ -102,8 +103,7 @@ def calibrate(arguments: CalibrateOptions) -> None:
 
         replaced = find_detector(workspace.detector)
     if arguments.images:
-        with options.loading(arguments.quiet):
-            before, backbone = _detector(workspace, arguments)
+        before, backbone = _detector(workspace, arguments)
         result = _recalibrate(arguments, before, backbone)
         _check_failures(result, arguments.max_failure_rate, arguments.quiet)
         from lsncli.artefacts.detector import save_detector
@@ -176,9 +176,10 @@ def _detector(workspace: Workspace, arguments: CalibrateOptions) -> "tuple[Saved
 
     pretrained, device = arguments.pretrained, arguments.device
     model = ModelOptions(arguments.model, pretrained, device)
-    detector, backbone = detector_for(workspace, arguments.classes, model)
+    detector, backbone = detector_for(workspace, arguments.classes, model, arguments.words, arguments.quiet)
     if backbone is None:
-        backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
+        with options.loading(arguments.quiet):
+            backbone = load_again(detector.fingerprint, pretrained=pretrained, device=device, what="prompts")
     return detector, backbone
 
 

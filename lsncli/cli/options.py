@@ -221,6 +221,17 @@ ClassNamesModel = Annotated[
     str | None,
     model_option("Of --classes: as for lsn extract.", "the store's, else ViT-B-16-quickgelu:openai"),
 ]
+WordList = Annotated[
+    str,
+    typer.Option(
+        "--words",
+        envvar="LSN_WORDS",
+        help="Of --classes: words that are no class, to compare with: wordnet, csp, a class list such as "
+        "imagenet1k, or a file with one a line; auto is wordnet, for the mini model imagenet1k.",
+        metavar="LIST",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 if TYPE_CHECKING:
     FormatName = str
 else:

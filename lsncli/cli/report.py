@@ -82,6 +82,7 @@ def report(
     image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
+    words: options.WordList = "auto",
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
     quiet: options.Quiet = False,
@@ -113,8 +114,8 @@ def report(
     if train is not None:
         read_split(workspace.features, train)  # a named split must exist
     check_model(context, classes)
-    with options.loading(quiet):
-        detector, backbone = detector_for(workspace, classes, ModelOptions(model, pretrained, device))
+    settings = ModelOptions(model, pretrained, device)
+    detector, backbone = detector_for(workspace, classes, settings, words, quiet)
     columns = Columns(path_column, label_column)
     requests = _set_requests(workspace, paths or [], id, ood or [], images or [], train, columns)
     for request in requests:

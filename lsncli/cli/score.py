@@ -115,6 +115,7 @@ def score(
     image_timeout: options.ImageTimeout = None,
     work: options.WorkFolder = options.DEFAULT_WORK,
     model: options.ClassNamesModel = None,
+    words: options.WordList = "auto",
     pretrained: options.Pretrained = "",
     device: options.Device = "auto",
     format: options.Format = "table",
@@ -157,8 +158,7 @@ def score(
         from lsncli.detection.sorting import Filing
         from lsncli.extraction.extract import check_failures
         from lsncli.images.columns import Columns
-
-        detector, backbone = detector_for(place, classes, settings)
+    detector, backbone = detector_for(place, classes, settings, words, quiet)
     todo = (
         split_to_score(place, split, detector, settings)
         if split is not None

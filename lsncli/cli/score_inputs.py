@@ -1,13 +1,16 @@
 """The detector of a command: the workspace's, or one of class names alone (``--classes``)."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from lsncli.cli import options
 from lsncli.cli.extract import model_for
+from lsncli.console import announcing, duration, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 
@@ -26,24 +29,49 @@ class ModelOptions:
 
 
 def detector_for(
-    place: Workspace, classes: str | None, model: ModelOptions
+    place: Workspace, classes: str | None, model: ModelOptions, words: str, quiet: bool
 ) -> "tuple[SavedDetector, Backbone | None]":
     """The workspace's detector, or one of nothing but class names with the model that it took to make it."""
-    from lsncli.artefacts.detector import load_detector
-    from lsncli.detection.zero_shot import checked_names, zero_shot_detector
+    with options.loading(quiet):
+        from lsncli.artefacts.detector import load_detector
+        from lsncli.detection.zero_shot import checked_names
 
-    if classes is None:
-        return load_detector(place.detector), None
-    names = checked_names(class_list(classes))  # before a model is fetched for them
-    backbone = model_for(place, model.name, model.pretrained, None, model.device)
-    return zero_shot_detector(names, backbone), backbone
+        if classes is None:
+            return load_detector(place.detector), None
+        names = checked_names(class_list(classes))  # before a model is fetched for them
+        backbone = model_for(place, model.name, model.pretrained, None, model.device)
+    return _zero_shot(names, backbone, words, quiet), backbone
+
+
+def _zero_shot(names: Sequence[str], backbone: "Backbone", words: str, quiet: bool) -> "SavedDetector":
+    """Make a detector of class names; says how long it takes to encode words for the first time."""
+    from lsncli.detection.zero_shot import zero_shot_detector
+    from lsncli.methods.words import choice_for
+
+    model = backbone.fingerprint.model
+    count = len(choice_for(words, model).pool().words)
+
+    def announce(left: int, seconds: float) -> None:
+        say(
+            f"Encoding {left:,} words with {model}, once for this model, takes about {duration(seconds)}.",
+            quiet=quiet,
+        )
+
+    with progress_bar("words", count, quiet=quiet) as progress:
+        return zero_shot_detector(names, backbone, words, announcing(progress, count, announce))
 
 
 def check_model(context: typer.Context, classes: str | None) -> None:
-    """Raise UsageError for a --model that would be ignored (LSN_MODEL and lsn.toml are for others, too)."""
-    source = context.get_parameter_source("model")
-    if classes is None and source and source.name == "COMMANDLINE":
-        raise UsageError("--model goes with --classes: a detector has its model.", "Leave --model out.")
+    """Raise UsageError for a --model or --words that would be ignored.
+
+    LSN_MODEL, LSN_WORDS and lsn.toml are for other commands, too.
+    """
+    for name in ("model", "words"):
+        source = context.get_parameter_source(name)
+        if classes is None and source and source.name == "COMMANDLINE":
+            raise UsageError(
+                f"--{name} goes with --classes: a detector has its {name}.", f"Leave --{name} out."
+            )
 
 
 def class_list(text: str) -> list[str]:

@@ -243,7 +243,7 @@ def _run(
     from lsncli.artefacts.detector import find_detector
     from lsncli.prompts.learner import steps
     from lsncli.training import prompts as train
-    from lsncli.training.duration import announcing
+    from lsncli.training.duration import announcing_training
 
     before, remark = find_detector(workspace.detector), remarks(quiet)
     model = partial(workspace_backbone, workspace, pretrained, device)
@@ -266,7 +266,7 @@ def _run(
                 kernel=kernel,
                 resume=resume,
                 target_tpr=target_tpr,
-                progress=announcing(progress, settings, rows, remark),
+                progress=announcing_training(progress, settings, rows, remark),
                 remark=remark,
             )
     render([_row(training)], COLUMNS, format, output, wide=wide)

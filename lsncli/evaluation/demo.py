@@ -27,7 +27,7 @@ from lsncli.prompts.settings import Kind, PromptSettings, preset
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_fingerprint, read_split
 from lsncli.store.writer import write_split
-from lsncli.training.duration import announcing
+from lsncli.training.duration import announcing_training
 from lsncli.training.prompts import plan_positive, train_prompts
 
 NAMES = ("cat", "espresso", "motorcycle")
@@ -178,7 +178,7 @@ def learn(
 ) -> SavedDetector:
     """Learn prompts of a kind as ``lsn train-pos`` and ``lsn train-neg`` do; return the detector."""
     plan, settings = plan_positive(demo.work), _settings(kind)
-    announced = announcing(progress, settings, len(plan.rows.train), remark)
+    announced = announcing_training(progress, settings, len(plan.rows.train), remark)
     return train_prompts(demo.work, demo.backbone, plan, settings, progress=announced).detector
 
 

@@ -4,49 +4,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from lsncli.console import ProgressCallback, duration
+from lsncli.console import ProgressCallback, announcing, duration
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import PromptSettings, preset
 
-MEASURED_SECONDS = 1.0
-"""Steps are measured for this long, and two at least: the first one also allocates memory."""
-WORTH_SAYING = 10.0
-"""Seconds of work that are announced."""
 
-
-def announcing(
+def announcing_training(
     progress: ProgressCallback,
     settings: PromptSettings,
     rows: int,
     remark: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> ProgressCallback:
-    """Return ``progress`` for ``learner.learn`` on ``rows`` rows, which also gives ``remark`` the estimate.
+    """Return ``progress`` for ``learner.learn`` on ``rows`` rows that also gives ``remark`` an estimate."""
 
-    It does so once, after the first steps, if ``WORTH_SAYING`` seconds or more are left.
-    """
-    total = steps(rows, settings)
-    done = measured = 0
-    began: float | None = None
+    def announce(left: int, seconds: float) -> None:
+        remark(describe_duration(settings, rows, left, seconds))
 
-    def announce(step: int, note: str = "") -> None:
-        nonlocal done, measured, began
-        progress(step, note)
-        done += step
-        if measured < 0:
-            return
-        now = clock()
-        if began is None:
-            began = now
-            return
-        measured += step
-        if now - began >= MEASURED_SECONDS:
-            left = (total - done) * (now - began) / measured
-            if left >= WORTH_SAYING:
-                remark(describe_duration(settings, rows, total - done, left))
-            measured = -1
-
-    return announce
+    return announcing(progress, steps(rows, settings), announce, clock)
 
 
 def describe_duration(settings: PromptSettings, rows: int, steps_left: int, seconds: float) -> str:

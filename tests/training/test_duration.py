@@ -4,7 +4,7 @@ import pytest
 
 from lsncli.prompts.learner import steps
 from lsncli.prompts.settings import preset
-from lsncli.training.duration import announcing, describe_duration
+from lsncli.training.duration import announcing_training, describe_duration
 
 ROWS = 512
 
@@ -18,7 +18,7 @@ def announced(settings, seconds_per_step: float, first: int = 0) -> list[str]:
     def progress(step: int, note: str = "") -> None:
         shown.append(step)
 
-    announce = announcing(progress, settings, ROWS, said.append, clock=lambda: now)
+    announce = announcing_training(progress, settings, ROWS, said.append, clock=lambda: now)
     if first:
         announce(first, "resumed")
     total = steps(ROWS, settings)

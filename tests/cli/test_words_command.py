@@ -1,0 +1,81 @@
+"""``lsn words`` and ``--words``: what is there, what a choice keeps, and what a detector keeps of it."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from cli_runner import exit_code
+from PIL import Image
+
+from lsncli.artefacts.detector import load_detector
+from lsncli.methods.words import SELECTION
+from lsncli.scores.neglabel import VOCABULARY
+
+MINI = ["--model", "mini", "--device", "cpu"]
+
+
+def test_the_files_of_wordnet_are_counted(lsn) -> None:
+    rows = json.loads(lsn("words", "--format", "json").out)
+    assert sum(row["words"] for row in rows) == 90_562
+    by_file = {row["file"]: row for row in rows}
+    assert not by_file["noun.animal"]["neglabel"]
+    assert (by_file["adj.pert"]["neglabel"], by_file["adj.pert"]["csp"]) == (True, False)
+
+
+def test_words_of_a_file_are_all_taken_but_those_that_spell_a_class(lsn, tmp_path) -> None:
+    Path("mine.txt").write_text("sofa\ndogs\nwindow\nbeagle\n")
+    done = lsn("words", "--classes", "cat, dog", "--words", "mine.txt", *MINI, "--format", "csv")
+    assert done.code == 0, done.err
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert {row["word"] for row in rows} == {"sofa", "window", "beagle"}
+    assert [float(row["cosine"]) for row in rows] == sorted(
+        (float(row["cosine"]) for row in rows), reverse=True
+    )
+    assert "Dropped: spells a class: 1 (dogs)." in done.err
+    assert "3 of 4 words of mine.txt are far from the classes." in done.err
+    done = lsn("words", "--classes", "cat, dog", "--words", "mine.txt", "--drop", "kinds", *MINI)
+    assert "Dropped: kind of a class: 1 (beagle)." in done.err
+    assert lsn("words", "--classes", "cat", "--words", "none.txt", *MINI).code == 2
+
+
+def test_people_see_the_nearest_words_of_the_default_list(lsn) -> None:
+    done = lsn("words", "--classes", "cat,dog", *MINI)
+    assert done.code == 0, done.err
+    assert len(done.out.splitlines()) == 22
+    assert "words of imagenet1k are far from the classes; these 20 are the nearest." in done.err
+    rows = json.loads(lsn("words", "--classes", "cat,dog", *MINI, "--format", "json").out)
+    assert 700 < len(rows) < 800
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_score_compares_with_the_words_that_are_named(lsn, photo) -> None:
+    Path("mine.txt").write_text("".join(f"{word}\n" for word in ("sofa", "window", "beagle", "truck")))
+    words = ["--classes", "cat,dog", *MINI, "--format", "json"]
+    (usual,) = json.loads(lsn("score", photo, *words).out)
+    (mine,) = json.loads(lsn("score", photo, *words, "--words", "mine.txt").out)
+    assert usual["score"] != mine["score"]
+    assert mine["threshold"] == pytest.approx(2 / (2 + 4))
+    done = lsn("score", photo, "--words", "mine.txt")
+    assert done.code == 2
+    assert "--words goes with --classes" in done.err
+
+
+def test_a_detector_keeps_the_words_and_scores_without_a_text_tower(
+    lsn, photo, tmp_path, monkeypatch
+) -> None:
+    Path("mine.txt").write_text("".join(f"{word}\n" for word in ("sofa", "window", "beagle", "truck")))
+    words = ["--classes", "cat,dog", "--words", "mine.txt", *MINI]
+    assert lsn("calibrate", photo, *words).code == 0
+    detector = load_detector(tmp_path / "lsn-work" / "detector.safetensors")
+    assert detector.settings["words"] == "mine.txt"
+    assert detector.learned[VOCABULARY].shape == (4, 256)
+    assert detector.learned[SELECTION].shape == (32,)
+    Path("mine.txt").unlink()
+    assert exit_code("score", str(photo), "--device", "cpu", "--quiet") == 0
