@@ -236,13 +236,15 @@ def measure_table(
     jobs: int = 1,
     dry: bool = False,
     quiet: bool = False,
+    later: Sequence[BenchPlan] = (),
 ) -> tuple[MeasuredTable, BenchPlan]:
     """Measure what is missing of a table (nothing if ``dry``); return the table and the plan with its jobs.
 
     ``named`` are suite and table as the user wrote them, for the commands in cells. ``data`` is the folder of
     the images; without it the features must be in the workspace ``work``. ``rows`` are names of rows,
     ``seeds`` and ``splits`` are counts; ``mode``, ``model`` and ``pretrained`` replace those of the suite.
-    Raises UsageError as ``table_rows`` does, and LsnError if another process works on the suite.
+    The time left includes the plans that follow ``later``. Raises UsageError as ``table_rows`` does, and
+    LsnError if another process works on the suite.
     """
     check_methods(suite, spec)
     chosen = table_rows(suite, spec, rows=rows, splits=splits, mode=mode, model=model)
@@ -256,7 +258,7 @@ def measure_table(
     if dry:
         this_run = Run(suite_work, about, make_plan(suite_work, chosen, count))
     else:
-        this_run = run(suite_work, chosen, about=about, seeds=count, jobs=jobs, quiet=quiet)
+        this_run = run(suite_work, chosen, about=about, seeds=count, jobs=jobs, quiet=quiet, later=later)
     written = named or (suite.name, spec.key)
     given: dict[str, object] = {
         "table": written[1],

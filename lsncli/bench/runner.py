@@ -58,9 +58,15 @@ class Progress:
     """Count jobs and estimate the time left. Jobs have the names that messages give them."""
 
     def __init__(
-        self, waiting: dict[str, Waiting], rates: Rates, progress: ProgressCallback, quiet: bool
+        self,
+        waiting: dict[str, Waiting],
+        rates: Rates,
+        progress: ProgressCallback,
+        quiet: bool,
+        later: Sequence[Waiting] = (),
     ) -> None:
         self._waiting, self._rates, self._progress, self._quiet = dict(waiting), rates, progress, quiet
+        self._later = later
         self._total, self._last_line = len(waiting), time.monotonic()
 
     def start(self, what: str) -> None:
@@ -79,7 +85,7 @@ class Progress:
         self._progress(1)
 
     def _left(self) -> str:
-        estimates = [self._rates.estimate(*job) for job in self._waiting.values()]
+        estimates = [self._rates.estimate(*job) for job in (*self._waiting.values(), *self._later)]
         known = [seconds for seconds in estimates if seconds is not None]
         if not known:
             return ""
@@ -88,10 +94,15 @@ class Progress:
 
 
 @contextmanager
-def show_progress(waiting: dict[str, Waiting], rates: Rates, quiet: bool) -> Iterator[Progress]:
-    """Show a bar over the ``waiting`` jobs; the notes have the time left, which differs from job to job."""
+def show_progress(
+    waiting: dict[str, Waiting], rates: Rates, quiet: bool, later: Sequence[Waiting] = ()
+) -> Iterator[Progress]:
+    """Show a bar over the ``waiting`` jobs.
+
+    The notes have the time left, which differs from job to job, with that of jobs that come ``later``.
+    """
     with progress_bar("jobs", len(waiting), quiet=quiet, time_left=False) as progress:
-        yield Progress(waiting, rates, progress, quiet)
+        yield Progress(waiting, rates, progress, quiet, later)
 
 
 @dataclass
@@ -113,12 +124,14 @@ def run(
     seeds: int = 1,
     jobs: int = 1,
     quiet: bool = False,
+    later: Sequence[BenchPlan] = (),
 ) -> Run:
     """Run every job of ``rows`` that is left; ``jobs`` trainings run in parallel.
 
-    ``about`` goes into each record. Missing images are reported first; a set is extracted only if some score
-    has all its images. Raises UsageError for an invalid method, LsnError if another process works on the
-    suite; ``Run.failed`` has the errors of jobs.
+    ``about`` goes into each record. The time left includes the plans that the caller runs ``later``.
+    Missing images are reported first; a set is extracted only if some score has all its images. Raises
+    UsageError for an invalid method, LsnError if another process works on the suite; ``Run.failed`` has the
+    errors of jobs.
     """
     with locked(suite_work.results.path):
         this_run = Run(suite_work, about, make_plan(suite_work, rows, seeds))
@@ -127,7 +140,8 @@ def run(
             return this_run
         for why in this_run.plan.lacks:
             say(printable(f"There are {why}."), quiet=quiet)
-        with show_progress(_waiting(this_run.plan), rates, quiet) as progress:
+        after = waiting_later(this_run.plan, later)
+        with show_progress(_waiting(this_run.plan), rates, quiet, after) as progress:
             missing = _extract(this_run, progress)
             this_run.plan = make_plan(suite_work, rows, seeds)  # features are there, so keys are final
             _learn_and_score(this_run, missing, jobs, progress)
@@ -143,6 +157,25 @@ def _waiting(plan: BenchPlan) -> dict[str, Waiting]:
             plan.units_of(training, score),
         )
     return waiting | {str(score): (score_label(score), plan.scoring_work(score)) for score in plan.waiting}
+
+
+def waiting_later(plan: BenchPlan, later: Sequence[BenchPlan]) -> list[Waiting]:
+    """Return the trainings and scores of ``later`` plans that ``plan`` does not make, each once."""
+    made: set[object] = {*plan.trainings, *(frozenset(score.keys.values()) for score in plan.waiting)}
+    waiting: list[Waiting] = []
+    for one in later:
+        jobs: list[tuple[object, Waiting]] = [
+            (path, (training_label(*job), one.units_of(*job))) for path, job in one.trainings.items()
+        ]
+        jobs += [
+            (frozenset(score.keys.values()), (score_label(score), one.scoring_work(score)))
+            for score in one.waiting
+        ]
+        for key, job in jobs:
+            if key not in made:
+                made.add(key)
+                waiting.append(job)
+    return waiting
 
 
 def _extract(this_run: Run, progress: Progress) -> dict[tuple[str, str], str]:

@@ -221,6 +221,21 @@ def test_progress_tells_what_is_left(tmp_path: Path) -> None:
     assert [duration(one) for one in (12.3, 300, 9000)] == ["12 s", "5 min", "2.5 h"]
 
 
+def test_the_time_left_includes_what_comes_later(tmp_path: Path) -> None:
+    notes: list[str] = []
+    progress = Progress(
+        {"one": ("a", 10)},
+        rates.Rates(Results(tmp_path / "t")),
+        lambda step, note="": notes.append(note),
+        True,
+        [("a", 20), ("b", 1)],
+    )
+    progress.start("one")
+    progress.finish("one", 10, 30.0)
+    progress.start("two")
+    assert notes[-1] == "two; at least 60 s left"
+
+
 def test_a_learning_is_called_by_its_preset_and_what_differs() -> None:
     shared = LearningSpec("negative", preset("negative", "fast", specific=False, weight=0.0))
     assert str(shared) == "negative, CoOp, fast, specific=False, weight=0.0"

@@ -12,6 +12,7 @@ from lsncli.bench import figures
 from lsncli.bench.figures import choices, shots
 from lsncli.bench.figures.request import FigureResult, Request, draw_rows, load_pictures, spread_rows
 from lsncli.bench.measured_table import measure_table
+from lsncli.bench.runner import waiting_later
 from lsncli.bench.suite_toml import load_suite
 from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation import negation
@@ -89,6 +90,25 @@ def test_figure_7_measures_what_the_table_measures_from_as_many_images(bench, ov
     cells = table.rows["MSP"]
     groups = [f"{name}/auroc" for name in ("iNaturalist", "Places")]
     assert point["auroc"] == pytest.approx(np.mean([cells[key].mean for key in groups]))
+
+
+def test_the_time_left_of_figure_7_covers_all_numbers_of_images(bench, monkeypatch, tmp_path) -> None:
+    plans, later = [], []
+
+    def measure(*given, dry, **more):
+        table, plan = measure_table(*given, dry=dry, **more)
+        if dry:
+            plans.append(plan)
+        else:
+            later.append(more["later"])
+        return table, plan
+
+    monkeypatch.setattr("lsncli.bench.figures.request.measure_table", measure)
+    ask(bench, 7, tmp_path, shots=(3, 5), rows=("MSP",))
+    assert later == [plans[1:], []]
+    left = waiting_later(plans[0], plans[1:])
+    assert len(left) == len(plans[1].trainings) + len(plans[1].waiting) > 0
+    assert waiting_later(plans[0], plans[:1]) == []
 
 
 def test_figure_7_drawn_again_measures_nothing(bench, over_shots, monkeypatch, tmp_path) -> None:

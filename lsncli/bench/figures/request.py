@@ -67,8 +67,13 @@ class Request:
             )
         return self.suite.table(usual)
 
-    def measure(self, spec: TableSpec, *, dry: bool = False) -> tuple[MeasuredTable, BenchPlan]:
-        """Measure what is missing of ``spec``; return the table and the plan."""
+    def measure(
+        self, spec: TableSpec, *, dry: bool = False, later: Sequence[BenchPlan] = ()
+    ) -> tuple[MeasuredTable, BenchPlan]:
+        """Measure what is missing of ``spec``; return the table and the plan.
+
+        The time left includes that of plans which follow ``later``.
+        """
         return measure_table(
             self.suite,
             spec,
@@ -76,6 +81,7 @@ class Request:
             **self.given,
             dry=dry or self.dry,
             quiet=self.quiet,
+            later=later,
         )
 
     def command(self, number: int) -> str:

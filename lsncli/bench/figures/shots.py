@@ -88,9 +88,11 @@ def draw(request: Request, number: int) -> FigureResult:
         head = describe_costs(title, ())
         return replace(head, rows=lines, columns=[Column("shots", "Images a class", digits=0), *head.columns])
     tables = {}
-    for k, one in zip(shots, specs, strict=True):
-        say(f"{k} image{'s' if k > 1 else ''} of each class", quiet=request.quiet)
-        tables[k] = request.measure(one)[0]
+    plans = [request.measure(one, dry=True)[1] for one in specs]
+    for turn, (k, one) in enumerate(zip(shots, specs, strict=True), 1):
+        images = f"{k} image{'s' if k > 1 else ''} of each class"
+        say(f"{images} ({turn} of {len(specs)})", quiet=request.quiet)
+        tables[k] = request.measure(one, later=plans[turn:])[0]
     points = [*_measured_rows(rows, tables), *_published_rows(rows)]
     stand_in = any(table.stand_in for table in tables.values())
     png, svg, numbers = figure_paths(request, f"figure{number}")
