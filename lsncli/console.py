@@ -215,12 +215,32 @@ class TimeLeft(ProgressColumn):
 
 @contextmanager
 def status(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show ``text`` on stderr while the block runs, unless quiet or not on a terminal."""
+    """Show ``text`` on stderr while the block runs, unless quiet or not on a terminal.
+
+    Inside a progress bar it is the note of the bar; inside another status it is not shown.
+    """
+    if _showing:
+        _showing[-1](0, text)
+        yield
+        return
     if quiet or not err.is_terminal:
         yield
         return
-    with err.status(escape(text)):
+    with err.status(escape(text)), _shown(silent):
         yield
+
+
+_showing: list[ProgressCallback] = []
+"""The bar or status on the terminal; older releases of rich refuse a second one."""
+
+
+@contextmanager
+def _shown(progress: ProgressCallback) -> Iterator[None]:
+    _showing.append(progress)
+    try:
+        yield
+    finally:
+        _showing.pop()
 
 
 @contextmanager
@@ -252,7 +272,8 @@ def progress_bar(
                 rate.add(step, monotonic())
             bars.update(task, advance=step, note=escape(note))
 
-        yield progress
+        with _shown(progress):
+            yield progress
 
 
 MEASURED_SECONDS = 1.0

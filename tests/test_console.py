@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 import threading
 
@@ -220,3 +221,20 @@ def test_no_number_of_a_bar_is_cut_on_a_narrow_terminal(monkeypatch, width: int)
     assert "1200/1700" in shown
     assert "2 s left" in shown
     assert ("loss 10.387, rate 0.00099" in shown) is (width >= 80)
+
+
+def test_a_status_inside_a_bar_is_its_note_and_inside_a_status_it_is_not_shown(monkeypatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=100))
+    with console.progress_bar("scores", 4), console.status("Loading it ..."):
+        pass
+    assert re.search(r"scores .*0/4 .*Loading it \.\.\.", Text.from_ansi(screen.getvalue()).plain)
+    with console.status("Outer ..."), console.status("Inner ..."):
+        pass
+    assert "Outer ..." in screen.getvalue()
+    assert "Inner ..." not in screen.getvalue()
+    with pytest.raises(ValueError, match="x"), console.status("Outer ..."):
+        raise ValueError("x")
+    with console.status("Again ..."):
+        pass
+    assert "Again ..." in screen.getvalue()

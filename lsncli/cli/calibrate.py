@@ -163,7 +163,9 @@ def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "Sa
             split_name=arguments.split or "train",
             target_tpr=arguments.target_tpr,
             device=str(pick_device(arguments.device)),
-            model=partial(workspace_backbone, workspace, arguments.pretrained, arguments.device),
+            model=partial(
+                workspace_backbone, workspace, arguments.pretrained, arguments.device, quiet=arguments.quiet
+            ),
             progress=progress,
         )
 

@@ -161,7 +161,7 @@ def evaluate(
         inside,
         outside,
         train,
-        model=partial(workspace_backbone, workspace, pretrained, device),
+        model=partial(workspace_backbone, workspace, pretrained, device, quiet=quiet),
         device=str(pick_device(device)),
         images=ImageAccess(
             folders_of(images or ()), options.images_at_once(batch_size, device), options.threads(workers)

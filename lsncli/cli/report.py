@@ -125,7 +125,8 @@ def report(
     @cache
     def load() -> "Backbone":
         made_by = detector.fingerprint
-        return backbone or load_again(made_by, pretrained=pretrained, device=device, what="prompts")
+        with options.loading(quiet):
+            return backbone or load_again(made_by, pretrained=pretrained, device=device, what="prompts")
 
     scorer = Scorer(
         detector,

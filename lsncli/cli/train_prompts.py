@@ -188,12 +188,15 @@ POSITIVE_ONLY = ("split", "shots", "val_fraction")
 """Negative prompts learn from the rows that the positive ones learned from."""
 
 
-def workspace_backbone(workspace: "Workspace", pretrained: str, device: str) -> "Backbone":
-    """Load the model that made the workspace's features."""
-    from lsncli.backbones import load_again
-    from lsncli.store.reader import read_fingerprint
+def workspace_backbone(
+    workspace: "Workspace", pretrained: str, device: str, *, quiet: bool = True
+) -> "Backbone":
+    """Load the model that made the workspace's features, and say so on a terminal unless ``quiet``."""
+    with options.loading(quiet):
+        from lsncli.backbones import load_again
+        from lsncli.store.reader import read_fingerprint
 
-    return load_again(read_fingerprint(workspace.features), pretrained=pretrained, device=device)
+        return load_again(read_fingerprint(workspace.features), pretrained=pretrained, device=device)
 
 
 def learn(kind: "Kind", arguments: PromptOptions, *, following: str) -> None:
