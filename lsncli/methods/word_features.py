@@ -47,21 +47,33 @@ class WordEncoder:
         As in CSP, the mean is of raw text features and not of unit ones. ``progress`` counts words. Raises
         LsnError for a text that is too long for the tower.
         """
-        kept = self.cache if self.cache is not None else Cache(cache_folder() / "words")
-        source = code_of(encode, *self.code)
         chunks = []
-        for start in range(0, len(texts), AT_ONCE):
+        for start, key in self.chunks(texts):
             part = texts[start : start + AT_ONCE]
-            key = digest("words", source, self.model, self.tower.path, [list(each) for each in part])
-            found = kept.get(key)
+            found = self._kept.get(key)
+            features = encode(self.tower, part) if found is None else found[0][FEATURES]
             if found is None:
-                features = encode(self.tower, part)
-                kept.put(key, {FEATURES: features}, {"what": f"text features of {len(part)} words"})
-            else:
-                features = found[0][FEATURES]
+                self.keep(key, features)
             chunks.append(features)
             progress(len(part))
         return np.concatenate(chunks) if chunks else np.empty((0, 0), np.float32)
+
+    def chunks(self, texts: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+        """Return the first word and the key in the cache of each chunk."""
+        source = code_of(encode, *self.code)
+        depends = "words", source, self.model, self.tower.path
+        return [
+            (start, digest(*depends, [list(each) for each in texts[start : start + AT_ONCE]]))
+            for start in range(0, len(texts), AT_ONCE)
+        ]
+
+    def keep(self, key: str, features: NDArray[np.float32]) -> None:
+        """Write the features of a chunk to the cache."""
+        self._kept.put(key, {FEATURES: features}, {"what": f"text features of {len(features)} words"})
+
+    @property
+    def _kept(self) -> Cache:
+        return self.cache if self.cache is not None else Cache(cache_folder() / "words")
 
 
 @torch.no_grad()
