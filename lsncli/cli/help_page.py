@@ -155,9 +155,11 @@ def print_help(command: Any, context: Any) -> None:
             (_left(one, types_of[one.name]), about(one, types_of[one.name]), default(one)) for one in options
         ]
     rows.setdefault(OPTIONS_PANEL, []).append(("--help, -h", "Show this page.", ""))
-    lefts = [len(left) for lines in rows.values() for left, *_ in lines]
-    column = max(length for length in lefts if length <= min(LEFT, _width() // 3))
+    commands = {one.rich_help_panel or "Commands" for one in getattr(command, "commands", {}).values()}
     for panel, lines in rows.items():
+        kind = [lines for name, lines in rows.items() if (name in commands) == (panel in commands)]
+        lefts = [len(left) for lines in kind for left, *_ in lines]  # aligned in all panels of the kind
+        column = max(length for length in lefts if length <= min(LEFT, _width() // 3))
         _print_panel(panel, [text for line in lines for text in _row(*line, column)])
     if line := variables(command, path):
         out.print(Text(line, "dim"), width=_width())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cli_samples import imported_workspace
 from typer.main import get_command
 
 from lsncli import console
@@ -151,3 +152,29 @@ def test_the_nearest_name_comes_first(lsn, words: list[str], said: str) -> None:
     assert done.code == 2
     assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.err).split())
     assert done.err.count("Did you mean") == said.count("Did you mean")
+
+
+WITHOUT_IMAGES = [
+    *(
+        "lsn methods",
+        "lsn methods knn",
+        "lsn models",
+        "lsn models vit-b --weights",
+        "lsn datasets --suite mini",
+    ),
+    *("lsn bench", "lsn bench --table 1 --published", "lsn calibrate --method energy", "lsn eval"),
+    *("lsn store info", "lsn store info --failures", "lsn store verify --work ./lsn-work"),
+    *("lsn store export train.parquet", "lsn store export test.csv --split test", "lsn train-head"),
+]
+
+
+@pytest.mark.parametrize("line", WITHOUT_IMAGES)
+def test_examples_that_need_no_images_run(lsn, tmp_path, line: str) -> None:
+    """The tour of README and the guide run those that need images."""
+    imported_workspace(tmp_path / "lsn-work")
+    shown = [
+        one.partition("  #")[0].rstrip() for each in COMMANDS.values() for one in describe(each).examples
+    ]
+    assert line in shown
+    done = lsn(*shlex.split(line)[1:])
+    assert done.code == 0, done.err
