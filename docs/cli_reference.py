@@ -64,8 +64,23 @@ def reference() -> str:
         for name, one in known
         if not hasattr(one, "commands")
     ]
-    parts = [HEAD, "\n".join(["| command | what it does |", "|---|---|", *rows]) + "\n"]
+    parts = [
+        HEAD + "\n" + variables(known) + "\n",
+        "\n".join(["| command | what it does |", "|---|---|", *rows]) + "\n",
+    ]
     return "\n".join([*parts, *(section(name, one) for name, one in known)])
+
+
+def variables(known: list[tuple[str, Any]]) -> str:
+    """A table of the environment variables that set an option of every command that has it."""
+    named = {
+        str(option.envvar): option.opts[0]
+        for _, command in known
+        for option in command.params
+        if option.param_type_name == "option" and option.envvar
+    }
+    rows = [f"| `{variable}` | `{option}` |" for variable, option in sorted(named.items())]
+    return "\n".join(["| variable | option, of all commands |", "|---|---|", *rows])
 
 
 def section(name: str, command: Any) -> str:

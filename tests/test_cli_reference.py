@@ -67,6 +67,9 @@ def test_choices_defaults_bounds_and_environment_are_shown() -> None:
     assert "| `--workers N` | 0 = one per core |" in score
     assert 'lsn score ./new --classes "cat,dog,truck"' in score.split("```sh")[1].split("```")[0]
     assert "(`LSN_WORK`) |" in score
+    head = PROGRAM["reference"]().split("| command |")[0]
+    assert "| `LSN_WORK` | `--work` |" in head
+    assert "| `RAY_ADDRESS` | `--ray-address` |" in head
     assert "[PATH]..." in score
     assert "| `--yes` |  | Do it." in score
     assert "(Never from the environment or `lsn.toml`.) |" in score
