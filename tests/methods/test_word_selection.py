@@ -18,7 +18,9 @@ from lsncli.methods.word_selection import (
     quantile_similarity,
     without_classes,
 )
-from lsncli.types import unit
+from lsncli.metrics import auroc
+from lsncli.scores.neglabel import VOCABULARY, NegLabel
+from lsncli.types import Head, unit
 
 
 def test_neglabels_quantiles_are_those_of_the_authors_code() -> None:
@@ -145,3 +147,23 @@ def test_on_real_clip_features_the_published_rule_keeps_names_of_classes_and_our
     equal = np.isinf(quantile_similarity(rows, features["imagenet1k"], equal=0.95))
     same = np.array([word in set(classes) for word in found])
     assert (int(equal.sum()), int((equal & same).sum())) == (337, 250)
+
+
+@pytest.mark.skipif(
+    not (CLIP_TEXT / "names.json").is_file(), reason="LSN_IMAGES must name a folder with clip-text"
+)
+def test_on_real_clip_features_words_that_are_classes_score_higher_than_others() -> None:
+    """LVIS' names as if they were images: a fifth of them are ImageNet's classes."""
+    names = json.loads((CLIP_TEXT / "names.json").read_text())
+    features = {name: unit(np.load(CLIP_TEXT / f"{name}.npy").astype(np.float64)) for name in names}
+    classes = {name.lower() for name in names["imagenet1k"]}
+    words = [word.lower() for name in ("oid", "o365") for word in names[name]]
+    rows = without_classes(words, sorted(classes)).rows
+    pool = np.concatenate([features["oid"], features["o365"]])[rows]
+    kept = pool[farthest(quantile_similarity(pool, features["imagenet1k"]), 0, share=0.5)]
+    head = Head(tuple(map(str, range(1000))), features["imagenet1k"], 100.0)
+    scores = NegLabel(groups=1).scorer(head, {VOCABULARY: kept})(features["lvis"])
+    inside = np.array([name.lower() in classes for name in names["lvis"]])
+    outside = ~inside & np.array([name.lower() not in set(words) for name in names["lvis"]])
+    assert (inside.sum(), outside.sum()) == (209, 800)
+    assert auroc(scores[inside], scores[outside]) > 0.9
