@@ -8,7 +8,8 @@ from collections.abc import Callable
 from html import escape
 
 LETTERS = {
-    "alpha": "α", "gamma": "γ", "lambda": "λ", "mu": "μ", "tau": "τ", "tau_bar": "τ̄", "Sigma": "Σ",
+    "alpha": "α", "beta": "β", "gamma": "γ", "lambda": "λ", "mu": "μ", "tau": "τ", "tau_bar": "τ̄",
+    "Sigma": "Σ",
 }  # fmt: skip
 FUNCTIONS = {
     "CE",

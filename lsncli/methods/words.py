@@ -27,7 +27,7 @@ from lsncli.methods.word_selection import (
     without_classes,
 )
 from lsncli.reference.classes import class_list
-from lsncli.scores.neglabel import VOCABULARY
+from lsncli.scores.common import VOCABULARY
 from lsncli.types import FloatArray, LearnedArrays
 
 AUTO, WORDNET, CSP, IMAGENET = "auto", "wordnet", "csp", "imagenet1k"

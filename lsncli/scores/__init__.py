@@ -57,6 +57,7 @@ SCORES = {
     "rpl": "lsncli.scores.rpl:Rpl",
     "arpl": "lsncli.scores.arpl:Arpl",
     "neglabel": "lsncli.scores.neglabel:NegLabel",
+    "eoe": "lsncli.scores.eoe:Eoe",
     "rmds": "lsncli.scores.rmds:Rmds",
     "proto": "lsncli.scores.proto:Proto",
     "gen": "lsncli.scores.gen:Gen",

@@ -10,6 +10,8 @@ from lsncli.types import UNLABELLED, Float64Array, FloatArray, Head, Labels, Row
 
 CHUNK = 8192
 """Rows of a chunk when a score reads training rows."""
+VOCABULARY = "vocabulary"
+"""The name in ``LearnedArrays`` of the unit text features (V, D) of words that are no class."""
 RANK_CUTOFF = 1e-5
 """Singular values up to this fraction of the largest count as zero in every pseudo-inverse.
 

@@ -7,12 +7,9 @@ import numpy as np
 from scipy.special import expit
 
 from lsncli.errors import LsnError, UsageError
-from lsncli.scores.common import cosines, log_sum_exp, logits
+from lsncli.scores.common import VOCABULARY, cosines, log_sum_exp, logits
 from lsncli.scores.score import Score, Scorer
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, Rows
-
-VOCABULARY = "vocabulary"
-"""The name in ``LearnedArrays`` of the unit text features (V, D) of words that are no class."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ SUMMARIES = {
     "rpl": "distance to reciprocal points",
     "arpl": "angle to reciprocal points",
     "neglabel": "class against other words",
+    "eoe": "class against names of outliers",
     "rmds": "nearest class against all",
     "proto": "cosine with the class means",
     "gen": "entropy of class probabilities",

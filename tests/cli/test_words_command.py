@@ -11,7 +11,7 @@ from PIL import Image
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.methods.words import SELECTION
-from lsncli.scores.neglabel import VOCABULARY
+from lsncli.scores.common import VOCABULARY
 
 MINI = ["--model", "mini", "--device", "cpu"]
 

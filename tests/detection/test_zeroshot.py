@@ -17,7 +17,7 @@ from lsncli.methods.words import WordChoice, select_words, word_encoder
 from lsncli.metrics import auroc
 from lsncli.reference.classes import class_list
 from lsncli.scores import load_score
-from lsncli.scores.neglabel import VOCABULARY
+from lsncli.scores.common import VOCABULARY
 from lsncli.store.reader import read_split
 from lsncli.types import Head, unit
 

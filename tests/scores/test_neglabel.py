@@ -11,7 +11,8 @@ from later_vectors import SCALE, arrays
 
 from lsncli.errors import LsnError, UsageError
 from lsncli.scores import load_score, score_in_chunks
-from lsncli.scores.neglabel import VOCABULARY, NegLabel
+from lsncli.scores.common import VOCABULARY
+from lsncli.scores.neglabel import NegLabel
 from lsncli.types import Head, unit
 
 WORDS = 30
