@@ -26,7 +26,7 @@ from lsncli.types import Float64Array, FloatArray, Head, Rows, unit
 SETS = 3
 """Sets of negative prompts."""
 
-LEFT_OUT = frozenset({"pixels", "candidates"})
+LEFT_OUT = frozenset({"pixels", "candidates", "words"})
 """Needs of scores that a store cannot meet."""
 
 LIMIT = 24 * 1024
