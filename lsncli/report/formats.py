@@ -41,7 +41,7 @@ class Column:
     flag: bool = False
     """Holds yes or no."""
     optional: bool = False
-    """Omitted from a table if no row has a value."""
+    """Omitted from formats for people if no row has a value."""
     detail: bool = False
     """Formats for people show it only if asked for details (--wide)."""
     identifies: bool = False
@@ -155,6 +155,9 @@ def write_json(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _ti
 def write_markdown(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     """Write a Markdown table."""
 
+    rows = list(rows)
+    columns = columns_with_values(rows, columns)
+
     def line(cells: Iterable[str]) -> str:
         return markdown_line(markdown_text(cell) for cell in cells)
 
@@ -190,6 +193,9 @@ def markdown_line(cells: Iterable[str]) -> str:
 
 def write_latex(rows: Iterable[Row], columns: Sequence[Column], file: TextIO, _title: str) -> None:
     """Write a LaTeX table with the rules of booktabs."""
+
+    rows = list(rows)
+    columns = columns_with_values(rows, columns)
 
     def line(cells: Iterable[str]) -> str:
         return latex_line(latex_text(cell) for cell in cells)

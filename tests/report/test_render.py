@@ -257,8 +257,9 @@ def test_a_key_that_a_row_lacks_is_blank(tmp_path) -> None:
 
 def test_an_optional_column_is_left_out_of_a_table_without_a_value(tmp_path) -> None:
     columns = [*COLUMNS, Column("error", "Because", optional=True)]
-    assert "Because" not in rendered(iter(ROWS), columns, tmp_path=tmp_path)
-    assert "Because" in rendered([*ROWS, {"path": "c.jpg", "error": "gone"}], columns, tmp_path=tmp_path)
+    for form in ("table", "md", "tex"):
+        assert "Because" not in rendered(iter(ROWS), columns, form, tmp_path)
+        assert "Because" in rendered([*ROWS, {"path": "c.jpg", "error": "gone"}], columns, form, tmp_path)
     assert ",error\n" in rendered(ROWS, columns, "csv", tmp_path)
 
 
