@@ -72,6 +72,7 @@ LIGHT: dict[str, list[tuple[str, ...]]] = {
     "methods": [()],
     "models": [(), ("mini",), ("mini", "--weights")],
     "store info": [("--work", "work")],
+    "words": [(), ("--classes", "left,right", "--model", "{model}", "--words", "words.txt")],
 }
 """The words of commands that answer at once, without --format."""
 INCOMPLETE = [("undo", 0), ("bench", 2)]
@@ -111,6 +112,7 @@ def place(tmp_path_factory, tiny_backbone, tiny_model) -> Iterator[Path]:
     (folder / "bars.py").write_text(BARS + TITLED)
     np.save(folder / "yes.npy", random.normal(size=(3, 32)))
     np.save(folder / "no.npy", random.normal(size=(3, 32)))
+    (folder / "words.txt").write_text("sofa\ntree\nthree-toed woodpecker\n")
     (folder / "words.csv").write_text("".join(f"{row:03}.jpg,sofa;tree\n" for row in range(60)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lsncli.extraction.estimate.PROBE_SECONDS", 0.0)
