@@ -80,3 +80,7 @@ def test_every_feature_gets_a_finite_score(features, percentile):
 def test_a_percentile_outside_0_to_99_is_refused(percentile):
     with pytest.raises(UsageError, match="'percentile' must be a number from 0 to 99,"):
         Scale(percentile)
+
+
+def test_the_percentile_is_the_papers_unless_told_otherwise():
+    assert Scale().percentile == 85

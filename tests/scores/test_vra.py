@@ -80,3 +80,7 @@ def test_percentiles_that_are_no_range_are_refused(low, high, words):
 def test_training_features_of_another_model_are_refused_by_vra():
     with pytest.raises(LsnError, match="Expected features of 12 dimensions"):
         Vra().fit(TEXT, Rows(TRAIN.features[:, :5], TRAIN.labels))
+
+
+def test_the_percentiles_are_openoods_unless_told_otherwise():
+    assert (Vra().low, Vra().high) == (10, 90)
