@@ -12,10 +12,10 @@ from lsncli.cli import options
 from lsncli.cli.describe_detector import describe_replacement, describe_threshold
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import printable, progress_bar, say
+from lsncli.console import brief, printable, progress_bar, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.formats import Column, render
+from lsncli.report.formats import FORMATS, Column, render
 from lsncli.store import check_exists
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def calibrate(arguments: CalibrateOptions) -> None:
         detector = _calibrate_on_rows(workspace, arguments)
     threshold = detector.threshold
     row = {
-        "method": detector.label,
+        "method": brief(detector.label) if FORMATS[arguments.format].people else detector.label,
         "head": detector.head_name,
         "gamma": threshold.gamma,
         "target_tpr": threshold.target_tpr,

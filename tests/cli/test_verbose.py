@@ -62,3 +62,7 @@ def test_programs_always_get_the_settings(lsn, tmp_path) -> None:
     assert {row["method"] for row in rows} == {"knn,k=3"}
     assert "knn,k=3" not in lsn(*words).out
     assert "knn,k=3" in lsn(*words, "--verbose").out
+    words = ("calibrate", "--method", "knn,k=3", "--device", "cpu")
+    assert json.loads(lsn(*words, "--format", "json").out)[0]["method"] == "knn,k=3"
+    assert "knn,k=3" not in lsn(*words).out
+    assert "knn,k=3" in lsn(*words, "-v").out
