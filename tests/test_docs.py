@@ -108,7 +108,8 @@ def test_the_document_and_lsn_methods_say_the_same_of_every_score(capsys) -> Non
 
 @pytest.mark.parametrize("name", ["README.md", "docs/compared.md"])
 def test_the_comparison_counts_our_scores(name: str) -> None:
-    assert f"| {len(SCORES)} scores" in (ROOT / name).read_text(encoding="utf-8")
+    (tens,) = re.findall(r"\| (\d+)\+ scores", (ROOT / name).read_text(encoding="utf-8"))
+    assert 0 <= len(SCORES) - int(tens) < 10
 
 
 def test_every_head_is_documented_with_the_command_that_makes_it() -> None:
