@@ -134,15 +134,17 @@ def tables_page() -> str:
     """The published numbers, as ``lsn bench --published`` prints them, and Table 3 as measured."""
     parts = ["# The paper's tables"]
     parts.append(
-        "The numbers that the paper publishes, in percent, as `lsn bench --table N --published` prints them. "
+        "The numbers that the paper and later methods publish, in percent, as "
+        "`lsn bench --table N --published` prints them. "
         "`lsn bench --table N --suite paper --data DIR` measures a table on your images, beside these; "
         "`--suite mini` needs no images for most tables. [Suites](suites.md) describes data and cost."
     )
-    for number in published.NUMBERS:
-        done = CliRunner().invoke(app, ["bench", "--table", str(number), "--published", "--format", "md"])
+    for key in published.TABLES:
+        done = CliRunner().invoke(app, ["bench", "--table", key, "--published", "--format", "md"])
         if done.exit_code:
             raise RuntimeError(done.output)
-        parts += [f"## Table {number}", done.stdout.strip()]
+        title = "Methods since the paper" if key == published.LATER else f"Table {key}"
+        parts += [f"## {title}", done.stdout.strip()]
     parts += [
         "## Table 3 as measured with the mini model",
         "The same images and splits as the paper's, but the bundled mini model instead of CLIP's ViT-B/16: "

@@ -375,6 +375,6 @@ def _missing(suite: Suite, row: RowSpec) -> str:
     absent = sorted(needed - {step.kind for step in row.learn})
     if absent:
         return f"needs something of the kind '{absent[0]}' under the key 'learn'"
-    if row.id and not suite.ids[row.id].train and method.needs & {"train", "labels"}:
+    if row.id and not suite.ids[row.id].train and method.learns_from_rows:
         return f"looks at training images, and the ID set '{row.id}' has no 'train'"
     return ""

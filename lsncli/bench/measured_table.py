@@ -4,7 +4,7 @@ Footnotes name the images, the models and the number of seeds.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from shlex import quote
@@ -16,7 +16,7 @@ from lsncli.bench.runner import Run, run
 from lsncli.bench.suite import Group, Suite, TableSpec
 from lsncli.bench.suite_workspace import SuiteWorkspace
 from lsncli.reference.datasets import published_datasets
-from lsncli.reference.published import NUMBERS, PublishedColumn, PublishedTable, parse_column
+from lsncli.reference.published import TABLES, PublishedColumn, PublishedTable, parse_column
 from lsncli.reference.published import load_table as load_table
 
 
@@ -37,8 +37,10 @@ def list_stand_ins(suite: Suite, spec: TableSpec, names: Sequence[str]) -> list[
     ]
 
 
-def footnotes(suite: Suite, spec: TableSpec, records: Sequence[Record], names: Sequence[str]) -> list[str]:
-    """Return the footnotes of the rows ``names``, a paragraph each."""
+def footnotes(
+    suite: Suite, spec: TableSpec, records: Sequence[Record], names: Sequence[str], fpr: str
+) -> list[str]:
+    """Return the footnotes of the rows ``names``, a paragraph each; ``fpr`` says what FPR95 is."""
     notes = [suite.note.strip(), spec.note.strip()]
     if stands := list_stand_ins(suite, spec, names):
         notes.append(f"Measured on stand-ins. {'; '.join(stands)}.")
@@ -54,14 +56,19 @@ def footnotes(suite: Suite, spec: TableSpec, records: Sequence[Record], names: S
         learned = f" Prompts learned in mode {' and '.join(modes)}." if modes else ""
         last = max(record["date"] for record in records)[:10]
         notes.append(
-            f"Measured by {models}, {seeds} seed{'s' if seeds > 1 else ''}, last on {last}.{learned} "
-            "FPR95: ID is the positive class."
+            f"Measured by {models}, {seeds} seed{'s' if seeds > 1 else ''}, last on {last}.{learned} {fpr}"
         )
     return [note for note in notes if note]
 
 
+ID_POSITIVE = "FPR95: ID is the positive class."
+BOTH = (
+    "FPR95 ID+: OOD images kept when 95 % of ID images are. OOD+: ID images rejected when 95 % of OOD images "
+    "are. Only numbers of one kind can be compared."
+)
 AVERAGE = "Average"
 METRICS = ("fpr95", "auroc")
+OOD_POSITIVE = "fpr95_ood"
 ACCURACY = "id_accuracy"
 NOT_YET = "not measured yet"
 
@@ -103,14 +110,16 @@ class MeasuredTable:
     """The records that it summarises, each once."""
     command: str = ""
     """The command that measures it, without ``--rows``."""
+    row_notes: Mapping[str, str] = field(default_factory=dict)
+    """How rows differ from the published ones, by name."""
 
 
 def summarise(suite: Suite, spec: TableSpec, run: Run, command: str, names: Sequence[str]) -> MeasuredTable:
     """Return the rows ``names`` of a table, summarised from the results in ``plan.known``."""
     plan = run.plan
-    number = int(spec.key) if spec.key.isdecimal() else 0
-    printed = load_table(number) if number in NUMBERS else None
+    printed = load_table(spec.key) if spec.key in TABLES else None
     columns = _columns(spec, printed)
+    both = any(column.metric == OOD_POSITIVE for column in columns)
     rows: dict[str, dict[str, Cell]] = {}
     used: dict[str, Record] = {}
     for row in spec.rows:
@@ -145,9 +154,10 @@ def summarise(suite: Suite, spec: TableSpec, run: Run, command: str, names: Sequ
         columns,
         rows,
         printed,
-        tuple(footnotes(suite, spec, records, names)),
+        tuple(footnotes(suite, spec, records, names, BOTH if both else ID_POSITIVE)),
         records,
         command,
+        {row.name: row.note.strip() for row in spec.rows if row.note and row.name in names},
     )
 
 
@@ -157,8 +167,11 @@ def _columns(spec: TableSpec, printed: PublishedTable | None) -> tuple[Published
     if printed is not None and {one.group for one in printed.columns} - {"", AVERAGE} == set(names):
         return printed.columns
     names += [AVERAGE] if len(names) > 1 else []
+    metrics = list(METRICS)
+    if printed is not None and any(one.metric == OOD_POSITIVE for one in printed.columns):
+        metrics.insert(1, OOD_POSITIVE)
     return (
-        *(parse_column(f"{name}/{metric}") for name in names for metric in METRICS),
+        *(parse_column(f"{name}/{metric}") for name in names for metric in metrics),
         parse_column(ACCURACY),
     )
 

@@ -29,6 +29,7 @@ TIDY = [
     Column("of", "of", digits=0),
     Column("why_missing", "Why missing", wide=True),
     Column("command", "Command", wide=True),
+    Column("note", "Note", wide=True),
 ]
 """Columns of formats for programs: one number per row."""
 
@@ -49,6 +50,7 @@ def to_rows(table: MeasuredTable) -> Iterator[Record]:
                 "of": cell.of,
                 "why_missing": cell.why_missing,
                 "command": cell.command,
+                "note": table.row_notes.get(name, ""),
             }
 
 
@@ -98,17 +100,18 @@ def to_display_rows(table: MeasuredTable, *, every: bool = False) -> tuple[list[
     columns = [Column("row", "Methods", wide=True)]
     columns += [Column("group", "Data")] if len(groups) > 1 else []
     for metric in metrics:
-        columns += _metric_columns(metric, rows)
+        columns += _metric_columns(table, metric, rows)
     return rows, [*columns, Column("n", "n", digits=0)]
 
 
-def _metric_columns(metric: str, rows: list[Record]) -> list[Column]:
+def _metric_columns(table: MeasuredTable, metric: str, rows: list[Record]) -> list[Column]:
     """The columns of a metric that hold a number, and always the measured one."""
-    about = METRICS[metric]
+    printed = table.published
+    name = printed.title_of(metric) if printed else METRICS[metric].title
     titles = {
-        "measured": about.title + ("↑" if about.higher_is_better else "↓"),
+        "measured": name + ("↑" if METRICS[metric].higher_is_better else "↓"),
         "spread": "±",
-        "published": "paper",
+        "published": "published" if printed and not printed.of_the_paper else "paper",
         "difference": "diff",
     }
     return [

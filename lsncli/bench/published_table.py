@@ -14,8 +14,8 @@ from lsncli.reference.published import (
     MARKS,
     METRICS,
     MISSING,
-    NUMBERS,
     SOURCE,
+    TABLES,
     PublishedColumn,
     PublishedRow,
     PublishedTable,
@@ -62,10 +62,7 @@ def to_rows(table: PublishedTable) -> Iterator[Record]:
         for column in table.columns:
             if column.key in row.values:
                 yield {
-                    "table": table.number,
-                    "row": row.name,
-                    "marks": " ".join(row.marks),
-                    "section": row.section,
+                    **_facts(table, row),
                     "group": column.group,
                     "metric": column.metric,
                     "value": row.values[column.key],
@@ -75,24 +72,24 @@ def to_rows(table: PublishedTable) -> Iterator[Record]:
 def to_wide_rows(table: PublishedTable) -> Iterator[Record]:
     """Yield a row for each row of the table, in percent; missing numbers are None."""
     for row in table.rows:
-        yield {
-            "table": table.number,
-            "row": row.name,
-            "marks": " ".join(row.marks),
-            "section": row.section,
-            **{column.key: row.values.get(column.key) for column in table.columns},
-        }
+        yield _facts(table, row) | {column.key: row.values.get(column.key) for column in table.columns}
+
+
+def _facts(table: PublishedTable, row: PublishedRow) -> Record:
+    """The text columns of a row; only a table of several sources has one for the source."""
+    facts = {"table": table.key, "row": row.name, "marks": " ".join(row.marks), "section": row.section}
+    return facts if table.of_the_paper else facts | {"source": row.source}
 
 
 def to_record(table: PublishedTable) -> Record:
     """Return the table as one JSON object; ``values`` are in percent, missing numbers are None."""
     return {
-        "table": table.number,
+        "table": table.key,
         "title": table.title,
         "id_set": table.id_set,
         "backbone": table.backbone,
         "unit": "percent",
-        "source": SOURCE,
+        "source": SOURCE if table.of_the_paper else "the source of each row",
         "marks": MARKS if any(row.marks for row in table.rows) else {},
         "notes": list(table.notes),
         "columns": [
@@ -103,6 +100,7 @@ def to_record(table: PublishedTable) -> Record:
                 "name": row.name,
                 "marks": list(row.marks),
                 "section": row.section,
+                "source": row.source,
                 "values": {column.key: row.values.get(column.key) for column in table.columns},
                 "bold": [column.key for column in table.columns if column.key in row.bold],
             }
@@ -113,14 +111,14 @@ def to_record(table: PublishedTable) -> Record:
 
 def headline(table: PublishedTable) -> str:
     """Return the number and the caption of the table."""
-    return f"Table {table.number}: {table.title}"
+    return f"Table {table.key}: {table.title}"
 
 
 def footer(table: PublishedTable) -> list[str]:
     """Return the paragraphs below the table: data, score directions, marks, notes and source."""
-    metrics = [METRICS[key] for key in dict.fromkeys(column.metric for column in table.columns)]
-    higher = ", ".join(metric.title for metric in metrics if metric.higher_is_better)
-    lower = ", ".join(metric.title for metric in metrics if not metric.higher_is_better)
+    metrics = dict.fromkeys(column.metric for column in table.columns)
+    higher = ", ".join(table.title_of(key) for key in metrics if METRICS[key].higher_is_better)
+    lower = ", ".join(table.title_of(key) for key in metrics if not METRICS[key].higher_is_better)
     block = " and block of rows" if len(sections(table.rows)) > 1 else ""
     signs = [mark for mark in MARKS if any(mark in row.marks for row in table.rows)]
     return [
@@ -128,16 +126,26 @@ def footer(table: PublishedTable) -> list[str]:
         f"Lower is better: {lower}. Higher is better: {higher}. Bold: best of its column{block}.",
         *(f"{sign} {MARKS[sign]}." for sign in signs),
         *table.notes,
-        f"Source: {SOURCE}, Table {table.number}.",
+        *_sources(table),
     ]
 
 
+def _sources(table: PublishedTable) -> list[str]:
+    """A paragraph for each source, with its rows."""
+    if table.of_the_paper:
+        return [f"Source: {SOURCE}, Table {table.key}."]
+    names: dict[str, list[str]] = {}
+    for row in table.rows:
+        names.setdefault(row.source, []).append(row.name)
+    return [f"{', '.join(rows)}: {source}." for source, rows in names.items()]
+
+
 def list_tables() -> Iterator[Record]:
-    """Yield a row for each published table: number, title, ID set, backbone and number of rows."""
-    for number in NUMBERS:
-        table = load_table(number)
+    """Yield a row for each published table: key, title, ID set, backbone and number of rows."""
+    for key in TABLES:
+        table = load_table(key)
         yield {
-            "table": number,
+            "table": key,
             "title": table.title,
             "id_set": table.id_set,
             "backbone": table.backbone,
@@ -163,7 +171,7 @@ def print_table(
         if form.published:
             load(form.published)(table, file)
         elif form.people:
-            columns = [Column(column.key, _heading(column), DIGITS) for column in table.columns]
+            columns = [Column(column.key, _heading(table, column), DIGITS) for column in table.columns]
             rows = (
                 {**record, "row": _name(row)}
                 for record, row in zip(to_wide_rows(table), table.rows, strict=True)
@@ -192,9 +200,8 @@ def _rows(table: PublishedTable, typed: bool, wide_rows: bool) -> tuple[Iterable
             for record in records
         )
     numbers = [column.key for column in table.columns] if wide_rows else ["value"]
-    texts = ["row", "marks", "section", *([] if wide_rows else ["group", "metric"])]
+    texts = [*_facts(table, table.rows[0]), *([] if wide_rows else ["group", "metric"])]
     return records, [
-        Column("table", "table", digits=0),
         *(Column(key, key) for key in texts),
         *(Column(key, key, DIGITS) for key in numbers),
     ]
@@ -229,7 +236,7 @@ def text_columns(table: PublishedTable) -> list[TextColumn]:
 
 
 def _group_column(group: Group, table: PublishedTable) -> TextColumn:
-    titles = (METRICS[column.metric].title for column in group[1])
+    titles = (table.title_of(column.metric) for column in group[1])
     below = " ".join(text.rjust(size) for text, size in zip(titles, _widths(group, table), strict=True))
     title = Text(f"{printable(group[0])}\n{below}", justify="center")
     cells = [_numbers(row, group, table) for row in table.rows]
@@ -240,7 +247,7 @@ def _group_column(group: Group, table: PublishedTable) -> TextColumn:
 def _widths(group: Group, table: PublishedTable) -> list[int]:
     """Return the width of each column of numbers in characters, without the space between columns."""
     return [
-        max(len(METRICS[column.metric].title), *(len(format_value(row, column)) for row in table.rows))
+        max(len(table.title_of(column.metric)), *(len(format_value(row, column)) for row in table.rows))
         for column in group[1]
     ]
 
@@ -258,14 +265,13 @@ def _name(row: PublishedRow) -> str:
     return printable(row.name) + "".join(row.marks)
 
 
-def _arrowed(column: PublishedColumn) -> str:
-    metric = METRICS[column.metric]
-    return metric.title + ("↑" if metric.higher_is_better else "↓")
+def _arrowed(table: PublishedTable, column: PublishedColumn) -> str:
+    return table.title_of(column.metric) + ("↑" if METRICS[column.metric].higher_is_better else "↓")
 
 
-def _heading(column: PublishedColumn) -> str:
+def _heading(table: PublishedTable, column: PublishedColumn) -> str:
     """Return the group of a column, the title of its metric and the arrow of its direction."""
-    return f"{column.group} {_arrowed(column)}".strip()
+    return f"{column.group} {_arrowed(table, column)}".strip()
 
 
 def write_markdown(table: PublishedTable, file: TextIO) -> None:
@@ -280,7 +286,7 @@ def write_latex(table: PublishedTable, file: TextIO) -> None:
 
 def _markdown(table: PublishedTable) -> Iterator[str]:
     yield f"**{markdown_text(headline(table))}**\n\n"
-    titles = (markdown_text(_heading(column)) for column in table.columns)
+    titles = (markdown_text(_heading(table, column)) for column in table.columns)
     yield markdown_line([NAMES, *titles])
     yield "|---|" + "---:|" * len(table.columns) + "\n"
     for row in table.rows:
@@ -306,7 +312,7 @@ def _latex(table: PublishedTable) -> Iterator[str]:
         ]
     )
     yield "".join(_rules(header)) + "\n"
-    yield latex_line([NAMES, *(latex_text(_arrowed(column)) for column in table.columns)])
+    yield latex_line([NAMES, *(latex_text(_arrowed(table, column)) for column in table.columns)])
     for section in sections(table.rows):
         yield "\\midrule\n"
         for row in section:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lsncli.bench.suite import Suite, TableSpec
 
 LISTING = [
-    Column("table", "Table", digits=0),
+    Column("table", "Table"),
     Column("title", "Title", wide=True),
     Column("id_set", "ID", wide=True),
     Column("backbone", "Backbone", wide=True, detail=True),
@@ -36,7 +36,7 @@ def bench(
     table: Annotated[
         str | None,
         typer.Option(
-            "--table", help="Number of the table, or a FILE.toml.", show_default="the list of tables"
+            "--table", help="Number of the table, later, or a FILE.toml.", show_default="the list of tables"
         ),
     ] = None,
     figure: Annotated[
@@ -63,7 +63,7 @@ def bench(
         ),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Print the paper's numbers alone; they need no data.")
+        bool, typer.Option("--published", help="Print the published numbers alone; they need no data.")
     ] = False,
     wide: Annotated[
         bool,
@@ -263,16 +263,16 @@ def _print_figure(number: int, request: "Request", format: options.FormatName, o
 
 
 def _show_published(text: str, wide: bool, format: options.FormatName, output: Path | None) -> None:
-    """Print a published table. Raises UsageError for an unknown number, or --wide without rows."""
+    """Print a published table. Raises UsageError for an unknown one, or --wide without rows."""
     from lsncli.bench.published_table import has_rows, print_table
 
-    if not text.isdecimal():
-        known = ", ".join(map(str, facts.NUMBERS))
-        raise UsageError(f"--table: expected the number of a published table ({known}), found '{text}'.")
+    if text not in facts.TABLES and not text.isdecimal():
+        known = ", ".join(facts.TABLES)
+        raise UsageError(f"--table: expected a published table ({known}), found '{text}'.")
     if wide and not has_rows(format):
         known = ", ".join(filter(has_rows, FORMATS))
         raise UsageError(
             f"--wide with --published: expected a --format of rows ({known}), found {format}.",
             "Leave it out.",
         )
-    print_table(facts.load_table(int(text)), format, output, wide_rows=wide)
+    print_table(facts.load_table(int(text) if text.isdecimal() else text), format, output, wide_rows=wide)

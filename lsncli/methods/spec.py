@@ -38,8 +38,8 @@ class Method:
 
     @property
     def learns_from_rows(self) -> bool:
-        """Whether the score itself learns from training rows."""
-        return not self.needs.isdisjoint({"train", "labels"})
+        """Whether the score itself learns from training rows, or its words are selected by them."""
+        return not self.needs.isdisjoint({"train", "labels"}) or self.settings.get("mine") == "images"
 
 
 @dataclass(frozen=True)

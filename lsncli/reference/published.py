@@ -1,4 +1,4 @@
-"""The tables of the LSN paper as data: every number as printed, from one file per table."""
+"""Published tables as data, one file each: those of the LSN paper, and methods since then ("later")."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,13 @@ from lsncli.errors import UsageError
 SOURCE = "Nie et al., Out-of-Distribution Detection with Negative Prompts, ICLR 2024"
 
 NUMBERS = (1, 2, 3, 4, 5, 7, 8, 9, 10, 11)
-"""The tables with numbers. Table 6 lists class splits; its page is missing from the source text."""
+"""The paper's tables with numbers. Table 6 lists class splits; its page is missing from the source text."""
+
+LATER = "later"
+"""The table of methods since the paper, with sources of their own."""
+
+TABLES = (*map(str, NUMBERS), LATER)
+"""The keys of all published tables."""
 
 MARKS = {
     "*": "quoted from the method's own paper, or reproduced by the authors of LSN; they print * and ⋆ for "
@@ -33,11 +39,13 @@ class Metric:
 
 METRICS = {
     "fpr95": Metric("FPR95", higher_is_better=False),
+    "fpr95_ood": Metric("FPR95 OOD+", higher_is_better=False),
     "auroc": Metric("AUROC", higher_is_better=True),
     "id_accuracy": Metric("ID ACC", higher_is_better=True),
 }
-"""FPR95: OOD images kept when 95 % of ID images are. AUROC: ID is the positive class. ID ACC: ID images
-classified correctly, by positive prompts alone. All in percent."""
+"""FPR95: OOD images kept when 95 % of ID images are. FPR95 OOD+: ID images rejected when 95 % of OOD images
+are. AUROC: ID is the positive class. ID ACC: ID images classified correctly, by positive prompts alone. All
+in percent."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,15 @@ class PublishedRow:
     values: Mapping[str, float]
     bold: frozenset[str]
     section: str = ""
+    source: str = ""
+    """Where the numbers are published; empty for the table's source."""
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table: its number in the paper, caption, ID set, backbone, columns and rows."""
+    """A table: its key (one of ``TABLES``), caption, ID set, backbone, columns and rows."""
 
-    number: int
+    key: str
     title: str
     id_set: str
     backbone: str
@@ -80,24 +90,34 @@ class PublishedTable:
     rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
 
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether it is a table of the LSN paper."""
+        return self.key != LATER
 
-def load_table(number: int) -> PublishedTable:
-    """Load table ``number`` of the paper.
+    def title_of(self, metric: str) -> str:
+        """Return the title of a metric: FPR95 names its convention in a table with both."""
+        both = metric == "fpr95" and any(column.metric == "fpr95_ood" for column in self.columns)
+        return METRICS[metric].title + (" ID+" if both else "")
 
-    The source text has no bold type, so ``with_bold`` computes it. Raises UsageError for a number that is not
-    in ``NUMBERS``.
+
+def load_table(key: int | str) -> PublishedTable:
+    """Load a published table.
+
+    The source text has no bold type, so ``with_bold`` computes it. Raises UsageError for a key that is not in
+    ``TABLES``.
     """
-    if number not in NUMBERS:
-        known = ", ".join(map(str, NUMBERS))
+    if str(key) not in TABLES:
         raise UsageError(
-            f"There is no table {number} with published numbers: expected one of {known}.",
+            f"There is no table {key} with published numbers: expected one of {', '.join(TABLES)}.",
             "Table 6 (class splits) is missing from the text of the paper that the numbers were taken from.",
         )
-    text = (files("lsncli.reference") / "tables" / f"table{number:02}.toml").read_text(encoding="utf-8")
+    name = f"{key}.toml" if key == LATER else f"table{int(key):02}.toml"
+    text = (files("lsncli.reference") / "tables" / name).read_text(encoding="utf-8")
     facts = tomllib.loads(text)
     columns = tuple(parse_column(key) for key in facts["columns"])
     return PublishedTable(
-        number=number,
+        key=str(key),
         title=facts["title"],
         id_set=facts["id_set"],
         backbone=facts["backbone"],
@@ -117,7 +137,12 @@ def _row(line: Mapping[str, Any], columns: tuple[PublishedColumn, ...]) -> Publi
     printed = zip(columns, line["values"], strict=True)
     values = {column.key: float(value) for column, value in printed if value != MISSING}
     return PublishedRow(
-        line["name"], tuple(line.get("marks", ())), values, frozenset(), line.get("section", "")
+        line["name"],
+        tuple(line.get("marks", ())),
+        values,
+        frozenset(),
+        line.get("section", ""),
+        line.get("source", ""),
     )
 
 

@@ -152,6 +152,12 @@ def test_a_mode_and_a_model_take_the_place_of_the_suites(tmp_path: Path) -> None
     assert other["elsewhere"].unavailable == "There are no weights."
 
 
+def test_words_that_images_select_need_training_images() -> None:
+    rows = {row.name: row for row in table_rows(load_suite("mini"), load_suite("mini").table("later"))}
+    assert rows["NegLabel (images)"].fits_rows
+    assert not rows["NegLabel (WordNet)"].fits_rows
+
+
 def test_table_3_has_five_splits_but_for_cifar_50() -> None:
     mini = load_suite("mini")
     (row,) = table_rows(mini, mini.table(3), rows=["MCM"])

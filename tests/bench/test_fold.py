@@ -80,6 +80,26 @@ def test_every_table_of_the_mini_suite_has_the_papers_rows_and_numbers(number: i
         assert (row.name in plan.skipped) == (row.name not in {one.row.name for one in plan.scores})
 
 
+def test_the_later_table_compares_numbers_of_one_convention(tmp_path: Path) -> None:
+    mini = load_suite("mini")
+    table, _ = measure_table(mini, mini.table("later"), work=tmp_path, dry=True)
+    assert table.published is not None
+    assert [one.metric for one in table.columns[:3]] == ["fpr95", "fpr95_ood", "auroc"]
+    printed = {row.name: row.values for row in table.published.rows}
+    for name, cells in table.rows.items():
+        found = {key: cell.published for key, cell in cells.items() if cell.published is not None}
+        assert found == printed.get(name, {})
+    rows, columns = measured_view.to_display_rows(table)
+    titles = {column.key: column.title for column in columns}
+    assert titles["fpr95/measured"] == "FPR95 ID+↓"
+    assert titles["fpr95_ood/measured"] == "FPR95 OOD+↓"
+    assert titles["auroc/published"] == "published"
+    assert {row["row"] for row in rows} == set(table.rows)
+    tidy = list(measured_view.to_rows(table))
+    assert all(row["note"].startswith("reduced") for row in tidy if row["row"] == "NegLabel")
+    assert all(not row["note"] for row in tidy if row["row"] == "MCM")
+
+
 def test_only_table_3_of_the_mini_suite_is_on_the_papers_images(tmp_path: Path) -> None:
     mini = load_suite("mini")
     tables = {key: measure_table(mini, spec, work=tmp_path, dry=True)[0] for key, spec in mini.tables.items()}
