@@ -16,7 +16,7 @@ COPY = Path(__file__).parent / "later_table.txt"
 METRICS = ("fpr95", "fpr95_ood", "auroc")
 
 SCORES = (
-    *("mcm", "lsn", "energy", "vos", "mahalanobis", "neglabel"),
+    *("mcm", "lsn", "energy", "vos", "mahalanobis", "eoe", "neglabel"),
     *("rmds", "proto", "gen", "fdbd", "she", "klm", "nci", "scale", "vra"),
 )
 """The scores that the table compares."""
