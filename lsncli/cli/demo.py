@@ -58,7 +58,7 @@ def demo(
     for package in use.missing_packages():
         say(f"(more photos with: pip install {package})", quiet=quiet)
     say(
-        "\n2. Labelled images: learn what each class is (CoOp), then what it is not (LSN). The bundled "
+        "2. Labelled images: learn what each class is (CoOp), then what it is not (LSN). The bundled "
         "features stand for the images.",
         quiet=quiet,
     )

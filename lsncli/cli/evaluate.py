@@ -219,8 +219,10 @@ def conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work:
     best = evaluation.best()
     if best is None:
         return "None of these methods can be a detector."
-    result = evaluation.result_of(best)
-    text = f"Best on these OOD images: {brief(result.label)} (AUROC {result.metrics.auroc:.2%})."
+    result, present = evaluation.result_of(best), "" if detector is None else detector.label
+    alike = brief(result.label) == brief(present) and result.label != present  # settings differ
+    name, own_name = (label if alike else brief(label) for label in (result.label, present))
+    text = f"Best on these OOD images: {name} (AUROC {result.metrics.auroc:.2%})."
     if detector is not None and has_method_of(detector, best):
         return f"{text} The workspace's detector has this method."
     switch = f"`{options.in_workspace(f'lsn calibrate --method {best.method}', work)}`"
@@ -228,7 +230,7 @@ def conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work:
         return f"{text} {switch} makes it the workspace's detector."
     own = [each for each in evaluation.methods if has_method_of(detector, each)]
     auroc = f" (AUROC {evaluation.result_of(own[0]).metrics.auroc:.2%})" if own else ""
-    return f"{text} The workspace's detector is {brief(detector.label)}{auroc}; {switch} switches."
+    return f"{text} The workspace's detector is {own_name}{auroc}; {switch} switches."
 
 
 def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:

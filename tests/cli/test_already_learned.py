@@ -162,3 +162,15 @@ def test_eval_includes_the_method_of_the_detector(lsn, learned, splits) -> None:
     assert lsn("calibrate", "--method", "lsn", "--device", "cpu").code == 0
     rows = json.loads(lsn("eval", "--device", "cpu", "--format", "json").out)
     assert [row["method"] for row in rows].count("CoOp + LSN,form=logit") == 1
+
+
+def test_methods_that_differ_in_settings_alone_are_named_with_them(lsn, learned, splits) -> None:
+    forms = ("paper", "logit")
+    words = [word for form in forms for word in ("--method", f"lsn,form={form}")]
+    words = ["eval", *words, "--device", "cpu", "--format", "json"]
+    auroc = {row["method"]: row["auroc"] for row in json.loads(lsn(*words).out)}
+    other, best = sorted(forms, key=lambda form: auroc[f"CoOp + LSN,form={form}"])
+    assert lsn("calibrate", "--method", f"lsn,form={other}", "--device", "cpu").code == 0
+    last = lsn(*words).err.splitlines()[-1]
+    assert f"Best on these OOD images: CoOp + LSN,form={best} (" in last
+    assert f"The workspace's detector is CoOp + LSN,form={other} (" in last
