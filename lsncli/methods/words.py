@@ -113,7 +113,7 @@ def select_words(
     """
     pool, recipe = choice.pool(), _recipe(choice.recipe)
     own = encoder.encode(choice.class_texts(classes))
-    if choice.name == IMAGENET:
+    if choice.name == IMAGENET and choice.mine == "names":
         return _imagenet_names(classes, own, encoder, progress)
     features = encoder(recipe.texts(pool), progress)
     kept = without_classes(

@@ -18,6 +18,7 @@ from lsncli.methods.word_selection import (
     quantile_similarity,
     without_classes,
 )
+from lsncli.methods.words import WordChoice, select_words
 from lsncli.metrics import auroc
 from lsncli.scores.neglabel import VOCABULARY, NegLabel
 from lsncli.types import Head, unit
@@ -66,6 +67,30 @@ def test_words_nearer_to_a_class_than_its_name_are_no_negatives() -> None:
 
 
 WORDS = ("wild", "cats", "Siamese", "dog", "hot-dog", "paris", "branches", "glass", "cat box")
+
+
+def test_images_select_names_of_imagenet_too() -> None:
+    classes = ["dog", "truck"]
+
+    class Encoder:
+        """A feature for each text, the same every time."""
+
+        def encode(self, texts: list[list[str]]) -> np.ndarray:
+            return unit(
+                np.array([np.random.default_rng(list(text[0].encode())).normal(size=6) for text in texts])
+            )
+
+        def __call__(self, texts: list[list[str]], progress: object) -> np.ndarray:
+            return self.encode(texts)
+
+    choice, encoder = WordChoice("imagenet1k", mine="images"), Encoder()
+    own = encoder.encode(choice.class_texts(classes))
+    images = unit(own + 0.3)
+    found = select_words(choice, classes, encoder, lambda: images)  # type: ignore[arg-type]
+    assert 0 < len(found.words) < 1000
+    assert ((found.features @ images.T) < np.einsum("cd,cd->c", own, images)).all()
+    with pytest.raises(UsageError, match="labelled training images"):
+        select_words(choice, classes, encoder)  # type: ignore[arg-type]
 
 
 def test_words_that_spell_a_class_or_are_a_kind_of_it_are_dropped_and_said() -> None:
