@@ -10,6 +10,8 @@ from lsncli.bench.plan import BenchPlan, Job, count_conditional_sets
 from lsncli.bench.runner import Rates
 from lsncli.bench.speeds import Speeds
 from lsncli.console import duration
+from lsncli.methods.spec import word_list
+from lsncli.methods.words import choice_for, count_texts
 from lsncli.report.formats import Column
 
 FOR_PROGRAMS = [
@@ -39,6 +41,9 @@ FOR_FIGURES = [*FOR_PEOPLE, Column("seconds", "Seconds", digits=0)]
 LONG_SECONDS = 86400.0
 LONG_PASSES = 10_000_000
 """Trainings from here on get a remark: by time, or by text passes if the time is unknown."""
+
+MANY_WORDS = 10_000
+"""Texts of words from here on get a remark."""
 
 ASSUMED = (
     "Estimated from earlier jobs of the same kind where there are some, else from the probe: one process, "
@@ -157,13 +162,13 @@ def format_count(number: int) -> str:
 def remarks(
     plan: BenchPlan, costs: Sequence[JobCost], fast: Sequence[TableRow], speeds: Speeds, command: str
 ) -> list[str]:
-    """Return sentences about trainings that take days, with alternatives: another mode, or other rows only.
+    """Return sentences about words, and about trainings that take days: another mode, or other rows only.
 
     ``fast`` are the same rows in mode fast; ``command`` measures the table, without ``--rows``.
     """
     long = [cost for cost in costs if cost.job.learning is not None and _is_long(cost)]
     if not long:
-        return []
+        return _on_words(plan)
     by_label: dict[str, list[JobCost]] = {}
     for cost in long:
         by_label.setdefault(cost.job.label, []).append(cost)
@@ -179,7 +184,23 @@ def remarks(
         takes = f" ({duration(seconds)})" if seconds is not None else ""
         options = " ".join(f"--rows {quote(name)}" for name in rest)
         sentences.append(f"Only the other rows{takes}: {command} {options}")
-    return sentences
+    return _on_words(plan) + sentences
+
+
+def _on_words(plan: BenchPlan) -> list[str]:
+    """A sentence for each list of many words that a row needs and that the estimate leaves out."""
+    rows: dict[int, dict[str, None]] = {}
+    for score in plan.scores:
+        if "words" in score.method.needs and not plan.done(score):
+            model = score.row.model or plan.suite_work.model
+            texts = count_texts(choice_for(word_list(score.method), model))
+            rows.setdefault(texts, {})[score.row.name] = None
+    return [
+        f"{', '.join(names)}: the words are {texts:,} texts, encoded once for each model; their time is not "
+        "counted."
+        for texts, names in rows.items()
+        if texts >= MANY_WORDS
+    ]
 
 
 def _is_long(cost: JobCost) -> bool:

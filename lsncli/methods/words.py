@@ -86,6 +86,11 @@ class WordChoice:
         return _recipe(self.recipe).class_texts(classes)
 
 
+def count_texts(choice: WordChoice) -> int:
+    """Return how many texts are encoded for the words of a choice. Raises UsageError as ``choice.pool``."""
+    return sum(map(len, _recipe(choice.recipe).texts(choice.pool())))
+
+
 def choice_for(name: str, model: str, **options: str) -> WordChoice:
     """Return the choice of a list for a model: ``auto`` is WordNet where the model knows its words."""
     if name == AUTO:

@@ -30,6 +30,7 @@ from lsncli.bench.training_jobs import LearningSpec
 from lsncli.console import duration
 from lsncli.errors import Unavailable
 from lsncli.methods.spec import parse_method
+from lsncli.methods.text_recipes import RECIPES, wordnet_pool
 from lsncli.prompts.settings import preset
 
 DAY = 86400
@@ -49,13 +50,13 @@ class Fixed:
         return rows * classes * sum(one.sets for one in settings if one.learner == "cocoop") / 100
 
 
-def paper(number: int, work: Path, **given: Any) -> BenchPlan:
+def paper(number: int | str, work: Path, **given: Any) -> BenchPlan:
     suite = load_suite("paper")
     spec = suite.table(number)
     return measure_table(suite, spec, work=work, device="cpu", dry=True, quiet=True, **given)[1]
 
 
-def fast(number: int):
+def fast(number: int | str):
     suite = load_suite("paper")
     return table_rows(suite, suite.table(number), mode="fast")
 
@@ -87,6 +88,20 @@ def test_no_cost_is_unknown_where_speeds_are_measured(tmp_path: Path) -> None:
         assert all(one.seconds is not None for one in costs)
         assert total_seconds(costs) == pytest.approx(sum(row["seconds"] for row in cost_rows(costs)))
         assert all(row["unknown"] == 0 for row in cost_rows(costs))
+
+
+def test_the_words_of_a_row_are_said_with_their_number_of_texts(tmp_path: Path) -> None:
+    plan, speeds = paper("later", tmp_path), Fixed()
+    said = remarks(plan, estimate_costs(plan, speeds), fast("later"), speeds, "lsn")  # type: ignore[arg-type]
+    (csp,) = [text for text in said if text.startswith("CSP: ")]
+    (others,) = [text for text in said if text.startswith("EOE, NegLabel, ")]
+    recipes = {name: RECIPES[name] for name in ("neglabel", "csp")}
+    count = {name: sum(map(len, each.texts(wordnet_pool(each.left_out)))) for name, each in recipes.items()}
+    assert f"the words are {count['csp']:,} texts" in csp
+    assert f"the words are {count['neglabel']:,} texts" in others
+    assert 65_000 < count["neglabel"] < 75_000 < 380_000 < count["csp"] < 430_000
+    short = paper("later", tmp_path, rows=["Energy", "GEN"])
+    assert remarks(short, [], fast("later"), speeds, "lsn") == []  # type: ignore[arg-type]
 
 
 def test_people_get_units_and_the_time_of_every_stage(tmp_path: Path) -> None:
