@@ -137,7 +137,8 @@ def tables_page() -> str:
         "The numbers that the paper and later methods publish, in percent, as "
         "`lsn bench --table N --published` prints them. "
         "`lsn bench --table N --suite paper --data DIR` measures a table on your images, beside these; "
-        "`--suite mini` needs no images for most tables. [Suites](suites.md) describes data and cost."
+        "`--suite mini` needs no images for most tables. [Suites](suites.md) describes data and cost; "
+        "[what the mini suite says of later methods](methods.md#later-methods-on-the-mini-suite)."
     )
     for key in published.TABLES:
         done = CliRunner().invoke(app, ["bench", "--table", key, "--published", "--format", "md"])
