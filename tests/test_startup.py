@@ -89,3 +89,15 @@ def test_an_empty_workspace_is_said_before_a_heavy_library_is_loaded(tmp_path: P
     done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "LOADED"
     assert "lsn-work" in done.stderr
+
+
+def test_a_folder_without_images_is_said_before_a_model_library_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    argv = ["score", "empty", "--classes", "cat,dog", "--model", "mini"]
+    script = SCRIPT.format(argv=argv, heavy=set(HEAVY) - {"numpy"}).replace(
+        "stop.code == 0", "stop.code == 1"
+    )
+    run = [sys.executable, "-c", script]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "LOADED"
+    assert "empty" in done.stderr

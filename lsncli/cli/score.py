@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.detection.detect import ItemVerdict, Verdict, VerdictCounts
     from lsncli.detection.drift import Drift
-    from lsncli.images.columns import Columns
-    from lsncli.images.item import ImageItem
+    from lsncli.images.item import ImageItem, Listing
 
 COLUMNS = [
     Column("path", "Path", wide=True),
@@ -153,24 +152,24 @@ def score(
     place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     if classes is None:
         check_detector_exists(place.detector)
+    listing = None
+    if split is None:  # an empty folder is said before a model is loaded
+        listing = list_to_score(paths or [], path_column, follow_links, quiet)
     with options.loading(quiet):
         from lsncli.detection.detect import VerdictCounts, select
         from lsncli.detection.sorting import Filing
         from lsncli.extraction.extract import check_failures
-        from lsncli.images.columns import Columns
     detector, backbone = detector_for(place, classes, settings, words, quiet)
     todo = (
-        split_to_score(place, split, detector, settings)
-        if split is not None
+        split_to_score(place, split or "", detector, settings)
+        if listing is None
         else images_to_score(
-            paths or [],
+            listing,
             detector,
             backbone,
             settings,
             batch_size=batch_size,
             workers=workers,
-            columns=Columns(path_column, labelled=False),
-            follow_links=follow_links,
             remember=asked is not None,
             quiet=quiet,
         )
@@ -247,29 +246,35 @@ class ScoreInput:
             progress(done)
 
 
+def list_to_score(paths: Sequence[Path], path_column: str, follow_links: bool, quiet: bool) -> "Listing":
+    """List images in the order they were named. Raises as ``list_images``, and LsnError if there are none."""
+    from lsncli.images.columns import Columns
+    from lsncli.images.listing import check_not_empty, named
+
+    columns = Columns(path_column, labelled=False)
+    listing = options.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
+    check_not_empty(listing, named(paths))
+    return listing
+
+
 def images_to_score(
-    paths: Sequence[Path],
+    listing: "Listing",
     detector: "SavedDetector",
     backbone: "Backbone | None",
     model: ModelOptions,
     *,
     batch_size: int,
     workers: int,
-    columns: "Columns",
-    follow_links: bool = False,
     remember: bool = False,
     quiet: bool = False,
 ) -> ScoreInput:
-    """The images under ``paths``, in the order they were named; ``remember`` what was read, to file them."""
+    """The listed images; ``remember`` what was read, to file them."""
     from lsncli.backbones import load_again
     from lsncli.detection.detect import detect
     from lsncli.detection.drift import Drift
     from lsncli.device import pick_device
     from lsncli.images.file_identity import with_digests
-    from lsncli.images.listing import check_not_empty, named
 
-    listing = options.list_sources(paths, columns, keep_order=True, follow_links=follow_links, quiet=quiet)
-    check_not_empty(listing, named(paths))
     if backbone is None:
         with options.loading(quiet):
             backbone = load_again(
