@@ -176,7 +176,7 @@ class ScoreJob:
         """Digest of the code that computes its results."""
         score = load_score(self.method.score, **self.method.settings)
         inputs = [INPUTS[name]] if (name := score.inputs()) else []
-        return code_of(*CODE, type(score), *inputs, *loader_of(self.store.model), without=IN_THE_KEY)
+        return code_of(*CODE, *score.code(), *inputs, *loader_of(self.store.model), without=IN_THE_KEY)
 
     @property
     def missing(self) -> list[str]:

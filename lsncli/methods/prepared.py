@@ -131,7 +131,7 @@ def prepare_method(
     head_key = digest("head", binding, text_digest(source.weights), source.bias, source.scale)
     key = digest(
         "method",
-        code_of(type(resolved.score)),
+        code_of(*resolved.score.code()),
         method.score,
         resolved.settings,
         head_key,

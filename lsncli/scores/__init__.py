@@ -67,6 +67,7 @@ SCORES = {
     "nci": "lsncli.scores.nci:Nci",
     "scale": "lsncli.scores.scale:Scale",
     "vra": "lsncli.scores.vra:Vra",
+    "ensemble": "lsncli.scores.ensemble:Ensemble",
 }
 SCORES |= additions("lsncli.scores", SCORES)
 

@@ -55,6 +55,10 @@ class Score(ABC):
         missing.
         """
 
+    def code(self) -> tuple[type["Score"], ...]:
+        """Return the classes whose source the score depends on: its own, and of scores it is made of."""
+        return (type(self),)
+
     def parts(self, head: Head, features: FloatArray) -> tuple[Float64Array, Float64Array] | None:
         """Return the positive and the negative term of the score of raw ``features``, (N,) each.
 

@@ -37,5 +37,6 @@ SUMMARIES = {
     "nci": "class weights, from the mean",
     "scale": "energy, scaled by activations",
     "vra": "energy, both ends cut",
+    "ensemble": "mean rank of several scores",
 }
 """By the name of the score; at most 31 characters, so that a row of ``lsn methods`` fits 80."""
