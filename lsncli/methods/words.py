@@ -21,12 +21,12 @@ from lsncli.methods.text_recipes import RECIPES, TEMPLATE, Recipe, WordPool, wor
 from lsncli.methods.word_features import WordEncoder
 from lsncli.methods.word_selection import (
     EQUAL,
+    Filtered,
     farther_from_images,
     farthest,
     quantile_similarity,
     without_classes,
 )
-from lsncli.reference.classes import class_list
 from lsncli.scores.common import VOCABULARY
 from lsncli.types import FloatArray, LearnedArrays
 
@@ -118,15 +118,15 @@ def select_words(
     """
     pool, recipe = choice.pool(), _recipe(choice.recipe)
     own = encoder.encode(choice.class_texts(classes))
-    if choice.name == IMAGENET and choice.mine == "names":
-        return _imagenet_names(classes, own, encoder, progress)
-    features = encoder(recipe.texts(pool), progress)
     kept = without_classes(
         pool.words,
         classes,
         keep_proper=choice.drop not in ("proper", "both"),
         keep_kinds=choice.drop not in ("kinds", "both"),
     )
+    if choice.name == IMAGENET and choice.mine == "names":
+        return _imagenet_names(pool, kept, classes, own, encoder, progress)
+    features = encoder(recipe.texts(pool), progress)
     adjectives = int(np.searchsorted(kept.rows, pool.adjectives))
     rows = kept.rows
     if choice.mine == "images":
@@ -152,14 +152,19 @@ def vocabulary_arrays(words: Words) -> LearnedArrays:
 
 
 def _imagenet_names(
-    classes: Sequence[str], own: FloatArray, encoder: WordEncoder, progress: ProgressCallback
+    pool: WordPool,
+    kept: Filtered,
+    classes: Sequence[str],
+    own: FloatArray,
+    encoder: WordEncoder,
+    progress: ProgressCallback,
 ) -> Words:
     """Choose ImageNet's class names that are not near ``classes``.
 
     Names that share a word with a class, in upper or lower case, are dropped, and of the rest the quarter
     whose text features are nearest to a class.
     """
-    names = class_list(IMAGENET).names
+    names = [pool.words[row] for row in kept.rows]
     stems = {word for name in classes for word in _stems(name)}
     free = [name for name in names if stems.isdisjoint(_stems(name))]
     features = encoder.encode([[TEMPLATE.format(name)] for name in free])
@@ -167,7 +172,8 @@ def _imagenet_names(
     nearest = (features @ own.T).max(axis=1)
     rows = np.sort(np.argsort(nearest, kind="stable")[: max(1, round(FAR_SHARE * len(free)))])
     dropped = tuple(name for name in names if name not in set(free))
-    return Words(tuple(free[row] for row in rows), features[rows], len(names), {"shares a word": dropped})
+    reasons = kept.dropped | {"shares a word": dropped}
+    return Words(tuple(free[row] for row in rows), features[rows], len(pool.words), reasons)
 
 
 def _recipe(name: str) -> Recipe:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,17 @@ def test_a_detector_keeps_the_words_and_scores_without_a_text_tower(
     assert detector.learned[SELECTION].shape == (32,)
     Path("mine.txt").unlink()
     assert exit_code("score", str(photo), "--device", "cpu", "--quiet") == 0
+
+
+def test_filters_hold_for_the_list_of_the_mini_model_too(lsn) -> None:
+    def chosen(*words: str) -> tuple[set[str], str]:
+        done = lsn("words", "--classes", "dog,boat", *MINI, *words, "--format", "json")
+        return {row["word"] for row in json.loads(done.out)}, done.err
+
+    every, plain = chosen()
+    some, said = chosen("--drop", "kinds")
+    assert "kind of a class" not in plain
+    dropped = re.search(r"Dropped: kind of a class: \d+ \((.*?)(, \.\.\.)?\)", said)[1].split(", ")
+    assert dropped
+    assert some.isdisjoint(dropped)
+    assert some != every
