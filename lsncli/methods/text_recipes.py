@@ -1,7 +1,7 @@
 """WordNet's words, and the texts by which a model reads classes and words: a recipe of one or several.
 
-A recipe says how classes and words become texts: NegLabel's one template each, or CSP's eight, with
-adjectives in phrases such as "wooden structure".
+A recipe says how classes and words become texts: NegLabel's one template each, CSP's eight, with adjectives
+in phrases such as "wooden structure", or those of OpenOOD-VLM's variant of NegLabel.
 
 NegLabel: Jiang et al., "Negative label guided OOD detection with pretrained vision-language models", ICLR
 2024. CSP: Chen et al., "Conjugated semantic pool improves OOD detection with pre-trained vision-language
@@ -40,6 +40,10 @@ class Recipe:
     left_out: frozenset[str] = LEFT_OUT
     superclasses: tuple[str, ...] = ()
     """Nouns of which one is drawn for each adjective; none leaves adjectives alone."""
+    mined_adjective: tuple[str, ...] = ()
+    """Templates by which adjectives are mined, where they are not those of the score."""
+    nouns_first: bool = False
+    """Whether a word that is an adjective and a noun is a noun."""
 
     def texts(self, pool: WordPool) -> list[list[str]]:
         """Return the texts of each word."""
@@ -79,6 +83,12 @@ RECIPES = {
         LEFT_OUT | {"noun.person", "noun.quantity", "noun.group", "adj.pert"},
         SUPERCLASSES,
     ),
+    "openood": Recipe(
+        ("The nice {}.",),
+        ("The nice {}.",),
+        mined_adjective=("This is a {} photo.",),
+        nouns_first=True,
+    ),
 }
 """Recipes by name, as published."""
 
@@ -86,17 +96,20 @@ RECIPES = {
 ADJECTIVE = "adj."
 
 
-def wordnet_pool(left_out: frozenset[str] = LEFT_OUT) -> WordPool:
+def wordnet_pool(left_out: frozenset[str] = LEFT_OUT, *, nouns_first: bool = False) -> WordPool:
     """Return WordNet's words without some lexicographer files, in lower case, each part sorted.
 
-    A word that is an adjective and a noun is an adjective. NegLabel's order depends on how its authors' disk
-    listed files; with adjectives first theirs has 13,091 + 56,909 words, ours a thousand adjectives more,
-    which are missing in theirs.
+    A word that is an adjective and a noun is an adjective, with ``nouns_first`` a noun. NegLabel's order
+    depends on how its authors' disk listed files; with adjectives first theirs has 13,091 + 56,909 words,
+    ours a thousand adjectives more, which are missing in theirs.
     """
     adjectives: set[str] = set()
     nouns: set[str] = set()
     for name, words in words_by_file().items():
         if name not in left_out:
             (adjectives if name.startswith(ADJECTIVE) else nouns).update(word.lower() for word in words)
-    nouns -= adjectives
+    if nouns_first:
+        adjectives -= nouns
+    else:
+        nouns -= adjectives
     return WordPool((*sorted(adjectives), *sorted(nouns)), len(adjectives))

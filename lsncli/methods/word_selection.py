@@ -21,38 +21,56 @@ SHARE = 0.15
 """NegLabel keeps this fraction of the nouns and of the adjectives."""
 EQUAL = 0.95
 """CSP drops a word whose cosine with a class is above this: it is a class by another name."""
+OPENOOD_WORDS = 10_000
+"""The number of words of OpenOOD-VLM's variant."""
 IMAGE_WORDS = 2000
 """InterNeg's number of words."""
 
 
 def quantile_similarity(
-    words: FloatArray, classes: FloatArray, *, quantile: float = QUANTILE, equal: float | None = None
+    words: FloatArray,
+    classes: FloatArray,
+    *,
+    quantile: float = QUANTILE,
+    equal: float | None = None,
+    interpolated: bool = True,
 ) -> Float64Array:
     """Return the ``quantile`` (V,) of each word's cosines with the classes: low = far from the classes.
 
-    Quantiles are interpolated linearly, as in NegLabel. With ``equal`` (CSP) a word with a larger cosine than
-    that gets infinity.
+    Quantiles are interpolated linearly, as in NegLabel, or else the cosine of rank int(``quantile`` C) from
+    0, as in OpenOOD-VLM. With ``equal`` (CSP) a word with a larger cosine than that gets infinity.
     """
     found = np.empty(len(words))
     for start in range(0, len(words), CHUNK):
         cosine = np.asarray(words[start : start + CHUNK], np.float64) @ np.asarray(classes, np.float64).T
-        part = np.quantile(cosine, quantile, axis=1)
+        if interpolated:
+            part = np.quantile(cosine, quantile, axis=1)
+        else:
+            rank = min(int(quantile * cosine.shape[1]), cosine.shape[1] - 1)
+            part = np.partition(cosine, rank, axis=1)[:, rank]
         if equal is not None:
             part[cosine.max(axis=1) > equal] = np.inf
         found[start : start + CHUNK] = part
     return found
 
 
-def farthest(similarity: Float64Array, adjectives: int, share: float = SHARE) -> NDArray[np.int64]:
+def farthest(
+    similarity: Float64Array, adjectives: int, share: float = SHARE, total: int = 0
+) -> NDArray[np.int64]:
     """Return the ``share`` of the adjectives and of the nouns with the lowest similarity, ascending numbers.
 
-    The first ``adjectives`` of the words are adjectives. Of equal words the earlier is taken. Words of
-    infinite similarity are never taken.
+    With ``total`` that many words are taken, adjectives in proportion (OpenOOD-VLM). The first
+    ``adjectives`` of the words are adjectives. Of equal words the earlier is taken. Words of infinite
+    similarity are never taken.
     """
     kept = []
-    for start, stop in ((0, adjectives), (adjectives, len(similarity))):
+    counts = [int(share * adjectives), int(share * (len(similarity) - adjectives))]
+    if total:
+        of_adjectives = int(total * adjectives / len(similarity))
+        counts = [of_adjectives, total - of_adjectives]
+    for start, stop, count in ((0, adjectives, counts[0]), (adjectives, len(similarity), counts[1])):
         part = similarity[start:stop]
-        order = np.argsort(part, kind="stable")[: int(share * len(part))]
+        order = np.argsort(part, kind="stable")[:count]
         kept.append(start + order[np.isfinite(part[order])])
     return np.sort(np.concatenate(kept))
 

@@ -1,7 +1,8 @@
 """The words that an image of no class may be: which a score uses for given classes, with their features.
 
-``wordnet`` is NegLabel's selection from WordNet, ``csp`` the one of CSP, ``imagenet1k`` (for models that know
-few words, such as the bundled one) ImageNet's names that are far from the classes. Any other name is a class
+``wordnet`` is NegLabel's selection from WordNet, ``csp`` the one of CSP, ``openood`` that of OpenOOD-VLM's
+variant of NegLabel, ``imagenet1k`` (for models that know few words, such as the bundled one) ImageNet's names
+that are far from the classes. Any other name is a class
 list or a file with one word a line, of which all words are used.
 """
 
@@ -21,6 +22,7 @@ from lsncli.methods.text_recipes import RECIPES, TEMPLATE, Recipe, WordPool, wor
 from lsncli.methods.word_features import WordEncoder
 from lsncli.methods.word_selection import (
     EQUAL,
+    OPENOOD_WORDS,
     Filtered,
     farther_from_images,
     farthest,
@@ -30,7 +32,9 @@ from lsncli.methods.word_selection import (
 from lsncli.scores.common import VOCABULARY
 from lsncli.types import FloatArray, LearnedArrays
 
-AUTO, WORDNET, CSP, IMAGENET = "auto", "wordnet", "csp", "imagenet1k"
+AUTO, WORDNET, CSP, OPENOOD, IMAGENET = "auto", "wordnet", "csp", "openood", "imagenet1k"
+MINED = (WORDNET, CSP, OPENOOD)
+"""The lists of which the words far from the classes are taken."""
 KNOWN_WORDS = {"mini": IMAGENET}
 """The list of ``auto`` for models that do not know most of WordNet's words."""
 FAR_SHARE = 0.75
@@ -73,12 +77,13 @@ class WordChoice:
         """The texts of classes and words: a recipe, or "hand" for the hand-written prompt."""
         if self.name == IMAGENET:
             return "hand"
-        return CSP if self.name == CSP else "neglabel"
+        return self.name if self.name in (CSP, OPENOOD) else "neglabel"
 
     def pool(self) -> WordPool:
         """Return the words to choose from. Raises UsageError as ``read_vocabulary``."""
-        if self.name in (WORDNET, CSP):
-            return wordnet_pool(RECIPES[self.recipe].left_out)
+        if self.name in MINED:
+            recipe = RECIPES[self.recipe]
+            return wordnet_pool(recipe.left_out, nouns_first=recipe.nouns_first)
         return WordPool(read_vocabulary(self.name))
 
     def class_texts(self, classes: Sequence[str]) -> list[list[str]]:
@@ -133,12 +138,26 @@ def select_words(
         if images is None:
             raise UsageError("mine=images needs labelled training images.", "Leave it out, or use lsn eval.")
         rows = rows[farther_from_images(features[rows], own, images(), adjectives)]
-    elif choice.name in (WORDNET, CSP):
+    elif choice.name in MINED:
+        mined = _mined(recipe, pool, features, encoder)[rows]
+        published = choice.name == OPENOOD
         equal = EQUAL if choice.name == CSP else None
-        rows = rows[farthest(quantile_similarity(features[rows], own, equal=equal), adjectives)]
+        similarity = quantile_similarity(mined, own, equal=equal, interpolated=not published)
+        rows = rows[farthest(similarity, adjectives, total=OPENOOD_WORDS if published else 0)]
     if not len(rows):
         raise UsageError(f"No word of '{choice.name}' is far from the classes.", "Name another list.")
     return Words(tuple(pool.words[row] for row in rows), features[rows], len(pool.words), kept.dropped)
+
+
+def _mined(
+    recipe: Recipe, pool: WordPool, features: NDArray[np.float32], encoder: WordEncoder
+) -> NDArray[np.float32]:
+    """Return the features by which words are mined: those of the score, but for some adjectives."""
+    if not recipe.mined_adjective:
+        return features
+    adjectives = pool.words[: pool.adjectives]
+    texts = [[form.format(word) for form in recipe.mined_adjective] for word in adjectives]
+    return np.concatenate([encoder(texts), features[pool.adjectives :]])
 
 
 def list_digest(name: str, model: str) -> str:

@@ -23,11 +23,12 @@ class NegLabel(Score):
     The vocabulary depends on the classes and not on training rows (``methods.words``). words=wordnet is the
     authors': of WordNet's nouns and adjectives, without animals and food, the 15 % whose 95 % quantile of the
     cosines with the classes is lowest. words=csp is CSP's: mean features of eight texts, adjectives in
-    phrases such as "wooden structure", no word with a cosine above 0.95 with a class. words=imagenet1k are
-    ImageNet's names far from the classes; any other value is a class list or a file of words. Words that
-    spell a class are always dropped, with drop=proper, kinds or both also proper nouns and kinds of a class.
-    mine=images takes the 2,000 words that the training images of every class are farther from than from its
-    name (InterNeg). On hand-written prompts, classes are in the texts of the words ("the nice cat").
+    phrases such as "wooden structure", no word with a cosine above 0.95 with a class. words=openood is
+    OpenOOD-VLM's variant: other prompts, exactly 10,000 words. words=imagenet1k are ImageNet's names far from
+    the classes; any other value is a class list or a file of words. Words that spell a class are always
+    dropped, with drop=proper, kinds or both also proper nouns and kinds of a class. mine=images takes the
+    2,000 words that the training images of every class are farther from than from its name (InterNeg). On
+    hand-written prompts, classes are in the texts of the words ("the nice cat").
 
     Paper: Jiang et al., Negative label guided OOD detection with pretrained vision-language models,
     ICLR 2024; Chen et al., Conjugated semantic pool improves OOD detection with pre-trained vision-language

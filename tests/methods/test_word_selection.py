@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from later_vectors import arrays
 
 from lsncli.errors import UsageError
+from lsncli.methods import words
 from lsncli.methods.text_recipes import RECIPES, WordPool, wordnet_pool
 from lsncli.methods.word_selection import (
     farther_from_images,
@@ -116,6 +117,38 @@ def test_wordnet_without_animals_and_food_is_neglabels_list() -> None:
     assert int(0.15 * 14_021) + int(0.15 * 56_838) == pytest.approx(10_499, rel=0.02)
     csp = wordnet_pool(RECIPES["csp"].left_out)
     assert len(csp.words) == pytest.approx(56_620, rel=0.02)
+
+
+def test_openoods_variant_takes_a_rank_and_a_number_of_words() -> None:
+    random = np.random.default_rng(3)
+    words, classes = unit(random.normal(size=(50, 6))), unit(random.normal(size=(7, 6)))
+    found = quantile_similarity(words, classes, interpolated=False)
+    np.testing.assert_array_equal(found, np.sort(words @ classes.T, axis=1)[:, int(0.95 * 7)])
+    one = quantile_similarity(words, classes[:1], interpolated=False)
+    np.testing.assert_allclose(one, words @ classes[0])
+    kept = farthest(found, 20, total=11)
+    assert (len(kept), int((kept < 20).sum())) == (11, int(11 * 20 / 50))
+    pool = wordnet_pool(nouns_first=True)
+    assert set(pool.words) == set(wordnet_pool().words)
+    assert pool.adjectives == 12_290
+    recipe = RECIPES["openood"]
+    assert recipe.texts(WordPool(("wooden", "table"), 1)) == [["The nice wooden."], ["The nice table."]]
+    assert recipe.mined_adjective == ("This is a {} photo.",)
+
+
+def test_adjectives_of_openoods_variant_are_mined_by_other_texts(tiny_backbone, monkeypatch) -> None:
+    pool = WordPool(("wooden", "green", "big", "table", "sea", "house"), 3)
+    monkeypatch.setattr(words, "wordnet_pool", lambda left_out, nouns_first: pool)
+    monkeypatch.setattr(words, "OPENOOD_WORDS", 4)
+    encoder = words.word_encoder(tiny_backbone)
+    found = words.select_words(words.WordChoice("openood"), ["cat", "dog"], encoder)
+    own = encoder.encode([["The nice cat."], ["The nice dog."]])
+    mined = encoder.encode([[f"This is a {word} photo."] for word in pool.words[:3]])
+    nouns = encoder.encode([[f"The nice {word}."] for word in pool.words[3:]])
+    rows = farthest(quantile_similarity(np.concatenate([mined, nouns]), own, interpolated=False), 3, total=4)
+    assert found.words == tuple(pool.words[row] for row in rows)
+    expected = encoder.encode([[f"The nice {word}."] for word in found.words])
+    np.testing.assert_allclose(found.features, expected, atol=1e-6)
 
 
 def test_recipes_make_the_published_texts() -> None:
