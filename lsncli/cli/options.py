@@ -226,8 +226,8 @@ WordList = Annotated[
     typer.Option(
         "--words",
         envvar="LSN_WORDS",
-        help="Of --classes: words that are no class, to compare with: wordnet, csp, openood, a class list such "
-        "as imagenet1k, or a file with one a line; auto is wordnet, for the mini model imagenet1k.",
+        help="Of --classes: words that are no class, to compare with: wordnet, csp, openood, a class list "
+        "such as imagenet1k, or a file with one a line; auto is wordnet, for the mini model imagenet1k.",
         metavar="LIST",
         rich_help_panel=MODEL_PANEL,
     ),
