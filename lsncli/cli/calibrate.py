@@ -12,7 +12,7 @@ from lsncli.cli import options
 from lsncli.cli.describe_detector import describe_replacement, describe_threshold
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import brief, printable, progress_bar, say
+from lsncli.console import brief, printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
@@ -167,6 +167,7 @@ def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "Sa
                 workspace_backbone, workspace, arguments.pretrained, arguments.device, quiet=arguments.quiet
             ),
             progress=progress,
+            remark=remarks(arguments.quiet),
         )
 
 

@@ -12,7 +12,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
-from lsncli.console import brief, progress_bar, say
+from lsncli.console import brief, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
@@ -168,6 +168,7 @@ def evaluate(
         ),
         keep=cache and not costs,
         detector=None if method else detector,
+        remark=remarks(quiet),
     )
     for warning in plan.doubts:
         say(f"Warning: {warning}", quiet=quiet, style="yellow")

@@ -10,7 +10,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.extract import model_for
-from lsncli.console import announcing, duration, progress_bar, say
+from lsncli.console import progress_bar, remarks
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
 
@@ -46,19 +46,13 @@ def detector_for(
 def _zero_shot(names: Sequence[str], backbone: "Backbone", words: str, quiet: bool) -> "SavedDetector":
     """Make a detector of class names; says how long it takes to encode words for the first time."""
     from lsncli.detection.zero_shot import zero_shot_detector
-    from lsncli.methods.words import choice_for
+    from lsncli.methods.words import announcing_words, choice_for
 
     model = backbone.fingerprint.model
-    count = len(choice_for(words, model).pool().words)
-
-    def announce(left: int, seconds: float) -> None:
-        say(
-            f"Encoding {left:,} words with {model}, once for this model, takes about {duration(seconds)}.",
-            quiet=quiet,
-        )
-
-    with progress_bar("words", count, quiet=quiet) as progress:
-        return zero_shot_detector(names, backbone, words, announcing(progress, count, announce))
+    choice = choice_for(words, model)
+    with progress_bar("words", len(choice.pool().words), quiet=quiet) as progress:
+        announced = announcing_words(choice, model, remarks(quiet), progress)
+        return zero_shot_detector(names, backbone, words, announced)
 
 
 def check_model(context: typer.Context, classes: str | None) -> None:

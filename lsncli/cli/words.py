@@ -7,7 +7,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.extract import model_for
 from lsncli.cli.score_inputs import class_list
-from lsncli.console import announcing, duration, progress_bar, say
+from lsncli.console import progress_bar, remarks, say
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import FORMATS, Column, render
 
@@ -63,19 +63,15 @@ def words(
         render(_file_rows(), FILES, format, output)
         return
     with options.loading(quiet):
-        from lsncli.methods.words import choice_for, select_words, word_encoder
+        from lsncli.methods.words import announcing_words, choice_for, select_words, word_encoder
 
         backbone = model_for(Workspace(work), model, pretrained, None, device)
         encoder = word_encoder(backbone)
     name, names = backbone.fingerprint.model, class_list(classes)
     choice = choice_for(words, name, drop=drop)
-    count = len(choice.pool().words)
-
-    def announce(left: int, seconds: float) -> None:
-        say(f"Encoding {left:,} words with {name} takes about {duration(seconds)}, once.", quiet=quiet)
-
-    with progress_bar("words", count, quiet=quiet) as progress:
-        chosen = select_words(choice, names, encoder, progress=announcing(progress, count, announce))
+    with progress_bar("words", len(choice.pool().words), quiet=quiet) as progress:
+        announced = announcing_words(choice, name, remarks(quiet), progress)
+        chosen = select_words(choice, names, encoder, progress=announced)
     rows = _kept_rows(chosen, names, encoder.encode(choice.class_texts(names)))
     people = FORMATS[format].people
     render(rows[:SHOWN] if people else rows, KEPT, format, output)

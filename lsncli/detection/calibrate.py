@@ -1,7 +1,7 @@
 """Calibrate a detector: choose gamma from the held-out ID rows of a split or from a folder of ID images."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from lsncli.detection.detect import Verdict, detect
 from lsncli.detection.drift import ImageSample, image_statistics
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import Listing
-from lsncli.methods.heads import Heads, LoadBackbone, load_checked
+from lsncli.methods.heads import Heads, LoadBackbone, ignore, load_checked
 from lsncli.methods.holdout import (
     HoldoutRows,
     check_held_out,
@@ -64,16 +64,19 @@ def make_detector(
     model: LoadBackbone | None = None,
     device: str = "cpu",
     progress: ProgressCallback = silent,
+    remark: Callable[[str], None] = ignore,
 ) -> SavedDetector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 
-    ``progress`` is called with the number of rows scored. Raises LsnError if the split has no classes, if no
+    ``progress`` is called with the number of rows scored, ``remark`` with a sentence about what takes long.
+    Raises LsnError if the split has no classes, if no
     row can be held out, or as the method does.
     """
     split = labelled_split(work, split_name)
     rows = known_rows(work, split)
     check_held_out(split, rows)
-    heads, negatives = Heads(work, split.classes, model, rows=rows.train), "negative" in method.needs
+    heads = Heads(work, split.classes, model, rows=rows.train, remark=remark)
+    negatives = "negative" in method.needs
     inputs = inputs_for(method, heads)
     if inputs is not None and not inputs.kept:
         raise UsageError(

@@ -5,7 +5,7 @@ method.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.files import open_atomic, open_atomic_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
-from lsncli.methods.heads import Heads, LoadBackbone
+from lsncli.methods.heads import Heads, LoadBackbone, ignore
 from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, without_rows
 from lsncli.methods.inputs import NO_IMAGES, ImageAccess
 from lsncli.methods.prepared import PreparedMethod, ResourceUse, prepare_method
@@ -175,13 +175,14 @@ def plan_evaluation(
     images: ImageAccess = NO_IMAGES,
     keep: bool = True,
     detector: SavedDetector | None = None,
+    remark: Callable[[str], None] = ignore,
 ) -> EvaluationPlan:
     """Prepare each method and load its cached scores; methods that fail are recorded.
 
     Classes are those of the training split (``training_split``). Scores that learn from rows use those that
     prompts learned from, never those held out. ``model`` is called if a head needs its text tower; ``images``
     are for scores that need pixels; ``keep`` uses the cache of the workspace. The method of ``detector`` is
-    evaluated, too, if it is not among ``methods``.
+    evaluated, too, if it is not among ``methods``. ``remark`` is told what takes long.
 
     Raises LsnError if the ID split has other classes or a split has no rows, UsageError if a score would be
     tested on rows that it learns from.
@@ -195,7 +196,7 @@ def plan_evaluation(
     cache = Cache(work.cache if keep else None)
     # A store without a training split is enough for most methods; they get no rows.
     rows = known_rows(work, train).train if len(train.labels) else train.rows
-    heads = Heads(work, train.classes, model, cache, rows)
+    heads = Heads(work, train.classes, model, cache, rows, remark=remark)
     prepared: list[PreparedMethod] = []
     failed: list[Failed] = []
 

@@ -136,6 +136,10 @@ HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
 heads of ``artefacts.heads``."""
 
 
+def ignore(text: str) -> None:
+    """Say nothing: the default callback for remarks."""
+
+
 @dataclass(frozen=True)
 class Heads:
     """The heads of a workspace; what they share is computed once, when a head first needs it."""
@@ -151,6 +155,8 @@ class Heads:
     """Training rows, whose labels index ``classes``, for class means."""
     recent: RecentCosines | None = None
     """Cosines with CoCoOp prompts that other heads have computed."""
+    remark: Callable[[str], None] = ignore
+    """Called with a sentence about what takes long."""
 
     def head(self, name: str, *, negatives: bool) -> Head:
         """Return a head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.

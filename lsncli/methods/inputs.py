@@ -31,7 +31,13 @@ from lsncli.methods.heads import Heads
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.methods.word_features import WordEncoder
-from lsncli.methods.words import WordChoice, choice_for, select_words, vocabulary_arrays
+from lsncli.methods.words import (
+    WordChoice,
+    announcing_words,
+    choice_for,
+    select_words,
+    vocabulary_arrays,
+)
 from lsncli.registry import load
 from lsncli.scores import Score, load_score, score_in_chunks
 from lsncli.scores.common import linear_layer
@@ -299,7 +305,8 @@ class VocabularyInput:
             means = self.heads.means
             return means[[self.heads.classes.index(name) for name in head.classes]]
 
-        return vocabulary_arrays(select_words(self.choice, head.classes, encoder, images))
+        progress = announcing_words(self.choice, self.heads.fingerprint.model, self.heads.remark)
+        return vocabulary_arrays(select_words(self.choice, head.classes, encoder, images, progress))
 
     @property
     def choice(self) -> WordChoice:

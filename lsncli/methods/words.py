@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsncli.backbones import Backbone, loader_of, with_text
-from lsncli.console import ProgressCallback, silent
+from lsncli.console import ProgressCallback, announcing, duration, silent
 from lsncli.errors import UsageError
 from lsncli.methods.cache import digest
 from lsncli.methods.candidates import read_vocabulary
@@ -94,6 +94,17 @@ class WordChoice:
 def count_texts(choice: WordChoice) -> int:
     """Return how many texts are encoded for the words of a choice. Raises UsageError as ``choice.pool``."""
     return sum(map(len, _recipe(choice.recipe).texts(choice.pool())))
+
+
+def announcing_words(
+    choice: WordChoice, model: str, remark: Callable[[str], None], progress: ProgressCallback = silent
+) -> ProgressCallback:
+    """Return ``progress`` for ``select_words`` that also says how long a model takes for its first words."""
+
+    def announce(left: int, seconds: float) -> None:
+        remark(f"Encoding {left:,} words with {model}, once for this model, takes about {duration(seconds)}.")
+
+    return announcing(progress, len(choice.pool().words), announce)
 
 
 def choice_for(name: str, model: str, **options: str) -> WordChoice:

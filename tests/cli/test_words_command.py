@@ -11,6 +11,8 @@ from cli_runner import exit_code
 from PIL import Image
 
 from lsncli.artefacts.detector import load_detector
+from lsncli.evaluation import demo
+from lsncli.methods import inputs, words
 from lsncli.methods.words import SELECTION
 from lsncli.scores.common import VOCABULARY
 
@@ -94,3 +96,37 @@ def test_filters_hold_for_the_list_of_the_mini_model_too(lsn) -> None:
     assert dropped
     assert some.isdisjoint(dropped)
     assert some != every
+
+
+def test_the_time_to_encode_words_is_said_once(tmp_path, monkeypatch) -> None:
+    said: list[str] = []
+    (tmp_path / "mine.txt").write_text("".join(f"word{n}\n" for n in range(3000)))
+    choice = words.choice_for(str(tmp_path / "mine.txt"), "mini")
+    usual = words.announcing
+    now = iter([0.0, 30.0])
+    monkeypatch.setattr(words, "announcing", lambda *given: usual(*given, clock=now.__next__))
+    progress = words.announcing_words(choice, "mini", said.append)
+    for _ in range(3):
+        progress(1000)
+    assert said == ["Encoding 1,000 words with mini, once for this model, takes about 30 s."]
+
+
+def test_eval_and_calibrate_say_how_long_words_take(lsn, tmp_path, monkeypatch) -> None:
+    told: list[tuple[str, bool]] = []
+    usual = inputs.announcing_words
+
+    def announcing_words(choice, model, remark):
+        remark("words take long")
+        told.append((model, choice.name == "mine.txt"))
+        return usual(choice, model, remark)
+
+    monkeypatch.setattr(inputs, "announcing_words", announcing_words)
+    imported = demo.prepare_demo(tmp_path / "lsn-work")
+    assert imported.work.features.is_file()
+    Path("mine.txt").write_text("sofa\nwindow\nbeagle\n")
+    method = ["--method", "neglabel,words=mine.txt", "--device", "cpu"]
+    for command in (["eval", *method, "--no-cache"], ["calibrate", *method]):
+        done = lsn(*command)
+        assert done.code == 0, done.err
+        assert "words take long" in done.err
+    assert set(told) == {("mini", True)}
