@@ -212,13 +212,13 @@ def refuse_unknown(command: Any, context: Any, error: Exception) -> None:
     context.fail(f"No such option: {printable(name)}. {question}".rstrip())
 
 
-class HelpfulCommand(TyperCommand):
-    """A command with this help."""
+class Helpful:
+    """What commands and groups share: this help, and the nearest options to an unknown one."""
 
     def parse_args(self, ctx: Any, args: Any) -> Any:
         """Parse the arguments."""
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, args)  # type: ignore[misc]
         except Exception as error:
             refuse_unknown(self, ctx, error)
             raise
@@ -228,16 +228,12 @@ class HelpfulCommand(TyperCommand):
         print_help(self, ctx)
 
 
-class Group(TyperGroup):
-    """A group of commands with this help, whose commands end when the reader of their output is gone."""
+class HelpfulCommand(Helpful, TyperCommand):
+    """A command with this help."""
 
-    def parse_args(self, ctx: Any, args: Any) -> Any:
-        """Parse the arguments."""
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            refuse_unknown(self, ctx, error)
-            raise
+
+class Group(Helpful, TyperGroup):
+    """A group of commands with this help, whose commands end when the reader of their output is gone."""
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         """Find the command; fail with the nearest ones if there is none."""
@@ -255,7 +251,3 @@ class Group(TyperGroup):
         """Run the command."""
         with ending_with_the_pipe():
             return super().invoke(ctx)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help."""
-        print_help(self, ctx)

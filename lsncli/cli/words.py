@@ -72,7 +72,7 @@ def words(
     with progress_bar("words", len(choice.pool().words), quiet=quiet) as progress:
         announced = announcing_words(choice, name, remarks(quiet), progress)
         chosen = select_words(choice, names, encoder, progress=announced)
-    rows = _kept_rows(chosen, names, encoder.encode(choice.class_texts(names)))
+    rows = _kept_rows(chosen, names)
     people = FORMATS[format].people
     render(rows[:SHOWN] if people else rows, KEPT, format, output)
     for why, dropped in chosen.dropped.items():
@@ -101,11 +101,11 @@ def _file_rows() -> list[dict[str, object]]:
     ]
 
 
-def _kept_rows(chosen: "Words", classes: list[str], own: object) -> list[dict[str, object]]:
+def _kept_rows(chosen: "Words", classes: list[str]) -> list[dict[str, object]]:
     """Return a row for each chosen word with its nearest class, the nearest first."""
     import numpy as np
 
-    cosines = chosen.features @ np.asarray(own).T
+    cosines = chosen.features @ chosen.classes.T
     nearest = cosines.argmax(axis=1)
     order = np.argsort(-cosines.max(axis=1), kind="stable")
     return [

@@ -13,7 +13,7 @@ from lsncli.detection.detect import Verdict, detect
 from lsncli.detection.drift import ImageSample, image_statistics
 from lsncli.errors import LsnError, UsageError
 from lsncli.images.item import Listing
-from lsncli.methods.heads import Heads, LoadBackbone, ignore, load_checked
+from lsncli.methods.heads import Heads, LoadBackbone, load_checked
 from lsncli.methods.holdout import (
     HoldoutRows,
     check_held_out,
@@ -64,7 +64,7 @@ def make_detector(
     model: LoadBackbone | None = None,
     device: str = "cpu",
     progress: ProgressCallback = silent,
-    remark: Callable[[str], None] = ignore,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> SavedDetector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 

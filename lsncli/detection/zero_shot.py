@@ -38,7 +38,7 @@ def zero_shot_detector(
     selected = select_words(choice, names, encoder, progress=progress)
     score = NegLabel(words=choice.name)
     vocabulary = len(selected.words)
-    weights = unit(encoder.encode(choice.class_texts(names)).astype(np.float64))
+    weights = unit(selected.classes.astype(np.float64))
     return SavedDetector(
         method="neglabel",
         label=LABEL,

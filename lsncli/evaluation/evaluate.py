@@ -19,7 +19,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.files import open_atomic, open_atomic_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
-from lsncli.methods.heads import Heads, LoadBackbone, ignore
+from lsncli.methods.heads import Heads, LoadBackbone
 from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, without_rows
 from lsncli.methods.inputs import NO_IMAGES, ImageAccess
 from lsncli.methods.prepared import PreparedMethod, ResourceUse, prepare_method
@@ -175,7 +175,7 @@ def plan_evaluation(
     images: ImageAccess = NO_IMAGES,
     keep: bool = True,
     detector: SavedDetector | None = None,
-    remark: Callable[[str], None] = ignore,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> EvaluationPlan:
     """Prepare each method and load its cached scores; methods that fail are recorded.
 

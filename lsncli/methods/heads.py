@@ -136,10 +136,6 @@ HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
 heads of ``artefacts.heads``."""
 
 
-def ignore(text: str) -> None:
-    """Say nothing: the default callback for remarks."""
-
-
 @dataclass(frozen=True)
 class Heads:
     """The heads of a workspace; what they share is computed once, when a head first needs it."""
@@ -155,7 +151,7 @@ class Heads:
     """Training rows, whose labels index ``classes``, for class means."""
     recent: RecentCosines | None = None
     """Cosines with CoCoOp prompts that other heads have computed."""
-    remark: Callable[[str], None] = ignore
+    remark: Callable[[str], None] = lambda text: None
     """Called with a sentence about what takes long."""
 
     def head(self, name: str, *, negatives: bool) -> Head:
@@ -316,25 +312,27 @@ class Heads:
         code = code_of(encode, *self.model_code, without=(Backbone,))
         texts = RECIPES[name].class_texts(self.classes)
         key = digest("recipe", code, self.fingerprint.digest, texts)
-        cached = self.cache.get(key)
-        if cached:
-            return unit(np.asarray(cached[0]["text"], dtype=np.float64))
-        features = encode(self.tower, texts)
-        self.cache.put(key, {"text": features}, {"what": "text features"})
-        return unit(features.astype(np.float64))
+        return unit(self._kept_text(key, lambda: encode(self.tower, texts)))
 
     def _templates(self, templates: Sequence[Callable[[str], str]]) -> Float64Array:
         """Return unit text features (T, C, D) of ``templates``, from the cache or the text tower."""
         texts = [[template(name) for name in self.classes] for template in templates]
         code = code_of(text_features, *self.model_code, without=(Backbone,))
         key = digest("text", code, self.fingerprint.digest, texts)
+
+        def compute() -> Float64Array:
+            tower = self.tower
+            return unit(np.stack([text_features(tower, names).cpu().numpy() for names in texts]))
+
+        return self._kept_text(key, compute)
+
+    def _kept_text(self, key: str, compute: Callable[[], FloatArray]) -> Float64Array:
+        """Return text features in float64 from the cache, or computed and kept under ``key``."""
         cached = self.cache.get(key)
-        if cached:
-            return np.asarray(cached[0]["text"], dtype=np.float64)
-        tower = self.tower
-        features = unit(np.stack([text_features(tower, names).cpu().numpy() for names in texts]))
-        self.cache.put(key, {"text": features}, {"what": "text features"})
-        return features
+        features = cached[0]["text"] if cached else compute()
+        if not cached:
+            self.cache.put(key, {"text": features}, {"what": "text features"})
+        return np.asarray(features, dtype=np.float64)
 
     @cached_property
     def _positive_text(self) -> HeadText:

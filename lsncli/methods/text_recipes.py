@@ -11,6 +11,7 @@ models", NeurIPS 2024.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from lsncli.reference.wordnet import words_by_file
 
@@ -96,6 +97,7 @@ RECIPES = {
 ADJECTIVE = "adj."
 
 
+@cache
 def wordnet_pool(left_out: frozenset[str] = LEFT_OUT, *, nouns_first: bool = False) -> WordPool:
     """Return WordNet's words without some lexicographer files, in lower case, each part sorted.
 

@@ -54,6 +54,8 @@ class Words:
 
     words: tuple[str, ...]
     features: NDArray[np.float32]
+    classes: NDArray[np.float32]
+    """Unit text features (C, D) of the classes, in the texts of the words."""
     pool: int
     """The number of words that they were chosen from."""
     dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -157,7 +159,8 @@ def select_words(
         rows = rows[farthest(similarity, adjectives, total=OPENOOD_WORDS if published else 0)]
     if not len(rows):
         raise UsageError(f"No word of '{choice.name}' is far from the classes.", "Name another list.")
-    return Words(tuple(pool.words[row] for row in rows), features[rows], len(pool.words), kept.dropped)
+    words = tuple(pool.words[row] for row in rows)
+    return Words(words, features[rows], own, len(pool.words), kept.dropped)
 
 
 def _mined(
@@ -185,7 +188,7 @@ def _imagenet_names(
     pool: WordPool,
     kept: Filtered,
     classes: Sequence[str],
-    own: FloatArray,
+    own: NDArray[np.float32],
     encoder: WordEncoder,
     progress: ProgressCallback,
 ) -> Words:
@@ -203,7 +206,7 @@ def _imagenet_names(
     rows = np.sort(np.argsort(nearest, kind="stable")[: max(1, round(FAR_SHARE * len(free)))])
     dropped = tuple(name for name in names if name not in set(free))
     reasons = kept.dropped | {"shares a word": dropped}
-    return Words(tuple(free[row] for row in rows), features[rows], len(pool.words), reasons)
+    return Words(tuple(free[row] for row in rows), features[rows], own, len(pool.words), reasons)
 
 
 def _recipe(name: str) -> Recipe:
