@@ -1,8 +1,9 @@
 """The threshold gamma of Eq. 1 on held-out ID scores, the interval of its true-positive rate, and p-values.
 
-Scores are (N,), higher = more ID; rates are fractions.
+Scores are (N,), higher = more ID; rates are fractions. The Benjamini-Hochberg procedure flags by p-values.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ TAIL = 0.025
 """The probability with which each end of the interval can fail."""
 MOST_KEPT = 10_000
 """The most held-out scores that ``kept_scores`` keeps: 80 kB, and p-values to 0.01 %."""
+ROUNDING = 1e-12
+"""The relative difference below which a p-value equals a bound: 3 of 20 images are 15 %, however rounded."""
 WIDE = 0.1
 """The width of the interval of the true-positive rate above which there is a warning."""
 
@@ -87,7 +90,16 @@ def check_target_tpr(target_tpr: float) -> None:
         )
 
 
-def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
+def check_false_alarms(level: float) -> None:
+    """Raise UsageError unless ``level`` is a fraction above 0 and below 1."""
+    if not 0 < level < 1:
+        raise UsageError(
+            f"--false-alarms: expected a fraction above 0 and below 1, found {level}.",
+            "With 0.05 at most 5 % of the flagged images are expected to be ID.",
+        )
+
+
+def calibrate(scores: FloatArray, target_tpr: float = 0.95, n: int | None = None) -> Threshold:
     """Return the largest gamma that keeps at least ``target_tpr`` of the held-out ID ``scores`` (N,).
 
     Gamma is the k-th largest score, k the smallest number with k / n >= ``target_tpr``. With b scores below
@@ -99,14 +111,28 @@ def calibrate(scores: FloatArray, target_tpr: float = 0.95) -> Threshold:
     - The upper end is that of Clopper and Pearson (1934). Without ties b = n - k, and this end is a little
       higher than a continuum would need. No sample can show that its distribution has no atom.
 
-    Raises UsageError for a target outside (0, 1), LsnError for no scores and for scores that are not finite.
+    ``scores`` can be the ``kept_scores`` of ``n`` scores. Gamma is then the largest of them that keeps the
+    target of all n, which is at most 0.01 % of the images more than needed. At least as many scores are below
+    it as the next lower rank says, so the interval holds, too.
+
+    Raises UsageError for a target outside (0, 1) or that no kept score reaches, LsnError for no scores and
+    for scores that are not finite.
     """
     check_target_tpr(target_tpr)
     ascending = np.sort(checked_scores(scores, "held-out ID"))
-    n = len(ascending)
-    rank = int(np.argmax(np.arange(1, n + 1) / n >= target_tpr)) + 1
-    gamma = float(ascending[n - rank])
-    low, high = _interval(n, rank, below=int(np.searchsorted(ascending, gamma, side="left")))
+    n = max(n or 0, len(ascending))
+    ranks = _kept_ranks(n, len(ascending))
+    reaching = int(np.count_nonzero((n - ranks + 1) / n >= target_tpr))
+    if not reaching:
+        raise UsageError(
+            f"--target-tpr: of the {len(ascending):,} scores kept of {n:,} held-out images, the lowest keeps "
+            f"{(n - ranks[0] + 1) / n:.4%} of them, fewer than {target_tpr}.",
+            "Set the threshold anew: lsn calibrate --target-tpr.",
+        )
+    gamma = float(ascending[reaching - 1])
+    lower = int(np.searchsorted(ascending, gamma, side="left"))
+    rank = n - int(ranks[reaching - 1]) + 1
+    low, high = _interval(n, rank, below=int(ranks[lower - 1]) if lower else 0)
     return Threshold(gamma=gamma, target_tpr=target_tpr, n=n, tpr_low=low, tpr_high=high)
 
 
@@ -140,10 +166,12 @@ def kept_scores(scores: FloatArray, most: int = MOST_KEPT) -> Float64Array:
     LsnError for no scores and for scores that are not finite.
     """
     ascending = np.sort(checked_scores(scores, "held-out ID")).astype(np.float64)
-    if len(ascending) <= most:
-        return ascending
-    ranks = np.arange(1, most + 1) * (len(ascending) + 1) // (most + 1)
-    return ascending[ranks - 1]
+    return ascending[_kept_ranks(len(ascending), min(len(ascending), most)) - 1]
+
+
+def _kept_ranks(n: int, kept: int) -> NDArray[np.int64]:
+    """Return the ranks (``kept``,) that ``kept_scores`` keeps of ``n`` scores, 1 for the lowest."""
+    return np.arange(1, kept + 1, dtype=np.int64) * (n + 1) // (kept + 1)
 
 
 def p_values(scores: FloatArray, held_out: Float64Array) -> Float64Array:
@@ -159,3 +187,35 @@ def p_values(scores: FloatArray, held_out: Float64Array) -> Float64Array:
     """
     ranks = np.searchsorted(held_out, np.asarray(scores, dtype=np.float64), side="right")
     return np.asarray((1.0 + ranks) / (len(held_out) + 1))
+
+
+def largest_flagged(p_values: Float64Array, level: float) -> float:
+    """Return the largest of ``p_values`` (N,) that Benjamini and Hochberg's procedure flags, or 0.
+
+    An image is flagged if and only if its p-value is at most this. With m images it is the largest p-value
+    that is at most ``level`` * k / m, where k p-values are at most as large. Of the flagged images a share of
+    at most ``level`` is then expected to be ID. That holds for conformal p-values, though they share one
+    calibration set (Bates et al. 2023), and ties make them only larger.
+
+    >>> largest_flagged(np.array([0.01, 0.02, 0.04, 0.5]), level=0.05)
+    0.02
+    """
+    ascending = np.sort(p_values)
+    steps = level * np.arange(1, len(ascending) + 1) / max(1, len(ascending))
+    return float(ascending[ascending <= steps * (1 + ROUNDING)].max(initial=0.0))
+
+
+def score_of(p_value: float, held_out: Float64Array) -> float:
+    """Return the score below which ``p_values`` are at most ``p_value``; minus infinity if none are."""
+    rank = math.floor(p_value * (len(held_out) + 1) * (1 + ROUNDING))
+    return float(np.concatenate([[-np.inf], held_out, [np.inf]])[rank])
+
+
+def least_flagged(n: int, images: int, level: float) -> int:
+    """Return how many of ``images`` must score below all ``n`` held-out ones before any is flagged."""
+    return math.ceil(images / (level * (n + 1)) * (1 - ROUNDING))
+
+
+def needed_to_flag(count: int, images: int, level: float) -> int:
+    """Return the fewest held-out images with which ``count`` of ``images`` can be flagged on their own."""
+    return math.ceil(images / (level * count) * (1 - ROUNDING)) - 1

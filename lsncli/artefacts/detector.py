@@ -55,12 +55,14 @@ class SavedDetector:
     and for detectors of older files."""
 
     @property
+    def scoring(self) -> str:
+        """Describe what gives scores: method, classes, model."""
+        return f"{self.label} on {len(self.head.classes)} classes with {self.fingerprint.model}"
+
+    @property
     def basis(self) -> str:
         """Describe the detector: method, classes, model, gamma."""
-        return (
-            f"{self.label} on {len(self.head.classes)} classes with {self.fingerprint.model}; "
-            f"gamma {self.threshold.gamma:.6f} {self.threshold.basis}"
-        )
+        return f"{self.scoring}; gamma {self.threshold.gamma:.6f} {self.threshold.basis}"
 
 
 def save_detector(path: Path, detector: SavedDetector) -> None:

@@ -210,6 +210,24 @@ TargetTpr = Annotated[
     ),
 ]
 
+OtherTpr = Annotated[
+    float | None,
+    typer.Option(
+        "--target-tpr",
+        help="Judge by the threshold that keeps this fraction of the detector's held-out ID images.",
+        show_default="the detector's",
+        rich_help_panel=ADVANCED,
+    ),
+]
+
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option(
+        help="Flag images so that at most this fraction of them is expected to be ID; judges all at the end.",
+        metavar="FRACTION",
+    ),
+]
+
 ClassNames = Annotated[
     str | None,
     typer.Option(

@@ -12,7 +12,7 @@ import typer
 from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options, sorting
 from lsncli.cli.describe_detector import briefly
-from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
+from lsncli.cli.score_inputs import ModelOptions, check_model, check_rate, detector_for
 from lsncli.console import ProgressCallback, progress_bar, say
 from lsncli.errors import OodFound, UsageError
 from lsncli.methods.workspace import Workspace
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.detection.detect import ItemVerdict, Verdict, VerdictCounts
     from lsncli.detection.drift import Drift
+    from lsncli.detection.rates import FalseAlarms
     from lsncli.images.item import ImageItem, Listing
 
 COLUMNS = [
@@ -44,6 +45,8 @@ COLUMNS = [
     Column("error", "Unreadable because", wide=True, optional=True),
 ]
 TARGET = Column("target", "Goes to", wide=True)
+RULE = Column("rule", "Rule", detail=True)
+"""The option that decided, where the detector's own threshold did not."""
 BY_CLASS = [
     Column("class", "Predicted", wide=True),
     Column("id", "ID", digits=0),
@@ -98,6 +101,8 @@ def score(
     all: Annotated[
         bool, typer.Option("--all", help=f"Also in a table, which has the {SHOWN} lowest scores without.")
     ] = False,
+    false_alarms: options.FalseAlarms = None,
+    target_tpr: options.OtherTpr = None,
     fail_on_ood: Annotated[
         bool, typer.Option("--fail-on-ood", help="Exit with 6 if any image is OOD, shown or not.")
     ] = False,
@@ -133,6 +138,8 @@ def score(
     An image is OOD if its score is below the threshold. Its percentile says where the score stands among
     those of held-out ID images. A table shows the lowest scores; csv and json hold every image. The images
     that --only and --top choose can be sorted into folders, after a dry run; `lsn undo` takes that back.
+    With --false-alarms the verdict on an image depends on all others, so that no row is written before the
+    last image is scored.
     """
     options.set_timeouts(timeout, image_timeout)
     if (split is None) == (not paths):
@@ -149,6 +156,7 @@ def score(
     if all and top:
         raise UsageError("--all and --top: expected one of them, found both.")
     check_model(context, classes)
+    check_rate(target_tpr, false_alarms, classes)
     place, settings = Workspace(work), ModelOptions(model, pretrained, device)
     if classes is None:
         check_detector_exists(place.detector)
@@ -157,9 +165,18 @@ def score(
         listing = list_to_score(paths or [], path_column, follow_links, quiet)
     with options.loading(quiet):
         from lsncli.detection.detect import VerdictCounts, select
+        from lsncli.detection.rates import FalseAlarms, retargeted
         from lsncli.detection.sorting import Filing
         from lsncli.extraction.extract import check_failures
     detector, backbone = detector_for(place, classes, settings, words, quiet)
+    columns, rule = list(COLUMNS), ""
+    if target_tpr is not None:
+        detector, rule = retargeted(detector, target_tpr), f"target-tpr {target_tpr:g}"
+    alarms = None
+    if false_alarms is not None:
+        alarms, rule = FalseAlarms(detector, false_alarms), f"false-alarms {false_alarms:g}"
+    if rule:
+        columns.append(RULE)
     todo = (
         split_to_score(place, split or "", detector, settings)
         if listing is None
@@ -175,30 +192,35 @@ def score(
         )
     )
     plan = Filing(*asked, detector.head.classes) if asked else None
+    if plan:
+        columns.append(TARGET)
     tally = VerdictCounts()
     selected = 0
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal selected
         with progress_bar("images", todo.total, quiet=quiet) as progress:
-            verdicts = todo.verdicts(tally, progress)
-            for verdict, item in select(verdicts, only or KINDS, sort or ("score" if top else None), top):
+            verdicts = todo.verdicts(progress)
+            if alarms:
+                verdicts = alarms.flag(verdicts)
+            counted = tally.counting(verdicts)
+            for verdict, item in select(counted, only or KINDS, sort or ("score" if top else None), top):
                 selected += 1
-                row = dict(vars(verdict))
+                row = vars(verdict) | ({"rule": rule} if verdict.error is None else {})
                 if plan and item and verdict.error is None:
                     row["target"] = plan.place(item, row["predicted"], row["is_ood"])
                 yield row
 
     shortened = FORMATS[format].narrow and not (all or top)
     shown = lowest_rows(rows(), by_path=sort == "path") if shortened else rows()
-    render(shown, [*COLUMNS, TARGET] if plan else COLUMNS, format, output, wide=wide)
+    render(shown, columns, format, output, wide=wide)
     remarks = []
     if detector.held_out is not None and FORMATS[format].people:
         remarks.append(PERCENTILE.format(detector.threshold.n))
     if shortened and selected > SHOWN:
         remarks.append(f"Shown: the {SHOWN} lowest scores of {selected}. --all shows every row.")
-    _summarise(tally, detector, remarks, quiet)
-    for text in todo.drift.warnings():
+    _summarise(tally, detector, alarms, remarks, quiet)
+    for text in todo.drift.warnings(rate=bool(rule)):
         say(f"Warning: {text}", quiet=quiet, style="yellow")
     if todo.skipped:
         say(todo.skipped, quiet=quiet)
@@ -233,15 +255,13 @@ class ScoreInput:
     items: "Sequence[ImageItem]" = ()
     skipped: str = ""
 
-    def verdicts(self, tally: "VerdictCounts", progress: ProgressCallback) -> "Iterator[ItemVerdict]":
-        """Yield the verdict on every image in order, and count it."""
+    def verdicts(self, progress: ProgressCallback) -> "Iterator[ItemVerdict]":
+        """Yield the verdict on every image in order, by the threshold of the detector."""
         start = 0
         for done, batch in self.batches:
             self.drift.count(batch)
             items: Sequence[ImageItem | None] = self.items[start : start + done] or [None] * len(batch)
-            for verdict, item in zip(batch, items, strict=True):
-                tally.count(verdict)
-                yield verdict, item
+            yield from zip(batch, items, strict=True)
             start += done
             progress(done)
 
@@ -309,23 +329,33 @@ def split_to_score(place: Workspace, name: str, detector: "SavedDetector", model
 
 
 def _summarise(
-    tally: "VerdictCounts", detector: "SavedDetector", remarks: Sequence[str], quiet: bool
+    tally: "VerdictCounts",
+    detector: "SavedDetector",
+    alarms: "FalseAlarms | None",
+    remarks: Sequence[str],
+    quiet: bool,
 ) -> None:
     """Counts, what the verdicts rest on, and remarks on the table, on stderr."""
-    threshold, kinds = detector.threshold, tally.kinds
+    threshold, kinds, detector = detector.threshold, tally.kinds, briefly(detector)
     if not quiet and tally.total >= SUMMARY_FROM:
         show_aside(tally.by_class(), BY_CLASS)
+    basis = f"{detector.scoring}; {alarms.rule}" if alarms else detector.basis
     say(
         f"{sorting.images(tally.total)}: {kinds['id']} ID, {kinds['ood']} OOD, {kinds['failed']} unreadable "
-        f"({briefly(detector).basis}).",
+        f"({basis}).",
         quiet=quiet,
     )
     for remark in remarks:
         say(remark, quiet=quiet)
-    if threshold.doubt:
-        more = "more " if threshold.calibrated else ""
+    doubt, advice = (
+        threshold.doubt,
+        f"Set it on {'more ' if threshold.calibrated else ''}ID images of your own",
+    )
+    if alarms:
+        doubt, advice = alarms.doubt, "Calibrate on more ID images"
+    if doubt:
         say(
-            f"Warning: {threshold.doubt} Set it on {more}ID images of your own: lsn calibrate ./good-images",
+            f"Warning: {doubt} {advice}: lsn calibrate ./good-images",
             quiet=quiet,
             style="yellow",
         )

@@ -68,6 +68,30 @@ def check_model(context: typer.Context, classes: str | None) -> None:
             )
 
 
+def check_rate(target_tpr: float | None, false_alarms: float | None, classes: str | None) -> None:
+    """Raise UsageError for rates that are no fractions or do not go together; load no detector."""
+    given = {"--target-tpr": target_tpr, "--false-alarms": false_alarms}
+    named = [name for name, value in given.items() if value is not None]
+    if not named:
+        return
+    if len(named) > 1:
+        raise UsageError(
+            "--target-tpr and --false-alarms are two rules for one verdict: expected one, found both.",
+            "Leave one out.",
+        )
+    if classes is not None:
+        raise UsageError(
+            f"{named[0]} compares with held-out ID images, and --classes alone has none.",
+            "Set a threshold first: lsn calibrate ./good-images --classes NAMES; then leave --classes out.",
+        )
+    from lsncli.threshold import check_false_alarms, check_target_tpr
+
+    if target_tpr is not None:
+        check_target_tpr(target_tpr)
+    if false_alarms is not None:
+        check_false_alarms(false_alarms)
+
+
 def class_list(text: str) -> list[str]:
     """Return the class names: between commas, or one a line in a file that ends in .txt.
 

@@ -107,9 +107,12 @@ def make_detector(
     return detector
 
 
-def threshold_of(scores: Float64Array, target_tpr: float) -> Threshold:
-    """Calibrate gamma on held-out ID ``scores`` (N,) and subtract the margin. Raises as ``calibrate``."""
-    threshold = calibrate(scores, target_tpr)
+def threshold_of(scores: Float64Array, target_tpr: float, n: int | None = None) -> Threshold:
+    """Calibrate gamma on held-out ID ``scores`` (N,), or those kept of ``n``, and subtract the margin.
+
+    Raises as ``calibrate``.
+    """
+    threshold = calibrate(scores, target_tpr, n)
     return replace(threshold, gamma=threshold.gamma - margin_of(scores))
 
 

@@ -231,6 +231,12 @@ class VerdictCounts:
         if verdict.predicted is not None:
             self._classes[verdict.kind][verdict.predicted] += 1
 
+    def counting(self, verdicts: Iterable[ItemVerdict]) -> Iterator[ItemVerdict]:
+        """Yield ``verdicts`` and count them."""
+        for verdict, item in verdicts:
+            self.count(verdict)
+            yield verdict, item
+
     def by_class(self, shown: int = 20) -> list[dict[str, Any]]:
         """Return ``class``, ``id`` and ``ood`` of the most frequent classes, and of the others in one row."""
         both = self._classes["id"] + self._classes["ood"]

@@ -23,6 +23,14 @@ OTHER_SIZE = 1.5
 UNLIKELY = 1e-3
 """The probability of so few OOD images below which their number is reported."""
 
+RATE_LOST = (
+    "So the rate that was asked for does not hold here: it is for ID images like those of calibration. "
+    "Calibrate on ID images like these: `lsn calibrate FOLDER`."
+)
+RATE_IN_DOUBT = (
+    "The rate that was asked for holds only if the ID images among these are like those of calibration."
+)
+
 
 class ImageSample:
     """Size and sharpness of a bounded sample of the images that a backbone preprocesses."""
@@ -114,11 +122,18 @@ class Drift:
                 self._scored += 1
                 self._ood += verdict.is_ood
 
-    def warnings(self) -> list[str]:
-        """Return a sentence for each way in which the images differ from those of calibration."""
+    def warnings(self, *, rate: bool = False) -> list[str]:
+        """Return a sentence for each way in which the images differ from those of calibration.
+
+        With ``rate``, a last one says what that means for a rate that was asked for.
+        """
         if self._scored < ENOUGH:
             return []
-        return [text for text in (self._check_share(), self._check_side(), self._check_sharpness()) if text]
+        changes = [text for text in (self._check_side(), self._check_sharpness()) if text]
+        texts = [text for text in (self._check_share(), *changes) if text]
+        if texts and rate:
+            texts.append(RATE_LOST if changes else RATE_IN_DOUBT)
+        return texts
 
     def _check_share(self) -> str:
         """Check the share of OOD: it is far above that of calibration, or improbably low."""

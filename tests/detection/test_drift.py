@@ -190,3 +190,18 @@ def test_a_detector_file_keeps_what_calibration_saw_and_older_files_have_none(tm
     for record in (SEEN, None):
         save_detector(tmp_path / "d", made(record))
         assert load_detector(tmp_path / "d").seen == record
+
+
+def test_a_rate_does_not_hold_for_images_unlike_those_of_calibration() -> None:
+    far = Drift(made())
+    far.count(verdicts(38, 40))
+    assert far.warnings(rate=True) == [*far.warnings(), drift.RATE_IN_DOUBT]
+    small = Drift(made())
+    backbone = small.watching(Plain())
+    for at in range(40):
+        backbone.preprocess(photo((40, 30), seed=at))
+    small.count(verdicts(2, 40))
+    assert small.warnings(rate=True) == [*small.warnings(), drift.RATE_LOST]
+    usual = Drift(made())
+    usual.count(verdicts(2, 40))
+    assert usual.warnings(rate=True) == []
