@@ -96,6 +96,11 @@ def summary(running: Counts) -> OodMetrics:
     )
 
 
+def fpr_and_auroc(running: Counts) -> tuple[float, float]:
+    """Return ``fpr95`` and ``auroc`` of ``summary`` alone, in half the time."""
+    return _fpr_id_positive(running, 0.95), _auroc(running)
+
+
 def fpr_id_positive(id_scores: FloatArray, ood_scores: FloatArray, recall: float = 0.95) -> float:
     """Fraction of OOD scores accepted as ID when about ``recall`` of the ID scores are: the paper's FPR95.
 

@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     "credentials errors validation registry files locks signals types console config machine device memory "
     "optimizers __init__",
-    "prompts scores metrics intervals threshold reference",
+    "prompts scores metrics intervals open_set comparison threshold reference",
     "backbones images store",
     "artefacts extraction interchange",
     "methods",
@@ -41,6 +41,9 @@ BESIDE = {
     ("__init__", "api"),  # loaded when it is asked for
     ("threshold", "metrics"),
     ("intervals", "metrics"),
+    ("open_set", "metrics"),
+    ("comparison", "metrics"),
+    ("comparison", "intervals"),
     ("types", "validation"),
     ("config", "validation"),
     ("files", "errors"),

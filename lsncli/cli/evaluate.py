@@ -1,53 +1,39 @@
 """``lsn eval``: many methods on many OOD splits in one sorted table."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.evaluate_rows import (
+    DEFINITIONS,
+    IntervalName,
+    about_differences,
+    columns,
+    difference_cells,
+    difference_rows,
+    failed_row,
+    labelled_remark,
+    result_row,
+    told_apart,
+    with_short_labels,
+)
 from lsncli.cli.help_page import ADVANCED
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import brief, progress_bar, remarks, say
 from lsncli.errors import UsageError
 from lsncli.methods.workspace import Workspace
-from lsncli.report.formats import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, render
 from lsncli.store import check_exists
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lsncli.artefacts.detector import SavedDetector
-    from lsncli.evaluation.evaluate import Evaluation, MethodResult
-    from lsncli.intervals import Interval
+    from lsncli.evaluation.differences import Comparison
+    from lsncli.evaluation.evaluate import Evaluation, Groups
     from lsncli.methods.spec import Method
-
-COLUMNS = [
-    Column("method", "Method", identifies=True),
-    Column("head", "Head", detail=True),
-    Column("ood", "OOD set", identifies=True),
-    Column("fpr95", "FPR95↓", digits=2, percent=True),
-    Column("fpr95_ood", "OOD+↓", digits=2, percent=True, detail=True),
-    Column("auroc", "AUROC↑", digits=2, percent=True),
-    Column("aupr_in", "AUPR-in", digits=2, percent=True, detail=True),
-    Column("aupr_out", "AUPR-out", digits=2, percent=True, detail=True),
-    Column("id_accuracy", "ID acc", digits=2, percent=True, detail=True),
-]
-COUNTS = [Column("n_id", "ID images", digits=0), Column("n_ood", "OOD images", digits=0)]
-COSTS = [Column("seconds", "Seconds", digits=2), Column("peak_mib", "MiB", digits=0)]
-ERROR = [Column("error", "Not evaluated because", wide=True)]
-DEFINITIONS = (
-    "OOD+: FPR95 with OOD as the positive class, over all thresholds (OpenOOD drops some; its number can be "
-    "higher where scores tie). AUPR: average precision (OpenOOD's is the trapezoid rule)."
-)
-
-IntervalName = Literal["delong", "bootstrap"]
-BOUNDED: dict[str, tuple[str, ...]] = {"delong": ("auroc",), "bootstrap": ("fpr95", "auroc")}
-"""The metrics of each kind of interval."""
 
 
 def evaluate(
@@ -79,8 +65,24 @@ def evaluate(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Show how each method differs from this one on the same images, with 95% intervals and "
+            "p-values.",
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SPLIT,SPLIT...",
+            help="Also show the mean over these OOD splits, such as near and far; repeatable.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
     average: Annotated[
-        bool, typer.Option("--average", help="Only the average over OOD splits, one row a method.")
+        bool, typer.Option("--average", help="Only averages over OOD splits, one row a method.")
     ] = False,
     costs: Annotated[
         bool,
@@ -99,7 +101,10 @@ def evaluate(
         typer.Option(help="Write every score to FILE.csv or FILE.npz.", rich_help_panel=ADVANCED),
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(help="Draw score histograms and ROC curves of each method into a folder.")
+        Path | None,
+        typer.Option(
+            help="Draw score histograms and ROC curves of each method, and their ranks, into a folder."
+        ),
     ] = None,
     cache: Annotated[
         bool,
@@ -125,6 +130,7 @@ def evaluate(
         lsn eval
         lsn eval --method lsn --method energy --ood textures
         lsn eval --method all --average --format csv > all.csv
+        lsn eval --against mcm --group near=birds,dogs --group far=textures
 
     FPR95 (ID+) is the paper's: OOD images kept when 95 % of ID images are kept. FPR95 (OOD+) counts ID images
     rejected when 95 % of OOD images are rejected, over all thresholds; OpenOOD drops some thresholds, so that
@@ -136,8 +142,9 @@ def evaluate(
     check_exists(workspace.features)
     from lsncli.device import pick_device
     from lsncli.evaluation import evaluate as use
-    from lsncli.evaluation.evaluate import all_methods, check_target, choose_splits, default_methods, has_rows
-    from lsncli.evaluation.evaluate import save_scores as write_scores
+    from lsncli.evaluation.evaluate import all_methods, choose_splits, default_methods, has_rows
+    from lsncli.evaluation.score_files import check_target
+    from lsncli.evaluation.score_files import save_scores as write_scores
     from lsncli.methods.inputs import ImageAccess
     from lsncli.methods.spec import parse_method
     from lsncli.report.evaluation_plots import draw_evaluation
@@ -148,6 +155,8 @@ def evaluate(
     if plots is not None:
         check_available("--plots")
     inside, outside = choose_splits(workspace, id, ood or (), train)
+    groups = groups_of(group or ())
+    use.check_groups(groups, outside)
     rows = has_rows(workspace, train)
     detector = _detector(workspace, inside.classes)
     names = [
@@ -155,6 +164,8 @@ def evaluate(
         for text in method or default_methods(workspace, rows=rows)
         for name in (all_methods(workspace, rows=rows) if text == "all" else [text])
     ]
+    baseline = None if against is None else parse_method(against)
+    names += [] if baseline is None else [str(baseline)]
     plan = use.plan_evaluation(
         workspace,
         [parse_method(name) for name in dict.fromkeys(names)],
@@ -173,33 +184,63 @@ def evaluate(
     for warning in plan.doubts:
         say(f"Warning: {warning}", quiet=quiet, style="yellow")
     with progress_bar("scores", plan.rows, quiet=quiet) as progress:
-        evaluation = use.evaluate(plan, progress)
+        evaluation = use.evaluate(plan, progress, groups)
+    ood_names = [split.name for split in outside]
+    compared = None if baseline is None else _compare(evaluation, baseline, ood_names, groups, quiet=quiet)
     if save_scores is not None:
         write_scores(save_scores, evaluation.methods, [inside, *outside])
     if plots is not None:
         with progress_bar("figures", len(evaluation.methods), quiet=quiet) as progress:
-            files = draw_evaluation(plots, evaluation, [split.name for split in outside], progress)
+            files = draw_evaluation(plots, evaluation, ood_names, progress)
         say(f"Wrote {len(files)} figures (png, svg) and their numbers (csv) to {plots}", quiet=quiet)
+    people = FORMATS[format].people
     results = [
         result
         for result in evaluation.ranked()
-        if result.ood == use.AVERAGE or len(outside) == 1 or not average
+        if not (average and len(outside) > 1 and result.ood in ood_names)
     ]
-    table = [result_row(result, use.intervals_of(evaluation, result, intervals)) for result in results]
+    table = [
+        result_row(result, use.intervals_of(evaluation, result, intervals))
+        | ({} if compared is None else difference_cells(compared.values, result.method, result.ood))
+        for result in results
+    ]
+    if people and compared is not None:
+        table = difference_rows(table)
     table += [failed_row(failed, reason) for failed, reason in evaluation.failed]
-    title = f"ID: {id} ({len(inside.labels)} images). Higher score = more ID; values in percent."
-    people = FORMATS[format].people
+    about = f"ID: {id} ({len(inside.labels)} images)"
+    title = f"{about}. Higher score = more ID; values in percent."
+    if compared is not None:
+        title = f"{about}. In percent, differences from {compared.baseline.resolved.label}."
     if people:
         table = with_short_labels(table)
-    shown_columns = columns(people, costs, intervals, bool(evaluation.failed))
+    shown_columns = columns(
+        people,
+        costs=costs,
+        intervals=intervals,
+        failures=bool(evaluation.failed),
+        differences=compared is not None,
+    )
     render(table, told_apart(shown_columns, table), format, output, title, wide=wide)
-    if people and wide:
-        say(DEFINITIONS, quiet=quiet)
+    if people and compared is not None:
+        say(about_differences(compared), quiet=quiet)
+    elif people and wide:
+        say(DEFINITIONS + labelled_remark(evaluation), quiet=quiet)
     for failed, reason in evaluation.failed:
         say(f"{failed}: not evaluated. {reason}", style="yellow")
     if not evaluation.results:
         raise typer.Exit(1)
     say(conclusion(evaluation, detector, work), quiet=quiet)
+
+
+def _compare(
+    evaluation: "Evaluation", baseline: "Method", ood_splits: Sequence[str], groups: "Groups", *, quiet: bool
+) -> "Comparison":
+    from lsncli.comparison import REPEATS
+    from lsncli.evaluation.differences import baseline_of, compare
+
+    chosen = baseline_of(evaluation, baseline)
+    with progress_bar("bootstrap", REPEATS, quiet=quiet) as progress:
+        return compare(evaluation, chosen, ood_splits, groups, progress=progress)
 
 
 def _detector(workspace: Workspace, classes: "Sequence[str]") -> "SavedDetector | None":
@@ -234,6 +275,22 @@ def conclusion(evaluation: "Evaluation", detector: "SavedDetector | None", work:
     return f"{text} The workspace's detector is {own_name}{auroc}; {switch} switches."
 
 
+def groups_of(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Parse texts of the form ``NAME=SPLIT,SPLIT...``; return splits by group. Raises UsageError."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, splits = text.partition("=")
+        members = splits.split(",")
+        if not name or not all(members):
+            raise UsageError(f"--group: expected NAME=SPLIT,SPLIT..., found '{text}'.")
+        if name in groups:
+            raise UsageError(
+                f"--group {name}: given twice.", f"Name all splits at once: --group {name}=SPLIT,SPLIT."
+            )
+        groups[name] = members
+    return groups
+
+
 def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
     """Parse texts of the form ``SPLIT=FOLDER``; return folders by split. Raises UsageError."""
     folders: dict[str, list[Path]] = {}
@@ -243,68 +300,3 @@ def folders_of(texts: Sequence[str]) -> dict[str, list[Path]]:
             raise UsageError(f"--images: expected SPLIT=FOLDER, found '{text}'.")
         folders.setdefault(split, []).append(Path(folder))
     return folders
-
-
-def columns(people: bool, costs: bool, intervals: IntervalName | None, failures: bool) -> list[Column]:
-    """Return the columns of the output; programs get the ends of intervals as numbers, and counts."""
-    extra = COSTS if costs else []
-    bounded = BOUNDED.get(intervals or "", ())
-    if not people:
-        ends = [Column(f"{metric}_{end}", "") for metric in bounded for end in ("low", "high")]
-        return [*COLUMNS, *extra, *ends, *COUNTS, *(ERROR if failures else [])]
-    shown = []
-    for column in COLUMNS:
-        shown.append(column)
-        if column.key in bounded:
-            shown.append(Column(f"{column.key}_interval", f"{column.key.upper()} 95 %"))
-    return [*shown, *extra]
-
-
-def with_short_labels(rows: "list[dict[str, object]]") -> "list[dict[str, object]]":
-    """Return rows with methods without settings where these do not tell two methods apart (--verbose)."""
-    labels = {str(row["method"]) for row in rows}
-    taken = Counter(map(brief, labels))
-    return [
-        row | {"method": brief(label)} if taken[brief(label)] == 1 else row
-        for row in rows
-        for label in [str(row["method"])]
-    ]
-
-
-def told_apart(columns: Sequence[Column], rows: Sequence["Mapping[str, object]"]) -> list[Column]:
-    """Return the columns with the head always shown if two methods on one OOD set differ in it alone."""
-    names = [(row["method"], row["ood"]) for row in rows]
-    needed = len(set(names)) < len(names)
-    return [
-        replace(column, detail=False, identifies=True) if needed and column.key == "head" else column
-        for column in columns
-    ]
-
-
-def result_row(result: "MethodResult", intervals: "Mapping[str, Interval]") -> dict[str, object]:
-    """Return a row of the evaluation table, in fractions; ``*_interval`` is text in percent, for people."""
-    metrics = result.metrics
-    bounds: dict[str, object] = {}
-    for key, interval in intervals.items():
-        bounds |= {f"{key}_low": interval.low, f"{key}_high": interval.high}
-        bounds[f"{key}_interval"] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
-    return bounds | {
-        "method": result.label,
-        "head": result.method.head,
-        "ood": result.ood,
-        "fpr95": metrics.fpr95,
-        "fpr95_ood": metrics.fpr95_ood,
-        "auroc": metrics.auroc,
-        "aupr_in": metrics.aupr_in,
-        "aupr_out": metrics.aupr_out,
-        "id_accuracy": result.id_accuracy,
-        "n_id": metrics.n_id,
-        "n_ood": metrics.n_ood,
-        "seconds": result.cost.seconds,
-        "peak_mib": result.cost.peak_mib,
-    }
-
-
-def failed_row(method: "Method", reason: str) -> dict[str, object]:
-    """Return the row of a method that failed, with the reason, which people see below the table."""
-    return {"method": str(method), "head": method.head, "ood": "not evaluated", "error": reason}

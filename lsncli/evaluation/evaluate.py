@@ -1,14 +1,12 @@
-"""Evaluate methods on stored splits: FPR95, AUROC, AUPR and ID accuracy, ID against each OOD split.
+"""Evaluate methods on stored splits: the measures of OOD detection and of ID classification.
 
-Also chooses methods and splits by name, and writes the scores: one row for each image, one column for each
-method.
+Also chooses methods and splits by name.
 """
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import chain
-from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,10 +14,9 @@ from lsncli.artefacts.detector import SavedDetector
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
-from lsncli.files import open_atomic, open_atomic_text
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
-from lsncli.methods.heads import Heads, LoadBackbone
+from lsncli.methods.heads import NO_SOFTMAX, Heads, LoadBackbone
 from lsncli.methods.holdout import check_labelled, labelled_split, labels_as, without_rows
 from lsncli.methods.inputs import NO_IMAGES, ImageAccess
 from lsncli.methods.prepared import PreparedMethod, ResourceUse, prepare_method
@@ -27,6 +24,7 @@ from lsncli.methods.scoring import load_cached_scores, score_split
 from lsncli.methods.spec import Method, method_of
 from lsncli.methods.workspace import Workspace
 from lsncli.metrics import OodMetrics, accuracy, evaluate_scores
+from lsncli.open_set import OpenSetMetrics, open_set_metrics
 from lsncli.scores import SCORES, forms_of, load_score
 from lsncli.store.format import Split
 from lsncli.store.reader import list_splits, read_split
@@ -107,15 +105,18 @@ Failed = tuple[Method, str]
 
 @dataclass(frozen=True)
 class MethodResult:
-    """The metrics of one method on one OOD split (or their average); fractions, not percent."""
+    """The metrics of one method on one OOD split, or their mean over several; fractions, not percent."""
 
     method: Method
     label: str
     """The method's name in tables, such as "CoCoOp + LSN"."""
     ood: str
+    """The split, ``AVERAGE``, or the name of a group."""
     metrics: OodMetrics
     id_accuracy: float
     """Accuracy of the head's positive prompts on the labelled ID rows; NaN if none is labelled."""
+    open_set: OpenSetMetrics
+    """Of the labelled ID rows, by the predicted classes."""
     cost: ResourceUse
     """Of fitting and scoring all splits in this run; cached results take no time."""
 
@@ -259,43 +260,76 @@ def _check_rows(train: Split, method: Method) -> None:
         )
 
 
-def evaluate(plan: EvaluationPlan, progress: ProgressCallback = silent) -> Evaluation:
+Groups = Mapping[str, Sequence[str]]
+"""OOD splits by the name of their group, such as near and far."""
+NO_GROUPS: Groups = MappingProxyType({})
+
+
+def check_groups(groups: Groups, ood_splits: Sequence[Split]) -> None:
+    """Raise UsageError for a group of splits that are not all among the evaluated ones."""
+    names = [split.name for split in ood_splits]
+    for group, members in groups.items():
+        strange = [name for name in members if name not in names]
+        if strange or len(set(members)) < len(members):
+            raise UsageError(
+                f"--group {group}: expected different OOD splits of this evaluation, found "
+                f"{', '.join(strange or members)}.",
+                f"The OOD splits are {', '.join(names)}.",
+            )
+
+
+def evaluate(
+    plan: EvaluationPlan, progress: ProgressCallback = silent, groups: Groups = NO_GROUPS
+) -> Evaluation:
     """Score the splits that are not cached, and compute the metrics; a method that fails stops no other.
 
-    ``progress`` counts scores.
+    The results of a method are those on each OOD split, the mean of each of ``groups`` and, if there are
+    several splits, the average of all. ``progress`` counts scores.
     """
     failed = list(plan.failed)
     methods = list(plan.methods)
     for split in (plan.id_split, *plan.ood_splits):
         methods = score_split(methods, split, failed, progress, classify=split is plan.id_split)
-    results = [_results(method, plan.id_split, plan.ood_splits) for method in methods]
+    results = [_results(method, plan.id_split, plan.ood_splits, groups) for method in methods]
     return Evaluation(tuple(chain(*results)), tuple(failed), tuple(methods), plan.id_split.name)
 
 
-def _results(prepared: PreparedMethod, id_split: Split, ood_splits: Sequence[Split]) -> list[MethodResult]:
-    """Return the metrics on each OOD split, and their average if there are several."""
+def _results(
+    prepared: PreparedMethod, id_split: Split, ood_splits: Sequence[Split], groups: Groups
+) -> list[MethodResult]:
     inside = prepared.scores[id_split.name]
-    labels = labels_as(id_split, prepared.source.classes)
-    id_correct = id_accuracy(labels, prepared.predictions[id_split.name])
+    labels, predictions = labels_as(id_split, prepared.source.classes), prepared.predictions[id_split.name]
+    softmax = prepared.method.head not in NO_SOFTMAX
+    confidences = prepared.confidences[id_split.name] if softmax else None
     results = [
         MethodResult(
             prepared.method,
             prepared.resolved.label,
             split.name,
             evaluate_scores(inside, prepared.scores[split.name]),
-            id_correct,
+            id_accuracy(labels, predictions),
+            open_set_metrics(inside, prepared.scores[split.name], labels, predictions, confidences),
             prepared.cost,
         )
         for split in ood_splits
     ]
-    return [*results, average(results)] if len(results) > 1 else results
+    means = [
+        average([result for result in results if result.ood in members], group_title(group))
+        for group, members in groups.items()
+    ]
+    return [*results, *means, *([average(results)] if len(results) > 1 else [])]
+
+
+def group_title(group: str) -> str:
+    """Return the name of a group among OOD splits, which no split can have."""
+    return f"{group} (mean)"
 
 
 def intervals_of(evaluation: Evaluation, result: MethodResult, kind: str | None) -> dict[str, Interval]:
-    """Return 95% intervals: ``delong`` of AUROC, ``bootstrap`` of all metrics; none of an average."""
-    if kind is None or result.ood == AVERAGE:
-        return {}
+    """Return 95% intervals: ``delong`` of AUROC, ``bootstrap`` of all metrics; none of a mean of splits."""
     scores = next(each.scores for each in evaluation.methods if each.method is result.method)
+    if kind is None or result.ood not in scores:
+        return {}
     inside, outside = scores[evaluation.id_split], scores[result.ood]
     return {"auroc": delong(inside, outside)} if kind == "delong" else bootstrap(inside, outside)
 
@@ -306,66 +340,17 @@ def id_accuracy(labels: Labels, predictions: Labels) -> float:
     return accuracy(labels[labelled], predictions[labelled]) if labelled.any() else float("nan")
 
 
-def average(results: Sequence[MethodResult]) -> MethodResult:
-    """Return the unweighted mean over OOD splits, as in the paper's tables."""
+def average(results: Sequence[MethodResult], name: str = AVERAGE) -> MethodResult:
+    """Return the unweighted mean over OOD splits, as in the paper's tables; NaN where a value is NaN."""
+    metrics, open_set = [result.metrics for result in results], [result.open_set for result in results]
 
-    def mean(field: str) -> float:
-        return float(np.mean([getattr(result.metrics, field) for result in results]))
+    def means(values: Sequence[OodMetrics] | Sequence[OpenSetMetrics]) -> dict[str, float]:
+        names = [one.name for one in fields(values[0]) if one.type is float]
+        return {name: float(np.mean([getattr(value, name) for value in values])) for name in names}
 
-    first = results[0]
-    metrics = OodMetrics(
-        fpr95=mean("fpr95"),
-        fpr95_ood=mean("fpr95_ood"),
-        auroc=mean("auroc"),
-        aupr_in=mean("aupr_in"),
-        aupr_out=mean("aupr_out"),
-        n_id=first.metrics.n_id,
-        n_ood=sum(result.metrics.n_ood for result in results),
+    return replace(
+        results[0],
+        ood=name,
+        metrics=replace(metrics[0], **means(metrics), n_ood=sum(one.n_ood for one in metrics)),  # type: ignore[arg-type]
+        open_set=replace(open_set[0], **means(open_set)),  # type: ignore[arg-type]
     )
-    return replace(first, ood=AVERAGE, metrics=metrics)
-
-
-def check_target(path: Path) -> None:
-    """Raise UsageError unless the suffix of ``path`` is one of ``WRITERS``."""
-    if path.suffix not in WRITERS:
-        raise UsageError(
-            f"--save-scores {path}: expected a file named {' or '.join('*' + end for end in WRITERS)}."
-        )
-
-
-def save_scores(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    """Write the scores (float64, higher = more ID) of all rows of ``splits`` by each method.
-
-    A ``.csv`` has the columns split, key, class and one for each method; an ``.npz`` the arrays ``split``,
-    ``key`` and one for each method. Raises LsnError if the file cannot be written.
-    """
-    check_target(path)
-    try:
-        WRITERS[path.suffix](path, methods, splits)
-    except OSError as error:
-        raise LsnError(f"--save-scores {path} cannot be written: {error.strerror}.") from error
-
-
-def _csv(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    with open_atomic_text(path, errors="surrogateescape") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["split", "key", "class", *(str(method.method) for method in methods)])
-        for split in splits:
-            names = np.array([*split.classes, ""], dtype=object)[split.labels]
-            columns = [method.scores[split.name].tolist() for method in methods]
-            for key, name, *values in zip(split.keys, names, *columns, strict=True):
-                rows.writerow([split.name, key, name, *map(repr, values)])
-
-
-def _npz(path: Path, methods: Sequence[PreparedMethod], splits: Sequence[Split]) -> None:
-    arrays = {
-        str(method.method): np.concatenate([method.scores[split.name] for split in splits])
-        for method in methods
-    }
-    names = np.repeat([split.name for split in splits], [len(split.labels) for split in splits])
-    keys = np.array([key.encode("utf-8", "surrogateescape") for split in splits for key in split.keys])
-    with open_atomic(path) as file:
-        np.savez(file, **({"split": names, "key": keys} | arrays))  # type: ignore[arg-type]
-
-
-WRITERS = {".csv": _csv, ".npz": _npz}

@@ -134,6 +134,9 @@ MEANS = "means"
 HEADS = (*TEXT_HEADS, MEANS, *COMMANDS)
 """Hand-written prompt, OpenAI's 80 templates, learned prompts, the texts of NegLabel and of CSP, class means,
 heads of ``artefacts.heads``."""
+NO_SOFTMAX = (MEANS, "dualcoop")
+"""Heads whose logits define no probabilities over the classes: distances to class means at a scale that is
+that of text, and DualCoOp, whose classes are each decided against a negative prompt."""
 
 
 @dataclass(frozen=True)

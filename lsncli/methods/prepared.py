@@ -68,7 +68,7 @@ KEPT_SECONDS = 1.0
 
 @dataclass(eq=False)
 class PreparedMethod:
-    """A method in a workspace, with its ``scores`` and ``predictions`` by split so far."""
+    """A method in a workspace, with its ``scores``, ``predictions`` and ``confidences`` by split so far."""
 
     method: Method
     resolved: ResolvedMethod
@@ -86,6 +86,8 @@ class PreparedMethod:
     cost: ResourceUse = field(default_factory=ResourceUse)
     scores: dict[str, Float64Array] = field(default_factory=dict)
     predictions: dict[str, Labels] = field(default_factory=dict)
+    confidences: dict[str, Float64Array] = field(default_factory=dict)
+    """Softmax probability of the predicted class."""
 
     @cached_property
     def head(self) -> Head:

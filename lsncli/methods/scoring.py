@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lsncli.artefacts.files import Arrays
 from lsncli.console import ProgressCallback
 from lsncli.errors import LsnError
 from lsncli.methods.cache import digest
@@ -13,9 +14,12 @@ from lsncli.methods.prepared import PreparedMethod, ResourceUse, metered
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.scores import chunk_of
-from lsncli.scores.common import predict
+from lsncli.scores.common import classify as classify_rows
 from lsncli.store.format import Split
 from lsncli.types import Float64Array, FloatArray, Labels
+
+Classified = tuple[Labels, Float64Array]
+"""Predicted classes, and the softmax probability of each."""
 
 
 def load_cached_scores(method: PreparedMethod, split: Split, *, classify: bool) -> None:
@@ -28,7 +32,11 @@ def load_cached_scores(method: PreparedMethod, split: Split, *, classify: bool) 
     if scores and (classes or not classify):
         method.scores[split.name] = scores[0]["scores"]
     if classes:
-        method.predictions[split.name] = classes[0]["guesses"]
+        _set_classes(method, split, (classes[0]["guesses"], classes[0]["confidences"]))
+
+
+def _set_classes(method: PreparedMethod, split: Split, classified: Classified) -> None:
+    method.predictions[split.name], method.confidences[split.name] = classified
 
 
 def score_split(
@@ -49,7 +57,7 @@ def score_split(
     succeeded = [method for method in methods if split.name in method.scores]
     # The predicted class depends on the head alone: the first method on a head predicts for the others.
     by_head = {
-        method.head_key: method.predictions[split.name]
+        method.head_key: (method.predictions[split.name], method.confidences[split.name])
         for method in methods
         if split.name in method.predictions
     }
@@ -62,8 +70,10 @@ def score_split(
     if classify:
         for method in succeeded:
             if split.name not in method.predictions:
-                classes = method.predictions[split.name] = by_head[method.head_key]
-                method.cache.put(_predictions_key(method, split), {"guesses": classes}, {"what": "classes"})
+                classes, confidences = by_head[method.head_key]
+                _set_classes(method, split, (classes, confidences))
+                arrays: Arrays = {"guesses": classes, "confidences": confidences}
+                method.cache.put(_predictions_key(method, split), arrays, {"what": "classes"})
     return [method for method in methods if method in succeeded]
 
 
@@ -72,14 +82,14 @@ def _run(
     split: Split,
     failed: list[tuple[Method, str]],
     progress: ProgressCallback,
-    by_head: dict[str, Labels] | None,
+    by_head: dict[str, Classified] | None,
 ) -> list[PreparedMethod]:
     """Score ``split`` with methods that share what they compute of each row; return those that succeeded.
 
     Predicted classes of heads that are not in ``by_head`` are added to it.
     """
     scores: dict[int, list[Float64Array]] = {id(method): [] for method in group}
-    predictions: dict[int, list[Labels]] = {id(method): [] for method in group}
+    predictions: dict[int, list[Classified]] = {id(method): [] for method in group}
 
     def prepare(method: PreparedMethod) -> None:
         if method.inputs is None:
@@ -101,14 +111,15 @@ def _run(
                     scores[id(method)].append(method.scorer(features))
                 progress(len(features), f"{method.method} on {split.name}")
             if by_head is not None and method.head_key not in by_head:
-                predictions[id(method)].append(predict(method.head, features))
+                predictions[id(method)].append(classify_rows(method.head, features))
 
         working = _succeeding(working, failed, score_chunk)
     working = _succeeding(working, failed, score_whole)
     for method in working:
         method.scores[split.name] = np.concatenate(scores[id(method)])
         if by_head is not None and predictions[id(method)]:
-            by_head[method.head_key] = np.concatenate(predictions[id(method)])
+            classes, confidences = zip(*predictions[id(method)], strict=True)
+            by_head[method.head_key] = np.concatenate(classes), np.concatenate(confidences)
     return working
 
 

@@ -1,5 +1,6 @@
 """Figures of an evaluation: score histograms with the threshold of FPR95, and ROC curves, of each method."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsncli.console import ProgressCallback, silent
-from lsncli.metrics import counts, summary, threshold_id_positive
+from lsncli.console import ProgressCallback, brief, silent
+from lsncli.metrics import auroc, counts, summary, threshold_id_positive
 from lsncli.report import plots
+from lsncli.report.rank_plot import can_rank, draw_ranks
 from lsncli.types import Float64Array
 
 if TYPE_CHECKING:
     from lsncli.evaluation.evaluate import Evaluation
+    from lsncli.methods.prepared import PreparedMethod
 
 BINS = 60
 TAIL = 0.001
 """Fraction of the scores on each side beyond the edges; the outermost bins include them."""
 
+RANKS = "ranks"
+"""The file name of the figure of ranks."""
 POINTS = 1000
 """Most points of a ROC curve that are drawn and written."""
 
@@ -73,10 +78,11 @@ def draw_evaluation(
 ) -> list[Path]:
     """Draw every method of an evaluation into ``folder``: NAME.png, NAME.svg, and the numbers as csv.
 
-    Returns the png files in the order of the methods; ``progress`` counts methods. Raises LsnError if a
-    file cannot be written.
+    Three or more methods on two or more OOD sets get a figure of their ranks (``RANKS``). Returns the png
+    files in the order of the methods, that of the ranks last; ``progress`` counts methods. Raises LsnError if
+    a file cannot be written.
     """
-    names: list[str] = []
+    names = [RANKS]  # no method takes this name
     for result in evaluation.methods:
         names.append(plots.unique_stem(str(result.method), names))
         title = f"{_title(result.resolved.label, str(result.method))}, ID: {evaluation.id_split}"
@@ -85,7 +91,30 @@ def draw_evaluation(
             folder, names[-1], title, evaluation.id_split, result.scores[evaluation.id_split], outside
         )
         progress(1, str(result.method))
-    return [folder / f"{name}.png" for name in names]
+    files = [folder / f"{name}.png" for name in names[1:]]
+    methods = evaluation.methods
+    if can_rank(len(methods), len(ood_splits)):
+        inside = [each.scores[evaluation.id_split] for each in methods]
+        aurocs = np.array(
+            [
+                [auroc(own, each.scores[split]) for split in ood_splits]
+                for own, each in zip(inside, methods, strict=True)
+            ]
+        )
+        labels = _told_apart(methods)
+        files.append(draw_ranks(folder, RANKS, labels, ood_splits, aurocs, evaluation.id_split))
+    return files
+
+
+def _told_apart(methods: "Sequence[PreparedMethod]") -> list[str]:
+    """Return the label of each method, without settings unless two have the same."""
+    labels = [each.resolved.label for each in methods]
+    taken = Counter(map(brief, labels))
+    short = [brief(label) if taken[brief(label)] == 1 else label for label in labels]
+    same = Counter(short)
+    return [
+        label if same[label] == 1 else str(each.method) for label, each in zip(short, methods, strict=True)
+    ]
 
 
 def draw_scores(

@@ -183,6 +183,13 @@ def predict(head: Head, features: FloatArray) -> Labels:
     return nearest
 
 
+def classify(head: Head, features: FloatArray) -> tuple[Labels, Float64Array]:
+    """Return ``predict`` and the softmax probability (N,) of the predicted class at the head's scale."""
+    cosine = positive_cosines(head, features)
+    nearest: Labels = cosine.argmax(axis=1).astype(np.int32)
+    return nearest, max_softmax(head.scale * cosine)
+
+
 def max_softmax(logits: Float64Array) -> Float64Array:
     """Return the largest softmax probability of each row of ``logits`` (N, C). Overwrites ``logits``."""
     logits -= logits.max(axis=1, keepdims=True)

@@ -1,7 +1,13 @@
 """``lsn eval --plots``: a figure and its numbers a method."""
 
+import csv
+from dataclasses import replace
+
 import pytest
 from cli_samples import imported_workspace
+
+from lsncli.store.reader import read_fingerprint, read_split
+from lsncli.store.writer import write_split
 
 
 def test_every_method_gets_its_figure_and_numbers(lsn, tmp_path) -> None:
@@ -32,3 +38,19 @@ def test_a_folder_that_cannot_be_made_is_an_error(lsn, tmp_path) -> None:
     done = lsn("eval", "--work", work, "--method", "mcm", "--plots", "file/figures")
     assert done.code == 1
     assert "cannot be written" in done.err
+
+
+def test_three_methods_on_two_ood_sets_get_a_figure_of_their_ranks(lsn, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
+    work = imported_workspace(tmp_path / "work")
+    far = read_split(work / "features.h5", "far")
+    write_split(work / "features.h5", replace(far, name="near"), read_fingerprint(work / "features.h5"))
+    words = ("--method", "mcm", "--method", "knn,k=3", "--method", "knn,k=4", "--plots", "figures")
+    done = lsn("eval", "--work", work, *words)
+    assert done.code == 0, done.err
+    assert "Wrote 4 figures" in done.err
+    with (tmp_path / "figures" / "ranks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"MCM", "knn,k=3", "knn,k=4"}
+    for row in rows:
+        assert row["far"] == row["near"] == row["mean_rank"]

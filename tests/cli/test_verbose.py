@@ -10,7 +10,7 @@ from cli_samples import imported_workspace
 from PIL import Image
 
 from lsncli import console
-from lsncli.cli.evaluate import with_short_labels
+from lsncli.cli.evaluate_rows import with_short_labels
 
 DETAILS = ("Seconds, summed over", " fp32 [", "Encoded on")
 

@@ -14,13 +14,12 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.evaluation.evaluate import (
     AVERAGE,
     all_methods,
-    check_target,
     choose_splits,
     evaluate,
     intervals_of,
     plan_evaluation,
-    save_scores,
 )
+from lsncli.evaluation.score_files import check_target, save_scores
 from lsncli.intervals import bootstrap, delong
 from lsncli.methods.cache import Cache, digest
 from lsncli.methods.spec import parse_method
