@@ -29,7 +29,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_groups_and_what_is_in_them_are_commands() -> None:
     assert {"lsn", "lsn score", "lsn store", "lsn store import"} <= set(COMMANDS)
-    assert len(COMMANDS) == 1 + len(get_command(app).commands) + 5
+    assert len(COMMANDS) == 1 + len(get_command(app).commands) + 6
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,4 +1,4 @@
-"""``lsn store``: inspect a feature store, check it, import and export features."""
+"""``lsn store``: inspect a feature store, check it, find copies, import and export features."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from lsncli.cli import options
 from lsncli.cli.configured import ONLY_READ, Configured
+from lsncli.cli.duplicates import duplicates
 from lsncli.cli.help_page import ADVANCED, Group
 from lsncli.console import say
 from lsncli.credentials import mask_credentials
@@ -70,6 +71,9 @@ def info(
             Column("source", "Source", wide=True),
         ]
     render(rows, columns, format, output, wide=wide)
+
+
+app.command(cls=Configured)(duplicates)
 
 
 @app.command(cls=Configured)

@@ -14,6 +14,7 @@ from lsncli.artefacts.detector import SavedDetector
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
+from lsncli.evaluation.duplicate_groups import leak_warnings
 from lsncli.intervals import Interval, bootstrap, delong
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import NO_SOFTMAX, Heads, LoadBackbone
@@ -218,6 +219,7 @@ def plan_evaluation(
     if detector is not None and not any(has_method_of(detector, each) for each in prepared):
         prepare(method_of(detector.method, detector.head_name, detector.settings))
     doubts = [text for method in prepared for text in _trained_on(method, (id_split, *ood_splits))]
+    doubts += leak_warnings(train, id_split, ood_splits, cache)
     return EvaluationPlan(tuple(prepared), tuple(failed), id_split, tuple(ood_splits), tuple(doubts))
 
 

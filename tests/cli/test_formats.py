@@ -72,6 +72,7 @@ LIGHT: dict[str, list[tuple[str, ...]]] = {
     "methods": [()],
     "models": [(), ("mini",), ("mini", "--weights")],
     "store info": [("--work", "work")],
+    "store duplicates": [("--work", "work")],
     "words": [(), ("--classes", "left,right", "--model", "{model}", "--words", "words.txt")],
 }
 """The words of commands that answer at once, without --format."""

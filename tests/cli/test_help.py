@@ -164,6 +164,7 @@ WITHOUT_IMAGES = [
     ),
     *("lsn bench", "lsn bench --table 1 --published", "lsn calibrate --method energy", "lsn eval"),
     *("lsn store info", "lsn store info --failures", "lsn store verify --work ./lsn-work"),
+    *("lsn store duplicates", "lsn store duplicates --format csv --output copies.csv"),
     *("lsn store export train.parquet", "lsn store export test.csv --split test", "lsn train-head"),
 ]
 
