@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsncli.cli import options
+from lsncli.cli.evaluate import folders_of
+from lsncli.cli.help_page import ADVANCED
+from lsncli.cli.report import page_errors
 from lsncli.console import announcing, duration, printable, progress_bar, say
 from lsncli.errors import UsageError
+from lsncli.files import check_writable, open_atomic
 from lsncli.methods.workspace import Workspace
 from lsncli.report.formats import Column, render
 
@@ -48,6 +52,18 @@ def duplicates(
         ),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Find only images with identical features.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="HTML page to write, with the copies side by side.", metavar="FILE"),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SPLIT=FOLDER, repeatable: where a split's images are, if they have moved.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    workers: options.Workers = 0,
     work: options.WorkFolder = options.DEFAULT_WORK,
     format: options.Format = "table",
     output: options.Output = None,
@@ -60,6 +76,7 @@ def duplicates(
         lsn store duplicates
         lsn store duplicates --split train --against test --cosine 0.99
         lsn store duplicates --format csv --output copies.csv
+        lsn store duplicates --page copies.html         # look at them
 
     Copies in training and test images spoil every number of lsn eval, and copies with different classes are
     mistakes in the labels. Identical features are exact copies. Near copies (encoded again, resized, slightly
@@ -71,6 +88,9 @@ def duplicates(
     from lsncli.methods.cache import Cache
     from lsncli.store.reader import list_splits, read_split
 
+    if page is not None:
+        with page_errors(page, "--page"):
+            check_writable(page)
     if exact and cosine is not None:
         raise UsageError("--exact and --cosine exclude one another.", "Leave one of them out.")
     workspace = Workspace(work)
@@ -78,6 +98,9 @@ def duplicates(
     train = split or (DEFAULT_TRAIN if DEFAULT_TRAIN in names else None)
     chosen = [*([train] if train else []), *(against or names)]
     splits = [read_split(workspace.features, name) for name in dict.fromkeys(chosen)]
+    folders = folders_of(images or ())
+    for name in set(folders) - {each.name for each in splits}:
+        raise UsageError(f"--images names '{name}', which is none of the compared splits.")
     total = 0 if exact else tiles(splits, train)
 
     def announce(_left: int, seconds: float) -> None:
@@ -92,8 +115,12 @@ def duplicates(
             progress=announcing(progress, total, announce),
         )
     render(rows_of(groups), COLUMNS, format, output, wide=wide)
-    for text in conclusion(groups, splits, train, work):
+    texts = conclusion(groups, splits, train, work)
+    for text in texts:
         say(text, quiet=quiet)
+    if page is not None:
+        _write_page(page, groups, splits, texts, folders, options.threads(workers))
+        say(f"Wrote {page}. Open it in a browser.", quiet=quiet)
 
 
 def rows_of(groups: "Sequence[Group]") -> list[dict[str, object]]:
@@ -147,3 +174,37 @@ def conclusion(
         f"folders, and extract {printable(', '.join(dict.fromkeys(out)))} again with --overwrite."
     )
     return texts
+
+
+PICTURES = 480
+"""Most images that the page shows; thumbnails of the usual size take five megabytes."""
+
+
+def _write_page(
+    path: Path,
+    groups: "Sequence[Group]",
+    splits: "Sequence[Split]",
+    texts: Sequence[str],
+    folders: dict[str, list[Path]],
+    workers: int,
+) -> None:
+    """Write the copies with their pictures, those of the first groups, as a page."""
+    from lsncli.detection.scored_sets import find_images
+    from lsncli.report.contents import thumbnails
+    from lsncli.report.page.duplicates import duplicates_page
+
+    shown = [copy for group in groups for copy in group.copies][:PICTURES]
+    needed = {copy.split for copy in shown}
+    items = {
+        split.name: find_images(split, folders.get(split.name)) for split in splits if split.name in needed
+    }
+    found = [(copy, images[copy.row]) for copy in shown if (images := items[copy.split]) is not None]
+    small = thumbnails([image for _, image in found], workers)
+    pictures = {
+        (copy.split, copy.row): data for (copy, _), data in zip(found, small, strict=True) if data is not None
+    }
+    bare = ", ".join(name for name, images in items.items() if images is None)
+    notes = [f"The images of {bare} are not where they were: there are no pictures of them."] if bare else []
+    data = duplicates_page(groups, pictures, texts, notes).encode()
+    with page_errors(path, "--page"), open_atomic(path) as file:
+        file.write(data)

@@ -108,7 +108,7 @@ def report(
     from lsncli.store.reader import read_split
 
     options.set_timeouts(timeout, image_timeout)
-    with _explain_errors(output):
+    with page_errors(output, "--output"):
         check_writable(output)
     workspace = Workspace(work)
     if train is not None:
@@ -200,17 +200,17 @@ def write_page(path: Path, report: "Report") -> int:
     from lsncli.report.page.data import page_data
 
     data = build_page(page_data(report)).encode("utf-8")
-    with _explain_errors(path), open_atomic(path) as file:
+    with page_errors(path, "--output"), open_atomic(path) as file:
         file.write(data)
     return len(data)
 
 
 @contextmanager
-def _explain_errors(path: Path) -> Iterator[None]:
-    """Raise an OSError of writing the page as an LsnError that names --output."""
+def page_errors(path: Path, option: str) -> Iterator[None]:
+    """Raise an OSError of writing a page as an LsnError that names the ``option``."""
     try:
         yield
     except OSError as error:
         raise LsnError(
-            f"--output {path} cannot be written: {error.strerror}.", "Name another file."
+            f"{option} {path} cannot be written: {error.strerror}.", "Name another file."
         ) from error

@@ -152,7 +152,7 @@ class Scorer:
         for rows, verdicts in detect_split(split, made_by, self.detector, self.model, device=self.device):
             chunks.append(self._arrays(verdicts))
             progress(rows)
-        items = _images(split, sources)
+        items = find_images(split, sources)
         return ScoredSet(
             split.name,
             kind,
@@ -214,7 +214,11 @@ def _unlabelled(rows: int) -> Labels:
     return np.full(rows, UNLABELLED, dtype=np.int32)
 
 
-def _images(split: Split, sources: Sequence[Path] | None) -> Sequence[ImageItem] | None:
+def find_images(split: Split, sources: Sequence[Path] | None) -> Sequence[ImageItem] | None:
+    """Return the images of the rows of ``split`` from ``sources``, or else from where they were extracted.
+
+    None if they are not all there any more. Raises LsnError if ``sources`` lack an image.
+    """
     if sources is not None:
         return images_of(split, sources)
     path = Path(split.source)

@@ -1,11 +1,13 @@
 """``lsn store duplicates``: tables, formats, what it advises, and what ``lsn eval`` says of leaks."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from workspace_samples import workspace
 
 from lsncli.store.reader import read_fingerprint, read_split
@@ -108,3 +110,41 @@ def test_an_evaluation_warns_of_copies_in_one_line(lsn, store) -> None:
     )
     assert "lsn store duplicates --split train" in warning
     assert lsn("eval", "--method", "knn,k=3", "--device", "cpu", "--quiet").err == ""
+
+
+def test_a_page_shows_the_copies_side_by_side(lsn, tmp_path, tiny_model) -> None:
+    random = np.random.default_rng(4)
+    for split in ("train", "test"):
+        for label in ("left", "right"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(3):
+                pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / label / f"{number}.png")
+    shutil.copyfile(tmp_path / "train" / "left" / "0.png", tmp_path / "test" / "left" / "9.png")
+    for split in ("train", "test"):
+        words = ("--split", split, "--model", tiny_model, "--device", "cpu", "--workers", "1", "--quiet")
+        assert lsn("extract", split, *words).code == 0
+    done = lsn("store", "duplicates", "--exact", "--page", "copies.html")
+    assert done.code == 0, done.err
+    assert "Wrote copies.html. Open it in a browser." in done.err
+    page = (tmp_path / "copies.html").read_text(encoding="utf-8")
+    assert page.count('<img src="data:image/jpeg') == 2
+    assert page.count("left/") == 2
+    (tmp_path / "train").rename(tmp_path / "moved")
+    assert lsn("store", "duplicates", "--exact", "--page", "copies.html").code == 0
+    page = (tmp_path / "copies.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 1
+    assert "The images of train are not where they were" in page
+    moved = ("--page", "copies.html", "--images", "train=moved")
+    assert lsn("store", "duplicates", "--exact", *moved).code == 0
+    assert (tmp_path / "copies.html").read_text(encoding="utf-8").count("<img") == 2
+    done = lsn("store", "duplicates", "--exact", "--page", "copies.html", "--images", "other=moved")
+    assert done.code == 2
+    assert "--images names 'other'" in done.err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_compared(lsn, store) -> None:
+    done = lsn("store", "duplicates", "--page", "lsn-work")
+    assert done.code == 1
+    assert done.out == ""
+    assert "--page lsn-work cannot be written" in done.err

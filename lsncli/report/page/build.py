@@ -19,28 +19,38 @@ def build_page(data: Mapping[str, Any]) -> str:
     The content security policy allows the script and the style by their hashes, and pictures within the file;
     a name interpreted as markup could not run or load anything.
     """
-    style = "\n".join(_read(name) for name in STYLES)
-    body = "\n".join(_read(name) for name in SCRIPTS)
+    style = "\n".join(read_part(name) for name in STYLES)
+    body = "\n".join(read_part(name) for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{body}}})();\n'
+    return filled("template.html", style, SCRIPT=script, DATA=_json(data))
+
+
+def filled(template: str, style: str, **texts: str) -> str:
+    """Return a template with its policy, its ``style`` and ``texts`` in place, foreign names in the last one.
+
+    The policy allows the style and a text named SCRIPT by their hashes.
+    """
+    scripts = [f"script-src '{_hash(texts['SCRIPT'])}'"] if "SCRIPT" in texts else []
     policy = "; ".join(
         [
             "default-src 'none'",
             "img-src data:",
             f"style-src '{_hash(style)}'",
-            f"script-src '{_hash(script)}'",
+            *scripts,
             "base-uri 'none'",
             "form-action 'none'",
         ]
     )
-    page = _read("template.html")
-    # The data come last: a file name may look like one of the other placeholders.
-    for name, text in (("POLICY", policy), ("STYLE", style), ("SCRIPT", script), ("DATA", _json(data))):
+    page = read_part(template)
+    # Foreign names come last: a file name may look like one of the other placeholders.
+    for name, text in ({"POLICY": policy, "STYLE": style} | texts).items():
         before, after = page.split("{{" + name + "}}")
         page = before + text + after
     return page
 
 
-def _read(name: str) -> str:
+def read_part(name: str) -> str:
+    """Return the text of a file of the page."""
     return (files("lsncli.report.page") / name).read_text(encoding="utf-8")
 
 

@@ -53,7 +53,7 @@ def page_data(report: "Report") -> dict[str, Any]:
         "sameRows": report.same_rows,
         "sets": [_set(scored) for scored in report.sets],
         "rows": _rows(report),
-        "pictures": [_jpeg(by_row[row]) for by_row in report.pictures for row in sorted(by_row)],
+        "pictures": [jpeg_url(by_row[row]) for by_row in report.pictures for row in sorted(by_row)],
         "looks": _maps(report),
         "nearest": _nearest(report),
         "curves": _curves(report),
@@ -141,7 +141,7 @@ def _maps(report: "Report") -> dict[int, list[list[str]]]:
                 image.thumbnail((SIDE, SIDE))
                 buffer = io.BytesIO()
                 image.save(buffer, "JPEG", quality=QUALITY)
-                result[before + index].append([prompt_map.prompt, _jpeg(buffer.getvalue())])
+                result[before + index].append([prompt_map.prompt, jpeg_url(buffer.getvalue())])
         before += len(by_row)
     return result
 
@@ -160,7 +160,8 @@ def _nearest(report: "Report") -> dict[int, list[list[Any]]]:
     return result
 
 
-def _jpeg(data: bytes) -> str:
+def jpeg_url(data: bytes) -> str:
+    """Return a JPEG as a data URL."""
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
