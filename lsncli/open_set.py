@@ -105,7 +105,7 @@ def ece(confidences: FloatArray, correct: Flags, bins: int = BINS) -> float:
             f"Confidences must be in [0, 1], found {given.min():g} to {given.max():g}.",
             "Take the softmax of the logits.",
         )
-    bin_of = np.clip(np.ceil(given * bins).astype(int) - 1, 0, bins - 1)
+    bin_of = np.maximum(np.ceil(given * bins).astype(int) - 1, 0)
     return float(np.abs(np.bincount(bin_of, weights=right - given)).sum()) / len(given)
 
 

@@ -52,6 +52,7 @@ def test_the_paired_bootstrap_draws_the_same_images_for_all_methods_and_sets():
     assert found.shape == (20, 2, 2, 2)
     np.testing.assert_allclose(found, naive_samples(methods, 20, 4), atol=CLOSE)
     assert sum(ticks) == 20
+    assert paired_bootstrap(methods, 1).shape == (1, 2, 2, 2)
     assert np.array_equal(found, paired_bootstrap(methods, 20, seed=4))
     assert not np.array_equal(found, paired_bootstrap(methods, 20, seed=5))
 

@@ -141,6 +141,9 @@ def test_ece_bins_include_their_upper_edge():
     assert ece(np.array([0.5, 0.9]), np.array([True, False]), 2) == pytest.approx(0.7, abs=CLOSE)
     assert ece(np.array([0.5, 0.9]), np.array([True, False]), 1) == pytest.approx(0.2, abs=CLOSE)
     assert ece(np.array([1.0, 1.0]), np.array([True, True])) == 0
+    # Of the usual 15 bins, 0.9 and 0.93 share the 14th, and 0.94 is in the 15th.
+    confidences, correct = np.array([0.9, 0.93, 0.94]), np.array([True, False, False])
+    assert ece(confidences, correct) == pytest.approx((0.83 + 0.94) / 3, abs=CLOSE)
 
 
 def test_ece_of_calibrated_confidences_is_small_and_of_certain_ones_the_error_rate():
@@ -176,5 +179,6 @@ def test_all_measures_are_of_the_labelled_rows():
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(LsnError, match=r"a flag for each of 2 scores, found the shape \(1,\)"):
         aurc(np.zeros(2), np.zeros(1, bool))
-    with pytest.raises(LsnError, match=r"in \[0, 1\], found -0.5 to 2"):
-        ece(np.array([-0.5, 2.0]), np.ones(2, bool))
+    for low, high in ((-0.5, 1), (0, 2)):
+        with pytest.raises(LsnError, match=rf"in \[0, 1\], found {low:g} to {high:g}"):
+            ece(np.array([low, high], float), np.ones(2, bool))

@@ -135,13 +135,15 @@ def evaluate(
     FPR95 (ID+) is the paper's: OOD images kept when 95 % of ID images are kept. FPR95 (OOD+) counts ID images
     rejected when 95 % of OOD images are rejected, over all thresholds; OpenOOD drops some thresholds, so that
     its number can be higher where scores tie. AUPR is average precision; OpenOOD's is the trapezoid rule.
-    Programs (csv, json, jsonl) get fractions.
+    AUOSCR, AURC and ECE (--wide) also see the predicted classes of labelled ID images. Programs (csv, json,
+    jsonl) get fractions.
     """
     options.set_timeouts(timeout, image_timeout)
     workspace = Workspace(work)
     check_exists(workspace.features)
     from lsncli.device import pick_device
     from lsncli.evaluation import evaluate as use
+    from lsncli.evaluation.differences import baseline_of
     from lsncli.evaluation.evaluate import all_methods, choose_splits, default_methods, has_rows
     from lsncli.evaluation.score_files import check_target
     from lsncli.evaluation.score_files import save_scores as write_scores
@@ -183,6 +185,8 @@ def evaluate(
     )
     for warning in plan.doubts:
         say(f"Warning: {warning}", quiet=quiet, style="yellow")
+    if baseline is not None:
+        baseline_of(plan, baseline)  # before the work
     with progress_bar("scores", plan.rows, quiet=quiet) as progress:
         evaluation = use.evaluate(plan, progress, groups)
     ood_names = [split.name for split in outside]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lsncli.comparison import MEASURES, REPEATS, bootstrap_difference, holm, paired_bootstrap
 from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError
-from lsncli.evaluation.evaluate import Evaluation, Groups, group_title
+from lsncli.evaluation.evaluate import Evaluation, EvaluationPlan, Groups, group_title
 from lsncli.intervals import Difference, delong_difference
 from lsncli.methods.prepared import PreparedMethod
 from lsncli.methods.spec import Method, adapted
@@ -36,8 +36,8 @@ class Comparison:
     values: Differences
 
 
-def baseline_of(evaluation: Evaluation, method: Method) -> PreparedMethod:
-    """Return ``method`` among the evaluated ones. Raises LsnError with the reason if it failed."""
+def baseline_of(evaluation: Evaluation | EvaluationPlan, method: Method) -> PreparedMethod:
+    """Return ``method`` among those that did not fail. Raises LsnError with the reason if it did."""
     for each in evaluation.methods:
         if each.method == adapted(method, each.heads):
             return each
@@ -69,29 +69,28 @@ def compare(
         (each.scores[evaluation.id_split], [each.scores[split] for split in ood_splits]) for each in compared
     ]
     samples = paired_bootstrap(scores, repeats, progress=progress)
+    metrics = {(str(result.method), result.ood): result.metrics for result in evaluation.results}
     members = {split: [at] for at, split in enumerate(ood_splits)}
     members |= {
         group_title(group): [ood_splits.index(split) for split in splits] for group, splits in groups.items()
     }
-    values = {(str(result.method), result.ood): result.metrics for result in evaluation.results}
+
+    def difference(number: int, ood: str, measure: str) -> Difference:
+        sets = members.get(ood, list(range(len(ood_splits))))
+        if measure == "auroc" and len(sets) == 1:
+            (own_id, own), (base_id, base) = scores[number], scores[0]
+            return delong_difference(own_id, own[sets[0]], base_id, base[sets[0]])
+        own_value, base_value = (
+            getattr(metrics[str(compared[at].method), ood], measure) for at in (number, 0)
+        )
+        means: Float64Array = samples[:, :, sets, MEASURES.index(measure)].mean(axis=2)
+        return bootstrap_difference(own_value - base_value, means[:, number] - means[:, 0])
+
     found: Differences = {}
     for ood in dict.fromkeys(result.ood for result in evaluation.results):
-        sets = members.get(ood, list(range(len(ood_splits))))
-        for at, measure in enumerate(MEASURES):
-            means: Float64Array = samples[:, :, sets, at].mean(axis=2)
-            differences = []
-            for number, other in enumerate(others, start=1):
-                if measure == "auroc" and len(sets) == 1:
-                    (own_id, own), (base_id, base) = scores[number], scores[0]
-                    differences.append(delong_difference(own_id, own[sets[0]], base_id, base[sets[0]]))
-                    continue
-                own_value, base_value = (
-                    getattr(values[str(each.method), ood], measure) for each in (other, baseline)
-                )
-                differences.append(
-                    bootstrap_difference(own_value - base_value, means[:, number] - means[:, 0])
-                )
-            adjusted = holm([each.p_value for each in differences])
-            for other, difference, p in zip(others, differences, adjusted, strict=True):
-                found[str(other.method), ood, measure] = AdjustedDifference(difference, p)
+        for measure in MEASURES:
+            tested = [difference(number, ood, measure) for number in range(1, len(compared))]
+            adjusted = holm([each.p_value for each in tested])
+            for other, one, p in zip(others, tested, adjusted, strict=True):
+                found[str(other.method), ood, measure] = AdjustedDifference(one, p)
     return Comparison(baseline, len(others), found)

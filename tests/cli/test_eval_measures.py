@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from cli_samples import imported_workspace
 
+from lsncli import comparison
+from lsncli.cli import evaluate_rows
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint, read_split
 from lsncli.store.writer import write_split
@@ -137,3 +139,15 @@ def test_eval_against_itself_alone_says_what_to_add(lsn, three) -> None:
     assert "--against mcm: no other method was evaluated. Name others with --method." in " ".join(
         done.err.split()
     )
+
+
+def test_eval_refuses_a_baseline_that_cannot_be_prepared_before_the_work(lsn, work, monkeypatch) -> None:
+    monkeypatch.setattr("lsncli.evaluation.evaluate.evaluate", None)  # whoever calls it fails
+    done = lsn("eval", "--method", "mcm", "--against", "lsn")
+    assert (done.code, done.out) == (1, "")
+    assert "--against lsn: it could not be evaluated." in done.err
+    assert "lsn train-neg" in done.err
+
+
+def test_the_measures_of_the_table_are_those_compared() -> None:
+    assert tuple(evaluate_rows.MEASURES) == comparison.MEASURES
