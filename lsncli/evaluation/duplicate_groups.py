@@ -14,7 +14,7 @@ from lsncli.store.format import Split
 from lsncli.types import UNLABELLED
 
 QUICK = 400_000_000
-"""Most pairs of images that an evaluation compares for near duplicates: about three seconds on one core."""
+"""Most pairs of images that an evaluation compares for near duplicates: about four seconds on one core."""
 
 KEPT = 10_000_000
 """Fewest pairs of images whose duplicates are cached; fewer are compared in a tenth of a second."""

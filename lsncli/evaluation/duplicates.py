@@ -5,10 +5,11 @@ cropped copy gives: pairs that are close for these images and much closer than a
 (docs/decisions/0037-duplicates.md has the measurements). Rows are read and compared in tiles.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +134,7 @@ def _side(features: FloatArray, digests: NDArray[np.uint64]) -> _Side:
     return _Side(features, rows, total)
 
 
-def mean_distance(sides: "list[_Side]") -> float:
+def mean_distance(sides: Sequence[_Side]) -> float:
     """Return the mean of 1 - cosine over all pairs of rows of the same side; 0 without such pairs."""
     pairs = sum(max(len(side.rows) - 1, 0) for side in sides)
     spread = sum(
@@ -160,48 +161,42 @@ def _near(first: _Side, second: _Side, cosine: float | None, progress: ProgressC
             close = cosines >= lowest - ROUNDING
             if close.any():
                 one, two = np.nonzero(close)
-                found.append(_nearest_of(one, two, cosines[close]).moved(start, at))
+                found.append(_nearest_of(_Candidates(one + start, two + at, cosines[close])))
                 cosines[close] = -np.inf
             below, above = others[start : start + TILE], others_of_second[at : at + TILE]
             np.maximum(below, cosines.max(axis=1), out=below)
             np.maximum(above, cosines.max(axis=0), out=above)
             progress(1)
-        if found:
-            parts = [np.concatenate(part) for part in zip(*map(_Candidates.parts, found), strict=True)]
-            blocks.append(_nearest_of(parts[0], parts[1], parts[2]))
-    if not blocks:
-        nothing = np.zeros(0, np.int64)
-        return Pairs(nothing, nothing, np.zeros(0), np.zeros(0, bool))
-    one, two = (np.concatenate([block.parts()[at] for block in blocks]) for at in (0, 1))
-    pairs = Pairs(
-        first.rows[one], second.rows[two], _cosines(first, one, second, two), np.zeros(len(one), bool)
-    )
-    keep = pairs.cosines >= lowest
+        blocks.append(_nearest_of(_together(found)))
+    one, two, _ = _together(blocks)
+    exactly = _cosines(first, one, second, two)
+    keep = exactly >= lowest
     if cosine is None:
         nearest = np.maximum(others[one], others_of_second[two])
-        keep &= 1 - pairs.cosines <= CLOSER * (1 - nearest)
-    return pairs.at(keep)
+        keep &= 1 - exactly <= CLOSER * (1 - nearest)
+    return Pairs(first.rows[one], second.rows[two], exactly, np.zeros(len(one), bool)).at(keep)
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
+class _Candidates(NamedTuple):
     """Pairs that may be near duplicates: positions in both sides, and cosines in float32."""
 
     one: Rows
     two: Rows
     cosines: NDArray[np.float32]
 
-    def moved(self, start: int, at: int) -> "_Candidates":
-        return _Candidates(self.one + start, self.two + at, self.cosines)
 
-    def parts(self) -> tuple[Rows, Rows, NDArray[np.float32]]:
-        return self.one, self.two, self.cosines
+NONE = _Candidates(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-def _nearest_of(one: Rows, two: Rows, cosines: NDArray[np.float32]) -> _Candidates:
+def _together(parts: Sequence[_Candidates]) -> _Candidates:
+    one, two, cosines = zip(NONE, *parts, strict=True)
+    return _Candidates(np.concatenate(one), np.concatenate(two), np.concatenate(cosines))
+
+
+def _nearest_of(candidates: _Candidates) -> _Candidates:
     """Return the ``NEAREST`` candidates of each row ``one``: a crowd of copies needs no more memory."""
-    order = np.lexsort((two, -cosines, one))
-    one, two, cosines = one[order], two[order], cosines[order]
+    order = np.lexsort((candidates.two, -candidates.cosines, candidates.one))
+    one, two, cosines = candidates.one[order], candidates.two[order], candidates.cosines[order]
     starts = np.flatnonzero(np.diff(one, prepend=-1))
     place = np.arange(len(one)) - np.repeat(starts, np.diff(starts, append=len(one)))
     keep = place < NEAREST
