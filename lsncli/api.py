@@ -16,10 +16,11 @@ from lsncli import metrics
 from lsncli.artefacts import detector as artefact
 from lsncli.backbones import DEFAULT_MODEL, Backbone, load_again, load_backbone
 from lsncli.credentials import mask_credentials
-from lsncli.detection.calibrate import recalibrated
+from lsncli.detection.calibrate import predict_in_chunks, recalibrated
 from lsncli.detection.detect import DetectFunction, Verdict, detect, detect_function, load_scorer
 from lsncli.detection.drift import Drift, ImageSample
 from lsncli.detection.in_memory import Picture, load_pictures
+from lsncli.detection.rates import FalseAlarms, retargeted
 from lsncli.detection.zero_shot import checked_names, zero_shot_detector
 from lsncli.device import computes, images_at_once, pick_device, threads
 from lsncli.errors import UsageError
@@ -163,35 +164,63 @@ class Detector:
             self.stored.fingerprint, pretrained=self.pretrained, device=self.device, what="prompts"
         )
 
-    def score(self, images: Images) -> list[Verdict]:
+    def score(
+        self, images: Images, *, target_tpr: float | None = None, false_alarms: float | None = None
+    ) -> list[Verdict]:
         """Return a verdict for every image, in order; an image that cannot be read has an ``error``.
 
-        Images far from those of calibration (share of OOD, resolution, blur) are a UserWarning. Raises
-        LsnError for a path that cannot be listed, TypeError for what is no image.
+        ``target_tpr`` judges by the threshold that keeps this fraction of the detector's held-out ID images.
+        ``false_alarms`` flags images so that at most this fraction of the flagged is expected to be ID, by
+        Benjamini and Hochberg's procedure on the p-values of these images.
+
+        Images far from those of calibration (share of OOD, resolution, blur) are a UserWarning, and so are
+        too few held-out images to flag any. Raises LsnError for a path that cannot be listed, TypeError for
+        what is no image, UsageError for a rate without held-out images and for both rates at once.
         """
-        return list(self._checked_verdicts(images, 3))
+        return self._rated_verdicts(images, target_tpr, false_alarms)
 
     def stream(self, images: Images) -> Iterator[Verdict]:
         """Yield the verdicts of ``score`` batch by batch, for any number of images in constant memory."""
         return self._checked_verdicts(images, 2)
 
-    def _checked_verdicts(self, images: Images, depth: int) -> Iterator[Verdict]:
+    def _rated_verdicts(
+        self, images: Images, target_tpr: float | None, false_alarms: float | None
+    ) -> list[Verdict]:
+        """Return verdicts at a rate; the caller's caller is the user's line."""
+        if target_tpr is not None and false_alarms is not None:
+            raise UsageError("target_tpr and false_alarms are two rules for one verdict.", "Leave one out.")
+        if target_tpr is not None:
+            stored = retargeted(self.stored, target_tpr)
+            judge = replace(self, stored=stored, _backbone=self.backbone)
+            return list(judge._checked_verdicts(images, 4, rate=True))
+        if false_alarms is None:
+            return list(self._checked_verdicts(images, 4))
+        alarms = FalseAlarms(self.stored, false_alarms)
+        found = list(self._checked_verdicts(images, 4, rate=True))
+        flagged = [verdict for verdict, _ in alarms.flag((verdict, None) for verdict in found)]
+        if alarms.doubt:
+            warnings.warn(alarms.doubt, UserWarning, stacklevel=3)
+        return flagged
+
+    def _checked_verdicts(self, images: Images, depth: int, *, rate: bool = False) -> Iterator[Verdict]:
         """Yield verdicts, then warn of drift; ``depth`` is the stack level of the user's line."""
         drift = Drift(self.stored)
         for verdict in self._verdicts(images, drift.watching(self.backbone)):
             drift.count([verdict])
             yield verdict
-        for text in drift.warnings():
+        for text in drift.warnings(rate=rate):
             warnings.warn(text, UserWarning, stacklevel=depth)
 
-    def score_frame(self, images: Images) -> "DataFrame":
+    def score_frame(
+        self, images: Images, *, target_tpr: float | None = None, false_alarms: float | None = None
+    ) -> "DataFrame":
         """Return ``score`` as a pandas DataFrame: a row for each image, in order, and the fields as columns.
 
         Missing values are NaN in ``score``, ``threshold``, ``positive`` and ``negative``, else None.
         """
         from pandas import DataFrame
 
-        verdicts = list(self._checked_verdicts(images, 3))
+        verdicts = self._rated_verdicts(images, target_tpr, false_alarms)
         columns = {
             field.name: [getattr(verdict, field.name) for verdict in verdicts] for field in fields(Verdict)
         }
@@ -200,7 +229,7 @@ class Detector:
 
     @property
     def offset_(self) -> float:
-        """Gamma, by the name that scikit-learn's outlier detectors give it."""
+        """Gamma, by the name that scikit-learn's outlier detectors give it; that of all classes together."""
         return self.threshold.gamma
 
     def fit(self, X: Any = None, y: Any = None) -> "Detector":  # noqa: N803 (as scikit-learn names it)
@@ -218,9 +247,18 @@ class Detector:
         images as ``score`` takes them. The score of an image that cannot be read is NaN. Raises LsnError for
         features of another width, or that are not finite or all zero.
         """
+        return self._scores_and_gammas(X)[0]
+
+    def _scores_and_gammas(self, X: Any) -> tuple[Float64Array, Float64Array]:  # noqa: N803
+        """Return scores (N,) and the gamma of each, that of its predicted class if classes have their own.
+
+        The caller's caller is the user's line.
+        """
         if getattr(X, "ndim", 0) != 2:
-            scores = [verdict.score for verdict in self._checked_verdicts(X, 3)]
-            return np.array(scores, dtype=np.float64)
+            verdicts = list(self._checked_verdicts(X, 4))
+            columns = [[verdict.score for verdict in verdicts], [verdict.threshold for verdict in verdicts]]
+            numbers = np.array(columns, dtype=np.float64)
+            return numbers[0], numbers[1]
         features = np.asarray(X)
         width = self.stored.fingerprint.dim
         if features.dtype.kind != "f" or features.shape[1] != width:
@@ -230,18 +268,28 @@ class Detector:
                 "Put a single image into a list.",
             )
         head, scores_of = load_scorer(self.stored, lambda: self.backbone, str(pick_device(self.device)))
-        return score_in_chunks(lambda rows: scores_of(rows)[0], features, chunk_of(head))
+        rows = chunk_of(head)
+        scores = score_in_chunks(lambda part: scores_of(part)[0], features, rows)
+        by_class = self.stored.class_thresholds
+        if by_class is None:
+            return scores, np.full(len(scores), self.offset_)
+        return scores, by_class.gammas[predict_in_chunks(head, features)]
 
     def decision_function(self, X: Any) -> Float64Array:  # noqa: N803 (as scikit-learn names it)
-        """Return ``score_samples(X) - offset_`` (N,): ID images have values of 0 or more."""
-        return self.score_samples(X) - self.offset_
+        """Return ``score_samples(X) - offset_`` (N,): ID images have values of 0 or more.
+
+        If each class has a threshold, that of the predicted class takes the place of ``offset_``.
+        """
+        scores, gammas = self._scores_and_gammas(X)
+        return scores - gammas
 
     def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803 (as scikit-learn names it)
         """Return 1 for ID and -1 for OOD (N,), as scikit-learn's outlier detectors do.
 
         An image that cannot be read is -1: it cannot be said to be ID.
         """
-        return np.where(self.score_samples(X) >= self.offset_, 1, -1)
+        scores, gammas = self._scores_and_gammas(X)
+        return np.where(scores >= gammas, 1, -1)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -254,15 +302,17 @@ class Detector:
 
         return Tags("outlier_detector", TargetTags(required=False), requires_fit=False)
 
-    def calibrate(self, images: Images, target_tpr: float = 0.95) -> "Detector":
+    def calibrate(self, images: Images, target_tpr: float = 0.95, *, per_class: bool = False) -> "Detector":
         """Return the detector with a threshold that keeps ``target_tpr`` of ``images``.
+
+        ``per_class`` sets one for each predicted class that has enough images; the others share one.
 
         The images must be ID, and not training images of the prompts. Images that cannot be read, too few
         images, and images of too few classes are a UserWarning. Raises LsnError if none can be read.
         """
         sample = ImageSample()
         verdicts = list(self._verdicts(images, sample.watching(self.backbone)))
-        result = recalibrated(self.stored, verdicts, sample, target_tpr)
+        result = recalibrated(self.stored, verdicts, sample, target_tpr, per_class=per_class)
         unused = f"Not used: {len(result.failures)} of {len(verdicts)} images"
         texts = [f"{unused}, such as {failure.key}: {failure.reason}." for failure in result.failures[:1]]
         for text in texts + result.warnings:

@@ -4,7 +4,7 @@ Scores are (N,), higher = more ID; rates are fractions. The Benjamini-Hochberg p
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,12 @@ MOST_KEPT = 10_000
 """The most held-out scores that ``kept_scores`` keeps: 80 kB, and p-values to 0.01 %."""
 ROUNDING = 1e-12
 """The relative difference below which a p-value equals a bound: 3 of 20 images are 15 %, however rounded."""
+MARGIN = 1e-3
+"""Distance of gamma below the score of the image that sets it, in standard deviations of the scores. Encoded
+in a batch of another size, that image can score slightly lower, and it must stay ID. The margin changes the
+TPR by 0.01%."""
+LONE_MARGIN = 1e-5
+"""The same distance as a fraction of the score, where all scores are equal (a single image, for example)."""
 WIDE = 0.1
 """The width of the interval of the true-positive rate above which there is a warning."""
 
@@ -121,7 +127,7 @@ def calibrate(scores: FloatArray, target_tpr: float = 0.95, n: int | None = None
     check_target_tpr(target_tpr)
     ascending = np.sort(checked_scores(scores, "held-out ID"))
     n = max(n or 0, len(ascending))
-    ranks = _kept_ranks(n, len(ascending))
+    ranks = kept_ranks(n, len(ascending))
     reaching = int(np.count_nonzero((n - ranks + 1) / n >= target_tpr))
     if not reaching:
         raise UsageError(
@@ -132,8 +138,24 @@ def calibrate(scores: FloatArray, target_tpr: float = 0.95, n: int | None = None
     gamma = float(ascending[reaching - 1])
     lower = int(np.searchsorted(ascending, gamma, side="left"))
     rank = n - int(ranks[reaching - 1]) + 1
-    low, high = _interval(n, rank, below=int(ranks[lower - 1]) if lower else 0)
+    low, high = rate_interval(n, rank, below=int(ranks[lower - 1]) if lower else 0)
     return Threshold(gamma=gamma, target_tpr=target_tpr, n=n, tpr_low=low, tpr_high=high)
+
+
+def threshold_of(scores: Float64Array, target_tpr: float, n: int | None = None) -> Threshold:
+    """Calibrate gamma on held-out ID ``scores`` (N,), or those kept of ``n``, and subtract the margin.
+
+    Raises as ``calibrate``.
+    """
+    threshold = calibrate(scores, target_tpr, n)
+    return replace(threshold, gamma=threshold.gamma - margin_of(scores))
+
+
+def margin_of(scores: Float64Array) -> float:
+    """Return the distance of gamma below the score of ``scores`` (N,) that sets it."""
+    if np.ptp(scores):
+        return MARGIN * float(np.std(scores))
+    return LONE_MARGIN * abs(float(scores[0]))
 
 
 def uncalibrated(gamma: float) -> Threshold:
@@ -141,17 +163,20 @@ def uncalibrated(gamma: float) -> Threshold:
     return Threshold(gamma=gamma, target_tpr=0.0, n=0, tpr_low=0.0, tpr_high=1.0)
 
 
-def is_ood(scores: FloatArray, gamma: float) -> NDArray[np.bool_]:
-    """Return (N,) booleans, True (OOD) where score < ``gamma`` (Eq. 1). Raises LsnError if not finite."""
-    if not np.isfinite(gamma):
+def is_ood(scores: FloatArray, gamma: float | Float64Array) -> NDArray[np.bool_]:
+    """Return (N,) booleans, True (OOD) where score < ``gamma`` (Eq. 1), one for all or one for each.
+
+    Raises LsnError if not finite.
+    """
+    if not np.isfinite(gamma).all():
         raise LsnError(f"The threshold must be finite, found {gamma}.")
     if not len(scores):
         return np.zeros(0, dtype=np.bool_)
     return checked_scores(scores, "given") < gamma
 
 
-def _interval(n: int, rank: int, below: int) -> tuple[float, float]:
-    """Return the interval of the rate kept by the ``rank``-th largest of ``n`` scores, ``below`` lower."""
+def rate_interval(n: int, rank: int, below: int) -> tuple[float, float]:
+    """Return the interval of the rate that the ``rank``-th largest of ``n`` scores keeps, ``below`` lower."""
     from scipy.special import betaincinv  # takes long to import, and to score needs no interval
 
     low = float(betaincinv(rank, n - rank + 1, TAIL))
@@ -166,10 +191,10 @@ def kept_scores(scores: FloatArray, most: int = MOST_KEPT) -> Float64Array:
     LsnError for no scores and for scores that are not finite.
     """
     ascending = np.sort(checked_scores(scores, "held-out ID")).astype(np.float64)
-    return ascending[_kept_ranks(len(ascending), min(len(ascending), most)) - 1]
+    return ascending[kept_ranks(len(ascending), min(len(ascending), most)) - 1]
 
 
-def _kept_ranks(n: int, kept: int) -> NDArray[np.int64]:
+def kept_ranks(n: int, kept: int) -> NDArray[np.int64]:
     """Return the ranks (``kept``,) that ``kept_scores`` keeps of ``n`` scores, 1 for the lowest."""
     return np.arange(1, kept + 1, dtype=np.int64) * (n + 1) // (kept + 1)
 
@@ -207,8 +232,13 @@ def largest_flagged(p_values: Float64Array, level: float) -> float:
 
 def score_of(p_value: float, held_out: Float64Array) -> float:
     """Return the score below which ``p_values`` are at most ``p_value``; minus infinity if none are."""
-    rank = math.floor(p_value * (len(held_out) + 1) * (1 + ROUNDING))
+    rank = rank_of(p_value, len(held_out))
     return float(np.concatenate([[-np.inf], held_out, [np.inf]])[rank])
+
+
+def rank_of(p_value: float, n: int) -> int:
+    """Return the largest rank from 0 to n + 1 that is at most the share ``p_value`` of n + 1."""
+    return math.floor(p_value * (n + 1) * (1 + ROUNDING))
 
 
 def least_flagged(n: int, images: int, level: float) -> int:

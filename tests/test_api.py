@@ -407,3 +407,78 @@ def test_what_is_kept_between_calls_follows_the_detector(detector, folder, monke
     (after,) = other.score([file])
     assert (len(made), after.is_ood, after.threshold) == (2, True, before.score + 1)
     assert pickle.loads(pickle.dumps(other)).score([file])[0].is_ood
+
+
+def test_another_rate_judges_as_lsn_score_does(detector, work, folder, capsys) -> None:
+    words = ["score", str(folder), "--work", str(work), "--format", "json", "-q", "--max-failure-rate", "1"]
+    for rate in ({"target_tpr": 0.5}, {"false_alarms": 0.5}):
+        ((name, value),) = rate.items()
+        exit_code(*words, f"--{name.replace('_', '-')}", str(value))
+        rows = json.loads(capsys.readouterr().out)
+        found = detector.score(folder, **rate)
+        assert [(one.is_ood, one.p_value) for one in found] == [
+            (row["is_ood"], row["p_value"]) for row in rows
+        ]
+        thresholds = {one.threshold for one in found if one.error is None}
+        assert thresholds == {row["threshold"] for row in rows if row["error"] is None}
+        frame = detector.score_frame(folder, **rate)
+        assert frame["is_ood"].tolist() == [one.is_ood for one in found]
+    assert detector.threshold.target_tpr == 0.95
+
+
+def test_rates_that_cannot_be_are_refused(detector, folder) -> None:
+    with pytest.raises(UsageError, match="two rules for one verdict"):
+        detector.score(folder, target_tpr=0.9, false_alarms=0.1)
+    older = replace(detector, stored=replace(detector.stored, held_out=None))
+    with pytest.raises(UsageError, match="an older lsn"):
+        older.score(folder, false_alarms=0.1)
+
+
+def test_too_few_held_out_images_to_flag_any_are_a_warning_at_the_users_line(detector, folder) -> None:
+    with pytest.warns(UserWarning, match="no p-value is below") as caught:
+        detector.score(folder, false_alarms=0.001)
+    (found,) = [one for one in caught if "no p-value" in str(one.message)]
+    assert found.filename == __file__
+
+
+@pytest.fixture(scope="module")
+def by_class(detector, folder) -> Detector:
+    """The detector with a threshold for each class, on every image four times, so that there are enough."""
+    paths = [str(path) for path in sorted(folder.rglob("*.*"))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        made = detector.calibrate(4 * paths, 0.6, per_class=True)
+    assert len({*made.stored.class_thresholds.gammas}) > 1
+    return made
+
+
+def test_each_class_can_have_a_threshold(by_class, folder) -> None:
+    found = by_class.score(folder)
+    gammas = by_class.stored.class_thresholds.gammas
+    for one in found:
+        if one.error is None:
+            assert one.threshold == gammas[by_class.classes.index(one.predicted)]
+            assert one.is_ood == (one.score < one.threshold)
+    decided = by_class.decision_function(folder)
+    expected = [one.score - one.threshold if one.error is None else np.nan for one in found]
+    np.testing.assert_allclose(decided, expected)
+    assert by_class.predict(folder).tolist() == [1 if one.is_ood is False else -1 for one in found]
+    again = pickle.loads(pickle.dumps(by_class))
+    assert [one.threshold for one in again.score(folder)] == [one.threshold for one in found]
+    assert "gamma by predicted class" in repr(by_class)
+
+
+def test_features_are_judged_by_the_threshold_of_their_predicted_class(by_class, work) -> None:
+    split = lsncli.read_split(work / "features.h5", "train")
+    decided = by_class.decision_function(split.features[:])
+    verdicts = [
+        one
+        for _, batch in detect.detect_split(
+            split, by_class.stored.fingerprint, by_class.stored, lambda: by_class.backbone
+        )
+        for one in batch
+    ]
+    expected = [one.score - one.threshold for one in verdicts if one.error is None]
+    np.testing.assert_allclose(decided, expected)
+    assert len({one.threshold for one in verdicts if one.error is None}) > 1
+    np.testing.assert_array_equal(by_class.predict(split.features[:]), np.where(decided >= 0, 1, -1))

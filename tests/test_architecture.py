@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     "credentials errors validation registry files locks signals types console config machine device memory "
     "optimizers __init__",
-    "prompts scores metrics intervals open_set comparison threshold reference",
+    "prompts scores metrics intervals open_set comparison threshold class_thresholds reference",
     "backbones images store",
     "artefacts extraction interchange",
     "methods",
@@ -40,6 +40,7 @@ BESIDE = {
     ("__main__", "cli"),
     ("__init__", "api"),  # loaded when it is asked for
     ("threshold", "metrics"),
+    ("class_thresholds", "threshold"),
     ("intervals", "metrics"),
     ("open_set", "metrics"),
     ("comparison", "metrics"),

@@ -1,6 +1,7 @@
 """Calibrated detectors on disk: ``detector.safetensors`` and the model are all that scoring needs."""
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from lsncli.artefacts import MAKE_DETECTOR
 from lsncli.artefacts.files import Arrays, complete, read_artefact, write_artefact
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, named_arrays, split_arrays
+from lsncli.class_thresholds import ClassScores, ClassThresholds, Group, class_thresholds
 from lsncli.errors import LsnError
-from lsncli.threshold import Threshold
+from lsncli.threshold import Threshold, margin_of
 from lsncli.types import Fingerprint, Float64Array, LearnedArrays
 from lsncli.validation import validate
 
@@ -53,6 +55,28 @@ class SavedDetector:
     held_out: Float64Array | None = None
     """Scores of the images that set gamma, in ascending order (``threshold.kept_scores``); None if none did,
     and for detectors of older files."""
+    by_class: ClassScores | None = None
+    """The same by predicted class, for a detector with a threshold for each class; else None."""
+
+    @cached_property
+    def class_thresholds(self) -> ClassThresholds | None:
+        """The threshold of each predicted class; None if ``threshold.gamma`` is that of all."""
+        if self.by_class is None or self.held_out is None:
+            return None
+        whole = self.threshold
+        every = Group(self.held_out, whole.n, whole.gamma, whole.tpr_low, whole.tpr_high)
+        return class_thresholds(self.by_class, every, whole.target_tpr, margin_of(self.held_out))
+
+    def held_out_of(self, name: str) -> Float64Array | None:
+        """Return the held-out scores with which an image is compared that is predicted as class ``name``."""
+        if self.class_thresholds is None:
+            return self.held_out
+        return self.class_thresholds.group(self.head.classes.index(name)).scores
+
+    @property
+    def doubt(self) -> str:
+        """A sentence if too few images have set the threshold, or that of a class, else an empty string."""
+        return self.threshold.doubt if self.class_thresholds is None else self.class_thresholds.doubt
 
     @property
     def scoring(self) -> str:
@@ -60,9 +84,14 @@ class SavedDetector:
         return f"{self.label} on {len(self.head.classes)} classes with {self.fingerprint.model}"
 
     @property
+    def gamma_in_words(self) -> str:
+        """Describe gamma: "gamma = 0.250000", or "gamma by predicted class"."""
+        return "gamma by predicted class" if self.by_class else f"gamma = {self.threshold.gamma:.6f}"
+
+    @property
     def basis(self) -> str:
         """Describe the detector: method, classes, model, gamma."""
-        return f"{self.scoring}; gamma {self.threshold.gamma:.6f} {self.threshold.basis}"
+        return f"{self.scoring}; {self.gamma_in_words.replace('= ', '')} {self.threshold.basis}"
 
 
 def save_detector(path: Path, detector: SavedDetector) -> None:
@@ -79,6 +108,10 @@ def save_detector(path: Path, detector: SavedDetector) -> None:
         arrays["bias"] = detector.head.bias
     if detector.held_out is not None:
         arrays["held_out"] = detector.held_out
+    if detector.by_class is not None:
+        arrays["class_scores"] = np.concatenate(detector.by_class.scores)
+        arrays["class_kept"] = np.array([len(part) for part in detector.by_class.scores], dtype=np.int64)
+        arrays["class_counts"] = np.array(detector.by_class.counts, dtype=np.int64)
     arrays |= {LEARNED + name: array for name, array in detector.learned.items()}
     fields = {
         "method": detector.method,
@@ -128,6 +161,7 @@ def load_detector(path: Path) -> SavedDetector:
             # Files of before lsn recorded it have none.
             seen=None if fields.get("seen") is None else validate(ImageStatistics, fields["seen"], "seen"),
             held_out=held_out,
+            by_class=_by_class(arrays, len(head.classes)) if "class_scores" in arrays else None,
         )
 
 
@@ -147,6 +181,19 @@ def _check_ascending(held_out: NDArray[Any] | None) -> None:
         raise ValueError(f"held-out scores of type {held_out.dtype} and shape {held_out.shape}")
     if not np.isfinite(held_out).all() or (np.diff(held_out) < 0).any():
         raise ValueError("held-out scores that are not finite and ascending")
+
+
+def _by_class(arrays: Arrays, classes: int) -> ClassScores:
+    """Return the held-out scores by class. Raises ValueError unless they can be those of ``classes``."""
+    whole, kept, counts = (arrays[name] for name in ("class_scores", "class_kept", "class_counts"))
+    if kept.dtype != np.int64 or counts.dtype != np.int64 or {kept.shape, counts.shape} != {(classes,)}:
+        raise ValueError(f"held-out scores by class of shapes {kept.shape} and {counts.shape}")
+    if (kept < 0).any() or (counts < kept).any() or kept.sum() != len(whole) or "held_out" not in arrays:
+        raise ValueError("held-out scores by class that do not add up")
+    parts = np.split(whole, np.cumsum(kept)[:-1])
+    for part in parts:
+        _check_ascending(part if len(part) else None)
+    return ClassScores(tuple(parts), tuple(counts.tolist()))
 
 
 def _check_shapes(head: HeadSource) -> None:

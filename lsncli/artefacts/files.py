@@ -53,7 +53,7 @@ class ArtefactFormat:
 FORMS = {
     "positive-prompts": ArtefactFormat(names=("contexts",)),
     "negative-prompts": ArtefactFormat(names=("contexts",)),
-    "detector": ArtefactFormat(version=4, reads=(2, 3), names=("head",)),
+    "detector": ArtefactFormat(version=5, reads=(2, 3, 4), names=("head",)),
 }
 """Formats of the kinds that have changed; the others have ``ArtefactFormat()``."""
 

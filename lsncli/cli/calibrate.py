@@ -9,7 +9,12 @@ import typer
 
 from lsncli.artefacts import check_detector_exists
 from lsncli.cli import options
-from lsncli.cli.describe_detector import describe_replacement, describe_threshold
+from lsncli.cli.describe_detector import (
+    CLASS_COLUMNS,
+    class_rows,
+    describe_replacement,
+    describe_threshold,
+)
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import brief, printable, progress_bar, remarks, say
@@ -57,6 +62,10 @@ class CalibrateOptions:
         typer.Option(help="Labelled ID split whose held-out rows set gamma.", show_default="train"),
     ] = None
     target_tpr: options.TargetTpr = 0.95
+    per_class: Annotated[
+        bool,
+        typer.Option("--per-class", help="A threshold for each predicted class that has enough images."),
+    ] = False
     classes: Annotated[
         str | None,
         typer.Option(help="With images: a zero-shot detector of these classes, such as 'cat,dog'."),
@@ -90,7 +99,8 @@ def calibrate(arguments: CalibrateOptions) -> None:
         lsn calibrate ./good-images             # a threshold for your own images
         lsn calibrate --method lsn --target-tpr 0.99
 
-    With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs, the workspace's
+    With --per-class the target holds for each predicted class, not only for all together. With hand-written
+    prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs, the workspace's
     detector keeps its method and gamma is set on these images: they must be of your classes, and none that
     the prompts learned from.
     """
@@ -122,7 +132,10 @@ def calibrate(arguments: CalibrateOptions) -> None:
         "tpr_low": threshold.tpr_low,
         "tpr_high": threshold.tpr_high,
     }
-    render([row], COLUMNS, arguments.format, arguments.output)
+    rows, columns = [row], COLUMNS
+    if detector.class_thresholds is not None:
+        rows, columns = class_rows(detector, row, people=FORMATS[arguments.format].people), CLASS_COLUMNS
+    render(rows, columns, arguments.format, arguments.output)
     describe_replacement(replaced, detector, workspace, arguments.quiet)
     describe_threshold(detector, arguments.quiet)
     if arguments.images:
@@ -162,6 +175,7 @@ def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "Sa
             method,
             split_name=arguments.split or "train",
             target_tpr=arguments.target_tpr,
+            per_class=arguments.per_class,
             device=str(pick_device(arguments.device)),
             model=partial(
                 workspace_backbone, workspace, arguments.pretrained, arguments.device, quiet=arguments.quiet
@@ -205,6 +219,7 @@ def _recalibrate(
             listing,
             backbone,
             arguments.target_tpr,
+            per_class=arguments.per_class,
             batch_size=options.images_at_once(arguments.batch_size, arguments.device),
             workers=options.threads(arguments.workers),
             device=str(pick_device(arguments.device)),
@@ -228,10 +243,10 @@ def _check_failures(result: "Recalibrated", max_failure_rate: float, quiet: bool
 def _describe_images(before: "SavedDetector", result: "Recalibrated", quiet: bool) -> None:
     """Print how the old gamma does on the images, and the warnings about the new one."""
     say(
-        f"Before: gamma = {before.threshold.gamma:.6f} ({before.threshold.basis}), which keeps "
+        f"Before: {before.gamma_in_words} ({before.threshold.basis}), which keeps "
         f"{result.kept_before:.1%} of these images.",
         quiet=quiet,
     )
     for text in result.warnings:
-        if text != result.detector.threshold.doubt:  # printed with the threshold
+        if text != result.detector.doubt:  # printed with the threshold
             say(f"Warning: {text}", quiet=quiet, style="yellow")

@@ -116,8 +116,8 @@ def explain(arguments: ExplainOptions) -> None:
     print_explanation(explanation, evidence, files, arguments.format, arguments.output)
     if problem:
         say(problem, quiet=quiet, style="yellow")
-    if detector is not None and detector.threshold.doubt:
-        say(f"Warning: {detector.threshold.doubt}", quiet=quiet, style="yellow")
+    if detector is not None and detector.doubt:
+        say(f"Warning: {detector.doubt}", quiet=quiet, style="yellow")
     if to is None:
         say(f"Predicted: {explanation.predicted}. Pictures of this: add --to DIR", quiet=quiet)
         return

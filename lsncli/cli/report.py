@@ -11,7 +11,7 @@ import typer
 from lsncli.cli import options
 from lsncli.cli.evaluate import folders_of
 from lsncli.cli.help_page import ADVANCED
-from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
+from lsncli.cli.score_inputs import ModelOptions, check_model, check_rate, detector_for
 from lsncli.console import progress_bar, say
 from lsncli.errors import LsnError, UsageError
 from lsncli.files import check_writable, open_atomic
@@ -58,6 +58,8 @@ def report(
         ),
     ] = None,
     classes: options.ClassNames = None,
+    false_alarms: options.FalseAlarms = None,
+    target_tpr: options.OtherTpr = None,
     train: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +100,7 @@ def report(
     and of every class are in it. With images known to be ID or OOD it shows ROC curves.
     """
     from lsncli.backbones import load_again
+    from lsncli.detection.rates import FalseAlarms, retargeted
     from lsncli.detection.scored_sets import Scorer
     from lsncli.device import pick_device
     from lsncli.evaluation.evaluate import TRAIN
@@ -108,6 +111,12 @@ def report(
     from lsncli.store.reader import read_split
 
     options.set_timeouts(timeout, image_timeout)
+    check_rate(target_tpr, false_alarms, classes)
+    if false_alarms is not None and not paths:
+        raise UsageError(
+            "--false-alarms is about images of unknown truth, and none were named.",
+            "Name them: lsn report ./new --false-alarms 0.05",
+        )
     with page_errors(output, "--output"):
         check_writable(output)
     workspace = Workspace(work)
@@ -116,6 +125,9 @@ def report(
     check_model(context, classes)
     settings = ModelOptions(model, pretrained, device)
     detector, backbone = detector_for(workspace, classes, settings, words, quiet)
+    if target_tpr is not None:
+        detector = retargeted(detector, target_tpr)
+    alarms = None if false_alarms is None else FalseAlarms(detector, false_alarms)
     columns = Columns(path_column, label_column)
     requests = _set_requests(workspace, paths or [], id, ood or [], images or [], train, columns)
     for request in requests:
@@ -143,6 +155,8 @@ def report(
             train=train or TRAIN,
             pictures=pictures,
             explained=explain,
+            alarms=alarms,
+            rate=target_tpr is not None or alarms is not None,
             progress=progress,
         )
     size = write_page(output, result)

@@ -216,7 +216,7 @@ def score(
     render(shown, columns, format, output, wide=wide)
     remarks = []
     if detector.held_out is not None and FORMATS[format].people:
-        remarks.append(PERCENTILE.format(detector.threshold.n))
+        remarks.append(percentile_in_words(detector))
     if shortened and selected > SHOWN:
         remarks.append(f"Shown: the {SHOWN} lowest scores of {selected}. --all shows every row.")
     _summarise(tally, detector, alarms, remarks, quiet)
@@ -239,10 +239,14 @@ def lowest_rows(rows: Iterable[dict[str, Any]], *, by_path: bool) -> Iterator[di
     yield from sorted(lowest, key=lambda row: row["path"]) if by_path else lowest
 
 
-PERCENTILE = (
-    "Percentile: place of the score among those of {} held-out ID images; of new ID images, 5 % are expected "
-    "below 5."
-)
+def percentile_in_words(detector: "SavedDetector") -> str:
+    """Say what the column means."""
+    which = f"{detector.threshold.n} held-out ID images"
+    if detector.class_thresholds is not None:
+        which = "held-out ID images of the predicted class"
+    return (
+        f"Percentile: place of the score among those of {which}; of new ID images, 5 % are expected below 5."
+    )
 
 
 @dataclass(frozen=True)
@@ -336,7 +340,7 @@ def _summarise(
     quiet: bool,
 ) -> None:
     """Counts, what the verdicts rest on, and remarks on the table, on stderr."""
-    threshold, kinds, detector = detector.threshold, tally.kinds, briefly(detector)
+    kinds, detector = tally.kinds, briefly(detector)
     if not quiet and tally.total >= SUMMARY_FROM:
         show_aside(tally.by_class(), BY_CLASS)
     basis = f"{detector.scoring}; {alarms.rule}" if alarms else detector.basis
@@ -347,15 +351,12 @@ def _summarise(
     )
     for remark in remarks:
         say(remark, quiet=quiet)
-    doubt, advice = (
-        threshold.doubt,
-        f"Set it on {'more ' if threshold.calibrated else ''}ID images of your own",
-    )
-    if alarms:
-        doubt, advice = alarms.doubt, "Calibrate on more ID images"
+    doubt = alarms.doubt if alarms else detector.doubt
     if doubt:
+        what = "Calibrate on" if alarms else "Set it on"
+        more = "more " if detector.threshold.calibrated else ""
         say(
-            f"Warning: {doubt} {advice}: lsn calibrate ./good-images",
+            f"Warning: {doubt} {what} {more}ID images of your own: lsn calibrate ./good-images",
             quiet=quiet,
             style="yellow",
         )

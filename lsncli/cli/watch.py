@@ -114,15 +114,14 @@ def _counts(tally: "VerdictCounts") -> str:
 
 def summarise(watcher: "Watcher", scoring: WatchSession, quiet: bool) -> None:
     """Print the counts of this run, the basis of the threshold, and warnings."""
-    threshold = scoring.detector.threshold
     say(f"{_counts(scoring.tally)} ({briefly(scoring.detector).basis}).", quiet=quiet)
     if watcher.waiting:
         say(f"Still changing, left for the next run: {images(watcher.waiting)}.", quiet=quiet)
     if watcher.gone:
         say(f"Removed before they were read: {images(watcher.gone)}.", quiet=quiet)
     scoring.check(quiet, last=True)
-    if threshold.doubt:
-        say(f"Warning: {threshold.doubt}", quiet=quiet, style="yellow")
+    if scoring.detector.doubt:
+        say(f"Warning: {scoring.detector.doubt}", quiet=quiet, style="yellow")
 
 
 if TYPE_CHECKING:

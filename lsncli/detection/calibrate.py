@@ -8,6 +8,7 @@ import numpy as np
 
 from lsncli.artefacts.detector import SavedDetector, save_detector
 from lsncli.backbones import Backbone
+from lsncli.class_thresholds import scores_by_class
 from lsncli.console import ProgressCallback, silent
 from lsncli.detection.detect import Verdict, detect
 from lsncli.detection.drift import ImageSample, image_statistics
@@ -26,20 +27,15 @@ from lsncli.methods.inputs import inputs_for
 from lsncli.methods.spec import Method, adapted, resolve_method
 from lsncli.methods.workspace import Workspace
 from lsncli.scores import chunk_of, score_in_chunks
+from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.store.reader import read_fingerprint
-from lsncli.threshold import Threshold, calibrate, kept_scores
-from lsncli.types import Failure, Float64Array
+from lsncli.threshold import kept_scores, threshold_of
+from lsncli.types import Failure, FloatArray, Head, Labels
 
 TARGET_TPR = 0.95
 HELD_OUT = 0.2
 """Fraction of the labelled rows of each class that is held out of training."""
-MARGIN = 1e-3
-"""Distance of gamma below the score of the image that sets it, in standard deviations of the scores. Encoded
-in a batch of another size, that image can score slightly lower, and it must stay ID. The margin changes the
-TPR by 0.01%."""
-LONE_MARGIN = 1e-5
-"""The same distance as a fraction of the score, where all scores are equal (a single image, for example)."""
 
 
 def known_rows(work: Workspace, split: Split) -> HoldoutRows:
@@ -61,6 +57,7 @@ def make_detector(
     *,
     split_name: str = "train",
     target_tpr: float = TARGET_TPR,
+    per_class: bool = False,
     model: LoadBackbone | None = None,
     device: str = "cpu",
     progress: ProgressCallback = silent,
@@ -68,6 +65,7 @@ def make_detector(
 ) -> SavedDetector:
     """Calibrate ``method`` on the held-out rows of a labelled split and write ``detector.safetensors``.
 
+    ``per_class`` gives each predicted class a threshold of its own, where it has enough held-out rows.
     ``progress`` is called with the number of rows scored, ``remark`` with a sentence about what takes long.
     Raises LsnError if the split has no classes, if no
     row can be held out, or as the method does.
@@ -102,25 +100,19 @@ def make_detector(
         threshold=threshold_of(scores, target_tpr),
         learned=learned,
         held_out=kept_scores(scores),
+        by_class=scores_by_class(scores, predict_in_chunks(head, rows.held_out.features), len(head.classes))
+        if per_class
+        else None,
     )
     save_detector(work.detector, detector)
     return detector
 
 
-def threshold_of(scores: Float64Array, target_tpr: float, n: int | None = None) -> Threshold:
-    """Calibrate gamma on held-out ID ``scores`` (N,), or those kept of ``n``, and subtract the margin.
-
-    Raises as ``calibrate``.
-    """
-    threshold = calibrate(scores, target_tpr, n)
-    return replace(threshold, gamma=threshold.gamma - margin_of(scores))
-
-
-def margin_of(scores: Float64Array) -> float:
-    """Return the distance of gamma below the score of ``scores`` (N,) that sets it."""
-    if np.ptp(scores):
-        return MARGIN * float(np.std(scores))
-    return LONE_MARGIN * abs(float(scores[0]))
+def predict_in_chunks(head: Head, features: FloatArray) -> Labels:
+    """Return the predicted class of each row, in parts."""
+    rows = chunk_of(head)
+    parts = [predict(head, features[start : start + rows]) for start in range(0, len(features), rows)]
+    return np.concatenate(parts)
 
 
 def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:
@@ -152,7 +144,7 @@ class Recalibrated:
     def warnings(self) -> list[str]:
         """Return a sentence for each problem: too few images, too few classes."""
         classes = self.detector.head.classes
-        texts = (self.detector.threshold.doubt, unsupported(classes, self.predicted.keys()))
+        texts = (self.detector.doubt, unsupported(classes, self.predicted.keys()))
         return [text for text in texts if text]
 
 
@@ -162,6 +154,7 @@ def recalibrate(
     backbone: Backbone,
     target_tpr: float,
     *,
+    per_class: bool = False,
     batch_size: int,
     workers: int,
     device: str = "cpu",
@@ -169,8 +162,9 @@ def recalibrate(
 ) -> Recalibrated:
     """Return the detector with a gamma that keeps ``target_tpr`` of the listed images. Write nothing.
 
-    The images must be ID and not the training images of the prompts, which score too high. ``progress`` is
-    called with the number of images. Raises LsnError if no image could be read.
+    ``per_class`` sets one for each predicted class, as ``make_detector`` does. The images must be ID and not
+    the training images of the prompts, which score too high. ``progress`` is called with the number of
+    images. Raises LsnError if no image could be read.
     """
     sample = ImageSample()
     verdicts: list[Verdict] = []
@@ -180,7 +174,7 @@ def recalibrate(
     for images, batch in stream:
         verdicts += batch
         progress(images)
-    return recalibrated(detector, verdicts, sample, target_tpr)
+    return recalibrated(detector, verdicts, sample, target_tpr, per_class=per_class)
 
 
 def recalibrated(
@@ -188,6 +182,8 @@ def recalibrated(
     verdicts: Sequence[Verdict],
     sample: ImageSample,
     target_tpr: float,
+    *,
+    per_class: bool = False,
 ) -> Recalibrated:
     """Return the detector with a gamma that keeps ``target_tpr`` of the images of its own ``verdicts``.
 
@@ -198,16 +194,26 @@ def recalibrated(
         for index, verdict in enumerate(verdicts)
         if verdict.error is not None
     ]
-    scores = np.array([verdict.score for verdict in verdicts if verdict.score is not None])
+    known = [verdict for verdict in verdicts if verdict.score is not None]
+    scores = np.array([verdict.score for verdict in known])
     if not len(scores):
         reason = f"The first reason: {failures[0].key}: {failures[0].reason}." if failures else ""
         raise LsnError("There is no readable image to set the threshold with.", reason)
-    threshold = threshold_of(scores, target_tpr)
-    rejected = float(np.mean(scores < threshold.gamma))
-    seen = image_statistics(sample, len(scores), rejected)
+    classes = detector.head.classes
+    number = {name: label for label, name in enumerate(classes)}
+    predicted = np.array([number[verdict.predicted or ""] for verdict in known], dtype=np.int32)
+    made = replace(
+        detector,
+        threshold=threshold_of(scores, target_tpr),
+        held_out=kept_scores(scores),
+        by_class=scores_by_class(scores, predicted, len(classes)) if per_class else None,
+    )
+    by_class = made.class_thresholds
+    gammas = made.threshold.gamma if by_class is None else by_class.gammas[predicted]
+    seen = image_statistics(sample, len(scores), float(np.mean(scores < gammas)))
     return Recalibrated(
-        replace(detector, threshold=threshold, seen=seen, held_out=kept_scores(scores)),
-        kept_before=float(np.mean(scores >= detector.threshold.gamma)),
+        replace(made, seen=seen),
+        kept_before=float(np.mean([not verdict.is_ood for verdict in known])),
         predicted=Counter(verdict.predicted for verdict in verdicts if verdict.predicted is not None),
         failures=tuple(failures),
     )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from lsncli.artefacts.detector import SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.errors import FingerprintMismatch, LsnError
@@ -20,7 +22,7 @@ from lsncli.scores import load_score
 from lsncli.scores.common import predict
 from lsncli.store.format import Split
 from lsncli.threshold import is_ood, p_values
-from lsncli.types import Fingerprint, Float64Array, FloatArray, Head
+from lsncli.types import Fingerprint, Float64Array, FloatArray, Head, Labels
 
 ROWS = 256
 """Stored rows per batch: few enough to show progress where each row costs a pass of the text tower."""
@@ -34,12 +36,13 @@ class Verdict:
     """The verdict on one image, with the fields of a row of ``lsn score``.
 
     ``predicted`` is the most likely ID class, ``score`` the score (higher = more ID), and ``is_ood`` is
-    ``score < threshold``. ``positive`` and ``negative`` are the two parts of an LSN score, whose sum is the
-    score; None for other scores. ``p_value`` is the conformal p-value (``threshold.p_values``), the place of
-    the score among those of held-out ID images: of new ID images, at most 5 % are expected to have 0.05 or
-    less. It is None if no images have set the threshold, or if the detector's file is older. For an image
-    that could not be scored, ``error`` is the reason and all fields but ``path`` are None. ``path`` is None
-    for an image that is not a file.
+    ``score < threshold``, which can be that of the predicted class. ``positive`` and ``negative`` are the two
+    parts of an LSN score, whose sum is the score; None for other scores. ``p_value`` is the conformal p-value
+    (``threshold.p_values``), the place of the score among those of held-out ID images, of the predicted class
+    if each has a threshold: of new ID images, at most 5 % are expected to have 0.05 or less. It is None if no
+    images have set the threshold, or if the detector's file is older. For an image that could not be scored,
+    ``error`` is the reason and all fields but ``path`` are None. ``path`` is None for an image that is not a
+    file.
 
     >>> Verdict("a.jpg", "cat", 0.2, 0.25, True).kind
     'ood'
@@ -96,6 +99,20 @@ def load_scorer(
     return head, scores_of
 
 
+def rates_of(
+    detector: SavedDetector, scores: Float64Array, predicted: Labels
+) -> tuple[Float64Array, Float64Array | None]:
+    """Return the gamma that decides about each of ``scores`` (N,), and their p-values if there are any.
+
+    ``predicted`` (N,) are the predicted classes, which can have thresholds of their own.
+    """
+    by_class = detector.class_thresholds
+    if by_class is not None:
+        return by_class.gammas[predicted], by_class.p_values(scores, predicted)
+    gammas = np.full(len(scores), detector.threshold.gamma)
+    return gammas, None if detector.held_out is None else p_values(scores, detector.held_out)
+
+
 DetectFunction = Callable[[Sequence[str | None], FloatArray], list[Verdict]]
 """The paths of images (N,) and their raw features (N, D) to verdicts, in order."""
 
@@ -103,22 +120,22 @@ DetectFunction = Callable[[Sequence[str | None], FloatArray], list[Verdict]]
 def detect_function(detector: SavedDetector, model: LoadBackbone, device: str = "cpu") -> DetectFunction:
     """Return the function that turns features into the verdicts of ``detector``; see ``load_scorer``."""
     head, scores_of = load_scorer(detector, model, device)
-    gamma, held_out = detector.threshold.gamma, detector.held_out
 
     def verdicts(paths: Sequence[str | None], features: FloatArray) -> list[Verdict]:
         if not len(features):
             return []
         scores, positive, negative = scores_of(features)
-        none = [None] * len(scores)
+        labels, none = predict(head, features), [None] * len(scores)
+        gammas, found = rates_of(detector, scores, labels)
         columns = (
             paths,
-            [head.classes[label] for label in predict(head, features)],
+            [head.classes[label] for label in labels],
             scores.tolist(),
-            [gamma] * len(scores),
-            is_ood(scores, gamma).tolist(),
+            gammas.tolist(),
+            is_ood(scores, gammas).tolist(),
             none if positive is None else positive.tolist(),
             none if negative is None else negative.tolist(),
-            none if held_out is None else p_values(scores, held_out).tolist(),
+            none if found is None else found.tolist(),
         )
         return [Verdict(*row) for row in zip(*columns, strict=True)]
 

@@ -108,6 +108,8 @@ class Drift:
 
     def __init__(self, detector: SavedDetector) -> None:
         self._threshold, self._seen = detector.threshold, detector.seen
+        by_class = detector.class_thresholds
+        self._most_kept = by_class.most_kept if by_class else detector.threshold.tpr_high
         self._sample = ImageSample()
         self._ood = self._scored = 0
 
@@ -149,7 +151,7 @@ class Drift:
             )
         from scipy.special import bdtr  # takes long to import, and most runs do without
 
-        if bdtr(self._ood, self._scored, 1 - self._threshold.tpr_high) < UNLIKELY:
+        if bdtr(self._ood, self._scored, 1 - self._most_kept) < UNLIKELY:
             return f"{counts}: so few are unlikely for new images; did the prompts learn from these?"
         return ""
 

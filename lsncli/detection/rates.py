@@ -4,13 +4,14 @@ Both take the held-out scores that the detector keeps, so nothing is calibrated 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from lsncli.artefacts.detector import SavedDetector
-from lsncli.detection.calibrate import threshold_of
+from lsncli.class_thresholds import MOST_KEPT as MOST_KEPT_OF_CLASS
+from lsncli.class_thresholds import rejected_share
 from lsncli.detection.detect import ItemVerdict, Verdict
 from lsncli.errors import UsageError
 from lsncli.threshold import (
@@ -21,6 +22,7 @@ from lsncli.threshold import (
     least_flagged,
     needed_to_flag,
     score_of,
+    threshold_of,
 )
 from lsncli.types import Float64Array
 
@@ -53,9 +55,17 @@ def retargeted(detector: SavedDetector, target_tpr: float) -> SavedDetector:
     if target_tpr == detector.threshold.target_tpr:
         return detector
     threshold = threshold_of(held_out, target_tpr, detector.threshold.n)
-    rejected = float(np.mean(held_out < threshold.gamma))
-    seen = None if detector.seen is None else replace(detector.seen, ood=rejected)
-    return replace(detector, threshold=threshold, seen=seen)
+    found = replace(detector, threshold=threshold)
+    if detector.seen is None:
+        return found
+    return replace(found, seen=replace(detector.seen, ood=_rejected(found, held_out)))
+
+
+def _rejected(detector: SavedDetector, held_out: Float64Array) -> float:
+    """Return the share of the held-out ID images that the detector rejects."""
+    if detector.by_class is not None and detector.class_thresholds is not None:
+        return rejected_share(detector.by_class, detector.class_thresholds.gammas)
+    return float(np.mean(held_out < detector.threshold.gamma))
 
 
 class FalseAlarms:
@@ -70,8 +80,20 @@ class FalseAlarms:
         self.level = level
         self.cutoff = 0.0
         """The largest p-value that was flagged; 0 if none was."""
-        self._held_out = held_out_scores(detector, "--false-alarms")
+        self._detector, self._held_out = detector, held_out_scores(detector, "--false-alarms")
         self._images = 0
+
+    def decide(self, p_values: Float64Array) -> Float64Array:
+        """Set ``cutoff`` from all ``p_values`` of a run; return the score of each class below which it flags.
+
+        It is minus infinity where no score is flagged.
+        """
+        self._images = len(p_values)
+        self.cutoff = largest_flagged(p_values, self.level)
+        by_class = self._detector.class_thresholds
+        if by_class is not None:
+            return by_class.cutoffs(self.cutoff)
+        return np.full(len(self._detector.head.classes), score_of(self.cutoff, self._held_out))
 
     def flag(self, verdicts: Iterable[ItemVerdict]) -> Iterator[ItemVerdict]:
         """Yield the verdicts with ``is_ood`` and ``threshold`` of the procedure, once all are there.
@@ -80,15 +102,15 @@ class FalseAlarms:
         """
         pairs = list(verdicts)
         known = [verdict.p_value for verdict, _ in pairs if verdict.p_value is not None]
-        self._images = len(known)
-        self.cutoff = largest_flagged(np.array(known, dtype=np.float64), self.level)
-        threshold = score_of(self.cutoff, self._held_out)
+        found = self.decide(np.array(known, dtype=np.float64))
+        thresholds = dict(zip(self._detector.head.classes, found.tolist(), strict=True))
         for verdict, item in pairs:
-            yield self._judged(verdict, threshold), item
+            yield self._judged(verdict, thresholds), item
 
-    def _judged(self, verdict: Verdict, threshold: float) -> Verdict:
-        if verdict.p_value is None:
+    def _judged(self, verdict: Verdict, thresholds: Mapping[str, float]) -> Verdict:
+        if verdict.p_value is None or verdict.predicted is None:
             return verdict
+        threshold = thresholds[verdict.predicted]
         return replace(
             verdict,
             is_ood=verdict.p_value <= self.cutoff,
@@ -103,13 +125,16 @@ class FalseAlarms:
     @property
     def doubt(self) -> str:
         """A sentence if nothing was flagged because the held-out images are few, else an empty string."""
-        n, images = len(self._held_out), self._images
+        by_class = self._detector.class_thresholds
+        n = len(self._held_out) if by_class is None else max(len(group.scores) for group in by_class.groups)
+        images, kept = self._images, MOST_KEPT if by_class is None else MOST_KEPT_OF_CLASS
         least = least_flagged(n, images, self.level)
         if self.cutoff or least <= 1:
             return ""
         single = needed_to_flag(1, images, self.level)
-        more = f" (a detector keeps the scores of {MOST_KEPT:,})" if single > MOST_KEPT else ""
-        lowest = f"With {n:,} held-out images no p-value is below 1/{n + 1}"
+        of_class = "" if by_class is None else " of a class"
+        more = f" (a detector keeps the scores of {kept:,}{of_class})" if single > kept else ""
+        lowest = f"With {n:,} held-out images{of_class} no p-value is below 1/{n + 1}"
         if least > images:
             needed = needed_to_flag(images, images, self.level)
             return (

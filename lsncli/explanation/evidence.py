@@ -187,7 +187,8 @@ def explain_verdict(
     evidence = None
     if detector is not None:
         (verdict,) = detect_function(detector, lambda: backbone, device)([path], features)
-        evidence = Evidence(verdict, detector.label, _measures(verdict, detector.held_out, held_out))
+        kept = detector.held_out_of(verdict.predicted or "")
+        evidence = Evidence(verdict, detector.label, _measures(verdict, kept, held_out))
     nearest = find_nearest(split, features, count)[0] if split is not None else ()
     return Reasons(likely_classes(head, features, top), evidence, nearest, split.name if split else "")
 

@@ -18,8 +18,9 @@ from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.prompts import HeadSource
 from lsncli.backbones import Backbone
 from lsncli.console import ProgressCallback, silent
-from lsncli.detection.calibrate import known_rows, margin_of
+from lsncli.detection.calibrate import known_rows
 from lsncli.detection.drift import Drift
+from lsncli.detection.rates import FalseAlarms
 from lsncli.detection.scored_sets import Kind, ScoredSet, Scorer, VerdictArrays
 from lsncli.errors import LsnError
 from lsncli.explanation.evidence import Neighbour, nearest_by_row
@@ -33,9 +34,11 @@ from lsncli.images.read import Undecodable, read_bytes
 from lsncli.methods.heads import head_from
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
+from lsncli.report.decision import decide, kept_calibration
 from lsncli.store.format import Split
 from lsncli.store.reader import find_split, read_fingerprint, read_split
-from lsncli.types import UNLABELLED, Float64Array, Labels
+from lsncli.threshold import margin_of
+from lsncli.types import Float64Array, Labels
 
 SIDE = 224
 """The longer side of a thumbnail in pixels."""
@@ -128,12 +131,14 @@ class Report:
     For each set: ``listed`` rows, ``pictures`` as JPEG by row, ``maps`` with the heat maps of some rows, and
     the ``nearest`` training images of rows with a picture.
 
+    ``gamma`` decides about the scores of the sets (``decision.decide``).
     ``calibration`` are held-out ID images: those that set gamma (``same_rows``), without the parts of their
     scores if the store lacks them; for a detector of an older file others, or None if unavailable. ``notes``
     are warnings, ``facts`` is provenance.
     """
 
     detector: SavedDetector
+    gamma: float
     sets: tuple[ScoredSet, ...]
     calibration: VerdictArrays | None
     same_rows: bool
@@ -174,45 +179,51 @@ def make_report(
     train: str = "train",
     pictures: int = 480,
     explained: int = 0,
+    alarms: FalseAlarms | None = None,
+    rate: bool = False,
     progress: ProgressCallback = silent,
 ) -> Report:
     """Score every set and collect the contents of the page; ``progress`` counts scored images.
 
     ``train`` is the split whose held-out rows are the calibration. At most ``pictures`` images get a
-    thumbnail and ``explained`` of them heat maps.
+    thumbnail and ``explained`` of them heat maps. ``alarms`` decide about images of unknown truth.
+    ``rate`` says whether a rate was asked for, which drift can break.
     Raises FingerprintMismatch for a split of another model than the detector's, and as scoring does.
     """
     detector = scorer.detector
-    gamma = detector.threshold.gamma
     drift = Drift(detector)
-    sets: list[ScoredSet] = []
+    scored_sets: list[ScoredSet] = []
     for request in requests:
         if isinstance(request.images, Split):
             made_by = read_fingerprint(work.features)
-            sets.append(scorer.split(request.images, made_by, request.kind, request.folders, progress))
+            scored_sets.append(scorer.split(request.images, made_by, request.kind, request.folders, progress))
         else:
             watching = drift if request.kind == "input" else None
-            sets.append(
+            scored_sets.append(
                 scorer.listing(request.images, request.name, request.kind, request.source, watching, progress)
             )
     calibration = calibration_rows(work, scorer, train)
     if not set_on(calibration, detector) and detector.held_out is not None:
-        calibration = VerdictArrays(detector.held_out, np.full(len(detector.held_out), UNLABELLED, np.int32))
+        calibration = kept_calibration(detector)
+    same_rows = detector.held_out is not None or set_on(calibration, detector)
+    decision = decide(detector, scored_sets, calibration, alarms)
+    sets, gamma = decision.sets, decision.gamma
     share = LISTED // len(sets)
     progress(0, "pictures")
-    maps, warnings = explain_images(sets, scorer, explained)
+    maps, warnings = explain_images(sets, scorer, explained, gamma)
     thumbs = illustrate(sets, gamma, pictures=pictures, workers=scorer.workers)
     training = training_images(work, detector, train)
     return Report(
         detector=detector,
-        sets=tuple(sets),
-        calibration=calibration,
-        same_rows=detector.held_out is not None or set_on(calibration, detector),
+        gamma=gamma,
+        sets=sets,
+        calibration=decision.calibration,
+        same_rows=same_rows and alarms is None and detector.class_thresholds is None,
         listed=tuple(highlights(s.judged.scores, s.judged.predicted, gamma, share).tolist() for s in sets),
         pictures=thumbs,
         maps=maps,
-        notes=(*_notes(detector, sets), *warnings, *drift.warnings()),
-        facts=tuple(_facts(detector, sets, work)),
+        notes=(*decision.notes, *_notes(sets), *warnings, *drift.warnings(rate=rate)),
+        facts=tuple(_facts(detector, sets, work, decision.fact)),
         nearest=nearest_by_row(sets, thumbs, training, ALIKE) if training is not None else (),
     )
 
@@ -263,7 +274,7 @@ def illustrate(
 
 
 def explain_images(
-    sets: Sequence[ScoredSet], scorer: Scorer, count: int
+    sets: Sequence[ScoredSet], scorer: Scorer, count: int, gamma: float
 ) -> tuple[tuple[Mapping[int, Explanation], ...], list[str]]:
     """Return heat maps by row, of at most ``count`` images in equal shares per set with images, and warnings.
 
@@ -273,7 +284,6 @@ def explain_images(
     share = count // max(1, sum(scored.items is not None for scored in sets))
     if not share:
         return nothing, []
-    gamma = scorer.detector.threshold.gamma
     maps: list[Mapping[int, Explanation]] = []
     try:
         for scored in sets:
@@ -292,9 +302,9 @@ def explain_images(
     return tuple(maps), []
 
 
-def _notes(detector: SavedDetector, sets: Sequence[ScoredSet]) -> list[str]:
-    """Return warnings about the numbers and the pictures."""
-    notes = [detector.threshold.doubt] if detector.threshold.doubt else []
+def _notes(sets: Sequence[ScoredSet]) -> list[str]:
+    """Return warnings about the pictures."""
+    notes = []
     bare = [scored.name for scored in sets if scored.items is None]
     if bare:
         notes.append(
@@ -303,20 +313,16 @@ def _notes(detector: SavedDetector, sets: Sequence[ScoredSet]) -> list[str]:
     return notes
 
 
-def _facts(detector: SavedDetector, sets: Sequence[ScoredSet], work: Workspace) -> list[tuple[str, str]]:
-    threshold, names = detector.threshold, detector.head.classes
+def _facts(
+    detector: SavedDetector, sets: Sequence[ScoredSet], work: Workspace, rule: str
+) -> list[tuple[str, str]]:
+    names = detector.head.classes
     method = Method(detector.method, detector.head_name, detector.settings)
     few = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    rate = (
-        f"{threshold.gamma:.8g}, set on {threshold.n} held-out ID images to keep {threshold.target}; "
-        f"of new ID images expect {threshold.tpr_low:.1%} to {threshold.tpr_high:.1%} (95% interval)"
-        if threshold.calibrated
-        else f"{threshold.gamma:.8g}, uncalibrated"
-    )
     return [
         *[(_TITLES[scored.kind], _origin(scored)) for scored in sets],
         ("Detector", f"{detector.label} (method {method}); higher score = more ID"),
-        ("Threshold γ", rate),
+        ("Threshold γ", rule),
         (f"{len(names)} classes", few),
         ("Model", str(detector.fingerprint)),
         ("Workspace", str(work.folder)),

@@ -5,6 +5,7 @@ import numpy as np
 from lsncli.artefacts.detector import SavedDetector
 from lsncli.artefacts.heads import LearnedHead
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeldOut, LearnedPrompts
+from lsncli.class_thresholds import scores_by_class
 from lsncli.prompts.settings import Kind
 from lsncli.threshold import Threshold
 from lsncli.types import Fingerprint, unit
@@ -69,6 +70,8 @@ def conditional(kind: Kind) -> Conditional:
 
 
 def detector(*, negative: bool = True, train: bool = True) -> SavedDetector:
+    held_out = np.sort(vectors(40)).astype(np.float64)
+    predicted = (np.arange(40) % 5 > 2).astype(np.int32)  # 24 of a class, and 16 of one that borrows
     return SavedDetector(
         method="lsn",
         label="CoOp + LSN",
@@ -78,7 +81,8 @@ def detector(*, negative: bool = True, train: bool = True) -> SavedDetector:
         fingerprint=FINGERPRINT,
         threshold=Threshold(gamma=0.1 + 0.2, target_tpr=0.95, n=40, tpr_low=0.83, tpr_high=0.99),
         learned={"bank": vectors(3, 4).astype(np.float16)} if train else {},
-        held_out=np.sort(vectors(40)).astype(np.float64) if train else None,
+        held_out=held_out if train else None,
+        by_class=scores_by_class(held_out, predicted, 2) if train else None,
     )
 
 

@@ -14,7 +14,7 @@ from lsncli.errors import LsnError
 from lsncli.scores import load_score
 from tests.robustness.hostile import forged
 
-GOLDEN = Path(__file__).parent / "golden" / "detector-v4.safetensors"
+GOLDEN = Path(__file__).parent / "golden" / "detector-v5.safetensors"
 
 
 @pytest.mark.parametrize(("negative", "train"), [(True, True), (False, True), (True, False), (False, False)])
@@ -31,6 +31,11 @@ def test_a_detector_comes_back(tmp_path: Path, negative: bool, train: bool) -> N
     if found.held_out is not None:
         assert found.held_out.dtype == np.float64
         np.testing.assert_array_equal(found.held_out, made.held_out)
+    assert (found.by_class is not None) == train
+    if found.by_class is not None:
+        assert found.by_class.counts == made.by_class.counts == (24, 16)
+        for one, other in zip(found.by_class.scores, made.by_class.scores, strict=True):
+            np.testing.assert_array_equal(one, other)
     assert (found.head.negative is not None) == negative
     if found.head.negative is not None:
         np.testing.assert_array_equal(found.head.negative, made.head.negative)
@@ -102,6 +107,9 @@ def test_the_golden_detector_scores_as_on_the_day_it_was_made() -> None:
     np.testing.assert_allclose(scores, [0.00852298, 0.00836109, 0.01253960], atol=1e-7)
     assert found.threshold.gamma == 0.1 + 0.2
     assert found.fingerprint == detector().fingerprint
+    thresholds = found.class_thresholds
+    np.testing.assert_allclose(thresholds.gammas, [-5.0029402, 0.3], atol=1e-6)
+    np.testing.assert_allclose(thresholds.p_values(np.zeros(2), np.array([0, 1])), [13 / 25, 21 / 41])
 
 
 def test_a_missing_detector_says_what_makes_one(tmp_path: Path) -> None:
@@ -135,6 +143,36 @@ def test_held_out_scores_that_cannot_be_are_damage(tmp_path: Path, scores, why: 
     array = scores if isinstance(scores, np.ndarray) else np.array(scores, dtype=np.float64)
     write_artefact(tmp_path / "broken", "detector", arrays | {"held_out": array}, fields)
     with pytest.raises(LsnError, match=f"is damaged: ValueError held-out scores .*{why}"):
+        load_detector(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"class_kept": np.array([24, 15])}, "do not add up"),
+        ({"class_kept": np.array([41, -1])}, "do not add up"),
+        ({"class_counts": np.array([24, 15])}, "do not add up"),
+        ({"class_kept": np.array([40])}, "of shapes"),
+        ({"class_counts": np.array([24.0, 16.0])}, "of shapes"),
+        ({"class_kept": np.array([16, 24])}, "not finite and ascending"),
+        ({"class_scores": np.zeros(40, np.float32)}, "of type float32"),
+    ],
+)
+def test_held_out_scores_by_class_that_cannot_be_are_damage(tmp_path: Path, changed, why: str) -> None:
+    arrays, fields = read_artefact(GOLDEN, "detector", "")
+    if "class_kept" in changed and why == "not finite and ascending":
+        changed = changed | {"class_counts": changed["class_kept"]}
+    write_artefact(tmp_path / "broken", "detector", arrays | changed, fields)
+    with pytest.raises(LsnError, match=f"is damaged: ValueError held-out scores .*{why}"):
+        load_detector(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("name", ["held_out", "class_kept", "class_counts"])
+def test_held_out_scores_by_class_without_the_others_are_damage(tmp_path: Path, name: str) -> None:
+    arrays, fields = read_artefact(GOLDEN, "detector", "")
+    del arrays[name]
+    write_artefact(tmp_path / "broken", "detector", arrays, fields)
+    with pytest.raises(LsnError, match="is damaged"):
         load_detector(tmp_path / "broken")
 
 

@@ -102,3 +102,26 @@ def test_what_cannot_be_meant_is_refused(lsn, place, monkeypatch, words, code, m
     assert (done.code, done.out) == (code, ""), done.err
     assert message in " ".join(done.err.split())
     assert sorted(place.iterdir()) == before
+
+
+def test_another_rule_can_decide(lsn, place, tmp_path) -> None:
+    usual = ("--work", place / "work", "--device", "cpu")
+    words = ("report", place / "images", *usual, "--max-failure-rate", "0.5")
+    scored = ("score", place / "images", *usual, "--max-failure-rate", "0.5", "--format", "json")
+    page = tmp_path / "lsn-report.html"
+    for option in (("--target-tpr", "0.6"), ("--false-alarms", "0.4")):
+        assert lsn(*words, *option).code == 0
+        data = data_of(page)
+        table = [row for row in json.loads(lsn(*scored, *option).out) if row["error"] is None]
+        if option[0] == "--target-tpr":
+            assert {row["threshold"] for row in table} == {data["gamma"]}
+            assert data["target"] == 0.6
+        else:
+            assert "Benjamini-Hochberg: at most 40%" in dict(data["facts"])["Threshold γ"]
+            assert any("Benjamini-Hochberg" in note for note in data["notes"])
+            assert data["sameRows"] is False
+    alone = lsn("report", *usual, "--false-alarms", "0.1")
+    assert alone.code == 2
+    assert "--false-alarms is about images of unknown truth" in alone.err
+    both = lsn(*words, "--false-alarms", "0.1", "--target-tpr", "0.9")
+    assert "two rules for one verdict" in " ".join(both.err.split())

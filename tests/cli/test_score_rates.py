@@ -64,7 +64,7 @@ def test_too_few_held_out_images_are_said(score) -> None:
     said = " ".join(done.err.split())
     assert "With 40 held-out images no p-value is below 1/41, so nothing can be flagged at 0.01" in said
     assert "takes 99 held-out images or more, and to flag a single one of 30 images 2,999." in said
-    assert "Calibrate on more ID images: lsn calibrate ./good-images" in said
+    assert "Calibrate on more ID images of your own: lsn calibrate ./good-images" in said
 
 
 def test_another_target_judges_as_a_new_calibration_would(score, lsn, tmp_path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from workspace_samples import CLASSES, clusters, workspace
 
 from lsncli.artefacts.detector import load_detector
-from lsncli.detection.calibrate import known_rows, make_detector, threshold_of
+from lsncli.detection.calibrate import known_rows, make_detector
 from lsncli.errors import FingerprintMismatch, LsnError
 from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
@@ -15,7 +15,7 @@ from lsncli.scores import load_score
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split, write_text
-from lsncli.threshold import calibrate
+from lsncli.threshold import calibrate, threshold_of
 from lsncli.types import Fingerprint, unit
 
 

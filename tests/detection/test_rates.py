@@ -7,11 +7,10 @@ import pytest
 
 from lsncli.artefacts.detector import ImageStatistics, SavedDetector
 from lsncli.artefacts.prompts import HeadSource
-from lsncli.detection.calibrate import threshold_of
 from lsncli.detection.detect import Verdict
 from lsncli.detection.rates import FalseAlarms, held_out_scores, retargeted
 from lsncli.errors import UsageError
-from lsncli.threshold import Threshold, kept_scores, p_values, uncalibrated
+from lsncli.threshold import Threshold, kept_scores, p_values, threshold_of, uncalibrated
 from lsncli.types import Fingerprint
 
 MODEL = Fingerprint("m", "", "0" * 64, 2, 64, "bicubic", "squash", (0.0,) * 3, (1.0,) * 3, "fp32", 100.0)

@@ -90,6 +90,7 @@ def sample(
     every = (first, *others)
     return Report(
         detector=detector(),
+        gamma=detector().threshold.gamma,
         sets=every,
         calibration=judged(200, 0.7, seed=9),
         same_rows=True,

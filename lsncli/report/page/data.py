@@ -35,13 +35,13 @@ def page_data(report: "Report") -> dict[str, Any]:
     scores = [scored.judged.scores for scored in report.sets if len(scored.judged)]
     held_out = [report.calibration.scores] if report.calibration is not None else []
     # The axis includes held-out images and gamma, however far from the images.
-    edges = edges_of([*scores, *held_out, np.array([threshold.gamma])])
+    edges = edges_of([*scores, *held_out, np.array([report.gamma])])
     failures = [(at, failure) for at, scored in enumerate(report.sets) for failure in scored.failures]
     return {
         "detector": printable(report.detector.label),
         "model": printable(report.detector.fingerprint.model),
         "method": printable(_method(report)),
-        "gamma": threshold.gamma,
+        "gamma": report.gamma,
         "target": threshold.target_tpr,
         "heldOut": threshold.n,
         "keeps": [threshold.tpr_low, threshold.tpr_high],
