@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lsncli.errors import LsnError
 from lsncli.metrics import auroc, checked_scores
-from lsncli.types import FloatArray, Labels
+from lsncli.types import UNLABELLED, Float64Array, FloatArray, Labels
 
 BINS = 15
 """Bins of the calibration error, as Guo et al. have."""
@@ -34,6 +34,22 @@ class OpenSetMetrics:
     """Over labelled ID rows and the OOD rows, each of which counts as an error."""
     ece: float
     n_labelled: int
+
+
+def oscr(id_scores: FloatArray, correct: Flags, ood_scores: FloatArray) -> tuple[Float64Array, Float64Array]:
+    """Return the OSCR curve of ``auoscr``: FPR and CCR at each distinct score, from the highest, and (0, 0).
+
+    Raises LsnError as ``auoscr``.
+    """
+    inside, outside = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
+    thresholds = np.unique(np.concatenate([inside, outside]))[::-1]
+
+    def kept(scores: Float64Array) -> Float64Array:
+        below = np.searchsorted(np.sort(scores), thresholds, side="left")
+        return np.concatenate([[0.0], len(scores) - below])
+
+    right = inside[_flags(correct, len(inside))]
+    return kept(outside) / len(outside), kept(right) / len(inside)
 
 
 def auoscr(id_scores: FloatArray, correct: Flags, ood_scores: FloatArray) -> float:
@@ -121,7 +137,7 @@ def open_set_metrics(
     ``labels`` (N,) are -1 for unlabelled rows; ``predictions`` and ``confidences`` are of all ID rows;
     without confidences ECE is NaN.
     """
-    labelled = labels >= 0
+    labelled = labels != UNLABELLED
     if not labelled.any():
         nan = float("nan")
         return OpenSetMetrics(nan, nan, nan, nan, 0)

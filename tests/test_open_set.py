@@ -11,7 +11,7 @@ from sklearn.metrics import auc
 
 from lsncli.errors import LsnError
 from lsncli.metrics import auroc
-from lsncli.open_set import OpenSetMetrics, auoscr, aurc, ece, open_set_metrics
+from lsncli.open_set import OpenSetMetrics, auoscr, aurc, ece, open_set_metrics, oscr
 
 CLOSE = 1e-12
 
@@ -23,14 +23,14 @@ def arrays(rows):
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
-def naive_auoscr(id_scores, correct, ood_scores):
-    """The curve of Dhamija et al., threshold by threshold, and the area under straight lines."""
+def naive_oscr(id_scores, correct, ood_scores):
+    """The curve of Dhamija et al., threshold by threshold."""
     points = [(0.0, 0.0)]
     for threshold in sorted({*id_scores.tolist(), *ood_scores.tolist()}, reverse=True):
         kept = [score >= threshold and right for score, right in zip(id_scores, correct, strict=True)]
         accepted = [score >= threshold for score in ood_scores]
         points.append((sum(accepted) / len(accepted), sum(kept) / len(kept)))
-    return auc(*zip(*points, strict=True))
+    return points
 
 
 def naive_aurc(scores, wrong):
@@ -57,10 +57,12 @@ def naive_ece(confidences, correct, bins):
 
 
 @given(tied, outside)
-def test_auoscr_is_the_area_under_the_curve_of_its_definition(rows, ood_scores):
+def test_auoscr_is_the_area_under_the_curve_of_the_definition(rows, ood_scores):
     id_scores, correct = arrays(rows)
-    expected = naive_auoscr(id_scores, correct, ood_scores)
-    assert auoscr(id_scores, correct, ood_scores) == pytest.approx(expected, abs=CLOSE)
+    points = naive_oscr(id_scores, correct, ood_scores)
+    fpr, ccr = oscr(id_scores, correct, ood_scores)
+    np.testing.assert_allclose(np.stack([fpr, ccr], axis=1), points, atol=CLOSE)
+    assert auoscr(id_scores, correct, ood_scores) == pytest.approx(auc(fpr, ccr), abs=CLOSE)
 
 
 @given(tied, outside)

@@ -102,9 +102,7 @@ def evaluate(
     ] = None,
     plots: Annotated[
         Path | None,
-        typer.Option(
-            help="Draw score histograms and ROC curves of each method, and their ranks, into a folder."
-        ),
+        typer.Option(help="Draw histograms, ROC and OSCR curves of each method, and ranks, into a folder."),
     ] = None,
     cache: Annotated[
         bool,

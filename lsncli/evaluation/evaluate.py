@@ -9,6 +9,7 @@ from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsncli.artefacts.detector import SavedDetector
 from lsncli.console import ProgressCallback, silent
@@ -130,6 +131,10 @@ class Evaluation:
     failed: tuple[Failed, ...]
     methods: tuple[PreparedMethod, ...]
     id_split: str
+    labelled: NDArray[np.bool_]
+    """Which ID rows (N,) have labels."""
+    correct: tuple[NDArray[np.bool_], ...]
+    """Of each method, which ID rows (N,) have the label that it predicts."""
 
     def best(self) -> PreparedMethod | None:
         """Return the method with the best average AUROC that a detector can have; None without one."""
@@ -292,17 +297,28 @@ def evaluate(
     methods = list(plan.methods)
     for split in (plan.id_split, *plan.ood_splits):
         methods = score_split(methods, split, failed, progress, classify=split is plan.id_split)
-    results = [_results(method, plan.id_split, plan.ood_splits, groups) for method in methods]
-    return Evaluation(tuple(chain(*results)), tuple(failed), tuple(methods), plan.id_split.name)
+    name, labels = plan.id_split.name, [labels_as(plan.id_split, method.source.classes) for method in methods]
+    results = [
+        _results(method, name, own, plan.ood_splits, groups)
+        for method, own in zip(methods, labels, strict=True)
+    ]
+    correct = [own == method.predictions[name] for method, own in zip(methods, labels, strict=True)]
+    return Evaluation(
+        results=tuple(chain(*results)),
+        failed=tuple(failed),
+        methods=tuple(methods),
+        id_split=name,
+        labelled=plan.id_split.labels != UNLABELLED,
+        correct=tuple(correct),
+    )
 
 
 def _results(
-    prepared: PreparedMethod, id_split: Split, ood_splits: Sequence[Split], groups: Groups
+    prepared: PreparedMethod, id_split: str, labels: Labels, ood_splits: Sequence[Split], groups: Groups
 ) -> list[MethodResult]:
-    inside = prepared.scores[id_split.name]
-    labels, predictions = labels_as(id_split, prepared.source.classes), prepared.predictions[id_split.name]
+    inside, predictions = prepared.scores[id_split], prepared.predictions[id_split]
     softmax = prepared.method.head not in NO_SOFTMAX
-    confidences = prepared.confidences[id_split.name] if softmax else None
+    confidences = prepared.confidences[id_split] if softmax else None
     results = [
         MethodResult(
             prepared.method,

@@ -1,15 +1,17 @@
-"""Figures of an evaluation: score histograms with the threshold of FPR95, and ROC curves, of each method."""
+"""Figures of an evaluation: histograms of scores with the threshold of FPR95, ROC and OSCR curves."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lsncli.console import ProgressCallback, brief, silent
 from lsncli.metrics import auroc, counts, summary, threshold_id_positive
+from lsncli.open_set import oscr
 from lsncli.report import plots
 from lsncli.report.rank_plot import can_rank, draw_ranks
 from lsncli.types import Float64Array
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 BINS = 60
 TAIL = 0.001
 """Fraction of the scores on each side beyond the edges; the outermost bins include them."""
+
+NO_CURVES: Mapping[str, tuple[Float64Array, Float64Array]] = MappingProxyType({})
 
 RANKS = "ranks"
 """The file name of the figure of ranks."""
@@ -82,23 +86,26 @@ def draw_evaluation(
     files in the order of the methods, that of the ranks last; ``progress`` counts methods. Raises LsnError if
     a file cannot be written.
     """
-    names = [RANKS]  # no method takes this name
-    for result in evaluation.methods:
+    names, labelled = [RANKS], evaluation.labelled  # no method takes the name of the ranks
+    for result, correct in zip(evaluation.methods, evaluation.correct, strict=True):
         names.append(plots.unique_stem(str(result.method), names))
         title = f"{_title(result.resolved.label, str(result.method))}, ID: {evaluation.id_split}"
         outside = {split: result.scores[split] for split in ood_splits}
-        draw_scores(
-            folder, names[-1], title, evaluation.id_split, result.scores[evaluation.id_split], outside
+        inside = result.scores[evaluation.id_split]
+        classified = (
+            {split: oscr(inside[labelled], correct[labelled], scores) for split, scores in outside.items()}
+            if labelled.any()
+            else {}
         )
+        draw_scores(folder, names[-1], title, evaluation.id_split, inside, outside, classified)
         progress(1, str(result.method))
     files = [folder / f"{name}.png" for name in names[1:]]
     methods = evaluation.methods
     if can_rank(len(methods), len(ood_splits)):
-        inside = [each.scores[evaluation.id_split] for each in methods]
         aurocs = np.array(
             [
-                [auroc(own, each.scores[split]) for split in ood_splits]
-                for own, each in zip(inside, methods, strict=True)
+                [auroc(each.scores[evaluation.id_split], each.scores[split]) for split in ood_splits]
+                for each in methods
             ]
         )
         labels = _told_apart(methods)
@@ -124,19 +131,33 @@ def draw_scores(
     id_name: str,
     inside: Float64Array,
     outside: Mapping[str, Float64Array],
+    classified: Mapping[str, tuple[Float64Array, Float64Array]] = NO_CURVES,
 ) -> Path:
     """Draw the scores of one method, higher = more ID: ``inside`` against those of every OOD set.
 
-    Writes NAME.png, which is returned, NAME.svg, NAME-histogram.csv and NAME-roc.csv. Raises LsnError if a
+    ``classified`` are OSCR curves by OOD set, FPR and CCR, drawn as thin lines. Writes NAME.png, which is
+    returned, NAME.svg, NAME-histogram.csv, NAME-roc.csv and, with curves, NAME-oscr.csv. Raises LsnError if a
     file cannot be written.
     """
     edges = edges_of([inside, *outside.values()])
     curves_by_split = {split: curves(inside, scores, edges) for split, scores in outside.items()}
     with plots.drawing():
-        figure = _figure(title, curves_by_split)
+        figure = _figure(title, curves_by_split, classified)
         plots.save(figure, folder / f"{name}.png", folder / f"{name}.svg")
     _write_numbers(folder, name, id_name, curves_by_split)
+    if classified:
+        rows = [
+            [id_name, split, *pair]
+            for split, curve in classified.items()
+            for pair in zip(*(side.tolist() for side in _thinned(curve)), strict=True)
+        ]
+        plots.save_numbers(folder / f"{name}-oscr.csv", ("id", "ood", "fpr", "ccr"), rows)
     return folder / f"{name}.png"
+
+
+def _thinned(curve: tuple[Float64Array, Float64Array]) -> tuple[Float64Array, Float64Array]:
+    steps = np.unique(np.linspace(0, len(curve[0]) - 1, POINTS).astype(int))
+    return curve[0][steps], curve[1][steps]
 
 
 def _title(label: str, method: str) -> str:
@@ -148,7 +169,11 @@ def _fractions(scores: Float64Array, edges: Float64Array) -> Float64Array:
     return numbers / len(scores)
 
 
-def _figure(title: str, curves_by_split: Mapping[str, Curves]) -> Any:
+def _figure(
+    title: str,
+    curves_by_split: Mapping[str, Curves],
+    classified: Mapping[str, tuple[Float64Array, Float64Array]] = NO_CURVES,
+) -> Any:
     """Return histograms on the left, an OOD split per panel on one scale, and all ROC curves on the right."""
     figure: Any = plots.figure(10.0, max(3.8, 0.9 + 1.45 * len(curves_by_split)))
     left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
@@ -164,12 +189,19 @@ def _figure(title: str, curves_by_split: Mapping[str, Curves]) -> Any:
             linestyle=plots.DASHES[at % len(plots.DASHES)],
             label=f"{plots.label(split, 24)}: AUROC {curve.auroc:.1%}",
         )
+        if split in classified:
+            axes.plot(
+                *_thinned(classified[split]),
+                color=plots.CYCLE[at % len(plots.CYCLE)],
+                linestyle=plots.DASHES[at % len(plots.DASHES)],
+                linewidth=0.7,
+            )
     panels[-1].set_xlabel("Score (higher = more ID)")
     axes.plot([0, 1], [0, 1], color=plots.GREY, linewidth=0.6, zorder=0)
     axes.axhline(0.95, color=plots.GREY, linewidth=0.6, linestyle=":", zorder=0)
     axes.set(
         xlabel="OOD images accepted (FPR)",
-        ylabel="ID images kept (TPR)",
+        ylabel="ID images kept (TPR)" + ("; thin: and classified right (CCR)" if classified else ""),
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
         aspect="equal",

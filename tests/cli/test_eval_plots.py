@@ -1,8 +1,11 @@
 """``lsn eval --plots``: a figure and its numbers a method."""
 
 import csv
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_samples import imported_workspace
 
@@ -16,11 +19,36 @@ def test_every_method_gets_its_figure_and_numbers(lsn, tmp_path) -> None:
     done = lsn("eval", "--work", work, "--method", "mcm", "--method", "knn,k=3", "--plots", "figures")
     assert done.code == 0, done.err
     assert "Wrote 2 figures" in done.err
-    ends = (".png", ".svg", "-histogram.csv", "-roc.csv")
+    ends = (".png", ".svg", "-histogram.csv", "-roc.csv", "-oscr.csv")
     wanted = {name + end for name in ("mcm", "knn-k=3") for end in ends}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == wanted
     assert (tmp_path / "figures" / "mcm.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "figures" / "mcm.svg").read_text()
+
+
+def area(path: Path, rate: str) -> float:
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    return float(np.trapezoid([float(row[rate]) for row in rows], [float(row["fpr"]) for row in rows]))
+
+
+def test_the_curves_hold_the_areas_of_the_table(lsn, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
+    work = imported_workspace(tmp_path / "work")
+    store, test = work / "features.h5", read_split(work / "features.h5", "test")
+    for labelled in (40, 25, 0):
+        labels = np.where(np.arange(40) < labelled, test.labels, -1).astype(np.int32)
+        labels[:5] = np.where(labels[:5] < 0, -1, 1 - labels[:5])  # wrong
+        write_split(store, replace(test, labels=labels), read_fingerprint(store), replace=True)
+        folder = tmp_path / f"figures-{labelled}"
+        done = lsn("eval", "--work", work, "--method", "mcm", "--plots", folder, "--format", "json")
+        (row,) = json.loads(done.out)
+        assert area(folder / "mcm-roc.csv", "tpr") == pytest.approx(row["auroc"], abs=1e-9)
+        if labelled:
+            assert 0 < row["auoscr"] < row["id_accuracy"] < 1
+            assert area(folder / "mcm-oscr.csv", "ccr") == pytest.approx(row["auoscr"], abs=1e-9)
+        assert ("classified right" in (folder / "mcm.svg").read_text()) == (labelled > 0)
+        assert (folder / "mcm-oscr.csv").exists() == (labelled > 0)
 
 
 def test_without_matplotlib_nothing_is_computed(lsn, monkeypatch, tmp_path) -> None:
