@@ -28,7 +28,7 @@ LEVELS = (
     "methods",
     "detection",
     "training explanation",
-    "evaluation",
+    "evaluation selection",
     "report",
     "bench api",
     "cli __main__",

@@ -19,9 +19,10 @@ from lsncli.console import ProgressCallback, silent
 from lsncli.errors import LsnError
 from lsncli.evaluation.evaluate import AVERAGE, Evaluation, EvaluationPlan, evaluate
 from lsncli.intervals import METRICS
+from lsncli.methods.bound_text import RecentCosines
 from lsncli.methods.cache import Cache
 from lsncli.methods.candidates import TOP, WordFeatures, propose
-from lsncli.methods.heads import Heads, LoadBackbone, RecentCosines
+from lsncli.methods.heads import Heads, LoadBackbone
 from lsncli.methods.inputs import NO_IMAGES
 from lsncli.methods.prepared import prepare_method
 from lsncli.methods.scoring import load_cached_scores

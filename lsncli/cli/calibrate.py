@@ -16,6 +16,7 @@ from lsncli.cli.describe_detector import (
     describe_threshold,
 )
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
+from lsncli.cli.select import compare, conclusion, describe_failures, learned_choice
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import brief, printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from lsncli.artefacts.detector import SavedDetector
     from lsncli.backbones import Backbone
     from lsncli.detection.calibrate import Recalibrated
+    from lsncli.methods.spec import Method
 
+AUTO = "auto"
+"""The --method that `lsn select` chooses."""
 COLUMNS = [
     Column("method", "Method"),
     Column("head", "Head"),
@@ -54,7 +58,9 @@ class CalibrateOptions:
     method: Annotated[
         str | None,
         typer.Option(
-            help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10.", show_default="lsn"
+            help="SCORE[:HEAD][,SETTING=VALUE...], such as mcm, mcm:positive or knn,k=10; 'auto' chooses as "
+            "`lsn select` does.",
+            show_default="lsn",
         ),
     ] = None
     split: Annotated[
@@ -166,9 +172,8 @@ def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "Sa
     check_exists(workspace.features)
     from lsncli.detection.calibrate import make_detector
     from lsncli.device import pick_device
-    from lsncli.methods.spec import parse_method
 
-    method = parse_method(arguments.method or "lsn")
+    method = _method(workspace, arguments)
     with progress_bar("held-out images", None, quiet=arguments.quiet) as progress:
         return make_detector(
             workspace,
@@ -183,6 +188,24 @@ def _calibrate_on_rows(workspace: Workspace, arguments: CalibrateOptions) -> "Sa
             progress=progress,
             remark=remarks(arguments.quiet),
         )
+
+
+def _method(workspace: Workspace, arguments: CalibrateOptions) -> "Method":
+    """Return the method to calibrate; with --method auto the one that a selection chooses."""
+    from lsncli.methods.spec import parse_method
+
+    if arguments.method != AUTO:
+        return parse_method(arguments.method or "lsn")
+    selection = compare(
+        workspace,
+        split=arguments.split or "train",
+        pretrained=arguments.pretrained,
+        device=arguments.device,
+        quiet=arguments.quiet,
+    )
+    describe_failures(selection)
+    say(conclusion(selection.choice), quiet=arguments.quiet)
+    return learned_choice(workspace, selection, arguments.pretrained, arguments.device, arguments.quiet)
 
 
 def _detector(workspace: Workspace, arguments: CalibrateOptions) -> "tuple[SavedDetector, Backbone]":

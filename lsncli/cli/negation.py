@@ -102,12 +102,13 @@ def understands_not(arguments: NegationOptions) -> None:
     from lsncli.backbones import with_text
     from lsncli.evaluation import negation as use
     from lsncli.report import negation_plot
+    from lsncli.report.plots import check_picture
 
     options.set_timeouts(arguments.timeout, arguments.image_timeout)
     if arguments.each and arguments.plot is not None:
         raise UsageError("--each and --plot: expected one of them, found both.")
     if arguments.plot is not None:
-        negation_plot.check_target(arguments.plot)
+        check_picture(arguments.plot)
     if (arguments.path_column or arguments.label_column) and not arguments.sources:
         raise UsageError("--path-column and --label-column are for SOURCE, and none was named.")
     workspace = Workspace(arguments.work)

@@ -3,29 +3,28 @@
 Prompts that do not depend on the image are text features. CoCoOp prompts are bound to the text tower.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lsncli.artefacts.heads import COMMANDS, LearnedHead, load_head
-from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText, HeldOut, LearnedPrompts, load_prompts
+from lsncli.artefacts.prompts import HeadSource, HeadText, HeldOut, LearnedPrompts, load_prompts
 from lsncli.backbones import Backbone, load_again, loader_of, with_text
 from lsncli.backbones.text import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
+from lsncli.methods.bound_text import RecentCosines, bind_text
 from lsncli.methods.cache import NO_CACHE, Cache, digest
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.text_recipes import RECIPES, TEMPLATE
 from lsncli.methods.word_features import encode
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.cocoop import conditional_cosines
-from lsncli.prompts.layout import TextTower, context_layout
+from lsncli.prompts.layout import TextTower
 from lsncli.prompts.settings import Kind
 from lsncli.prompts.text_features import text_features
-from lsncli.scores.common import check_features, labelled_chunks
+from lsncli.scores.common import labelled_chunks
 from lsncli.store.reader import read_fingerprint, read_text
 from lsncli.types import UNLABELLED, CosineFunction, Fingerprint, Float64Array, FloatArray, Head, Rows, unit
 
@@ -48,85 +47,6 @@ def build_head(source: HeadSource, bind: Callable[[HeadText, bool], Float64Array
     """
     negative = None if source.negative is None else bind(source.negative, False)
     return Head(source.classes, bind(source.weights, True), source.scale, negative, source.bias)
-
-
-class RecentCosines:
-    """The latest cosines with CoCoOp prompts, by what they were computed from, for heads that are made anew.
-
-    Up to ``size`` bytes.
-    """
-
-    def __init__(self, size: int = 1 << 26) -> None:
-        self._left = size
-        self._found: dict[str, Float64Array] = {}
-
-    def get(self, key: str, compute: Callable[[], Float64Array]) -> Float64Array:
-        """Return the cosines of ``key``, computed if they are not kept. Read-only."""
-        cosines = self._found.pop(key, None)
-        if cosines is None:
-            cosines = compute()
-            cosines.flags.writeable = False
-            self._left -= cosines.nbytes
-        self._found[key] = cosines  # the latest is the last
-        while self._left < 0:
-            self._left += self._found.pop(next(iter(self._found))).nbytes
-        return cosines
-
-
-def bind_text(
-    text: HeadText,
-    classes: tuple[str, ...],
-    tower: Callable[[], TextTower],
-    *,
-    ensemble: bool,
-    model: str = "",
-    recent: RecentCosines | None = None,
-) -> Float64Array | CosineFunction:
-    """Return text features as they are, and CoCoOp prompts as a function from features to cosines.
-
-    The function caches its last result: several methods on the same rows, and the prediction of their
-    classes, take one text pass per image. With ``recent`` and the digest of the ``model``, so do heads that
-    are made anew for the same prompts.
-    """
-    if not isinstance(text, Conditional):
-        return text
-    settings, frozen = text.settings, tower()
-    layout = context_layout(
-        frozen.vocabulary,
-        classes,
-        text.contexts.shape[-2],
-        position=settings["position"],
-        names=settings["names"],
-        specific=text.contexts.ndim == 4,
-    )
-    meta = {name: torch.from_numpy(array) for name, array in text.meta.items()}
-    compute = conditional_cosines(frozen, torch.from_numpy(text.contexts), meta, layout, ensemble=ensemble)
-    if recent is None:
-        cosines = compute
-    else:
-        where = model, frozen.path, str(frozen.device), classes, ensemble
-        key = digest("cosines", where, text.contexts, text.meta, settings)
-
-        def cosines(features: FloatArray) -> Float64Array:
-            return recent.get(digest(key, features), lambda: compute(features))
-
-    return _CachedCosines(cosines, text.meta["hidden.weight"].shape[-1])
-
-
-class _CachedCosines:
-    """Cosines of checked features (N, ``dim``), computed once for the same array in succession."""
-
-    def __init__(self, compute: CosineFunction, dim: int) -> None:
-        self._compute, self._dim = compute, dim
-        self._last: tuple[FloatArray, Float64Array] | None = None
-
-    def __call__(self, features: FloatArray) -> Float64Array:
-        if self._last is None or self._last[0] is not features:
-            check_features(features, self._dim)
-            cosines = self._compute(features)
-            cosines.flags.writeable = False
-            self._last = features, cosines
-        return self._last[1]
 
 
 TEXT_HEADS = ("hand", "ensemble", "positive", *RECIPES)
@@ -156,6 +76,12 @@ class Heads:
     """Cosines with CoCoOp prompts that other heads have computed."""
     remark: Callable[[str], None] = lambda text: None
     """Called with a sentence about what takes long."""
+    whole: "Heads | None" = None
+    """Heads of more classes, whose text features these take instead of encoding their own."""
+    banned: tuple[str, ...] = ()
+    """Names that no vocabulary of words may hold, besides the classes."""
+    prompts: Mapping[Kind, LearnedPrompts] | None = None
+    """Learned prompts in place of the workspace's."""
 
     def head(self, name: str, *, negatives: bool) -> Head:
         """Return a head of ``HEADS``; ``negatives`` adds its own negative prompts, or else the learned ones.
@@ -176,12 +102,8 @@ class Heads:
             return HeadSource(learned.classes, learned.scale, learned.weights, learned.negative, learned.bias)
         if name == "positive":
             classes, weights = self.positive.classes, self._positive_text
-        elif name == MEANS:
-            classes, weights = self.classes, self.means
-        elif name in RECIPES:
-            classes, weights = self.classes, self._recipe(name)
         else:
-            classes, weights = self.classes, self._hand if name == "hand" else self._ensemble
+            classes, weights = self.classes, self.means if name == MEANS else self.text(name)
         if not negatives:
             return HeadSource(classes, self.fingerprint.logit_scale, weights, None)
         if self.negative.classes != classes:
@@ -192,6 +114,14 @@ class Heads:
                 "Name the split that the prompts were trained on, or run `lsn train-neg` again.",
             )
         return HeadSource(classes, self.fingerprint.logit_scale, weights, self._negative_text)
+
+    def text(self, name: str) -> Float64Array:
+        """Return the unit text features (C, D) of hand-written prompts: "hand", "ensemble" or a recipe."""
+        if self.whole is not None:
+            return self.whole.text(name)[[self.whole.classes.index(each) for each in self.classes]]
+        if name in RECIPES:
+            return self._recipe(name)
+        return self._hand if name == "hand" else self._ensemble
 
     def learned_from(self, name: str, *, negatives: bool) -> set[str]:
         """Return the splits that the prompts or the head ``name`` learned from. Raises as ``source`` does."""
@@ -237,12 +167,15 @@ class Heads:
     @cached_property
     def positive(self) -> LearnedPrompts:
         """The learned positive prompts. Raises as ``load_checked`` does."""
-        return load_checked(self.work, "positive")
+        return self._learned_prompts("positive")
 
     @cached_property
     def negative(self) -> LearnedPrompts:
         """The learned negative prompts. Raises as ``load_checked`` does."""
-        return load_checked(self.work, "negative")
+        return self._learned_prompts("negative")
+
+    def _learned_prompts(self, kind: Kind) -> LearnedPrompts:
+        return load_checked(self.work, kind) if self.prompts is None else self.prompts[kind]
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

@@ -288,7 +288,7 @@ class VocabularyInput:
 
     def key(self, split: Split) -> str:
         """Return the digest of the words and of the model that encodes them; the classes decide which."""
-        known = self.heads.fingerprint.digest, list(self.choice.pool().words)
+        known = self.heads.fingerprint.digest, list(self.choice.pool().words), list(self.heads.banned)
         rows = self.heads.rows if self.score.mine == "images" else None
         trained = None if rows is None else digest(rows.content, rows.labels)
         return digest("other words", *known, trained, code_with("vocabulary", self.heads))
@@ -306,7 +306,8 @@ class VocabularyInput:
             return means[[self.heads.classes.index(name) for name in head.classes]]
 
         progress = announcing_words(self.choice, self.heads.fingerprint.model, self.heads.remark)
-        return vocabulary_arrays(select_words(self.choice, head.classes, encoder, images, progress))
+        words = select_words(self.choice, head.classes, encoder, images, progress, banned=self.heads.banned)
+        return vocabulary_arrays(words)
 
     @property
     def choice(self) -> WordChoice:

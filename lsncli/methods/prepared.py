@@ -14,8 +14,9 @@ from pathlib import Path
 from lsncli.artefacts.prompts import Conditional, HeadSource, HeadText
 from lsncli.backbones import Backbone
 from lsncli.memory import InParts
+from lsncli.methods.bound_text import bind_text
 from lsncli.methods.cache import Cache, digest
-from lsncli.methods.heads import Heads, bind_text
+from lsncli.methods.heads import Heads
 from lsncli.methods.holdout import rows_for
 from lsncli.methods.inputs import ExtraInput, ImageAccess, inputs_for
 from lsncli.methods.source_digest import code_of

@@ -163,3 +163,8 @@ def _singular(word: str) -> str:
         if word.endswith(end) and len(word) > len(end) + 1:
             return word.removesuffix(end) + singular
     return word.removesuffix("s") if word.endswith("s") and not word.endswith("ss") else word
+
+
+def stems_of(name: str) -> set[str]:
+    """Return the words of a name, in lower case and without a plural's s."""
+    return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}

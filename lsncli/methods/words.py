@@ -27,6 +27,7 @@ from lsncli.methods.word_selection import (
     farther_from_images,
     farthest,
     quantile_similarity,
+    stems_of,
     without_classes,
 )
 from lsncli.scores.common import VOCABULARY
@@ -128,22 +129,27 @@ def select_words(
     encoder: WordEncoder,
     images: Callable[[], FloatArray] | None = None,
     progress: ProgressCallback = silent,
+    *,
+    banned: Sequence[str] = (),
 ) -> Words:
     """Return the words of ``choice`` for ``classes``; equal inputs give equal words.
+
+    Words that spell one of the ``banned`` names are dropped like those that spell a class.
 
     ``images`` returns the unit means (C, D) of the images of each class, for the rule "images". ``progress``
     counts words that are encoded. Raises UsageError if no word is left, and for that rule without images.
     """
     pool, recipe = choice.pool(), _recipe(choice.recipe)
     own = encoder.encode(choice.class_texts(classes))
+    names = (*classes, *banned)
     kept = without_classes(
         pool.words,
-        classes,
+        names,
         keep_proper=choice.drop not in ("proper", "both"),
         keep_kinds=choice.drop not in ("kinds", "both"),
     )
     if choice.name == IMAGENET and choice.mine == "names":
-        return _imagenet_names(pool, kept, classes, own, encoder, progress)
+        return _imagenet_names(pool, kept, names, own, encoder, progress)
     features = encoder(recipe.texts(pool), progress)
     adjectives = int(np.searchsorted(kept.rows, pool.adjectives))
     rows = kept.rows
@@ -187,32 +193,25 @@ def vocabulary_arrays(words: Words) -> LearnedArrays:
 def _imagenet_names(
     pool: WordPool,
     kept: Filtered,
-    classes: Sequence[str],
+    avoided: Sequence[str],
     own: NDArray[np.float32],
     encoder: WordEncoder,
     progress: ProgressCallback,
 ) -> Words:
-    """Choose ImageNet's class names that are not near ``classes``.
+    """Choose ImageNet's class names that are not near the classes, whose text features are ``own``.
 
-    Names that share a word with a class, in upper or lower case, are dropped, and of the rest the quarter
-    whose text features are nearest to a class.
+    Names that share a word with one of ``avoided``, in upper or lower case, are dropped, and of the rest the
+    quarter whose text features are nearest to a class.
     """
-    names = [pool.words[row] for row in kept.rows]
-    stems = {word for name in classes for word in _stems(name)}
-    free = [name for name in names if stems.isdisjoint(_stems(name))]
-    features = encoder.encode([[TEMPLATE.format(name)] for name in free])
-    progress(len(free))
+    stems = {word for name in avoided for word in stems_of(name)}
+    free = [row for row in kept.rows if stems.isdisjoint(stems_of(pool.words[row]))]
+    features = encoder([[TEMPLATE.format(name)] for name in pool.words], progress)[free]
     nearest = (features @ own.T).max(axis=1)
     rows = np.sort(np.argsort(nearest, kind="stable")[: max(1, round(FAR_SHARE * len(free)))])
-    dropped = tuple(name for name in names if name not in set(free))
+    dropped = tuple(pool.words[row] for row in np.setdiff1d(kept.rows, free))
     reasons = kept.dropped | {"shares a word": dropped}
-    return Words(tuple(free[row] for row in rows), features[rows], own, len(pool.words), reasons)
+    return Words(tuple(pool.words[free[row]] for row in rows), features[rows], own, len(pool.words), reasons)
 
 
 def _recipe(name: str) -> Recipe:
     return RECIPES[name] if name in RECIPES else Recipe((TEMPLATE,), (TEMPLATE,))
-
-
-def _stems(name: str) -> set[str]:
-    """Return the words of a name, in lower case and without a plural's s."""
-    return {word.removesuffix("s") for word in name.casefold().replace("-", " ").split()}

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsncli.errors import UsageError
 from lsncli.report import plots
 
 if TYPE_CHECKING:
@@ -15,15 +14,6 @@ if TYPE_CHECKING:
 
 NAMED = 50
 """With more classes than this, bars have no names and form one area."""
-
-PICTURES = (".png", ".svg")
-
-
-def check_target(path: Path) -> None:
-    """Raise UsageError for a file that is no picture, Unavailable without matplotlib."""
-    if path.suffix.lower() not in PICTURES:
-        raise UsageError(f"--plot {path}: expected a file named *.png or *.svg.")
-    plots.check_available("--plot")
 
 
 def plot(path: Path, choices: "ChoiceCounts", yes: str, no: str) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsncli.console import printable
-from lsncli.errors import LsnError, Unavailable
+from lsncli.errors import LsnError, Unavailable, UsageError
 from lsncli.files import open_atomic, open_atomic_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
 CYCLE = (ORANGE, BLUE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The colours of Okabe and Ito, for colour-blind readers; lines also differ in their dashes."""
+PICTURES = (".png", ".svg")
 DASHES = ("-", "--", "-.", ":")
 
 SETTINGS = {
@@ -40,6 +41,13 @@ def check_available(option: str) -> None:
         raise Unavailable(
             f"{option} needs matplotlib, which is not installed.", "pip install 'lsncli[plots]'"
         )
+
+
+def check_picture(path: Path) -> None:
+    """Raise UsageError for a --plot file that is no picture, Unavailable without matplotlib."""
+    if path.suffix.lower() not in PICTURES:
+        raise UsageError(f"--plot {path}: expected a file named *.png or *.svg.")
+    check_available("--plot")
 
 
 @contextmanager

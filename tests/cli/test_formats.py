@@ -13,6 +13,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from PIL import Image
+from selection_samples import known_best
 from table_reader import WIDTHS, check_table
 from training_samples import QUICK, features_of
 
@@ -86,6 +87,7 @@ HEAVY: dict[str, list[tuple[str, ...]]] = {
     "train-pos": [("--work", "work", *QUICK)],
     "train-neg": [("--work", "work", *QUICK)],
     "train-head": [("--work", "work", "--device", "cpu")],
+    "select": [("--method", "mcm", "--method", "energy", "--work", "eight", "--device", "cpu")],
     "calibrate": [("--method", "mcm", "--work", "work", "--device", "cpu")],
     "eval": [("--method", "mcm", "--ood", "far", "--work", "work", "--device", "cpu")],
     "explain": [("images/left/0.png", "--work", "work", "--device", "cpu", "--to", "out")],
@@ -111,6 +113,7 @@ def place(tmp_path_factory, tiny_backbone, tiny_model) -> Iterator[Path]:
             Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(path / "0.png")
     (folder / "mine.toml").write_text(SUITE)
     (folder / "bars.py").write_text(BARS + TITLED)
+    known_best(folder / "eight")
     np.save(folder / "yes.npy", random.normal(size=(3, 32)))
     np.save(folder / "no.npy", random.normal(size=(3, 32)))
     (folder / "words.txt").write_text("sofa\ntree\nthree-toed woodpecker\n")

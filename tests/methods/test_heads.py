@@ -10,8 +10,9 @@ from workspace_samples import CLASSES, workspace
 from lsncli.artefacts.heads import LearnedHead, save_head
 from lsncli.backbones.text import openai_templates
 from lsncli.errors import FingerprintMismatch, LsnError, UsageError
+from lsncli.methods.bound_text import RecentCosines
 from lsncli.methods.cache import Cache
-from lsncli.methods.heads import Heads, RecentCosines, head_from, make_head
+from lsncli.methods.heads import Heads, head_from, make_head
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.text_features import text_features
 from lsncli.scores.common import negative_cosines, positive_cosines, predict

@@ -1,0 +1,70 @@
+"""Prompts learned without the classes of a fold, kept in the workspace's cache."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from lsncli.artefacts.prompts import HeldOut, LearnedPrompts
+from lsncli.backbones import Backbone
+from lsncli.console import ProgressCallback
+from lsncli.device import threads_for
+from lsncli.extraction.encoder import keep_freed_memory
+from lsncli.methods.cache import Cache, digest
+from lsncli.methods.heads import Heads
+from lsncli.methods.source_digest import code_of
+from lsncli.prompts.layout import TextTower
+from lsncli.prompts.learner import learn, steps
+from lsncli.prompts.settings import Kind, PromptSettings, preset
+from lsncli.store.format import Split
+from lsncli.types import unit
+
+SETTINGS: dict[Kind, PromptSettings] = {kind: preset(kind, "best") for kind in ("positive", "negative")}
+
+
+def count_steps(rows: int) -> int:
+    """Return the steps of learning positive and negative prompts on ``rows`` rows."""
+    return sum(steps(rows, settings) for settings in SETTINGS.values())
+
+
+def learn_prompts(
+    heads: Heads, tower: TextTower, fit: Split, cache: Cache, progress: ProgressCallback
+) -> Mapping[Kind, LearnedPrompts]:
+    """Learn CoOp's positive and LSN's negative prompts (mode ``best``) on the rows of ``fit`` alone.
+
+    Equal rows give the same prompts from the cache. ``progress`` counts steps.
+    """
+    return {kind: _learn(heads, tower, fit, settings, cache, progress) for kind, settings in SETTINGS.items()}
+
+
+def _learn(
+    heads: Heads,
+    tower: TextTower,
+    fit: Split,
+    settings: PromptSettings,
+    cache: Cache,
+    progress: ProgressCallback,
+) -> LearnedPrompts:
+    rows = digest(fit.rows.content, fit.labels, list(fit.classes))
+    code = code_of(learn, *heads.model_code, without=(Backbone,))
+    key = digest("fold", code, heads.fingerprint.digest, tower.kernel, asdict(settings), rows)
+    found = cache.get(key)
+    if found is None:
+        keep_freed_memory()
+        with threads_for(tower.vocabulary.width):
+            learned = learn(tower, fit.rows, fit.classes, settings, progress=progress)
+        assert learned.text is not None  # CoOp's prompts do not depend on the image
+        arrays = {"contexts": learned.contexts.numpy(), "text": learned.text}
+        cache.put(key, arrays, {"what": f"{settings.kind} prompts of a fold", "history": learned.history})
+    else:
+        arrays = found[0]
+        progress(steps(len(fit.labels), settings))
+    return LearnedPrompts(
+        kind=settings.kind,
+        fingerprint=heads.fingerprint,
+        classes=fit.classes,
+        contexts=arrays["contexts"],
+        meta={},
+        text=unit(arrays["text"]),
+        settings=asdict(settings) | {"tower": tower.path},
+        history=(),
+        held_out=HeldOut(fit.name, rows, 0.0, None, settings.seed),
+    )

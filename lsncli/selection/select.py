@@ -1,0 +1,237 @@
+"""Choose a method for a labelled split: plan the comparison, learn prompts for it, run it.
+
+No other split of the store is read but those that are named as foreign.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lsncli.backbones import with_text
+from lsncli.console import ProgressCallback, announcing, duration, silent
+from lsncli.detection.calibrate import known_rows
+from lsncli.errors import LsnError, UsageError
+from lsncli.methods.cache import Cache
+from lsncli.methods.heads import Heads, LoadBackbone
+from lsncli.methods.holdout import check_held_out, labelled_split
+from lsncli.methods.spec import Method
+from lsncli.methods.workspace import Workspace
+from lsncli.selection.axes import Failures, Prompts, World, near, shifted_words, without
+from lsncli.selection.choose import WORDS, Choice, choose
+from lsncli.selection.folds import KINDS, Fold, class_means, divide, make_folds
+from lsncli.selection.methods import comparable, default_methods, needs_prompts
+from lsncli.selection.prompts import count_steps, learn_prompts
+from lsncli.store.format import Split
+from lsncli.store.reader import read_split
+from lsncli.types import Float64Array
+
+EVERYTHING = Fold("all", ())
+"""The fold of the far axis, which leaves no class out."""
+
+
+@dataclass(frozen=True)
+class SelectionPlan:
+    """What is compared, on which rows and folds."""
+
+    world: World
+    """All classes, without prompts."""
+    folds: tuple[Fold, ...]
+    methods: Mapping[str, Method]
+    """By name, from the simplest."""
+    default: str
+    far: tuple[Split, ...]
+    """The shifted words, if the model has text, and the foreign splits."""
+    foreign: bool
+    held_out: int
+    """Rows that will set gamma; they are not read."""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def worlds(self) -> tuple[Fold, ...]:
+        """The folds, and the one that leaves nothing out if there is a far axis."""
+        return (*self.folds, EVERYTHING) if self.far else self.folds
+
+    @property
+    def rows(self) -> int:
+        """The number of scores to compute, for a progress bar."""
+        labels, parts, classes = self.world.split.labels, self.world.parts, len(self.world.split.classes)
+        inside = np.bincount(labels[parts.select], minlength=classes)
+        every = inside + np.bincount(labels[parts.fit], minlength=classes)
+        left_out = np.array([np.isin(np.arange(classes), fold.held_out) for fold in self.folds])
+        rows = (~left_out @ inside + left_out @ every).sum()
+        if self.far:
+            rows += inside.sum() + sum(len(split.labels) for split in self.far)
+        return len(self.methods) * int(rows)
+
+    @property
+    def steps(self) -> int:
+        """The number of training steps of prompts; 0 if no method takes them."""
+        if not needs_prompts(tuple(self.methods.values())):
+            return 0
+        return sum(count_steps(len(self.fit(fold).labels)) for fold in self.worlds)
+
+    def fit(self, fold: Fold) -> Split:
+        """Return the rows to fit on without the classes of ``fold``."""
+        return without(self.world, fold).known(self.world.parts.fit, fold.kind)
+
+    def leaving_out_prompts(self) -> "SelectionPlan":
+        """Return the plan without the methods that take learned prompts."""
+        methods = {name: each for name, each in self.methods.items() if not needs_prompts([each])}
+        return replace(self, methods=methods)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The choice, the methods that could not be compared, and the plan."""
+
+    choice: Choice
+    failed: Failures
+    plan: SelectionPlan
+
+
+def plan_selection(
+    work: Workspace,
+    names: Sequence[str] = (),
+    *,
+    split_name: str = "train",
+    foreign: Sequence[str] = (),
+    prompts: bool | None = None,
+    model: LoadBackbone | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    remark: Callable[[str], None] = lambda text: None,
+) -> SelectionPlan:
+    """Plan the comparison of the methods ``names``, from the simplest, on a labelled split.
+
+    The first method is the default, which is kept without evidence for another; without names,
+    ``default_methods``, with learned ``prompts`` if the workspace has some (None). ``foreign`` names splits
+    of images that are of no class. Raises LsnError for fewer than six classes, too few rows or a missing
+    split, UsageError for a method that cannot be compared.
+    """
+    split = labelled_split(work, split_name)
+    if split.name in foreign:
+        raise UsageError(f"--foreign {split.name}: this is the split of the classes.", "Name another split.")
+    rows = known_rows(work, split)
+    check_held_out(split, rows)
+    parts = divide(rows.where, split.labels, seed=seed)
+    heads = Heads(work, split.classes, model, Cache(work.cache), remark=remark)
+    folds = make_folds(class_means(split, parts.fit), seed)
+    remarks = []
+    used = len(parts.fit) + len(parts.select)
+    if used < len(rows.where):
+        remarks.append(
+            f"Compared on {used:,} of the {len(rows.where):,} training rows, as many of each class."
+        )
+    if prompts is None:
+        prompts = work.positive.is_file()
+    methods = comparable(names or default_methods(heads, prompts=prompts), heads)
+    far: list[Split] = []
+    try:
+        far.append(shifted_words(heads, split, parts))
+    except LsnError as error:
+        remarks.append(f"No words on the far axis: {error}")
+    far += [read_split(work.features, name) for name in foreign]
+    world = World(split, parts, heads, tuple(range(len(split.classes))), device=device)
+    return SelectionPlan(
+        world,
+        folds,
+        methods,
+        next(iter(methods)),
+        tuple(far),
+        bool(foreign),
+        len(rows.held_out),
+        tuple(remarks),
+    )
+
+
+class _OverBudget(Exception):
+    """Learning takes longer than the budget: the seconds it would take."""
+
+
+def learn_for(
+    plan: SelectionPlan,
+    *,
+    budget: float | None = None,
+    progress: ProgressCallback = silent,
+    remark: Callable[[str], None] = lambda text: None,
+) -> tuple[SelectionPlan, dict[Fold, Prompts]]:
+    """Learn prompts for each fold, without its classes; known ones are in the cache of the workspace.
+
+    ``remark`` is told how long it takes, once that can be measured. If this is more than ``budget`` seconds,
+    the plan comes back without methods that take prompts. ``progress`` counts steps.
+    """
+    if not plan.steps:
+        return plan, {}
+
+    def announce(left: int, seconds: float) -> None:
+        if budget is not None and seconds > budget:
+            raise _OverBudget(seconds)
+        remark(
+            f"Learning prompts without the classes of {len(plan.worlds)} folds takes about "
+            f"{duration(seconds)} ({left:,} steps); they are kept in the cache of the workspace."
+        )
+
+    heads = plan.world.heads
+    tower = with_text(heads.backbone).text_tower()
+    counted = announcing(progress, plan.steps, announce)
+    try:
+        return plan, {
+            fold: learn_prompts(heads, tower, plan.fit(fold), heads.cache, counted) for fold in plan.worlds
+        }
+    except _OverBudget as over:
+        remark(
+            f"Learned prompts are left out: without the classes of {len(plan.worlds)} folds they take about "
+            f"{duration(over.args[0])}, more than the budget."
+        )
+        return plan.leaving_out_prompts(), {}
+
+
+def select(
+    plan: SelectionPlan,
+    prompts: Mapping[Fold, Prompts],
+    *,
+    budget: float | None = None,
+    progress: ProgressCallback = silent,
+) -> Selection:
+    """Compare the methods on both axes and choose one; a method that fails stops no other.
+
+    After the first fold, the slowest methods are left out until the rest takes at most ``budget`` seconds;
+    they are among the failed ones. ``progress`` counts scores. Raises LsnError if the default fails.
+    """
+    failed: Failures = {}
+    methods = dict(plan.methods)
+    classes = len(plan.world.split.classes)
+    found = {name: np.full((len(KINDS), classes), np.nan) for name in methods}
+    for number, fold in enumerate(plan.folds):
+        world = replace(plan.world, prompts=prompts.get(fold, {}))
+        aurocs, seconds = near(world, fold, methods, failed, progress)
+        for name, values in aurocs.items():
+            found[name][KINDS.index(fold.kind), list(fold.held_out)] = values
+        if number == 0 and budget is not None:
+            failed |= _too_slow(seconds, len(plan.worlds), budget, plan.default)
+        methods = {name: method for name, method in methods.items() if name not in failed}
+    far: dict[str, dict[str, float]] = {}
+    if plan.far:
+        words = [key for split in plan.far if split.name == WORDS for key in split.keys]
+        world = replace(plan.world, banned=tuple(words), prompts=prompts.get(EVERYTHING, {}))
+        for name, scores in world.scores(methods, plan.far, failed, progress).items():
+            far[name] = {split.name: scores.auroc(split.name) for split in plan.far}
+    if plan.default in failed:
+        raise LsnError(f"The default, {plan.default}, could not be compared: {failed[plan.default]}")
+    kept: dict[str, Float64Array] = {name: each for name, each in found.items() if name not in failed}
+    choice = choose(kept, far, KINDS, default=plan.default, foreign=plan.foreign)
+    return Selection(choice, failed, plan)
+
+
+def _too_slow(seconds: Mapping[str, float], worlds: int, budget: float, default: str) -> Failures:
+    """Return the slowest methods, with the reason, until the others take at most ``budget`` seconds."""
+    dropped: Failures = {}
+    left = sum(seconds.values()) * worlds
+    for name in sorted(seconds, key=lambda name: -seconds[name]):
+        if left <= budget:
+            break
+        if name != default:
+            dropped[name] = f"It takes about {duration(seconds[name] * worlds)} of the budget."
+            left -= seconds[name] * worlds
+    return dropped
