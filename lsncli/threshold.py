@@ -242,7 +242,7 @@ def rank_of(p_value: float, n: int) -> int:
 
 
 def least_flagged(n: int, images: int, level: float) -> int:
-    """Return how many of ``images`` must score below all ``n`` held-out ones before any is flagged."""
+    """Return how many of ``images`` are flagged at the least if any is, as p-values are >= 1 / (n + 1)."""
     return math.ceil(images / (level * (n + 1)) * (1 - ROUNDING))
 
 

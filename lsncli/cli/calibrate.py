@@ -105,10 +105,10 @@ def calibrate(arguments: CalibrateOptions) -> None:
         lsn calibrate ./good-images             # a threshold for your own images
         lsn calibrate --method lsn --target-tpr 0.99
 
-    With --per-class the target holds for each predicted class, not only for all together. With hand-written
-    prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs, the workspace's
+    With hand-written prompts (mcm, knn, ...) nothing needs to be learned first. With PATHs, the workspace's
     detector keeps its method and gamma is set on these images: they must be of your classes, and none that
-    the prompts learned from.
+    the prompts learned from. With --per-class the target holds for each predicted class that has 20 images or
+    more, not only for all together.
     """
     options.set_timeouts(arguments.timeout, arguments.image_timeout)
     _check_options(arguments)

@@ -120,7 +120,12 @@ class FalseAlarms:
     @property
     def rule(self) -> str:
         """The rule in words: "OOD by Benjamini-Hochberg: at most 5% of these are expected to be ID"."""
-        return f"OOD by Benjamini-Hochberg: at most {100 * self.level:.10g}% of these are expected to be ID"
+        return f"OOD by Benjamini-Hochberg: at most {self.share} of these are expected to be ID"
+
+    @property
+    def share(self) -> str:
+        """The level in percent: "5%"."""
+        return f"{100 * self.level:.10g}%"
 
     @property
     def doubt(self) -> str:
@@ -142,6 +147,6 @@ class FalseAlarms:
                 f"images or more, and to flag a single one of {images:,} images {single:,}{more}."
             )
         return (
-            f"{lowest}, so nothing is flagged unless {least:,} of the {images:,} images score below all of "
-            f"them. To flag a single one, {single:,} held-out images are needed{more}."
+            f"{lowest}, so {least:,} or more of the {images:,} images are flagged, or none. To flag a single "
+            f"one, {single:,} held-out images{of_class} are needed{more}."
         )

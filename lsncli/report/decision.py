@@ -50,7 +50,10 @@ def decide(
         found = [rates_of(detector, one.scores, one.predicted)[1] for one in judged]
         thresholds = alarms.decide(np.concatenate([one for one in found if one is not None]))
         fact = alarms.rule
-        notes = [f"These images are {alarms.rule}. A threshold that is moved leaves this rule."]
+        notes = [
+            f"Benjamini-Hochberg decides: of the images that it flags as OOD, at most {alarms.share} are "
+            "expected to be ID. This no longer holds when the threshold is moved."
+        ]
         notes += [alarms.doubt] if alarms.doubt else []
     known = [scored.judged for scored in sets] + ([calibration] if calibration is not None else [])
     scores = np.concatenate([one.scores for one in known])
@@ -59,11 +62,11 @@ def decide(
     thresholds = np.where(np.isfinite(thresholds), thresholds, lowest)
     if detector.class_thresholds is None:
         return Decision(float(thresholds[0]), tuple(sets), calibration, fact, tuple(notes))
-    moves = detector.threshold.gamma - thresholds
+    gamma = detector.threshold.gamma
     return Decision(
-        detector.threshold.gamma,
-        tuple(replace(scored, judged=_moved(scored.judged, moves)) for scored in sets),
-        None if calibration is None else _moved(calibration, moves),
+        gamma,
+        tuple(replace(scored, judged=_moved(scored.judged, thresholds, gamma)) for scored in sets),
+        None if calibration is None else _moved(calibration, thresholds, gamma),
         fact,
         (RELATIVE, *notes),
     )
@@ -93,9 +96,12 @@ def _thresholds(detector: SavedDetector) -> Float64Array:
     return np.full(len(detector.head.classes), detector.threshold.gamma)
 
 
-def _moved(judged: VerdictArrays, moves: Float64Array) -> VerdictArrays:
-    """Add to each score what its predicted class moves by."""
-    return replace(judged, scores=judged.scores + moves[judged.predicted])
+def _moved(judged: VerdictArrays, thresholds: Float64Array, gamma: float) -> VerdictArrays:
+    """Move the threshold of each predicted class to ``gamma``, with the scores; rounding flips no verdict."""
+    own = thresholds[judged.predicted]
+    moved = judged.scores + (gamma - own)
+    below = np.minimum(moved, np.nextafter(gamma, -np.inf))
+    return replace(judged, scores=np.where(judged.scores < own, below, np.maximum(moved, gamma)))
 
 
 def _fact(detector: SavedDetector) -> str:

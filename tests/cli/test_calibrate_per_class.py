@@ -147,4 +147,12 @@ def test_images_of_ones_own_set_thresholds_that_watch_and_explain_follow(lsn, ti
     verdict = next(row for row in explained if row["what"] == "verdict")
     seen = next(row for row in watched if row["path"] == str(image))
     assert (verdict["threshold"], verdict["p_value"]) == (seen["threshold"], seen["p_value"])
+    detector = load_detector(tmp_path / "lsn-work" / "detector.safetensors")
+    others = detector.held_out_of(verdict["class"])
+    assert len(others) < 120
+    assert (
+        verdict["below"]
+        == np.mean(others < verdict["score"])
+        != np.mean(detector.held_out < verdict["score"])
+    )
     assert lsn("score", "photos", "--move", "sorted", *usual).code == 0

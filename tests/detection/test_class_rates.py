@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from workspace_samples import CLASSES, clusters, workspace
 
-from lsncli.artefacts.detector import load_detector
+from lsncli.artefacts.detector import ImageStatistics, load_detector
 from lsncli.detection.calibrate import make_detector, recalibrated
 from lsncli.detection.detect import Verdict, detect_split
 from lsncli.detection.drift import Drift, ImageSample
@@ -123,9 +123,12 @@ def test_images_of_ones_own_set_the_thresholds_of_their_predicted_classes(made) 
     one = recalibrated(detector, images, sample, 0.9)
     assert one.detector.by_class is None
     assert one.detector.class_thresholds is None
-    seen = replace(found.detector, seen=None)
-    assert retargeted(seen, 0.8).seen is None
     assert np.mean(scores < gammas[labels]) <= 0.11
+    assert retargeted(found.detector, 0.8).seen is None  # no image was seen
+    seen = ImageStatistics(107, 0.1, (90.0, 100.0, 110.0), (0.2, 0.4, 0.6))
+    other = retargeted(replace(found.detector, seen=seen), 0.8)
+    assert other.seen.ood == pytest.approx(np.mean(scores < other.class_thresholds.gammas[labels]))
+    assert other.seen.ood != pytest.approx(np.mean(scores < other.threshold.gamma))
 
 
 def test_drift_knows_that_classes_have_other_intervals(made) -> None:

@@ -115,8 +115,8 @@ def test_it_says_how_many_held_out_images_a_flag_needs() -> None:
 
     several = doubt([-1.0] + [50.0] * 39, 0.1)
     assert several == (
-        "With 99 held-out images no p-value is below 1/100, so nothing is flagged unless 4 of the 40 images "
-        "score below all of them. To flag a single one, 399 held-out images are needed."
+        "With 99 held-out images no p-value is below 1/100, so 4 or more of the 40 images are flagged, "
+        "or none. To flag a single one, 399 held-out images are needed."
     )
     never = doubt([-1.0] * 1000, 0.005)
     assert "so nothing can be flagged at 0.005: that takes 199 held-out images or more" in never

@@ -14,13 +14,13 @@ from lsncli.threshold import kept_scores, largest_flagged, threshold_of
 
 NEW = scored("new", "input", 80, 0.7)
 NEW = replace(NEW, judged=replace(NEW.judged, scores=NEW.judged.scores + np.repeat([-0.5, 0.4], 40)))
-SETS = [NEW, scored("known", "id", 50, 0.8, seed=3)]
+SETS = [NEW, scored("known", "id", 50, 0.8, seed=3), scored("far", "ood", 400, 0.1, seed=4)]
 
 
-def made(rows=400, *, by_class=False, target=0.95):
+def made(rows=400, *, by_class=False, target=0.95, apart=0.2):
     """Return a detector that ``rows`` images have set, those of each class elsewhere."""
     held = judged(rows, 0.7, seed=9)
-    scores = held.scores + 0.2 * held.predicted
+    scores = held.scores + apart * held.predicted
     return replace(
         detector(),
         threshold=threshold_of(scores, target),
@@ -69,7 +69,7 @@ def test_false_alarms_are_those_of_all_images_of_unknown_truth(by_class) -> None
     assert 0 < expected.sum() < len(expected)
     assert flags(found)[0] == expected.tolist()
     assert found.fact == alarms.rule
-    assert "OOD by Benjamini-Hochberg: at most 10%" in found.notes[-1]
+    assert "of the images that it flags as OOD, at most 10% are expected to be ID." in found.notes[-1]
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -80,6 +80,17 @@ def test_where_nothing_is_flagged_no_score_is_below_the_threshold(by_class) -> N
     assert np.isfinite(found.gamma)
     assert not any(map(any, flags(found)))
     assert "nothing can be flagged at 0.0001" in found.notes[-1]
+
+
+def test_scores_at_and_just_below_a_threshold_keep_their_side() -> None:
+    for target in np.linspace(0.5, 0.95, 30):
+        fitted = made(by_class=True, target=float(target), apart=10.0)
+        gammas = fitted.class_thresholds.gammas
+        scores = np.concatenate([gammas, np.nextafter(gammas, -np.inf)])
+        predicted = np.tile(np.arange(len(CLASSES)), 2).astype(np.int32)
+        one = replace(NEW, judged=replace(NEW.judged, scores=scores, predicted=predicted))
+        found = decide(fitted, [one], None, None)
+        assert flags(found) == [[False] * len(CLASSES) + [True] * len(CLASSES)]
 
 
 def test_calibration_scores_of_large_and_small_classes_keep_their_shares() -> None:
