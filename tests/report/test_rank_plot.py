@@ -67,3 +67,20 @@ def test_methods_that_differ_from_the_best_have_another_colour(tmp_path) -> None
     np.testing.assert_allclose(dots[plots.BLUE], np.arange(1, 1 + test.critical // 1 + 1))
     assert min(dots[plots.ORANGE]) > 1 + test.critical
     assert len(dots[plots.BLUE]) + len(dots[plots.ORANGE]) == 9
+
+
+def test_each_row_has_the_mean_rank_of_its_name(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, *paths: drawn.append(figure))
+    draw_ranks(tmp_path, "ranks", NAMES, ["far", "near"], AUROCS, "test")
+    (axes,) = drawn[0].axes
+    labels = {tick.get_text(): row for row, tick in enumerate(axes.get_yticklabels())}
+    dots = {
+        float(row): float(rank)
+        for line in axes.lines
+        if line.get_marker() == "o" and line.get_markersize() == 6
+        for rank, row in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    }
+    means = dict(zip(NAMES, rank_test(AUROCS).means, strict=True))
+    assert {name.replace(r"\$", "$"): dots[row] for name, row in labels.items()} == means
