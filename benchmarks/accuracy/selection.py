@@ -131,8 +131,8 @@ def stand_in(plan: SelectionPlan, learned: Mapping[Fold, Prompts], found: Choice
     every = learned[EVERYTHING]
 
     def restricted(fold: Fold) -> Prompts:
-        known = [label for label in range(len(plan.world.split.classes)) if label not in fold.held_out]
-        classes = tuple(plan.world.split.classes[label] for label in known)
+        known = [label for label in range(len(plan.scope.split.classes)) if label not in fold.held_out]
+        classes = tuple(plan.scope.split.classes[label] for label in known)
         return {
             kind: replace(each, classes=classes, text=each.text[:, known]) for kind, each in every.items()
         }
@@ -140,7 +140,7 @@ def stand_in(plan: SelectionPlan, learned: Mapping[Fold, Prompts], found: Choice
     with_prompts = {name: method for name, method in plan.methods.items() if name in PROMPTS}
     means: dict[str, list[float]] = {name: [] for name in with_prompts}
     for fold in plan.folds:
-        aurocs, _ = near(replace(plan.world, prompts=restricted(fold)), fold, with_prompts, {})
+        aurocs, _ = near(replace(plan.scope, prompts=restricted(fold)), fold, with_prompts, {})
         for name, values in aurocs.items():
             means[name] += values.tolist()
     exact = {row.method: float(np.mean(list(row.near.values()))) for row in found.compared}

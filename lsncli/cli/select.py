@@ -114,7 +114,7 @@ def select(
     )
     choice = selection.choice
     people = FORMATS[format].people
-    classes = len(selection.plan.world.split.classes)
+    classes = len(selection.plan.scope.split.classes)
     title = f"ID: {split} ({classes} classes). AUROC in percent, without OOD images."
     render(rows(choice, people), columns(choice, people), format, output, title, wide=wide)
     describe_failures(selection)
@@ -191,7 +191,7 @@ def make_chosen(
     from lsncli.detection.calibrate import make_detector
     from lsncli.device import pick_device
 
-    split = selection.plan.world.split.name
+    split = selection.plan.scope.split.name
     before = find_detector(workspace.detector)
     method = learned_choice(workspace, selection, pretrained, device, quiet)
     with progress_bar("held-out images", None, quiet=quiet) as progress:
@@ -219,7 +219,7 @@ def learned_choice(
     from lsncli.selection.prompts import SETTINGS
     from lsncli.training.prompts import plan_negative, plan_positive, train_prompts
 
-    method, split = selection.plan.methods[selection.choice.method], selection.plan.world.split.name
+    method, split = selection.plan.methods[selection.choice.method], selection.plan.scope.split.name
     needed = {"positive": method.head == "positive", "negative": "negative" in method.needs}
     for kind, settings in SETTINGS.items():
         if not needed[kind] or workspace.prompts(kind).is_file():
@@ -241,10 +241,8 @@ def columns(choice: "Choice", people: bool) -> list[Column]:
     kinds = [
         Column(f"near_{kind}", f"Near, {kind}", digits=2, percent=True, detail=True) for kind in first.near
     ]
-    far = [
-        Column(f"far_{name}", f"Far, {name}" if number else "Far", digits=2, percent=True, detail=number > 0)
-        for number, name in enumerate(first.far)
-    ]
+    far = [Column(key_of(name), f"Far, {name}", digits=2, percent=True, detail=True) for name in first.far]
+    far_mean = [Column("far", "Far", digits=2, percent=True)] if first.far else []
     over = f"Over {choice.default}"
     margin = (
         [Column("margin", over), Column("interval", "95 %")]
@@ -255,12 +253,20 @@ def columns(choice: "Choice", people: bool) -> list[Column]:
         Column("method", "Method", identifies=True),
         Column("near", "Near", digits=2, percent=True),
         *kinds,
+        *far_mean,
         *far,
         Column("mean", "Mean", digits=2, percent=True),
         *margin,
         Column("result", "", words=RESULTS),
         Column("why_not", "Not considered", wide=True, detail=True),
     ]
+
+
+def key_of(far: str) -> str:
+    """Return the key of the column of words or of a foreign split."""
+    from lsncli.selection.choose import WORDS
+
+    return "far_words" if far == WORDS else f"foreign_{far}"
 
 
 def rows(choice: "Choice", people: bool) -> list[dict[str, object]]:
@@ -274,11 +280,12 @@ def _row(each: "Compared", choice: "Choice", people: bool) -> dict[str, object]:
     row: dict[str, object] = {
         "method": each.method,
         "near": sum(each.near.values()) / len(each.near),
+        "far": each.far_mean,
         "mean": each.mean,
         "result": results.get(each.method),
         "why_not": each.why_not or None,
         **{f"near_{kind}": value for kind, value in each.near.items()},
-        **{f"far_{name}": value for name, value in each.far.items()},
+        **{key_of(name): value for name, value in each.far.items()},
     }
     if not people:
         return row | {"over_default": over.value, "low": over.low, "high": over.high}

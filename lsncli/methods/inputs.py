@@ -3,6 +3,7 @@
 ODIN's input perturbation moves each image a small step towards its predicted class and encodes it again.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from lsncli.methods.words import (
     WordChoice,
     announcing_words,
     choice_for,
+    pool_texts,
     select_words,
     vocabulary_arrays,
 )
@@ -44,6 +46,8 @@ from lsncli.scores.common import linear_layer
 from lsncli.store.format import Split
 from lsncli.types import Float64Array, FloatArray, Head, LearnedArrays, unit
 
+TIMED = 32
+"""Words that are encoded to see how long all of them take."""
 SAME = 0.98
 """Cosine above which features count as those of the same image; half precision changes it far less."""
 
@@ -308,6 +312,18 @@ class VocabularyInput:
         progress = announcing_words(self.choice, self.heads.fingerprint.model, self.heads.remark)
         words = select_words(self.choice, head.classes, encoder, images, progress, banned=self.heads.banned)
         return vocabulary_arrays(words)
+
+    def seconds_to_encode(self) -> float:
+        """Return about how long encoding the words takes that are not kept from before, by encoding a few."""
+        encoder = WordEncoder(self.heads.tower, self.heads.fingerprint.digest, self.heads.model_code)
+        texts = pool_texts(self.choice)
+        missing = encoder.missing(texts)
+        if not missing:
+            return 0.0
+        encoder.encode(texts[:1])  # the first call prepares the tower
+        began = time.perf_counter()
+        encoder.encode(texts[:TIMED])
+        return missing * (time.perf_counter() - began) / min(TIMED, len(texts))
 
     @property
     def choice(self) -> WordChoice:

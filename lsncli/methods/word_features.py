@@ -67,6 +67,11 @@ class WordEncoder:
             for start in range(0, len(texts), AT_ONCE)
         ]
 
+    def missing(self, texts: Sequence[Sequence[str]]) -> int:
+        """Return how many of the words are in no chunk of the cache."""
+        kept = [start for start, key in self.chunks(texts) if self._kept.get(key) is not None]
+        return len(texts) - sum(len(texts[start : start + AT_ONCE]) for start in kept)
+
     def keep(self, key: str, features: NDArray[np.float32]) -> None:
         """Write the features of a chunk to the cache."""
         self._kept.put(key, {FEATURES: features}, {"what": f"text features of {len(features)} words"})

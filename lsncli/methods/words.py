@@ -94,9 +94,14 @@ class WordChoice:
         return _recipe(self.recipe).class_texts(classes)
 
 
+def pool_texts(choice: WordChoice) -> list[list[str]]:
+    """Return the texts of each word that a choice is made from. Raises UsageError as ``choice.pool``."""
+    return _recipe(choice.recipe).texts(choice.pool())
+
+
 def count_texts(choice: WordChoice) -> int:
     """Return how many texts are encoded for the words of a choice. Raises UsageError as ``choice.pool``."""
-    return sum(map(len, _recipe(choice.recipe).texts(choice.pool())))
+    return sum(map(len, pool_texts(choice)))
 
 
 def announcing_words(

@@ -28,7 +28,7 @@ def plot(path: Path, choice: Choice) -> list[Path]:
                 "sDv^"[number % 4],
                 color=plots.CYCLE[number % len(plots.CYCLE)],
                 markerfacecolor="none",
-                label=plots.label(name if number or name != "words" else "shifted words"),
+                label=plots.label(name),
             )
         left.set_xlabel("AUROC, %")
         left.set_yticks(places, [plots.label(row.method) for row in rows])

@@ -33,7 +33,8 @@ Prompts = Mapping[Kind, LearnedPrompts]
 Failures = dict[str, str]
 """Methods that could not be compared, with the reason."""
 
-FIT, INSIDE, OUTSIDE = "fit", "inside", "outside"
+FIT, INSIDE, OUTSIDE = "rows to fit on", "rows to compare on", "classes left out"
+"""Names of splits that no stored split can have."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class World:
+class Scope:
     """What methods may know: some of the classes, and the rows of a split to fit on and to compare on."""
 
     split: Split
@@ -62,7 +63,7 @@ class World:
     banned: tuple[str, ...] = ()
     """Names that no vocabulary may hold."""
     prompts: Prompts = field(default_factory=dict)
-    """Prompts learned from ``fit_rows`` alone."""
+    """Prompts learned from the rows to fit on, of these classes, alone."""
     device: str = "cpu"
 
     def known(self, rows: Indices, name: str) -> Split:
@@ -110,18 +111,18 @@ class World:
         }
 
 
-def without(world: World, fold: Fold) -> World:
-    """Return a world that has never known the classes of ``fold``, but for its prompts."""
-    count = len(world.split.classes)
+def without(scope: Scope, fold: Fold) -> Scope:
+    """Return a scope that has never known the classes of ``fold``, but for its prompts."""
+    count = len(scope.split.classes)
     return replace(
-        world,
+        scope,
         classes=tuple(label for label in range(count) if label not in fold.held_out),
-        banned=tuple(world.split.classes[label] for label in fold.held_out),
+        banned=tuple(scope.split.classes[label] for label in fold.held_out),
     )
 
 
 def near(
-    world: World,
+    scope: Scope,
     fold: Fold,
     methods: Mapping[str, Method],
     failed: Failures,
@@ -129,12 +130,12 @@ def near(
 ) -> tuple[dict[str, Float64Array], dict[str, float]]:
     """Return the AUROC of ID rows against each class that ``fold`` leaves out, and the seconds, by method.
 
-    ``world`` has the prompts of the fold. All training rows of a class that is left out are compared.
+    ``scope`` has the prompts of the fold. All training rows of a class that is left out are compared.
     """
-    labels = world.split.labels
-    rows = np.sort(np.concatenate([world.parts.fit, world.parts.select]))
-    outside = take(world.split, rows[np.isin(labels[rows], fold.held_out)], fold.held_out, OUTSIDE)
-    scores = without(world, fold).scores(methods, [outside], failed, progress)
+    labels = scope.split.labels
+    rows = np.sort(np.concatenate([scope.parts.fit, scope.parts.select]))
+    outside = take(scope.split, rows[np.isin(labels[rows], fold.held_out)], fold.held_out, OUTSIDE)
+    scores = without(scope, fold).scores(methods, [outside], failed, progress)
     by_class = [outside.labels == place for place in range(len(fold.held_out))]
     aurocs = {
         name: np.array([auroc(each.inside, each.by_split[OUTSIDE][rows]) for rows in by_class])

@@ -41,7 +41,9 @@ class Compared:
     near: Mapping[str, float]
     """The mean over classes, by kind of fold."""
     far: Mapping[str, float]
-    """By words or split."""
+    """By split; the first may be ``WORDS``."""
+    far_mean: float
+    """What counts of ``far``: the mean of foreign splits, else the words; NaN without either."""
     mean: float
     """The mean of the ranked axes, by which methods are compared."""
     by_class: Float64Array
@@ -87,7 +89,8 @@ def choose(
     """Choose a method by its AUROC on the axes.
 
     ``near`` maps methods, in the order of their simplicity, to AUROC (K, C) by kind of fold and class that is
-    left out; ``far`` maps methods to AUROC by words or split, where with ``foreign`` the splits alone count.
+    left out; ``far`` maps methods to AUROC by split, among them ``WORDS``, which do not
+    count with ``foreign``.
     ``default`` is one of the methods.
 
     1. A method that is worse than the default on ``near``, or on the far axis below 90 % and below the
@@ -131,6 +134,7 @@ def choose(
             name,
             {kind: float(row.mean()) for kind, row in zip(kinds, near[name], strict=True)},
             far.get(name, {}),
+            axis[name],
             float(overall[name].mean()),
             overall[name],
             margins[name],
@@ -154,8 +158,8 @@ def _far_axis(far: Mapping[str, float], foreign: bool) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-WORDS = "words"
-"""The name of the words on the far axis."""
+WORDS = "shifted words"
+"""The name of the words on the far axis, which no stored split can have."""
 
 
 def _ranked(values: Iterable[float]) -> bool:

@@ -52,7 +52,8 @@ def comparable(names: Sequence[str], heads: Heads) -> dict[str, Method]:
                 f"--method {name} cannot be compared: what it is made of knows all classes.",
                 f"Use a head of {', '.join(HEADS)}, or `lsn eval` with OOD images.",
             )
-        found[name] = method
+        if method not in found.values():  # "neglabel" is also "neglabel:neglabel"
+            found[name] = method
     return found
 
 

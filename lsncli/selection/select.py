@@ -15,9 +15,10 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.methods.cache import Cache
 from lsncli.methods.heads import Heads, LoadBackbone
 from lsncli.methods.holdout import check_held_out, labelled_split
+from lsncli.methods.inputs import VocabularyInput, inputs_for
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
-from lsncli.selection.axes import Failures, Prompts, World, near, shifted_words, without
+from lsncli.selection.axes import Failures, Prompts, Scope, near, shifted_words, without
 from lsncli.selection.choose import WORDS, Choice, choose
 from lsncli.selection.folds import KINDS, Fold, class_means, divide, make_folds
 from lsncli.selection.methods import comparable, default_methods, needs_prompts
@@ -34,7 +35,7 @@ EVERYTHING = Fold("all", ())
 class SelectionPlan:
     """What is compared, on which rows and folds."""
 
-    world: World
+    scope: Scope
     """All classes, without prompts."""
     folds: tuple[Fold, ...]
     methods: Mapping[str, Method]
@@ -43,19 +44,17 @@ class SelectionPlan:
     far: tuple[Split, ...]
     """The shifted words, if the model has text, and the foreign splits."""
     foreign: bool
-    held_out: int
-    """Rows that will set gamma; they are not read."""
     remarks: tuple[str, ...] = ()
 
     @property
-    def worlds(self) -> tuple[Fold, ...]:
+    def every_fold(self) -> tuple[Fold, ...]:
         """The folds, and the one that leaves nothing out if there is a far axis."""
         return (*self.folds, EVERYTHING) if self.far else self.folds
 
     @property
     def rows(self) -> int:
         """The number of scores to compute, for a progress bar."""
-        labels, parts, classes = self.world.split.labels, self.world.parts, len(self.world.split.classes)
+        labels, parts, classes = self.scope.split.labels, self.scope.parts, len(self.scope.split.classes)
         inside = np.bincount(labels[parts.select], minlength=classes)
         every = inside + np.bincount(labels[parts.fit], minlength=classes)
         left_out = np.array([np.isin(np.arange(classes), fold.held_out) for fold in self.folds])
@@ -69,11 +68,11 @@ class SelectionPlan:
         """The number of training steps of prompts; 0 if no method takes them."""
         if not needs_prompts(tuple(self.methods.values())):
             return 0
-        return sum(count_steps(len(self.fit(fold).labels)) for fold in self.worlds)
+        return sum(count_steps(len(self.fit(fold).labels)) for fold in self.every_fold)
 
     def fit(self, fold: Fold) -> Split:
         """Return the rows to fit on without the classes of ``fold``."""
-        return without(self.world, fold).known(self.world.parts.fit, fold.kind)
+        return without(self.scope, fold).known(self.scope.parts.fit, fold.kind)
 
     def leaving_out_prompts(self) -> "SelectionPlan":
         """Return the plan without the methods that take learned prompts."""
@@ -132,15 +131,14 @@ def plan_selection(
     except LsnError as error:
         remarks.append(f"No words on the far axis: {error}")
     far += [read_split(work.features, name) for name in foreign]
-    world = World(split, parts, heads, tuple(range(len(split.classes))), device=device)
+    scope = Scope(split, parts, heads, tuple(range(len(split.classes))), device=device)
     return SelectionPlan(
-        world,
+        scope,
         folds,
         methods,
         next(iter(methods)),
         tuple(far),
         bool(foreign),
-        len(rows.held_out),
         tuple(remarks),
     )
 
@@ -168,20 +166,21 @@ def learn_for(
         if budget is not None and seconds > budget:
             raise _OverBudget(seconds)
         remark(
-            f"Learning prompts without the classes of {len(plan.worlds)} folds takes about "
+            f"Learning prompts without the classes of {len(plan.every_fold)} folds takes about "
             f"{duration(seconds)} ({left:,} steps); they are kept in the cache of the workspace."
         )
 
-    heads = plan.world.heads
+    heads = plan.scope.heads
     tower = with_text(heads.backbone).text_tower()
     counted = announcing(progress, plan.steps, announce)
     try:
         return plan, {
-            fold: learn_prompts(heads, tower, plan.fit(fold), heads.cache, counted) for fold in plan.worlds
+            fold: learn_prompts(heads, tower, plan.fit(fold), heads.cache, counted)
+            for fold in plan.every_fold
         }
     except _OverBudget as over:
         remark(
-            f"Learned prompts are left out: without the classes of {len(plan.worlds)} folds they take about "
+            f"Learned prompts are left out: for {len(plan.every_fold)} folds they take about "
             f"{duration(over.args[0])}, more than the budget."
         )
         return plan.leaving_out_prompts(), {}
@@ -196,26 +195,27 @@ def select(
 ) -> Selection:
     """Compare the methods on both axes and choose one; a method that fails stops no other.
 
-    After the first fold, the slowest methods are left out until the rest takes at most ``budget`` seconds;
-    they are among the failed ones. ``progress`` counts scores. Raises LsnError if the default fails.
+    Methods whose words take more than ``budget`` seconds to encode are left out, and after the first fold the
+    slowest until the rest fits; they are among the failed ones. ``progress`` counts scores. Raises LsnError
+    if the default fails.
     """
-    failed: Failures = {}
-    methods = dict(plan.methods)
-    classes = len(plan.world.split.classes)
+    failed = {} if budget is None else _too_many_words(plan, budget)
+    methods = {name: method for name, method in plan.methods.items() if name not in failed}
+    classes = len(plan.scope.split.classes)
     found = {name: np.full((len(KINDS), classes), np.nan) for name in methods}
     for number, fold in enumerate(plan.folds):
-        world = replace(plan.world, prompts=prompts.get(fold, {}))
-        aurocs, seconds = near(world, fold, methods, failed, progress)
+        scope = replace(plan.scope, prompts=prompts.get(fold, {}))
+        aurocs, seconds = near(scope, fold, methods, failed, progress)
         for name, values in aurocs.items():
             found[name][KINDS.index(fold.kind), list(fold.held_out)] = values
         if number == 0 and budget is not None:
-            failed |= _too_slow(seconds, len(plan.worlds), budget, plan.default)
+            failed |= _too_slow(seconds, len(plan.every_fold), budget, plan.default)
         methods = {name: method for name, method in methods.items() if name not in failed}
     far: dict[str, dict[str, float]] = {}
     if plan.far:
         words = [key for split in plan.far if split.name == WORDS for key in split.keys]
-        world = replace(plan.world, banned=tuple(words), prompts=prompts.get(EVERYTHING, {}))
-        for name, scores in world.scores(methods, plan.far, failed, progress).items():
+        scope = replace(plan.scope, banned=tuple(words), prompts=prompts.get(EVERYTHING, {}))
+        for name, scores in scope.scores(methods, plan.far, failed, progress).items():
             far[name] = {split.name: scores.auroc(split.name) for split in plan.far}
     if plan.default in failed:
         raise LsnError(f"The default, {plan.default}, could not be compared: {failed[plan.default]}")
@@ -224,14 +224,26 @@ def select(
     return Selection(choice, failed, plan)
 
 
-def _too_slow(seconds: Mapping[str, float], worlds: int, budget: float, default: str) -> Failures:
+def _too_many_words(plan: SelectionPlan, budget: float) -> Failures:
+    """Return the methods whose words are not encoded yet and would take more than ``budget`` seconds."""
+    dropped: Failures = {}
+    for name, method in plan.methods.items():
+        inputs = inputs_for(method, plan.scope.heads)
+        if isinstance(inputs, VocabularyInput) and name != plan.default:
+            seconds = inputs.seconds_to_encode()
+            if seconds > budget:
+                dropped[name] = f"Encoding its words, once for this model, takes about {duration(seconds)}."
+    return dropped
+
+
+def _too_slow(seconds: Mapping[str, float], folds: int, budget: float, default: str) -> Failures:
     """Return the slowest methods, with the reason, until the others take at most ``budget`` seconds."""
     dropped: Failures = {}
-    left = sum(seconds.values()) * worlds
+    left = sum(seconds.values()) * folds
     for name in sorted(seconds, key=lambda name: -seconds[name]):
         if left <= budget:
             break
         if name != default:
-            dropped[name] = f"It takes about {duration(seconds[name] * worlds)} of the budget."
-            left -= seconds[name] * worlds
+            dropped[name] = f"It takes about {duration(seconds[name] * folds)} of the budget."
+            left -= seconds[name] * folds
     return dropped

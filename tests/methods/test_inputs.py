@@ -119,3 +119,29 @@ def test_what_is_no_function_of_features_cannot_be_a_detector(work, tiny_backbon
         make_detector(work, parse_method(method), model=lambda: tiny_backbone)
     assert not work.detector.exists()
     assert load_score("odin").eps == 0
+
+
+def test_the_time_of_encoding_words_is_measured_only_for_those_that_are_not_kept(
+    tmp_path, tiny_backbone, monkeypatch
+) -> None:
+    from lsncli.methods import inputs, word_features
+    from lsncli.methods.heads import Heads
+    from lsncli.methods.words import pool_texts
+
+    monkeypatch.setattr(word_features, "cache_folder", lambda: tmp_path / "cache")
+    seconds = iter((10.0, 12.0, 0.0, 0.0))
+    monkeypatch.setattr(inputs.time, "perf_counter", lambda: next(seconds))
+    monkeypatch.setattr(inputs, "TIMED", 4)
+    (tmp_path / "words.txt").write_text("\n".join(f"thing {number}" for number in range(40)))
+    method = parse_method(f"neglabel,words={tmp_path / 'words.txt'}")
+    work = Workspace(tmp_path / "work")
+    from workspace_samples import workspace
+
+    workspace(work.folder, tiny_backbone.fingerprint)
+    found = inputs.inputs_for(method, Heads(work, ("cat", "dog"), lambda: tiny_backbone))
+    assert found.seconds_to_encode() == pytest.approx(40 * 2.0 / 4)
+    heads = found.heads
+    word_features.WordEncoder(heads.tower, heads.fingerprint.digest, heads.model_code)(
+        pool_texts(found.choice)
+    )
+    assert found.seconds_to_encode() == 0.0

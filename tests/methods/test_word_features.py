@@ -97,3 +97,13 @@ def test_another_model_or_another_text_is_encoded_and_a_damaged_chunk_again(
         content[-1] ^= 1
         path.write_bytes(content)
     np.testing.assert_array_equal(WordEncoder(tower, "model", cache=cache)(TEXTS), first)
+
+
+def test_words_that_are_not_kept_are_counted(tower, tmp_path, chunks_of_two) -> None:
+    encoder = WordEncoder(tower, "model", cache=Cache(tmp_path))
+    assert encoder.missing(TEXTS) == 5
+    encoder(TEXTS[:2])
+    assert encoder.missing(TEXTS) == 3
+    encoder(TEXTS)
+    assert encoder.missing(TEXTS) == 0
+    assert encoder.missing([]) == 0

@@ -16,7 +16,7 @@ from lsncli.methods.spec import Method, adapted, parse_method
 from lsncli.methods.word_features import WordEncoder
 from lsncli.methods.words import Words, choice_for, select_words
 from lsncli.metrics import auroc
-from lsncli.selection.axes import INSIDE, OUTSIDE, World, near, shifted_words, without
+from lsncli.selection.axes import INSIDE, OUTSIDE, Scope, near, shifted_words, without
 from lsncli.selection.choose import WORDS
 from lsncli.selection.folds import Fold, divide, take
 from lsncli.selection.prompts import learn_prompts
@@ -28,43 +28,43 @@ METHODS = ("mcm", "energy", "proto", "knn,k=3", "mahalanobis", "rmds", "fdbd", "
 
 
 @pytest.fixture
-def world(tmp_path: Path, tiny_backbone) -> World:
+def scope(tmp_path: Path, tiny_backbone) -> Scope:
     work = tiny(tmp_path, tiny_backbone)
     split = read_split(work.features, "train")
     heads = Heads(work, split.classes, lambda: tiny_backbone)
     parts = divide(np.arange(len(split.labels)), split.labels)
-    return World(split, parts, heads, tuple(range(len(CLASSES))))
+    return Scope(split, parts, heads, tuple(range(len(CLASSES))))
 
 
-def methods_of(world: World, *names: str) -> dict[str, Method]:
-    return {name: adapted(parse_method(name), world.heads) for name in names or METHODS}
+def methods_of(scope: Scope, *names: str) -> dict[str, Method]:
+    return {name: adapted(parse_method(name), scope.heads) for name in names or METHODS}
 
 
-def outside_of(world: World):
-    rows = np.flatnonzero(np.isin(world.split.labels, FOLD.held_out))
-    return take(world.split, rows, FOLD.held_out, OUTSIDE)
+def outside_of(scope: Scope):
+    rows = np.flatnonzero(np.isin(scope.split.labels, FOLD.held_out))
+    return take(scope.split, rows, FOLD.held_out, OUTSIDE)
 
 
-def scores_of(world: World, outside=None, methods: Mapping[str, Method] | None = None):
+def scores_of(scope: Scope, outside=None, methods: Mapping[str, Method] | None = None):
     failed: dict[str, str] = {}
-    found = without(world, FOLD).scores(methods or methods_of(world), [outside or outside_of(world)], failed)
+    found = without(scope, FOLD).scores(methods or methods_of(scope), [outside or outside_of(scope)], failed)
     assert not failed
     return found
 
 
-def changed(world: World, rows: np.ndarray) -> World:
-    """Return the world with other features in some rows of the split."""
-    features = world.split.features.copy()
+def changed(scope: Scope, rows: np.ndarray) -> Scope:
+    """Return the scope with other features in some rows of the split."""
+    features = scope.split.features.copy()
     features[rows] = np.random.default_rng(11).normal(size=(len(rows), features.shape[1]))
-    return replace(world, split=replace(world.split, features=features))
+    return replace(scope, split=replace(scope.split, features=features))
 
 
-def test_auroc_of_each_class_is_that_of_its_rows_against_the_id_rows_to_compare_on(world) -> None:
+def test_auroc_of_each_class_is_that_of_its_rows_against_the_id_rows_to_compare_on(scope) -> None:
     failed: dict[str, str] = {}
-    found, seconds = near(world, FOLD, methods_of(world), failed)
+    found, seconds = near(scope, FOLD, methods_of(scope), failed)
     assert not failed
     assert seconds.keys() == found.keys() == set(METHODS)
-    outside, scores = outside_of(world), scores_of(world)
+    outside, scores = outside_of(scope), scores_of(scope)
     for name in METHODS:
         expected = [
             auroc(scores[name].inside, scores[name].by_split[OUTSIDE][outside.labels == k]) for k in (0, 1)
@@ -75,18 +75,18 @@ def test_auroc_of_each_class_is_that_of_its_rows_against_the_id_rows_to_compare_
     assert max(values.mean() for values in found.values()) > 0.7  # the task is possible
 
 
-def test_rows_of_a_class_that_is_left_out_are_not_learned_from(world) -> None:
-    fit_of_left_out = world.parts.fit[np.isin(world.split.labels[world.parts.fit], FOLD.held_out)]
-    outside = outside_of(world)
-    before, after = scores_of(world, outside), scores_of(changed(world, fit_of_left_out), outside)
+def test_rows_of_a_class_that_is_left_out_are_not_learned_from(scope) -> None:
+    fit_of_left_out = scope.parts.fit[np.isin(scope.split.labels[scope.parts.fit], FOLD.held_out)]
+    outside = outside_of(scope)
+    before, after = scores_of(scope, outside), scores_of(changed(scope, fit_of_left_out), outside)
     for name in METHODS:
         np.testing.assert_array_equal(after[name].inside, before[name].inside, err_msg=name)
         np.testing.assert_array_equal(after[name].by_split[OUTSIDE], before[name].by_split[OUTSIDE])
 
 
-def test_rows_to_compare_on_are_not_learned_from(world) -> None:
-    outside = outside_of(world)
-    before, after = scores_of(world, outside), scores_of(changed(world, world.parts.select), outside)
+def test_rows_to_compare_on_are_not_learned_from(scope) -> None:
+    outside = outside_of(scope)
+    before, after = scores_of(scope, outside), scores_of(changed(scope, scope.parts.select), outside)
     for name in METHODS:
         np.testing.assert_array_equal(
             after[name].by_split[OUTSIDE], before[name].by_split[OUTSIDE], err_msg=name
@@ -94,30 +94,30 @@ def test_rows_to_compare_on_are_not_learned_from(world) -> None:
         assert not np.array_equal(after[name].inside, before[name].inside)
 
 
-def test_the_name_of_a_class_that_is_left_out_plays_no_part(world, tmp_path, tiny_backbone) -> None:
-    names = tuple("zebra" if name == "fox" else name for name in world.split.classes)
+def test_the_name_of_a_class_that_is_left_out_plays_no_part(scope, tmp_path, tiny_backbone) -> None:
+    names = tuple("zebra" if name == "fox" else name for name in scope.split.classes)
     renamed = replace(
-        world,
-        split=replace(world.split, classes=names),
-        heads=Heads(world.heads.work, names, lambda: tiny_backbone),
+        scope,
+        split=replace(scope.split, classes=names),
+        heads=Heads(scope.heads.work, names, lambda: tiny_backbone),
     )
-    before, after = scores_of(world), scores_of(renamed, outside_of(world))
+    before, after = scores_of(scope), scores_of(renamed, outside_of(scope))
     for name in set(METHODS) - {"neglabel"}:  # whose words must not be the name
         np.testing.assert_array_equal(after[name].inside, before[name].inside, err_msg=name)
         np.testing.assert_array_equal(after[name].by_split[OUTSIDE], before[name].by_split[OUTSIDE])
 
 
-def test_heads_of_a_fold_have_the_text_of_known_classes_alone(world) -> None:
-    known = without(world, FOLD)
+def test_heads_of_a_fold_have_the_text_of_known_classes_alone(scope) -> None:
+    known = without(scope, FOLD)
     assert known.classes == (0, 1, 3, 4, 6, 7)
     assert known.banned == ("cat", "fox")
-    heads = replace(world.heads, classes=("ant", "hen"), whole=world.heads)
+    heads = replace(scope.heads, classes=("ant", "hen"), whole=scope.heads)
     np.testing.assert_array_equal(
-        heads.head("hand", negatives=False).weights, world.heads.text("hand")[[0, 7]]
+        heads.head("hand", negatives=False).weights, scope.heads.text("hand")[[0, 7]]
     )
 
 
-def test_a_vocabulary_never_holds_the_name_of_a_class_that_is_left_out(world, tmp_path, monkeypatch) -> None:
+def test_a_vocabulary_never_holds_the_name_of_a_class_that_is_left_out(scope, tmp_path, monkeypatch) -> None:
     from lsncli.methods import inputs
 
     used: list[tuple[str, ...]] = []
@@ -128,10 +128,10 @@ def test_a_vocabulary_never_holds_the_name_of_a_class_that_is_left_out(world, tm
 
     monkeypatch.setattr(inputs, "select_words", recording)
     (tmp_path / "words.txt").write_text("table\nfoxes\nCat\nhens\nlamp")
-    method = methods_of(world, f"neglabel,words={tmp_path / 'words.txt'}")
-    scores_of(world, methods=method)
-    without_ban = replace(world, classes=(0, 1, 3, 4, 6, 7))
-    without_ban.scores(method, [outside_of(world)], {})
+    method = methods_of(scope, f"neglabel,words={tmp_path / 'words.txt'}")
+    scores_of(scope, methods=method)
+    without_ban = replace(scope, classes=(0, 1, 3, 4, 6, 7))
+    without_ban.scores(method, [outside_of(scope)], {})
     assert {frozenset(words) for words in used} == {
         frozenset({"table", "lamp"}),
         frozenset({"table", "foxes", "Cat", "lamp"}),
@@ -139,7 +139,7 @@ def test_a_vocabulary_never_holds_the_name_of_a_class_that_is_left_out(world, tm
 
 
 @pytest.mark.parametrize("name", ["imagenet1k", "wordnet"])
-def test_banned_names_are_dropped_from_every_list(world, tiny_backbone, name, monkeypatch) -> None:
+def test_banned_names_are_dropped_from_every_list(scope, tiny_backbone, name, monkeypatch) -> None:
     from lsncli.methods import words as module
     from lsncli.methods.text_recipes import WordPool
 
@@ -154,27 +154,27 @@ def test_banned_names_are_dropped_from_every_list(world, tiny_backbone, name, mo
     assert {"Fox", "lamps"} <= {word for some in chosen.dropped.values() for word in some}
 
 
-def test_far_words_are_no_classes_and_in_no_vocabulary(world) -> None:
-    far = shifted_words(world.heads, world.split, world.parts)
+def test_far_words_are_no_classes_and_in_no_vocabulary(scope) -> None:
+    far = shifted_words(scope.heads, scope.split, scope.parts)
     assert far.name == WORDS
     assert (far.labels == UNLABELLED).all()
     assert len(far.keys) > 400
     assert not {"hen", "gray fox", "Arctic fox", "tabby cat"} & set(far.keys)  # share a word with a class
-    encoder = WordEncoder(world.heads.tower, "tiny")
+    encoder = WordEncoder(scope.heads.tower, "tiny")
     chosen = select_words(choice_for("imagenet1k", "tiny"), CLASSES, encoder, banned=tuple(far.keys))
     assert not set(chosen.words) & set(far.keys)
 
 
-def test_far_words_lie_where_images_do(world) -> None:
-    far = shifted_words(world.heads, world.split, world.parts)
-    images = world.split.features[world.parts.fit].astype(np.float64)
+def test_far_words_lie_where_images_do(scope) -> None:
+    far = shifted_words(scope.heads, scope.split, scope.parts)
+    images = scope.split.features[scope.parts.fit].astype(np.float64)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
-    text = far.features - (images.mean(axis=0) - world.heads.text("hand").mean(axis=0))
+    text = far.features - (images.mean(axis=0) - scope.heads.text("hand").mean(axis=0))
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-6)
 
 
 def test_prompts_are_learned_without_the_classes_and_the_workspaces_own_are_not_read(
-    world, monkeypatch
+    scope, monkeypatch
 ) -> None:
     from lsncli.methods import heads as module
     from lsncli.selection import prompts as use
@@ -186,26 +186,26 @@ def test_prompts_are_learned_without_the_classes_and_the_workspaces_own_are_not_
     monkeypatch.setattr(
         use, "SETTINGS", {kind: replace(each, epochs=1, length=2) for kind, each in use.SETTINGS.items()}
     )
-    known = without(world, FOLD)
+    known = without(scope, FOLD)
     fit = known.known(known.parts.fit, INSIDE)
     steps: list[int] = []
     learned = learn_prompts(
-        world.heads, world.heads.tower, fit, world.heads.cache, lambda n, note="": steps.append(n)
+        scope.heads, scope.heads.tower, fit, scope.heads.cache, lambda n, note="": steps.append(n)
     )
     assert sum(steps) == use.count_steps(len(fit.labels))
     for kind in ("positive", "negative"):
         assert learned[kind].classes == tuple(name for name in CLASSES if name not in ("cat", "fox"))
     scores = replace(known, prompts=learned).scores(
-        methods_of(world, "mcm:positive", "lsn"), [outside_of(world)], {}
+        methods_of(scope, "mcm:positive", "lsn"), [outside_of(scope)], {}
     )
     assert scores.keys() == {"mcm:positive", "lsn"}
-    left_out = world.parts.fit[np.isin(world.split.labels[world.parts.fit], FOLD.held_out)]
-    other = without(changed(world, np.concatenate([left_out, world.parts.select])), FOLD)
+    left_out = scope.parts.fit[np.isin(scope.split.labels[scope.parts.fit], FOLD.held_out)]
+    other = without(changed(scope, np.concatenate([left_out, scope.parts.select])), FOLD)
     again = learn_prompts(
-        world.heads,
-        world.heads.tower,
+        scope.heads,
+        scope.heads.tower,
         other.known(other.parts.fit, INSIDE),
-        world.heads.cache,
+        scope.heads.cache,
         lambda n, note="": None,
     )
     np.testing.assert_array_equal(again["negative"].contexts, learned["negative"].contexts)
@@ -231,9 +231,9 @@ def test_prompts_of_a_fold_are_learned_once(tmp_path, tiny_backbone, monkeypatch
         assert first[kind].settings == second[kind].settings
 
 
-def test_a_method_that_fails_is_named_and_stops_no_other(world) -> None:
+def test_a_method_that_fails_is_named_and_stops_no_other(scope) -> None:
     failed: dict[str, str] = {}
-    found, _ = near(world, FOLD, methods_of(world, "mcm", "vim,dim=32"), failed)
+    found, _ = near(scope, FOLD, methods_of(scope, "mcm", "vim,dim=32"), failed)
     assert found.keys() == {"mcm"}
     assert "dim" in failed["vim,dim=32"]
 

@@ -12,7 +12,7 @@ from lsncli.errors import LsnError, UsageError
 from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.methods.workspace import Workspace
 from lsncli.selection import select as use
-from lsncli.selection.choose import Choice
+from lsncli.selection.choose import WORDS, Choice
 from lsncli.selection.select import learn_for, plan_selection, select
 from lsncli.store.reader import read_split
 from lsncli.store.writer import write_split
@@ -106,8 +106,8 @@ def test_the_plan_counts_scores_and_steps(tmp_path, tiny_backbone) -> None:
     assert not selection.failed
     assert sum(counted) == plan.rows
     assert plan.steps == 0
-    assert [split.name for split in plan.far] == ["words", "far"]
-    assert selection.choice.compared[0].far.keys() == {"words", "far"}
+    assert [split.name for split in plan.far] == [WORDS, "far"]
+    assert selection.choice.compared[0].far.keys() == {WORDS, "far"}
     again = select(
         plan_selection(work, ["mcm", "proto", "neglabel"], foreign=["far"], model=lambda: tiny_backbone), {}
     )
@@ -164,6 +164,38 @@ def test_the_slowest_methods_beyond_the_budget_are_left_out_but_never_the_defaul
     assert all("of the budget" in reason for reason in selection.failed.values())
     assert selection.choice.method == selection.choice.runner_up == "mcm"
     assert use._too_slow({"mcm": 9.0, "a": 2.0, "b": 1.0, "c": 3.0}, 2, 24.0, "mcm").keys() == {"c"}
+
+
+def test_words_that_take_longer_than_the_budget_to_encode_are_left_out(
+    tmp_path, tiny_backbone, monkeypatch
+) -> None:
+    from lsncli.methods.inputs import VocabularyInput
+
+    plan = plan_selection(
+        tiny(tmp_path, tiny_backbone), ["mcm", "neglabel", "proto"], model=lambda: tiny_backbone
+    )
+    monkeypatch.setattr(VocabularyInput, "seconds_to_encode", lambda self: 1800.0)
+    failed = select(plan, {}, budget=1700.0).failed
+    assert failed == {"neglabel": "Encoding its words, once for this model, takes about 30 min."}
+    assert not select(plan, {}, budget=1900.0).failed
+
+
+def test_splits_of_any_name_can_be_foreign(tmp_path) -> None:
+    work = known_best(tmp_path)
+    names = ["words", "inside", "fit"]
+    for number, name in enumerate(names):
+        write_split(work.features, unlabelled(name, 30, number), imported_fingerprint("theirs", 24, 20.0))
+    choice = chosen(work, foreign=names)
+    row = choice.row("mcm")
+    assert list(row.far) == names
+    assert len(set(row.far.values())) == 3
+    assert row.far_mean == pytest.approx(np.mean(list(row.far.values())))
+
+
+def test_a_method_by_two_names_is_compared_once(tmp_path, tiny_backbone) -> None:
+    work = tiny(tmp_path, tiny_backbone)
+    names = ["mcm", "knn,k=5", "knn:hand,k=5"]
+    assert list(plan_selection(work, names, model=lambda: tiny_backbone).methods) == ["mcm", "knn,k=5"]
 
 
 def test_few_classes_few_rows_and_methods_that_know_all_classes_are_refused(tmp_path) -> None:
