@@ -1,14 +1,16 @@
-"""The promise of gamma on real images: of fresh ID images the stated share is kept, over many seeds."""
+"""The promises of gamma and of flags on real images: rates of fresh images over many random divisions."""
 
 import numpy as np
 import pytest
 from bundled_features import tiny_twenty
 
 from lsncli.backbones import load_backbone
+from lsncli.class_thresholds import Group, class_thresholds, scores_by_class
 from lsncli.methods.text_recipes import TEMPLATE
 from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
-from lsncli.threshold import calibrate
+from lsncli.scores.common import predict
+from lsncli.threshold import calibrate, kept_scores, largest_flagged, p_values
 from lsncli.types import Head, Rows, unit
 
 SEEDS = 20
@@ -48,3 +50,52 @@ def test_the_realised_tpr_lies_in_its_interval(demo, name, target) -> None:
     held = inside(scores, target, MANY)
     assert sum(held[:SEEDS]) >= AT_LEAST
     assert np.mean(held) == pytest.approx(COVERED[target], abs=0.03)
+
+
+SPLITS = 200
+
+
+@pytest.fixture(scope="module")
+def judged(demo):
+    """MCM scores and predicted classes of the 1,000 images, and the scores of images of other classes."""
+    head, _, images = demo
+    scorer = load_score("mcm").scorer(head, {})
+    return scorer(images), predict(head, images), scorer(tiny_twenty("val", others=True).features)
+
+
+@pytest.mark.parametrize(("share", "level"), [(0.5, 0.3), (0.5, 0.5), (0.9, 0.3)])
+def test_of_what_is_flagged_at_most_the_level_is_id(judged, share, level) -> None:
+    known, _, foreign = judged
+    random, false, caught = np.random.default_rng(0), [], []
+    for _ in range(SPLITS):
+        order = random.permutation(len(known))
+        new = known[order[600:]]
+        strange = random.choice(foreign, round(len(new) * (1 - share) / share), replace=False)
+        found = p_values(np.concatenate([new, strange]), kept_scores(known[order[:600]]))
+        flagged = found <= largest_flagged(found, level)
+        false.append(flagged[: len(new)].sum() / max(1, flagged.sum()))
+        caught.append(flagged[len(new) :].mean())
+    assert np.mean(false) <= level * share + 3 * np.std(false) / SPLITS**0.5
+    assert np.mean(false) >= level * share / 3  # far images are rare among these, and p-values are coarse
+    assert np.mean(caught) > 0.01
+
+
+def test_each_predicted_class_keeps_its_target(judged) -> None:
+    known, predicted, _ = judged
+    random, kept, seen, single = np.random.default_rng(0), np.zeros(20), np.zeros(20), np.zeros(20)
+    for _ in range(SPLITS):
+        order = random.permutation(len(known))
+        held, new = order[:700], order[700:]
+        whole = calibrate(known[held], 0.9)
+        every = Group(kept_scores(known[held]), whole.n, whole.gamma, whole.tpr_low, whole.tpr_high)
+        scores = scores_by_class(known[held], predicted[held], 20)
+        thresholds = class_thresholds(scores, every, 0.9, 0.0)
+        rows = new[~np.isin(predicted[new], thresholds.borrowing)]
+        seen += np.bincount(predicted[rows], minlength=20)
+        passing = known[rows] >= thresholds.gammas[predicted[rows]]
+        kept += np.bincount(predicted[rows[passing]], minlength=20)
+        single += np.bincount(predicted[rows[known[rows] >= whole.gamma]], minlength=20)
+    assert seen.min() > 2000
+    rates = kept / seen
+    assert 0.895 <= rates.min() <= rates.max() <= 0.93
+    assert (single / seen).min() < 0.75  # one gamma for all keeps far fewer of some class

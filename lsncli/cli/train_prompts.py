@@ -340,7 +340,7 @@ def _describe(
         say(f"Wrote {files}. Next: {options.in_workspace(following, work)}", quiet=quiet)
         return
     kept = training.detector
-    text = f"The detector is unchanged, too: {kept.label}, gamma = {kept.threshold.gamma:.6f}."
+    text = f"The detector is unchanged, too: {kept.label}, {kept.gamma_in_words}."
     if not training.has_own_detector:
         command = options.in_workspace(f"lsn calibrate --method {training.method}", work)
         text += f" `{command}` makes one of these prompts."
