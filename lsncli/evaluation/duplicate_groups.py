@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsncli.console import ProgressCallback, silent
+from lsncli.console import ProgressCallback, printable, silent
 from lsncli.errors import LsnError
 from lsncli.evaluation.duplicates import Pairs, find_duplicates, tiles_of
 from lsncli.methods.cache import NO_CACHE, Cache, digest
@@ -233,7 +233,8 @@ def leak_warnings(
         if len(pairs):
             copies = len(set(pairs.first.tolist()))
             found.append(f"{copies:,} of {len(split.labels):,} images of {split.name}")
-            example = example or f"{split.keys[pairs.first[0]]} of {train.keys[pairs.second[0]]}"
+            keys = split.keys[int(pairs.first[0])], train.keys[int(pairs.second[0])]
+            example = example or " of ".join(map(printable, keys))
     if found:
         texts.append(
             f"{_listed(found)} are copies of images of {train.name}, such as {example}. Copies of ID images "

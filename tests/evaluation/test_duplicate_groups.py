@@ -69,14 +69,15 @@ def test_without_a_training_split_splits_are_not_compared_with_one_another() -> 
 
 def test_classes_that_differ_are_told_and_come_first() -> None:
     train = with_rows(TRAIN, r3=TRAIN.features[0], r6=TRAIN.features[0], r4=TRAIN.features[8])
-    test = with_rows(TEST, r0=TRAIN.features[10])
+    test = with_rows(TEST, r0=TRAIN.features[10], r1=TRAIN.features[13])
     groups = find_groups([train, test], "train", Search())
     assert [places(group) for group in groups] == [
         [("test", 0), ("train", 10)],
         [("train", 4), ("train", 8)],
+        [("test", 1), ("train", 13)],
         [("train", 0), ("train", 3), ("train", 6)],
     ]
-    assert [group.conflict for group in groups] == [True, True, False]
+    assert [group.conflict for group in groups] == [True, True, False, False]
     assert [copy.class_name for copy in groups[1].copies] == [CLASSES[1], CLASSES[2]]
 
 
@@ -125,6 +126,9 @@ def test_an_evaluation_says_how_many_tested_images_are_copies() -> None:
     assert text.startswith("2 of 21 images of test and 1 of 12 images of far are copies of images of train, ")
     assert f"such as {test.keys[6]} of {TRAIN.keys[0]}." in text
     assert "`lsn store duplicates --split train`" in text
+    hostile = replace(test, keys=tuple(f"\x1b[31m{key}\n" for key in test.keys))
+    (text,) = leak_warnings(TRAIN, hostile, [])
+    assert text.isprintable()
     assert leak_warnings(TRAIN, TEST, [FAR]) == []
     assert leak_warnings(TRAIN, TRAIN, [FAR]) == []
     empty = replace(TRAIN, features=TRAIN.features[:0], labels=TRAIN.labels[:0], keys=())
