@@ -139,10 +139,12 @@ def stand_in(plan: SelectionPlan, learned: Mapping[Fold, Prompts], found: Choice
 
     with_prompts = {name: method for name, method in plan.methods.items() if name in PROMPTS}
     means: dict[str, list[float]] = {name: [] for name in with_prompts}
+    failed: dict[str, str] = {}
     for fold in plan.folds:
-        aurocs, _ = near(replace(plan.scope, prompts=restricted(fold)), fold, with_prompts, {})
+        aurocs, _ = near(replace(plan.scope, prompts=restricted(fold)), fold, with_prompts, failed)
         for name, values in aurocs.items():
             means[name] += values.tolist()
+    assert not failed
     exact = {row.method: float(np.mean(list(row.near.values()))) for row in found.compared}
     return {name: [round(exact[name], 4), round(float(np.mean(values)), 4)] for name, values in means.items()}
 
@@ -167,6 +169,7 @@ def measure(task: Task, prompts: bool) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         choice = selection.choice
         photos = select(plan_selection(work, foreign=[FOREIGN], prompts=False), {}).choice
+        approximated = stand_in(plan, learned, choice) if prompts else {}
         if prompts:
             learn_prompts(work)
         real = real_auroc(work, [row.method for row in choice.compared], task)
@@ -184,7 +187,7 @@ def measure(task: Task, prompts: bool) -> dict[str, Any]:
             "far only": by_one_axis(choice, "far"),
             **{f"always {name}": name for name in FIXED},
         },
-        **({"stand_in": stand_in(plan, learned, choice)} if prompts else {}),
+        **({"stand_in": approximated} if prompts else {}),
         "verdict": choice.verdict,
         "runner_up": choice.runner_up,
         "failed": sorted(selection.failed),
