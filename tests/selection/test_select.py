@@ -114,6 +114,29 @@ def test_the_plan_counts_scores_and_steps(tmp_path, tiny_backbone) -> None:
     assert as_bytes(again.choice) == as_bytes(selection.choice)
 
 
+def test_the_words_of_the_far_axis_and_those_of_a_score_are_never_the_same(
+    tmp_path, tiny_backbone, monkeypatch
+) -> None:
+    from lsncli.methods import inputs
+    from lsncli.methods.words import Words, select_words
+
+    used: list[set[str]] = []
+
+    def recording(*given: Any, **options: Any) -> Words:
+        chosen = select_words(*given, **options)
+        used.append(set(chosen.words))
+        return chosen
+
+    monkeypatch.setattr(inputs, "select_words", recording)
+    plan = plan_selection(tiny(tmp_path, tiny_backbone), ["mcm", "neglabel"], model=lambda: tiny_backbone)
+    assert not select(plan, {}).failed
+    far = set(plan.far[0].keys)
+    assert len(used) == len(plan.folds) + 1
+    assert used[-1]
+    assert not used[-1] & far
+    assert used[0] & far  # words of the near axis are not restricted by them
+
+
 def test_learned_prompts_take_part(tmp_path, tiny_backbone, monkeypatch) -> None:
     from lsncli.selection import prompts
 
