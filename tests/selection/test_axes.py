@@ -24,7 +24,19 @@ from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED
 
 FOLD = Fold("random", (2, 5))
-METHODS = ("mcm", "energy", "proto", "knn,k=3", "mahalanobis", "rmds", "fdbd", "nci", "ensemble", "neglabel")
+METHODS = (
+    "mcm",
+    "mcm:means",
+    "energy",
+    "proto",
+    "knn,k=3",
+    "mahalanobis",
+    "rmds",
+    "fdbd",
+    "nci",
+    "ensemble",
+    "neglabel",
+)
 
 
 @pytest.fixture

@@ -25,6 +25,18 @@ def test_the_folds_of_a_kind_leave_out_each_class_once(count: int, seed: int) ->
         assert all(len(part) < count - 2 for part in own)
 
 
+def test_random_folds_follow_the_seed_and_no_likeness() -> None:
+    features = centres(20)
+    first, second, again = (make_folds(features, seed) for seed in (0, 1, 0))
+    parts = [
+        {kind: [f.held_out for f in folds if f.kind == kind] for kind in KINDS} for folds in (first, second)
+    ]
+    assert first == again
+    assert parts[0]["random"] != parts[1]["random"]
+    assert parts[0]["sibling"] == parts[1]["sibling"]
+    assert parts[0]["random"] != parts[0]["sibling"]
+
+
 def test_siblings_are_apart_in_sibling_folds_and_together_in_cluster_folds() -> None:
     pairs = np.repeat(centres(5, seed=4), 2, axis=0)
     pairs += 0.05 * np.random.default_rng(0).normal(size=pairs.shape)
