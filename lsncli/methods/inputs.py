@@ -303,6 +303,15 @@ class VocabularyInput:
 
     def learned(self, head: Head) -> LearnedArrays:
         """Return the text features (V, D) of the words, and the digest of the selection."""
+        if head.classes not in self._learned:  # once for all splits
+            self._learned[head.classes] = self._select(head)
+        return self._learned[head.classes]
+
+    @cached_property
+    def _learned(self) -> dict[tuple[str, ...], LearnedArrays]:
+        return {}
+
+    def _select(self, head: Head) -> LearnedArrays:
         encoder = WordEncoder(self.heads.tower, self.heads.fingerprint.digest, self.heads.model_code)
 
         def images() -> Float64Array:
@@ -310,7 +319,8 @@ class VocabularyInput:
             return means[[self.heads.classes.index(name) for name in head.classes]]
 
         progress = announcing_words(self.choice, self.heads.fingerprint.model, self.heads.remark)
-        words = select_words(self.choice, head.classes, encoder, images, progress, banned=self.heads.banned)
+        banned = self.heads.banned
+        words = select_words(self.choice, head.classes, encoder, images, progress, banned=banned)
         return vocabulary_arrays(words)
 
     def seconds_to_encode(self) -> float:

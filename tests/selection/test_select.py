@@ -132,7 +132,7 @@ def test_the_words_of_the_far_axis_and_those_of_a_score_are_never_the_same(
     plan = plan_selection(tiny(tmp_path, tiny_backbone), ["mcm", "neglabel"], model=lambda: tiny_backbone)
     assert not select(plan, {}).failed
     far = set(plan.far[0].keys)
-    assert len(used) == 2 * (len(plan.folds) + 1)  # for ID rows and for others
+    assert len(used) == len(plan.folds) + 1
     assert used[-1]
     assert not used[-1] & far
     assert used[0] & far  # words of the near axis are not restricted by them
