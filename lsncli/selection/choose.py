@@ -13,7 +13,7 @@ import numpy as np
 from lsncli.types import Float64Array
 
 LEVEL = 0.95
-"""The confidence of intervals."""
+"""The confidence in each end of an interval, so that both hold with 90 %."""
 FLIPS = 4096
 """Random signs of the classes; up to twelve classes, all signs."""
 FAR_ENOUGH = 0.9
@@ -21,12 +21,15 @@ FAR_ENOUGH = 0.9
 SATURATED = 0.99
 """An axis on which half of the methods are above this is not ranked."""
 
+WORDS = "shifted words"
+"""The name of the words on the far axis, which no stored split can have."""
+
 Verdict = Literal["chosen", "no difference", "no better", "chance"]
 
 
 @dataclass(frozen=True)
 class Margin:
-    """A difference of AUROC and its interval."""
+    """A difference of AUROC and its 90 % interval."""
 
     value: float
     low: float
@@ -41,7 +44,7 @@ class Compared:
     near: Mapping[str, float]
     """The mean over classes, by kind of fold."""
     far: Mapping[str, float]
-    """By split; the first may be ``WORDS``."""
+    """By split, ``WORDS`` among them unless the model has no text."""
     far_mean: float
     """What counts of ``far``: the mean of foreign splits, else the words; NaN without either."""
     mean: float
@@ -89,16 +92,15 @@ def choose(
     """Choose a method by its AUROC on the axes.
 
     ``near`` maps methods, in the order of their simplicity, to AUROC (K, C) by kind of fold and class that is
-    left out; ``far`` maps methods to AUROC by split, among them ``WORDS``, which do not
-    count with ``foreign``.
-    ``default`` is one of the methods.
+    left out; ``far`` maps methods to AUROC by split, among them ``WORDS``, which do not count with
+    ``foreign``. ``default`` is one of the methods.
 
     1. A method that is worse than the default on ``near``, or on the far axis below 90 % and below the
        default, is not considered.
     2. The best has the largest mean of the ranked axes. Of the methods within one standard error of it, the
        first is taken.
-    3. It replaces the default if the interval of its margin is above zero, and if on ``near`` some method is
-       better than chance (AUROC 50 %).
+    3. It replaces the default if the interval of its margin is above zero, which has a chance of 5 % among
+       equal methods, and if on ``near`` some method is better than chance (AUROC 50 %).
 
     Standard errors and intervals are over classes, paired: C differences are the sample. The intervals of all
     methods hold together: the factor on the standard error is the quantile of the largest t statistic under
@@ -122,9 +124,9 @@ def choose(
     verdict: Verdict = "chosen"
     if not _beats_chance(np.stack(list(by_class.values())), seed):
         verdict = "chance"
-    elif simplest == default:
+    elif best == default:
         verdict = "no better"
-    elif margins[simplest].low <= 0:
+    elif simplest == default or margins[simplest].low <= 0:
         verdict = "no difference"
     chosen = simplest if verdict == "chosen" else default
     rest = [name for name in (*considered, default) if name != chosen] or [chosen]
@@ -153,13 +155,9 @@ def margin_between(first: Float64Array, second: Float64Array, seed: int = 0) -> 
 
 
 def _far_axis(far: Mapping[str, float], foreign: bool) -> float:
-    """Return the AUROC on the far axis; NaN without one. The first entry is that of the words."""
+    """Return the AUROC on the far axis, that of the words or with ``foreign`` of the others; NaN without."""
     values = [value for name, value in far.items() if not foreign or name != WORDS]
     return float(np.mean(values)) if values else float("nan")
-
-
-WORDS = "shifted words"
-"""The name of the words on the far axis, which no stored split can have."""
 
 
 def _ranked(values: Iterable[float]) -> bool:

@@ -64,6 +64,16 @@ def test_a_difference_of_a_few_classes_is_no_evidence() -> None:
     assert choice.row("knn").over_default.low <= 0 < choice.row("knn").over_default.value
 
 
+def test_a_best_method_within_one_standard_error_of_the_default_is_no_difference() -> None:
+    noise = 0.04 * np.cos(3 * np.arange(10))
+    noise += 0.004 - noise.mean()  # a standard error of 0.009
+    choice = choice_of(near_of(mcm=[0.8] * 10, knn=(0.8 + noise).tolist()))
+    assert (choice.method, choice.verdict) == ("mcm", "no difference")
+    assert choice.compared[0].method == "knn"
+    worse = choice_of(near_of(mcm=[0.8] * 10, knn=(0.79 + noise).tolist()))
+    assert (worse.method, worse.verdict) == ("mcm", "no better")
+
+
 def test_where_nothing_beats_chance_nothing_is_chosen_whatever_the_far_axis() -> None:
     near = {
         "mcm": 0.5 + 0.05 * np.cos(np.arange(20)).reshape(2, 10),
@@ -125,6 +135,14 @@ def test_a_margin_agrees_with_all_signs_by_hand() -> None:
     assert (margin.low, margin.value, margin.high) == pytest.approx(
         (pair.mean() - half, pair.mean(), pair.mean() + half)
     )
+
+
+@pytest.mark.parametrize("classes", [6, 10, 20])
+def test_the_interval_of_a_margin_covers_the_difference_in_about_90_of_100_pairs(classes: int) -> None:
+    pairs = np.random.default_rng(classes).normal(0.02, 0.05, size=(1000, classes))
+    margins = [margin_between(pair, np.zeros(classes)) for pair in pairs]
+    covered = np.mean([margin.low <= 0.02 <= margin.high for margin in margins])
+    assert covered == pytest.approx(0.9, abs=0.033)  # three and a half standard errors
 
 
 @pytest.mark.parametrize("classes", [6, 10, 30])
