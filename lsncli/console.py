@@ -6,8 +6,8 @@ import select
 import sys
 import textwrap
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol, TextIO
@@ -110,6 +110,12 @@ def verbose() -> bool:
 def brief(label: str) -> str:
     """Return the label of a method without its settings, unless details were asked for."""
     return label if verbose() else label.partition(",")[0]
+
+
+def short_labels(labels: Collection[str]) -> dict[str, str]:
+    """Return each of the labels of methods ``brief``, or as it is where that would make two of them equal."""
+    taken = Counter(map(brief, set(labels)))
+    return {label: brief(label) if taken[brief(label)] == 1 else label for label in labels}
 
 
 def say(message: str, *, quiet: bool = False, style: str = "") -> None:

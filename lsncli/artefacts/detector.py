@@ -86,12 +86,13 @@ class SavedDetector:
     @property
     def gamma_in_words(self) -> str:
         """Describe gamma: "gamma = 0.250000", or "gamma by predicted class"."""
-        return "gamma by predicted class" if self.by_class else f"gamma = {self.threshold.gamma:.6f}"
+        return f"gamma = {self.threshold.gamma:.6f}" if self.by_class is None else "gamma by predicted class"
 
     @property
     def basis(self) -> str:
         """Describe the detector: method, classes, model, gamma."""
-        return f"{self.scoring}; {self.gamma_in_words.replace('= ', '')} {self.threshold.basis}"
+        gamma = f"{self.threshold.gamma:.6f}" if self.by_class is None else "by predicted class"
+        return f"{self.scoring}; gamma {gamma} {self.threshold.basis}"
 
 
 def save_detector(path: Path, detector: SavedDetector) -> None:

@@ -1,11 +1,10 @@
 """Rows and columns of the tables of ``lsn eval``: measures, and differences between methods."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsncli.console import brief
+from lsncli.console import brief, short_labels
 from lsncli.report.formats import Column
 
 if TYPE_CHECKING:
@@ -97,13 +96,8 @@ def columns(
 
 def with_short_labels(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Return rows with methods without settings where these do not tell two methods apart (--verbose)."""
-    labels = {str(row["method"]) for row in rows}
-    taken = Counter(map(brief, labels))
-    return [
-        row | {"method": brief(label)} if taken[brief(label)] == 1 else row
-        for row in rows
-        for label in [str(row["method"])]
-    ]
+    labels = short_labels([str(row["method"]) for row in rows])
+    return [row | {"method": labels[str(row["method"])]} for row in rows]
 
 
 def told_apart(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> list[Column]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsncli.console import ProgressCallback, brief, silent
+from lsncli.console import ProgressCallback, short_labels, silent
 from lsncli.metrics import auroc, counts, summary, threshold_id_positive
 from lsncli.open_set import oscr
 from lsncli.report import plots
@@ -114,13 +114,12 @@ def draw_evaluation(
 
 
 def _told_apart(methods: "Sequence[PreparedMethod]") -> list[str]:
-    """Return the label of each method, without settings unless two have the same."""
+    """Return the short label of each method, or its name where another method has the same label."""
     labels = [each.resolved.label for each in methods]
-    taken = Counter(map(brief, labels))
-    short = [brief(label) if taken[brief(label)] == 1 else label for label in labels]
-    same = Counter(short)
+    short, same = short_labels(labels), Counter(labels)
     return [
-        label if same[label] == 1 else str(each.method) for label, each in zip(short, methods, strict=True)
+        short[label] if same[label] == 1 else str(each.method)
+        for label, each in zip(labels, methods, strict=True)
     ]
 
 

@@ -68,17 +68,18 @@ def test_a_folder_that_cannot_be_made_is_an_error(lsn, tmp_path) -> None:
     assert "cannot be written" in done.err
 
 
-def test_three_methods_on_two_ood_sets_get_a_figure_of_their_ranks(lsn, tmp_path) -> None:
+def test_methods_on_two_ood_sets_get_a_figure_of_their_ranks_under_different_names(lsn, tmp_path) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra 'plots'")
     work = imported_workspace(tmp_path / "work")
     far = read_split(work / "features.h5", "far")
     write_split(work / "features.h5", replace(far, name="near"), read_fingerprint(work / "features.h5"))
-    words = ("--method", "mcm", "--method", "knn,k=3", "--method", "knn,k=4", "--plots", "figures")
+    methods = ("mcm", "mcm:means", "knn,k=3", "knn,k=4")
+    words = (*(word for name in methods for word in ("--method", name)), "--plots", "figures")
     done = lsn("eval", "--work", work, *words)
     assert done.code == 0, done.err
-    assert "Wrote 4 figures" in done.err
+    assert "Wrote 5 figures" in done.err
     with (tmp_path / "figures" / "ranks.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["method"] for row in rows} == {"MCM", "knn,k=3", "knn,k=4"}
+    assert {row["method"] for row in rows} == set(methods)  # the label of two is MCM
     for row in rows:
         assert row["far"] == row["near"] == row["mean_rank"]
