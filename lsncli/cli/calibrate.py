@@ -16,7 +16,7 @@ from lsncli.cli.describe_detector import (
     describe_threshold,
 )
 from lsncli.cli.score_inputs import ModelOptions, check_model, detector_for
-from lsncli.cli.select import compare, conclusion, describe_failures, learned_choice
+from lsncli.cli.select import compare, describe_failures, learned_choice
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import brief, printable, progress_bar, remarks, say
 from lsncli.errors import UsageError
@@ -203,6 +203,8 @@ def _method(workspace: Workspace, arguments: CalibrateOptions) -> "Method":
         device=arguments.device,
         quiet=arguments.quiet,
     )
+    from lsncli.report.selection_table import conclusion
+
     describe_failures(selection)
     say(conclusion(selection.choice), quiet=arguments.quiet)
     return learned_choice(workspace, selection, arguments.pretrained, arguments.device, arguments.quiet)

@@ -14,13 +14,12 @@ from lsncli.cli.interrupts import interruptible
 from lsncli.cli.train_prompts import workspace_backbone
 from lsncli.console import progress_bar, remarks, say
 from lsncli.methods.workspace import Workspace
-from lsncli.report.formats import FORMATS, Column, render
+from lsncli.report.formats import FORMATS, render
 from lsncli.store import check_exists
 
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.methods.spec import Method
-    from lsncli.selection.choose import Choice, Compared, Margin
     from lsncli.selection.select import Selection
 
 PROMISE = (
@@ -31,7 +30,6 @@ BETTER = (
     "Images that are surely of no class make it surer: extract them as a split and name it with --foreign."
 )
 MEASURED = "How many ID images it keeps is measured on images that the choice did not read:"
-RESULTS = {"chosen": "chosen", "runner-up": "second best", "default": "default"}
 
 
 def select(
@@ -113,6 +111,8 @@ def select(
         quiet=quiet,
     )
     choice = selection.choice
+    from lsncli.report.selection_table import about_prompts, columns, conclusion, rows
+
     people = FORMATS[format].people
     classes = len(selection.plan.scope.split.classes)
     title = f"ID: {split} ({classes} classes). AUROC in percent, without OOD images."
@@ -216,17 +216,14 @@ def learned_choice(
 ) -> "Method":
     """Return the chosen method; learn the prompts that it needs and the workspace lacks, as compared."""
     from lsncli.prompts.learner import steps
-    from lsncli.selection.prompts import SETTINGS
-    from lsncli.training.prompts import plan_negative, plan_positive, train_prompts
+    from lsncli.selection.prompts import missing_prompts
+    from lsncli.training.prompts import train_prompts
 
-    method, split = selection.plan.methods[selection.choice.method], selection.plan.scope.split.name
-    needed = {"positive": method.head == "positive", "negative": "negative" in method.needs}
-    for kind, settings in SETTINGS.items():
-        if not needed[kind] or workspace.prompts(kind).is_file():
-            continue
-        plan = plan_positive(workspace, split_name=split) if kind == "positive" else plan_negative(workspace)
+    method = selection.plan.methods[selection.choice.method]
+    for plan, settings in missing_prompts(workspace, method, selection.plan.scope.split.name):
         backbone = _model(workspace, pretrained, device, quiet)()
-        with progress_bar(f"{kind} prompts", steps(len(plan.rows.train), settings), quiet=quiet) as progress:
+        count = steps(len(plan.rows.train), settings)
+        with progress_bar(f"{settings.kind} prompts", count, quiet=quiet) as progress:
             train_prompts(workspace, backbone, plan, settings, progress=progress, remark=remarks(quiet))
     return method
 
@@ -235,122 +232,7 @@ def _model(workspace: Workspace, pretrained: str, device: str, quiet: bool) -> "
     return partial(workspace_backbone, workspace, pretrained, device, quiet=quiet)
 
 
-def columns(choice: "Choice", people: bool) -> list[Column]:
-    """Return the columns of the comparison: for people means and margins, for programs every axis."""
-    first = choice.compared[0]
-    kinds = [
-        Column(f"near_{kind}", f"Near, {kind}", digits=2, percent=True, detail=True) for kind in first.near
-    ]
-    far = [Column(key_of(name), f"Far, {name}", digits=2, percent=True, detail=True) for name in first.far]
-    far_mean = [Column("far", "Far", digits=2, percent=True)] if first.far else []
-    over = f"Over {choice.default}"
-    margin = (
-        [Column("margin", over), Column("interval", "95 %")]
-        if people
-        else [Column("over_default", ""), Column("low", ""), Column("high", "")]
-    )
-    return [
-        Column("method", "Method", identifies=True),
-        Column("near", "Near", digits=2, percent=True),
-        *kinds,
-        *far_mean,
-        *far,
-        Column("mean", "Mean", digits=2, percent=True),
-        *margin,
-        Column("result", "", words=RESULTS),
-        Column("why_not", "Not considered", wide=True, detail=True),
-    ]
-
-
-def key_of(far: str) -> str:
-    """Return the key of the column of words or of a foreign split."""
-    from lsncli.selection.choose import WORDS
-
-    return "far_words" if far == WORDS else f"foreign_{far}"
-
-
-def rows(choice: "Choice", people: bool) -> list[dict[str, object]]:
-    """Return a row per method, from the best; ``margin`` and ``interval`` are text in percent, for people."""
-    return [_row(each, choice, people) for each in choice.compared]
-
-
-def _row(each: "Compared", choice: "Choice", people: bool) -> dict[str, object]:
-    over = each.over_default
-    results = {choice.default: "default", choice.runner_up: "runner-up", choice.method: "chosen"}
-    row: dict[str, object] = {
-        "method": each.method,
-        "near": sum(each.near.values()) / len(each.near),
-        "far": each.far_mean,
-        "mean": each.mean,
-        "result": results.get(each.method),
-        "why_not": each.why_not or None,
-        **{f"near_{kind}": value for kind, value in each.near.items()},
-        **{key_of(name): value for name, value in each.far.items()},
-    }
-    if not people:
-        return row | {"over_default": over.value, "low": over.low, "high": over.high}
-    if each.method == choice.default:
-        return row
-    return row | {
-        "margin": f"{100 * over.value:+.2f}",
-        "interval": f"{100 * over.low:+.1f} to {100 * over.high:+.1f}",
-    }
-
-
 def describe_failures(selection: "Selection") -> None:
     """Print the methods that could not be compared, with the reason."""
     for name, reason in selection.failed.items():
         say(f"{name}: not compared. {reason}", style="yellow")
-
-
-def conclusion(choice: "Choice") -> str:
-    """Return what was chosen, and the evidence, in sentences."""
-    if choice.verdict == "chance":
-        return (
-            "No method tells the images of classes that are left out from the others better than chance: do "
-            f"the labels fit the images? Keeping {choice.default}."
-        )
-    if choice.verdict == "no better":
-        return f"No method is better than {choice.default} on classes that are left out. Keeping it."
-    if choice.verdict == "no difference":
-        best = next(each for each in choice.compared if not each.why_not)
-        if best.method == choice.default:
-            return f"No evidence that it matters: none is better than {choice.default}. Keeping it."
-        gain = _points(best.over_default)
-        return (
-            f"No evidence that it matters: the best, {best.method}, is {gain} of AUROC above "
-            f"{choice.default} (95% interval for {len(choice.compared)} methods together). "
-            f"Keeping {choice.default}."
-        )
-    gain = _points(choice.row(choice.method).over_default)
-    return (
-        f"Chosen: {choice.method}, {gain} of AUROC above {choice.default} (95% interval for "
-        f"{len(choice.compared)} methods together). Second best: {choice.runner_up}, "
-        f"{_points(choice.margin)} behind."
-    )
-
-
-def about_prompts(choice: "Choice") -> str:
-    """Return whether learned prompts pay: positive ones against none, and negative ones against those."""
-    from lsncli.selection.choose import margin_between
-    from lsncli.selection.methods import PROMPTS
-
-    negative = choice.best_of(["lsn"])
-    positive = choice.best_of([name for name in PROMPTS if name != "lsn"])
-    none = choice.best_of([each.method for each in choice.compared if each.method not in PROMPTS])
-    pairs = [("Learned prompts", positive, none), ("Negative prompts", negative, positive)]
-    texts = []
-    for title, first, second in pairs:
-        if first is not None and second is not None:
-            below = first.mean < second.mean
-            above, under = (second, first) if below else (first, second)
-            points = _points(margin_between(above.by_class, under.by_class))
-            texts.append(
-                f"{title}: {first.method} is {points} {'below' if below else 'above'} {second.method}."
-            )
-    return " ".join(texts)
-
-
-def _points(margin: "Margin") -> str:
-    low, high = 100 * margin.low, 100 * margin.high
-    return f"{100 * margin.value:.2f} points ({low:.2f} to {high:.2f})"

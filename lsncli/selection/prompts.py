@@ -1,6 +1,6 @@
 """Prompts learned without the classes of a fold, kept in the workspace's cache."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from lsncli.artefacts.prompts import HeldOut, LearnedPrompts
@@ -11,10 +11,13 @@ from lsncli.extraction.encoder import keep_freed_memory
 from lsncli.methods.cache import Cache, digest
 from lsncli.methods.heads import Heads
 from lsncli.methods.source_digest import code_of
+from lsncli.methods.spec import Method
+from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import learn, steps
 from lsncli.prompts.settings import Kind, PromptSettings, preset
 from lsncli.store.format import Split
+from lsncli.training.prompts import TrainingData, plan_negative, plan_positive
 from lsncli.types import unit
 
 SETTINGS: dict[Kind, PromptSettings] = {kind: preset(kind, "best") for kind in ("positive", "negative")}
@@ -23,6 +26,21 @@ SETTINGS: dict[Kind, PromptSettings] = {kind: preset(kind, "best") for kind in (
 def count_steps(rows: int) -> int:
     """Return the steps of learning positive and negative prompts on ``rows`` rows."""
     return sum(steps(rows, settings) for settings in SETTINGS.values())
+
+
+def missing_prompts(
+    work: Workspace, method: Method, split_name: str
+) -> Iterator[tuple[TrainingData, PromptSettings]]:
+    """Yield the rows and settings of prompts that ``method`` takes and the workspace lacks, one by one.
+
+    They are to be learned before the next is asked for: negative prompts need the positive ones. All learn
+    as they did for the comparison, but from every class. Raises as ``plan_positive`` and ``plan_negative``.
+    """
+    needed = {"positive": method.head == "positive", "negative": "negative" in method.needs}
+    for kind, settings in SETTINGS.items():
+        if needed[kind] and not work.prompts(kind).is_file():
+            positive = kind == "positive"
+            yield plan_positive(work, split_name=split_name) if positive else plan_negative(work), settings
 
 
 def learn_prompts(

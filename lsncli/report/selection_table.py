@@ -1,0 +1,117 @@
+"""A selection as a table, and in words: what was chosen, the evidence, and whether learned prompts pay."""
+
+from lsncli.report.formats import Column
+from lsncli.selection.choose import WORDS, Choice, Compared, Margin, margin_between
+from lsncli.selection.methods import PROMPTS
+
+RESULTS = {"chosen": "chosen", "runner-up": "second best", "default": "default"}
+
+
+def columns(choice: Choice, people: bool) -> list[Column]:
+    """Return the columns of the comparison: for people means and margins, for programs every axis."""
+    first = choice.compared[0]
+    kinds = [
+        Column(f"near_{kind}", f"Near, {kind}", digits=2, percent=True, detail=True) for kind in first.near
+    ]
+    far = [Column(key_of(name), f"Far, {name}", digits=2, percent=True, detail=True) for name in first.far]
+    far_mean = [Column("far", "Far", digits=2, percent=True)] if first.far else []
+    over = f"Over {choice.default}"
+    margin = (
+        [Column("margin", over), Column("interval", "95 %")]
+        if people
+        else [Column("over_default", ""), Column("low", ""), Column("high", "")]
+    )
+    return [
+        Column("method", "Method", identifies=True),
+        Column("near", "Near", digits=2, percent=True),
+        *kinds,
+        *far_mean,
+        *far,
+        Column("mean", "Mean", digits=2, percent=True),
+        *margin,
+        Column("result", "", words=RESULTS),
+        Column("why_not", "Not considered", wide=True, detail=True),
+    ]
+
+
+def key_of(far: str) -> str:
+    """Return the key of the column of words or of a foreign split."""
+    return "far_words" if far == WORDS else f"foreign_{far}"
+
+
+def rows(choice: Choice, people: bool) -> list[dict[str, object]]:
+    """Return a row per method, from the best; ``margin`` and ``interval`` are text in percent, for people."""
+    return [_row(each, choice, people) for each in choice.compared]
+
+
+def _row(each: Compared, choice: Choice, people: bool) -> dict[str, object]:
+    over = each.over_default
+    results = {choice.default: "default", choice.runner_up: "runner-up", choice.method: "chosen"}
+    row: dict[str, object] = {
+        "method": each.method,
+        "near": sum(each.near.values()) / len(each.near),
+        "far": each.far_mean,
+        "mean": each.mean,
+        "result": results.get(each.method),
+        "why_not": each.why_not or None,
+        **{f"near_{kind}": value for kind, value in each.near.items()},
+        **{key_of(name): value for name, value in each.far.items()},
+    }
+    if not people:
+        return row | {"over_default": over.value, "low": over.low, "high": over.high}
+    if each.method == choice.default:
+        return row
+    return row | {
+        "margin": f"{100 * over.value:+.2f}",
+        "interval": f"{100 * over.low:+.1f} to {100 * over.high:+.1f}",
+    }
+
+
+def conclusion(choice: Choice) -> str:
+    """Return what was chosen, and the evidence, in sentences."""
+    if choice.verdict == "chance":
+        return (
+            "No method tells the images of classes that are left out from the others better than chance: do "
+            f"the labels fit the images? Keeping {choice.default}."
+        )
+    if choice.verdict == "no better":
+        return f"No method is better than {choice.default} on classes that are left out. Keeping it."
+    if choice.verdict == "no difference":
+        best = next(each for each in choice.compared if not each.why_not)
+        if best.method == choice.default:
+            return f"No evidence that it matters: none is better than {choice.default}. Keeping it."
+        gain = _points(best.over_default)
+        return (
+            f"No evidence that it matters: the best, {best.method}, is {gain} of AUROC above "
+            f"{choice.default} (95% interval for {len(choice.compared)} methods together). "
+            f"Keeping {choice.default}."
+        )
+    gain = _points(choice.row(choice.method).over_default)
+    return (
+        f"Chosen: {choice.method}, {gain} of AUROC above {choice.default} (95% interval for "
+        f"{len(choice.compared)} methods together). Second best: {choice.runner_up}, "
+        f"{_points(choice.margin)} behind."
+    )
+
+
+def about_prompts(choice: Choice) -> str:
+    """Return whether learned prompts pay: positive ones against none, and negative ones against those."""
+    negative = choice.best_of(["lsn"])
+    positive = choice.best_of([name for name in PROMPTS if name != "lsn"])
+    none = choice.best_of([each.method for each in choice.compared if each.method not in PROMPTS])
+    pairs = [("Learned prompts", positive, none), ("Negative prompts", negative, positive)]
+    texts = []
+    for title, first, second in pairs:
+        if first is not None and second is not None:
+            below = first.mean < second.mean
+            above, under = (second, first) if below else (first, second)
+            points = _points(margin_between(above.by_class, under.by_class))
+            texts.append(
+                f"{title}: {first.method} is {points} {'below' if below else 'above'} {second.method}."
+            )
+    return " ".join(texts)
+
+
+def _points(margin: Margin) -> str:
+    low, high = 100 * margin.low, 100 * margin.high
+    return f"{100 * margin.value:.2f} points ({low:.2f} to {high:.2f})"
