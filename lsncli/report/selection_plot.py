@@ -41,7 +41,7 @@ def plot(path: Path, choice: Choice) -> list[Path]:
         right.axvline(0, color=plots.GREY, linewidth=0.8)
         right.hlines(places, low, high, color=colours)
         right.scatter(value, places, color=colours, s=18)
-        right.set_xlabel(f"AUROC points over {plots.label(choice.default)}, 95 %")
+        right.set_xlabel(f"AUROC points over {plots.label(choice.default)}, 90 %")
         outcome = f"{choice.method} is chosen" if choice.verdict == "chosen" else f"{choice.default} is kept"
         left.set_title(plots.label(f"Without OOD images: {outcome}", 60), loc="left", fontsize=10)
         figure.legend(loc="outside lower left", ncols=4)

@@ -17,7 +17,7 @@ def columns(choice: Choice, people: bool) -> list[Column]:
     far_mean = [Column("far", "Far", digits=2, percent=True)] if first.far else []
     over = f"Over {choice.default}"
     margin = (
-        [Column("margin", over), Column("interval", "95 %")]
+        [Column("margin", over), Column("interval", "90 %")]
         if people
         else [Column("over_default", ""), Column("low", ""), Column("high", "")]
     )
@@ -83,12 +83,12 @@ def conclusion(choice: Choice) -> str:
         gain = _points(best.over_default)
         return (
             f"No evidence that it matters: the best, {best.method}, is {gain} of AUROC above "
-            f"{choice.default} (95% interval for {len(choice.compared)} methods together). "
+            f"{choice.default} (90% interval for {len(choice.compared)} methods together). "
             f"Keeping {choice.default}."
         )
     gain = _points(choice.row(choice.method).over_default)
     return (
-        f"Chosen: {choice.method}, {gain} of AUROC above {choice.default} (95% interval for "
+        f"Chosen: {choice.method}, {gain} of AUROC above {choice.default} (90% interval for "
         f"{len(choice.compared)} methods together). Second best: {choice.runner_up}, "
         f"{_points(choice.margin)} behind."
     )

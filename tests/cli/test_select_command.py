@@ -28,7 +28,7 @@ def test_the_chosen_method_is_calibrated_and_the_evidence_said(lsn, work) -> Non
     assert choice.method == "knn,k=5"
     over = choice.row(choice.method).over_default
     assert f"Chosen: knn,k=5, {100 * over.value:.2f} points" in done.err
-    assert "above mcm (95% interval for 3 methods together). Second best: " in done.err
+    assert "above mcm (90% interval for 3 methods together). Second best: " in done.err
     assert "No OOD image was used" in done.err
     assert "on new ID images expect" in done.err
     detector = load_detector(work.detector)
