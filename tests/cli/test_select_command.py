@@ -117,11 +117,13 @@ def test_prompts_that_win_are_learned_and_whether_they_pay_is_said(
 
     from selection_samples import tiny
 
-    from lsncli.selection import choose
+    from lsncli.selection import choose, methods
     from lsncli.selection import select as use
 
     quick = {kind: replace(each, epochs=1, length=2) for kind, each in fold_prompts.SETTINGS.items()}
     monkeypatch.setattr(fold_prompts, "SETTINGS", quick)
+    for name, compared in (("LOGITS", ("mcm",)), ("WORDS", ()), ("ROWS", ())):
+        monkeypatch.setattr(methods, name, compared)
     work = tiny(tmp_path / "lsn-work", tiny_backbone, each=8)
 
     def best_is_lsn(*given: object, **options: object) -> choose.Choice:

@@ -115,8 +115,11 @@ def test_the_name_of_a_class_that_is_left_out_plays_no_part(scope, tmp_path, tin
     )
     before, after = scores_of(scope), scores_of(renamed, outside_of(scope))
     for name in set(METHODS) - {"neglabel"}:  # whose words must not be the name
-        np.testing.assert_array_equal(after[name].inside, before[name].inside, err_msg=name)
-        np.testing.assert_array_equal(after[name].by_split[OUTSIDE], before[name].by_split[OUTSIDE])
+        for one, other in (
+            (after[name].inside, before[name].inside),
+            (after[name].by_split[OUTSIDE], before[name].by_split[OUTSIDE]),
+        ):  # texts of another length may round otherwise
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_heads_of_a_fold_have_the_text_of_known_classes_alone(scope) -> None:
