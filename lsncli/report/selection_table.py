@@ -75,11 +75,9 @@ def conclusion(choice: Choice) -> str:
             f"the labels fit the images? Keeping {choice.default}."
         )
     if choice.verdict == "no better":
-        return f"No method is better than {choice.default} on classes that are left out. Keeping it."
+        return f"No method that was considered is better than {choice.default}. Keeping it."
     if choice.verdict == "no difference":
         best = next(each for each in choice.compared if not each.why_not)
-        if best.method == choice.default:
-            return f"No evidence that it matters: none is better than {choice.default}. Keeping it."
         gain = _points(best.over_default)
         return (
             f"No evidence that it matters: the best, {best.method}, is {gain} of AUROC above "
@@ -107,9 +105,9 @@ def about_prompts(choice: Choice) -> str:
             above, under = (second, first) if below else (first, second)
             points = _points(margin_between(above.by_class, under.by_class))
             texts.append(
-                f"{title}: {first.method} is {points} {'below' if below else 'above'} {second.method}."
+                f"{title}: {first.method} is {points} {'below' if below else 'above'} {second.method}"
             )
-    return " ".join(texts)
+    return f"{'; '.join(texts)} (90% intervals of each pair alone)." if texts else ""
 
 
 def _points(margin: Margin) -> str:

@@ -97,10 +97,11 @@ def choose(
 
     1. A method that is worse than the default on ``near``, or on the far axis below 90 % and below the
        default, is not considered.
-    2. The best has the largest mean of the ranked axes. Of the methods within one standard error of it, the
-       first is taken.
-    3. It replaces the default if the interval of its margin is above zero, which has a chance of 5 % among
-       equal methods, and if on ``near`` some method is better than chance (AUROC 50 %).
+    2. The best has the largest mean of the ranked axes. If the default is within one standard error of it,
+       the default is kept.
+    3. Of the methods within one standard error of the best, the first is chosen for which the interval of the
+       margin over the default is above zero, which has a chance of 5 % among equal methods. The default is
+       kept if there is none, or if on ``near`` no method is better than chance (AUROC 50 %).
 
     Standard errors and intervals are over classes, paired: C differences are the sample. The intervals of all
     methods hold together: the factor on the standard error is the quantile of the largest t statistic under
@@ -120,15 +121,15 @@ def choose(
     considered = [name for name in others if not reasons[name]]
     best = max([*considered, default], key=lambda name: (float(overall[name].mean()), name == default))
     tied = [name for name in (*considered, default) if _within_an_error(overall[best], overall[name])]
-    simplest = min(tied, key=names.index)
+    better = [name for name in tied if margins[name].low > 0]
     verdict: Verdict = "chosen"
     if not _beats_chance(np.stack(list(by_class.values())), seed):
         verdict = "chance"
     elif best == default:
         verdict = "no better"
-    elif simplest == default or margins[simplest].low <= 0:
+    elif default in tied or not better:
         verdict = "no difference"
-    chosen = simplest if verdict == "chosen" else default
+    chosen = min(better, key=names.index) if verdict == "chosen" else default
     rest = [name for name in (*considered, default) if name != chosen] or [chosen]
     runner_up = max(rest, key=lambda name: float(overall[name].mean()))
     rows = [

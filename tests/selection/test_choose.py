@@ -64,6 +64,15 @@ def test_a_difference_of_a_few_classes_is_no_evidence() -> None:
     assert choice.row("knn").over_default.low <= 0 < choice.row("knn").over_default.value
 
 
+def test_a_simple_method_without_evidence_does_not_hide_one_that_has_it() -> None:
+    noise = 0.04 * np.cos(3 * np.arange(10))
+    noisy = 0.8 + 0.018 + noise - noise.mean()
+    choice = choice_of(near_of(mcm=[0.8] * 10, energy=noisy.tolist(), knn=(0.82 + noise / 40).tolist()))
+    assert choice.row("energy").over_default.low < 0
+    assert choice.row("knn").over_default.low > 0
+    assert (choice.method, choice.verdict, choice.runner_up) == ("knn", "chosen", "energy")
+
+
 def test_a_best_method_within_one_standard_error_of_the_default_is_no_difference() -> None:
     noise = 0.04 * np.cos(3 * np.arange(10))
     noise += 0.004 - noise.mean()  # a standard error of 0.009
