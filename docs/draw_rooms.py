@@ -14,12 +14,12 @@ BLOCK = re.compile(r"```mermaid\n.*?```\n", re.DOTALL)
 
 
 def imports() -> dict[str, list[str]]:
-    """The rooms (folders of the package, and its API) that each room imports."""
+    """The rooms (folders of the package, and its API, two modules) that each room imports."""
     package = ROOT / "lsncli"
     rooms = {path.parent.name for path in package.glob("*/__init__.py")} | {"api"}
     found: dict[str, set[str]] = {room: set() for room in rooms}
     for path in package.rglob("*.py"):
-        own = path.relative_to(package).parts[0].removesuffix(".py")
+        own = path.relative_to(package).parts[0].removesuffix(".py").removesuffix("_selection")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if own in rooms and isinstance(node, ast.ImportFrom) and node.module:
                 names = [f"{node.module}.{alias.name}".split(".") for alias in node.names]

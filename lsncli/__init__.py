@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         load_score,
         read_split,
     )
+    from lsncli.api_selection import MethodSelection, select_method
 
 __version__ = "0.1.0"
 __all__ = [
     "Detector",
+    "MethodSelection",
     "Threshold",
     "Verdict",
     "__version__",
@@ -33,11 +35,14 @@ __all__ = [
     "load_backbone",
     "load_score",
     "read_split",
+    "select_method",
 ]
+SELECTION = ("MethodSelection", "select_method")
+"""The names of ``lsncli.api_selection``."""
 
 
 def __getattr__(name: str) -> Any:
     """Load the Python API on first use: ``lsn --help`` does without it."""
     if name in __all__:
-        return getattr(import_module("lsncli.api"), name)
+        return getattr(import_module("lsncli.api_selection" if name in SELECTION else "lsncli.api"), name)
     raise AttributeError(f"module 'lsncli' has no attribute '{name}'")

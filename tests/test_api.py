@@ -270,6 +270,7 @@ def test_the_package_is_typed_light_and_says_what_it_has() -> None:
     assert (Path(lsncli.__file__).parent / "py.typed").is_file()
     assert set(lsncli.__all__) == {
         "Detector",
+        "MethodSelection",
         "Threshold",
         "Verdict",
         "__version__",
@@ -278,6 +279,7 @@ def test_the_package_is_typed_light_and_says_what_it_has() -> None:
         "load_backbone",
         "load_score",
         "read_split",
+        "select_method",
     }
     with pytest.raises(AttributeError, match="no attribute 'Detectr'"):
         lsncli.Detectr  # noqa: B018

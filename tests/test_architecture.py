@@ -30,7 +30,7 @@ LEVELS = (
     "training explanation",
     "evaluation selection",
     "report",
-    "bench api",
+    "bench api api_selection",
     "cli __main__",
 )
 """Rooms and modules, lowest first: each imports from lines above its own."""
@@ -39,6 +39,8 @@ LAYERS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.sp
 BESIDE = {
     ("__main__", "cli"),
     ("__init__", "api"),  # loaded when it is asked for
+    ("__init__", "api_selection"),
+    ("api_selection", "api"),
     ("threshold", "metrics"),
     ("class_thresholds", "threshold"),
     ("intervals", "metrics"),

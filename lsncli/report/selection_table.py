@@ -85,11 +85,13 @@ def conclusion(choice: Choice) -> str:
             f"Keeping {choice.default}."
         )
     gain = _points(choice.row(choice.method).over_default)
-    return (
+    chosen = (
         f"Chosen: {choice.method}, {gain} of AUROC above {choice.default} (90% interval for "
-        f"{len(choice.compared)} methods together). Second best: {choice.runner_up}, "
-        f"{_points(choice.margin)} behind."
+        f"{len(choice.compared)} methods together)."
     )
+    if choice.runner_up == choice.default:
+        return chosen
+    return f"{chosen} Second best: {choice.runner_up}, {_points(choice.margin)} behind."
 
 
 def about_prompts(choice: Choice) -> str:
