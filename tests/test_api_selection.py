@@ -75,7 +75,7 @@ def test_a_rate_is_that_of_the_detector_and_doubts_are_warnings_at_the_callers_l
     with pytest.warns(UserWarning, match="40 held-out images are few") as told:
         assert choice.calibrate(0.8).threshold.target_tpr == 0.8
     assert [one.filename for one in told] == [__file__]
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="class"):
         assert choice.calibrate(0.8, per_class=True).stored.class_thresholds is not None
 
 
