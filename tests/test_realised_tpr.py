@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bundled_features import tiny_twenty
+from bundled_features import bundled, tiny_twenty
 
 from lsncli.backbones import load_backbone
 from lsncli.class_thresholds import Group, class_thresholds, scores_by_class
@@ -10,7 +10,7 @@ from lsncli.methods.text_recipes import TEMPLATE
 from lsncli.prompts.text_features import text_features
 from lsncli.scores import load_score, ready, score_in_chunks
 from lsncli.scores.common import predict
-from lsncli.threshold import calibrate, kept_scores, largest_flagged, p_values
+from lsncli.threshold import calibrate, kept_scores, largest_flagged, margin_of, p_values, threshold_of
 from lsncli.types import Head, Rows, unit
 
 SEEDS = 20
@@ -99,3 +99,30 @@ def test_each_predicted_class_keeps_its_target(judged) -> None:
     rates = kept / seen
     assert 0.895 <= rates.min() <= rates.max() <= 0.93
     assert (single / seen).min() < 0.75  # one gamma for all keeps far fewer of some class
+
+
+def test_the_price_of_gammas_by_class_is_that_of_decision_35() -> None:
+    """The shares that the decision quotes, but for images at a threshold that round otherwise elsewhere."""
+    held_out, new, flowers = (
+        bundled(name) for name in ("imagenette-train", "imagenette-val", "plants-flowers")
+    )
+    tower = load_backbone("mini", device="cpu").text_tower()
+    text = text_features(tower, [TEMPLATE.format(name) for name in held_out.classes]).numpy()
+    head = Head(held_out.classes, unit(text))
+    scorer = load_score("mcm").scorer(head, {})
+    (known, known_as), (fresh, fresh_as), (far, far_as) = (
+        (scorer(split.features), predict(head, split.features)) for split in (held_out, new, flowers)
+    )
+    whole = threshold_of(known, 0.95)
+    every = Group(kept_scores(known), whole.n, whole.gamma, whole.tpr_low, whole.tpr_high)
+    by_class = class_thresholds(scores_by_class(known, known_as, 10), every, 0.95, margin_of(known))
+
+    def kept(gammas: np.ndarray | float) -> list[float]:
+        shares = [np.mean((fresh >= gammas)[fresh_as == label]) for label in range(10)]
+        return [min(shares), max(shares)]
+
+    assert kept(whole.gamma) == pytest.approx([0.868, 0.983], abs=0.02)
+    assert kept(by_class.gammas[fresh_as]) == pytest.approx([0.906, 1.0], abs=0.02)
+    assert np.mean(far < whole.gamma) == pytest.approx(0.705, abs=0.01)
+    assert np.mean(far < by_class.gammas[far_as]) == pytest.approx(0.495, abs=0.01)
+    assert np.mean(far_as == held_out.classes.index("parachute")) == pytest.approx(0.57, abs=0.01)

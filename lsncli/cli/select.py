@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from lsncli.selection.select import Selection
 
 PROMISE = (
-    "No OOD image was used: what the detector finds is an estimate from classes that were left out and from "
-    "words, good for OOD images like them."
+    "No OOD image was used: these AUROCs are estimates from classes that were left out and from words or "
+    "--foreign images. They hold for OOD images like these."
 )
 BETTER = (
-    "Images that are surely of no class make it surer: extract them as a split and name it with --foreign."
+    "Images that belong to none of the classes make a better estimate: extract them as a split and name it "
+    "with --foreign."
 )
-MEASURED = "How many ID images it keeps is measured on images that the choice did not read:"
+MEASURED = "How many ID images the detector keeps is measured on images that the choice did not read:"
 
 
 def select(
@@ -44,7 +45,9 @@ def select(
     ] = None,
     foreign: Annotated[
         list[str] | None,
-        typer.Option(help="Split of images that are surely of no class, repeatable: a far axis of images."),
+        typer.Option(
+            help="Split of images that belong to none of the classes, repeatable: takes the place of names."
+        ),
     ] = None,
     prompts: Annotated[
         bool | None,
@@ -87,10 +90,10 @@ def select(
         lsn select --prompts --budget 10        # do negative prompts pay here?
         lsn select --foreign holidays --plot choice.png
 
-    Each class is left out in turn, and a method is good if it takes its images for OOD (near). A second axis
-    are names of other things as text features (far). The default, MCM, is kept unless another method is
-    better beyond chance. Reads the training images of one labelled split of six classes or more; those that
-    set the threshold are not looked at.
+    Each class is left out in turn: a good method then takes its images for OOD (near). Methods are also
+    compared on the names of other things, encoded as text (far). The default, MCM, is kept unless another
+    method is better beyond chance. Only the training images of one labelled split are read, of six classes or
+    more; the images that set the threshold are not among them.
     """
     workspace = Workspace(work)
     check_exists(workspace.features)

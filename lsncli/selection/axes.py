@@ -112,7 +112,7 @@ class Scope:
 
 
 def without(scope: Scope, fold: Fold) -> Scope:
-    """Return a scope that has never known the classes of ``fold``, but for its prompts."""
+    """Return the scope without the classes of ``fold``; its prompts stay as they are."""
     count = len(scope.split.classes)
     return replace(
         scope,

@@ -95,7 +95,7 @@ def test_without_enough_images_of_any_class_it_is_said_that_one_threshold_is_all
     many_classes(tmp_path / "lsn-work", [60, 60])
     done = lsn("calibrate", "--method", "mcm", "--per-class")
     assert (
-        "Warning: no predicted class has 20 held-out images, as many as a gamma of its own takes: all 2 "
+        "Warning: no predicted class has the 20 held-out images that a gamma of its own takes: all 2 "
         "share gamma = " in words(done.err)
     )
 
