@@ -112,8 +112,8 @@ def _describe_classes(detector: "SavedDetector", quiet: bool) -> None:
     label, own = brief(detector.label), len(names) - len(found.borrowing)
     if not own:
         say(
-            f"Warning: no predicted class has the {found.needed} held-out images that a gamma of its own takes: "
-            f"all {len(names)} share gamma = {found.gammas[0]:.6f}, for a TPR of {target}.",
+            f"Warning: no predicted class has the {found.needed} held-out images that a gamma of its own "
+            f"takes: all {len(names)} share gamma = {found.gammas[0]:.6f}, for a TPR of {target}.",
             quiet=quiet,
             style="yellow",
         )
