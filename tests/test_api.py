@@ -484,3 +484,4 @@ def test_features_are_judged_by_the_threshold_of_their_predicted_class(by_class,
     np.testing.assert_allclose(decided, expected)
     assert len({one.threshold for one in verdicts if one.error is None}) > 1
     np.testing.assert_array_equal(by_class.predict(split.features[:]), np.where(decided >= 0, 1, -1))
+    assert by_class.predict(split.features[:0]).shape == (0,)

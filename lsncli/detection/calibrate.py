@@ -67,8 +67,7 @@ def make_detector(
 
     ``per_class`` gives each predicted class a threshold of its own, where it has enough held-out rows.
     ``progress`` is called with the number of rows scored, ``remark`` with a sentence about what takes long.
-    Raises LsnError if the split has no classes, if no
-    row can be held out, or as the method does.
+    Raises LsnError if the split has no classes, if no row can be held out, or as the method does.
     """
     split = labelled_split(work, split_name)
     rows = known_rows(work, split)
@@ -109,10 +108,11 @@ def make_detector(
 
 
 def predict_in_chunks(head: Head, features: FloatArray) -> Labels:
-    """Return the predicted class of each row, in parts."""
-    rows = chunk_of(head)
-    parts = [predict(head, features[start : start + rows]) for start in range(0, len(features), rows)]
-    return np.concatenate(parts)
+    """Return the predicted classes (N,) of raw ``features`` (N, D), some rows at a time."""
+    labels, rows = np.empty(len(features), dtype=np.int32), chunk_of(head)
+    for start in range(0, len(labels), rows):
+        labels[start : start + rows] = predict(head, features[start : start + rows])
+    return labels
 
 
 def unsupported(classes: Sequence[str], held_out: Collection[str]) -> str:
