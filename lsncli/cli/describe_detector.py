@@ -131,5 +131,5 @@ def _describe_classes(detector: "SavedDetector", quiet: bool) -> None:
     count, images = len(found.borrowing), found.groups[-1].count
     who = "1 class has fewer and borrows" if count == 1 else f"{count} classes have fewer and borrow"
     whose = "all classes" if found.from_all else "these classes"
-    promise = "nothing holds for them alone" if found.from_all else f"{target} holds for them together"
+    promise = "nothing is promised for them" if found.from_all else f"{target} holds for them together"
     say(f"{who} the gamma of {images} images of {whose}: {promise}. {some}{more}.", quiet=quiet)

@@ -76,7 +76,7 @@ def test_a_class_alone_borrows_from_all(calibrate, lsn, tmp_path) -> None:
     many_classes(tmp_path / "other", [150, 150, 60])
     done = lsn("calibrate", "--method", "mcm", "--per-class", "--work", "other")
     assert (
-        "1 class has fewer and borrows the gamma of 72 images of all classes: nothing holds for them alone. "
+        "1 class has fewer and borrows the gamma of 72 images of all classes: nothing is promised for them. "
         "class 02." in words(done.err)
     )
 
