@@ -76,7 +76,8 @@ class ClassThresholds:
     Of new ID images that are predicted as a class with a threshold of its own, at least the target TPR are
     expected to be kept, over calibrations. A class with fewer than ``needed`` held-out images borrows: these
     classes share one threshold, so that this holds for them only together. If all their images are fewer than
-    ``needed``, too, they take those of all classes: nothing is promised for them, and their p-values need not be valid.
+    ``needed``, too, they take those of all classes: nothing is promised for them, and their p-values need not
+    be valid.
     """
 
     groups: tuple[Group, ...]
