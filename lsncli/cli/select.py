@@ -1,6 +1,6 @@
 """``lsn select``: choose a method for the workspace's images without OOD images, and calibrate it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,8 @@ from lsncli.store import check_exists
 if TYPE_CHECKING:
     from lsncli.backbones import Backbone
     from lsncli.methods.spec import Method
+    from lsncli.selection.axes import Prompts
+    from lsncli.selection.folds import Fold
     from lsncli.selection.select import Selection
 
 PROMISE = (
@@ -129,7 +131,8 @@ def select(
     for text in filter(None, (conclusion(choice), about_prompts(choice))):
         say(text, quiet=quiet)
     if dry_run:
-        command = options.in_workspace(f"lsn calibrate --method {choice.method}", work)
+        source = "" if split == "train" else f" --split {split}"
+        command = options.in_workspace(f"lsn calibrate --method {choice.method}{source}", work)
         say(f"No detector was made. `{command}` makes it.", quiet=quiet)
         return
     make_chosen(workspace, selection, target_tpr, pretrained, device, quiet)
@@ -168,11 +171,13 @@ def compare(
     )
     for text in plan.remarks:
         remark(text)
-    with (
-        interruptible(lambda: "The same command goes on with the prompts that are learned."),
-        progress_bar("training steps", plan.steps, quiet=quiet) as progress,
-    ):
-        plan, learned = use.learn_for(plan, budget=seconds, progress=progress, remark=remark)
+    learned: Mapping[Fold, Prompts] = {}
+    if plan.steps:
+        with (
+            interruptible(lambda: "The same command goes on with the prompts that are learned."),
+            progress_bar("training steps", plan.steps, quiet=quiet) as progress,
+        ):
+            plan, learned = use.learn_for(plan, budget=seconds, progress=progress, remark=remark)
 
     def announce(_left: int, expected: float) -> None:
         remark(f"Comparing {len(plan.methods)} methods takes about {duration(expected)}.")

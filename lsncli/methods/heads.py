@@ -77,7 +77,7 @@ class Heads:
     remark: Callable[[str], None] = lambda text: None
     """Called with a sentence about what takes long."""
     whole: "Heads | None" = None
-    """Heads of more classes, whose text features these take instead of encoding their own."""
+    """Heads of more classes, whose model and text features these take instead of their own."""
     banned: tuple[str, ...] = ()
     """Names that no vocabulary of words may hold, besides the classes."""
     prompts: Mapping[Kind, LearnedPrompts] | None = None
@@ -189,7 +189,9 @@ class Heads:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The store's model, loaded on first use."""
+        """The store's model, loaded on first use, that of ``whole`` if there is one."""
+        if self.whole is not None:
+            return self.whole.backbone
         return self.model() if self.model else load_again(self.fingerprint)
 
     @cached_property

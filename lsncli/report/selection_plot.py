@@ -7,6 +7,9 @@ import numpy as np
 from lsncli.report import plots
 from lsncli.selection.choose import Choice
 
+FAR = tuple(colour for colour in plots.CYCLE if colour != plots.BLUE)
+"""The colours of the far axis; near is blue."""
+
 
 def plot(path: Path, choice: Choice) -> list[Path]:
     """Draw a row per method, the best first, to ``path`` and write the numbers beside it; return both paths.
@@ -16,19 +19,21 @@ def plot(path: Path, choice: Choice) -> list[Path]:
     rows = choice.compared
     places = np.arange(len(rows))
     with plots.drawing():
-        figure = plots.figure(8.0, 1.6 + 0.24 * len(rows))
+        figure = plots.figure(6.5, 1.4 + 0.2 * len(rows))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         near = [[100 * value for value in row.near.values()] for row in rows]
-        left.plot([np.mean(each) for each in near], places, "o", color=plots.BLUE, label="classes left out")
+        means = [np.mean(each) for each in near]
+        left.plot(means, places, "o", color=plots.BLUE, markersize=5, label="near: classes left out")
         left.hlines(places, [min(each) for each in near], [max(each) for each in near], color=plots.BLUE)
         for number, name in enumerate(rows[0].far):
             left.plot(
                 [100 * row.far[name] for row in rows],
                 places,
                 "sDv^"[number % 4],
-                color=plots.CYCLE[number % len(plots.CYCLE)],
+                color=FAR[number % len(FAR)],
                 markerfacecolor="none",
-                label=plots.label(name),
+                markersize=5,
+                label=plots.label(f"far: {name}", 30),
             )
         left.set_xlabel("AUROC, %")
         left.set_yticks(places, [plots.label(row.method) for row in rows])
@@ -38,13 +43,21 @@ def plot(path: Path, choice: Choice) -> list[Path]:
         )
         low, value, high = 100 * margins.T
         colours = [plots.ORANGE if row.method == choice.method else plots.GREY for row in rows]
+        out = np.array([bool(row.why_not) for row in rows])
         right.axvline(0, color=plots.GREY, linewidth=0.8)
         right.hlines(places, low, high, color=colours)
-        right.scatter(value, places, color=colours, s=18)
-        right.set_xlabel(f"AUROC points over {plots.label(choice.default)}, 90 %")
+        right.scatter(
+            value, places, color=colours, s=20, facecolor=np.where(out, "white", colours).tolist(), zorder=3
+        )
+        if out.any():
+            right.plot(
+                [], [], "o", color=plots.GREY, markerfacecolor="white", markersize=5, label="not considered"
+            )
+        right.tick_params(axis="y", left=False)
+        right.set_xlabel(f"points over {plots.label(choice.default)}, 90 % interval")
         outcome = f"{choice.method} is chosen" if choice.verdict == "chosen" else f"{choice.default} is kept"
         left.set_title(plots.label(f"Without OOD images: {outcome}", 60), loc="left", fontsize=10)
-        figure.legend(loc="outside lower left", ncols=4)
+        figure.legend(loc="outside lower left", ncols=3)
         plots.save(figure, path)
     numbers = path.with_suffix(".csv")
     kinds, splits = tuple(rows[0].near), tuple(rows[0].far)

@@ -4,7 +4,7 @@ from lsncli.report.formats import Column
 from lsncli.selection.choose import WORDS, Choice, Compared, Margin, margin_between
 from lsncli.selection.methods import PROMPTS
 
-RESULTS = {"chosen": "chosen", "runner-up": "second best", "default": "default"}
+RESULTS = {"chosen": "chosen", "best": "best", "runner-up": "second best", "default": "default", "out": "out"}
 
 
 def columns(choice: Choice, people: bool) -> list[Column]:
@@ -30,7 +30,7 @@ def columns(choice: Choice, people: bool) -> list[Column]:
         Column("mean", "Mean", digits=2, percent=True),
         *margin,
         Column("result", "", words=RESULTS),
-        Column("why_not", "Not considered", wide=True, detail=True),
+        Column("why_not", "Why out", wide=True, detail=True),
     ]
 
 
@@ -46,13 +46,14 @@ def rows(choice: Choice, people: bool) -> list[dict[str, object]]:
 
 def _row(each: Compared, choice: Choice, people: bool) -> dict[str, object]:
     over = each.over_default
-    results = {choice.default: "default", choice.runner_up: "runner-up", choice.method: "chosen"}
+    second = "best" if people and choice.margin.value < 0 else "runner-up"
+    results = {choice.default: "default", choice.runner_up: second, choice.method: "chosen"}
     row: dict[str, object] = {
         "method": each.method,
         "near": sum(each.near.values()) / len(each.near),
         "far": each.far_mean,
         "mean": each.mean,
-        "result": results.get(each.method),
+        "result": results.get(each.method, "out" if people and each.why_not else None),
         "why_not": each.why_not or None,
         **{f"near_{kind}": value for kind, value in each.near.items()},
         **{key_of(name): value for name, value in each.far.items()},
@@ -61,10 +62,8 @@ def _row(each: Compared, choice: Choice, people: bool) -> dict[str, object]:
         return row | {"over_default": over.value, "low": over.low, "high": over.high}
     if each.method == choice.default:
         return row
-    return row | {
-        "margin": f"{100 * over.value:+.2f}",
-        "interval": f"{100 * over.low:+.1f} to {100 * over.high:+.1f}",
-    }
+    value, low, high = (f"{100 * number:+6.2f}" for number in (over.value, over.low, over.high))
+    return row | {"margin": value, "interval": f"{low} to {high}"}
 
 
 def conclusion(choice: Choice) -> str:
@@ -89,9 +88,16 @@ def conclusion(choice: Choice) -> str:
         f"Chosen: {choice.method}, {gain} of AUROC above {choice.default} (90% interval for "
         f"{len(choice.compared)} methods together)."
     )
+    margin = choice.margin
+    if margin.value < 0:
+        above = _points(Margin(-margin.value, -margin.high, -margin.low))
+        return (
+            f"{chosen} It is the simplest within one standard error of the best, {choice.runner_up}, which "
+            f"is {above} above it."
+        )
     if choice.runner_up == choice.default:
         return chosen
-    return f"{chosen} Second best: {choice.runner_up}, {_points(choice.margin)} behind."
+    return f"{chosen} Second best: {choice.runner_up}, {_points(margin)} behind."
 
 
 def about_prompts(choice: Choice) -> str:

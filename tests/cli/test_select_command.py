@@ -5,12 +5,15 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selection_samples import centres, imported, known_best, rows_of, split_of
 
 from lsncli.artefacts.detector import load_detector
 from lsncli.methods.workspace import Workspace
+from lsncli.report import selection_table
 from lsncli.selection import prompts as fold_prompts
+from lsncli.selection.choose import choose
 from lsncli.selection.select import plan_selection, select
 
 METHODS = ("--method", "mcm", "--method", "energy", "--method", "knn,k=5")
@@ -65,6 +68,29 @@ def test_a_dry_run_makes_no_detector_and_names_the_command(lsn, work) -> None:
     assert done.code == 0, done.err
     assert "No detector was made. `lsn calibrate --method knn,k=5` makes it." in done.err
     assert not work.detector.is_file()
+
+
+def test_the_command_that_makes_the_detector_names_another_split(lsn, tmp_path) -> None:
+    features, labels = rows_of(3 * centres(), 12, 0.6, seed=1)
+    imported(tmp_path / "lsn-work", split_of("photos", features, labels), text=centres(seed=77))
+    done = lsn("select", *METHODS, "--dry-run", "--split", "photos")
+    assert "`lsn calibrate --method knn,k=5 --split photos` makes it." in done.err
+
+
+def test_the_best_that_is_not_the_simplest_is_named() -> None:
+    steps = np.linspace(-1, 1, 8) / 1000
+    near = {"mcm": 0.8 + 0 * steps, "energy": 0.9 + steps, "knn": 0.9001 - 3 * steps, "vim": 0.7 + steps}
+    choice = choose({name: row[None] for name, row in near.items()}, {}, ("random",), default="mcm")
+    assert (choice.method, choice.runner_up) == ("energy", "knn")
+    text = selection_table.conclusion(choice)
+    assert text.startswith("Chosen: energy, 10.00 points (")
+    assert "It is the simplest within one standard error of the best, knn, which is 0.01 points (" in text
+    shown = {row["method"]: row["result"] for row in selection_table.rows(choice, people=True)}
+    assert shown == {"knn": "best", "energy": "chosen", "mcm": "default", "vim": "out"}
+    kept = {row["method"]: row["result"] for row in selection_table.rows(choice, people=False)}
+    assert kept == {"knn": "runner-up", "energy": "chosen", "mcm": "default", "vim": None}
+    two = {name: near[name][None] for name in ("mcm", "energy")}
+    assert "behind" not in selection_table.conclusion(choose(two, {}, ("random",), default="mcm"))
 
 
 def test_auto_makes_the_same_detector(lsn, work) -> None:

@@ -64,6 +64,14 @@ def scores_of(scope: Scope, outside=None, methods: Mapping[str, Method] | None =
     return found
 
 
+def test_every_fold_shares_one_model(scope, tiny_backbone) -> None:
+    loads = []
+    heads = replace(scope.heads, model=lambda: loads.append(1) or tiny_backbone)
+    folds = [replace(heads, classes=heads.classes[start:], whole=heads) for start in range(3)]
+    assert {id(each.backbone) for each in (*folds, heads)} == {id(tiny_backbone)}
+    assert loads == [1]
+
+
 def changed(scope: Scope, rows: np.ndarray) -> Scope:
     """Return the scope with other features in some rows of the split."""
     features = scope.split.features.copy()
