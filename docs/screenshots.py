@@ -2,6 +2,7 @@
 
 Sample photos of scikit-image and scikit-learn are scored from five class names, with the bundled model. The
 report is photographed in Chromium, light and dark; `lsn score` runs in a terminal and becomes an SVG.
+`lsn select` draws its comparison on bundled features.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -174,8 +176,29 @@ def photograph(page: Path, output: Path) -> None:
         browser.close()
 
 
+def selection(folder: Path, output: Path) -> None:
+    """The comparison of methods on the bundled features of Imagenette, in at most 32 colours."""
+    (folder / "mini").mkdir()
+    with as_file(files("lsncli.reference") / "mini_features.h5") as store:
+        shutil.copy(store, folder / "mini" / "features.h5")
+    path = output / "select.png"
+    run(
+        folder,
+        "select",
+        "--work",
+        "mini",
+        "--split",
+        "imagenette-train",
+        "--dry-run",
+        "--plot",
+        str(path.resolve()),
+    )
+    path.with_suffix(".csv").unlink()
+    Image.open(path).convert("RGB").quantize(32).save(path, optimize=True)
+
+
 def main(output: Path = IMAGES) -> None:
-    """Write report-light.png, report-dark.png and score.svg."""
+    """Write report-light.png, report-dark.png, score.svg and select.png."""
     output.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -185,6 +208,7 @@ def main(output: Path = IMAGES) -> None:
         terminal("lsn score images", shown, output / "score.svg")
         run(folder, "report", "images")
         photograph(folder / "lsn-report.html", output)
+        selection(folder, output)
 
 
 if __name__ == "__main__":

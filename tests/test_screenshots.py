@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 DOCS = Path(__file__).parents[1] / "docs"
-NAMES = ["report-dark.png", "report-light.png", "score.svg"]
+NAMES = ["report-dark.png", "report-light.png", "score.svg", "select.png"]
 
 
 def plausible(folder: Path) -> None:
@@ -32,6 +32,18 @@ def plausible(folder: Path) -> None:
     assert len(set(re.findall(r"fill: (#\w+)", svg))) >= 5  # text, prompt, ID, OOD, warning
     assert svg.count("http") == svg.count("http://www.w3.org/")
     assert "[2K" not in svg  # no code of a progress bar is left
+    assert 10_000 < (folder / "select.png").stat().st_size < 60_000
+    with Image.open(folder / "select.png") as picture:
+        assert picture.width == 975
+        assert 700 < picture.height < 1100
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(32)}
+    for colour in (
+        (255, 255, 255),
+        (0, 0, 0),
+        (0, 114, 178),
+        (213, 94, 0),
+    ):  # paper, text, near, far and the choice
+        assert min(max(abs(a - b) for a, b in zip(colour, one, strict=True)) for one in colours) < 30
 
 
 def test_the_pictures_of_the_documentation_are_there() -> None:
