@@ -143,7 +143,10 @@ class Drift:
             return ""
         expected = self._seen.ood if self._seen else 1 - self._threshold.target_tpr
         share = self._ood / self._scored
-        counts = f"{self._ood} of {self._scored} images ({share:.0%}) are OOD, {expected:.0%} at calibration"
+        counts = (
+            f"{self._ood} of {self._scored} images ({share:.0%}) are below the detector's threshold, "
+            f"{expected:.0%} at calibration"
+        )
         if share > (1 + expected) / 2:
             return (
                 f"{counts}: either most do not belong, or the detector does not fit them; look at a few, and "

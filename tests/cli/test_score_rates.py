@@ -120,6 +120,6 @@ def test_a_rate_that_drift_breaks_is_said(score, lsn) -> None:
     assert "rate that was asked for" not in " ".join(usual.err.split())
     done = score("--split", "far", "--false-alarms", "0.1")
     words = " ".join(done.err.split())
-    assert "are OOD, 5% at calibration" in words
+    assert "are below the detector's threshold, 5% at calibration" in words
     assert "The rate that was asked for holds only if the ID images among these are like those" in words
     assert "rate that was asked for" not in " ".join(score("--split", "far").err.split())
