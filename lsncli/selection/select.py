@@ -25,7 +25,7 @@ from lsncli.selection.methods import comparable, default_methods, needs_prompts
 from lsncli.selection.prompts import count_steps, learn_prompts
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
-from lsncli.types import Float64Array
+from lsncli.types import UNLABELLED, Float64Array
 
 EVERYTHING = Fold("all", ())
 """The fold of the far axis, which leaves no class out."""
@@ -106,7 +106,7 @@ def plan_selection(
     The first method is the default, which is kept without evidence for another; without names,
     ``default_methods``, with learned ``prompts`` if the workspace has some (None). ``foreign`` names splits
     of images that are of no class. Raises LsnError for fewer than six classes, too few rows or a missing
-    split, UsageError for a method that cannot be compared.
+    split, UsageError for a method that cannot be compared and for foreign images of one of the classes.
     """
     split = labelled_split(work, split_name)
     if split.name in foreign:
@@ -130,7 +130,7 @@ def plan_selection(
         far.append(shifted_words(heads, split, parts))
     except LsnError as error:
         remarks.append(f"No words on the far axis: {error}")
-    far += [read_split(work.features, name) for name in foreign]
+    far += [_foreign_split(work, name, split) for name in foreign]
     scope = Scope(split, parts, heads, tuple(range(len(split.classes))), device=device)
     return SelectionPlan(
         scope,
@@ -141,6 +141,19 @@ def plan_selection(
         bool(foreign),
         tuple(remarks),
     )
+
+
+def _foreign_split(work: Workspace, name: str, split: Split) -> Split:
+    """Return the split ``name``. Raises UsageError if it has images of a class of ``split``."""
+    found = read_split(work.features, name)
+    labelled = [found.classes[label] for label in np.unique(found.labels) if label != UNLABELLED]
+    shared = [each for each in labelled if each in split.classes]
+    if shared:
+        raise UsageError(
+            f"--foreign {name}: expected images of no class of {split.name}, found some of '{shared[0]}'.",
+            "Name a split of images that belong to none of the classes.",
+        )
+    return found
 
 
 class _OverBudget(Exception):

@@ -90,6 +90,15 @@ def test_a_foreign_split_is_a_far_axis(tmp_path) -> None:
     )
     with pytest.raises(UsageError, match="--foreign train: this is the split of the classes"):
         plan_selection(work, METHODS, foreign=["train"])
+    write_split(
+        work.features,
+        split_of("test", *rows_of(centres(), 3, 0.5, seed=9)),
+        imported_fingerprint("theirs", 24, 20.0),
+    )
+    with pytest.raises(
+        UsageError, match="--foreign test: expected images of no class of train, found some of 'ant'"
+    ):
+        plan_selection(work, METHODS, foreign=["far", "test"])
     with pytest.raises(LsnError, match="no split 'nothing'"):
         plan_selection(work, METHODS, foreign=["nothing"])
 
