@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from lsncli.methods.spec import Method
     from lsncli.selection.axes import Prompts
     from lsncli.selection.folds import Fold
-    from lsncli.selection.select import Selection
+    from lsncli.selection.select import Selection, SelectionPlan
 
-PROMISE = (
-    "No OOD image was used: these AUROCs are estimates from classes that were left out and from words or "
-    "--foreign images. They hold for OOD images like these."
-)
 BETTER = (
     "Images that belong to none of the classes make a better estimate: extract them as a split and name it "
     "with --foreign."
@@ -214,9 +210,16 @@ def make_chosen(
             remark=remarks(quiet),
         )
     describe_replacement(before, detector, workspace, quiet)
-    say(f"{PROMISE} {'' if selection.plan.foreign else BETTER}".rstrip(), quiet=quiet)
+    say(promise(selection.plan), quiet=quiet)
     say(MEASURED, quiet=quiet)
     describe_threshold(detector, quiet)
+
+
+def promise(plan: "SelectionPlan") -> str:
+    """Return what the estimates rest on, and how to make them better."""
+    far = " and from --foreign images" if plan.foreign else " and from words" if plan.far else ""
+    text = f"These AUROCs are estimates from classes that were left out{far}: good for OOD images like these."
+    return text if plan.foreign else f"No OOD image was used. {text} {BETTER}"
 
 
 def learned_choice(

@@ -4,7 +4,15 @@ from lsncli.report.formats import Column
 from lsncli.selection.choose import WORDS, Choice, Compared, Margin, margin_between
 from lsncli.selection.methods import PROMPTS
 
-RESULTS = {"chosen": "chosen", "best": "best", "runner-up": "second best", "default": "default", "out": "out"}
+RESULTS = {
+    "chosen": "chosen",
+    "kept": "kept",
+    "best": "best",
+    "runner-up": "second best",
+    "default": "default",
+    "out": "out",
+}
+"""How people see the result of a method."""
 
 
 def columns(choice: Choice, people: bool) -> list[Column]:
@@ -47,7 +55,8 @@ def rows(choice: Choice, people: bool) -> list[dict[str, object]]:
 def _row(each: Compared, choice: Choice, people: bool) -> dict[str, object]:
     over = each.over_default
     second = "best" if people and choice.margin.value < 0 else "runner-up"
-    results = {choice.default: "default", choice.runner_up: second, choice.method: "chosen"}
+    first = "kept" if people and choice.verdict != "chosen" else "chosen"
+    results = {choice.default: "default", choice.runner_up: second, choice.method: first}
     row: dict[str, object] = {
         "method": each.method,
         "near": sum(each.near.values()) / len(each.near),

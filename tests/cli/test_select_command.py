@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from selection_samples import centres, imported, known_best, rows_of, split_of
+from selection_samples import centres, imported, known_best, rows_of, split_of, unlabelled
 
 from lsncli.artefacts.detector import load_detector
+from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.methods.workspace import Workspace
 from lsncli.report import selection_table
 from lsncli.selection import prompts as fold_prompts
 from lsncli.selection.choose import choose
 from lsncli.selection.select import plan_selection, select
+from lsncli.store.writer import write_split
+
 
 METHODS = ("--method", "mcm", "--method", "energy", "--method", "knn,k=5")
 
@@ -77,6 +80,17 @@ def test_the_command_that_makes_the_detector_names_another_split(lsn, tmp_path) 
     assert "`lsn calibrate --method knn,k=5 --split photos` makes it." in done.err
 
 
+def test_what_the_estimates_rest_on_is_said(lsn, work) -> None:
+    write_split(work.features, unlabelled("holidays", 30, 4), imported_fingerprint("theirs", 24, 20.0))
+    alone = " ".join(lsn("select", *METHODS).err.split())
+    assert "No OOD image was used. These AUROCs are estimates from classes that were left out: good" in alone
+    assert "name it with --foreign." in alone
+    foreign = " ".join(lsn("select", *METHODS, "--foreign", "holidays").err.split())
+    assert "from classes that were left out and from --foreign images: good for OOD images" in foreign
+    assert "No OOD image was used" not in foreign
+    assert "name it with" not in foreign
+
+
 def test_the_best_that_is_not_the_simplest_is_named() -> None:
     steps = np.linspace(-1, 1, 8) / 1000
     near = {"mcm": 0.8 + 0 * steps, "energy": 0.9 + steps, "knn": 0.9001 - 3 * steps, "vim": 0.7 + steps}
@@ -108,6 +122,7 @@ def test_permuted_labels_keep_the_default(lsn, tmp_path) -> None:
     done = lsn("select", *METHODS)
     assert done.code == 0, done.err
     assert "Keeping mcm." in done.err or "Keeping it." in done.err
+    assert next(line for line in done.out.splitlines() if line.startswith("mcm")).endswith("kept")
     assert load_detector(tmp_path / "lsn-work" / "detector.safetensors").method == "mcm"
 
 
