@@ -18,7 +18,6 @@ from lsncli.selection.choose import choose
 from lsncli.selection.select import plan_selection, select
 from lsncli.store.writer import write_split
 
-
 METHODS = ("--method", "mcm", "--method", "energy", "--method", "knn,k=5")
 
 
