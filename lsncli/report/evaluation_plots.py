@@ -24,12 +24,13 @@ BINS = 60
 TAIL = 0.001
 """Fraction of the scores on each side beyond the edges; the outermost bins include them."""
 
-NO_CURVES: Mapping[str, tuple[Float64Array, Float64Array]] = MappingProxyType({})
-
+OscrCurves = Mapping[str, tuple[Float64Array, Float64Array]]
+"""FPR and CCR (``open_set.oscr``) by OOD set."""
+NO_CURVES: OscrCurves = MappingProxyType({})
 RANKS = "ranks"
 """The file name of the figure of ranks."""
 POINTS = 1000
-"""Most points of a ROC curve that are drawn and written."""
+"""Most points of a ROC or OSCR curve that are drawn and written."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,13 @@ def draw_scores(
     id_name: str,
     inside: Float64Array,
     outside: Mapping[str, Float64Array],
-    classified: Mapping[str, tuple[Float64Array, Float64Array]] = NO_CURVES,
+    classified: OscrCurves = NO_CURVES,
 ) -> Path:
     """Draw the scores of one method, higher = more ID: ``inside`` against those of every OOD set.
 
-    ``classified`` are OSCR curves by OOD set, FPR and CCR, drawn as thin lines. Writes NAME.png, which is
-    returned, NAME.svg, NAME-histogram.csv, NAME-roc.csv and, with curves, NAME-oscr.csv. Raises LsnError if a
-    file cannot be written.
+    ``classified`` are OSCR curves, drawn as thin lines. Writes NAME.png, which is returned, NAME.svg,
+    NAME-histogram.csv, NAME-roc.csv and, with curves, NAME-oscr.csv. Raises LsnError if a file cannot be
+    written.
     """
     edges = edges_of([inside, *outside.values()])
     curves_by_split = {split: curves(inside, scores, edges) for split, scores in outside.items()}
@@ -155,6 +156,7 @@ def draw_scores(
 
 
 def _thinned(curve: tuple[Float64Array, Float64Array]) -> tuple[Float64Array, Float64Array]:
+    """Return at most ``POINTS`` points of a curve, the first and the last among them."""
     steps = np.unique(np.linspace(0, len(curve[0]) - 1, POINTS).astype(int))
     return curve[0][steps], curve[1][steps]
 
@@ -171,7 +173,7 @@ def _fractions(scores: Float64Array, edges: Float64Array) -> Float64Array:
 def _figure(
     title: str,
     curves_by_split: Mapping[str, Curves],
-    classified: Mapping[str, tuple[Float64Array, Float64Array]] = NO_CURVES,
+    classified: OscrCurves = NO_CURVES,
 ) -> Any:
     """Return histograms on the left, an OOD split per panel on one scale, and all ROC curves on the right."""
     figure: Any = plots.figure(10.0, max(3.8, 0.9 + 1.45 * len(curves_by_split)))
