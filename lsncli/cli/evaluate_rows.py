@@ -166,12 +166,14 @@ def difference_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]
 
 def about_differences(comparison: "Comparison") -> str:
     """Return what the differences in the table are, for people."""
+    from lsncli.comparison import REPEATS
+
     name, methods = brief(comparison.baseline.resolved.label), comparison.methods
     adjusted = f"adjusted by Holm's method for {methods} methods, but not" if methods > 1 else "not adjusted"
     return (
         f"Better than {name}: FPR95 below 0, AUROC above 0. The sample is images: AUROC on one OOD set by "
-        f"DeLong's test, FPR95 and means by a paired bootstrap. The p-values are {adjusted} for the "
-        "number of OOD sets and measures."
+        f"DeLong's test, FPR95 and means by a paired bootstrap of {REPEATS:,} samples, whose least p-value is "
+        f"{2 / (REPEATS + 1):.3f}. The p-values are {adjusted} for the number of OOD sets and measures."
     )
 
 

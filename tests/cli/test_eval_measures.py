@@ -81,6 +81,7 @@ def test_eval_against_a_method_shows_differences_that_fit_a_terminal(lsn, three,
     assert {row[1] for row in table} == {"energy", "maxlogit"}
     text = " ".join(done.err.split())
     assert "Better than MCM: FPR95 below 0, AUROC above 0." in text
+    assert "a paired bootstrap of 2,000 samples, whose least p-value is 0.001. The p-values are" in text
     assert "The p-values are adjusted by Holm's method for 2 methods" in text
     one = lsn("eval", "--method", "energy", "--against", "mcm", "--ood", "far")
     assert "The p-values are not adjusted" in " ".join(one.err.split())
