@@ -172,8 +172,8 @@ def about_differences(comparison: "Comparison") -> str:
     adjusted = f"adjusted by Holm's method for {methods} methods, but not" if methods > 1 else "not adjusted"
     return (
         f"Better than {name}: FPR95 below 0, AUROC above 0. The sample is images: AUROC on one OOD set by "
-        f"DeLong's test, FPR95 and means by a paired bootstrap of {REPEATS:,} samples, whose least p-value is "
-        f"{2 / (REPEATS + 1):.3f}. The p-values are {adjusted} for the number of OOD sets and measures."
+        f"DeLong's test, FPR95 and means by a paired bootstrap of {REPEATS:,} samples, whose least p-value "
+        f"is {2 / (REPEATS + 1):.3f}. The p-values are {adjusted} for the number of OOD sets and measures."
     )
 
 

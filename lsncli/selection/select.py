@@ -257,6 +257,7 @@ def _too_slow(seconds: Mapping[str, float], folds: int, budget: float, default: 
         if left <= budget:
             break
         if name != default:
-            dropped[name] = f"It takes about {duration(seconds[name] * folds)} of the budget."
-            left -= seconds[name] * folds
+            needed = seconds[name] * folds
+            dropped[name] = f"It takes about {duration(needed)}, more than is left of the budget."
+            left -= needed
     return dropped
