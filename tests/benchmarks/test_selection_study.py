@@ -73,3 +73,16 @@ def test_the_decision_quotes_the_record(number: int) -> None:
     if number == 0:
         for rule, values in content["rules"].items():
             assert f"| {rule} | " + " | ".join(f"{value:.1f}" for value in values.values()) + " |" in text
+
+
+def test_the_decision_quotes_the_cheaper_ways_to_learn_prompts() -> None:
+    content, _ = read("selection-prompts")
+    assert content is not None
+    text = DECISION.read_text(encoding="utf-8")
+    for way in ("exact", "all classes", "warm start 80", "warm start 50"):
+        cells = [
+            f"{100 * each['approximations'][way][method]:.1f}"
+            for each in content["sets"]
+            for method in ("lsn", "energy:positive")
+        ]
+        assert f"| {way} | {' | '.join(cells)} |" in text
