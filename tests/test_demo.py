@@ -99,7 +99,10 @@ def test_its_workspace_has_the_features_the_prompts_and_the_detector(shown: Show
 def test_it_compares_methods_on_every_ood_split(shown: Shown) -> None:
     header, table = comparison(shown.out)
     assert header == ["Method", "flowers", "other", "textures", "FPR95↓", "AUROC↑"]
-    assert list(table) == list(demo.METHODS.values())
+    assert list(table)[:-1] == list(demo.METHODS.values())
+    chosen = re.search(r"`lsn select` chose (\S+) from the training images alone", shown.err)[1]
+    assert list(table)[-1] == f"{chosen}, chosen by lsn select"
+    assert table[f"{chosen}, chosen by lsn select"][-1] > table["MCM (nothing is learned)"][-1] + 1
     for *fpr, average, auroc in table.values():
         assert average == pytest.approx(np.mean(fpr), abs=0.11)
         assert min(*fpr, auroc) >= 0

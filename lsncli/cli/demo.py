@@ -11,6 +11,7 @@ from lsncli.cli.describe_detector import describe_threshold
 from lsncli.cli.evaluate import conclusion
 from lsncli.cli.report import write_page
 from lsncli.cli.score import COLUMNS
+from lsncli.cli.select import compare as choose
 from lsncli.console import progress_bar, remarks, say
 from lsncli.report.formats import Column, render
 
@@ -71,8 +72,11 @@ def demo(
         "\n3. Which method tells ID from OOD best? FPR95 on each OOD split, then both averages, in percent",
         quiet=quiet,
     )
-    evaluation = use.compare(demo)
-    render(comparison(evaluation, use.METHODS), comparison_columns(evaluation), "table")
+    chosen = choose(demo.work, prompts=False, device="cpu", quiet=quiet).choice.method
+    titles = use.METHODS | {chosen: f"{chosen}, chosen by lsn select"}
+    evaluation = use.compare(demo, tuple(titles))
+    render(comparison(evaluation, titles), comparison_columns(evaluation), "table")
+    say(f"`lsn select` chose {chosen} from the training images alone, without these OOD images.", quiet=quiet)
     say(conclusion(evaluation, detector, work), quiet=quiet)
     page = work.with_name(f"{work.name}.html")
     _write_page(demo, by_names, page)
