@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MethodSelection:
     """A method that was chosen without OOD images, and the evidence; ``select_method`` makes it.
 
@@ -36,14 +36,19 @@ class MethodSelection:
     verdict: Verdict
     """"chosen", or why the default is kept: "no difference", "no better" or "chance"."""
     default: str
+    """The method that is kept without evidence for another: the first that was compared."""
     runner_up: str
-    compared: "DataFrame" = field(repr=False)
+    """The best of the other methods that were considered."""
+    compared: "DataFrame"
     """A row for each method, from the best, and the columns of ``lsn select --format csv``, in percent."""
-    failed: Mapping[str, str] = field(repr=False)
+    failed: Mapping[str, str]
     """The methods that could not be compared, with the reason."""
-    _selection: use.Selection = field(repr=False)
-    _device: str = field(repr=False)
-    _pretrained: str = field(repr=False)
+    _selection: use.Selection
+    _device: str
+    _pretrained: str
+
+    def __repr__(self) -> str:
+        return f"<MethodSelection {self.method} of {len(self.compared)} methods: {self.verdict}>"
 
     def __str__(self) -> str:
         choice = self._selection.choice

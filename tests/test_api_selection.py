@@ -41,6 +41,7 @@ def test_it_chooses_and_calibrates_as_lsn_select_does(work, capsys) -> None:
 
     choice = select_method(work.folder, METHODS)
     assert (choice.method, choice.verdict, choice.default) == ("knn,k=5", "chosen", "mcm")
+    assert repr(choice) == "<MethodSelection knn,k=5 of 3 methods: chosen>"
     assert str(choice) in " ".join(shown.err.split())
     assert list(choice.compared.columns) == list(rows[0])
     for found, row in zip(choice.compared.to_dict("records"), rows, strict=True):
