@@ -71,7 +71,7 @@ def _row(each: Compared, choice: Choice, people: bool) -> dict[str, object]:
         return row | {"over_default": over.value, "low": over.low, "high": over.high}
     if each.method == choice.default:
         return row
-    value, low, high = (f"{100 * number:+6.2f}" for number in (over.value, over.low, over.high))
+    value, low, high = (f"{number:+6.2f}" for number in _in_points(over))
     return row | {"margin": value, "interval": f"{low} to {high}"}
 
 
@@ -114,19 +114,27 @@ def about_prompts(choice: Choice) -> str:
     negative = choice.best_of(["lsn"])
     positive = choice.best_of([name for name in PROMPTS if name != "lsn"])
     none = choice.best_of([each.method for each in choice.compared if each.method not in PROMPTS])
-    pairs = [("Learned prompts", positive, none), ("Negative prompts", negative, positive)]
+    pairs = [
+        ("Learned prompts", positive, none, "the best without any"),
+        ("Negative prompts", negative, positive, "the best of positive ones"),
+    ]
     texts = []
-    for title, first, second in pairs:
+    for title, first, second, what in pairs:
         if first is not None and second is not None:
             below = first.mean < second.mean
             above, under = (second, first) if below else (first, second)
             points = _points(margin_between(above.by_class, under.by_class))
-            texts.append(
-                f"{title}: {first.method} is {points} {'below' if below else 'above'} {second.method}"
-            )
-    return f"{'; '.join(texts)} (90% intervals of each pair alone)." if texts else ""
+            side = "below" if below else "above"
+            texts.append(f"{title}: {first.method} is {points} {side} {second.method}, {what}.")
+    return f"{' '.join(texts)} Each 90% interval is of its pair alone." if texts else ""
 
 
 def _points(margin: Margin) -> str:
-    low, high = 100 * margin.low, 100 * margin.high
-    return f"{100 * margin.value:.2f} points ({low:.2f} to {high:.2f})"
+    value, low, high = _in_points(margin)
+    return f"{value:.2f} points ({low:.2f} to {high:.2f})"
+
+
+def _in_points(margin: Margin) -> tuple[float, float, float]:
+    """Return the difference and its interval in points, as shown, without a negative zero."""
+    value, low, high = (round(100 * each, 2) + 0.0 for each in (margin.value, margin.low, margin.high))
+    return value, low, high

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from lsncli.interchange.exchange import imported_fingerprint
 from lsncli.methods.workspace import Workspace
 from lsncli.report import selection_table
 from lsncli.selection import prompts as fold_prompts
-from lsncli.selection.choose import choose
+from lsncli.selection.choose import Margin, choose
 from lsncli.selection.select import plan_selection, select
 from lsncli.store.writer import write_split
 
@@ -102,6 +103,7 @@ def test_the_best_that_is_not_the_simplest_is_named() -> None:
     assert shown == {"knn": "best", "energy": "chosen", "mcm": "default", "vim": "out"}
     kept = {row["method"]: row["result"] for row in selection_table.rows(choice, people=False)}
     assert kept == {"knn": "runner-up", "energy": "chosen", "mcm": "default", "vim": None}
+    assert "-0.00" not in selection_table.conclusion(replace(choice, margin=Margin(0.1, -1e-6, 0.2)))
     two = {name: near[name][None] for name in ("mcm", "energy")}
     assert "behind" not in selection_table.conclusion(choose(two, {}, ("random",), default="mcm"))
 
@@ -153,8 +155,6 @@ def test_options_that_cannot_be_meant_are_refused(lsn, work, words, message) -> 
 def test_prompts_that_win_are_learned_and_whether_they_pay_is_said(
     lsn, tmp_path, tiny_backbone, monkeypatch
 ) -> None:
-    from dataclasses import replace
-
     from selection_samples import tiny
 
     from lsncli.selection import choose, methods
