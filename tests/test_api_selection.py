@@ -14,6 +14,7 @@ from lsncli import Detector, select_method
 from lsncli.artefacts.detector import load_detector
 from lsncli.errors import LsnError, UsageError
 from lsncli.interchange.exchange import imported_fingerprint
+from lsncli.methods.spec import parse_method
 from lsncli.methods.workspace import Workspace
 from lsncli.selection import choose
 from lsncli.selection import prompts as fold_prompts
@@ -119,3 +120,7 @@ def test_prompts_that_win_are_learned_when_the_detector_is_made(tmp_path, tiny_b
     assert work.positive.is_file()
     assert work.negative.is_file()
     assert detector.stored.method == "lsn"
+    method = parse_method("lsn")
+    assert list(fold_prompts.missing_prompts(work, method, "train")) == []
+    work.negative.unlink()
+    assert [one.kind for _, one in fold_prompts.missing_prompts(work, method, "train")] == ["negative"]
