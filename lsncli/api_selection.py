@@ -15,7 +15,7 @@ from lsncli.methods.workspace import Workspace
 from lsncli.report.selection_table import about_prompts, columns, conclusion, rows
 from lsncli.selection import select as use
 from lsncli.selection.choose import Choice, Verdict
-from lsncli.selection.prompts import missing_prompts
+from lsncli.selection.prompts import missing_prompts, other_prompts
 from lsncli.store import check_exists
 from lsncli.store.reader import read_fingerprint
 from lsncli.training.prompts import train_prompts
@@ -59,10 +59,13 @@ class MethodSelection:
 
         Its threshold keeps ``target_tpr`` of held-out images that the choice did not read; with ``per_class``
         each predicted class has one. Prompts that the method takes and the workspace lacks are learned. Too
-        few held-out images are a UserWarning.
+        few held-out images, and prompts of the workspace that are not learned as the compared ones, are a
+        UserWarning.
         """
         plan = self._selection.plan
         heads, method, split = plan.scope.heads, plan.methods[self.method], plan.scope.split.name
+        if other := other_prompts(heads.work, method):
+            warnings.warn(other, UserWarning, stacklevel=2)
         for data, settings in missing_prompts(heads.work, method, split):
             train_prompts(heads.work, heads.backbone, data, settings)
         stored = make_detector(

@@ -2,8 +2,8 @@
 
     python -m benchmarks.accuracy.selection_errors [--record]
 
-Each simulation has 25 methods of equal quality, as alike as scores of the same features are, and an AUROC for each
-class. An error is a best method that replaces the default. `lsn select` allows 5 %.
+Each simulation has 25 methods of equal quality, as alike as scores of the same features are, and an AUROC
+for each class. An error is a best method that replaces the default. `lsn select` allows 5 %.
 """
 
 import argparse

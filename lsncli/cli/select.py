@@ -116,7 +116,7 @@ def select(
 
     people = FORMATS[format].people
     classes = len(selection.plan.scope.split.classes)
-    title = f"ID: {split} ({classes} classes). AUROC in percent, without OOD images."
+    title = f"ID: {split} ({classes} classes). AUROC in percent."
     render(rows(choice, people), columns(choice, people), format, output, title, wide=wide)
     describe_failures(selection)
     if plot is not None:
@@ -227,10 +227,12 @@ def learned_choice(
 ) -> "Method":
     """Return the chosen method; learn the prompts that it needs and the workspace lacks, as compared."""
     from lsncli.prompts.learner import steps
-    from lsncli.selection.prompts import missing_prompts
+    from lsncli.selection.prompts import missing_prompts, other_prompts
     from lsncli.training.prompts import train_prompts
 
     method = selection.plan.methods[selection.choice.method]
+    if other := other_prompts(workspace, method):
+        say(f"Warning: {other}", quiet=quiet, style="yellow")
     for plan, settings in missing_prompts(workspace, method, selection.plan.scope.split.name):
         backbone = _model(workspace, pretrained, device, quiet)()
         count = steps(len(plan.rows.train), settings)

@@ -7,6 +7,7 @@ from lsncli.backbones import NoText
 from lsncli.errors import UsageError
 from lsncli.methods.heads import MEANS, TEXT_HEADS, Heads
 from lsncli.methods.spec import Method, adapted, parse_method
+from lsncli.prompts.settings import Kind
 from lsncli.scores import load_score
 
 DEFAULT = "mcm"
@@ -57,6 +58,7 @@ def comparable(names: Sequence[str], heads: Heads) -> dict[str, Method]:
     return found
 
 
-def needs_prompts(methods: Sequence[Method]) -> bool:
-    """Return whether some of the methods take learned prompts."""
-    return any(method.head == "positive" or "negative" in method.needs for method in methods)
+def kinds_of_prompts(method: Method) -> tuple[Kind, ...]:
+    """Return the kinds of learned prompts that a method takes, in the order in which they are learned."""
+    positive: tuple[Kind, ...] = ("positive",) if method.head == "positive" else ()
+    return (*positive, "negative") if "negative" in method.needs else positive

@@ -9,15 +9,16 @@ from lsncli.console import ProgressCallback
 from lsncli.device import threads_for
 from lsncli.extraction.encoder import keep_freed_memory
 from lsncli.methods.cache import Cache, digest
-from lsncli.methods.heads import Heads
+from lsncli.methods.heads import Heads, load_checked
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import learn, steps
 from lsncli.prompts.settings import Kind, PromptSettings, preset
+from lsncli.selection.methods import kinds_of_prompts
 from lsncli.store.format import Split
-from lsncli.training.prompts import TrainingData, plan_negative, plan_positive
+from lsncli.training.prompts import TrainingData, plan_negative, plan_positive, settings_as_json
 from lsncli.types import unit
 
 SETTINGS: dict[Kind, PromptSettings] = {kind: preset(kind, "best") for kind in ("positive", "negative")}
@@ -36,11 +37,26 @@ def missing_prompts(
     They are to be learned before the next is asked for: negative prompts need the positive ones. All learn
     as they did for the comparison, but from every class. Raises as ``plan_positive`` and ``plan_negative``.
     """
-    needed = {"positive": method.head == "positive", "negative": "negative" in method.needs}
-    for kind, settings in SETTINGS.items():
-        if needed[kind] and not work.prompts(kind).is_file():
+    for kind in kinds_of_prompts(method):
+        if not work.prompts(kind).is_file():
             positive = kind == "positive"
-            yield plan_positive(work, split_name=split_name) if positive else plan_negative(work), settings
+            plan = plan_positive(work, split_name=split_name) if positive else plan_negative(work)
+            yield plan, SETTINGS[kind]
+
+
+def other_prompts(work: Workspace, method: Method) -> str:
+    """Return a sentence if the workspace's prompts for ``method`` are not learned as for the comparison."""
+    for kind in kinds_of_prompts(method):
+        if not work.prompts(kind).is_file():
+            continue
+        found = load_checked(work, kind).settings
+        if {key: value for key, value in found.items() if key != "tower"} != settings_as_json(SETTINGS[kind]):
+            return (
+                f"The detector takes the workspace's {kind} prompts, which were learned with other settings "
+                f"(--mode {found['mode']}) than the compared ones. `lsn train-{kind[:3]}` learns them as they "
+                "were compared."
+            )
+    return ""
 
 
 def learn_prompts(

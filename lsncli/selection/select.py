@@ -21,7 +21,7 @@ from lsncli.methods.workspace import Workspace
 from lsncli.selection.axes import Failures, Prompts, Scope, near, shifted_words, without
 from lsncli.selection.choose import WORDS, Choice, choose
 from lsncli.selection.folds import KINDS, Fold, class_means, divide, make_folds
-from lsncli.selection.methods import comparable, default_methods, needs_prompts
+from lsncli.selection.methods import comparable, default_methods, kinds_of_prompts
 from lsncli.selection.prompts import count_steps, learn_prompts
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
@@ -66,7 +66,7 @@ class SelectionPlan:
     @property
     def steps(self) -> int:
         """The number of training steps of prompts; 0 if no method takes them."""
-        if not needs_prompts(tuple(self.methods.values())):
+        if not any(map(kinds_of_prompts, self.methods.values())):
             return 0
         return sum(count_steps(len(self.fit(fold).labels)) for fold in self.every_fold)
 
@@ -76,7 +76,7 @@ class SelectionPlan:
 
     def leaving_out_prompts(self) -> "SelectionPlan":
         """Return the plan without the methods that take learned prompts."""
-        methods = {name: each for name, each in self.methods.items() if not needs_prompts([each])}
+        methods = {name: each for name, each in self.methods.items() if not kinds_of_prompts(each)}
         return replace(self, methods=methods)
 
 

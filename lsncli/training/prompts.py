@@ -133,7 +133,7 @@ def find_learned(
         return None  # broken, or of another model: to be learned again
     known = {key: value for key, value in prompts.settings.items() if key != "tower"}
     rows_of_prompts = prompts.classes, prompts.held_out
-    if known != _as_json(settings) or rows_of_prompts != (plan.split.classes, plan.rows.rule):
+    if known != settings_as_json(settings) or rows_of_prompts != (plan.split.classes, plan.rows.rule):
         return None
     rows, detector = len(plan.rows.train), find_detector(work.detector)
     if detector is not None:
@@ -235,7 +235,7 @@ def _run(
 ) -> dict[str, Any]:
     """Return everything that decides the result of a training, to the last bit."""
     return {
-        "settings": _as_json(settings),
+        "settings": settings_as_json(settings),
         "objective": None if objective is None else asdict(objective),
         "fingerprint": backbone.fingerprint.digest,
         "classes": list(plan.split.classes),
@@ -247,7 +247,7 @@ def _run(
     }
 
 
-def _as_json(settings: PromptSettings) -> dict[str, Any]:
+def settings_as_json(settings: PromptSettings) -> dict[str, Any]:
     """Return settings as they are read from a file."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
     return values

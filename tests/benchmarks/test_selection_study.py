@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy.selection import FAR, image_set, of_classes, summarise, tasks
+from benchmarks.accuracy.selection_errors import CLASSES, bootstrap_errs, simulated
 from benchmarks.records import read
 
 DECISION = Path(__file__).parents[2] / "docs" / "decisions" / "0034-choosing-without-ood-images.md"
@@ -98,3 +99,26 @@ def test_the_page_says_how_far_negative_prompts_are_behind() -> None:
         behind.append(f"{100 * (max(means.values()) - means['lsn']):.1f}")
     assert f"`lsn` is {behind[0]} points below the best method without prompts on Imagenette" in text
     assert f"and {behind[1]} points below on twenty classes of Tiny-ImageNet" in text
+
+
+def test_the_decision_quotes_how_often_a_selection_errs() -> None:
+    content, _ = read("selection-errors")
+    assert content is not None
+    text = " ".join(DECISION.read_text(encoding="utf-8").split())
+    for rule in ("bootstrap", "random signs"):
+        rates = [f"{100 * content['errors'][str(classes)][rule]:.1f}" for classes in CLASSES]
+        assert f"{', '.join(rates[:-1])} and {rates[-1]} %" in text
+
+
+def test_simulated_methods_are_equal_and_the_bootstrap_errs_as_often_as_a_plain_loop() -> None:
+    random = np.random.default_rng(0)
+    values = np.stack([simulated(6, random) for _ in range(2000)])
+    assert abs(values[:, 1:].mean() - 0.8) < 0.001
+    differences = values[0, 1:] - values[0, 0]
+    drawn = np.random.default_rng(1).integers(6, size=(1000, 6))
+    errors = differences.std(axis=1, ddof=1) / np.sqrt(6)
+    means = differences.mean(axis=1)
+    largest = [max((differences[:, rows].mean(axis=1) - means) / errors) for rows in drawn]
+    found = [bootstrap_errs(each[1:] - each[0], random) for each in values[:200]]
+    assert 0.3 < np.mean(found) < 0.6
+    assert bootstrap_errs(differences, random) == (max(means / errors) > np.quantile(largest, 0.95))

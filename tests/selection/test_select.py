@@ -168,6 +168,29 @@ def test_learned_prompts_take_part(tmp_path, tiny_backbone, monkeypatch) -> None
     assert not work.positive.is_file()  # the workspace's prompts are not touched
 
 
+def test_prompts_of_the_workspace_that_are_not_those_compared_are_named(tmp_path, tiny_backbone) -> None:
+    from lsncli.methods.spec import parse_method
+    from lsncli.selection.prompts import SETTINGS, other_prompts
+    from lsncli.training.prompts import plan_positive, train_prompts
+
+    work = tiny(tmp_path, tiny_backbone, each=3)
+    method = parse_method("mcm:positive")
+    assert other_prompts(work, method) == ""  # there are none
+    for settings, message in (
+        (SETTINGS["positive"], ""),
+        (
+            replace(SETTINGS["positive"], mode="fast", epochs=1),
+            "settings (--mode fast) than the compared ones",
+        ),
+    ):
+        train_prompts(work, tiny_backbone, plan_positive(work), settings)
+        found = other_prompts(work, method)
+        assert message in found
+        assert bool(found) is bool(message)
+    assert "`lsn train-pos` learns them" in found
+    assert other_prompts(work, parse_method("mcm")) == ""
+
+
 def test_prompts_beyond_the_budget_are_left_out_and_it_is_said(tmp_path, tiny_backbone, monkeypatch) -> None:
     work = tiny(tmp_path, tiny_backbone, each=5)
     plan = plan_selection(work, prompts=True, model=lambda: tiny_backbone)
