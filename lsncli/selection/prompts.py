@@ -53,8 +53,8 @@ def other_prompts(work: Workspace, method: Method) -> str:
         if {key: value for key, value in found.items() if key != "tower"} != settings_as_json(SETTINGS[kind]):
             return (
                 f"The detector takes the workspace's {kind} prompts, which were learned with other settings "
-                f"(--mode {found['mode']}) than the compared ones. `lsn train-{kind[:3]}` learns them as they "
-                "were compared."
+                f"(--mode {found['mode']}) than the compared ones. `lsn train-{kind[:3]}` learns them as "
+                "they were compared."
             )
     return ""
 
