@@ -168,10 +168,10 @@ def compare(
     for text in plan.remarks:
         remark(text)
     learned: Mapping[Fold, Prompts] = {}
-    if plan.steps:
+    if plan.passes:
         with (
             interruptible(lambda: "The same command goes on with the prompts that are learned."),
-            progress_bar("training steps", plan.steps, quiet=quiet) as progress,
+            progress_bar("learning prompts", plan.passes, quiet=quiet) as progress,
         ):
             plan, learned = use.learn_for(plan, budget=seconds, progress=progress, remark=remark)
 

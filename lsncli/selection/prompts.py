@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from lsncli.artefacts.prompts import HeldOut, LearnedPrompts
 from lsncli.backbones import Backbone
-from lsncli.console import ProgressCallback
+from lsncli.console import ProgressCallback, silent
 from lsncli.device import threads_for
 from lsncli.extraction.encoder import keep_freed_memory
 from lsncli.methods.cache import Cache, digest
@@ -14,19 +14,21 @@ from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
-from lsncli.prompts.learner import learn, steps
+from lsncli.prompts.learner import learn
 from lsncli.prompts.settings import Kind, PromptSettings, preset
 from lsncli.selection.methods import kinds_of_prompts
 from lsncli.store.format import Split
+from lsncli.training.duration import text_passes
 from lsncli.training.prompts import TrainingData, plan_negative, plan_positive, settings_as_json
 from lsncli.types import unit
 
-SETTINGS: dict[Kind, PromptSettings] = {kind: preset(kind, "best") for kind in ("positive", "negative")}
+SETTINGS: dict[Kind, PromptSettings] = {kind: preset(kind, "best") for kind in ("negative", "positive")}
+"""Negative prompts first: they take most of the time, which is estimated from the beginning."""
 
 
-def count_steps(rows: int) -> int:
-    """Return the steps of learning positive and negative prompts on ``rows`` rows."""
-    return sum(steps(rows, settings) for settings in SETTINGS.values())
+def count_passes(rows: int) -> int:
+    """Return the text passes of learning positive and negative prompts on ``rows`` rows."""
+    return sum(text_passes(settings, rows) for settings in SETTINGS.values())
 
 
 def missing_prompts(
@@ -60,13 +62,22 @@ def other_prompts(work: Workspace, method: Method) -> str:
 
 
 def learn_prompts(
-    heads: Heads, tower: TextTower, fit: Split, cache: Cache, progress: ProgressCallback
+    heads: Heads,
+    tower: TextTower,
+    fit: Split,
+    cache: Cache,
+    progress: ProgressCallback = silent,
+    skipped: ProgressCallback = silent,
 ) -> Mapping[Kind, LearnedPrompts]:
     """Learn CoOp's positive and LSN's negative prompts (mode ``best``) on the rows of ``fit`` alone.
 
-    Equal rows give the same prompts from the cache. ``progress`` counts steps.
+    Equal rows give the same prompts from the cache. ``progress`` counts text passes, ``skipped`` those of
+    prompts that are in the cache.
     """
-    return {kind: _learn(heads, tower, fit, settings, cache, progress) for kind, settings in SETTINGS.items()}
+    return {
+        kind: _learn(heads, tower, fit, settings, cache, progress, skipped)
+        for kind, settings in SETTINGS.items()
+    }
 
 
 def _learn(
@@ -76,21 +87,26 @@ def _learn(
     settings: PromptSettings,
     cache: Cache,
     progress: ProgressCallback,
+    skipped: ProgressCallback,
 ) -> LearnedPrompts:
     rows = digest(fit.rows.content, fit.labels, list(fit.classes))
     code = code_of(learn, *heads.model_code, without=(Backbone,))
     key = digest("fold", code, heads.fingerprint.digest, tower.kernel, asdict(settings), rows)
     found = cache.get(key)
+
+    def count(step: int, note: str = "") -> None:
+        progress(step * settings.sets, note)
+
     if found is None:
         keep_freed_memory()
         with threads_for(tower.vocabulary.width):
-            learned = learn(tower, fit.rows, fit.classes, settings, progress=progress)
+            learned = learn(tower, fit.rows, fit.classes, settings, progress=count)
         assert learned.text is not None  # CoOp's prompts do not depend on the image
         arrays = {"contexts": learned.contexts.numpy(), "text": learned.text}
         cache.put(key, arrays, {"what": f"{settings.kind} prompts of a fold", "history": learned.history})
     else:
         arrays = found[0]
-        progress(steps(len(fit.labels), settings))
+        skipped(text_passes(settings, len(fit.labels)))
     return LearnedPrompts(
         kind=settings.kind,
         fingerprint=heads.fingerprint,

@@ -22,7 +22,7 @@ from lsncli.selection.axes import Failures, Prompts, Scope, near, shifted_words,
 from lsncli.selection.choose import WORDS, Choice, choose
 from lsncli.selection.folds import KINDS, Fold, class_means, divide, make_folds
 from lsncli.selection.methods import comparable, default_methods, kinds_of_prompts
-from lsncli.selection.prompts import count_steps, learn_prompts
+from lsncli.selection.prompts import count_passes, learn_prompts
 from lsncli.store.format import Split
 from lsncli.store.reader import read_split
 from lsncli.types import UNLABELLED, Float64Array
@@ -64,11 +64,11 @@ class SelectionPlan:
         return len(self.methods) * int(rows)
 
     @property
-    def steps(self) -> int:
-        """The number of training steps of prompts; 0 if no method takes them."""
+    def passes(self) -> int:
+        """The number of text passes to learn prompts, for a progress bar; 0 if no method takes them."""
         if not any(map(kinds_of_prompts, self.methods.values())):
             return 0
-        return sum(count_steps(len(self.fit(fold).labels)) for fold in self.every_fold)
+        return sum(count_passes(len(self.fit(fold).labels)) for fold in self.every_fold)
 
     def fit(self, fold: Fold) -> Split:
         """Return the rows to fit on without the classes of ``fold``."""
@@ -170,25 +170,37 @@ def learn_for(
     """Learn prompts for each fold, without its classes; known ones are in the cache of the workspace.
 
     ``remark`` is told how long it takes, once that can be measured. If this is more than ``budget`` seconds,
-    the plan comes back without methods that take prompts. ``progress`` counts steps.
+    the plan comes back without methods that take prompts. ``progress`` counts text passes.
     """
-    if not plan.steps:
+    if not plan.passes:
         return plan, {}
 
-    def announce(left: int, seconds: float) -> None:
+    def announce(_left: int, seconds: float) -> None:
         if budget is not None and seconds > budget:
             raise _OverBudget(seconds)
         remark(
             f"Learning prompts without the classes of {len(plan.every_fold)} folds takes about "
-            f"{duration(seconds)} ({left:,} steps); they are kept in the cache of the workspace."
+            f"{duration(seconds)}; they are kept in the cache of the workspace."
         )
 
     heads = plan.scope.heads
     tower = with_text(heads.backbone).text_tower()
-    counted = announcing(progress, plan.steps, announce)
+    left = plan.passes
+    measured: ProgressCallback | None = None
+
+    def skip(step: int, note: str = "") -> None:
+        nonlocal left
+        left -= step
+        progress(step, note)
+
+    def count(step: int, note: str = "") -> None:
+        nonlocal measured
+        measured = measured or announcing(progress, left, announce)  # known prompts come first
+        measured(step, note)
+
     try:
         return plan, {
-            fold: learn_prompts(heads, tower, plan.fit(fold), heads.cache, counted)
+            fold: learn_prompts(heads, tower, plan.fit(fold), heads.cache, count, skip)
             for fold in plan.every_fold
         }
     except _OverBudget as over:

@@ -31,14 +31,14 @@ def describe_duration(settings: PromptSettings, rows: int, steps_left: int, seco
     """
     text = f"This takes about {duration(seconds)} ({steps_left:,} steps)."
     quicker = preset(settings.kind, "best", settings.learner, sets=settings.sets)
-    share = _text_passes(quicker, rows) / _text_passes(settings, rows)
+    share = text_passes(quicker, rows) / text_passes(settings, rows)
     whole = seconds * steps(rows, settings) / steps_left
     if settings.mode != "best" and 2 * share * whole < seconds:
         text += f" With --mode best it is about {duration(share * whole)}."
     return text
 
 
-def _text_passes(settings: PromptSettings, rows: int) -> int:
+def text_passes(settings: PromptSettings, rows: int) -> int:
     """Return the passes of a set of prompts through the text tower, which take most of the time."""
     whole = replace(settings, turns=False)  # taking turns, each step has the pass of one set
     passes = steps(rows, whole) * settings.sets

@@ -215,7 +215,7 @@ def test_prompts_are_learned_without_the_classes_and_the_workspaces_own_are_not_
     learned = learn_prompts(
         scope.heads, scope.heads.tower, fit, scope.heads.cache, lambda n, note="": steps.append(n)
     )
-    assert sum(steps) == use.count_steps(len(fit.labels))
+    assert sum(steps) == use.count_passes(len(fit.labels))
     for kind in ("positive", "negative"):
         assert learned[kind].classes == tuple(name for name in CLASSES if name not in ("cat", "fox"))
     scores = replace(known, prompts=learned).scores(
@@ -229,7 +229,6 @@ def test_prompts_are_learned_without_the_classes_and_the_workspaces_own_are_not_
         scope.heads.tower,
         other.known(other.parts.fit, INSIDE),
         scope.heads.cache,
-        lambda n, note="": None,
     )
     np.testing.assert_array_equal(again["negative"].contexts, learned["negative"].contexts)
 
@@ -244,11 +243,15 @@ def test_prompts_of_a_fold_are_learned_once(tmp_path, tiny_backbone, monkeypatch
     work = tiny(tmp_path, tiny_backbone, each=2)
     split = read_split(work.features, "train")
     heads = Heads(work, split.classes, lambda: tiny_backbone)
-    first = learn_prompts(heads, heads.tower, split, Cache(work.cache), lambda n, note="": None)
+    first = learn_prompts(heads, heads.tower, split, Cache(work.cache))
     monkeypatch.setattr(use, "keep_freed_memory", None)  # called before learning
     steps: list[int] = []
-    second = learn_prompts(heads, heads.tower, split, Cache(work.cache), lambda n, note="": steps.append(n))
-    assert sum(steps) == use.count_steps(16)
+
+    def skipped(step: int, note: str = "") -> None:
+        steps.append(step)
+
+    second = learn_prompts(heads, heads.tower, split, Cache(work.cache), skipped=skipped)
+    assert sum(steps) == use.count_passes(16)
     for kind in ("positive", "negative"):
         np.testing.assert_array_equal(first[kind].text, second[kind].text)
         assert first[kind].settings == second[kind].settings

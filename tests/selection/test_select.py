@@ -115,7 +115,7 @@ def test_the_plan_counts_scores_and_steps(tmp_path, tiny_backbone) -> None:
     selection = select(plan, {}, progress=lambda n, note="": counted.append(n))
     assert not selection.failed
     assert sum(counted) == plan.rows
-    assert plan.steps == 0
+    assert plan.passes == 0
     assert [split.name for split in plan.far] == [WORDS, "far"]
     assert selection.choice.compared[0].far.keys() == {WORDS, "far"}
     again = select(
@@ -158,7 +158,7 @@ def test_learned_prompts_take_part(tmp_path, tiny_backbone, monkeypatch) -> None
     counted: list[int] = []
     same, learned = learn_for(plan, progress=lambda n, note="": counted.append(n))
     assert same is plan
-    assert sum(counted) == plan.steps > 0
+    assert sum(counted) == plan.passes > 0
     assert set(learned) == {*plan.folds, use.EVERYTHING}
     for fold, pair in learned.items():
         known = tuple(name for label, name in enumerate(CLASSES) if label not in fold.held_out)
@@ -166,6 +166,30 @@ def test_learned_prompts_take_part(tmp_path, tiny_backbone, monkeypatch) -> None
     selection = select(plan, learned)
     assert {"lsn", "mcm:positive", "energy:positive"} <= {row.method for row in selection.choice.compared}
     assert not work.positive.is_file()  # the workspace's prompts are not touched
+
+
+def test_the_time_that_is_left_does_not_count_prompts_that_are_known(
+    tmp_path, tiny_backbone, monkeypatch
+) -> None:
+    from lsncli.selection import prompts
+
+    quick = {kind: replace(each, epochs=1, length=2) for kind, each in prompts.SETTINGS.items()}
+    monkeypatch.setattr(prompts, "SETTINGS", quick)
+    plan = plan_selection(tiny(tmp_path, tiny_backbone, each=3), prompts=True, model=lambda: tiny_backbone)
+    totals: list[int] = []
+
+    def recording(progress, total, announce):
+        totals.append(total)
+        return progress
+
+    monkeypatch.setattr(use, "announcing", recording)
+    heads, first = plan.scope.heads, plan.fit(plan.folds[0])
+    prompts.learn_prompts(heads, heads.tower, first, heads.cache)
+    counted: list[int] = []
+    for _ in range(2):
+        learn_for(plan, progress=lambda n, note="": counted.append(n))
+    assert totals == [plan.passes - prompts.count_passes(len(first.labels))]  # the second time all are known
+    assert sum(counted) == 2 * plan.passes
 
 
 def test_prompts_of_the_workspace_that_are_not_those_compared_are_named(tmp_path, tiny_backbone) -> None:
@@ -209,7 +233,7 @@ def test_prompts_beyond_the_budget_are_left_out_and_it_is_said(tmp_path, tiny_ba
         "lsn",
     }
     assert "2.0 h, more than the budget" in said[0] or "120 min, more than the budget" in said[0]
-    assert less.steps == 0
+    assert less.passes == 0
 
 
 def test_the_slowest_methods_beyond_the_budget_are_left_out_but_never_the_default(tmp_path) -> None:
