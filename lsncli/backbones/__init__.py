@@ -181,6 +181,10 @@ class NoText(UsageError):
     """The model has no text encoder, but one is needed."""
 
 
+class NoModel(FingerprintMismatch, NoText):
+    """The features were imported: no model here made them, so there is no text encoder (exit code 4)."""
+
+
 def with_text(backbone: Backbone) -> TextEncoder:
     """Return the model as a ``TextEncoder``. Raises NoText if it is none."""
     if not _has(backbone, "text_tower", "text_function"):
@@ -314,12 +318,14 @@ def load_again(
 ) -> Backbone:
     """Load the model of ``fingerprint`` again and verify it; ``pretrained`` if its file has moved.
 
-    Raises FingerprintMismatch (exit code 4) if the weights found now are not those of ``fingerprint``.
+    Raises FingerprintMismatch (exit code 4) if the weights found now are not those of ``fingerprint``, and
+    NoModel for imported features.
     """
     if fingerprint.model.startswith(IMPORTED):
-        raise FingerprintMismatch(
+        raise NoModel(
             f"The {what} were imported ('{fingerprint.model}'): there is no model here that made them.",
-            "Bring the classes' text features along with `lsn store import --text`, or extract with a model.",
+            "Bring the classes' text features along with `lsn store import --text`, extract with a model, or "
+            "take class means, such as mcm:means.",
         )
     backbone = load_backbone(
         fingerprint.model,

@@ -129,7 +129,7 @@ def plan_selection(
     try:
         far.append(shifted_words(heads, split, parts))
     except LsnError as error:
-        remarks.append(f"No words on the far axis: {error}")
+        remarks.append(f"No words on the far axis: {error.message}")
     far += [_foreign_split(work, name, split) for name in foreign]
     scope = Scope(split, parts, heads, tuple(range(len(split.classes))), device=device)
     return SelectionPlan(

@@ -118,6 +118,23 @@ def test_auto_makes_the_same_detector(lsn, work) -> None:
     assert "neglabel: not compared. " in done.err  # imported features have no text encoder
 
 
+def test_imported_features_without_text_are_compared_on_class_means(lsn, tmp_path) -> None:
+    features, labels = rows_of(3 * centres(), 24, 0.6, seed=1)
+    work = imported(tmp_path / "lsn-work", split_of("train", features, labels))
+    done = lsn("select", "--format", "json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)
+    assert len(rows) == 19
+    assert {row["method"] for row in rows} >= {"mcm:means", "energy:means", "knn:means,k=10"}
+    assert "No words on the far axis: The features were imported" in done.err
+    assert load_detector(work.detector).head_name == "means"
+    assert lsn("calibrate", "--method", "knn").code == 0
+    assert load_detector(work.detector).head_name == "means"
+    done = lsn("calibrate", "--method", "mcm")
+    assert done.code == 4
+    assert "mcm:means" in done.err
+
+
 def test_permuted_labels_keep_the_default(lsn, tmp_path) -> None:
     known_best(tmp_path / "lsn-work", permuted=True)
     done = lsn("select", *METHODS)
