@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.mini import store
 from benchmarks.records import record
-from lsncli.backbones import load_again, with_text
+from lsncli.backbones import load_again
 from lsncli.device import seeded, threads_for
 from lsncli.evaluation.demo import STORE
 from lsncli.evaluation.evaluate import AVERAGE, evaluate, plan_evaluation
@@ -133,7 +133,7 @@ def approximations(plan: SelectionPlan, learned: Mapping[Fold, Prompts]) -> dict
     ``all classes``: learned once on all classes, and the text of those left out removed. ``warm start``: the
     contexts of that training, learned on without the classes from epoch 80 or 50 of 100.
     """
-    tower = with_text(plan.scope.heads.backbone).text_tower()
+    tower = plan.scope.heads.tower
     every = learned[EVERYTHING]
 
     def known(fold: Fold) -> list[int]:

@@ -67,6 +67,13 @@ class SavedDetector:
         every = Group(self.held_out, whole.n, whole.gamma, whole.tpr_low, whole.tpr_high)
         return class_thresholds(self.by_class, every, whole.target_tpr, margin_of(self.held_out))
 
+    @property
+    def gammas(self) -> Float64Array:
+        """The gamma of each predicted class, (C,): its own, or ``threshold.gamma``."""
+        if self.class_thresholds is not None:
+            return self.class_thresholds.gammas
+        return np.full(len(self.head.classes), self.threshold.gamma)
+
     def held_out_of(self, name: str) -> Float64Array | None:
         """Return the held-out scores with which an image is compared that is predicted as class ``name``."""
         if self.class_thresholds is None:

@@ -207,7 +207,7 @@ def _method(workspace: Workspace, arguments: CalibrateOptions) -> "Method":
 
     describe_failures(selection)
     say(conclusion(selection.choice), quiet=arguments.quiet)
-    return learned_choice(workspace, selection, arguments.pretrained, arguments.device, arguments.quiet)
+    return learned_choice(selection, arguments.quiet)
 
 
 def _detector(workspace: Workspace, arguments: CalibrateOptions) -> "tuple[SavedDetector, Backbone]":

@@ -18,7 +18,6 @@ from lsncli.report.formats import FORMATS, render
 from lsncli.store import check_exists
 
 if TYPE_CHECKING:
-    from lsncli.backbones import Backbone
     from lsncli.methods.spec import Method
     from lsncli.selection.axes import Prompts
     from lsncli.selection.folds import Fold
@@ -131,7 +130,7 @@ def select(
         command = options.in_workspace(f"lsn calibrate --method {choice.method}{source}", work)
         say(f"No detector was made. `{command}` makes it.", quiet=quiet)
         return
-    make_chosen(workspace, selection, target_tpr, pretrained, device, quiet)
+    make_chosen(selection, target_tpr, quiet)
 
 
 def compare(
@@ -160,7 +159,7 @@ def compare(
         split_name=split,
         foreign=foreign,
         prompts=prompts,
-        model=_model(workspace, pretrained, device, quiet),
+        model=partial(workspace_backbone, workspace, pretrained, device, quiet=quiet),
         device=str(pick_device(device)),
         seed=seed,
         remark=remark,
@@ -182,30 +181,23 @@ def compare(
         return use.select(plan, learned, budget=seconds, progress=announcing(progress, plan.rows, announce))
 
 
-def make_chosen(
-    workspace: Workspace,
-    selection: "Selection",
-    target_tpr: float,
-    pretrained: str,
-    device: str,
-    quiet: bool,
-) -> None:
+def make_chosen(selection: "Selection", target_tpr: float, quiet: bool) -> None:
     """Make the detector of the chosen method, and say what it replaces and promises."""
     from lsncli.artefacts.detector import find_detector
     from lsncli.detection.calibrate import make_detector
-    from lsncli.device import pick_device
 
-    split = selection.plan.scope.split.name
+    scope = selection.plan.scope
+    workspace = scope.heads.work
     before = find_detector(workspace.detector)
-    method = learned_choice(workspace, selection, pretrained, device, quiet)
+    method = learned_choice(selection, quiet)
     with progress_bar("held-out images", None, quiet=quiet) as progress:
         detector = make_detector(
             workspace,
             method,
-            split_name=split,
+            split_name=scope.split.name,
             target_tpr=target_tpr,
-            model=_model(workspace, pretrained, device, quiet),
-            device=str(pick_device(device)),
+            model=lambda: scope.heads.backbone,
+            device=scope.device,
             progress=progress,
             remark=remarks(quiet),
         )
@@ -222,27 +214,23 @@ def promise(plan: "SelectionPlan") -> str:
     return text if plan.foreign else f"No OOD image was used. {text} {BETTER}"
 
 
-def learned_choice(
-    workspace: Workspace, selection: "Selection", pretrained: str, device: str, quiet: bool
-) -> "Method":
+def learned_choice(selection: "Selection", quiet: bool) -> "Method":
     """Return the chosen method; learn the prompts that it needs and the workspace lacks, as compared."""
     from lsncli.prompts.learner import steps
     from lsncli.selection.prompts import missing_prompts, other_prompts
     from lsncli.training.prompts import train_prompts
 
-    method = selection.plan.methods[selection.choice.method]
+    scope, method = selection.plan.scope, selection.plan.methods[selection.choice.method]
+    workspace = scope.heads.work
     if other := other_prompts(workspace, method):
         say(f"Warning: {other}", quiet=quiet, style="yellow")
-    for plan, settings in missing_prompts(workspace, method, selection.plan.scope.split.name):
-        backbone = _model(workspace, pretrained, device, quiet)()
+    for plan, settings in missing_prompts(workspace, method, scope.split.name):
         count = steps(len(plan.rows.train), settings)
         with progress_bar(f"{settings.kind} prompts", count, quiet=quiet) as progress:
-            train_prompts(workspace, backbone, plan, settings, progress=progress, remark=remarks(quiet))
+            train_prompts(
+                workspace, scope.heads.backbone, plan, settings, progress=progress, remark=remarks(quiet)
+            )
     return method
-
-
-def _model(workspace: Workspace, pretrained: str, device: str, quiet: bool) -> "partial[Backbone]":
-    return partial(workspace_backbone, workspace, pretrained, device, quiet=quiet)
 
 
 def describe_failures(selection: "Selection") -> None:

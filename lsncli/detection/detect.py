@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from lsncli.artefacts.detector import SavedDetector
 from lsncli.backbones import Backbone
 from lsncli.errors import FingerprintMismatch, LsnError
@@ -106,10 +104,9 @@ def rates_of(
 
     ``predicted`` (N,) are the predicted classes, which can have thresholds of their own.
     """
-    by_class = detector.class_thresholds
+    gammas, by_class = detector.gammas[predicted], detector.class_thresholds
     if by_class is not None:
-        return by_class.gammas[predicted], by_class.p_values(scores, predicted)
-    gammas = np.full(len(scores), detector.threshold.gamma)
+        return gammas, by_class.p_values(scores, predicted)
     return gammas, None if detector.held_out is None else p_values(scores, detector.held_out)
 
 

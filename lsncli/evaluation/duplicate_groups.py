@@ -91,7 +91,8 @@ def find_groups(
     are all images of a group but one; an image of another split than ``train`` is kept first, so that what
     methods are tested on stays the same.
     """
-    trees = _Trees()
+    numbers: dict[Place, int] = {}
+    links: list[tuple[int, int]] = []
     best: dict[Place, tuple[float, bool]] = {}
     for one, two in comparisons(splits, train):
         pairs = cached_pairs(one, two, search, cache, progress)
@@ -104,7 +105,8 @@ def find_groups(
             strict=True,
         ):
             ends = (names[0], first), (names[1], second)
-            trees.join(*ends)
+            one_end, other_end = (numbers.setdefault(place, len(numbers)) for place in ends)
+            links.append((one_end, other_end))
             for place in ends:
                 best[place] = max(
                     best.get(place, (-1.0, False)), (cosine, exact), key=lambda each: each[::-1]
@@ -112,7 +114,7 @@ def find_groups(
     by_name = {split.name: split for split in splits}
     order = {split.name: (split.name == train, at) for at, split in enumerate(splits)}
     groups = []
-    for places in trees.groups():
+    for places in _connected(list(numbers), links):
         places.sort(key=lambda place: (order[place[0]], place[1]))
         copies = tuple(
             Copy(
@@ -179,29 +181,20 @@ def _conflict(copies: Sequence[Copy], splits: "dict[str, Split]") -> bool:
     )
 
 
-class _Trees:
-    """Union-find: places that are joined are in one group."""
+def _connected(places: Sequence[Place], links: Sequence[tuple[int, int]]) -> list[list[Place]]:
+    """Return the places of each group that ``links`` of their indices connect, by the first of them."""
+    if not places:
+        return []
+    from scipy.sparse import coo_array  # take long to import, and most stores have no copies
+    from scipy.sparse.csgraph import connected_components
 
-    def __init__(self) -> None:
-        self._parents: dict[Place, Place] = {}
-
-    def _root(self, place: Place) -> Place:
-        parents = self._parents
-        while (parent := parents.setdefault(place, place)) != place:
-            parents[place] = parents[parent]
-            place = parent
-        return place
-
-    def join(self, one: Place, two: Place) -> None:
-        """Put two places into one group."""
-        self._parents[self._root(two)] = self._root(one)
-
-    def groups(self) -> list[list[Place]]:
-        """Return the places of each group, in the order in which they were joined first."""
-        found: dict[Place, list[Place]] = {}
-        for place in list(self._parents):
-            found.setdefault(self._root(place), []).append(place)
-        return list(found.values())
+    ends = np.array(links).T
+    graph = coo_array((np.ones(len(links)), ends), shape=(len(places), len(places)))
+    count, labels = connected_components(graph, directed=False)
+    found: list[list[Place]] = [[] for _ in range(count)]
+    for place, label in zip(places, labels, strict=True):
+        found[label].append(place)
+    return found
 
 
 def leak_warnings(

@@ -19,7 +19,7 @@ from lsncli.methods.bound_text import RecentCosines, bind_text
 from lsncli.methods.cache import NO_CACHE, Cache, digest
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.text_recipes import RECIPES, TEMPLATE
-from lsncli.methods.word_features import encode
+from lsncli.methods.word_features import WordEncoder, encode
 from lsncli.methods.workspace import Workspace
 from lsncli.prompts.layout import TextTower
 from lsncli.prompts.settings import Kind
@@ -198,6 +198,11 @@ class Heads:
     def tower(self) -> TextTower:
         """The text tower of the store's model."""
         return with_text(self.backbone).text_tower()
+
+    @property
+    def word_encoder(self) -> WordEncoder:
+        """The encoder of words of the store's model."""
+        return WordEncoder(self.tower, self.fingerprint.digest, self.model_code)
 
     @cached_property
     def _hand(self) -> Float64Array:

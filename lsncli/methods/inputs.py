@@ -31,7 +31,6 @@ from lsncli.methods.candidates import WordFeatures, read_candidates, zoc_of_spli
 from lsncli.methods.heads import Heads
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
-from lsncli.methods.word_features import WordEncoder
 from lsncli.methods.words import (
     WordChoice,
     announcing_words,
@@ -312,20 +311,18 @@ class VocabularyInput:
         return {}
 
     def _select(self, head: Head) -> LearnedArrays:
-        encoder = WordEncoder(self.heads.tower, self.heads.fingerprint.digest, self.heads.model_code)
-
         def images() -> Float64Array:
             means = self.heads.means
             return means[[self.heads.classes.index(name) for name in head.classes]]
 
         progress = announcing_words(self.choice, self.heads.fingerprint.model, self.heads.remark)
-        banned = self.heads.banned
+        encoder, banned = self.heads.word_encoder, self.heads.banned
         words = select_words(self.choice, head.classes, encoder, images, progress, banned=banned)
         return vocabulary_arrays(words)
 
     def seconds_to_encode(self) -> float:
         """Return about how long encoding the words takes that are not kept from before, by encoding a few."""
-        encoder = WordEncoder(self.heads.tower, self.heads.fingerprint.digest, self.heads.model_code)
+        encoder = self.heads.word_encoder
         texts = pool_texts(self.choice)
         missing = encoder.missing(texts)
         if not missing:

@@ -43,7 +43,7 @@ def decide(
     alarms: FalseAlarms | None,
 ) -> Decision:
     """Return what decides about ``sets``: gamma, or ``alarms`` from all images of unknown truth."""
-    thresholds = _thresholds(detector)
+    thresholds = detector.gammas
     fact, notes = _fact(detector), [detector.doubt] if detector.doubt else []
     if alarms is not None:
         judged = [scored.judged for scored in sets if scored.kind == "input"]
@@ -89,13 +89,6 @@ def kept_calibration(detector: SavedDetector) -> VerdictArrays | None:
     return VerdictArrays(np.concatenate(chosen), labels.astype(np.int32))
 
 
-def _thresholds(detector: SavedDetector) -> Float64Array:
-    """Return the gamma of each class, (C,)."""
-    if detector.class_thresholds is not None:
-        return detector.class_thresholds.gammas
-    return np.full(len(detector.head.classes), detector.threshold.gamma)
-
-
 def _moved(judged: VerdictArrays, thresholds: Float64Array, gamma: float) -> VerdictArrays:
     """Move the threshold of each predicted class to ``gamma``, with the scores; rounding flips no verdict."""
     own = thresholds[judged.predicted]
@@ -110,7 +103,7 @@ def _fact(detector: SavedDetector) -> str:
         return f"{threshold.gamma:.8g}, uncalibrated"
     kept = f"set on {threshold.n} held-out ID images to keep {threshold.target}"
     if detector.class_thresholds is not None:
-        gammas = detector.class_thresholds.gammas
+        gammas = detector.gammas
         return f"by predicted class, {gammas.min():.8g} to {gammas.max():.8g}, {kept} of each"
     return (
         f"{threshold.gamma:.8g}, {kept}; of new ID images expect {threshold.tpr_low:.1%} to "

@@ -19,7 +19,6 @@ from lsncli.methods.prepared import PreparedMethod, prepare_method
 from lsncli.methods.scoring import score_split
 from lsncli.methods.spec import Method
 from lsncli.methods.text_recipes import TEMPLATE
-from lsncli.methods.word_features import WordEncoder
 from lsncli.methods.word_selection import stems_of
 from lsncli.metrics import auroc
 from lsncli.prompts.settings import Kind
@@ -154,8 +153,7 @@ def shifted_words(heads: Heads, split: Split, parts: Parts) -> Split:
     """
     stems = {word for name in split.classes for word in stems_of(name)}
     names = [name for name in class_list("imagenet1k").names if stems.isdisjoint(stems_of(name))][::2]
-    encoder = WordEncoder(heads.tower, heads.fingerprint.digest, heads.model_code)
-    text = encoder([[TEMPLATE.format(name)] for name in names])
+    text = heads.word_encoder([[TEMPLATE.format(name)] for name in names])
     gap = unit(split.features[parts.fit]).mean(axis=0) - heads.text("hand").mean(axis=0)
     labels = np.full(len(names), UNLABELLED, dtype=np.int32)
     return Split(WORDS, unit(text) + gap, labels, names)

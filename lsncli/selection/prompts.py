@@ -8,12 +8,11 @@ from lsncli.backbones import Backbone
 from lsncli.console import ProgressCallback, silent
 from lsncli.device import threads_for
 from lsncli.extraction.encoder import keep_freed_memory
-from lsncli.methods.cache import Cache, digest
+from lsncli.methods.cache import digest
 from lsncli.methods.heads import Heads, load_checked
 from lsncli.methods.source_digest import code_of
 from lsncli.methods.spec import Method
 from lsncli.methods.workspace import Workspace
-from lsncli.prompts.layout import TextTower
 from lsncli.prompts.learner import learn
 from lsncli.prompts.settings import Kind, PromptSettings, preset
 from lsncli.selection.methods import kinds_of_prompts
@@ -62,37 +61,28 @@ def other_prompts(work: Workspace, method: Method) -> str:
 
 
 def learn_prompts(
-    heads: Heads,
-    tower: TextTower,
-    fit: Split,
-    cache: Cache,
-    progress: ProgressCallback = silent,
-    skipped: ProgressCallback = silent,
+    heads: Heads, fit: Split, progress: ProgressCallback = silent, skipped: ProgressCallback = silent
 ) -> Mapping[Kind, LearnedPrompts]:
     """Learn CoOp's positive and LSN's negative prompts (mode ``best``) on the rows of ``fit`` alone.
 
-    Equal rows give the same prompts from the cache. ``progress`` counts text passes, ``skipped`` those of
-    prompts that are in the cache.
+    Equal rows give the same prompts from the cache of ``heads``. ``progress`` counts text passes, ``skipped``
+    those of prompts that are in the cache.
     """
-    return {
-        kind: _learn(heads, tower, fit, settings, cache, progress, skipped)
-        for kind, settings in SETTINGS.items()
-    }
+    return {kind: _learn(heads, fit, settings, progress, skipped) for kind, settings in SETTINGS.items()}
 
 
 def _learn(
     heads: Heads,
-    tower: TextTower,
     fit: Split,
     settings: PromptSettings,
-    cache: Cache,
     progress: ProgressCallback,
     skipped: ProgressCallback,
 ) -> LearnedPrompts:
+    tower = heads.tower
     rows = digest(fit.rows.content, fit.labels, list(fit.classes))
     code = code_of(learn, *heads.model_code, without=(Backbone,))
     key = digest("fold", code, heads.fingerprint.digest, tower.kernel, asdict(settings), rows)
-    found = cache.get(key)
+    found = heads.cache.get(key)
 
     def count(step: int, note: str = "") -> None:
         progress(step * settings.sets, note)
@@ -103,7 +93,9 @@ def _learn(
             learned = learn(tower, fit.rows, fit.classes, settings, progress=count)
         assert learned.text is not None  # CoOp's prompts do not depend on the image
         arrays = {"contexts": learned.contexts.numpy(), "text": learned.text}
-        cache.put(key, arrays, {"what": f"{settings.kind} prompts of a fold", "history": learned.history})
+        heads.cache.put(
+            key, arrays, {"what": f"{settings.kind} prompts of a fold", "history": learned.history}
+        )
     else:
         arrays = found[0]
         skipped(text_passes(settings, len(fit.labels)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lsncli.backbones import with_text
 from lsncli.console import ProgressCallback, announcing, duration, silent
 from lsncli.detection.calibrate import known_rows
 from lsncli.errors import LsnError, UsageError
@@ -184,7 +183,6 @@ def learn_for(
         )
 
     heads = plan.scope.heads
-    tower = with_text(heads.backbone).text_tower()
     left = plan.passes
     measured: ProgressCallback | None = None
 
@@ -199,10 +197,7 @@ def learn_for(
         measured(step, note)
 
     try:
-        return plan, {
-            fold: learn_prompts(heads, tower, plan.fit(fold), heads.cache, count, skip)
-            for fold in plan.every_fold
-        }
+        return plan, {fold: learn_prompts(heads, plan.fit(fold), count, skip) for fold in plan.every_fold}
     except _OverBudget as over:
         remark(
             f"Learned prompts are left out: for {len(plan.every_fold)} folds they take about "

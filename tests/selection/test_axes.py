@@ -212,9 +212,7 @@ def test_prompts_are_learned_without_the_classes_and_the_workspaces_own_are_not_
     known = without(scope, FOLD)
     fit = known.known(known.parts.fit, INSIDE)
     steps: list[int] = []
-    learned = learn_prompts(
-        scope.heads, scope.heads.tower, fit, scope.heads.cache, lambda n, note="": steps.append(n)
-    )
+    learned = learn_prompts(scope.heads, fit, lambda n, note="": steps.append(n))
     assert sum(steps) == use.count_passes(len(fit.labels))
     for kind in ("positive", "negative"):
         assert learned[kind].classes == tuple(name for name in CLASSES if name not in ("cat", "fox"))
@@ -224,12 +222,7 @@ def test_prompts_are_learned_without_the_classes_and_the_workspaces_own_are_not_
     assert scores.keys() == {"mcm:positive", "lsn"}
     left_out = scope.parts.fit[np.isin(scope.split.labels[scope.parts.fit], FOLD.held_out)]
     other = without(changed(scope, np.concatenate([left_out, scope.parts.select])), FOLD)
-    again = learn_prompts(
-        scope.heads,
-        scope.heads.tower,
-        other.known(other.parts.fit, INSIDE),
-        scope.heads.cache,
-    )
+    again = learn_prompts(scope.heads, other.known(other.parts.fit, INSIDE))
     np.testing.assert_array_equal(again["negative"].contexts, learned["negative"].contexts)
 
 
@@ -242,15 +235,15 @@ def test_prompts_of_a_fold_are_learned_once(tmp_path, tiny_backbone, monkeypatch
     )
     work = tiny(tmp_path, tiny_backbone, each=2)
     split = read_split(work.features, "train")
-    heads = Heads(work, split.classes, lambda: tiny_backbone)
-    first = learn_prompts(heads, heads.tower, split, Cache(work.cache))
+    heads = Heads(work, split.classes, lambda: tiny_backbone, Cache(work.cache))
+    first = learn_prompts(heads, split)
     monkeypatch.setattr(use, "keep_freed_memory", None)  # called before learning
     steps: list[int] = []
 
     def skipped(step: int, note: str = "") -> None:
         steps.append(step)
 
-    second = learn_prompts(heads, heads.tower, split, Cache(work.cache), skipped=skipped)
+    second = learn_prompts(heads, split, skipped=skipped)
     assert sum(steps) == use.count_passes(16)
     for kind in ("positive", "negative"):
         np.testing.assert_array_equal(first[kind].text, second[kind].text)

@@ -184,7 +184,7 @@ def test_the_time_that_is_left_does_not_count_prompts_that_are_known(
 
     monkeypatch.setattr(use, "announcing", recording)
     heads, first = plan.scope.heads, plan.fit(plan.folds[0])
-    prompts.learn_prompts(heads, heads.tower, first, heads.cache)
+    prompts.learn_prompts(heads, first)
     counted: list[int] = []
     for _ in range(2):
         learn_for(plan, progress=lambda n, note="": counted.append(n))
